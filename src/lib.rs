@@ -1,0 +1,1 @@
+//! Puts any stdio MCP server on the network.

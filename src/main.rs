@@ -1,0 +1,2 @@
+//! The `mcp-remote` binary.
+fn main() {}
