@@ -1,1 +1,30 @@
 //! Puts any stdio MCP server on the network.
+//!
+//! Four floors; imports go down only:
+//!
+//! | floor | modules |
+//! |---|---|
+//! | edge | [`commands`], [`cli`] |
+//! | wiring | [`server`], [`client`], [`handshake`] |
+//! | motion | [`hub`], [`child`], [`transport`], [`shutdown`] |
+//! | decisions and words | [`permissions`], [`auth`], [`router`]; [`jsonrpc`], [`utils`] |
+//!
+//! The lowest floor knows no runtime, no clock and no files: bytes go in, values come out. What
+//! the program promises lives there: [`jsonrpc::Message::read`] is the only place where bytes
+//! become a message, [`permissions::Rights::decide`] the only one where a message becomes a permit,
+//! and [`router::Router`] decides who gets what.
+
+pub mod auth;
+pub mod child;
+pub mod cli;
+pub mod client;
+pub mod commands;
+pub mod handshake;
+pub mod hub;
+pub mod jsonrpc;
+pub mod permissions;
+pub mod router;
+pub mod server;
+pub mod shutdown;
+pub mod transport;
+pub mod utils;

@@ -1,0 +1,181 @@
+//! The MCP server process: spawn, feed, read, stop. No routing.
+
+use crate::transport::line::{LineError, LineReader};
+use bytes::Bytes;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::ffi::OsString;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+
+/// How long the process may take to leave once its stdin is closed, and again after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The longest line of the child's stderr that is passed on in one piece, in bytes.
+const MAX_STDERR_LINE: usize = 8 * 1024;
+
+/// How long the last words on stderr may take to arrive once the process is gone; a grandchild
+/// may hold the pipe open for ever.
+const STDERR_GRACE: Duration = Duration::from_millis(100);
+
+/// The command behind `--`.
+#[derive(Clone, Debug)]
+pub struct CommandLine {
+    /// The program.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+impl std::fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.program.to_string_lossy().fmt(f)
+    }
+}
+
+/// A running MCP server, in a process group of its own. Dropping it kills the group.
+#[derive(Debug)]
+pub struct Child {
+    process: tokio::process::Child,
+    group: Option<Pid>,
+    stderr: JoinHandle<()>,
+    last_words: Arc<Mutex<Option<String>>>,
+}
+
+/// The pipes to a child.
+#[derive(Debug)]
+pub struct Pipes {
+    /// Takes lines.
+    pub stdin: ChildStdin,
+    /// Gives lines.
+    pub stdout: LineReader<ChildStdout>,
+}
+
+impl Child {
+    /// Starts the command. Lines of its stdout are bounded by `limit` bytes. Our own settings in
+    /// the environment, secrets among them, are not passed on.
+    ///
+    /// # Errors
+    /// What the system says, for instance that there is no such program.
+    pub fn spawn(command: &CommandLine, limit: usize) -> io::Result<(Self, Pipes)> {
+        let mut builder = Command::new(&command.program);
+        builder
+            .args(&command.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("MCP_REMOTE_") {
+                builder.env_remove(name);
+            }
+        }
+        let mut process = builder.spawn()?;
+        let missing = || io::Error::other("a pipe of the process is missing");
+        let stdin = process.stdin.take().ok_or_else(missing)?;
+        let stdout = LineReader::new(process.stdout.take().ok_or_else(missing)?, limit);
+        let stderr = process.stderr.take().ok_or_else(missing)?;
+        let group = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let last_words = Arc::default();
+        let stderr = tokio::spawn(pass_on(stderr, Arc::clone(&last_words)));
+        Ok((
+            Self {
+                process,
+                group,
+                stderr,
+                last_words,
+            },
+            Pipes { stdin, stdout },
+        ))
+    }
+
+    /// The process id, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
+    /// Waits for the process to end. Cancel safe.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.process.wait().await
+    }
+
+    /// Waits for the process, whose stdin has been closed, to leave by itself; asks, then forces.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn stop(&mut self) -> io::Result<ExitStatus> {
+        for signal in [Signal::TERM, Signal::KILL] {
+            if let Ok(status) = tokio::time::timeout(GRACE, self.process.wait()).await {
+                return status;
+            }
+            self.signal(signal);
+        }
+        self.process.wait().await
+    }
+
+    /// Kills what the process has left behind in its group, and tells its last line on stderr.
+    pub async fn bury(mut self) -> Option<String> {
+        self.signal(Signal::KILL);
+        if tokio::time::timeout(STDERR_GRACE, &mut self.stderr)
+            .await
+            .is_err()
+        {
+            self.stderr.abort();
+        }
+        self.last_words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            // Fails when nobody is left in the group, which is what we want.
+            let _gone = kill_process_group(group, signal);
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        self.stderr.abort();
+    }
+}
+
+/// Turns the child's stderr into log lines, however fast it writes, and remembers the last.
+async fn pass_on(stderr: tokio::process::ChildStderr, last_words: Arc<Mutex<Option<String>>>) {
+    let mut lines = LineReader::new(stderr, MAX_STDERR_LINE);
+    loop {
+        match lines.next().await {
+            Ok(Some(line)) => report(&line, &last_words),
+            Ok(None) => break,
+            Err(LineError::TooLong { .. }) => tracing::info!(target: "child", "(a very long line)"),
+            Err(err) => {
+                tracing::debug!(%err, "could not read the MCP server's stderr");
+                break;
+            }
+        }
+    }
+    let rest = lines.rest();
+    if !rest.is_empty() {
+        report(&rest, &last_words);
+    }
+}
+
+fn report(line: &Bytes, last_words: &Mutex<Option<String>>) {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end();
+    tracing::info!(target: "child", "{text}");
+    if !text.is_empty() {
+        *last_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+    }
+}

@@ -1,0 +1,72 @@
+//! `generate-token`.
+
+use super::{Failure, print};
+use crate::auth::{self, Claims};
+use crate::cli::GenerateTokenArgs;
+use crate::utils::secret::{Secret, Sources};
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The size of a secret of `--auto-secret`, in bytes.
+const AUTO_SECRET: usize = 32;
+
+/// Year 9999: the last second that dates are written for, and beyond every sensible expiry.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+pub(super) fn run(args: &GenerateTokenArgs) -> Result<(), Failure> {
+    let secret = if args.auto_secret {
+        let secret = auth::generate_secret(AUTO_SECRET);
+        if args.quiet {
+            let _nobody = writeln!(std::io::stderr(), "Generated secret: {}", secret.expose());
+        } else {
+            print(&format!("Generated secret: {}\n", secret.expose()))?;
+        }
+        secret
+    } else {
+        read_secret(args)?
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let exp = now
+        .saturating_add(args.expires_in)
+        .as_secs()
+        .min(LAST_SECOND);
+    let roles = args.roles.as_ref().map(|roles| {
+        roles
+            .iter()
+            .map(|role| role.trim().to_owned())
+            .filter(|role| !role.is_empty())
+            .collect()
+    });
+    let claims = Claims {
+        user: args.user.clone(),
+        roles,
+        iat: now.as_secs(),
+        exp,
+    };
+    let token = auth::issue(&secret, &claims)?;
+    if args.quiet {
+        print(&format!("{token}\n"))?;
+        return Ok(());
+    }
+    let user = claims.user.as_deref().unwrap_or("none");
+    let roles = claims.roles.filter(|roles: &Vec<String>| !roles.is_empty());
+    let roles = roles.map_or_else(|| "none".to_owned(), |roles| roles.join(", "));
+    let expires =
+        humantime::format_rfc3339_millis(UNIX_EPOCH + std::time::Duration::from_secs(exp));
+    print(&format!(
+        "Generated JWT token:\n{token}\n\nToken details:\n- User: {user}\n- Roles: {roles}\n- Expires: {expires}\n"
+    ))?;
+    Ok(())
+}
+
+fn read_secret(args: &GenerateTokenArgs) -> Result<Secret, Failure> {
+    let sources = Sources {
+        what: "JWT secret",
+        variable: "MCP_REMOTE_JWT_SECRET",
+        flag: args.secret.jwt_secret.as_ref(),
+        file: args.secret.jwt_secret_file.as_deref(),
+    };
+    sources.read()?.ok_or_else(|| {
+        Failure::new("no secret to sign with; set MCP_REMOTE_JWT_SECRET, or use --jwt-secret-file, --jwt-secret or --auto-secret")
+    })
+}

@@ -1,0 +1,87 @@
+//! One file per subcommand: opens files, builds settings, prints.
+
+mod client;
+mod generate_secret;
+mod generate_token;
+mod server;
+
+use crate::cli::{Cli, Command, LogFormat};
+use std::io::Write;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Why a command failed: what `main` prints behind `error: `.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(err: E) -> Self {
+        Self(err.to_string())
+    }
+}
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// Runs what was typed. Exit codes: 0 done, 1 failed (one line on stderr says why); bad usage, 2,
+/// is clap's.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let outcome = match cli.command {
+        Command::Server(args) => server::run(*args),
+        Command::Client(args) => client::run(*args),
+        Command::GenerateSecret(args) => generate_secret::run(&args),
+        Command::GenerateToken(args) => generate_token::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(text)) => {
+            // With stderr gone there is nobody left to tell.
+            let _nobody = writeln!(std::io::stderr(), "error: {}", text.replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs to stderr. `RUST_LOG` decides what; else `DEBUG=true` shows debug lines.
+fn start_logs(format: LogFormat) {
+    let debug = std::env::var("DEBUG").is_ok_and(|value| value == "true");
+    let level = if debug {
+        "info,mcp_remote=debug"
+    } else {
+        "info"
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => {
+            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(ansi).init();
+        }
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+/// Prints to stdout, which may have been closed: nobody wants to know then.
+fn print(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// One thread does it all: a message then never waits for another thread to wake up.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}

@@ -1,0 +1,263 @@
+//! The token exchange, both sides: the client's first line is its token, the server answers one
+//! line without an id.
+
+use crate::auth::{Identity, Verifier};
+use crate::jsonrpc::{Code, refusal_line};
+use crate::transport::Connection;
+use crate::transport::line::LineError;
+use crate::utils::secret::Secret;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The longest first line that a stranger may send, in bytes.
+pub const MAX_TOKEN_LINE: usize = 16 * 1024;
+
+/// What a server demands of a peer.
+#[derive(Debug)]
+pub struct Guard {
+    /// Checks tokens.
+    pub verifier: Verifier,
+    /// One of these roles is needed; empty for none.
+    pub required_roles: Vec<String>,
+}
+
+/// Why a peer does not come in.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The token is no good; for the log, not for the peer.
+    #[error("invalid token: {0}")]
+    Token(#[from] crate::auth::TokenError),
+    /// What came first cannot be a token.
+    #[error("the first line is no token: {0}")]
+    NoToken(&'static str),
+    /// The token is good, its roles are not enough.
+    #[error("user '{}' has none of the required roles", .identity.name())]
+    Roles {
+        /// Who it was.
+        identity: Identity,
+        /// What was required.
+        required: Vec<String>,
+    },
+    /// It went away or the stream failed.
+    #[error("connection lost before authentication: {0}")]
+    Gone(LineError),
+    /// It hung up.
+    #[error("hung up before authentication")]
+    HungUp,
+}
+
+impl Refused {
+    /// What the peer is told; nothing where it is gone.
+    #[must_use]
+    pub fn to_line(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Token(_) | Self::NoToken(_) => Some(authentication_failed("Invalid token")),
+            Self::Roles { identity, required } => {
+                #[derive(Serialize)]
+                struct Data<'a> {
+                    required: &'a [String],
+                    provided: &'a [String],
+                }
+                let data = Data {
+                    required,
+                    provided: &identity.roles,
+                };
+                Some(refusal_line(
+                    Code::InsufficientRoles,
+                    "Insufficient roles",
+                    &data,
+                ))
+            }
+            Self::Gone(_) | Self::HungUp => None,
+        }
+    }
+}
+
+/// The error -32002 with a reason that tells nothing about the token.
+#[must_use]
+pub fn authentication_failed(reason: &'static str) -> Vec<u8> {
+    let data = std::collections::BTreeMap::from([("reason", reason)]);
+    refusal_line(Code::AuthenticationFailed, "Authentication failed", &data)
+}
+
+/// The error -32003.
+#[must_use]
+pub fn authentication_timeout(limit: Duration) -> Vec<u8> {
+    let text = match (limit.as_secs(), limit.subsec_millis()) {
+        (seconds, 0) => format!("{seconds} seconds"),
+        _ => format!("{} milliseconds", limit.as_millis()),
+    };
+    let data = std::collections::BTreeMap::from([("timeout", text)]);
+    refusal_line(Code::AuthenticationTimeout, "Authentication timeout", &data)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    jsonrpc: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Welcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Rejection>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Welcome {
+    authenticated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(default)]
+    roles: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Rejection {
+    code: i64,
+    message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<serde_json::Value>,
+}
+
+/// The server's side: reads the token, or takes the one of the upgrade request, and answers.
+/// `now` is in seconds since 1970. The caller limits the time.
+///
+/// # Errors
+/// Why the peer does not come in; the caller tells it with [`Refused::to_line`].
+pub async fn admit(
+    connection: &mut Connection,
+    guard: &Guard,
+    bearer: Option<&str>,
+    now: u64,
+) -> Result<Identity, Refused> {
+    let check = |token: &str| {
+        let identity = guard.verifier.verify(token, now)?;
+        if identity.has_any_role(&guard.required_roles) {
+            Ok(identity)
+        } else {
+            Err(Refused::Roles {
+                identity,
+                required: guard.required_roles.clone(),
+            })
+        }
+    };
+    if let Some(token) = bearer {
+        return check(token);
+    }
+    let line = match connection.next().await {
+        Ok(Some(line)) => line,
+        Ok(None) => return Err(Refused::HungUp),
+        Err(LineError::TooLong { .. }) => return Err(Refused::NoToken("too long")),
+        Err(err) => return Err(Refused::Gone(err)),
+    };
+    if line.len() > MAX_TOKEN_LINE {
+        return Err(Refused::NoToken("too long"));
+    }
+    let token = std::str::from_utf8(&line).map_err(|_| Refused::NoToken("not UTF-8"))?;
+    let identity = check(token.trim())?;
+    let welcome = Welcome {
+        authenticated: true,
+        user: identity.user.clone(),
+        roles: identity.roles.clone(),
+    };
+    let answer = Answer {
+        jsonrpc: "2.0".to_owned(),
+        result: Some(welcome),
+        error: None,
+    };
+    let mut line =
+        serde_json::to_vec(&answer).map_err(|err| Refused::Gone(LineError::Io(err.into())))?;
+    line.push(b'\n');
+    connection
+        .send(line)
+        .await
+        .map_err(|err| Refused::Gone(err.into()))?;
+    Ok(identity)
+}
+
+/// Why the client did not get in.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// The server said no; trying again will not help.
+    #[error("authentication failed: {0}")]
+    ByServer(String),
+    /// The connection failed; trying again may help.
+    #[error("connection lost during authentication: {0}")]
+    Lost(#[from] LineError),
+}
+
+/// The client's side: sends the token, alone, and waits for the answer.
+///
+/// # Errors
+/// Why it did not work.
+pub async fn present(connection: &mut Connection, token: &Secret) -> Result<(), Rejected> {
+    let line = format!("{}\n", token.expose().trim()).into_bytes();
+    connection.send(line).await.map_err(LineError::from)?;
+    let Some(line) = connection.next().await? else {
+        let hung_up = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the server hung up");
+        return Err(LineError::from(hung_up).into());
+    };
+    if let Some(refusal) = read_refusal(&line) {
+        return Err(Rejected::ByServer(refusal));
+    }
+    match serde_json::from_slice::<Answer>(&line) {
+        Ok(Answer {
+            result:
+                Some(Welcome {
+                    authenticated: true,
+                    ..
+                }),
+            ..
+        }) => Ok(()),
+        Ok(Answer {
+            error: Some(error), ..
+        }) => Err(Rejected::ByServer(format!(
+            "the server answered '{}'; does it want a token at all?",
+            error.message
+        ))),
+        _ => Err(Rejected::ByServer(
+            "the server answered something else; is it mcp-remote?".to_owned(),
+        )),
+    }
+}
+
+/// The text of a refusal: one of this wire's own errors, without an id.
+#[must_use]
+pub fn read_refusal(line: &Bytes) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Refusal {
+        id: Option<serde_json::Value>,
+        error: Rejection,
+    }
+    let Refusal { id: None, error } = serde_json::from_slice(line).ok()? else {
+        return None;
+    };
+    let own = [
+        Code::InsufficientRoles,
+        Code::AuthenticationFailed,
+        Code::AuthenticationTimeout,
+    ];
+    if !own.iter().any(|code| *code as i64 == error.code) {
+        return None;
+    }
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let data = error.data.as_ref();
+    let detail = data.and_then(|data| match (data.get("reason"), data.get("required")) {
+        (Some(reason), _) => Some(text(reason)),
+        (None, Some(required)) => Some(format!("one of {} is required", text(required))),
+        _ => data.get("timeout").map(text),
+    });
+    Some(match detail {
+        Some(detail) => format!("{} ({detail})", error.message),
+        None => error.message,
+    })
+}
+
+/// True for the error that a server with too many connections sends before it hangs up.
+#[must_use]
+pub fn is_turned_away(line: &Bytes) -> bool {
+    line.starts_with(b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":")
+        && memchr::memmem::find(line, b"\"reason\":\"too-many-connections\"").is_some()
+}

@@ -1,0 +1,134 @@
+//! Errors that the proxy itself makes, as lines on the wire.
+
+use super::{RequestId, scan};
+use serde::Serialize;
+
+/// The codes we send. Those below −32603 are JSON-RPC's; the three of the token exchange are this
+/// wire's own and older than MCP's policy on codes (2026-07-28 basic "Error Codes").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Code {
+    /// Not JSON.
+    ParseError = -32700,
+    /// JSON, but not a message we take.
+    InvalidRequest = -32600,
+    /// Forbidden, or unknown.
+    MethodNotFound = -32601,
+    /// The proxy could not get an answer.
+    InternalError = -32603,
+    /// The token lacks every role that the server demands.
+    InsufficientRoles = -32001,
+    /// The token is not good.
+    AuthenticationFailed = -32002,
+    /// No token within the time.
+    AuthenticationTimeout = -32003,
+}
+
+/// Whether a request that failed may have been executed by the MCP server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Executed {
+    /// It never reached the MCP server.
+    No,
+    /// It may have.
+    Unknown,
+}
+
+/// The `data` of an error that the proxy makes about itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct ErrorData {
+    source: &'static str,
+    reason: &'static str,
+    executed: Executed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stderr: Option<String>,
+}
+
+impl ErrorData {
+    /// `reason` is a fixed word that programs may test for.
+    #[must_use]
+    pub const fn new(reason: &'static str, executed: Executed) -> Self {
+        Self {
+            source: "mcp-remote",
+            reason,
+            executed,
+            status: None,
+            stderr: None,
+        }
+    }
+
+    /// Adds how the MCP server ended and the last line it wrote on stderr.
+    #[must_use]
+    pub fn with_exit(mut self, status: String, stderr: Option<String>) -> Self {
+        self.status = Some(status);
+        self.stderr = stderr;
+        self
+    }
+}
+
+/// An error answer as one line, newline included. `id` is `None` for the JSON `null`.
+#[must_use]
+pub fn error_line(
+    id: Option<&RequestId>,
+    code: Code,
+    message: &str,
+    data: Option<&impl Serialize>,
+) -> Vec<u8> {
+    let mut line = b"{\"jsonrpc\":\"2.0\",\"id\":".to_vec();
+    match id {
+        Some(id) => id.write(&mut line),
+        None => line.extend(b"null"),
+    }
+    line.extend(b",\"error\":");
+    write_error(code, message, data, &mut line);
+    line.extend(b"}\n");
+    line
+}
+
+/// The one error that ends a token exchange: without an id, as existing clients expect it.
+#[must_use]
+pub fn refusal_line(code: Code, message: &str, data: &impl Serialize) -> Vec<u8> {
+    let mut line = b"{\"jsonrpc\":\"2.0\",\"error\":".to_vec();
+    write_error(code, message, Some(data), &mut line);
+    line.extend(b"}\n");
+    line
+}
+
+fn write_error(code: Code, message: &str, data: Option<&impl Serialize>, out: &mut Vec<u8>) {
+    out.extend(format!("{{\"code\":{},\"message\":", code as i32).as_bytes());
+    scan::write_string(message, out);
+    // Plain structs of strings always serialise; were one not to, the error goes without data.
+    if let Some(data) = data.and_then(|data| serde_json::to_vec(data).ok()) {
+        out.extend(b",\"data\":");
+        out.extend(data);
+    }
+    out.push(b'}');
+}
+
+/// For error lines that carry no data.
+pub const NO_DATA: Option<&()> = None;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_written_as_documented() {
+        assert_eq!(
+            error_line(Some(&RequestId::Number(0)), Code::MethodNotFound, "Method not allowed: Access denied for method 'tools/call'", NO_DATA),
+            b"{\"jsonrpc\":\"2.0\",\"id\":0,\"error\":{\"code\":-32601,\"message\":\"Method not allowed: Access denied for method 'tools/call'\"}}\n"
+        );
+        assert_eq!(
+            String::from_utf8(error_line(
+                None,
+                Code::InternalError,
+                "x",
+                Some(&ErrorData::new("child-exited", Executed::Unknown))
+            ))
+            .unwrap(),
+            "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32603,\"message\":\"x\",\"data\":{\"source\":\"mcp-remote\",\"reason\":\"child-exited\",\"executed\":\"unknown\"}}}\n"
+        );
+    }
+}

@@ -1,0 +1,585 @@
+//! The one place where bytes become a message.
+//!
+//! [`Message::read`] takes one line and either understands it as exactly one JSON-RPC 2.0 request,
+//! notification or response, or refuses it. [`Message::write`] writes a message anew from what was
+//! understood, so that nothing a peer sent reaches a child as it was sent. Payloads are carried,
+//! never rebuilt. No I/O, no policy.
+
+mod error;
+mod field;
+mod id;
+mod scan;
+
+pub use error::{Code, ErrorData, Executed, NO_DATA, error_line, refusal_line};
+pub use field::Field;
+pub use id::{MAX_ID_LENGTH, RequestId};
+pub(crate) use scan::{Span, write_string};
+
+use bytes::Bytes;
+use field::Fields;
+use scan::{Fault, Scanner};
+
+/// How deep a peer's message may nest: what common readers take without complaint.
+pub const MAX_PEER_DEPTH: usize = 128;
+
+/// How deep a child's message may nest.
+pub const MAX_CHILD_DEPTH: usize = scan::MAX_DEPTH;
+
+/// The member of `_meta` that marks a request of 2026-07-28 and later (basic "Metadata").
+const MODERN_META: &[u8] = b"\"io.modelcontextprotocol/protocolVersion\"";
+
+/// The member of `_meta` that quotes the id of a `subscriptions/listen` request.
+const SUBSCRIPTION_META: &[u8] = b"\"io.modelcontextprotocol/subscriptionId\"";
+
+/// What a message is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Wants an answer.
+    Request(RequestId),
+    /// Wants none.
+    Notification,
+    /// Answers; an error answer may have no id.
+    Response(Option<RequestId>),
+}
+
+/// One JSON-RPC message whose head has been read.
+///
+/// `Debug` shows the head only, never the payload.
+#[derive(Clone)]
+pub struct Message {
+    line: Bytes,
+    kind: Kind,
+    method: Box<str>,
+    /// `params`, `result` or `error`.
+    payload: Option<(&'static str, Span)>,
+    fields: Fields,
+    progress_token: Option<(RequestId, Span)>,
+    subscription: Option<(RequestId, Span)>,
+    modern: bool,
+    /// Some byte of the line would end a line, or is odd white space, for some reader.
+    needs_mending: bool,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("kind", &self.kind)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a line is not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// [`Code::ParseError`] or [`Code::InvalidRequest`].
+    pub code: Code,
+    /// The id to answer with, when there was a valid one.
+    pub id: Option<RequestId>,
+    /// For the peer and the log; quotes nothing of the line.
+    pub reason: &'static str,
+}
+
+impl Refusal {
+    fn not_json(reason: &'static str) -> Self {
+        Self {
+            code: Code::ParseError,
+            id: None,
+            reason,
+        }
+    }
+
+    fn invalid(reason: &'static str) -> Self {
+        Self {
+            code: Code::InvalidRequest,
+            id: None,
+            reason,
+        }
+    }
+
+    /// The answer that the peer gets, as one line.
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        let kind = match self.code {
+            Code::ParseError => "Parse error",
+            _ => "Invalid Request",
+        };
+        error_line(
+            self.id.as_ref(),
+            self.code,
+            &format!("{kind}: {}", self.reason),
+            NO_DATA,
+        )
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Syntax => Self::not_json("not one JSON object"),
+            Fault::Depth => Self::invalid("nested too deep"),
+        }
+    }
+}
+
+/// The members of the outermost object, as found.
+#[derive(Default)]
+struct Head {
+    jsonrpc: Option<Span>,
+    id: Option<Span>,
+    method: Option<Span>,
+    params: Option<Span>,
+    result: Option<Span>,
+    error: Option<Span>,
+    /// A known member stood twice or under a look-alike name.
+    spoiled: bool,
+    id_spoiled: bool,
+}
+
+impl Head {
+    const NAMES: [&'static str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
+    fn slot(&mut self, name: &str) -> Option<&mut Option<Span>> {
+        match name {
+            "jsonrpc" => Some(&mut self.jsonrpc),
+            "id" => Some(&mut self.id),
+            "method" => Some(&mut self.method),
+            "params" => Some(&mut self.params),
+            "result" => Some(&mut self.result),
+            "error" => Some(&mut self.error),
+            _ => None,
+        }
+    }
+
+    fn note(&mut self, name: &str, span: Span) {
+        let taken = match self.slot(name) {
+            Some(slot) => slot.replace(span).is_some(),
+            None => match Self::NAMES
+                .iter()
+                .find(|known| field::folds_to(name, known))
+            {
+                Some(known) => {
+                    self.id_spoiled |= *known == "id";
+                    true
+                }
+                None => false,
+            },
+        };
+        self.id_spoiled |= taken && name == "id";
+        self.spoiled |= taken;
+    }
+}
+
+impl Message {
+    /// Reads one line (without its newline), nested at most `depth` deep.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what to answer. The line is then not to be passed on in any form.
+    pub fn read(line: Bytes, depth: usize) -> Result<Self, Refusal> {
+        simdutf8::basic::from_utf8(&line).map_err(|_| Refusal::not_json("not UTF-8"))?;
+        let mut scanner = Scanner::new(&line, depth);
+        let mut head = Head::default();
+        let mut inner = Inner::default();
+        match scanner.next_kind() {
+            Some(b'{') => {}
+            Some(b'[') => {
+                scanner.value()?;
+                scanner.end()?;
+                return Err(Refusal::invalid("batches are not supported"));
+            }
+            _ => {
+                scanner.value()?;
+                scanner.end()?;
+                return Err(Refusal::invalid("not a JSON object"));
+            }
+        }
+        scanner.object(|scanner, key| {
+            // A name with half a surrogate pair has no agreed text; no known name looks like that.
+            let name = scan::unescape(key.of(&line)).unwrap_or_default();
+            let span = match (&*name, scanner.next_kind()) {
+                ("params", Some(b'{')) => inner.params(scanner, &line)?,
+                ("result", Some(b'{')) => inner.result(scanner, &line)?,
+                _ => scanner.value()?,
+            };
+            head.note(&name, span);
+            Ok::<(), Refusal>(())
+        })?;
+        scanner.end()?;
+        let no_controls = scanner.no_controls();
+        let needs_mending = !no_controls || has_unicode_line_end(&line);
+        Self::assemble(line, &head, inner, needs_mending)
+    }
+
+    fn assemble(
+        line: Bytes,
+        head: &Head,
+        inner: Inner,
+        needs_mending: bool,
+    ) -> Result<Self, Refusal> {
+        let id = match head.id {
+            Some(span) if !head.id_spoiled => RequestId::parse(span.of(&line)),
+            _ => None,
+        };
+        // An answer is refused without its id: the id names a request of the other side.
+        let answer = head.result.is_some() || head.error.is_some();
+        let refuse = |reason| Refusal {
+            id: if answer { None } else { id.clone() },
+            ..Refusal::invalid(reason)
+        };
+        if head.spoiled {
+            return Err(refuse("a member stands twice or under a look-alike name"));
+        }
+        if head.jsonrpc.map(|span| span.of(&line)) != Some(b"\"2.0\"") {
+            return Err(refuse("jsonrpc is not \"2.0\""));
+        }
+        let null_id = head.id.is_some_and(|span| span.of(&line) == b"null");
+        if head.id.is_some() && id.is_none() && !(null_id && answer) {
+            return Err(refuse("id is not a string or an integer"));
+        }
+        let method = match head.method {
+            Some(_) if answer => return Err(refuse("method beside result or error")),
+            Some(span) => Some(
+                scan::unescape(span.of(&line)).ok_or_else(|| refuse("method is not a string"))?,
+            ),
+            None => None,
+        };
+        let (kind, payload) = match (&method, head.result, head.error) {
+            (Some(_), ..) => {
+                let kind = id.clone().map_or(Kind::Notification, Kind::Request);
+                (kind, head.params.map(|span| ("params", span)))
+            }
+            (None, Some(_), Some(_)) => return Err(refuse("result beside error")),
+            (None, Some(result), None) => match id.clone() {
+                Some(id) => (Kind::Response(Some(id)), Some(("result", result))),
+                None => return Err(refuse("a result without an id")),
+            },
+            (None, None, Some(error)) => (Kind::Response(id.clone()), Some(("error", error))),
+            (None, None, None) => return Err(refuse("neither method nor result nor error")),
+        };
+        if let Some(("params", span)) = payload {
+            if !matches!(span.of(&line).first(), Some(b'{' | b'[')) {
+                return Err(refuse("params is neither an object nor an array"));
+            }
+        }
+        if payload.is_none() && answer
+            || payload.is_some_and(|(name, span)| {
+                name == "error" && span.of(&line).first() != Some(&b'{')
+            })
+        {
+            return Err(refuse("error is not an object"));
+        }
+        if let Some(reason) = inner.fault(method.as_deref()) {
+            return Err(refuse(reason));
+        }
+        let method: Box<str> = method.as_deref().unwrap_or_default().into();
+        Ok(Self {
+            kind,
+            method,
+            payload,
+            fields: inner.fields,
+            progress_token: inner.progress_token,
+            subscription: inner.subscription,
+            modern: inner.modern,
+            needs_mending,
+            line,
+        })
+    }
+
+    /// What this message is.
+    #[must_use]
+    pub fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// The method; empty for a response.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The id of a request or response.
+    #[must_use]
+    pub fn id(&self) -> Option<&RequestId> {
+        match &self.kind {
+            Kind::Request(id) => Some(id),
+            Kind::Response(id) => id.as_ref(),
+            Kind::Notification => None,
+        }
+    }
+
+    /// True for a request whose `_meta` names the protocol version, as every request of
+    /// 2026-07-28 does (basic "Metadata"), and for `server/discover`.
+    #[must_use]
+    pub fn is_modern(&self) -> bool {
+        self.modern || &*self.method == "server/discover"
+    }
+
+    /// The length of the line that this message was read from, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.line.len()
+    }
+
+    /// A string member of `params` that policy or router read, escapes undone.
+    #[must_use]
+    pub fn text(&self, field: Field) -> Option<std::borrow::Cow<'_, str>> {
+        scan::unescape(self.raw(field)?)
+    }
+
+    /// The JSON text of a member of `params` (or, for `_meta`, of `result`).
+    pub(crate) fn raw(&self, field: Field) -> Option<&[u8]> {
+        Some(self.span(field)?.of(&self.line))
+    }
+
+    /// Where that member stands, for [`Edit`].
+    pub(crate) fn span(&self, field: Field) -> Option<Span> {
+        self.fields.get(field)
+    }
+
+    /// An id or token that a member of `params` quotes, and where.
+    pub(crate) fn quoted_id(&self, field: Field) -> Option<(RequestId, Span)> {
+        let span = self.fields.get(field)?;
+        Some((RequestId::parse(span.of(&self.line))?, span))
+    }
+
+    /// `_meta.progressToken` of a request, and where it stands.
+    pub(crate) fn progress_token(&self) -> Option<&(RequestId, Span)> {
+        self.progress_token.as_ref()
+    }
+
+    /// The JSON text of `result`; `None` for anything but a success.
+    pub(crate) fn result(&self) -> Option<&[u8]> {
+        match self.payload {
+            Some(("result", span)) => Some(span.of(&self.line)),
+            _ => None,
+        }
+    }
+
+    /// The `code` of an error answer.
+    pub(crate) fn error_code(&self) -> Option<i64> {
+        #[derive(serde::Deserialize)]
+        struct ErrorHead {
+            code: i64,
+        }
+        match self.payload {
+            Some(("error", span)) => {
+                let head: ErrorHead = serde_json::from_slice(span.of(&self.line)).ok()?;
+                Some(head.code)
+            }
+            _ => None,
+        }
+    }
+
+    /// A copy of the JSON text of a member of `params`, fit to be written into another line.
+    pub(crate) fn carry(&self, field: Field) -> Option<Vec<u8>> {
+        let mut text = Vec::new();
+        self.copy(self.span(field)?, &mut text);
+        Some(text)
+    }
+
+    /// Appends this message as one line with its newline: `id` in the place of its own, each edit
+    /// in the place of its span. Edits must be in order and lie inside the payload.
+    pub(crate) fn write(&self, id: Option<&RequestId>, edits: &[Edit<'_>], out: &mut Vec<u8>) {
+        out.reserve(self.line.len() + 32);
+        out.extend(b"{\"jsonrpc\":\"2.0\"");
+        match (&self.kind, id) {
+            (Kind::Notification, _) => {}
+            (_, Some(id)) => {
+                out.extend(b",\"id\":");
+                id.write(out);
+            }
+            (_, None) => out.extend(b",\"id\":null"),
+        }
+        if !self.method.is_empty() || !matches!(self.kind, Kind::Response(_)) {
+            out.extend(b",\"method\":");
+            write_string(&self.method, out);
+        }
+        if let Some((name, span)) = self.payload {
+            out.extend(b",\"");
+            out.extend(name.as_bytes());
+            out.extend(b"\":");
+            let mut at = span.start;
+            for edit in edits {
+                self.copy(
+                    Span {
+                        start: at,
+                        end: edit.span.start,
+                    },
+                    out,
+                );
+                edit.with.write(out);
+                at = edit.span.end;
+            }
+            self.copy(
+                Span {
+                    start: at,
+                    end: span.end,
+                },
+                out,
+            );
+        }
+        out.extend(b"}\n");
+    }
+
+    fn copy(&self, span: Span, out: &mut Vec<u8>) {
+        let text = span.of(&self.line);
+        if self.needs_mending {
+            mend(text, out);
+        } else {
+            out.extend_from_slice(text);
+        }
+    }
+}
+
+/// What [`Message::write`] puts in the place of a part of the payload.
+pub(crate) struct Edit<'a> {
+    pub span: Span,
+    pub with: Replacement<'a>,
+}
+
+/// An id, or JSON text.
+pub(crate) enum Replacement<'a> {
+    Id(&'a RequestId),
+    Json(&'a [u8]),
+}
+
+impl Replacement<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Id(id) => id.write(out),
+            Self::Json(text) => out.extend_from_slice(text),
+        }
+    }
+}
+
+/// What is found inside `params` or `result` while the line is read once.
+#[derive(Default)]
+struct Inner {
+    fields: Fields,
+    progress_token: Option<(RequestId, Span)>,
+    subscription: Option<(RequestId, Span)>,
+    modern: bool,
+    meta_fault: Option<&'static str>,
+}
+
+impl Inner {
+    fn params(&mut self, scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Span, Fault> {
+        self.members(scanner, line)
+    }
+
+    fn result(&mut self, scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Span, Fault> {
+        self.members(scanner, line)
+    }
+
+    fn members(&mut self, scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Span, Fault> {
+        scanner.spanned(|scanner| {
+            scanner.object(|scanner, key| {
+                let found = Fields::recognise(key.of(line));
+                let span = match (found, scanner.next_kind()) {
+                    (Some((Field::Meta, true)), Some(b'{')) => self.meta(scanner, line)?,
+                    (Some((Field::Meta, true)), kind) => {
+                        if kind != Some(b'n') {
+                            self.meta_fault = Some("_meta is not an object");
+                        }
+                        scanner.value()?
+                    }
+                    _ => scanner.value()?,
+                };
+                if let Some((field, exact)) = found {
+                    self.fields.note(field, exact, span);
+                }
+                Ok::<(), Fault>(())
+            })
+        })
+    }
+
+    fn meta(&mut self, scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Span, Fault> {
+        scanner.spanned(|scanner| {
+            scanner.object(|scanner, key| {
+                let span = scanner.value()?;
+                match Fields::recognise(key.of(line)) {
+                    Some((Field::ProgressToken, true)) if self.progress_token.is_none() => {
+                        match RequestId::parse(span.of(line)) {
+                            Some(token) => self.progress_token = Some((token, span)),
+                            None => {
+                                self.meta_fault =
+                                    Some("progressToken is not a string or an integer")
+                            }
+                        }
+                    }
+                    Some((Field::ProgressToken, _)) => {
+                        self.meta_fault =
+                            Some("progressToken stands twice or under a look-alike name");
+                    }
+                    _ => self.modern_meta(key.of(line), span, line),
+                }
+                Ok::<(), Fault>(())
+            })
+        })
+    }
+
+    /// The members of `_meta` that 2026-07-28 names; each counts under its exact name only, and
+    /// once.
+    fn modern_meta(&mut self, key: &[u8], span: Span, line: &[u8]) {
+        let escaped = memchr::memchr(b'\\', key).is_some();
+        if !escaped && key.len() != MODERN_META.len() && key.len() != SUBSCRIPTION_META.len() {
+            return;
+        }
+        let Some(name) = scan::unescape(key) else {
+            return;
+        };
+        let quoted = [b"\"", name.as_bytes(), b"\""].concat();
+        let twice = if quoted == MODERN_META {
+            std::mem::replace(&mut self.modern, true)
+        } else if quoted == SUBSCRIPTION_META {
+            let first = RequestId::parse(span.of(line)).map(|id| (id, span));
+            std::mem::replace(&mut self.subscription, first).is_some()
+        } else {
+            false
+        };
+        if twice {
+            self.meta_fault = Some("a member of _meta stands twice");
+        }
+    }
+
+    /// What makes a message with this method invalid, if anything.
+    fn fault(&self, method: Option<&str>) -> Option<&'static str> {
+        let read = method.map_or(&[][..], field::read_by);
+        let spoiled = self.fields.is_spoiled(Field::Meta)
+            || read.iter().any(|field| self.fields.is_spoiled(*field));
+        if spoiled && method.is_some() {
+            return Some("a member of params stands twice or under a look-alike name");
+        }
+        self.meta_fault.filter(|_| method.is_some())
+    }
+}
+
+/// True when the line holds U+0085, U+2028 or U+2029, which end a line for some readers.
+fn has_unicode_line_end(line: &[u8]) -> bool {
+    !line.is_ascii()
+        && [&b"\xc2\x85"[..], b"\xe2\x80\xa8", b"\xe2\x80\xa9"]
+            .iter()
+            .any(|end| memchr::memmem::find(line, end).is_some())
+}
+
+/// Copies valid JSON so that no reader finds the end of a line in it: control characters can only
+/// stand between values there, U+0085, U+2028 and U+2029 only inside strings.
+fn mend(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match (byte, after) {
+            (0..=0x1f, _) => out.push(b' '),
+            (0xc2, [0x85, tail @ ..]) => {
+                out.extend(b"\\u0085");
+                rest = tail;
+            }
+            (0xe2, [0x80, end @ (0xa8 | 0xa9), tail @ ..]) => {
+                out.extend(if *end == 0xa8 { b"\\u2028" } else { b"\\u2029" });
+                rest = tail;
+            }
+            _ => out.push(byte),
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! A strict JSON reader that finds where things stand and copies nothing.
+//!
+//! It accepts exactly RFC 8259 (no NaN, no comments, no trailing bytes) and leaves every value
+//! where it is: callers get spans. It knows nothing of JSON-RPC.
+
+use std::borrow::Cow;
+
+/// Where a value stands in its line, in bytes. Lines are shorter than 4 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+impl Span {
+    /// The bytes of `line` that this span covers.
+    pub(crate) fn of(self, line: &[u8]) -> &[u8] {
+        line.get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+}
+
+/// Why a text is not the JSON we take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Not JSON at all.
+    Syntax,
+    /// JSON, but nested deeper than the caller allows.
+    Depth,
+}
+
+/// Which kind of container an open level is.
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    Object,
+    Array,
+}
+
+/// Open containers, outermost first, one bit each.
+struct Nesting {
+    bits: [u64; MAX_DEPTH / 64],
+    depth: usize,
+    limit: usize,
+}
+
+/// The deepest nesting any caller may ask for.
+pub(crate) const MAX_DEPTH: usize = 1024;
+
+impl Nesting {
+    fn push(&mut self, level: Level) -> Result<(), Fault> {
+        if self.depth >= self.limit {
+            return Err(Fault::Depth);
+        }
+        let (word, bit) = (self.depth / 64, 1u64 << (self.depth % 64));
+        match level {
+            Level::Object => self.bits[word] |= bit,
+            Level::Array => self.bits[word] &= !bit,
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn top(&self) -> Level {
+        let at = self.depth - 1;
+        if self.bits[at / 64] >> (at % 64) & 1 == 1 {
+            Level::Object
+        } else {
+            Level::Array
+        }
+    }
+}
+
+/// A cursor over one text.
+pub(crate) struct Scanner<'a> {
+    text: &'a [u8],
+    pos: usize,
+    nesting: Nesting,
+    /// No control characters anywhere, so strings need not be searched for them.
+    no_controls: bool,
+}
+
+impl<'a> Scanner<'a> {
+    /// Reads `text`, which must be valid UTF-8; at most `depth` containers may stand inside each
+    /// other, and never more than [`MAX_DEPTH`].
+    pub(crate) fn new(text: &'a [u8], depth: usize) -> Self {
+        // A fold without early exit: the compiler turns it into vector code.
+        let no_controls = !text.iter().fold(false, |seen, byte| seen | (*byte < 0x20));
+        Self {
+            text,
+            pos: 0,
+            nesting: Nesting {
+                bits: [0; MAX_DEPTH / 64],
+                depth: 0,
+                limit: depth.min(MAX_DEPTH),
+            },
+            no_controls,
+        }
+    }
+
+    /// True when the text has no control characters at all, not even a tab as white space.
+    pub(crate) fn no_controls(&self) -> bool {
+        self.no_controls
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.pos).copied()
+    }
+
+    fn eat(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.pos += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), Fault> {
+        if self.eat(byte) {
+            Ok(())
+        } else {
+            Err(Fault::Syntax)
+        }
+    }
+
+    fn white(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.pos += 1;
+        }
+    }
+
+    fn span_from(&self, start: usize) -> Span {
+        Span {
+            start: start as u32,
+            end: self.pos as u32,
+        }
+    }
+
+    /// The first byte of the next value, which says what it is; nothing is consumed.
+    pub(crate) fn next_kind(&mut self) -> Option<u8> {
+        self.white();
+        self.peek()
+    }
+
+    /// Reads one object, calling `member` with each key (quotes included) just before its value;
+    /// `member` must consume exactly that value.
+    pub(crate) fn object<E: From<Fault>>(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Span) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.white();
+        self.expect(b'{')?;
+        self.nesting.push(Level::Object)?;
+        self.white();
+        if !self.eat(b'}') {
+            loop {
+                let key = self.key()?;
+                member(self, key)?;
+                self.white();
+                if self.eat(b'}') {
+                    break;
+                }
+                self.expect(b',')?;
+            }
+        }
+        self.nesting.depth -= 1;
+        Ok(())
+    }
+
+    /// Where what `read` consumes stands, leading white space aside.
+    pub(crate) fn spanned<E>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<Span, E> {
+        self.white();
+        let start = self.pos;
+        read(self)?;
+        Ok(self.span_from(start))
+    }
+
+    /// Reads one array, calling `element` before each element; it must consume exactly that one.
+    pub(crate) fn array<E: From<Fault>>(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.white();
+        self.expect(b'[')?;
+        self.nesting.push(Level::Array)?;
+        self.white();
+        if !self.eat(b']') {
+            loop {
+                element(self)?;
+                self.white();
+                if self.eat(b']') {
+                    break;
+                }
+                self.expect(b',')?;
+            }
+        }
+        self.nesting.depth -= 1;
+        Ok(())
+    }
+
+    /// Reads one value of any kind and says where it stood.
+    pub(crate) fn value(&mut self) -> Result<Span, Fault> {
+        self.white();
+        let start = self.pos;
+        let floor = self.nesting.depth;
+        loop {
+            self.white();
+            match self.peek() {
+                Some(b'"') => drop(self.string()?),
+                Some(b'{') => {
+                    self.pos += 1;
+                    self.nesting.push(Level::Object)?;
+                    self.white();
+                    if self.eat(b'}') {
+                        self.nesting.depth -= 1;
+                    } else {
+                        self.key()?;
+                        continue;
+                    }
+                }
+                Some(b'[') => {
+                    self.pos += 1;
+                    self.nesting.push(Level::Array)?;
+                    self.white();
+                    if self.eat(b']') {
+                        self.nesting.depth -= 1;
+                    } else {
+                        continue;
+                    }
+                }
+                Some(b't') => self.literal(b"true")?,
+                Some(b'f') => self.literal(b"false")?,
+                Some(b'n') => self.literal(b"null")?,
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                _ => return Err(Fault::Syntax),
+            }
+            if !self.next_sibling(floor)? {
+                return Ok(self.span_from(start));
+            }
+        }
+    }
+
+    /// After a value: closes what ends here. True when another value follows above `floor`.
+    fn next_sibling(&mut self, floor: usize) -> Result<bool, Fault> {
+        while self.nesting.depth > floor {
+            self.white();
+            match (self.peek(), self.nesting.top()) {
+                (Some(b','), Level::Object) => {
+                    self.pos += 1;
+                    self.white();
+                    self.key()?;
+                    return Ok(true);
+                }
+                (Some(b','), Level::Array) => {
+                    self.pos += 1;
+                    return Ok(true);
+                }
+                (Some(b'}'), Level::Object) | (Some(b']'), Level::Array) => {
+                    self.pos += 1;
+                    self.nesting.depth -= 1;
+                }
+                _ => return Err(Fault::Syntax),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Fails unless nothing but white space is left.
+    pub(crate) fn end(&mut self) -> Result<(), Fault> {
+        self.white();
+        if self.pos == self.text.len() {
+            Ok(())
+        } else {
+            Err(Fault::Syntax)
+        }
+    }
+
+    fn key(&mut self) -> Result<Span, Fault> {
+        self.white();
+        let key = self.string()?;
+        self.white();
+        self.expect(b':')?;
+        Ok(key)
+    }
+
+    /// Reads one string; the span includes the quotes.
+    fn string(&mut self) -> Result<Span, Fault> {
+        let start = self.pos;
+        self.expect(b'"')?;
+        loop {
+            let rest = self.text.get(self.pos..).unwrap_or_default();
+            let stop = memchr::memchr2(b'"', b'\\', rest).ok_or(Fault::Syntax)?;
+            if !self.no_controls && rest[..stop].iter().any(|byte| *byte < 0x20) {
+                return Err(Fault::Syntax);
+            }
+            self.pos += stop + 1;
+            if rest[stop] == b'"' {
+                return Ok(self.span_from(start));
+            }
+            self.escape()?;
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Fault> {
+        let kind = self.peek().ok_or(Fault::Syntax)?;
+        self.pos += 1;
+        match kind {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(()),
+            b'u' => {
+                let hex = self.text.get(self.pos..self.pos + 4).unwrap_or_default();
+                if hex.len() < 4 || !hex.iter().all(u8::is_ascii_hexdigit) {
+                    return Err(Fault::Syntax);
+                }
+                self.pos += 4;
+                Ok(())
+            }
+            _ => Err(Fault::Syntax),
+        }
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Result<(), Fault> {
+        if self.text[self.pos..].starts_with(word) {
+            self.pos += word.len();
+            Ok(())
+        } else {
+            Err(Fault::Syntax)
+        }
+    }
+
+    fn number(&mut self) -> Result<(), Fault> {
+        self.eat(b'-');
+        if !self.eat(b'0') {
+            self.digits()?;
+        }
+        if self.eat(b'.') {
+            self.digits()?;
+        }
+        if self.eat(b'e') || self.eat(b'E') {
+            let _sign = self.eat(b'+') || self.eat(b'-');
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Fault> {
+        let start = self.pos;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.pos += 1;
+        }
+        if self.pos == start {
+            Err(Fault::Syntax)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The text of a JSON string (quotes included) with its escapes undone; `None` when `raw` is no
+/// string or holds half a surrogate pair, which readers turn into different texts.
+pub(crate) fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if memchr::memchr(b'\\', inner).is_none() {
+        return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
+    }
+    serde_json::from_slice::<String>(raw).ok().map(Cow::Owned)
+}
+
+/// Appends `text` as a JSON string. Everything that some reader takes for the end of a line is
+/// escaped, besides what JSON itself demands.
+pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend([b'\\', character as u8]),
+            '\0'..='\x1f' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
+                out.extend(format!("\\u{:04x}", u32::from(character)).as_bytes());
+            }
+            _ => out.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn accepts(text: &[u8]) -> bool {
+        let mut scanner = Scanner::new(text, 128);
+        scanner.value().and_then(|_| scanner.end()).is_ok()
+    }
+
+    #[test]
+    fn takes_json_and_nothing_else() {
+        for good in [
+            "0",
+            "-0",
+            "1.5e+3",
+            "\"\"",
+            "\"\\u00e9\\n\"",
+            "[]",
+            "{}",
+            "[1,[2,{}],\"x\"]",
+            " { \"a\" : [ ] } ",
+            "{\"a\":{\"b\":[null,true,false]}}",
+            "\"\u{2028}\"",
+            "1e400",
+            "\"\\ud800\"",
+        ] {
+            assert!(accepts(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "NaN",
+            "Infinity",
+            "-",
+            "\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\t\"",
+            "[1,]",
+            "[,1]",
+            "{,}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{'a':1}",
+            "[1 2]",
+            "1 2",
+            "tru",
+            "truex",
+            "[1}",
+            "{\"a\":1]",
+            "//x\n1",
+            "\u{feff}1",
+            "\u{a0}1",
+        ] {
+            assert!(!accepts(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(accepts(nested(128).as_bytes()));
+        let deep = nested(129);
+        assert_eq!(
+            Scanner::new(deep.as_bytes(), 128).value(),
+            Err(Fault::Depth)
+        );
+        let open = "[".repeat(1_000_000);
+        assert_eq!(
+            Scanner::new(open.as_bytes(), 4096).value(),
+            Err(Fault::Depth)
+        );
+    }
+
+    #[test]
+    fn halves_of_surrogate_pairs_have_no_text() {
+        assert_eq!(unescape(br#""\ud83d\ude00""#).as_deref(), Some("😀"));
+        assert_eq!(unescape(br#""\ud83d""#), None);
+        assert_eq!(unescape(br#""\u0041""#).as_deref(), Some("A"));
+    }
+
+    proptest! {
+        /// serde_json is the second opinion: what one of them takes, the other takes, lone
+        /// surrogates and huge numbers (which serde_json refuses) aside.
+        #[test]
+        fn agrees_with_serde_json(text in r#"[\[\]{},:"\\ 01eE.+\-a-cntrufalse\t]{0,24}"#) {
+            let serde = serde_json::from_str::<serde_json::Value>(&text).is_ok();
+            let ours = accepts(text.as_bytes());
+            prop_assert!(ours == serde || ours, "{text:?}: ours {ours}, serde {serde}");
+            if ours && !serde {
+                prop_assert!(text.contains("\\u") || text.contains(['e', 'E']), "{text:?}");
+            }
+        }
+
+        #[test]
+        fn strings_survive_the_round_trip(text in any::<String>()) {
+            let mut raw = Vec::new();
+            write_string(&text, &mut raw);
+            prop_assert!(accepts(&raw));
+            let plain = unescape(&raw);
+            prop_assert_eq!(plain.as_deref(), Some(text.as_str()));
+            let read = std::str::from_utf8(&raw).unwrap();
+            let ends_a_line = read.contains(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']);
+            prop_assert!(!ends_a_line);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Newline frames over any byte stream: TCP, the child's pipes, our own stdio.
+
+use bytes::{Bytes, BytesMut};
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// How much room a read is given at least.
+const READ_SIZE: usize = 8 * 1024;
+
+/// Lines up to this size are gathered into one write.
+const GATHER_SIZE: usize = 16 * 1024;
+
+/// Why no line could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// The line is longer than the limit. Reading on skips the rest of it.
+    #[error("a line is longer than {limit} bytes")]
+    TooLong {
+        /// The limit.
+        limit: usize,
+    },
+    /// Nothing was heard for too long.
+    #[error("nothing heard for {0:?}")]
+    Silent(std::time::Duration),
+    /// The stream failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Cuts a byte stream into lines.
+#[derive(Debug)]
+pub struct LineReader<R> {
+    stream: R,
+    buffer: BytesMut,
+    /// So many bytes of the buffer are known to hold no newline.
+    searched: usize,
+    limit: usize,
+    /// The line under way is too long: it is thrown away up to its end.
+    skipping: bool,
+}
+
+impl<R: AsyncRead + Unpin> LineReader<R> {
+    /// Reads lines of at most `limit` bytes from `stream`; that bounds the buffer too.
+    pub fn new(stream: R, limit: usize) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            searched: 0,
+            limit,
+            skipping: false,
+        }
+    }
+
+    /// Changes the limit for what has not been read yet.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// The next line without its newline; `None` at the end of the stream. Half a line at the end
+    /// stays in the reader, see [`LineReader::rest`]. Cancel safe.
+    ///
+    /// # Errors
+    /// What the stream says, or a line over the limit; after that, reading goes on behind it.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+        loop {
+            if let Some(line) = self.buffered() {
+                return line.map(Some);
+            }
+            self.buffer.reserve(READ_SIZE);
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// A line that has already arrived.
+    pub fn buffered(&mut self) -> Option<Result<Bytes, LineError>> {
+        let unseen = self.buffer.get(self.searched..).unwrap_or_default();
+        let end = memchr::memchr(b'\n', unseen).map(|at| self.searched + at);
+        if self.skipping {
+            let cut = end.map_or(self.buffer.len(), |end| end + 1);
+            drop(self.buffer.split_to(cut));
+            self.searched = 0;
+            self.skipping = end.is_none();
+            return end.and_then(|_| self.buffered());
+        }
+        let length = end.unwrap_or(self.buffer.len());
+        if length > self.limit {
+            self.skipping = true;
+            return Some(Err(LineError::TooLong { limit: self.limit }));
+        }
+        let Some(end) = end else {
+            self.searched = self.buffer.len();
+            return None;
+        };
+        let mut line = self.buffer.split_to(end + 1);
+        line.truncate(end);
+        self.searched = 0;
+        Some(Ok(line.freeze()))
+    }
+
+    /// What stood behind the last newline when the stream ended.
+    pub fn rest(&mut self) -> Bytes {
+        self.searched = 0;
+        self.buffer.split().freeze()
+    }
+
+    /// Reads to the end of the stream and throws everything away.
+    pub async fn discard(&mut self) {
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(READ_SIZE);
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// Writes lines to a byte stream.
+#[derive(Debug)]
+pub struct LineWriter<W> {
+    stream: W,
+    gathered: Vec<u8>,
+}
+
+impl<W: AsyncWrite + Unpin> LineWriter<W> {
+    /// Writes to `stream`.
+    pub fn new(stream: W) -> Self {
+        Self {
+            stream,
+            gathered: Vec::new(),
+        }
+    }
+
+    /// Sends lines, each with its newline, and flushes. Small ones share a write.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn send(&mut self, lines: &[Bytes]) -> io::Result<()> {
+        if let [line] = lines {
+            self.stream.write_all(line).await?;
+            return self.stream.flush().await;
+        }
+        self.gathered.clear();
+        for line in lines {
+            if self.gathered.len() + line.len() > GATHER_SIZE {
+                self.stream.write_all(&self.gathered).await?;
+                self.gathered.clear();
+            }
+            if line.len() > GATHER_SIZE {
+                self.stream.write_all(line).await?;
+            } else {
+                self.gathered.extend_from_slice(line);
+            }
+        }
+        self.stream.write_all(&self.gathered).await?;
+        self.stream.flush().await
+    }
+
+    /// Says that nothing more will come.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn close(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a reader with `limit` makes of `bytes` that arrive in pieces; `None` stands for a line
+    /// that was too long.
+    fn read_in_pieces(
+        bytes: &[u8],
+        cuts: &[usize],
+        limit: usize,
+    ) -> (Vec<Option<Vec<u8>>>, Vec<u8>) {
+        let mut builder = tokio_test_stream(bytes, cuts);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut reader = LineReader::new(&mut builder, limit);
+            let mut lines = Vec::new();
+            loop {
+                match reader.next().await {
+                    Ok(Some(line)) => lines.push(Some(line.to_vec())),
+                    Ok(None) => return (lines, reader.rest().to_vec()),
+                    Err(LineError::TooLong { .. }) => lines.push(None),
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        })
+    }
+
+    struct Pieces(std::collections::VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            if let Some(mut piece) = self.0.pop_front() {
+                let rest = piece.split_off(piece.len().min(buffer.remaining()));
+                buffer.put_slice(&piece);
+                if !rest.is_empty() {
+                    self.0.push_front(rest);
+                }
+            }
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
+    fn tokio_test_stream(bytes: &[u8], cuts: &[usize]) -> Pieces {
+        let mut pieces = std::collections::VecDeque::new();
+        let mut rest = bytes;
+        for cut in cuts {
+            let (piece, tail) = rest.split_at((*cut).min(rest.len()));
+            if !piece.is_empty() {
+                pieces.push_back(piece.to_vec());
+            }
+            rest = tail;
+        }
+        if !rest.is_empty() {
+            pieces.push_back(rest.to_vec());
+        }
+        Pieces(pieces)
+    }
+
+    proptest! {
+        /// Any split of any byte stream gives the same lines.
+        #[test]
+        fn splits_do_not_matter(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), any::<u8>()], 0..300),
+            cuts in prop::collection::vec(1usize..40, 0..40),
+            limit in 1usize..40,
+        ) {
+            let mut expected: Vec<Option<Vec<u8>>> = bytes
+                .split(|byte| *byte == b'\n')
+                .map(|line| (line.len() <= limit).then(|| line.to_vec()))
+                .collect();
+            let last = expected.pop().unwrap();
+            let (mut lines, rest) = read_in_pieces(&bytes, &cuts, limit);
+            match last {
+                Some(last) => prop_assert_eq!(rest, last),
+                // Too long and never ended: reported once, as far as it was read.
+                None => prop_assert_eq!(lines.pop(), Some(None)),
+            }
+            prop_assert_eq!(lines, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_written_in_order_whatever_their_size() {
+        let (near, far) = tokio::io::duplex(8);
+        let lines: Vec<Bytes> = [1, 20_000, 3, 15_000, 2_000, 40_000]
+            .iter()
+            .enumerate()
+            .map(|(at, size)| Bytes::from([vec![b'a' + at as u8; *size], vec![b'\n']].concat()))
+            .collect();
+        let expected: Vec<Bytes> = lines
+            .iter()
+            .map(|line| line.slice(..line.len() - 1))
+            .collect();
+        let send = async move {
+            let mut writer = LineWriter::new(near);
+            writer.send(&lines).await.unwrap();
+            writer.close().await.unwrap();
+        };
+        let receive = async move {
+            let mut reader = LineReader::new(far, 1 << 20);
+            let mut lines = Vec::new();
+            while let Some(line) = reader.next().await.unwrap() {
+                lines.push(line);
+            }
+            lines
+        };
+        let ((), received) = tokio::join!(send, receive);
+        assert_eq!(received, expected);
+    }
+}

@@ -1,0 +1,200 @@
+//! Bytes on the wire, as lines: [`Connection`] before a peer is known, [`Reader`] and [`Writer`]
+//! after. Closed enums over the transports; nothing here knows JSON.
+
+pub mod line;
+pub mod tcp;
+pub mod websocket;
+
+use bytes::Bytes;
+use line::{LineError, LineReader, LineWriter};
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use websocket::{WebSocket, WebSocketReader, WebSocketWriter};
+
+/// How long a closing connection may take to hear our last words.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A byte stream under a transport.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A byte stream of any kind.
+pub type BoxedStream = Box<dyn Stream>;
+
+type ReadHalf = tokio::io::ReadHalf<BoxedStream>;
+type WriteHalf = tokio::io::WriteHalf<BoxedStream>;
+
+/// Which transport a command speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Lines over TCP.
+    Tcp,
+    /// Frames over WebSocket.
+    WebSocket,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::WebSocket => "WebSocket",
+        })
+    }
+}
+
+/// An open connection in one piece, as the token exchange needs it.
+pub enum Connection {
+    /// Lines over a byte stream.
+    Line(LineReader<ReadHalf>, LineWriter<WriteHalf>),
+    /// Frames over WebSocket.
+    WebSocket(Box<WebSocket>),
+}
+
+impl Connection {
+    /// Lines of at most `limit` bytes over `stream`.
+    #[must_use]
+    pub fn over_stream(stream: BoxedStream, limit: usize) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        Self::Line(LineReader::new(read, limit), LineWriter::new(write))
+    }
+
+    /// The next line; `None` at the end.
+    ///
+    /// # Errors
+    /// What the stream says, or a line over the limit.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+        match self {
+            Self::Line(reader, _) => reader.next().await,
+            Self::WebSocket(socket) => socket.next().await,
+        }
+    }
+
+    /// Sends one line, which ends with its newline.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn send(&mut self, line: Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Line(_, writer) => writer.send(&[line.into()]).await,
+            Self::WebSocket(socket) => socket.send(line).await,
+        }
+    }
+
+    /// Closes so that the far end can still read what was sent: what it keeps sending is thrown
+    /// away for up to a second, since closing on unread bytes resets a TCP connection.
+    pub async fn close(mut self) {
+        let drain = async {
+            match &mut self {
+                Self::Line(reader, writer) => {
+                    if writer.close().await.is_ok() {
+                        reader.discard().await;
+                    }
+                }
+                Self::WebSocket(socket) => socket.close().await,
+            }
+        };
+        // Whoever does not hang up in time is dropped.
+        let _slow = tokio::time::timeout(LINGER, drain).await;
+    }
+
+    /// Lets lines be as long as `limit` from here on, and reading and writing go on side by side.
+    #[must_use]
+    pub fn split(self, limit: usize) -> (Reader, Writer) {
+        match self {
+            Self::Line(mut reader, writer) => {
+                reader.set_limit(limit);
+                (Reader::Line(reader), Writer::Line(writer))
+            }
+            Self::WebSocket(socket) => {
+                let (reader, writer) = socket.split(limit);
+                (
+                    Reader::WebSocket(Box::new(reader)),
+                    Writer::WebSocket(writer),
+                )
+            }
+        }
+    }
+}
+
+/// The receiving half of a connection.
+pub enum Reader {
+    /// Lines over a byte stream.
+    Line(LineReader<ReadHalf>),
+    /// Frames over WebSocket.
+    WebSocket(Box<WebSocketReader>),
+}
+
+impl Reader {
+    /// The next line; `None` at the end. Cancel safe.
+    ///
+    /// # Errors
+    /// What the stream says, a line over the limit, or (WebSocket) too long a silence.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+        match self {
+            Self::Line(reader) => reader.next().await,
+            Self::WebSocket(reader) => reader.next().await,
+        }
+    }
+
+    /// Throws away what still comes, until the end.
+    pub async fn discard(&mut self) {
+        match self {
+            Self::Line(reader) => reader.discard().await,
+            Self::WebSocket(reader) => reader.discard().await,
+        }
+    }
+}
+
+/// The sending half of a connection.
+pub enum Writer {
+    /// Lines over a byte stream.
+    Line(LineWriter<WriteHalf>),
+    /// Frames over WebSocket.
+    WebSocket(WebSocketWriter),
+}
+
+impl Writer {
+    /// Sends lines, each with its newline, and flushes.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn send(&mut self, lines: &[Bytes]) -> io::Result<()> {
+        match self {
+            Self::Line(writer) => writer.send(lines).await,
+            Self::WebSocket(writer) => writer.send(lines).await,
+        }
+    }
+
+    /// Gives a sign of life, where the transport has one.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn ping(&mut self) -> io::Result<()> {
+        match self {
+            Self::Line(_) => Ok(()),
+            Self::WebSocket(writer) => writer.ping().await,
+        }
+    }
+
+    /// Says that nothing more will come.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn close(&mut self) -> io::Result<()> {
+        match self {
+            Self::Line(writer) => writer.close().await,
+            Self::WebSocket(writer) => writer.close().await,
+        }
+    }
+}
+
+/// Sends the last words and closes, as [`Connection::close`] does.
+pub async fn close(mut reader: Reader, mut writer: Writer, last_words: &[Bytes]) {
+    let drain = async {
+        if writer.send(last_words).await.is_ok() && writer.close().await.is_ok() {
+            reader.discard().await;
+        }
+    };
+    let _slow = tokio::time::timeout(LINGER, drain).await;
+}

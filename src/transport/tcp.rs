@@ -1,0 +1,153 @@
+//! Sockets: bind, accept, connect, and the options we want on each.
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+
+/// Keepalive probes start after so much silence …
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+/// … and come at this pace.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// A connection whose bytes are not acknowledged for so long is dead.
+const USER_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Where a server listens; one port, one or two address families.
+#[derive(Debug)]
+pub struct Listeners(Vec<TcpListener>);
+
+impl Listeners {
+    /// Binds `port` (0 for any free one) on `host`; without a host on all interfaces, or on
+    /// loopback only.
+    ///
+    /// # Errors
+    /// When no address can be bound.
+    pub async fn bind(host: Option<&str>, port: u16, loopback: bool) -> io::Result<Self> {
+        let addresses: Vec<SocketAddr> = match host {
+            Some(host) => tokio::net::lookup_host((host, port)).await?.collect(),
+            None if loopback => vec![
+                (Ipv4Addr::LOCALHOST, port).into(),
+                (Ipv6Addr::LOCALHOST, port).into(),
+            ],
+            None => vec![
+                (Ipv4Addr::UNSPECIFIED, port).into(),
+                (Ipv6Addr::UNSPECIFIED, port).into(),
+            ],
+        };
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        let mut failure =
+            io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
+        for mut address in addresses {
+            if let Some(first) = listeners.first() {
+                address.set_port(first.local_addr()?.port());
+            }
+            match listen(address) {
+                Ok(listener) => listeners.push(listener),
+                // A machine without IPv6 still serves IPv4.
+                Err(err) if listeners.is_empty() || err.kind() == io::ErrorKind::AddrInUse => {
+                    if !listeners.is_empty() {
+                        return Err(err);
+                    }
+                    failure = err;
+                    if failure.kind() == io::ErrorKind::AddrInUse {
+                        break;
+                    }
+                }
+                Err(err) => tracing::debug!(%address, %err, "not listening on this address"),
+            }
+        }
+        if listeners.is_empty() {
+            Err(failure)
+        } else {
+            Ok(Self(listeners))
+        }
+    }
+
+    /// The port, as the system gave it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn port(&self) -> io::Result<u16> {
+        match self.0.first() {
+            Some(listener) => Ok(listener.local_addr()?.port()),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// True when somebody on another machine can reach the port.
+    #[must_use]
+    pub fn is_reachable_from_outside(&self) -> bool {
+        self.0.iter().any(|listener| {
+            listener
+                .local_addr()
+                .is_ok_and(|address| !address.ip().to_canonical().is_loopback())
+        })
+    }
+
+    /// The next connection. Cancel safe.
+    ///
+    /// # Errors
+    /// What the system says; the listener stays usable.
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        std::future::poll_fn(|context| {
+            for listener in &self.0 {
+                if let std::task::Poll::Ready(accepted) = listener.poll_accept(context) {
+                    return std::task::Poll::Ready(accepted);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // So that a restarted server gets its port back at once.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Connects to `host`, trying each of its addresses.
+///
+/// # Errors
+/// The last address's.
+pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    tune(&stream);
+    Ok(stream)
+}
+
+/// Sets what both ends want: no delay, and dead connections found.
+pub fn tune(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY);
+    let mut outcome = stream
+        .set_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive));
+    #[cfg(target_os = "linux")]
+    {
+        outcome = outcome.and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
+    }
+    // The connection works without them, only less well.
+    if let Err(err) = outcome {
+        tracing::debug!(%err, "could not set socket options");
+    }
+}

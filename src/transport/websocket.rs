@@ -1,0 +1,502 @@
+//! WebSocket: the upgrade, frames as lines, pings.
+//!
+//! A frame may hold several lines, part of a line (the rest follows in the next frame), or a
+//! message without its newline; binary frames count as text.
+
+use super::line::LineError;
+use super::{BoxedStream, Stream};
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+
+/// The pace of pings.
+pub const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// A peer that is not heard of for so long, pongs included, is gone.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// The subprotocol that MCP clients offer.
+const SUBPROTOCOL: &str = "mcp";
+
+/// What is read at once; one such buffer lives as long as its connection.
+const READ_BUFFER: usize = 8 * 1024;
+
+/// A byte stream that hands out no more than its allowance, so that a stranger cannot make the
+/// layer above gather a large frame.
+pub struct Metered<S> {
+    stream: S,
+    allowance: Option<usize>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.allowance == Some(0) {
+            return Poll::Ready(Err(io::Error::other("too much before authentication")));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = buffer.filled().len().saturating_sub(before);
+        self.allowance = self.allowance.map(|left| left.saturating_sub(read));
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+type Socket = WebSocketStream<Metered<BoxedStream>>;
+
+/// What the upgrade request said beyond the upgrade.
+#[derive(Debug, Default)]
+pub struct Upgrade {
+    /// The token of `Authorization: Bearer`.
+    pub bearer: Option<String>,
+}
+
+/// Why there is no WebSocket.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// A web page asked, from an origin that is not allowed.
+    #[error("origin '{0}' is not allowed")]
+    Origin(String),
+    /// Not a WebSocket upgrade, or it failed.
+    #[error(transparent)]
+    Failed(Box<tungstenite::Error>),
+}
+
+/// A WebSocket in one piece.
+pub struct WebSocket {
+    socket: Socket,
+    lines: Lines,
+}
+
+impl WebSocket {
+    /// Answers the upgrade of a client. Until [`WebSocket::split`] the client may send
+    /// `allowance` bytes at most, later messages of at most `limit`.
+    ///
+    /// # Errors
+    /// A request that is no upgrade, or comes from a web page that is not allowed; it has been
+    /// answered.
+    pub async fn accept(
+        stream: impl Stream + 'static,
+        allowance: Option<usize>,
+        limit: usize,
+        allowed_origins: &[String],
+    ) -> Result<(Self, Upgrade), UpgradeError> {
+        let mut upgrade = Upgrade::default();
+        let mut refused = None;
+        let stream = Metered {
+            stream: Box::new(stream) as BoxedStream,
+            allowance,
+        };
+        // The shape of the callback's error is the library's.
+        #[allow(clippy::result_large_err)]
+        let on_request = |request: &Request, response: Response| {
+            if let Some(origin) = refused_origin(request.headers(), allowed_origins) {
+                refused = Some(origin);
+                let mut response =
+                    ErrorResponse::new(Some("this origin is not allowed\n".to_owned()));
+                *response.status_mut() = StatusCode::FORBIDDEN;
+                return Err(response);
+            }
+            upgrade.bearer = bearer(request.headers());
+            Ok(with_subprotocol(request.headers(), response))
+        };
+        let config = config(limit);
+        match tokio_tungstenite::accept_hdr_async_with_config(stream, on_request, Some(config))
+            .await
+        {
+            Ok(socket) => Ok((
+                Self {
+                    socket,
+                    lines: Lines::default(),
+                },
+                upgrade,
+            )),
+            Err(err) => Err(match refused {
+                Some(origin) => UpgradeError::Origin(origin),
+                None => UpgradeError::Failed(Box::new(err)),
+            }),
+        }
+    }
+
+    /// Upgrades a connection to a server; `url` names the host and path.
+    ///
+    /// # Errors
+    /// What the server or the stream says.
+    pub async fn connect(
+        stream: BoxedStream,
+        url: &str,
+        limit: usize,
+    ) -> Result<Self, UpgradeError> {
+        // No subprotocol is offered: the library would refuse servers that do not take it up.
+        let stream = Metered {
+            stream,
+            allowance: None,
+        };
+        match tokio_tungstenite::client_async_with_config(url, stream, Some(config(limit))).await {
+            Ok((socket, _)) => Ok(Self {
+                socket,
+                lines: Lines::default(),
+            }),
+            Err(err) => Err(UpgradeError::Failed(Box::new(err))),
+        }
+    }
+
+    /// The next line, as [`WebSocketReader::next`].
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+        next_line(&mut self.socket, &mut self.lines).await
+    }
+
+    /// Sends one line as one frame.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn send(&mut self, line: Vec<u8>) -> io::Result<()> {
+        self.socket.send(text(line.into())?).await.map_err(to_io)
+    }
+
+    /// Says goodbye and waits for the far end to hang up.
+    pub async fn close(&mut self) {
+        if self.socket.close(None).await.is_ok() {
+            while let Some(Ok(_)) = self.socket.next().await {}
+        }
+    }
+
+    /// Lifts the allowance; reading and writing go on side by side. Lines may be `limit` long.
+    #[must_use]
+    pub fn split(mut self, limit: usize) -> (WebSocketReader, WebSocketWriter) {
+        self.socket.get_mut().allowance = None;
+        self.lines.limit = limit;
+        let (sink, stream) = self.socket.split();
+        let reader = WebSocketReader {
+            stream,
+            lines: self.lines,
+            heard: Instant::now(),
+        };
+        (reader, WebSocketWriter { sink })
+    }
+}
+
+fn config(limit: usize) -> WebSocketConfig {
+    // One byte more than the longest line, for its newline.
+    let limit = limit.saturating_add(1);
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(READ_BUFFER)
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit))
+}
+
+/// The origin of a web page that may not come in. Programs send no `Origin`.
+fn refused_origin(headers: &HeaderMap, allowed: &[String]) -> Option<String> {
+    let origin = String::from_utf8_lossy(headers.get(header::ORIGIN)?.as_bytes()).into_owned();
+    (!allowed.contains(&origin)).then_some(origin)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim().to_owned())
+}
+
+fn with_subprotocol(headers: &HeaderMap, mut response: Response) -> Response {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut names = offered
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    if names.any(|name| name.trim() == SUBPROTOCOL) {
+        let chosen = HeaderValue::from_static(SUBPROTOCOL);
+        response
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
+    }
+    response
+}
+
+/// The receiving half.
+pub struct WebSocketReader {
+    stream: SplitStream<Socket>,
+    lines: Lines,
+    heard: Instant,
+}
+
+impl WebSocketReader {
+    /// The next line; `None` at the end. Cancel safe.
+    ///
+    /// # Errors
+    /// What the stream says, a line over the limit, or silence for too long.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+        loop {
+            if let Some(line) = self.lines.pop() {
+                return line.map(Some);
+            }
+            let frame = tokio::time::timeout_at(self.heard + SILENCE, self.stream.next()).await;
+            let Ok(frame) = frame else {
+                return Err(LineError::Silent(SILENCE));
+            };
+            self.heard = Instant::now();
+            if !self.lines.push_frame(frame)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Throws away what still comes, until the end.
+    pub async fn discard(&mut self) {
+        while let Some(Ok(_)) = self.stream.next().await {}
+    }
+}
+
+/// The sending half.
+pub struct WebSocketWriter {
+    sink: SplitSink<Socket, Message>,
+}
+
+impl WebSocketWriter {
+    /// Sends each line as one text frame, newline included, and flushes once.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn send(&mut self, lines: &[Bytes]) -> io::Result<()> {
+        for line in lines {
+            self.sink.feed(text(line.clone())?).await.map_err(to_io)?;
+        }
+        self.sink.flush().await.map_err(to_io)
+    }
+
+    /// Sends a ping.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn ping(&mut self) -> io::Result<()> {
+        self.sink
+            .send(Message::Ping(Bytes::new()))
+            .await
+            .map_err(to_io)
+    }
+
+    /// Sends a close frame.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn close(&mut self) -> io::Result<()> {
+        match self.sink.close().await {
+            Err(tungstenite::Error::ConnectionClosed) | Ok(()) => Ok(()),
+            Err(err) => Err(to_io(err)),
+        }
+    }
+}
+
+fn text(line: Bytes) -> io::Result<Message> {
+    let text =
+        Utf8Bytes::try_from(line).map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
+    Ok(Message::Text(text))
+}
+
+fn to_io(err: tungstenite::Error) -> io::Error {
+    match err {
+        tungstenite::Error::Io(err) => err,
+        other => io::Error::other(other),
+    }
+}
+
+async fn next_line(socket: &mut Socket, lines: &mut Lines) -> Result<Option<Bytes>, LineError> {
+    loop {
+        if let Some(line) = lines.pop() {
+            return line.map(Some);
+        }
+        let frame = socket.next().await;
+        if !lines.push_frame(frame)? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Makes lines of frames.
+struct Lines {
+    ready: VecDeque<Result<Bytes, LineError>>,
+    /// The beginning of a line whose end has not come.
+    partial: BytesMut,
+    balance: Balance,
+    limit: usize,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self {
+            ready: VecDeque::new(),
+            partial: BytesMut::new(),
+            balance: Balance::default(),
+            limit: usize::MAX,
+        }
+    }
+}
+
+impl Lines {
+    fn pop(&mut self) -> Option<Result<Bytes, LineError>> {
+        self.ready.pop_front()
+    }
+
+    /// False at the end of the stream.
+    fn push_frame(
+        &mut self,
+        frame: Option<Result<Message, tungstenite::Error>>,
+    ) -> Result<bool, LineError> {
+        match frame {
+            Some(Ok(Message::Text(text))) => self.push(text.into()),
+            Some(Ok(Message::Binary(bytes))) => self.push(bytes),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Close(_)) | Err(tungstenite::Error::ConnectionClosed)) | None => {
+                return Ok(false);
+            }
+            Some(Err(tungstenite::Error::Capacity(_))) => {
+                return Err(LineError::TooLong { limit: self.limit });
+            }
+            Some(Err(err)) => return Err(to_io(err).into()),
+        }
+        Ok(true)
+    }
+
+    fn push(&mut self, mut frame: Bytes) {
+        while let Some(end) = memchr::memchr(b'\n', &frame) {
+            let mut line = frame.split_to(end + 1);
+            line.truncate(end);
+            self.end_line(line);
+        }
+        if frame.is_empty() {
+            return;
+        }
+        // No newline: a whole message, or the beginning of one?
+        self.balance.read(&frame);
+        if self.balance.is_whole() {
+            self.end_line(frame);
+        } else if self.partial.len() + frame.len() > self.limit {
+            self.ready
+                .push_back(Err(LineError::TooLong { limit: self.limit }));
+        } else {
+            self.partial.extend_from_slice(&frame);
+        }
+    }
+
+    fn end_line(&mut self, end: Bytes) {
+        self.balance = Balance::default();
+        let line = if self.partial.is_empty() {
+            end
+        } else {
+            self.partial.extend_from_slice(&end);
+            self.partial.split().freeze()
+        };
+        self.ready.push_back(if line.len() > self.limit {
+            Err(LineError::TooLong { limit: self.limit })
+        } else {
+            Ok(line)
+        });
+    }
+}
+
+/// Counts brackets, to tell a whole message from the beginning of one. What is no object or list
+/// cannot be a message, whole or not, so it counts as whole.
+#[derive(Default)]
+struct Balance {
+    begun: bool,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Balance {
+    fn read(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match (self.in_string, byte) {
+                (true, _) if self.escaped => self.escaped = false,
+                (true, b'\\') => self.escaped = true,
+                (_, b'"') => self.in_string = !self.in_string,
+                (false, b'{' | b'[') => self.depth += 1,
+                (false, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            self.begun |= !byte.is_ascii_whitespace();
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.begun && self.depth == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines_of(frames: &[&str]) -> Vec<String> {
+        let mut lines = Lines {
+            limit: 1000,
+            ..Lines::default()
+        };
+        for frame in frames {
+            lines.push(Bytes::copy_from_slice(frame.as_bytes()));
+        }
+        let text =
+            |line: Result<Bytes, LineError>| String::from_utf8(line.unwrap().to_vec()).unwrap();
+        std::iter::from_fn(|| lines.pop()).map(text).collect()
+    }
+
+    #[test]
+    fn frames_become_lines() {
+        assert_eq!(lines_of(&["{\"a\":1}\n"]), ["{\"a\":1}"]);
+        assert_eq!(lines_of(&["{\"a\":1}"]), ["{\"a\":1}"]);
+        assert_eq!(
+            lines_of(&["{\"a\":1}\n{}\n[]\n"]),
+            ["{\"a\":1}", "{}", "[]"]
+        );
+        assert_eq!(
+            lines_of(&["{\"a\":\"}\\\"", "\"}", "{}"]),
+            ["{\"a\":\"}\\\"\"}", "{}"]
+        );
+        assert_eq!(
+            lines_of(&["{\"a\":", "1}\n{\"b\":", "2}"]),
+            ["{\"a\":1}", "{\"b\":2}"]
+        );
+        assert_eq!(lines_of(&["token"]), ["token"]);
+        assert_eq!(lines_of(&["{"]), Vec::<String>::new());
+        assert_eq!(lines_of(&["{", "oops\n{}"]), ["{oops", "{}"]);
+        assert_eq!(lines_of(&["", "\r\n"]), ["\r"]);
+    }
+}
