@@ -172,6 +172,22 @@ pub struct ServerArgs {
     /// Close connections on which nothing happens for so long [default: never]
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_IDLE_TIMEOUT", value_parser = positive_duration, help_heading = "Limits")]
     pub idle_timeout: Option<Duration>,
+    /// Give every peer an MCP server of its own, started when it comes and ended when it leaves;
+    /// for servers that remember who they talk to, such as browsers and shells
+    #[arg(long, env = "MCP_REMOTE_ISOLATE", help_heading = "MCP server")]
+    pub isolate: bool,
+    /// Most MCP servers at a time with --isolate
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CHILDREN", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
+    pub max_children: u32,
+    /// How often in a row an MCP server that ends is started again
+    #[arg(
+        long,
+        value_name = "N",
+        env = "MCP_REMOTE_MAX_RESTARTS",
+        default_value_t = 5,
+        help_heading = "MCP server"
+    )]
+    pub max_restarts: u32,
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,

@@ -255,9 +255,15 @@ pub fn read_refusal(line: &Bytes) -> Option<String> {
     })
 }
 
-/// True for the error that a server with too many connections sends before it hangs up.
+/// The text of an error that a server of ours sends to a connection as a whole, before it hangs
+/// up: it has too many connections, or could not start its MCP server.
 #[must_use]
-pub fn is_turned_away(line: &Bytes) -> bool {
-    line.starts_with(b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":")
-        && memchr::memmem::find(line, b"\"reason\":\"too-many-connections\"").is_some()
+pub fn read_notice(line: &Bytes) -> Option<String> {
+    if !line.starts_with(b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":") {
+        return None;
+    }
+    let answer: Answer = serde_json::from_slice(line).ok()?;
+    let error = answer.error?;
+    let source = error.data.as_ref()?.get("source")?;
+    (source == "mcp-remote").then_some(error.message)
 }

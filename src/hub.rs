@@ -1,4 +1,5 @@
-//! Owner of the MCP server's processes and of the router between them and the peers.
+//! Owner of the MCP server's processes and of the router between them and the peers: starts,
+//! feeds and reads them, and starts them again.
 //!
 //! The router is pure; this file gives it its lines and carries out what it says. One short lock
 //! guards it: a peer's message goes from the peer's own task straight into the pipe's buffer, an
@@ -7,8 +8,9 @@
 use crate::child::{Child, CommandLine, Pipes};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::permissions::Permit;
-use crate::router::{Command, Exit, LANES, LaneId, Output, Router, SessionId};
+use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
 use crate::transport::line::{LineError, LineReader};
+use crate::utils::backoff;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::FusedFuture;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// While more than this waits for a child, in bytes, peers are not read.
 const HIGH_WATER: usize = 1 << 20;
@@ -31,6 +34,15 @@ const BATCH: usize = 256 * 1024;
 /// grandchild may hold the pipe open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// The pause before the first restart; it doubles from restart to restart.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// A process that lived so long was all right: restarts are counted anew.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Told to the peers of a process that never worked, besides the answers to their requests.
+const NOT_STARTED: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32603,\"message\":\"The MCP server could not be started\",\"data\":{\"source\":\"mcp-remote\",\"reason\":\"child-not-started\",\"executed\":\"no\"}}}\n";
+
 /// Bounds of the hub.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -38,6 +50,8 @@ pub struct Limits {
     pub child_message: usize,
     /// Most bytes that may wait for one peer; then it is cut.
     pub outbox: usize,
+    /// How often a process that ends is started again, in a row.
+    pub restarts: u32,
 }
 
 /// Why the hub ended by itself.
@@ -52,29 +66,25 @@ pub enum HubError {
         source: io::Error,
     },
     /// The process ended before it answered anything.
-    #[error("the MCP server '{command}' ended ({status}) before it answered anything{}; run it by itself to see why", last_words(.stderr))]
+    #[error("the MCP server '{command}' ended ({}) before it answered anything{}; run it by itself to see why", .exit.status, last_words(.exit))]
     Stillborn {
         /// The command.
         command: String,
-        /// Its exit status.
-        status: String,
-        /// Its last line on stderr.
-        stderr: Option<String>,
+        /// How it ended.
+        exit: Exit,
     },
-    /// The process ended.
-    #[error("the MCP server '{command}' ended ({status}){}", last_words(.stderr))]
+    /// The process ended, and too often.
+    #[error("the MCP server '{command}' ended ({}) and will not be started again{}; run it by itself to see why, or raise --max-restarts", .exit.status, last_words(.exit))]
     Exited {
         /// The command.
         command: String,
-        /// Its exit status.
-        status: String,
-        /// Its last line on stderr.
-        stderr: Option<String>,
+        /// How it ended.
+        exit: Exit,
     },
 }
 
-fn last_words(stderr: &Option<String>) -> String {
-    stderr.as_ref().map_or_else(String::new, |line| {
+fn last_words(exit: &Exit) -> String {
+    exit.stderr.as_ref().map_or_else(String::new, |line| {
         format!("; its last line on stderr: {line}")
     })
 }
@@ -103,9 +113,16 @@ struct Shared {
     limits: Limits,
 }
 
-#[derive(Debug, Default)]
+/// Who decides: the router of a shared child, or the pipe of an isolated one.
+#[derive(Debug)]
+enum Core {
+    Shared(Box<Router>),
+    Isolated(Pipe),
+}
+
+#[derive(Debug)]
 struct State {
-    router: Router,
+    core: Core,
     /// What waits for the processes; also the room for each event's outcome.
     out: Output,
     outboxes: HashMap<SessionId, Arc<Outbox>>,
@@ -115,35 +132,54 @@ struct State {
 }
 
 impl Hub {
-    /// A hub whose first process is started by [`Driver::run`].
+    /// A hub that many peers share; its first process is started by [`Driver::run`].
     #[must_use]
-    pub fn new(command: CommandLine, limits: Limits) -> (Self, Driver) {
+    pub fn shared(command: CommandLine, limits: Limits) -> (Self, Driver) {
+        Self::new(Core::Shared(Box::default()), command, limits)
+    }
+
+    /// A hub for one session, whose process is not started again when it ends.
+    #[must_use]
+    pub fn isolated(command: CommandLine, limits: Limits) -> (Self, Driver) {
+        Self::new(Core::Isolated(Pipe::default()), command, limits)
+    }
+
+    fn new(core: Core, command: CommandLine, limits: Limits) -> (Self, Driver) {
         // Unbounded, but a lane can only be started when idle and stopped when not.
         let (commands, inbox) = mpsc::unbounded_channel();
-        let shared = Shared {
-            state: Mutex::default(),
+        let state = State {
+            core,
+            out: Output::default(),
+            outboxes: HashMap::new(),
+            answered: [false; LANES],
+            stopped: false,
+        };
+        let hub = Self(Arc::new(Shared {
+            state: Mutex::new(state),
             to_child: Default::default(),
             drained: Notify::new(),
             commands,
             limits,
+        }));
+        let driver = Driver {
+            hub: hub.clone(),
+            command,
+            commands: inbox,
+            lanes: Default::default(),
+            running: JoinSet::new(),
         };
-        let hub = Self(Arc::new(shared));
-        (
-            hub.clone(),
-            Driver {
-                hub,
-                command,
-                commands: inbox,
-            },
-        )
+        (hub, driver)
     }
 
     /// A session for a new peer.
     #[must_use]
-    pub fn attach(&self) -> Session {
+    pub fn attach(&self, profile: Profile) -> Session {
         let outbox = Arc::new(Outbox::new(self.0.limits.outbox));
         let mut state = self.0.lock();
-        let id = state.router.attach();
+        let id = match &mut state.core {
+            Core::Shared(router) => router.attach(profile),
+            Core::Isolated(_) => Pipe::SESSION,
+        };
         if state.stopped {
             outbox.cut(Cut::Stopped);
         }
@@ -154,6 +190,20 @@ impl Hub {
             outbox,
         }
     }
+
+    fn tell_everybody(&self, line: &'static [u8]) {
+        for outbox in self.0.lock().outboxes.values() {
+            outbox.push(Bytes::from_static(line));
+        }
+    }
+
+    fn stop_sessions(&self) {
+        let mut state = self.0.lock();
+        state.stopped = true;
+        for outbox in state.outboxes.values() {
+            outbox.cut(Cut::Stopped);
+        }
+    }
 }
 
 impl Shared {
@@ -161,10 +211,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the router handle an event, and carries out what follows.
-    fn handle(&self, event: impl FnOnce(&mut Router, &mut Output)) {
+    /// Lets the core handle an event, and carries out what follows.
+    fn handle(&self, event: impl FnOnce(&mut Core, &mut Output)) {
         let state = &mut *self.lock();
-        event(&mut state.router, &mut state.out);
+        event(&mut state.core, &mut state.out);
         for (session, line) in state.out.to_peer.drain(..) {
             if let Some(outbox) = state.outboxes.get(&session) {
                 outbox.push(line);
@@ -181,33 +231,51 @@ impl Shared {
         }
     }
 
-    fn is_congested(&self) -> bool {
+    /// True while too much waits for the process that serves this session.
+    fn is_congested(&self, session: SessionId) -> bool {
         let state = self.lock();
-        let waiting: usize = state.out.to_child.iter().map(Vec::len).sum();
-        waiting + state.router.held() > HIGH_WATER
+        let (lane, held) = match &state.core {
+            Core::Shared(router) => {
+                let lane = router.lane_of(session);
+                (lane, router.held(lane))
+            }
+            Core::Isolated(_) => (LaneId::FIRST, 0),
+        };
+        state.out.to_child[lane.0].len() + held > HIGH_WATER
     }
 
-    /// Waits until the processes have taken enough of what waits for them.
-    async fn room(&self) {
+    /// Waits until the process has taken enough of what waits for it.
+    async fn room(&self, session: SessionId) {
         loop {
             let drained = self.drained.notified();
-            if !self.is_congested() {
+            if !self.is_congested(session) {
                 return;
             }
             drained.await;
         }
     }
 
-    fn from_child(&self, lane: LaneId, line: Bytes) {
+    fn child_message(&self, lane: LaneId, line: Bytes) {
         match Message::read(line, MAX_CHILD_DEPTH) {
             Ok(message) => {
                 self.lock().answered[lane.0] = true;
-                self.handle(|router, out| router.from_child(lane, &message, out));
+                self.handle(|core, out| match core {
+                    Core::Shared(router) => router.child_message(lane, &message, out),
+                    Core::Isolated(pipe) => pipe.child_message(&message, out),
+                });
             }
             Err(refusal) => {
                 tracing::warn!(%refusal, "dropped a line of the MCP server's stdout that is no JSON-RPC message");
             }
         }
+    }
+
+    fn child_exited(&self, lane: LaneId, exit: &Exit) {
+        self.handle(|core, out| match core {
+            Core::Shared(router) => router.child_exited(lane, exit, out),
+            Core::Isolated(pipe) => pipe.child_exited(exit, out),
+        });
+        self.drained.notify_waiters();
     }
 }
 
@@ -229,8 +297,11 @@ impl Session {
     /// Hands a message to the MCP server; waits while too much waits for it already.
     pub async fn send(&self, permit: Permit) {
         let shared = &self.hub.0;
-        shared.room().await;
-        shared.handle(|router, out| router.from_peer(self.id, &permit, out));
+        shared.room(self.id).await;
+        shared.handle(|core, out| match core {
+            Core::Shared(router) => router.peer_message(self.id, &permit, out),
+            Core::Isolated(pipe) => pipe.peer_message(&permit, out),
+        });
     }
 
     /// Queues a line of the proxy's own for the peer, newline included.
@@ -249,7 +320,11 @@ impl Session {
     /// How many requests of the peer still wait for an answer, in the child or in the outbox.
     #[must_use]
     pub fn owed(&self) -> usize {
-        self.hub.0.lock().router.owed(self.id) + self.outbox.lock().lines.len()
+        let in_flight = match &self.hub.0.lock().core {
+            Core::Shared(router) => router.owed(self.id),
+            Core::Isolated(pipe) => pipe.owed(),
+        };
+        in_flight + self.outbox.lock().lines.len()
     }
 }
 
@@ -257,7 +332,11 @@ impl Drop for Session {
     fn drop(&mut self) {
         let shared = &self.hub.0;
         shared.lock().outboxes.remove(&self.id);
-        shared.handle(|router, out| router.detach(self.id, out));
+        shared.handle(|core, out| match core {
+            Core::Shared(router) => router.detach(self.id, out),
+            // Its process ends with it.
+            Core::Isolated(_) => {}
+        });
     }
 }
 
@@ -344,6 +423,28 @@ pub struct Driver {
     hub: Hub,
     command: CommandLine,
     commands: mpsc::UnboundedReceiver<Command>,
+    lanes: [Run; LANES],
+    running: JoinSet<Ended>,
+}
+
+/// What the driver knows of a lane.
+#[derive(Debug, Default)]
+struct Run {
+    stop: watch::Sender<bool>,
+    active: bool,
+    /// A process of this lane has answered something.
+    proven: bool,
+    /// Processes in a row that did not live for long.
+    failures: u32,
+}
+
+/// How a lane's process ended.
+#[derive(Debug)]
+struct Ended {
+    lane: LaneId,
+    outcome: io::Result<Exit>,
+    lived: Duration,
+    asked_to_stop: bool,
 }
 
 impl Driver {
@@ -351,54 +452,116 @@ impl Driver {
     /// completes; then stops them all and returns.
     ///
     /// # Errors
-    /// When a process that is needed cannot be started or ends.
+    /// When a process that is needed cannot be started, or ends too often.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), HubError> {
-        let mut lanes: JoinSet<Result<(), HubError>> = JoinSet::new();
-        let mut stops: [watch::Sender<bool>; LANES] = Default::default();
-        self.start(LaneId::FIRST, &mut lanes, &mut stops);
+        self.start(LaneId::FIRST, Duration::ZERO);
         let mut shutdown = std::pin::pin!(shutdown);
         let outcome = loop {
             tokio::select! {
                 () = &mut shutdown => break Ok(()),
                 Some(command) = self.commands.recv() => match command {
-                    Command::Start(lane) => self.start(lane, &mut lanes, &mut stops),
-                    Command::Stop(lane) => drop(stops[lane.0].send_replace(true)),
+                    Command::Start(lane) => self.start(lane, Duration::ZERO),
+                    Command::Stop(lane) => drop(self.lanes[lane.0].stop.send_replace(true)),
                 },
-                Some(ended) = lanes.join_next() => match ended {
-                    Ok(Ok(())) => {}
-                    Ok(Err(err)) => break Err(err),
+                Some(ended) = self.running.join_next() => match ended {
+                    Ok(ended) => if let Err(err) = self.ended(ended) { break Err(err) },
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 },
             }
         };
-        for stop in &stops {
-            stop.send_replace(true);
+        for lane in &self.lanes {
+            lane.stop.send_replace(true);
         }
-        while lanes.join_next().await.is_some() {}
+        while let Some(ended) = self.running.join_next().await {
+            if let Ok(Ended {
+                lane,
+                outcome: Ok(exit),
+                ..
+            }) = ended
+            {
+                self.hub.0.child_exited(lane, &exit);
+            }
+        }
+        if let Err(HubError::Start { .. } | HubError::Stillborn { .. }) = &outcome {
+            self.hub.tell_everybody(NOT_STARTED);
+        }
         self.hub.stop_sessions();
         outcome
     }
 
-    fn start(
-        &self,
-        lane: LaneId,
-        lanes: &mut JoinSet<Result<(), HubError>>,
-        stops: &mut [watch::Sender<bool>; LANES],
-    ) {
+    fn start(&mut self, lane: LaneId, pause: Duration) {
+        let run = &mut self.lanes[lane.0];
         let (stop, stopped) = watch::channel(false);
-        stops[lane.0] = stop;
+        run.stop = stop;
+        run.active = true;
         let shared = Arc::clone(&self.hub.0);
-        lanes.spawn(run_lane(shared, lane, self.command.clone(), stopped));
+        self.running
+            .spawn(run_lane(shared, lane, self.command.clone(), stopped, pause));
     }
-}
 
-impl Hub {
-    fn stop_sessions(&self) {
-        let mut state = self.0.lock();
-        state.stopped = true;
-        for outbox in state.outboxes.values() {
-            outbox.cut(Cut::Stopped);
+    /// A process has ended: tells the router, and starts the next one, unless that makes no sense.
+    fn ended(&mut self, ended: Ended) -> Result<(), HubError> {
+        let Ended {
+            lane,
+            outcome,
+            lived,
+            asked_to_stop,
+        } = ended;
+        let isolated = matches!(self.hub.0.lock().core, Core::Isolated(_));
+        let answered = self.hub.0.lock().answered[lane.0];
+        let needed = !self
+            .lanes
+            .iter()
+            .enumerate()
+            .any(|(other, run)| other != lane.0 && run.active);
+        let run = &mut self.lanes[lane.0];
+        run.proven |= answered;
+        run.failures = if lived >= STABLE { 1 } else { run.failures + 1 };
+        let again =
+            run.proven && !asked_to_stop && !isolated && run.failures <= self.hub.0.limits.restarts;
+        let command = self.command.to_string();
+        let (mut exit, start_error) = match outcome {
+            Ok(exit) => (exit, None),
+            Err(err) => (
+                Exit {
+                    status: err.to_string(),
+                    ..Exit::default()
+                },
+                Some(err),
+            ),
+        };
+        exit.restarts = again;
+        self.hub.0.child_exited(lane, &exit);
+        if again {
+            let pause = backoff::delay(RESTART_PAUSE, run.failures - 1);
+            tracing::warn!(
+                lane = lane.0,
+                status = exit.status,
+                ?pause,
+                "MCP server ended, starting it again"
+            );
+            self.start(lane, pause);
+            return Ok(());
         }
+        run.active = false;
+        if asked_to_stop {
+            return Ok(());
+        }
+        if !needed {
+            // Peers of the other era are served all the same; a new request tries again.
+            tracing::error!(
+                lane = lane.0,
+                status = exit.status,
+                "MCP server ended and is not started again"
+            );
+            run.failures = 0;
+            return Ok(());
+        }
+        Err(match (start_error, run.proven) {
+            (Some(source), _) => HubError::Start { command, source },
+            (None, false) => HubError::Stillborn { command, exit },
+            (None, true) => HubError::Exited { command, exit },
+        })
     }
 }
 
@@ -408,44 +571,46 @@ async fn run_lane(
     lane: LaneId,
     command: CommandLine,
     stopped: watch::Receiver<bool>,
-) -> Result<(), HubError> {
-    let name = command.to_string();
-    let limit = shared.limits.child_message;
-    let (mut child, Pipes { stdin, mut stdout }) =
-        Child::spawn(&command, limit).map_err(|source| HubError::Start {
-            command: name.clone(),
-            source,
-        })?;
-    tracing::info!(pid = child.id(), lane = lane.0, "MCP server started");
+    pause: Duration,
+) -> Ended {
+    let early = |outcome, asked_to_stop| Ended {
+        lane,
+        outcome,
+        lived: Duration::ZERO,
+        asked_to_stop,
+    };
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = asked(stopped.clone()) => return early(Ok(Exit::default()), true),
+    }
     shared.lock().answered[lane.0] = false;
+    let (mut child, Pipes { stdin, mut stdout }) =
+        match Child::spawn(&command, shared.limits.child_message) {
+            Ok(spawned) => spawned,
+            Err(err) => return early(Err(err), false),
+        };
+    let started = Instant::now();
+    tracing::info!(pid = child.id(), lane = lane.0, "MCP server started");
+    shared.handle(|core, out| match core {
+        Core::Shared(router) => router.child_started(lane, out),
+        Core::Isolated(_) => {}
+    });
     let (status, asked_to_stop) =
         live(&shared, lane, &mut child, stdin, &mut stdout, stopped).await;
     let status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
     let stderr = child.bury().await;
     tracing::info!(lane = lane.0, status, "MCP server ended");
     let exit = Exit {
-        status: status.clone(),
-        stderr: stderr.clone(),
+        status,
+        stderr,
+        restarts: false,
     };
-    shared.handle(|router, out| router.child_exited(lane, &exit, out));
-    shared.drained.notify_waiters();
-    if asked_to_stop {
-        return Ok(());
+    Ended {
+        lane,
+        outcome: Ok(exit),
+        lived: started.elapsed(),
+        asked_to_stop,
     }
-    let answered = shared.lock().answered[lane.0];
-    Err(if answered {
-        HubError::Exited {
-            command: name,
-            status,
-            stderr,
-        }
-    } else {
-        HubError::Stillborn {
-            command: name,
-            status,
-            stderr,
-        }
-    })
 }
 
 /// Pumps lines until the process is gone; gives its status, and whether it was asked to leave.
@@ -527,7 +692,7 @@ async fn feed(
 async fn read(shared: &Shared, lane: LaneId, stdout: &mut LineReader<tokio::process::ChildStdout>) {
     loop {
         match stdout.next().await {
-            Ok(Some(line)) => shared.from_child(lane, line),
+            Ok(Some(line)) => shared.child_message(lane, line),
             Ok(None) => return,
             Err(err @ LineError::TooLong { .. }) => {
                 tracing::error!(%err, "dropped a message of the MCP server; its asker will wait in vain");

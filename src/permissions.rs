@@ -110,6 +110,14 @@ impl Rights {
         Self { rules: None }
     }
 
+    /// True when one of the roles blocks `method`, whether or not another allows it.
+    #[must_use]
+    pub fn blocks(&self, method: &str) -> bool {
+        self.rules
+            .as_deref()
+            .is_some_and(|(_, block)| block.find(method).is_some())
+    }
+
     /// Decides on one message. In this order, first match wins:
     /// 1. responses pass (the router knows what was asked of whom), and so do the handshake's
     ///    `notifications/initialized` and cancelling, which the hub handles;

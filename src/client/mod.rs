@@ -388,8 +388,8 @@ async fn downstream(
         if let Some(reason) = handshake::read_refusal(&line) {
             return End::Rejected(reason);
         }
-        if handshake::is_turned_away(&line) {
-            return End::Lost("the server has too many connections".to_owned());
+        if let Some(notice) = handshake::read_notice(&line) {
+            return End::Lost(notice);
         }
         let verdict = ledger
             .lock()

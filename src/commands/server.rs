@@ -7,7 +7,7 @@ use crate::cli::ServerArgs;
 use crate::handshake::Guard;
 use crate::hub::{Hub, Limits};
 use crate::permissions::Policy;
-use crate::server::{self, Settings};
+use crate::server::{self, Backend, Settings};
 use crate::shutdown::Signals;
 use crate::transport::tcp::Listeners;
 use crate::utils::secret::Sources;
@@ -44,14 +44,29 @@ pub(super) fn run(args: ServerArgs) -> Result<(), Failure> {
         allowed_origins: args.allow_origin,
         guard,
     };
-    runtime()?.block_on(serve(args.host.as_deref(), args.port, settings, command))
+    let limits = Limits {
+        child_message: MAX_CHILD_MESSAGE,
+        outbox: MAX_OUTBOX,
+        restarts: args.max_restarts,
+    };
+    let backend = if args.isolate {
+        Backend::Isolated {
+            command,
+            limits,
+            max_children: args.max_children as usize,
+        }
+    } else {
+        let (hub, driver) = Hub::shared(command, limits);
+        Backend::Shared(hub, driver)
+    };
+    runtime()?.block_on(serve(args.host.as_deref(), args.port, settings, backend))
 }
 
 async fn serve(
     host: Option<&str>,
     port: u16,
     settings: Settings,
-    command: CommandLine,
+    backend: Backend,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let loopback = settings.guard.is_none();
@@ -65,11 +80,6 @@ async fn serve(
         );
     }
     let protocol = settings.protocol;
-    let limits = Limits {
-        child_message: MAX_CHILD_MESSAGE,
-        outbox: MAX_OUTBOX,
-    };
-    let (hub, driver) = Hub::new(command, limits);
     print(&format!(
         "MCP Remote {protocol} server listening on port {}\n",
         listeners.port()?
@@ -82,7 +92,7 @@ async fn serve(
         // The MCP server's process group is killed as its handle is dropped.
         signals.stop().await
     };
-    let running = server::run(listeners, settings, hub, driver, async {
+    let running = server::run(listeners, settings, backend, async {
         if stop.await.is_err() {
             std::future::pending::<()>().await;
         }

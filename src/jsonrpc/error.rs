@@ -14,6 +14,8 @@ pub enum Code {
     InvalidRequest = -32600,
     /// Forbidden, or unknown.
     MethodNotFound = -32601,
+    /// Params that name what there is not.
+    InvalidParams = -32602,
     /// The proxy could not get an answer.
     InternalError = -32603,
     /// The token lacks every role that the server demands.

@@ -30,6 +30,8 @@ fields! {
     ProtocolVersion "protocolVersion" "protocolversion",
     Capabilities "capabilities" "capabilities",
     ClientInfo "clientInfo" "clientinfo",
+    Task "task" "task",
+    Tasks "tasks" "tasks",
 }
 
 const COUNT: usize = NAMES.len();
@@ -57,11 +59,10 @@ impl Fields {
     pub(crate) fn recognise(key: &[u8]) -> Option<(Field, bool)> {
         let inner = key.get(1..key.len().saturating_sub(1))?;
         let escaped = memchr::memchr(b'\\', inner).is_some();
-        if !escaped {
-            if let Some((field, ..)) = NAMES.iter().find(|(_, exact, _)| exact.as_bytes() == inner)
-            {
-                return Some((*field, true));
-            }
+        if !escaped
+            && let Some((field, ..)) = NAMES.iter().find(|(_, exact, _)| exact.as_bytes() == inner)
+        {
+            return Some((*field, true));
         }
         let text = scan::unescape(key)?;
         let mut buffer = [0; MAX_FOLDED];
@@ -100,8 +101,10 @@ pub(crate) fn read_by(method: &str) -> &'static [Field] {
             Field::ClientInfo,
         ],
         "tools/call" | "prompts/get" => &[Field::Name],
-        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => &[Field::Uri],
-        "notifications/resources/updated" => &[Field::Uri],
+        "resources/read"
+        | "resources/subscribe"
+        | "resources/unsubscribe"
+        | "notifications/resources/updated" => &[Field::Uri],
         "completion/complete" => &[Field::Ref],
         "logging/setLevel" | "notifications/message" => &[Field::Level],
         "notifications/cancelled" => &[Field::RequestId],

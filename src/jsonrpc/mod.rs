@@ -25,12 +25,6 @@ pub const MAX_PEER_DEPTH: usize = 128;
 /// How deep a child's message may nest.
 pub const MAX_CHILD_DEPTH: usize = scan::MAX_DEPTH;
 
-/// The member of `_meta` that marks a request of 2026-07-28 and later (basic "Metadata").
-const MODERN_META: &[u8] = b"\"io.modelcontextprotocol/protocolVersion\"";
-
-/// The member of `_meta` that quotes the id of a `subscriptions/listen` request.
-const SUBSCRIPTION_META: &[u8] = b"\"io.modelcontextprotocol/subscriptionId\"";
-
 /// What a message is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -56,6 +50,7 @@ pub struct Message {
     progress_token: Option<(RequestId, Span)>,
     subscription: Option<(RequestId, Span)>,
     modern: bool,
+    wants_logs: bool,
     /// Some byte of the line would end a line, or is odd white space, for some reader.
     needs_mending: bool,
 }
@@ -257,10 +252,10 @@ impl Message {
             (None, None, Some(error)) => (Kind::Response(id.clone()), Some(("error", error))),
             (None, None, None) => return Err(refuse("neither method nor result nor error")),
         };
-        if let Some(("params", span)) = payload {
-            if !matches!(span.of(&line).first(), Some(b'{' | b'[')) {
-                return Err(refuse("params is neither an object nor an array"));
-            }
+        if let Some(("params", span)) = payload
+            && !matches!(span.of(&line).first(), Some(b'{' | b'['))
+        {
+            return Err(refuse("params is neither an object nor an array"));
         }
         if payload.is_none() && answer
             || payload.is_some_and(|(name, span)| {
@@ -281,6 +276,7 @@ impl Message {
             progress_token: inner.progress_token,
             subscription: inner.subscription,
             modern: inner.modern,
+            wants_logs: inner.wants_logs,
             needs_mending,
             line,
         })
@@ -313,6 +309,11 @@ impl Message {
     #[must_use]
     pub fn is_modern(&self) -> bool {
         self.modern || &*self.method == "server/discover"
+    }
+
+    /// True when `_meta` asks for log messages (2026-07-28 server/utilities/logging).
+    pub(crate) fn wants_logs(&self) -> bool {
+        self.wants_logs
     }
 
     /// The length of the line that this message was read from, in bytes.
@@ -354,6 +355,34 @@ impl Message {
             Some(("result", span)) => Some(span.of(&self.line)),
             _ => None,
         }
+    }
+
+    /// The id of the subscription that `_meta` quotes, and where it stands.
+    pub(crate) fn subscription(&self) -> Option<&(RequestId, Span)> {
+        self.subscription.as_ref()
+    }
+
+    /// The JSON text of `params`.
+    pub(crate) fn params(&self) -> Option<&[u8]> {
+        match self.payload {
+            Some(("params", span)) => Some(span.of(&self.line)),
+            _ => None,
+        }
+    }
+
+    /// The id of the task that this answer says was made: in `task` (2025-11-25), or in the result
+    /// itself (the extension of 2026-07-28).
+    pub(crate) fn created_task(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Task {
+            task_id: String,
+        }
+        let task: Option<Task> = self
+            .raw(Field::Task)
+            .and_then(|raw| serde_json::from_slice(raw).ok());
+        task.map(|task| task.task_id)
+            .or_else(|| self.text(Field::TaskId).map(|id| id.into_owned()))
     }
 
     /// The `code` of an error answer.
@@ -422,6 +451,13 @@ impl Message {
         out.extend(b"}\n");
     }
 
+    /// As [`Message::write`], into a line of its own.
+    pub(crate) fn to_line(&self, id: Option<&RequestId>, edits: &[Edit<'_>]) -> Bytes {
+        let mut line = Vec::new();
+        self.write(id, edits, &mut line);
+        line.into()
+    }
+
     fn copy(&self, span: Span, out: &mut Vec<u8>) {
         let text = span.of(&self.line);
         if self.needs_mending {
@@ -460,6 +496,7 @@ struct Inner {
     progress_token: Option<(RequestId, Span)>,
     subscription: Option<(RequestId, Span)>,
     modern: bool,
+    wants_logs: bool,
     meta_fault: Option<&'static str>,
 }
 
@@ -522,21 +559,17 @@ impl Inner {
     /// The members of `_meta` that 2026-07-28 names; each counts under its exact name only, and
     /// once.
     fn modern_meta(&mut self, key: &[u8], span: Span, line: &[u8]) {
-        let escaped = memchr::memchr(b'\\', key).is_some();
-        if !escaped && key.len() != MODERN_META.len() && key.len() != SUBSCRIPTION_META.len() {
-            return;
-        }
         let Some(name) = scan::unescape(key) else {
             return;
         };
-        let quoted = [b"\"", name.as_bytes(), b"\""].concat();
-        let twice = if quoted == MODERN_META {
-            std::mem::replace(&mut self.modern, true)
-        } else if quoted == SUBSCRIPTION_META {
-            let first = RequestId::parse(span.of(line)).map(|id| (id, span));
-            std::mem::replace(&mut self.subscription, first).is_some()
-        } else {
-            false
+        let twice = match name.strip_prefix("io.modelcontextprotocol/") {
+            Some("protocolVersion") => std::mem::replace(&mut self.modern, true),
+            Some("logLevel") => std::mem::replace(&mut self.wants_logs, true),
+            Some("subscriptionId") => {
+                let first = RequestId::parse(span.of(line)).map(|id| (id, span));
+                std::mem::replace(&mut self.subscription, first).is_some()
+            }
+            _ => false,
         };
         if twice {
             self.meta_fault = Some("a member of _meta stands twice");
@@ -553,6 +586,28 @@ impl Inner {
         }
         self.meta_fault.filter(|_| method.is_some())
     }
+}
+
+/// A JSON array with only those elements that `keep` is true of, their text unchanged. What is no
+/// array becomes an empty one.
+pub(crate) fn filter_array(list: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
+    let mut kept = b"[".to_vec();
+    let mut scanner = Scanner::new(list, scan::MAX_DEPTH);
+    let read = scanner.array(|scanner| {
+        let element = scanner.value()?.of(list);
+        if keep(element) {
+            if kept.len() > 1 {
+                kept.push(b',');
+            }
+            kept.extend_from_slice(element);
+        }
+        Ok::<(), Fault>(())
+    });
+    if read.is_err() {
+        kept.truncate(1);
+    }
+    kept.push(b']');
+    kept
 }
 
 /// True when the line holds U+0085, U+2028 or U+2029, which end a line for some readers.

@@ -1,5 +1,10 @@
-//! One process of the MCP server, as the router sees it, and its legacy handshake.
+//! One process of the MCP server, as the router sees it: its legacy handshake, and what must be
+//! told to the process that replaces it.
 
+use super::asks::{self, Asks};
+use super::levels::Level;
+use super::subscriptions::Subscriptions;
+use super::tasks::Tasks;
 use super::{LEGACY_REVISIONS, LaneId, NEWEST_LEGACY, Output, SessionId};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId, write_string};
 use bytes::Bytes;
@@ -21,13 +26,22 @@ pub(super) enum Service {
     Modern,
 }
 
-/// What a request in flight is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a request in flight is for, beyond being answered to its peer.
+#[derive(Debug)]
 pub(super) enum Purpose {
-    /// To be answered to its peer, nothing else.
     Forward,
-    /// The answer also tells the server's era.
+    /// `server/discover`: the answer also tells the server's era.
     Discover,
+    /// `resources/subscribe` to this URI.
+    Subscribe(String),
+    /// `logging/setLevel`: what the peer asked for, and what the child was told.
+    SetLevel(Level, Level),
+    /// `tasks/list`.
+    ListTasks,
+    /// `subscriptions/listen`, to be sent again to the next process.
+    Listen(Box<Message>),
+    /// The same, sent again: its acknowledgement is ours to read.
+    Renewed(Box<Message>),
 }
 
 /// A request in flight, kept under the id that the child knows it by.
@@ -38,6 +52,8 @@ pub(super) struct Pending {
     pub id: RequestId,
     /// The peer's progress token; the child's is our id.
     pub progress_token: Option<RequestId>,
+    /// The request wants log messages (2026-07-28 server/utilities/logging).
+    pub wants_logs: bool,
     pub purpose: Purpose,
 }
 
@@ -48,7 +64,7 @@ pub(super) enum Handshake {
     Needed,
     Sent(Sent),
     /// With the child's answer.
-    Done(Message),
+    Done(Box<Message>),
     /// The child answered with an error; the next `initialize` of a peer tries again, everything
     /// else is passed on as it comes.
     Refused,
@@ -58,14 +74,10 @@ pub(super) enum Handshake {
 #[derive(Debug)]
 pub(super) struct Sent {
     ours: i64,
+    /// The child replaces one that had its handshake.
+    pub renewal: bool,
     /// Peers that wait for the answer, with their ids and the revisions they asked for.
     pub waiting: Vec<(SessionId, RequestId, Option<String>)>,
-}
-
-impl Handshake {
-    pub(super) fn is_answered_by(&self, ours: i64) -> bool {
-        matches!(self, Self::Sent(sent) if sent.ours == ours)
-    }
 }
 
 /// One process.
@@ -73,43 +85,74 @@ impl Handshake {
 pub(super) struct Lane {
     pub service: Service,
     pub handshake: Handshake,
+    /// The process has ended and the next one has not started.
+    pub down: bool,
     pub in_flight: HashMap<i64, Pending>,
-    /// Lines for the child that wait for the end of the handshake.
+    /// Lines for the child that wait for the end of the handshake, or for the process.
     pub held: Vec<u8>,
+    /// The `clientInfo` of the first `initialize`.
+    client: Option<Vec<u8>>,
+    /// The log level that the child was told.
+    pub level: Option<Level>,
+    pub subscriptions: Subscriptions,
+    pub asks: Asks,
+    pub tasks: Tasks,
 }
 
 impl Lane {
+    /// The lane as its next process finds it: with what that is told, and still asked.
+    pub(super) fn renewed(
+        self,
+        service: Service,
+        handshake: Handshake,
+        in_flight: HashMap<i64, Pending>,
+    ) -> Self {
+        Self {
+            service,
+            handshake,
+            in_flight,
+            down: true,
+            client: self.client,
+            level: self.level,
+            subscriptions: self.subscriptions,
+            ..Self::default()
+        }
+    }
+
     /// Where lines for the child go now.
     pub(super) fn sink<'a>(&'a mut self, lane: LaneId, out: &'a mut Output) -> &'a mut Vec<u8> {
         match self.handshake {
             Handshake::Sent(_) => &mut self.held,
+            _ if self.down => &mut self.held,
             _ => &mut out.to_child[lane.0],
         }
     }
 
     /// Tells the child that nobody waits for `ours` any more.
-    pub(super) fn cancel(
+    pub(super) fn cancel(&mut self, lane: LaneId, ours: i64, reason: &str, out: &mut Output) {
+        write_cancelled(ours, reason, self.sink(lane, out));
+    }
+
+    /// Sends a request of the router's own, whose answer is of no interest.
+    pub(super) fn tell(
         &mut self,
         lane: LaneId,
         ours: i64,
-        reason: Option<&str>,
+        method: &str,
+        member: &str,
+        value: &str,
         out: &mut Output,
     ) {
-        let sink = self.sink(lane, out);
-        sink.extend(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":");
-        RequestId::Number(ours).write(sink);
-        if let Some(reason) = reason {
-            sink.extend(b",\"reason\":");
-            write_string(reason, sink);
-        }
-        sink.extend(b"}}\n");
+        write_request(ours, method, member, value, self.sink(lane, out));
     }
 
+    /// Sends `initialize`. `client` is the `clientInfo` to use, if this is its first time.
     pub(super) fn send_initialize(
         &mut self,
         lane: LaneId,
         ours: i64,
-        client: Option<&[u8]>,
+        client: Option<Vec<u8>>,
+        renewal: bool,
         out: &mut Output,
     ) {
         let to_child = &mut out.to_child[lane.0];
@@ -117,20 +160,23 @@ impl Lane {
         RequestId::Number(ours).write(to_child);
         to_child.extend(b",\"method\":\"initialize\",\"params\":{\"protocolVersion\":");
         write_string(NEWEST_LEGACY, to_child);
-        to_child.extend(b",\"capabilities\":{},\"clientInfo\":");
-        to_child.extend(
-            client.unwrap_or(
-                concat!(
-                    r#"{"name":"mcp-remote","version":""#,
-                    env!("CARGO_PKG_VERSION"),
-                    r#""}"#
-                )
-                .as_bytes(),
-            ),
+        to_child.extend(b",\"capabilities\":");
+        to_child.extend(asks::CAPABILITIES.as_bytes());
+        to_child.extend(b",\"clientInfo\":");
+        let own = concat!(
+            r#"{"name":"mcp-remote","version":""#,
+            env!("CARGO_PKG_VERSION"),
+            r#""}"#
         );
+        let client = client
+            .or_else(|| self.client.take())
+            .unwrap_or_else(|| own.into());
+        to_child.extend_from_slice(&client);
         to_child.extend(b"}}\n");
+        self.client = Some(client);
         self.handshake = Handshake::Sent(Sent {
             ours,
+            renewal,
             waiting: Vec::new(),
         });
     }
@@ -147,15 +193,8 @@ impl Lane {
         }
     }
 
-    pub(super) fn waiting_for(&self, session: SessionId) -> usize {
-        match &self.handshake {
-            Handshake::Sent(sent) => sent
-                .waiting
-                .iter()
-                .filter(|(waiting, ..)| *waiting == session)
-                .count(),
-            _ => 0,
-        }
+    pub(super) fn is_waited_for_by(&self, session: SessionId) -> bool {
+        matches!(&self.handshake, Handshake::Sent(sent) if sent.waiting.iter().any(|(waiting, ..)| *waiting == session))
     }
 
     pub(super) fn forget_waiting(&mut self, session: SessionId) {
@@ -164,27 +203,69 @@ impl Lane {
         }
     }
 
-    /// The child has answered `initialize`: lets go what was held, and gives who waited.
+    pub(super) fn handshake_is_answered_by(&self, ours: i64) -> bool {
+        matches!(&self.handshake, Handshake::Sent(sent) if sent.ours == ours)
+    }
+
+    /// The child has answered `initialize`: says `notifications/initialized`, to a new process also
+    /// what the old one knew, and lets go what was held. Gives the handshake that was.
     pub(super) fn end_handshake(
         &mut self,
         lane: LaneId,
         answer: &Message,
+        mut fresh_id: impl FnMut() -> i64,
         out: &mut Output,
-    ) -> Vec<(SessionId, RequestId, Option<String>)> {
-        let (next, to_child) = match answer.result() {
-            Some(_) => (
-                Handshake::Done(answer.clone()),
-                &b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n"[..],
-            ),
-            None => (Handshake::Refused, &b""[..]),
+    ) -> Option<Sent> {
+        let next = match answer.result() {
+            Some(_) => Handshake::Done(Box::new(answer.clone())),
+            None => Handshake::Refused,
         };
-        out.to_child[lane.0].extend(to_child);
-        out.to_child[lane.0].append(&mut self.held);
-        match std::mem::replace(&mut self.handshake, next) {
-            Handshake::Sent(sent) => sent.waiting,
-            _ => Vec::new(),
+        let Handshake::Sent(sent) = std::mem::replace(&mut self.handshake, next) else {
+            return None;
+        };
+        let to_child = &mut out.to_child[lane.0];
+        if answer.result().is_some() {
+            to_child.extend(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
+            if sent.renewal {
+                if let Some(level) = self.level {
+                    write_request(
+                        fresh_id(),
+                        "logging/setLevel",
+                        "level",
+                        level.name(),
+                        to_child,
+                    );
+                }
+                for uri in self.subscriptions.uris() {
+                    write_request(fresh_id(), "resources/subscribe", "uri", uri, to_child);
+                }
+            }
         }
+        to_child.append(&mut self.held);
+        Some(sent)
     }
+}
+
+pub(super) fn write_cancelled(id: i64, reason: &str, out: &mut Vec<u8>) {
+    out.extend(
+        b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":",
+    );
+    RequestId::Number(id).write(out);
+    out.extend(b",\"reason\":");
+    write_string(reason, out);
+    out.extend(b"}}\n");
+}
+
+fn write_request(id: i64, method: &str, member: &str, value: &str, out: &mut Vec<u8>) {
+    out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    RequestId::Number(id).write(out);
+    out.extend(b",\"method\":");
+    write_string(method, out);
+    out.extend(b",\"params\":{");
+    write_string(member, out);
+    out.push(b':');
+    write_string(value, out);
+    out.extend(b"}}\n");
 }
 
 /// The child's answer to `initialize`, for a peer that asked with `id` for revision `requested`.
@@ -220,7 +301,5 @@ pub(super) fn answer_initialize(
             span,
             with: Replacement::Json(text),
         });
-    let mut line = Vec::new();
-    answer.write(Some(id), edit.as_slice(), &mut line);
-    line.into()
+    answer.to_line(Some(id), edit.as_slice())
 }

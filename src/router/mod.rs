@@ -2,41 +2,58 @@
 //!
 //! Events come in as method calls, what is to be done goes out through [`Output`]; no I/O, no
 //! clock. Peers choose ids as they like, so every request gets an id of the router's own towards
-//! the child, never used twice, and the peer's id is put back into the answer.
+//! the child, never used twice, and the peer's id is put back into the answer. Payloads are not
+//! touched but for the members that quote an id or a token.
 //!
 //! # Invariants
 //! 1. A request of a peer is answered exactly once, or its peer is gone, or the peer cancelled it.
-//! 2. Nothing is delivered to a session that it does not belong to: answers and progress go to the
-//!    asker, broadcasts only to sessions that the handshake was answered for.
-//! 3. A session has at most [`MAX_IN_FLIGHT`] requests in flight, and at most
-//!    [`MAX_CANCELLED`] cancelled ones that may still be answered; when it leaves, nothing of it
-//!    stays.
-//! 4. A child sees `initialize` at most once in its life unless it refused it, nothing of a legacy
-//!    peer before that is answered, and `notifications/initialized` once, right after the answer.
+//! 2. Nothing is delivered to a session that it does not belong to: answers, progress and
+//!    subscriptions go to the asker, questions of the child to one peer that can answer them,
+//!    tasks to their owner, broadcasts only to sessions that had their handshake.
+//! 3. A peer can answer only what it was asked, once, and cancel only what it asked.
+//! 4. A session has at most [`MAX_IN_FLIGHT`] requests in flight, and [`MAX_CANCELLED`] cancelled
+//!    ones that may still be answered; when it leaves, nothing of it stays.
+//! 5. A process sees `initialize` once unless it refused it, nothing of a legacy peer before it
+//!    has answered, and `notifications/initialized` once, right after that.
 //!
 //! # Eras
 //! Servers on the official SDKs serve either legacy peers (`initialize`) or modern ones
 //! (2026-07-28, stateless) in one process, never both. So there are two lanes, each a process. The
 //! first process serves whichever era comes first, the second lane starts when the other one does.
 
+mod asks;
+mod from_child;
 mod lane;
+mod levels;
+mod pipe;
 mod session;
+mod subscriptions;
+mod tasks;
+
+pub use pipe::Pipe;
+pub use session::Profile;
 
 use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Field, Kind, Message, NO_DATA, Replacement, RequestId,
     error_line,
 };
 use crate::permissions::Permit;
+use asks::Ask;
 use bytes::Bytes;
 use lane::{Handshake, Lane, Pending, Purpose, Service};
+use levels::Level;
 use session::Session;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// The most requests that one peer may have in flight.
 pub const MAX_IN_FLIGHT: usize = 16_384;
 
 /// The most cancelled requests of one peer whose answer we still look out for.
 pub const MAX_CANCELLED: usize = 256;
+
+/// The requests of a child that a policy may keep from the peers of a role, by blocking them.
+pub const ASKED_OF_PEERS: [&str; 3] =
+    ["roots/list", "sampling/createMessage", "elicitation/create"];
 
 /// The newest revision with an `initialize` handshake: what the router asks every server for, so
 /// that what a server offers does not depend on who came first.
@@ -45,8 +62,11 @@ const NEWEST_LEGACY: &str = "2025-11-25";
 /// The revisions with an `initialize` handshake, oldest first.
 const LEGACY_REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", NEWEST_LEGACY];
 
+/// Why requests of a peer that leaves are cancelled.
+const PEER_LEFT: &str = "the client has disconnected";
+
 /// One peer, for as long as it lives. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(u64);
 
 impl std::fmt::Display for SessionId {
@@ -97,12 +117,30 @@ pub struct Exit {
     pub status: String,
     /// The last line it wrote on stderr.
     pub stderr: Option<String>,
+    /// Another process will take its place: [`Router::child_started`] follows.
+    pub restarts: bool,
+}
+
+impl Exit {
+    /// The error for a request that the process will not answer.
+    fn error_line(&self, id: &RequestId) -> Bytes {
+        let data = ErrorData::new("child-exited", Executed::Unknown)
+            .with_exit(self.status.clone(), self.stderr.clone());
+        error_line(
+            Some(id),
+            Code::InternalError,
+            "MCP server exited",
+            Some(&data),
+        )
+        .into()
+    }
 }
 
 /// The table of sessions, lanes and requests in flight.
 #[derive(Debug)]
 pub struct Router {
-    sessions: HashMap<SessionId, Session>,
+    /// In order of arrival, so that broadcasts and choices are the same every time.
+    sessions: BTreeMap<SessionId, Session>,
     lanes: [Lane; LANES],
     next_session: u64,
     next_id: i64,
@@ -123,7 +161,7 @@ impl Router {
         let mut lanes = [Lane::default(), Lane::default()];
         lanes[LaneId::FIRST.0].service = Service::Fresh;
         Self {
-            sessions: HashMap::new(),
+            sessions: BTreeMap::new(),
             lanes,
             next_session: 0,
             next_id: 0,
@@ -132,26 +170,36 @@ impl Router {
     }
 
     /// A peer has come.
-    pub fn attach(&mut self) -> SessionId {
+    pub fn attach(&mut self, profile: Profile) -> SessionId {
         self.next_session += 1;
         let id = SessionId(self.next_session);
-        self.sessions.insert(id, Session::default());
+        self.sessions.insert(id, Session::new(profile));
         id
     }
 
-    /// A peer has gone: its requests are cancelled at the child, late answers will be dropped.
+    /// A peer has gone: its requests are cancelled at the child, its subscriptions ended, its
+    /// questions answered with an error; late answers will be dropped.
     pub fn detach(&mut self, id: SessionId, out: &mut Output) {
         let Some(session) = self.sessions.remove(&id) else {
             return;
         };
         for (lane, ours) in session.requests() {
-            let lane_state = &mut self.lanes[lane.0];
-            if lane_state.in_flight.remove(&ours).is_some() {
-                lane_state.cancel(lane, ours, Some("the client has disconnected"), out);
+            if self.lanes[lane.0].in_flight.remove(&ours).is_some() {
+                self.lanes[lane.0].cancel(lane, ours, PEER_LEFT, out);
             }
         }
-        for lane in &mut self.lanes {
-            lane.forget_waiting(id);
+        for lane in LaneId::ALL {
+            self.lanes[lane.0].forget_waiting(id);
+            for uri in self.lanes[lane.0].subscriptions.leave(id) {
+                let ours = self.fresh_id();
+                self.lanes[lane.0].tell(lane, ours, "resources/unsubscribe", "uri", &uri, out);
+            }
+            for ask in self.lanes[lane.0].asks.leave(id) {
+                let line = error_line(Some(&ask.id), Code::InternalError, PEER_LEFT, NO_DATA);
+                self.lanes[lane.0].sink(lane, out).extend(line);
+            }
+            self.lower_level(lane, out);
+            self.ask_parked(lane, out);
         }
     }
 
@@ -161,48 +209,58 @@ impl Router {
         let waiting = self
             .lanes
             .iter()
-            .map(|lane| lane.waiting_for(id))
-            .sum::<usize>();
+            .filter(|lane| lane.is_waited_for_by(id))
+            .count();
         self.sessions
             .get(&id)
             .map_or(0, |session| session.in_flight() + waiting)
     }
 
-    /// Bytes that wait inside the router for a handshake to end; what sends more should wait too.
+    /// The lane that a peer's messages go to, as far as it has told.
     #[must_use]
-    pub fn held(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.held.len()).sum()
+    pub fn lane_of(&self, id: SessionId) -> LaneId {
+        let modern = self.sessions.get(&id).is_some_and(|session| session.modern);
+        let serves = |lane: &LaneId| match self.lanes[lane.0].service {
+            Service::Legacy => !modern,
+            Service::Modern | Service::Probing => modern,
+            Service::Idle | Service::Fresh => false,
+        };
+        LaneId::ALL
+            .into_iter()
+            .find(serves)
+            .unwrap_or(LaneId::FIRST)
+    }
+
+    /// Bytes that wait inside the router for a handshake or a restart of this lane; what sends
+    /// more should wait, too.
+    #[must_use]
+    pub fn held(&self, lane: LaneId) -> usize {
+        self.lanes[lane.0].held.len()
     }
 
     /// A message that the policy has let through.
-    pub fn from_peer(&mut self, from: SessionId, permit: &Permit, out: &mut Output) {
+    pub fn peer_message(&mut self, from: SessionId, permit: &Permit, out: &mut Output) {
         let message = permit.message();
         match message.kind() {
             Kind::Request(id) => self.request(from, id, message, out),
             Kind::Notification => self.notification(from, message, out),
-            Kind::Response(_) => {
-                tracing::debug!(session = %from, "dropped an answer that nobody asked for");
-            }
+            Kind::Response(id) => self.answer_of_peer(from, id.as_ref(), message, out),
         }
     }
 
     fn request(&mut self, from: SessionId, id: &RequestId, message: &Message, out: &mut Output) {
-        let Some(session) = self.sessions.get_mut(&from) else {
+        let Some(session) = self.sessions.get(&from) else {
             return;
         };
-        let waits = |lane: &Lane| lane.waiting_for(from) > 0;
+        let waits = |lane: &Lane| lane.is_waited_for_by(from);
         let twice = message.method() == "initialize" && self.lanes.iter().any(waits);
         if let Err(error) = session.check_new(id, twice) {
             out.to_peer.push((from, error.into()));
             return;
         }
-        if message.method() == "server/discover" {
-            if let Some(error) = &self.legacy_only {
-                let mut line = Vec::new();
-                error.write(Some(id), &[], &mut line);
-                out.to_peer.push((from, line.into()));
-                return;
-            }
+        if let (Some(error), "server/discover") = (&self.legacy_only, message.method()) {
+            out.to_peer.push((from, error.to_line(Some(id), &[])));
+            return;
         }
         let lane = self.lane_for(from, message, out);
         if message.method() == "initialize" {
@@ -210,14 +268,22 @@ impl Router {
             return;
         }
         self.open_handshake(lane, None, out);
+        let purpose = match self.prepare(lane, from, message) {
+            Ok(purpose) => purpose,
+            Err(answer) => {
+                let line = answer.to_line(id);
+                out.to_peer.push((from, line.into()));
+                return;
+            }
+        };
         let ours = self.fresh_id();
         let Some(session) = self.sessions.get_mut(&from) else {
             return;
         };
         session.insert(id.clone(), lane, ours);
-        let purpose = match message.method() {
-            "server/discover" => Purpose::Discover,
-            _ => Purpose::Forward,
+        let level = match purpose {
+            Purpose::SetLevel(_, level) => Some(format!("\"{}\"", level.name())),
+            _ => None,
         };
         let token = message.progress_token();
         let state = &mut self.lanes[lane.0];
@@ -227,26 +293,154 @@ impl Router {
                 session: from,
                 id: id.clone(),
                 progress_token: token.map(|(token, _)| token.clone()),
+                wants_logs: message.wants_logs(),
                 purpose,
             },
         );
         let ours = RequestId::Number(ours);
-        let edit = token.map(|(_, span)| Edit {
-            span: *span,
-            with: Replacement::Id(&ours),
-        });
-        message.write(Some(&ours), edit.as_slice(), state.sink(lane, out));
+        let mut edits: Vec<Edit<'_>> = Vec::new();
+        if let Some((_, span)) = token {
+            edits.push(Edit {
+                span: *span,
+                with: Replacement::Id(&ours),
+            });
+        }
+        if let (Some(level), Some(span)) = (&level, message.span(Field::Level)) {
+            edits.push(Edit {
+                span,
+                with: Replacement::Json(level.as_bytes()),
+            });
+            edits.sort_by_key(|edit| edit.span.start);
+        }
+        message.write(Some(&ours), &edits, state.sink(lane, out));
+    }
+
+    /// What is special about a request; some the router answers itself.
+    fn prepare(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        message: &Message,
+    ) -> Result<Purpose, OwnAnswer> {
+        let legacy = self.lanes[lane.0].service == Service::Legacy;
+        match message.method() {
+            "server/discover" => Ok(Purpose::Discover),
+            "subscriptions/listen" => Ok(Purpose::Listen(Box::new(message.clone()))),
+            "resources/subscribe" if legacy => self.subscribe(lane, from, message),
+            "resources/unsubscribe" if legacy => self.unsubscribe(lane, from, message),
+            "logging/setLevel" if legacy => self.set_level(lane, from, message),
+            "tasks/list" => Ok(Purpose::ListTasks),
+            method if method.starts_with("tasks/") => {
+                let owner = self.sessions.get(&from).map(|session| &session.owner);
+                let task = message.text(Field::TaskId);
+                let tasks = &self.lanes[lane.0].tasks;
+                match (task, owner) {
+                    (Some(task), Some(owner)) if tasks.is_owned_by(&task, owner) => {
+                        Ok(Purpose::Forward)
+                    }
+                    _ => Err(OwnAnswer::NoSuchTask),
+                }
+            }
+            _ => Ok(Purpose::Forward),
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        message: &Message,
+    ) -> Result<Purpose, OwnAnswer> {
+        let Some(uri) = message.text(Field::Uri) else {
+            return Ok(Purpose::Forward);
+        };
+        let subscriptions = &mut self.lanes[lane.0].subscriptions;
+        if uri.len() > subscriptions::MAX_URI
+            || subscriptions.count(from) >= subscriptions::MAX_PER_SESSION
+        {
+            return Err(OwnAnswer::TooManySubscriptions);
+        }
+        if subscriptions.add(&uri, from) {
+            return Err(OwnAnswer::Done);
+        }
+        Ok(Purpose::Subscribe(uri.into_owned()))
+    }
+
+    fn unsubscribe(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        message: &Message,
+    ) -> Result<Purpose, OwnAnswer> {
+        let Some(uri) = message.text(Field::Uri) else {
+            return Ok(Purpose::Forward);
+        };
+        let shared = self.lanes[lane.0].subscriptions.remove(&uri, from);
+        if shared {
+            Err(OwnAnswer::Done)
+        } else {
+            Ok(Purpose::Forward)
+        }
+    }
+
+    fn set_level(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        message: &Message,
+    ) -> Result<Purpose, OwnAnswer> {
+        let asked = message
+            .text(Field::Level)
+            .and_then(|name| Level::parse(&name));
+        let Some(asked) = asked else {
+            return Ok(Purpose::Forward);
+        };
+        let others = self.sessions.iter().filter(|(id, _)| **id != from);
+        let most_verbose = others
+            .filter_map(|(_, session)| session.level)
+            .chain([asked])
+            .min();
+        let needed = most_verbose.unwrap_or(asked);
+        if self.lanes[lane.0].level == Some(needed) {
+            if let Some(session) = self.sessions.get_mut(&from) {
+                session.level = Some(asked);
+            }
+            return Err(OwnAnswer::Done);
+        }
+        Ok(Purpose::SetLevel(asked, needed))
+    }
+
+    /// Tells the child a less verbose level when whoever wanted more has left.
+    fn lower_level(&mut self, lane: LaneId, out: &mut Output) {
+        let needed = self
+            .sessions
+            .values()
+            .filter_map(|session| session.level)
+            .min();
+        let (Some(current), Some(needed)) = (self.lanes[lane.0].level, needed) else {
+            return;
+        };
+        if needed > current {
+            let ours = self.fresh_id();
+            let state = &mut self.lanes[lane.0];
+            state.level = Some(needed);
+            state.tell(lane, ours, "logging/setLevel", "level", needed.name(), out);
+        }
     }
 
     fn notification(&mut self, from: SessionId, message: &Message, out: &mut Output) {
         match message.method() {
             // The router has said it for everybody.
-            "notifications/initialized" => {}
-            "notifications/cancelled" => self.cancelled_by_peer(from, message, out),
-            // Progress answers a request of the child; none is routed to peers.
-            "notifications/progress" => {
-                tracing::debug!(session = %from, "dropped progress on nothing that was asked");
+            "notifications/initialized" => {
+                if let Some(session) = self.sessions.get_mut(&from) {
+                    session.ready = true;
+                }
+                for lane in LaneId::ALL {
+                    self.ask_parked(lane, out);
+                }
             }
+            "notifications/cancelled" => self.cancelled_by_peer(from, message, out),
+            "notifications/progress" => self.progress_of_peer(from, message, out),
             _ => {
                 let lane = self.lane_for(from, message, out);
                 self.open_handshake(lane, None, out);
@@ -262,20 +456,70 @@ impl Router {
             return;
         };
         let quoted = message.quoted_id(Field::RequestId);
-        let found = quoted.and_then(|(id, span)| Some((session.cancel(&id)?, span)));
-        let Some(((lane, ours, evicted), span)) = found else {
+        let found =
+            quoted.and_then(|(id, span)| Some((session.find(&id)?, session.cancel(&id), span)));
+        let Some(((lane, ours), forgotten, span)) = found else {
             tracing::debug!(session = %from, "dropped a cancellation of nothing in flight");
             return;
         };
-        if let Some((lane, ours)) = evicted {
+        if let Some((lane, ours)) = forgotten {
             self.lanes[lane.0].in_flight.remove(&ours);
+        }
+        let state = &mut self.lanes[lane.0];
+        if let Some(pending) = state.in_flight.get_mut(&ours)
+            && matches!(pending.purpose, Purpose::Listen(_) | Purpose::Renewed(_))
+        {
+            pending.purpose = Purpose::Forward;
         }
         let ours = RequestId::Number(ours);
         let edit = Edit {
             span,
             with: Replacement::Id(&ours),
         };
-        message.write(None, &[edit], self.lanes[lane.0].sink(lane, out));
+        message.write(None, &[edit], state.sink(lane, out));
+    }
+
+    /// Progress on what the child asked of this peer.
+    fn progress_of_peer(&mut self, from: SessionId, message: &Message, out: &mut Output) {
+        let Some((RequestId::Number(ours), span)) = message.quoted_id(Field::ProgressToken) else {
+            return;
+        };
+        for lane in LaneId::ALL {
+            let state = &mut self.lanes[lane.0];
+            let token = state
+                .asks
+                .get(ours, from)
+                .and_then(|ask| ask.progress_token.clone());
+            if let Some(token) = token {
+                let edit = Edit {
+                    span,
+                    with: Replacement::Id(&token),
+                };
+                message.write(None, &[edit], state.sink(lane, out));
+                return;
+            }
+        }
+        tracing::debug!(session = %from, "dropped progress on nothing that was asked");
+    }
+
+    /// An answer passes where this peer was asked that very question, once.
+    fn answer_of_peer(
+        &mut self,
+        from: SessionId,
+        id: Option<&RequestId>,
+        message: &Message,
+        out: &mut Output,
+    ) {
+        if let Some(RequestId::Number(ours)) = id {
+            for lane in LaneId::ALL {
+                let state = &mut self.lanes[lane.0];
+                if let Some(Ask { id, .. }) = state.asks.take(*ours, from) {
+                    message.write(Some(&id), &[], state.sink(lane, out));
+                    return;
+                }
+            }
+        }
+        tracing::debug!(session = %from, "dropped an answer that nobody asked for");
     }
 
     /// The lane that serves `message`, starting its process where there is none.
@@ -329,6 +573,7 @@ impl Router {
         // Two eras, two lanes: were none idle, one would serve this era and have been found.
         let lane = find(&|service| service == Service::Idle).unwrap_or(LaneId::FIRST);
         self.lanes[lane.0].service = becomes;
+        self.lanes[lane.0].down = true;
         out.commands.push(Command::Start(lane));
         lane
     }
@@ -346,12 +591,21 @@ impl Router {
         message: &Message,
         out: &mut Output,
     ) {
+        if let Some(session) = self.sessions.get_mut(&from) {
+            let capabilities = message.raw(Field::Capabilities);
+            session.capabilities = capabilities
+                .and_then(|raw| serde_json::from_slice(raw).ok())
+                .unwrap_or_default();
+        }
         let requested = message
             .text(Field::ProtocolVersion)
             .map(|text| text.into_owned());
-        if let Handshake::Done(answer) = &self.lanes[lane.0].handshake {
-            let line = lane::answer_initialize(answer, id, requested.as_deref());
-            out.to_peer.push((from, line));
+        let state = &mut self.lanes[lane.0];
+        if let Handshake::Done(answer) = &state.handshake {
+            out.to_peer.push((
+                from,
+                lane::answer_initialize(answer, id, requested.as_deref()),
+            ));
             if let Some(session) = self.sessions.get_mut(&from) {
                 session.initialized = true;
             }
@@ -370,178 +624,130 @@ impl Router {
             Handshake::Refused => message.is_some(),
             Handshake::Sent(_) | Handshake::Done(_) => false,
         };
-        if state.service != Service::Legacy || !due {
-            return;
-        }
-        let ours = self.fresh_id();
-        let client = message.and_then(|message| message.carry(Field::ClientInfo));
-        self.lanes[lane.0].send_initialize(lane, ours, client.as_deref(), out);
-    }
-
-    /// A message from a lane's process.
-    pub fn from_child(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
-        match message.kind() {
-            Kind::Response(Some(RequestId::Number(ours))) => self.answer(lane, *ours, message, out),
-            Kind::Response(_) => {
-                tracing::warn!("the MCP server answered with an id that we never sent")
-            }
-            Kind::Request(id) => self.request_of_child(lane, id, message, out),
-            Kind::Notification => self.notification_of_child(lane, message, out),
+        if state.service == Service::Legacy && due {
+            let ours = self.fresh_id();
+            let client = message.and_then(|message| message.carry(Field::ClientInfo));
+            self.lanes[lane.0].send_initialize(lane, ours, client, false, out);
         }
     }
 
-    fn answer(&mut self, lane: LaneId, ours: i64, message: &Message, out: &mut Output) {
-        let state = &mut self.lanes[lane.0];
-        if state.handshake.is_answered_by(ours) {
-            self.handshake_answered(lane, message, out);
-            return;
-        }
-        let Some(pending) = state.in_flight.remove(&ours) else {
-            tracing::debug!(id = ours, "dropped a late answer");
-            return;
-        };
-        if let Some(session) = self.sessions.get_mut(&pending.session) {
-            session.answered(&pending.id, ours);
-        }
-        let mut line = Vec::new();
-        message.write(Some(&pending.id), &[], &mut line);
-        out.to_peer.push((pending.session, line.into()));
-        if pending.purpose == Purpose::Discover && self.lanes[lane.0].service == Service::Probing {
-            self.discovered(lane, message, out);
-        }
-    }
-
-    /// The first answer to `server/discover` tells what the server is. Errors of 2026-07-28's own
-    /// range come from modern servers only (basic "Error Codes").
-    fn discovered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
-        let modern = answer.result().is_some()
-            || answer
-                .error_code()
-                .is_some_and(|code| (-32099..=-32020).contains(&code));
-        if modern {
-            self.lanes[lane.0].service = Service::Modern;
-            return;
-        }
-        self.legacy_only = Some(answer.clone());
-        if self
-            .lanes
-            .iter()
-            .any(|lane| lane.service == Service::Legacy)
-        {
-            out.commands.push(Command::Stop(lane));
-        } else {
-            self.lanes[lane.0].service = Service::Fresh;
-        }
-    }
-
-    fn handshake_answered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
-        for (session, id, requested) in self.lanes[lane.0].end_handshake(lane, answer, out) {
-            let line = lane::answer_initialize(answer, &id, requested.as_deref());
-            out.to_peer.push((session, line));
-            if let Some(session) = self.sessions.get_mut(&session) {
-                session.initialized |= answer.result().is_some();
-            }
-        }
-    }
-
-    fn request_of_child(
-        &mut self,
-        lane: LaneId,
-        id: &RequestId,
-        message: &Message,
-        out: &mut Output,
-    ) {
-        let to_child = &mut out.to_child[lane.0];
-        if message.method() == "ping" {
-            to_child.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
-            id.write(to_child);
-            to_child.extend(b",\"result\":{}}\n");
-        } else {
-            let text = format!(
-                "Method not found: no connected client takes '{}'",
-                message.method()
-            );
-            to_child.extend(error_line(Some(id), Code::MethodNotFound, &text, NO_DATA));
-        }
-    }
-
-    fn notification_of_child(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
-        match message.method() {
-            "notifications/progress" => self.progress(lane, message, out),
-            "notifications/cancelled" => {
-                tracing::debug!("dropped a cancellation of a request that went to nobody");
-            }
-            _ => {
-                let mut line = Vec::new();
-                message.write(None, &[], &mut line);
-                let line = Bytes::from(line);
-                let modern = self.lanes[lane.0].service != Service::Legacy;
-                let mut receivers: Vec<SessionId> = self
-                    .sessions
-                    .iter()
-                    .filter(|(_, session)| session.initialized && session.modern == modern)
-                    .map(|(id, _)| *id)
-                    .collect();
-                receivers.sort_unstable();
-                out.to_peer
-                    .extend(receivers.into_iter().map(|id| (id, line.clone())));
-            }
-        }
-    }
-
-    /// Progress goes to the peer whose request it is, under the token which that peer chose.
-    fn progress(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
-        let quoted = message.quoted_id(Field::ProgressToken);
-        let pending = quoted.as_ref().and_then(|(token, _)| match token {
-            RequestId::Number(ours) => self.lanes[lane.0].in_flight.get(ours),
-            RequestId::String(_) => None,
-        });
-        let token = pending.and_then(|pending| pending.progress_token.as_ref());
-        let (Some((_, span)), Some(pending), Some(token)) = (quoted, pending, token) else {
-            tracing::debug!("dropped progress that nobody asked for");
-            return;
-        };
-        let mut line = Vec::new();
-        let edit = Edit {
-            span,
-            with: Replacement::Id(token),
-        };
-        message.write(None, &[edit], &mut line);
-        out.to_peer.push((pending.session, line.into()));
-    }
-
-    /// A lane's process has ended: everybody who waits for it gets an error.
+    /// A lane's process has ended: everybody who waits for it gets an error. Where another one
+    /// follows, the handshake, log level and subscriptions are kept for it.
     pub fn child_exited(&mut self, lane: LaneId, exit: &Exit, out: &mut Output) {
-        let state = std::mem::take(&mut self.lanes[lane.0]);
-        let data = ErrorData::new("child-exited", Executed::Unknown)
-            .with_exit(exit.status.clone(), exit.stderr.clone());
-        let fail = |id: &RequestId| {
-            error_line(
-                Some(id),
-                Code::InternalError,
-                "MCP server exited",
-                Some(&data),
-            )
-        };
-        let mut in_flight: Vec<_> = state.in_flight.into_iter().collect();
+        let mut old = std::mem::take(&mut self.lanes[lane.0]);
+        out.to_child[lane.0].clear();
+        let mut in_flight: Vec<_> = std::mem::take(&mut old.in_flight).into_iter().collect();
         in_flight.sort_unstable_by_key(|(ours, _)| *ours);
         for (ours, pending) in in_flight {
             let Some(session) = self.sessions.get_mut(&pending.session) else {
                 continue;
             };
-            if session.answered(&pending.id, ours) {
+            if exit.restarts && matches!(pending.purpose, Purpose::Listen(_) | Purpose::Renewed(_))
+            {
+                self.lanes[lane.0].in_flight.insert(ours, pending);
+            } else if session.answered(&pending.id, ours) {
                 out.to_peer
-                    .push((pending.session, fail(&pending.id).into()));
+                    .push((pending.session, exit.error_line(&pending.id)));
             }
         }
-        if let Handshake::Sent(sent) = state.handshake {
-            let lines = sent
-                .waiting
-                .into_iter()
-                .map(|(session, id, _)| (session, fail(&id).into()));
-            out.to_peer.extend(lines);
+        for (ours, ask) in old.asks.all() {
+            let mut line = Vec::new();
+            lane::write_cancelled(ours, "the MCP server has exited", &mut line);
+            out.to_peer.push((ask.session, line.into()));
         }
-        out.to_child[lane.0].clear();
+        let handshake = match std::mem::take(&mut old.handshake) {
+            Handshake::Sent(sent) => {
+                let errors = sent
+                    .waiting
+                    .iter()
+                    .map(|(session, id, _)| (*session, exit.error_line(id)));
+                out.to_peer.extend(errors);
+                if sent.renewal {
+                    Handshake::Refused
+                } else {
+                    Handshake::Needed
+                }
+            }
+            other => other,
+        };
+        if exit.restarts {
+            let service = match old.service {
+                Service::Probing => Service::Fresh,
+                other => other,
+            };
+            let in_flight = std::mem::take(&mut self.lanes[lane.0].in_flight);
+            self.lanes[lane.0] = old.renewed(service, handshake, in_flight);
+        }
+    }
+
+    /// A lane's process has started. What its predecessor knew is told to it.
+    pub fn child_started(&mut self, lane: LaneId, out: &mut Output) {
+        let state = &mut self.lanes[lane.0];
+        state.down = false;
+        // After a restart these are the handshakes that stood, or were being renewed.
+        let renew = state.service == Service::Legacy
+            && matches!(state.handshake, Handshake::Done(_) | Handshake::Refused);
+        if renew {
+            let ours = self.fresh_id();
+            self.lanes[lane.0].send_initialize(lane, ours, None, true, out);
+            return;
+        }
+        if state.service == Service::Legacy && matches!(state.handshake, Handshake::Sent(_)) {
+            return;
+        }
+        let mut listens: Vec<i64> = Vec::new();
+        for (ours, pending) in &mut state.in_flight {
+            if let Purpose::Listen(message) | Purpose::Renewed(message) = &pending.purpose {
+                pending.purpose = Purpose::Renewed(message.clone());
+                listens.push(*ours);
+            }
+        }
+        listens.sort_unstable();
+        for ours in listens {
+            if let Some(Pending {
+                purpose: Purpose::Renewed(message),
+                ..
+            }) = state.in_flight.get(&ours)
+            {
+                message.write(
+                    Some(&RequestId::Number(ours)),
+                    &[],
+                    &mut out.to_child[lane.0],
+                );
+            }
+        }
+        out.to_child[lane.0].append(&mut state.held);
+    }
+}
+
+/// Requests that the router answers itself.
+enum OwnAnswer {
+    /// `{}`: what was asked for is so already.
+    Done,
+    NoSuchTask,
+    TooManySubscriptions,
+}
+
+impl OwnAnswer {
+    fn to_line(&self, id: &RequestId) -> Vec<u8> {
+        match self {
+            Self::Done => {
+                let mut line = b"{\"jsonrpc\":\"2.0\",\"id\":".to_vec();
+                id.write(&mut line);
+                line.extend(b",\"result\":{}}\n");
+                line
+            }
+            Self::NoSuchTask => tasks::unknown(id),
+            Self::TooManySubscriptions => {
+                let data = ErrorData::new("too-many-subscriptions", Executed::No);
+                error_line(
+                    Some(id),
+                    Code::InternalError,
+                    "Too many subscriptions",
+                    Some(&data),
+                )
+            }
+        }
     }
 }
 

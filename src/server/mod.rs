@@ -2,15 +2,16 @@
 
 mod peer;
 
+use crate::child::CommandLine;
 use crate::handshake::Guard;
-use crate::hub::{Driver, Hub, HubError};
+use crate::hub::{Driver, Hub, HubError, Limits};
 use crate::permissions::Policy;
 use crate::transport::Protocol;
 use crate::transport::tcp::Listeners;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// How long to wait when the system cannot give us a connection (too many open files, say).
@@ -21,6 +22,9 @@ const TURNED_AWAY_AT_ONCE: usize = 64;
 
 /// How long peers may take to receive what waits for them when the server stops.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// How long isolated MCP servers may take to stop: two graces, and a little for the rest.
+const STOP: Duration = Duration::from_secs(5);
 
 /// What holds for every peer.
 #[derive(Debug)]
@@ -43,6 +47,33 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
 }
 
+/// Where peers get their MCP server from.
+#[derive(Debug)]
+pub enum Backend {
+    /// One for all.
+    Shared(Hub, Driver),
+    /// One for each.
+    Isolated {
+        /// How each is started.
+        command: CommandLine,
+        /// Bounds of each.
+        limits: Limits,
+        /// Most at a time.
+        max_children: usize,
+    },
+}
+
+/// The same, as peers see it.
+#[derive(Debug)]
+enum Source {
+    Shared(Hub),
+    Isolated {
+        command: CommandLine,
+        limits: Limits,
+        places: Arc<Semaphore>,
+    },
+}
+
 /// Serves until `shutdown` completes or the MCP server is lost.
 ///
 /// # Errors
@@ -50,30 +81,67 @@ pub struct Settings {
 pub async fn run(
     listeners: Listeners,
     settings: Settings,
-    hub: Hub,
-    driver: Driver,
+    backend: Backend,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), HubError> {
+    let (source, driver) = match backend {
+        Backend::Shared(hub, driver) => (Source::Shared(hub), Some(driver)),
+        Backend::Isolated {
+            command,
+            limits,
+            max_children,
+        } => {
+            let places = Arc::new(Semaphore::new(max_children));
+            (
+                Source::Isolated {
+                    command,
+                    limits,
+                    places,
+                },
+                None,
+            )
+        }
+    };
     let stop = Notify::new();
+    let driving = async {
+        match driver {
+            Some(driver) => driver.run(stop.notified()).await,
+            None => {
+                stop.notified().await;
+                Ok(())
+            }
+        }
+    };
+    let (stopping, stopped) = watch::channel(false);
+    let context = Arc::new(peer::Context {
+        settings,
+        source,
+        stopped,
+    });
     let mut peers = JoinSet::new();
     let outcome = {
-        let mut driver = std::pin::pin!(driver.run(stop.notified()));
-        let accepted = tokio::select! {
-            outcome = &mut driver => Some(outcome),
+        let mut driving = std::pin::pin!(driving);
+        let ended = tokio::select! {
+            outcome = &mut driving => Some(outcome),
             () = shutdown => None,
-            never = accept(&listeners, Arc::new(settings), &hub, &mut peers) => match never {},
+            never = accept(&listeners, &context, &mut peers) => match never {},
         };
         drop(listeners);
-        match accepted {
+        stopping.send_replace(true);
+        match ended {
             Some(outcome) => outcome,
             None => {
                 stop.notify_one();
-                driver.await
+                driving.await
             }
         }
     };
     let drain = async { while peers.join_next().await.is_some() {} };
-    if tokio::time::timeout(DRAIN, drain).await.is_err() {
+    let patience = match &context.source {
+        Source::Shared(_) => DRAIN,
+        Source::Isolated { .. } => DRAIN + STOP,
+    };
+    if tokio::time::timeout(patience, drain).await.is_err() {
         tracing::warn!("some peers did not take their last messages");
     }
     outcome
@@ -81,10 +149,10 @@ pub async fn run(
 
 async fn accept(
     listeners: &Listeners,
-    settings: Arc<Settings>,
-    hub: &Hub,
+    context: &Arc<peer::Context>,
     peers: &mut JoinSet<()>,
 ) -> std::convert::Infallible {
+    let settings = &context.settings;
     let places = Arc::new(Semaphore::new(settings.max_connections));
     let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE));
     let mut number: u64 = 0;
@@ -103,18 +171,11 @@ async fn accept(
         };
         number += 1;
         crate::transport::tcp::tune(&stream);
-        let settings = Arc::clone(&settings);
+        let context = Arc::clone(context);
         if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            peers.spawn(peer::serve(
-                stream,
-                address,
-                number,
-                settings,
-                hub.clone(),
-                place,
-            ));
+            peers.spawn(peer::serve(stream, address, number, context, place));
         } else if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
-            peers.spawn(peer::turn_away(stream, address, settings, place));
+            peers.spawn(peer::turn_away(stream, address, context, place));
         } else {
             tracing::warn!(peer = %address, "too many connections, closed one more");
         }

@@ -1,6 +1,6 @@
 //! The life of one connection: open, authenticate, carry messages, close.
 
-use super::Settings;
+use super::{Settings, Source};
 use crate::auth::Identity;
 use crate::handshake::{self, MAX_TOKEN_LINE, Refused};
 use crate::hub::{Cut, Hub, Session};
@@ -8,6 +8,7 @@ use crate::jsonrpc::{
     Code, ErrorData, Executed, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, error_line,
 };
 use crate::permissions::{Denial, Rights};
+use crate::router::{ASKED_OF_PEERS, Profile};
 use crate::transport::line::LineError;
 use crate::transport::websocket::{PING_EVERY, Upgrade, UpgradeError, WebSocket};
 use crate::transport::{self, Connection, Protocol, Reader, Writer};
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -32,19 +33,28 @@ const MAX_LOGGED_METHOD: usize = 128;
 /// The longest time that tokio's timers take without trouble.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// What every connection needs to know.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub settings: Settings,
+    pub source: Source,
+    /// Turns true when the server stops.
+    pub stopped: watch::Receiver<bool>,
+}
+
 /// Serves one connection to its end.
 pub(super) async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     number: u64,
-    settings: Arc<Settings>,
-    hub: Hub,
+    context: Arc<Context>,
     _place: OwnedSemaphorePermit,
 ) {
     let span = tracing::info_span!("peer", id = number, %address, user = tracing::field::Empty, roles = tracing::field::Empty);
     async {
         tracing::info!("connected");
-        let Some((connection, identity)) = enter(stream, &settings).await else {
+        let settings = &context.settings;
+        let Some((connection, identity)) = enter(stream, settings).await else {
             return;
         };
         let span = tracing::Span::current();
@@ -57,8 +67,58 @@ pub(super) async fn serve(
             Some(policy) => policy.rights(&identity.roles),
             None => Rights::everything(),
         };
-        let session = hub.attach();
-        let end = carry(connection, &session, &rights, &identity, &settings).await;
+        let blocked = ASKED_OF_PEERS
+            .into_iter()
+            .filter(|method| rights.blocks(method))
+            .collect();
+        let profile = Profile {
+            user: identity.user.clone(),
+            blocked,
+        };
+        let end = match &context.source {
+            Source::Shared(hub) => {
+                let session = hub.attach(profile);
+                carry(connection, &session, &rights, &identity, settings).await
+            }
+            Source::Isolated {
+                command,
+                limits,
+                places,
+            } => {
+                let Ok(_place) = places.try_acquire() else {
+                    tracing::warn!("refused: too many MCP servers");
+                    let data = ErrorData::new("too-many-children", Executed::No);
+                    let line = error_line(
+                        None,
+                        Code::InternalError,
+                        "Too many MCP servers",
+                        Some(&data),
+                    );
+                    say_and_close(connection, line).await;
+                    return;
+                };
+                let (hub, driver) = Hub::isolated(command.clone(), *limits);
+                let session = hub.attach(profile);
+                let left = tokio::sync::Notify::new();
+                let carrying = async {
+                    let end = carry(connection, &session, &rights, &identity, settings).await;
+                    left.notify_one();
+                    end
+                };
+                let leaving = async {
+                    let mut stopped = context.stopped.clone();
+                    tokio::select! {
+                        () = left.notified() => {}
+                        _ = stopped.wait_for(|stopped| *stopped) => {}
+                    }
+                };
+                let (end, outcome) = tokio::join!(carrying, driver.run(leaving));
+                if let Err(err) = outcome {
+                    tracing::error!(%err, "the MCP server of this peer is lost");
+                }
+                end
+            }
+        };
         tracing::info!(reason = end, "disconnected");
     }
     .instrument(span)
@@ -136,9 +196,10 @@ async fn open(
 pub(super) async fn turn_away(
     stream: TcpStream,
     address: SocketAddr,
-    settings: Arc<Settings>,
+    context: Arc<Context>,
     _place: OwnedSemaphorePermit,
 ) {
+    let settings = &context.settings;
     tracing::warn!(peer = %address, limit = settings.max_connections, "refused: too many connections");
     let data = ErrorData::new("too-many-connections", Executed::No);
     let line = error_line(
@@ -148,7 +209,7 @@ pub(super) async fn turn_away(
         Some(&data),
     );
     if let Ok(Ok((connection, _))) =
-        tokio::time::timeout(settings.auth_timeout, open(stream, &settings)).await
+        tokio::time::timeout(settings.auth_timeout, open(stream, settings)).await
     {
         say_and_close(connection, line).await;
     }

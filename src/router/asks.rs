@@ -1,0 +1,199 @@
+//! What the child asks of peers (legacy: sampling, elicitation, roots), and which of them can say.
+
+use super::SessionId;
+use crate::jsonrpc::{Message, RequestId};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::collections::BTreeMap;
+
+/// The most questions of one child that may be open.
+pub(super) const MAX_OPEN: usize = 1024;
+
+/// The most questions that may wait for a peer to finish its handshake.
+pub(super) const MAX_PARKED: usize = 64;
+
+/// The most URL elicitations whose completion we still pass on.
+const MAX_ELICITATIONS: usize = 1024;
+
+/// What the router tells every legacy child its client can do: all that it can route, so that what
+/// the child offers does not depend on who came first.
+pub(super) const CAPABILITIES: &str = r#"{"roots":{"listChanged":true},"sampling":{"context":{},"tools":{}},"elicitation":{"form":{},"url":{}}}"#;
+
+/// What a peer said in its `initialize` that it can do.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Capabilities {
+    #[serde(default)]
+    roots: Option<IgnoredAny>,
+    #[serde(default)]
+    sampling: Option<Sampling>,
+    #[serde(default)]
+    elicitation: Option<Elicitation>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Sampling {
+    #[serde(default)]
+    tools: Option<IgnoredAny>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Elicitation {
+    #[serde(default)]
+    form: Option<IgnoredAny>,
+    #[serde(default)]
+    url: Option<IgnoredAny>,
+}
+
+/// What a question needs of the peer that is to answer it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Roots,
+    Sampling {
+        tools: bool,
+    },
+    Form,
+    /// With the id under which the child will report that it is complete.
+    Url {
+        elicitation: Option<String>,
+    },
+}
+
+impl Need {
+    /// `None` for what no peer can be asked.
+    pub(super) fn of(question: &Message) -> Option<Self> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Params {
+            mode: Option<String>,
+            elicitation_id: Option<String>,
+            tools: Option<IgnoredAny>,
+        }
+        let params = || -> Params {
+            question
+                .params()
+                .and_then(|raw| serde_json::from_slice(raw).ok())
+                .unwrap_or_default()
+        };
+        match question.method() {
+            "roots/list" => Some(Self::Roots),
+            "sampling/createMessage" => Some(Self::Sampling {
+                tools: params().tools.is_some(),
+            }),
+            "elicitation/create" => {
+                let params = params();
+                Some(if params.mode.as_deref() == Some("url") {
+                    Self::Url {
+                        elicitation: params.elicitation_id,
+                    }
+                } else {
+                    Self::Form
+                })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_met_by(&self, peer: &Capabilities) -> bool {
+        match self {
+            Self::Roots => peer.roots.is_some(),
+            Self::Sampling { tools } => peer
+                .sampling
+                .as_ref()
+                .is_some_and(|sampling| !tools || sampling.tools.is_some()),
+            // An empty `elicitation` means forms (2025-11-25 client/elicitation "Capabilities").
+            Self::Form => peer
+                .elicitation
+                .as_ref()
+                .is_some_and(|elicitation| elicitation.form.is_some() || elicitation.url.is_none()),
+            Self::Url { .. } => peer
+                .elicitation
+                .as_ref()
+                .is_some_and(|elicitation| elicitation.url.is_some()),
+        }
+    }
+
+    /// True for what may be asked of a peer that has nothing in flight: roots describe a client,
+    /// not one of its calls. A prompt of one user must not be shown to another.
+    pub(super) fn concerns_anybody(&self) -> bool {
+        *self == Self::Roots
+    }
+}
+
+/// A question on its way.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub session: SessionId,
+    /// The child's id.
+    pub id: RequestId,
+    /// The child's progress token; the peer's is the id that the router gave.
+    pub progress_token: Option<RequestId>,
+}
+
+/// The open questions of one child, by the id that the peer knows them by.
+#[derive(Debug, Default)]
+pub(super) struct Asks {
+    open: BTreeMap<i64, Ask>,
+    /// Questions for peers that have not finished their handshake.
+    pub parked: Vec<Message>,
+    /// Who was sent to which URL, oldest first.
+    elicitations: Vec<(String, SessionId)>,
+}
+
+impl Asks {
+    pub(super) fn insert(&mut self, ours: i64, ask: Ask) {
+        self.open.insert(ours, ask);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.open.len() >= MAX_OPEN
+    }
+
+    /// The question `ours`, if it was `session` that was asked.
+    pub(super) fn get(&self, ours: i64, session: SessionId) -> Option<&Ask> {
+        self.open.get(&ours).filter(|ask| ask.session == session)
+    }
+
+    pub(super) fn take(&mut self, ours: i64, session: SessionId) -> Option<Ask> {
+        self.get(ours, session)?;
+        self.open.remove(&ours)
+    }
+
+    /// Takes the question that the child knows by `id`, with the id that the peer knows.
+    pub(super) fn take_by_child_id(&mut self, id: &RequestId) -> Option<(i64, Ask)> {
+        let ours = *self.open.iter().find(|(_, ask)| ask.id == *id)?.0;
+        Some((ours, self.open.remove(&ours)?))
+    }
+
+    /// Takes all questions to a session.
+    pub(super) fn leave(&mut self, session: SessionId) -> Vec<Ask> {
+        self.elicitations.retain(|(_, asked)| *asked != session);
+        let ours: Vec<i64> = self
+            .open
+            .iter()
+            .filter(|(_, ask)| ask.session == session)
+            .map(|(ours, _)| *ours)
+            .collect();
+        ours.iter()
+            .filter_map(|ours| self.open.remove(ours))
+            .collect()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (i64, &Ask)> {
+        self.open.iter().map(|(ours, ask)| (*ours, ask))
+    }
+
+    pub(super) fn remember_elicitation(&mut self, elicitation: String, session: SessionId) {
+        if self.elicitations.len() >= MAX_ELICITATIONS {
+            self.elicitations.remove(0);
+        }
+        self.elicitations.push((elicitation, session));
+    }
+
+    pub(super) fn take_elicitation(&mut self, elicitation: &str) -> Option<SessionId> {
+        let at = self
+            .elicitations
+            .iter()
+            .position(|(known, _)| known == elicitation)?;
+        Some(self.elicitations.remove(at).1)
+    }
+}

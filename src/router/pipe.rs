@@ -1,0 +1,89 @@
+//! The router of a peer that has a child to itself: a plain pipe, behind the same gate.
+
+use super::{Exit, LaneId, Output, SessionId};
+use crate::jsonrpc::{Code, Field, Kind, Message, NO_DATA, RequestId, error_line};
+use crate::permissions::Permit;
+use std::collections::HashSet;
+
+/// The most questions of the child that may be open; the oldest are forgotten first.
+const MAX_ASKED: usize = 1024;
+
+/// One peer, one child. Ids pass as they are; what is kept is what is owed to either side.
+#[derive(Debug, Default)]
+pub struct Pipe {
+    in_flight: HashSet<RequestId>,
+    asked: Vec<RequestId>,
+}
+
+impl Pipe {
+    /// The only session of a pipe.
+    pub const SESSION: SessionId = SessionId(0);
+
+    /// How many requests of the peer wait for an answer.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// A message that the policy has let through.
+    pub fn peer_message(&mut self, permit: &Permit, out: &mut Output) {
+        let message = permit.message();
+        match message.kind() {
+            Kind::Request(id) => {
+                if self.in_flight.len() >= super::MAX_IN_FLIGHT
+                    || !self.in_flight.insert(id.clone())
+                {
+                    let text = "Invalid Request: a request with this id is still in flight, or too many are";
+                    let line = error_line(Some(id), Code::InvalidRequest, text, NO_DATA);
+                    out.to_peer.push((Self::SESSION, line.into()));
+                    return;
+                }
+            }
+            Kind::Notification => {
+                if message.method() == "notifications/cancelled" {
+                    let cancelled = message.quoted_id(Field::RequestId);
+                    if !cancelled.is_some_and(|(id, _)| self.in_flight.remove(&id)) {
+                        return;
+                    }
+                }
+            }
+            Kind::Response(id) => {
+                let place = self
+                    .asked
+                    .iter()
+                    .position(|asked| Some(asked) == id.as_ref());
+                let Some(place) = place else {
+                    tracing::debug!("dropped an answer that nobody asked for");
+                    return;
+                };
+                self.asked.remove(place);
+            }
+        }
+        message.write(message.id(), &[], &mut out.to_child[LaneId::FIRST.0]);
+    }
+
+    /// A message from the child.
+    pub fn child_message(&mut self, message: &Message, out: &mut Output) {
+        match message.kind() {
+            Kind::Request(id) => {
+                if self.asked.len() >= MAX_ASKED {
+                    self.asked.remove(0);
+                }
+                self.asked.push(id.clone());
+            }
+            Kind::Response(Some(id)) => {
+                self.in_flight.remove(id);
+            }
+            _ => {}
+        }
+        out.to_peer
+            .push((Self::SESSION, message.to_line(message.id(), &[])));
+    }
+
+    /// The child has ended: what it owed is answered with errors.
+    pub fn child_exited(&mut self, exit: &Exit, out: &mut Output) {
+        for id in self.in_flight.drain() {
+            out.to_peer.push((Self::SESSION, exit.error_line(&id)));
+        }
+    }
+}
