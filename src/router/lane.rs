@@ -193,8 +193,15 @@ impl Lane {
         }
     }
 
-    pub(super) fn is_waited_for_by(&self, session: SessionId) -> bool {
-        matches!(&self.handshake, Handshake::Sent(sent) if sent.waiting.iter().any(|(waiting, ..)| *waiting == session))
+    /// The id of this peer's `initialize`, while the answer is under way.
+    pub(super) fn initialize_of(&self, session: SessionId) -> Option<&RequestId> {
+        let Handshake::Sent(sent) = &self.handshake else {
+            return None;
+        };
+        sent.waiting
+            .iter()
+            .find(|(waiting, ..)| *waiting == session)
+            .map(|(_, id, _)| id)
     }
 
     pub(super) fn forget_waiting(&mut self, session: SessionId) {

@@ -196,7 +196,7 @@ impl Router {
             }
             for ask in self.lanes[lane.0].asks.leave(id) {
                 let line = error_line(Some(&ask.id), Code::InternalError, PEER_LEFT, NO_DATA);
-                self.lanes[lane.0].sink(lane, out).extend(line);
+                out.to_child[lane.0].extend(line);
             }
             self.lower_level(lane, out);
             self.ask_parked(lane, out);
@@ -209,7 +209,7 @@ impl Router {
         let waiting = self
             .lanes
             .iter()
-            .filter(|lane| lane.is_waited_for_by(id))
+            .filter(|lane| lane.initialize_of(id).is_some())
             .count();
         self.sessions
             .get(&id)
@@ -252,9 +252,8 @@ impl Router {
         let Some(session) = self.sessions.get(&from) else {
             return;
         };
-        let waits = |lane: &Lane| lane.is_waited_for_by(from);
-        let twice = message.method() == "initialize" && self.lanes.iter().any(waits);
-        if let Err(error) = session.check_new(id, twice) {
+        let opening = self.lanes.iter().find_map(|lane| lane.initialize_of(from));
+        if let Err(error) = session.check_new(id, message.method() == "initialize", opening) {
             out.to_peer.push((from, error.into()));
             return;
         }
@@ -485,7 +484,7 @@ impl Router {
             return;
         };
         for lane in LaneId::ALL {
-            let state = &mut self.lanes[lane.0];
+            let state = &self.lanes[lane.0];
             let token = state
                 .asks
                 .get(ours, from)
@@ -495,7 +494,7 @@ impl Router {
                     span,
                     with: Replacement::Id(&token),
                 };
-                message.write(None, &[edit], state.sink(lane, out));
+                message.write(None, &[edit], &mut out.to_child[lane.0]);
                 return;
             }
         }
@@ -514,7 +513,8 @@ impl Router {
             for lane in LaneId::ALL {
                 let state = &mut self.lanes[lane.0];
                 if let Some(Ask { id, .. }) = state.asks.take(*ours, from) {
-                    message.write(Some(&id), &[], state.sink(lane, out));
+                    // Not held with the rest: a child may ask before it answers `initialize`.
+                    message.write(Some(&id), &[], &mut out.to_child[lane.0]);
                     return;
                 }
             }

@@ -61,13 +61,19 @@ impl Session {
     }
 
     /// Refuses an id that is still in flight (2026-07-28 basic "Requests"), a second `initialize`
-    /// while the first waits (`twice`), and one request too many, with the line to answer.
-    pub(super) fn check_new(&self, id: &RequestId, twice: bool) -> Result<(), Vec<u8>> {
+    /// while the first waits (with the id `opening`), and one request too many, with the line to
+    /// answer.
+    pub(super) fn check_new(
+        &self,
+        id: &RequestId,
+        initialize: bool,
+        opening: Option<&RequestId>,
+    ) -> Result<(), Vec<u8>> {
         let invalid = |text| Err(error_line(Some(id), Code::InvalidRequest, text, NO_DATA));
-        if twice {
+        if initialize && opening.is_some() {
             return invalid("Invalid Request: initialize is already under way");
         }
-        if self.in_flight.contains_key(id) {
+        if self.in_flight.contains_key(id) || opening == Some(id) {
             return invalid("Invalid Request: a request with this id is still in flight");
         }
         if self.in_flight.len() >= MAX_IN_FLIGHT {

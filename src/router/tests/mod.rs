@@ -1,0 +1,124 @@
+//! The router by itself: scenes that say what holds, and a model that checks it over long random
+//! histories.
+
+mod model;
+mod scenes;
+
+use super::{Command, Exit, LaneId, Output, Profile, Router, SessionId};
+use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
+use crate::permissions::{Permit, Rights};
+use serde_json::Value;
+
+/// A router, with what it said sorted by receiver.
+#[derive(Default)]
+struct Bench {
+    router: Router,
+    out: Output,
+}
+
+fn permit(line: &str) -> Permit {
+    let message = Message::read(line.to_owned().into(), MAX_PEER_DEPTH).expect(line);
+    Rights::everything()
+        .decide(message)
+        .expect("there is no policy")
+}
+
+impl Bench {
+    fn attach(&mut self) -> SessionId {
+        self.attach_user("anybody")
+    }
+
+    fn attach_user(&mut self, user: &str) -> SessionId {
+        self.router.attach(Profile {
+            user: Some(user.to_owned()),
+            blocked: Vec::new(),
+        })
+    }
+
+    fn detach(&mut self, session: SessionId) {
+        self.router.detach(session, &mut self.out);
+    }
+
+    fn peer(&mut self, session: SessionId, line: &str) {
+        self.router
+            .peer_message(session, &permit(line), &mut self.out);
+    }
+
+    fn child(&mut self, lane: usize, line: &str) {
+        let message = Message::read(line.to_owned().into(), MAX_CHILD_DEPTH).expect(line);
+        self.router
+            .child_message(LaneId(lane), &message, &mut self.out);
+    }
+
+    fn exit(&mut self, lane: usize, restarts: bool) {
+        let exit = Exit {
+            status: "signal: 9".into(),
+            stderr: Some("oops".into()),
+            restarts,
+        };
+        self.router.child_exited(LaneId(lane), &exit, &mut self.out);
+    }
+
+    fn start(&mut self, lane: usize) {
+        self.router.child_started(LaneId(lane), &mut self.out);
+    }
+
+    /// What a lane's process has been told since the last look.
+    fn to_child(&mut self, lane: usize) -> Vec<Value> {
+        let bytes = std::mem::take(&mut self.out.to_child[lane]);
+        let lines = String::from_utf8(bytes).unwrap();
+        lines
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect()
+    }
+
+    /// What peers have been told since the last look.
+    fn to_peers(&mut self) -> Vec<(SessionId, Value)> {
+        let lines = std::mem::take(&mut self.out.to_peer);
+        let read = |(session, line): (SessionId, bytes::Bytes)| {
+            assert_eq!(memchr::memchr_iter(b'\n', &line).count(), 1);
+            (session, serde_json::from_slice(&line).unwrap())
+        };
+        lines.into_iter().map(read).collect()
+    }
+
+    /// The only line that a peer got.
+    fn told(&mut self, session: SessionId) -> Value {
+        let mut lines = self.to_peers();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let (to, line) = lines.remove(0);
+        assert_eq!(to, session);
+        line
+    }
+
+    fn commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.out.commands)
+    }
+
+    /// A legacy peer after its handshake, with these capabilities.
+    fn legacy(&mut self, capabilities: &str) -> SessionId {
+        let session = self.attach();
+        self.shake_hands(session, capabilities);
+        session
+    }
+
+    fn shake_hands(&mut self, session: SessionId, capabilities: &str) {
+        self.peer(session, &format!(
+            r#"{{"jsonrpc":"2.0","id":"init","method":"initialize","params":{{"protocolVersion":"2025-11-25","capabilities":{capabilities},"clientInfo":{{"name":"test","version":"1"}}}}}}"#
+        ));
+        if let Some(request) = self.to_child(0).first() {
+            assert_eq!(request["method"], "initialize");
+            let id = &request["id"];
+            self.child(0, &format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{"listChanged":true}}}},"serverInfo":{{"name":"s","version":"1"}}}}}}"#
+            ));
+            assert_eq!(self.to_child(0)[0]["method"], "notifications/initialized");
+        }
+        assert_eq!(self.told(session)["id"], "init");
+        self.peer(
+            session,
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        );
+    }
+}
