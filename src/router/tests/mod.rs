@@ -64,7 +64,7 @@ impl Bench {
     }
 
     /// What a lane's process has been told since the last look.
-    fn to_child(&mut self, lane: usize) -> Vec<Value> {
+    fn child_heard(&mut self, lane: usize) -> Vec<Value> {
         let bytes = std::mem::take(&mut self.out.to_child[lane]);
         let lines = String::from_utf8(bytes).unwrap();
         lines
@@ -74,7 +74,7 @@ impl Bench {
     }
 
     /// What peers have been told since the last look.
-    fn to_peers(&mut self) -> Vec<(SessionId, Value)> {
+    fn peers_heard(&mut self) -> Vec<(SessionId, Value)> {
         let lines = std::mem::take(&mut self.out.to_peer);
         let read = |(session, line): (SessionId, bytes::Bytes)| {
             assert_eq!(memchr::memchr_iter(b'\n', &line).count(), 1);
@@ -85,7 +85,7 @@ impl Bench {
 
     /// The only line that a peer got.
     fn told(&mut self, session: SessionId) -> Value {
-        let mut lines = self.to_peers();
+        let mut lines = self.peers_heard();
         assert_eq!(lines.len(), 1, "{lines:?}");
         let (to, line) = lines.remove(0);
         assert_eq!(to, session);
@@ -107,13 +107,16 @@ impl Bench {
         self.peer(session, &format!(
             r#"{{"jsonrpc":"2.0","id":"init","method":"initialize","params":{{"protocolVersion":"2025-11-25","capabilities":{capabilities},"clientInfo":{{"name":"test","version":"1"}}}}}}"#
         ));
-        if let Some(request) = self.to_child(0).first() {
+        if let Some(request) = self.child_heard(0).first() {
             assert_eq!(request["method"], "initialize");
             let id = &request["id"];
             self.child(0, &format!(
                 r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{"listChanged":true}}}},"serverInfo":{{"name":"s","version":"1"}}}}}}"#
             ));
-            assert_eq!(self.to_child(0)[0]["method"], "notifications/initialized");
+            assert_eq!(
+                self.child_heard(0)[0]["method"],
+                "notifications/initialized"
+            );
         }
         assert_eq!(self.told(session)["id"], "init");
         self.peer(

@@ -103,7 +103,7 @@ impl World {
         }
         self.bench.peer(peer, &line);
         if doubled {
-            let (session, refusal) = self.bench.to_peers().pop().expect("a refusal");
+            let (session, refusal) = self.bench.peers_heard().pop().expect("a refusal");
             assert_eq!(session, peer);
             assert_eq!(
                 (&refusal["id"], &refusal["error"]["code"]),
@@ -346,11 +346,11 @@ impl World {
             if !self.up[lane] {
                 continue;
             }
-            for line in self.bench.to_child(lane) {
+            for line in self.bench.child_heard(lane) {
                 self.child_hears(lane, &line);
             }
         }
-        for (session, line) in self.bench.to_peers() {
+        for (session, line) in self.bench.peers_heard() {
             self.peer_hears(session, &line);
         }
     }

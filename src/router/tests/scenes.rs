@@ -12,7 +12,7 @@ fn ids_and_progress_tokens_are_mapped_and_nothing_else_is_touched() {
     let call = r#"{"jsonrpc":"2.0","id":0,"method":"tools/call","params":{"_meta":{"progressToken":"0","x":0},"name":"t","arguments":{"id":0,"progressToken":"0"}}}"#;
     bench.peer(a, call);
     bench.peer(b, call);
-    let lines = bench.to_child(0);
+    let lines = bench.child_heard(0);
     let ids: Vec<i64> = lines
         .iter()
         .map(|line| line["id"].as_i64().unwrap())
@@ -63,7 +63,7 @@ fn ids_and_progress_tokens_are_mapped_and_nothing_else_is_touched() {
     ] {
         bench.child(0, &line);
     }
-    assert!(bench.to_peers().is_empty());
+    assert!(bench.peers_heard().is_empty());
 }
 
 #[test]
@@ -72,9 +72,9 @@ fn an_id_in_flight_is_refused_and_ids_are_compared_as_typed() {
     let a = bench.legacy("{}");
     bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
     bench.peer(a, r#"{"jsonrpc":"2.0","id":"1","method":"ping"}"#);
-    assert_eq!(bench.to_child(0).len(), 2);
+    assert_eq!(bench.child_heard(0).len(), 2);
     bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
-    assert!(bench.to_child(0).is_empty());
+    assert!(bench.child_heard(0).is_empty());
     let refused = bench.told(a);
     assert_eq!(
         (&refused["id"], &refused["error"]["code"]),
@@ -87,7 +87,7 @@ fn one_handshake_for_all_and_requests_before_it_are_held() {
     let mut bench = Bench::default();
     let (a, b, old) = (bench.attach(), bench.attach(), bench.attach());
     bench.peer(a, r#"{"jsonrpc":"2.0","id":5,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"x":1},"clientInfo":{"name":"first","version":"1"}}}"#);
-    let lines = bench.to_child(0);
+    let lines = bench.child_heard(0);
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["params"]["clientInfo"]["name"], "first");
     assert_eq!(lines[0]["params"]["protocolVersion"], "2025-11-25");
@@ -98,15 +98,15 @@ fn one_handshake_for_all_and_requests_before_it_are_held() {
         old,
         r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
     );
-    assert!(bench.to_child(0).is_empty());
+    assert!(bench.child_heard(0).is_empty());
     bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"protocolVersion":"2025-11-25","capabilities":{{}}}}}}"#, lines[0]["id"]));
     let methods: Vec<Value> = bench
-        .to_child(0)
+        .child_heard(0)
         .iter()
         .map(|line| line["method"].clone())
         .collect();
     assert_eq!(methods, ["notifications/initialized", "tools/list"]);
-    let told = bench.to_peers();
+    let told = bench.peers_heard();
     assert_eq!(
         told[0],
         (
@@ -125,7 +125,7 @@ fn one_handshake_for_all_and_requests_before_it_are_held() {
     let late = bench.attach();
     bench.peer(late, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2099-01-01"}}"#);
     assert_eq!(bench.told(late)["result"]["protocolVersion"], "2025-11-25");
-    assert!(bench.to_child(0).is_empty());
+    assert!(bench.child_heard(0).is_empty());
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_peer_without_handshake_is_served_after_the_routers_own() {
     let mut bench = Bench::default();
     let a = bench.attach();
     bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
-    let lines = bench.to_child(0);
+    let lines = bench.child_heard(0);
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["params"]["clientInfo"]["name"], "mcp-remote");
     // A server that knows no handshake gets the request all the same.
@@ -144,8 +144,8 @@ fn a_peer_without_handshake_is_served_after_the_routers_own() {
             lines[0]["id"]
         ),
     );
-    assert_eq!(bench.to_child(0)[0]["method"], "tools/list");
-    assert!(bench.to_peers().is_empty());
+    assert_eq!(bench.child_heard(0)[0]["method"], "tools/list");
+    assert!(bench.peers_heard().is_empty());
 }
 
 #[test]
@@ -153,14 +153,14 @@ fn peers_cancel_their_own_requests_only() {
     let mut bench = Bench::default();
     let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
     bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
-    let ours = bench.to_child(0)[0]["id"].clone();
+    let ours = bench.child_heard(0)[0]["id"].clone();
     for foreign in [json!(1), ours.clone(), json!("1")] {
         bench.peer(b, &json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":foreign}}).to_string());
     }
-    assert!(bench.to_child(0).is_empty());
+    assert!(bench.child_heard(0).is_empty());
     bench.peer(a, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"reason":"why not"}}"#);
     assert_eq!(
-        bench.to_child(0)[0]["params"],
+        bench.child_heard(0)[0]["params"],
         json!({"requestId":ours,"reason":"why not"})
     );
     // Servers that answer nevertheless are heard.
@@ -177,9 +177,9 @@ fn a_leaving_peers_requests_are_cancelled() {
     let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
     bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
     bench.peer(b, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
-    let lines = bench.to_child(0);
+    let lines = bench.child_heard(0);
     bench.detach(a);
-    let told = bench.to_child(0);
+    let told = bench.child_heard(0);
     assert_eq!(told.len(), 1);
     assert_eq!(told[0]["method"], "notifications/cancelled");
     assert_eq!(told[0]["params"]["requestId"], lines[0]["id"]);
@@ -190,7 +190,7 @@ fn a_leaving_peers_requests_are_cancelled() {
             lines[0]["id"]
         ),
     );
-    assert!(bench.to_peers().is_empty());
+    assert!(bench.peers_heard().is_empty());
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn questions_go_to_the_peer_that_is_at_work_and_its_answer_comes_back() {
     );
     bench.peer(rich, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
     bench.peer(poor, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
-    let calls = bench.to_child(0);
+    let calls = bench.child_heard(0);
     bench.child(0, r#"{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{"_meta":{"progressToken":"p"},"messages":[]}}"#);
     let question = bench.told(rich);
     let ours = question["id"].clone();
@@ -212,16 +212,16 @@ fn questions_go_to_the_peer_that_is_at_work_and_its_answer_comes_back() {
     // Nobody else can answer it, nor the one that was asked under the child's own id.
     bench.peer(idle, &answer);
     bench.peer(rich, r#"{"jsonrpc":"2.0","id":"q","result":{}}"#);
-    assert!(bench.to_child(0).is_empty());
+    assert!(bench.child_heard(0).is_empty());
     bench.peer(rich, &json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":ours,"progress":1}}).to_string());
-    assert_eq!(bench.to_child(0)[0]["params"]["progressToken"], "p");
+    assert_eq!(bench.child_heard(0)[0]["params"]["progressToken"], "p");
     bench.peer(rich, &answer);
     assert_eq!(
-        bench.to_child(0)[0],
+        bench.child_heard(0)[0],
         json!({"jsonrpc":"2.0","id":"q","result":{"text":"hi"}})
     );
     bench.peer(rich, &answer);
-    assert!(bench.to_child(0).is_empty());
+    assert!(bench.child_heard(0).is_empty());
     // With only the poor one at work, the question is not shown to an uninvolved peer.
     bench.child(
         0,
@@ -235,8 +235,8 @@ fn questions_go_to_the_peer_that_is_at_work_and_its_answer_comes_back() {
         0,
         r#"{"jsonrpc":"2.0","id":"q2","method":"sampling/createMessage","params":{}}"#,
     );
-    assert!(bench.to_peers().is_empty());
-    assert_eq!(bench.to_child(0)[0]["error"]["code"], -32601);
+    assert!(bench.peers_heard().is_empty());
+    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
     // A peer that leaves in between yields an error.
     bench.child(
         0,
@@ -252,7 +252,7 @@ fn questions_go_to_the_peer_that_is_at_work_and_its_answer_comes_back() {
     );
     bench.told(rich);
     bench.detach(rich);
-    let error = bench.to_child(0).remove(0);
+    let error = bench.child_heard(0).remove(0);
     assert_eq!(
         (&error["id"], &error["error"]["code"]),
         (&json!("q3"), &json!(-32603))
@@ -264,7 +264,7 @@ fn a_question_waits_for_the_end_of_the_handshake_and_can_be_taken_back() {
     let mut bench = Bench::default();
     let a = bench.attach();
     bench.peer(a, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"roots":{}}}}"#);
-    let id = bench.to_child(0)[0]["id"].clone();
+    let id = bench.child_heard(0)[0]["id"].clone();
     bench.child(
         0,
         &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
@@ -289,7 +289,7 @@ fn a_question_waits_for_the_end_of_the_handshake_and_can_be_taken_back() {
     assert_eq!(bench.told(a)["params"]["requestId"], question["id"]);
     bench.child(0, r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#);
     bench
-        .to_child(0)
+        .child_heard(0)
         .iter()
         .find(|line| **line == json!({"jsonrpc":"2.0","id":2,"result":{}}))
         .unwrap();
@@ -304,7 +304,7 @@ fn a_policy_can_keep_questions_from_a_peer() {
     });
     bench.shake_hands(kept, r#"{"roots":{}}"#);
     bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#);
-    assert_eq!(bench.to_child(0)[0]["error"]["code"], -32601);
+    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn elicitation_goes_by_mode_and_its_completion_to_the_same_peer() {
     bench.child(0, complete);
     bench.told(url);
     bench.child(0, complete);
-    assert!(bench.to_peers().is_empty());
+    assert!(bench.peers_heard().is_empty());
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn subscriptions_are_counted_per_uri() {
     let unsubscribe =
         r#"{"jsonrpc":"2.0","id":2,"method":"resources/unsubscribe","params":{"uri":"f:///d"}}"#;
     bench.peer(a, subscribe);
-    let id = bench.to_child(0)[0]["id"].clone();
+    let id = bench.child_heard(0)[0]["id"].clone();
     bench.child(
         0,
         &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
@@ -340,11 +340,11 @@ fn subscriptions_are_counted_per_uri() {
     bench.told(a);
     bench.peer(b, subscribe);
     assert_eq!(bench.told(b), json!({"jsonrpc":"2.0","id":1,"result":{}}));
-    assert!(bench.to_child(0).is_empty());
+    assert!(bench.child_heard(0).is_empty());
     for uri in ["f:///d", "f:///d/part"] {
         bench.child(0, &json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":uri}}).to_string());
         let told: Vec<SessionId> = bench
-            .to_peers()
+            .peers_heard()
             .into_iter()
             .map(|(session, _)| session)
             .collect();
@@ -353,12 +353,12 @@ fn subscriptions_are_counted_per_uri() {
     bench.child(0, r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"f:///dd"}}"#);
     bench.peer(b, unsubscribe);
     assert_eq!(bench.told(b)["result"], json!({}));
-    assert!(bench.to_child(0).is_empty());
+    assert!(bench.child_heard(0).is_empty());
     bench.detach(a);
-    assert_eq!(bench.to_child(0)[0]["method"], "resources/unsubscribe");
+    assert_eq!(bench.child_heard(0)[0]["method"], "resources/unsubscribe");
     // A subscription that the child refuses does not count.
     bench.peer(c, subscribe);
-    let id = bench.to_child(0)[0]["id"].clone();
+    let id = bench.child_heard(0)[0]["id"].clone();
     bench.child(
         0,
         &format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":1,"message":""}}}}"#),
@@ -368,7 +368,7 @@ fn subscriptions_are_counted_per_uri() {
         0,
         r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"f:///d"}}"#,
     );
-    assert!(bench.to_peers().is_empty());
+    assert!(bench.peers_heard().is_empty());
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn every_peer_has_its_log_level_and_the_child_the_most_verbose() {
     let heard = |bench: &mut Bench, level: &str| -> Vec<SessionId> {
         bench.child(0, &say(level));
         bench
-            .to_peers()
+            .peers_heard()
             .into_iter()
             .map(|(session, _)| session)
             .collect()
@@ -394,7 +394,7 @@ fn every_peer_has_its_log_level_and_the_child_the_most_verbose() {
     assert_eq!(heard(&mut bench, "debug"), [a, b, c]);
     for (peer, level) in [(a, "error"), (b, "debug")] {
         bench.peer(peer, &set(level));
-        let request = bench.to_child(0).remove(0);
+        let request = bench.child_heard(0).remove(0);
         assert_eq!(request["params"]["level"], level);
         bench.child(
             0,
@@ -407,12 +407,12 @@ fn every_peer_has_its_log_level_and_the_child_the_most_verbose() {
     }
     bench.peer(a, &set("warning"));
     assert_eq!(bench.told(a)["result"], json!({}));
-    assert!(bench.to_child(0).is_empty());
+    assert!(bench.child_heard(0).is_empty());
     assert_eq!(heard(&mut bench, "debug"), [b]);
     assert_eq!(heard(&mut bench, "info"), [b, c]);
     assert_eq!(heard(&mut bench, "warning"), [a, b, c]);
     bench.detach(b);
-    assert_eq!(bench.to_child(0)[0]["params"]["level"], "warning");
+    assert_eq!(bench.child_heard(0)[0]["params"]["level"], "warning");
 }
 
 #[test]
@@ -420,10 +420,10 @@ fn two_eras_get_two_processes() {
     let mut bench = Bench::default();
     let (modern, legacy) = (bench.attach(), bench.attach());
     bench.peer(modern, LISTEN);
-    let listen = bench.to_child(0).remove(0);
+    let listen = bench.child_heard(0).remove(0);
     bench.peer(legacy, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
     assert_eq!(bench.commands(), [Command::Start(LaneId(1))]);
-    assert_eq!(bench.to_child(1)[0]["method"], "initialize");
+    assert_eq!(bench.child_heard(1)[0]["method"], "initialize");
     bench.start(1);
     // The subscription's id is mapped in the acknowledgement, notifications and the result.
     let ours = &listen["id"];
@@ -456,7 +456,7 @@ fn two_eras_get_two_processes() {
         0,
         r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,
     );
-    assert!(bench.to_peers().is_empty());
+    assert!(bench.peers_heard().is_empty());
 }
 
 #[test]
@@ -471,7 +471,7 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
     let mut bench = Bench::default();
     let a = bench.attach();
     bench.peer(a, probe);
-    let id = bench.to_child(0)[0]["id"].clone();
+    let id = bench.child_heard(0)[0]["id"].clone();
     bench.child(0, &refusal(&id));
     assert_eq!(bench.told(a)["error"]["code"], -32601);
     bench.shake_hands(a, "{}");
@@ -486,7 +486,7 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
     bench.peer(b, probe);
     assert_eq!(bench.commands(), [Command::Start(LaneId(1))]);
     bench.start(1);
-    let id = bench.to_child(1)[0]["id"].clone();
+    let id = bench.child_heard(1)[0]["id"].clone();
     bench.child(1, &refusal(&id));
     bench.told(b);
     assert_eq!(bench.commands(), [Command::Stop(LaneId(1))]);
@@ -509,7 +509,7 @@ fn tasks_belong_to_the_user_who_made_them() {
         alice,
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","task":{}}}"#,
     );
-    let id = bench.to_child(0)[0]["id"].clone();
+    let id = bench.child_heard(0)[0]["id"].clone();
     bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"task":{{"taskId":"T","status":"working"}}}}}}"#));
     bench.told(alice);
     for method in ["tasks/get", "tasks/result", "tasks/cancel", "tasks/update"] {
@@ -517,9 +517,9 @@ fn tasks_belong_to_the_user_who_made_them() {
             json!({"jsonrpc":"2.0","id":2,"method":method,"params":{"taskId":"T"}}).to_string();
         bench.peer(bob, &request);
         assert_eq!(bench.told(bob)["error"]["code"], -32602);
-        assert!(bench.to_child(0).is_empty());
+        assert!(bench.child_heard(0).is_empty());
         bench.peer(alice_again, &request);
-        let id = bench.to_child(0)[0]["id"].clone();
+        let id = bench.child_heard(0)[0]["id"].clone();
         bench.child(
             0,
             &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
@@ -528,7 +528,7 @@ fn tasks_belong_to_the_user_who_made_them() {
     }
     for (session, tasks) in [(alice, json!([{"taskId":"T"}])), (bob, json!([]))] {
         bench.peer(session, r#"{"jsonrpc":"2.0","id":3,"method":"tasks/list"}"#);
-        let id = bench.to_child(0)[0]["id"].clone();
+        let id = bench.child_heard(0)[0]["id"].clone();
         bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tasks":[{{"taskId":"other"}},{{"taskId":"T"}}],"nextCursor":"c"}}}}"#));
         assert_eq!(
             bench.told(session)["result"],
@@ -537,7 +537,7 @@ fn tasks_belong_to_the_user_who_made_them() {
     }
     bench.child(0, r#"{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"T","status":"completed"}}"#);
     let told: Vec<SessionId> = bench
-        .to_peers()
+        .peers_heard()
         .into_iter()
         .map(|(session, _)| session)
         .collect();
@@ -556,7 +556,7 @@ fn a_process_that_returns_learns_what_the_old_one_knew() {
             a,
             &json!({"jsonrpc":"2.0","id":1,"method":method,"params":{member:value}}).to_string(),
         );
-        let id = bench.to_child(0)[0]["id"].clone();
+        let id = bench.child_heard(0)[0]["id"].clone();
         bench.child(
             0,
             &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
@@ -573,9 +573,9 @@ fn a_process_that_returns_learns_what_the_old_one_knew() {
         json!({"source":"mcp-remote","reason":"child-exited","executed":"unknown","status":"signal: 9","stderr":"oops"})
     );
     bench.peer(b, r#"{"jsonrpc":"2.0","id":10,"method":"tools/list"}"#);
-    assert!(bench.to_child(0).is_empty());
+    assert!(bench.child_heard(0).is_empty());
     bench.start(0);
-    let init = bench.to_child(0);
+    let init = bench.child_heard(0);
     assert_eq!(init.len(), 1);
     assert_eq!(
         (&init[0]["method"], &init[0]["params"]["clientInfo"]["name"]),
@@ -583,7 +583,7 @@ fn a_process_that_returns_learns_what_the_old_one_knew() {
     );
     bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"capabilities":{{"tools":{{"listChanged":true}},"prompts":{{}}}}}}}}"#, init[0]["id"]));
     let methods: Vec<Value> = bench
-        .to_child(0)
+        .child_heard(0)
         .iter()
         .map(|line| line["method"].clone())
         .collect();
@@ -596,7 +596,7 @@ fn a_process_that_returns_learns_what_the_old_one_knew() {
             "tools/list"
         ]
     );
-    let told = bench.to_peers();
+    let told = bench.peers_heard();
     assert_eq!(
         told.iter().map(|(session, _)| *session).collect::<Vec<_>>(),
         [a, b]
@@ -612,11 +612,11 @@ fn an_open_listen_is_renewed_with_the_next_process() {
     let mut bench = Bench::default();
     let a = bench.attach();
     bench.peer(a, LISTEN);
-    let listen = bench.to_child(0).remove(0);
+    let listen = bench.child_heard(0).remove(0);
     bench.exit(0, true);
-    assert!(bench.to_peers().is_empty());
+    assert!(bench.peers_heard().is_empty());
     bench.start(0);
-    assert_eq!(bench.to_child(0), [listen.clone()]);
+    assert_eq!(bench.child_heard(0), std::slice::from_ref(&listen));
     bench.child(0, &format!(r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{}}},"notifications":{{"toolsListChanged":true}}}}}}"#, listen["id"]));
     let told = bench.told(a);
     assert_eq!(told["method"], "notifications/tools/list_changed");
@@ -648,5 +648,5 @@ fn a_modern_servers_logs_reach_the_only_peer_that_wants_them() {
     bench.told(a);
     bench.peer(b, call);
     bench.child(0, say);
-    assert!(bench.to_peers().is_empty());
+    assert!(bench.peers_heard().is_empty());
 }
