@@ -25,7 +25,7 @@ REPO = HERE.parent.parent
 WORK = HERE / ".work"
 NODE = WORK / "node"
 PACKAGES = NODE / "node_modules/@modelcontextprotocol"
-CLIENT_TIMEOUT = 75.0
+CLIENT_TIMEOUT = 60.0
 # The SDKs close stdin, wait 2 s and then kill; a client that took longer than this was killed.
 CLOSE_LIMIT = 1.9
 MARK = "MCP_REMOTE_SDK_ROW"
@@ -314,6 +314,9 @@ class Remote:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 yield "the server did not end within 8 s of SIGTERM"
+        # Whatever it left behind may hold its stdout open, so that comes first.
+        if left := self.here.gone(3):
+            yield f"left running: {list(left.values())}"
         if rest := self.process.stdout.read().decode(errors="replace"):
             yield f"the server's stdout held more than its one line: {rest[:200]!r}"
         if "panicked" in self.log.read_text(errors="replace"):

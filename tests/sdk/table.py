@@ -192,7 +192,7 @@ def main_rows(binary: Path) -> Iterator[Row]:
             yield Row("main", f"{client.name} × 5", server, transport, ((part,) * 5,))
         for client, transport in ((TS1, "tcp"), (PY_AUTO, "ws")):
             if server.big:
-                steps = ({"do": "big", "repeat": 150_000, "timeout": 60, **server.big}, {"do": "tools"})
+                steps = ({"do": "big", "repeat": 150_000, "timeout": 40, **server.big}, {"do": "tools"})
                 yield Row("main", f"{client.name} × 4 MB", server, transport, ((Part(client, steps),) * 2,))
         if "modern" not in server.eras:
             for client, transport in zip(MODERN_ONLY, ("tcp", "ws")):
