@@ -150,7 +150,8 @@ const verbs = {
   big: async ({ tool, args, repeat }) => {
     const text = "0123456789 äé€😀\u2028\n".repeat(repeat);
     const answer = await call(tool, fill(args, { "{big}": text }));
-    return typeof answer === "string" ? digest(answer) : answer;
+    // A server that does not send the text back has a short answer.
+    return typeof answer === "string" && answer.length > 1000 ? digest(answer) : answer;
   },
   progress: async ({ tool, args }) => {
     const heard = [];

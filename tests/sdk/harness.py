@@ -57,8 +57,8 @@ class Server:
     read: str | None = None
     prompt: Json = None
     big: Json = None
-    # Offers tools by what the client declared, so a shared child may offer more than a child of one's own.
-    tools_vary: bool = False
+    # Tools that it offers by what its client declared, so a shared child may offer more or fewer of them.
+    varying: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,7 +133,8 @@ class Runner:
     async def do_big(self, step: Json) -> Json:
         text = "0123456789 äé€😀\u2028\n" * step["repeat"]
         answer = await self.adapter.call(step["tool"], fill(step["args"], {"{big}": text}))
-        return digest(answer, self.plan["tag"]) if isinstance(answer, str) else answer
+        # A server that does not send the text back has a short answer.
+        return digest(answer, self.plan["tag"]) if isinstance(answer, str) and len(answer) > 1000 else answer
 
     async def do_progress(self, step: Json) -> Json:
         heard: list[list[float | None]] = []
@@ -161,9 +163,12 @@ class Runner:
         """Leaves as a crash does: the process that carries the connection is killed in the middle of a call."""
         call = asyncio.create_task(self.adapter.call(step["tool"], step["args"]))
         await asyncio.sleep(step["after"])
+        children: list[str] = []
         for task in Path("/proc/self/task").iterdir():
-            for child in (task / "children").read_text().split():
-                os.kill(int(child), signal.SIGKILL)
+            with suppress(FileNotFoundError):  # a thread that has just ended
+                children += (task / "children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
         result = (await asyncio.gather(call, return_exceptions=True))[0]
         return "failed" if isinstance(result, BaseException) else result
 

@@ -52,7 +52,14 @@ EVERYTHING = Server(
     read="demo://resource/static/document/architecture.md",
     prompt={"name": "args-prompt", "args": {"city": "{tag}"}},
     big={"tool": "echo", "args": {"message": "{tag} {big}"}},
-    tools_vary=True,
+    varying=(
+        "get-roots-list",
+        "trigger-elicitation-request",
+        "trigger-elicitation-request-async",
+        "trigger-sampling-request",
+        "trigger-sampling-request-async",
+        "trigger-url-elicitation",
+    ),
 )
 PY_SERVER = Server(
     "python",
@@ -69,7 +76,7 @@ PY_SERVER = Server(
 def servers(binary: Path) -> list[Server]:
     """The servers of the main group. The project's own example is among them as soon as it exists."""
     found = [FILESYSTEM, EVERYTHING, PY_SERVER]
-    if (REPO / "examples/notes_server.rs").exists():
+    if (REPO / "examples/notes_server").exists():
         found.append(notes(binary.parent / "examples/notes_server"))
     return found
 
@@ -77,9 +84,12 @@ def servers(binary: Path) -> list[Server]:
 def notes(path: Path) -> Server:
     return Server(
         "notes",
-        (str(path),),
+        (str(path), "{root}"),
         ("legacy", "modern"),
-        many={"tool": "add_note", "args": {"title": "{tag}-{i}", "text": "{tag} \u2028 é {i}"}},
+        many={"tool": "write_note", "args": {"name": "{tag}-{i}", "text": "{tag} \u2028 é {i}"}},
+        read="note:///{tag}-7",
+        prompt={"name": "summarise", "args": {"note": "{tag}-7"}},
+        big={"tool": "write_note", "args": {"name": "{tag}", "text": "{big}"}},
     )
 
 
@@ -133,7 +143,7 @@ def session(server: Server, client: Client) -> tuple[Json, ...]:
 def reading(server: Server) -> tuple[Json, ...]:
     """What a role without `tools/call` does: it is told no, and its session goes on."""
     steps: list[Json] = [{"do": "tools"}, {"do": "call", **server.many}, {"do": "many", "count": 5, **server.many}]
-    if server.read and server is not FILESYSTEM:
+    if server in (EVERYTHING, PY_SERVER):
         steps.append({"do": "read", "uri": server.read})
     steps.append({"do": "tools", "as": "tools again"})
     return tuple(steps)
