@@ -111,6 +111,8 @@ class Runner:
                 seen[step.get("as", step["do"])] = await asyncio.wait_for(verb(step), step.get("timeout", 20))
             except Failure as failure:
                 seen[step.get("as", step["do"])] = failure.seen
+            except TimeoutError as error:
+                raise AssertionError(f"step {step.get('as', step['do'])} timed out") from error
         if self.wire.strays:
             raise AssertionError(f"received what is not for this client: {self.wire.strays}")
         return seen

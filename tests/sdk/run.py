@@ -71,13 +71,14 @@ def judge(row: Row, directs: Directs, verdicts: list[Verdict], root: str) -> Ite
             continue
         if verdict.close > CLOSE_LIMIT:
             yield f"{who}: closing took {verdict.close:.1f} s, so the SDK had to kill `mcp-remote client`"
-        reasons = list(tags_missing(part, seen[index]))
+        reasons: list[str] = []
         if part.compare:
             alone = directs.get(row.server, part)
             if not alone["ok"]:
                 yield f"{who}: the direct run failed: {alone['seen']}{tail(alone['stderr'])}"
                 continue
             reasons += compared(row, part, seen[index], alone["seen"])
+        reasons = reasons or list(tags_missing(part, seen[index]))
         yield from (f"{who}: {reason}" for reason in reasons)
     if row.check and all(verdict.ok for verdict in verdicts):
         yield from row.check(seen)
