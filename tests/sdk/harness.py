@@ -1,0 +1,341 @@
+"""Starts and stops what a row of the table needs: packages, the MCP server, `mcp-remote`, the SDK clients."""
+
+import hashlib
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+Json = Any
+HERE = Path(__file__).resolve().parent
+REPO = HERE.parent.parent
+WORK = HERE / ".work"
+NODE = WORK / "node"
+PACKAGES = NODE / "node_modules/@modelcontextprotocol"
+CLIENT_TIMEOUT = 60.0
+# The SDKs close stdin, wait 2 s and then kill; a client that took longer than this was killed.
+CLOSE_LIMIT = 1.9
+MARK = "MCP_REMOTE_SDK_ROW"
+
+ROLES: Json = {
+    "permissions": {
+        "user": {"allowedMethods": ["*"]},
+        "reader": {
+            "allowedMethods": ["initialize", "server/discover", "ping", "tools/list", "prompts/list", "resources/*"],
+            "blockedMethods": ["tools/call"],
+        },
+    }
+}
+
+
+class Failed(Exception):
+    """Why a row failed."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A stdio MCP server and what its clients find there. `{root}` is a folder of the row's own."""
+
+    name: str
+    command: tuple[str, ...]
+    eras: tuple[str, ...]
+    many: Json
+    progress: Json = None
+    read: str | None = None
+    prompt: Json = None
+    big: Json = None
+    # Tools that it offers by what its client declared, so a shared child may offer more or fewer of them.
+    varying: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Client:
+    """An SDK in one mode. `mode` is what it negotiates: auto, legacy or modern."""
+
+    name: str
+    command: tuple[str, ...]
+    mode: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One client of a row and what it does."""
+
+    client: Client
+    steps: tuple[Json, ...]
+    role: str = "user"
+    user: str | None = None
+    able: bool = False
+    log_level: str | None = None
+    # Compare what it saw with a direct run of the same steps.
+    compare: bool = True
+
+
+@dataclass
+class Verdict:
+    """What a client script printed, and what it wrote to stderr."""
+
+    tag: str
+    ok: bool
+    seen: Json
+    error: str
+    close: float
+    stderr: str
+
+    def plain(self, root: str) -> Json:
+        """What was seen, without what differs between two correct runs."""
+        text = json.dumps(self.seen if self.ok else self.error)
+        return json.loads(text.replace(self.tag, "{tag}").replace(root, "{root}"))
+
+
+@dataclass
+class Stage:
+    """The folder and the mark of one row or direct run; everything that it started carries the mark."""
+
+    root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="mcp-remote-sdk-")))
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        (self.root / "files").mkdir()
+        (self.root / "sync").mkdir()
+
+    @property
+    def files(self) -> str:
+        return str(self.root / "files")
+
+    def env(self, **more: str) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        return kept | {MARK: self.mark} | more
+
+    def running(self) -> dict[int, str]:
+        """The processes that carry this stage's mark, zombies not counted."""
+        found: dict[int, str] = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                if f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ").strip()
+            except OSError:
+                continue  # it is gone, or not ours
+        return found
+
+    def gone(self, within: float) -> dict[int, str]:
+        """Waits for all of them to end; what is left then is killed and returned."""
+        end = time.monotonic() + within
+        while (left := self.running()) and time.monotonic() < end:
+            time.sleep(0.05)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return left
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """A stage that leaves neither files nor processes behind."""
+    here = Stage()
+    try:
+        yield here
+    finally:
+        here.gone(0)
+        shutil.rmtree(here.root, ignore_errors=True)
+
+
+def run(command: list[str], cwd: Path = HERE, timeout: float = 600) -> None:
+    """Runs a command of the setup; its output is shown only if it fails."""
+    if shutil.which(command[0]) is None:
+        raise Failed(f"{command[0]} is not installed")
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+    if done.returncode:
+        raise Failed(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+
+
+def install() -> None:
+    """Installs the SDKs into .work, unless the same lock files have been installed there before."""
+    for name, requirements in (("py", "requirements.txt"), ("old", "requirements-old.txt")):
+        with fresh(WORK / name, sys.version, HERE / requirements) as stale:
+            if stale:
+                run([sys.executable, "-m", "venv", str(WORK / name)])
+                run([str(WORK / name / "bin/python"), "-m", "pip", "install", "-q", "-r", requirements])
+    with fresh(NODE, "", HERE / "package-lock.json") as stale:
+        if stale:
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(HERE / name, NODE)
+            run(["npm", "ci", "--no-audit", "--no-fund"], cwd=NODE)
+    # Node looks for packages beside the script.
+    shutil.copy(HERE / "client_ts.mjs", NODE)
+
+
+@contextmanager
+def fresh(where: Path, salt: str, lock: Path) -> Iterator[bool]:
+    """Yields whether `where` has to be made anew, and stamps it when that went well."""
+    stamp, want = where / ".installed", hashlib.sha256(salt.encode() + lock.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == want:
+        yield False
+        return
+    print(f"installing {lock.name}", flush=True)
+    shutil.rmtree(where, ignore_errors=True)
+    where.mkdir(parents=True)
+    yield True
+    stamp.write_text(want)
+
+
+def fill(value: Json, marks: dict[str, str]) -> Json:
+    """Replaces the marks in every string of a JSON value."""
+    if isinstance(value, str):
+        for mark, text in marks.items():
+            value = value.replace(mark, text)
+        return value
+    if isinstance(value, list | tuple):
+        return [fill(item, marks) for item in value]
+    if isinstance(value, dict):
+        return {key: fill(item, marks) for key, item in value.items()}
+    return value
+
+
+def new_tag(part: Part) -> str:
+    return f"{part.client.name}-{uuid.uuid4().hex[:12]}"
+
+
+def drive(here: Stage, part: Part, tag: str, launch: Json, marks: dict[str, str]) -> Verdict:
+    """Runs one client script to its end."""
+    plan = {
+        "tag": tag,
+        "mode": part.client.mode,
+        "able": part.able,
+        "log_level": part.log_level,
+        "launch": launch,
+        "sync": str(here.root / "sync"),
+        "steps": fill(part.steps, {"{tag}": tag, "{root}": here.files} | marks),
+    }
+    path = here.root / f"{tag}.json"
+    path.write_text(json.dumps(plan))
+    process = subprocess.Popen(
+        [*part.client.command, str(path)],
+        env=here.env(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        out, err = (data.decode(errors="replace") for data in process.communicate(timeout=CLIENT_TIMEOUT))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()  # its pipes may be held open by what it started; the stage ends that
+        return Verdict(tag, False, None, f"no end within {CLIENT_TIMEOUT:.0f} s", 0.0, "")
+    try:
+        said = json.loads(out.strip().split("\n")[-1])  # splitlines() would also split at U+2028
+    except (IndexError, ValueError):
+        error = f"exit code {process.returncode}, and no verdict: {out[-300:]!r}"
+        return Verdict(tag, False, None, error, 0.0, err)
+    return Verdict(tag, said["ok"], said.get("seen"), said.get("error", ""), said.get("close", 0.0), err)
+
+
+def direct(server: Server, part: Part) -> Json:
+    """What the client sees without the proxy: it launches the MCP server itself, and there is no other client."""
+    part = replace(part, steps=tuple(step for step in part.steps if step["do"] != "barrier"))
+    with stage() as here:
+        tag = new_tag(part)
+        command, *args = fill(server.command, {"{root}": here.files})
+        launch = {"command": command, "args": args, "env": here.env()}
+        verdict = drive(here, part, tag, launch, {})
+        return {"ok": verdict.ok, "seen": verdict.plain(here.files), "stderr": verdict.stderr}
+
+
+class Remote:
+    """A running `mcp-remote server`."""
+
+    def __init__(self, binary: Path, transport: str, server: Server, here: Stage, extra: Iterable[str] = ()) -> None:
+        self.binary, self.transport, self.here = binary, transport, here
+        self.secret = uuid.uuid4().hex + uuid.uuid4().hex
+        self.log = here.root / "server.log"
+        roles = here.root / "permissions.json"
+        roles.write_text(json.dumps(ROLES))
+        options = ["--host", "127.0.0.1", "--port", "0", "--permissions-config", str(roles), *extra]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [str(binary), "server", transport, *options, "--", *fill(server.command, {"{root}": here.files})],
+                env=here.env(MCP_REMOTE_JWT_SECRET=self.secret),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.port = self._port()
+
+    def _port(self) -> int:
+        """Reads the line that promises an open port."""
+        assert self.process.stdout
+        name = {"tcp": "TCP", "ws": "WebSocket"}[self.transport]
+        ready, _, _ = select.select([self.process.stdout], [], [], 20)
+        line = self.process.stdout.readline().decode() if ready else ""
+        found = re.fullmatch(rf"MCP Remote {name} server listening on port (\d+)\n", line)
+        if not found:
+            self.process.kill()
+            raise Failed(f"the server did not announce its port, but said {line!r}")
+        return int(found[1])
+
+    def launch(self, user: str, role: str) -> Json:
+        """How an SDK client starts `mcp-remote client` as its stdio server."""
+        command = [str(self.binary), "generate-token", "--user", user, "--roles", role, "--quiet"]
+        env = self.here.env(MCP_REMOTE_JWT_SECRET=self.secret)
+        made = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+        if made.returncode or not made.stdout.strip():
+            raise Failed(f"generate-token: exit code {made.returncode}: {made.stderr.strip()}")
+        args = ["client", self.transport, "--host", "127.0.0.1", "--port", str(self.port)]
+        env = self.here.env(MCP_REMOTE_JWT_TOKEN=made.stdout.strip())
+        return {"command": str(self.binary), "args": args, "env": env}
+
+    def stop(self) -> Iterator[str]:
+        """Stops the server as an operator does, and says what was wrong with its end."""
+        assert self.process.stdout
+        if self.process.poll() is not None:
+            yield f"the server had ended with exit code {self.process.returncode}"
+        else:
+            self.process.terminate()
+            try:
+                if code := self.process.wait(timeout=8):
+                    yield f"the server ended with exit code {code} on SIGTERM"
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                yield "the server did not end within 8 s of SIGTERM"
+        # Whatever it left behind may hold its stdout open, so that comes first.
+        if left := self.here.gone(3):
+            yield f"left running: {list(left.values())}"
+        if rest := self.process.stdout.read().decode(errors="replace"):
+            yield f"the server's stdout held more than its one line: {rest[:200]!r}"
+        if "panicked" in self.log.read_text(errors="replace"):
+            yield "the server panicked"
+
+
+class Directs:
+    """The direct runs, each made once: many rows compare themselves with the same one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._made: dict[str, Json] = {}
+
+    def get(self, server: Server, part: Part) -> Json:
+        key = json.dumps([server.name, part.client.name, part.steps, part.able, part.log_level])
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._made:
+                self._made[key] = direct(server, part)
+            return self._made[key]
