@@ -13,15 +13,49 @@ Examples:
   Put the filesystem server on the network, for whoever has a token:
     export MCP_REMOTE_JWT_SECRET=$(mcp-remote generate-secret)
     mcp-remote server tcp --port 8080 --permissions-config permissions.json -- \\
-        npx @modelcontextprotocol/server-filesystem /path/to/files
+        npx -y @modelcontextprotocol/server-filesystem /path/to/files
 
   Make a token for alice:
     mcp-remote generate-token --user alice --roles user --expires-in 12h --quiet
 
   What an MCP host launches in place of the server:
-    MCP_REMOTE_JWT_TOKEN=… mcp-remote client tcp --host example.com --port 8080 --auto-reconnect
+    MCP_REMOTE_JWT_TOKEN=… mcp-remote client tcp --port 8080 --auto-reconnect
 
+Nothing is encrypted: carry the port through a tunnel (ssh -L) when it leaves this machine.
 Logs go to stderr; DEBUG=true or RUST_LOG=debug shows more of them.";
+
+const SERVER_EXAMPLES: &str = "\
+Examples:
+  For this machine only, no tokens:
+    mcp-remote server tcp --port 8080 -- your-mcp-server
+
+  Tokens, roles, and a policy for each role:
+    export MCP_REMOTE_JWT_SECRET=$(mcp-remote generate-secret)
+    mcp-remote server ws --port 8080 --permissions-config permissions.json -- \\
+        your-mcp-server --verbose /some/folder
+
+Once the port is open, one line on stdout says so; everything else goes to stderr.";
+
+const CLIENT_EXAMPLES: &str = "\
+Examples:
+  What an MCP host launches:
+    mcp-remote client tcp --port 8080 --jwt-token-file ~/.config/mcp-remote/token --auto-reconnect
+
+  One question by hand:
+    echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}' | mcp-remote client tcp --port 8080
+
+  A server behind a path:
+    mcp-remote client ws --url ws://localhost:8080/notes";
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  Into a variable:
+    TOKEN=$(mcp-remote generate-token --user alice --roles user,editor --expires-in 7d --quiet)
+
+  Secret and token in one go, to try things out:
+    mcp-remote generate-token --auto-secret --user alice --roles admin
+
+A token cannot be called back before it expires, except with a new secret for everybody.";
 
 /// Put any stdio MCP server on the network, safely.
 #[derive(Debug, Parser)]
@@ -40,18 +74,26 @@ pub enum Command {
     /// Starts CMD once, as a child process that speaks newline-delimited JSON-RPC on its standard
     /// streams, and shares it among all peers that connect. With a secret, each peer must first
     /// show a token signed with it; with a policy file, each message is held to what the token's
-    /// roles may do.
+    /// roles may do. All that stands behind '--' is the MCP server's own command line.
+    #[command(after_help = SERVER_EXAMPLES)]
     Server(Box<ServerArgs>),
     /// Bring a remote MCP server to this machine as a stdio server
     ///
     /// What an MCP host (Claude Desktop, an IDE, an SDK) launches in place of the server: stdin
-    /// goes to the remote end, its answers come out on stdout.
+    /// goes to the remote end, its answers come out on stdout. When stdin ends, the answers still
+    /// owed are awaited first.
+    #[command(after_help = CLIENT_EXAMPLES)]
     Client(Box<ClientArgs>),
     /// Make a secret to sign tokens with
     ///
-    /// The secret alone goes to stdout: SECRET=$(mcp-remote generate-secret)
+    /// The secret alone goes to stdout, so this holds just the secret:
+    /// SECRET=$(mcp-remote generate-secret)
     GenerateSecret(GenerateSecretArgs),
     /// Make a token for a user
+    ///
+    /// Signs a token that says who its bearer is, with which roles and until when. Prints the line
+    /// "Generated JWT token:", the token on the next line, then what it says.
+    #[command(after_help = TOKEN_EXAMPLES)]
     GenerateToken(GenerateTokenArgs),
 }
 
@@ -104,7 +146,7 @@ pub struct SecretArgs {
     /// environment [env: MCP_REMOTE_JWT_SECRET=]
     #[arg(long, value_name = "SECRET", help_heading = "Authentication")]
     pub jwt_secret: Option<Secret>,
-    /// File that holds the secret [env: MCP_REMOTE_JWT_SECRET_FILE=]
+    /// File that holds the secret and nothing else [env: MCP_REMOTE_JWT_SECRET_FILE=]
     #[arg(
         long,
         value_name = "FILE",
@@ -128,7 +170,7 @@ pub struct ServerArgs {
     /// The secret.
     #[command(flatten)]
     pub secret: SecretArgs,
-    /// Roles of which a token must have at least one, separated by commas
+    /// Roles of which a token must have at least one to get in, separated by commas
     #[arg(
         long,
         value_name = "ROLES",
@@ -137,7 +179,7 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub require_roles: Vec<String>,
-    /// Policy file that says what roles may do; without it every peer may do everything
+    /// Policy file (JSON) that says what roles may do; without it whoever gets in may do everything
     #[arg(
         long,
         value_name = "FILE",
@@ -145,10 +187,11 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub permissions_config: Option<PathBuf>,
-    /// Time from accept to the end of authentication
+    /// Time for a new connection to show its token, WebSocket upgrade included: 10s, 1m
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_AUTH_TIMEOUT", default_value = "10s", value_parser = positive_duration, help_heading = "Authentication")]
     pub auth_timeout: Duration,
-    /// Web origin that may connect over WebSocket, such as https://example.com; repeatable
+    /// Web pages of this origin, such as https://example.com, may connect over WebSocket; several
+    /// are separated by commas [default: no web page may]
     #[arg(
         long,
         value_name = "ORIGIN",
@@ -157,7 +200,8 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub allow_origin: Vec<String>,
-    /// Longest message of a peer; servers on the official TypeScript SDK end themselves above 10 MiB
+    /// Longest message a peer may send: 512KiB, 9MiB; MCP servers on the official TypeScript SDK end
+    /// themselves above 10MiB
     #[arg(
         long,
         value_name = "SIZE",
@@ -166,10 +210,10 @@ pub struct ServerArgs {
         help_heading = "Limits"
     )]
     pub max_message_size: ByteSize,
-    /// Most connections at a time
+    /// Most connections at a time; one more is told so and closed
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CONNECTIONS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub max_connections: u32,
-    /// Close connections on which nothing happens for so long [default: never]
+    /// Close connections on which no message passes for so long: 30m, 12h [default: never]
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_IDLE_TIMEOUT", value_parser = positive_duration, help_heading = "Limits")]
     pub idle_timeout: Option<Duration>,
     /// Give every peer an MCP server of its own, started when it comes and ended when it leaves;
@@ -201,10 +245,10 @@ pub struct ServerArgs {
 pub struct ClientArgs {
     /// The transport
     pub transport: Transport,
-    /// Port to connect to
+    /// Port to connect to; not needed with --url
     #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT", value_parser = clap::value_parser!(u16).range(1..), required_unless_present = "url")]
     pub port: Option<u16>,
-    /// Host to connect to
+    /// Host to connect to, name or address
     #[arg(
         long,
         value_name = "HOST",
@@ -212,14 +256,14 @@ pub struct ClientArgs {
         default_value = "localhost"
     )]
     pub host: String,
-    /// Where a WebSocket server is, in place of host and port: ws://host:port/path
+    /// Where a WebSocket server is, in place of --host and --port: ws://host:port/path
     #[arg(long, value_name = "URL", env = "MCP_REMOTE_URL")]
     pub url: Option<String>,
     /// Token to show; visible to every user of this machine, better use the environment
     /// [env: MCP_REMOTE_JWT_TOKEN=]
     #[arg(long, value_name = "TOKEN", help_heading = "Authentication")]
     pub jwt_token: Option<Secret>,
-    /// File that holds the token [env: MCP_REMOTE_JWT_TOKEN_FILE=]
+    /// File that holds the token and nothing else [env: MCP_REMOTE_JWT_TOKEN_FILE=]
     #[arg(
         long,
         value_name = "FILE",
@@ -227,10 +271,10 @@ pub struct ClientArgs {
         help_heading = "Authentication"
     )]
     pub jwt_token_file: Option<PathBuf>,
-    /// Come back when the connection is lost
+    /// Connect again when the connection is lost or cannot be made yet
     #[arg(long, env = "MCP_REMOTE_AUTO_RECONNECT", help_heading = "Reconnection")]
     pub auto_reconnect: bool,
-    /// Tries in a row before giving up
+    /// Tries to connect again, in a row, before giving up; with --auto-reconnect
     #[arg(
         long,
         value_name = "N",
@@ -239,7 +283,8 @@ pub struct ClientArgs {
         help_heading = "Reconnection"
     )]
     pub max_attempts: u32,
-    /// Pause before the first try, in milliseconds; doubles from try to try, up to 30 seconds
+    /// Pause before the first of these tries, in milliseconds; doubles from try to try, up to 30
+    /// seconds
     #[arg(
         long,
         value_name = "MS",
@@ -267,13 +312,13 @@ pub struct GenerateTokenArgs {
     /// The secret.
     #[command(flatten)]
     pub secret: SecretArgs,
-    /// Make a secret, too, and print it
+    /// Make a new secret, too, and print it
     #[arg(long, env = "MCP_REMOTE_AUTO_SECRET", conflicts_with_all = ["jwt_secret", "jwt_secret_file"], help_heading = "Authentication")]
     pub auto_secret: bool,
-    /// Whose token it is
+    /// Whose token it is, for logs
     #[arg(long, value_name = "USER", env = "MCP_REMOTE_USER")]
     pub user: Option<String>,
-    /// Roles of the token, separated by commas
+    /// Roles of the token, separated by commas; a policy file says what they may do
     #[arg(
         long,
         value_name = "ROLES",
@@ -284,7 +329,7 @@ pub struct GenerateTokenArgs {
     /// How long the token is valid: 60s, 30m, 12h, 7d, 1y
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_EXPIRES_IN", default_value = "1h", value_parser = positive_duration)]
     pub expires_in: Duration,
-    /// Print the token and nothing else
+    /// Print the token and nothing else (a secret of --auto-secret goes to stderr)
     #[arg(long, env = "MCP_REMOTE_QUIET")]
     pub quiet: bool,
 }
