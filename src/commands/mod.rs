@@ -8,7 +8,11 @@ mod server;
 use crate::cli::{Cli, Command, LogFormat};
 use std::io::Write;
 use std::process::ExitCode;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Why a command failed: what `main` prints behind `error: `.
 #[derive(Debug)]
@@ -58,13 +62,23 @@ fn start_logs(format: LogFormat) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
+    let no_payloads = filter_fn(|metadata| !shows_payloads(metadata));
     match format {
         LogFormat::Text => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(ansi).init();
+            builder.with_ansi(ansi).finish().with(no_payloads).init();
         }
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true);
+            builder.finish().with(no_payloads).init();
+        }
     }
+}
+
+/// The WebSocket library traces frames and upgrade requests, and tokens with them: never shown,
+/// whatever `RUST_LOG` says.
+fn shows_payloads(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() == Level::TRACE && metadata.target().contains("tungstenite")
 }
 
 /// Prints to stdout, which may have been closed: nobody wants to know then.

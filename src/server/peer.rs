@@ -14,6 +14,7 @@ use crate::transport::websocket::{PING_EVERY, Upgrade, UpgradeError, WebSocket};
 use crate::transport::{self, Connection, Protocol, Reader, Writer};
 use bytes::Bytes;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
@@ -239,7 +240,11 @@ async fn carry(
         tokio::select! {
             end = upstream => match end {
                 UpstreamEnd::HalfClosed => {
-                    let answered = async { while session.owed() > 0 { activity.wait().await; } };
+                    let answered = async {
+                        while session.owed() > 0 || activity.is_sending() {
+                            activity.wait().await;
+                        }
+                    };
                     tokio::select! {
                         () = answered => {}
                         _ = &mut downstream => {}
@@ -265,6 +270,10 @@ async fn carry(
             () = activity.idle(settings.idle_timeout) => "idle for too long",
         }
     };
+    // Half a line cannot be followed by another.
+    if activity.is_sending() {
+        last_words.clear();
+    }
     transport::close(reader, writer, &last_words).await;
     end
 }
@@ -333,7 +342,10 @@ async fn downstream(writer: &mut Writer, session: &Session, activity: &Activity)
     loop {
         let sent = tokio::select! {
             lines = session.receive() => match lines {
-                Ok(lines) => writer.send(&lines).await,
+                Ok(lines) => {
+                    activity.sending.store(true, Ordering::Relaxed);
+                    writer.send(&lines).await
+                }
                 Err(Cut::Slow) => return "it reads too slowly, its queue is full",
                 Err(Cut::Stopped) => return "the server stops",
             },
@@ -346,6 +358,7 @@ async fn downstream(writer: &mut Writer, session: &Session, activity: &Activity)
             tracing::debug!(%err, "connection lost");
             return "connection lost";
         }
+        activity.sending.store(false, Ordering::Relaxed);
         activity.mark();
     }
 }
@@ -378,6 +391,8 @@ fn now() -> u64 {
 /// When something last happened on a connection.
 struct Activity {
     last: Mutex<Instant>,
+    /// Lines have been taken from the session and not yet been sent altogether.
+    sending: AtomicBool,
     changed: tokio::sync::Notify,
 }
 
@@ -385,6 +400,7 @@ impl Default for Activity {
     fn default() -> Self {
         Self {
             last: Mutex::new(Instant::now()),
+            sending: AtomicBool::new(false),
             changed: tokio::sync::Notify::new(),
         }
     }
@@ -394,6 +410,10 @@ impl Activity {
     fn mark(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.changed.notify_waiters();
+    }
+
+    fn is_sending(&self) -> bool {
+        self.sending.load(Ordering::Relaxed)
     }
 
     /// Waits for the next mark.

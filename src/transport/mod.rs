@@ -136,14 +136,6 @@ impl Reader {
             Self::WebSocket(reader) => reader.next().await,
         }
     }
-
-    /// Throws away what still comes, until the end.
-    pub async fn discard(&mut self) {
-        match self {
-            Self::Line(reader) => reader.discard().await,
-            Self::WebSocket(reader) => reader.discard().await,
-        }
-    }
 }
 
 /// The sending half of a connection.
@@ -190,10 +182,15 @@ impl Writer {
 }
 
 /// Sends the last words and closes, as [`Connection::close`] does.
-pub async fn close(mut reader: Reader, mut writer: Writer, last_words: &[Bytes]) {
+pub async fn close(reader: Reader, mut writer: Writer, last_words: &[Bytes]) {
     let drain = async {
-        if writer.send(last_words).await.is_ok() && writer.close().await.is_ok() {
-            reader.discard().await;
+        if writer.send(last_words).await.is_err() || writer.close().await.is_err() {
+            return;
+        }
+        match (reader, writer) {
+            (Reader::WebSocket(reader), Writer::WebSocket(writer)) => reader.discard(writer).await,
+            (Reader::Line(mut reader), _) => reader.discard().await,
+            (Reader::WebSocket(_), Writer::Line(_)) => {}
         }
     };
     let _slow = tokio::time::timeout(LINGER, drain).await;

@@ -13,7 +13,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -193,7 +193,7 @@ impl WebSocket {
     /// Says goodbye and waits for the far end to hang up.
     pub async fn close(&mut self) {
         if self.socket.close(None).await.is_ok() {
-            while let Some(Ok(_)) = self.socket.next().await {}
+            hear_out(&mut self.socket).await;
         }
     }
 
@@ -278,9 +278,24 @@ impl WebSocketReader {
         }
     }
 
-    /// Throws away what still comes, until the end.
-    pub async fn discard(&mut self) {
-        while let Some(Ok(_)) = self.stream.next().await {}
+    /// Throws away what still comes, until the end. `writer` is the other half of this.
+    pub async fn discard(self, writer: WebSocketWriter) {
+        if let Ok(mut socket) = self.stream.reunite(writer.sink) {
+            hear_out(&mut socket).await;
+        }
+    }
+}
+
+/// Throws away what still comes. Where the frames have become unreadable (one was too long, say)
+/// the bytes behind them are read as well: closing on unread bytes would reset the connection, and
+/// our last words with it.
+async fn hear_out(socket: &mut Socket) {
+    while let Some(Ok(_)) = socket.next().await {}
+    let stream = socket.get_mut();
+    stream.allowance = None;
+    if stream.shutdown().await.is_ok() {
+        let mut buffer = vec![0; READ_BUFFER];
+        while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
     }
 }
 

@@ -45,6 +45,14 @@ pub enum SecretError {
         /// The flag, variable or file.
         origin: String,
     },
+    /// The environment variable holds something else.
+    #[error("the {what} in {variable} is not UTF-8 text; generate one, or leave it out altogether")]
+    NotText {
+        /// `JWT secret` or `JWT token`.
+        what: &'static str,
+        /// The variable.
+        variable: &'static str,
+    },
     /// The file is not there, or not text.
     #[error("could not read the {what} from {path}: {source}")]
     Unreadable {
@@ -82,7 +90,12 @@ impl Sources<'_> {
             (flag.clone(), "the command line".to_owned())
         } else if let Some(file) = self.file {
             (self.read_file(file)?, file.display().to_string())
-        } else if let Ok(value) = std::env::var(self.variable) {
+        } else if let Some(value) = std::env::var_os(self.variable) {
+            // A server must not come up open because its secret could not be read.
+            let value = value.into_string().map_err(|_| SecretError::NotText {
+                what: self.what,
+                variable: self.variable,
+            })?;
             (value.into(), self.variable.to_owned())
         } else if let Some(file) = std::env::var_os(format!("{}_FILE", self.variable)) {
             let path = Path::new(&file);
