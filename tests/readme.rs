@@ -282,7 +282,7 @@ mod tables {
             };
             flags.insert(name, flag);
         }
-        assert!(flags.len() >= 1, "{help}");
+        assert!(!flags.is_empty(), "{help}");
         flags
     }
 

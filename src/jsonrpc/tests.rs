@@ -1,0 +1,361 @@
+//! The gate by itself: a table of lines, and a second reader's opinion on random ones.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn read(line: impl AsRef<[u8]>) -> Result<Message, Refusal> {
+    Message::read(Bytes::copy_from_slice(line.as_ref()), MAX_PEER_DEPTH)
+}
+
+fn written(message: &Message) -> String {
+    String::from_utf8(message.to_line(message.id(), &[]).to_vec()).unwrap()
+}
+
+#[test]
+fn what_passes_is_written_anew() {
+    for (line, passed) in [
+        (
+            r#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#,
+        ),
+        (
+            r#" {"method" : "a\u002fb" ,"id":"\u0041","jsonrpc":"\u0032.0"} "#,
+            "",
+        ),
+        (
+            r#"{"method":"a\/b","id":"\u0041","jsonrpc":"2.0"}"#,
+            r#"{"jsonrpc":"2.0","id":"A","method":"a/b"}"#,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"n","params":[1, 2]}"#,
+            r#"{"jsonrpc":"2.0","method":"n","params":[1, 2]}"#,
+        ),
+        (
+            r#"{"extra":{"method":"x"},"params":{},"jsonrpc":"2.0","id":1,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{}}"#,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}"#,
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}"#,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","error":{"code":1,"message":"x"}}"#,
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}"#,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":3,"result":null}"#,
+            r#"{"jsonrpc":"2.0","id":3,"result":null}"#,
+        ),
+        (
+            "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"params\":{\"a\"\t:\r\"\u{2028}\u{85}é\u{2029}\"}}\r",
+            "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"m\",\"params\":{\"a\" : \"\\u2028\\u0085é\\u2029\"}}",
+        ),
+        (
+            "{\"jsonrpc\":\"2.0\",\"id\":\"\u{2028}\",\"method\":\"\u{85}\"}",
+            "{\"jsonrpc\":\"2.0\",\"id\":\"\\u2028\",\"method\":\"\\u0085\"}",
+        ),
+    ] {
+        match read(line) {
+            Ok(message) => assert_eq!(written(&message).trim_end(), passed, "{line}"),
+            Err(refusal) => assert!(passed.is_empty(), "{line}: {refusal}"),
+        }
+    }
+}
+
+#[test]
+fn what_does_not_pass_is_refused_with_the_id_that_is_due() {
+    let deep = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{}{}}}"#,
+        "[".repeat(128),
+        "]".repeat(128)
+    );
+    for (line, code, id) in [
+        ("", Code::ParseError, json!(null)),
+        ("{", Code::ParseError, json!(null)),
+        ("null", Code::InvalidRequest, json!(null)),
+        ("{}{}", Code::ParseError, json!(null)),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"x":NaN}}"#,
+            Code::ParseError,
+            json!(null),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m"} x"#,
+            Code::ParseError,
+            json!(null),
+        ),
+        (
+            r#"[{"jsonrpc":"2.0","id":1,"method":"m"}]"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (r#"{"id":1,"method":"m"}"#, Code::InvalidRequest, json!(1)),
+        (
+            r#"{"jsonrpc":"1.0","id":"x","method":"m"}"#,
+            Code::InvalidRequest,
+            json!("x"),
+        ),
+        (
+            r#"{"jsonrpc":2.0,"id":1,"method":"m"}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1.0,"method":"m"}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":9007199254740992,"method":"m"}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":[1],"method":"m"}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"\ud800"}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":null}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":"x"}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        // An id that names a request of the other side is not answered with.
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","result":{}}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{}}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":null,"result":{}}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"error":"x"}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        // Readers differ on these.
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","method":"n"}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"m"}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"ID":2,"method":"m"}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","Method":"n"}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","paramſ":{}}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","m\u0065thod":"n"}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name":"b"}}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","NAME":"b"}}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"params":{"Uri":"b"},"jsonrpc":"2.0","id":1,"method":"resources/read"}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{},"meta":{}}}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":[]}}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":1.5}}}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":1,"progress_token":2}}}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"request_id":2}}"#,
+            Code::InvalidRequest,
+            json!(null),
+        ),
+        (&deep, Code::InvalidRequest, json!(null)),
+    ] {
+        let refusal = read(line).expect_err(line);
+        let answer: Value = serde_json::from_slice(&refusal.to_line()).unwrap();
+        assert_eq!((refusal.code, &answer["id"]), (code, &id), "{line}");
+    }
+    let not_utf8 = read(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}").unwrap_err();
+    assert_eq!(
+        (not_utf8.code, not_utf8.reason),
+        (Code::ParseError, "not UTF-8")
+    );
+}
+
+#[test]
+fn members_that_nobody_reads_may_look_like_anything() {
+    for line in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"x/y","params":{"name":1,"Name":2,"uri":3,"URI":4}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"name":"x","NAME":"y"},"Uri":"z"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[{"name":"x"},{"name":"y"}]}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"name":"a","Name":"b"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":null}}"#,
+    ] {
+        read(line).expect(line);
+    }
+}
+
+#[test]
+fn nothing_of_a_payload_is_shown() {
+    let message =
+        read(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"hunter2"}}"#)
+            .unwrap();
+    assert!(!format!("{message:?}").contains("hunter2"));
+    let refusal = read(r#"{"jsonrpc":"2.0","id":1,"hunter2":1}"#).unwrap_err();
+    assert!(!format!("{refusal:?} {refusal}").contains("hunter2"));
+}
+
+/// Lines that are nearly messages: members in any order, doubled, misspelt, oddly spaced.
+fn nearly_a_message() -> impl Strategy<Value = String> {
+    let key = prop_oneof![
+        8 => prop::sample::select(vec!["jsonrpc", "id", "method", "params", "result", "error"]).prop_map(str::to_owned),
+        2 => prop::sample::select(vec!["Method", "ID", "param\u{17f}", "m\\u0065thod", "x", "", "re\\u0073ult", "Jsonrpc"]).prop_map(str::to_owned),
+    ];
+    let value = prop::sample::select(vec![
+        "\"2.0\"",
+        "1",
+        "0",
+        "-1",
+        "1.0",
+        "\"1\"",
+        "null",
+        "\"tools/call\"",
+        "\"ping\"",
+        "{}",
+        "[]",
+        "\"\\u0070ing\"",
+        "{\"name\":\"a\"}",
+        "{\"name\":\"a\",\"Name\":\"b\"}",
+        "{\"name\":\"a\",\"name\":\"b\"}",
+        "{\"_meta\":{\"progressToken\":7}}",
+        "\"\u{2028}\"",
+        "\"\\ud800\"",
+        "true",
+        "NaN",
+        "{\"code\":1,\"message\":\"m\"}",
+        "01",
+        "1e5",
+    ]);
+    let space = prop::sample::select(vec!["", "", "", " ", "\t", "\r", "\u{a0}"]);
+    let member = (key, value, space.clone())
+        .prop_map(|(key, value, space)| format!("{space}\"{key}\":{space}{value}"));
+    let rest = prop::collection::vec(member, 0..4);
+    (rest, any::<bool>(), space)
+        .prop_map(|(mut members, based, space)| {
+            if based {
+                members.extend(["\"jsonrpc\":\"2.0\"", "\"method\":\"ping\""].map(str::to_owned));
+            }
+            (members, space)
+        })
+        .prop_flat_map(|(members, space)| (Just(members).prop_shuffle(), Just(space)))
+        .prop_map(|(members, space)| format!("{space}{{{}}}{space}", members.join(",")))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
+
+    /// Whatever passes reads the same with a second, independent reader, before and after.
+    #[test]
+    fn a_second_reader_agrees(line in nearly_a_message()) {
+        let Ok(message) = read(&line) else { return Ok(()) };
+        let out = written(&message);
+        let ends_early = out[..out.len() - 1].contains(['\n', '\r', '\t', '\u{2028}']);
+        prop_assert!(!ends_early);
+        let Ok(after) = serde_json::from_str::<Value>(&out) else {
+            // Half a surrogate pair in a payload: serde_json refuses it, others do not.
+            prop_assert!(line.contains("\\ud800"));
+            return Ok(());
+        };
+        let object = after.as_object().unwrap();
+        prop_assert_eq!(&object["jsonrpc"], &json!("2.0"));
+        prop_assert_eq!(object.get("method").and_then(Value::as_str).unwrap_or_default(), message.method());
+        let id = message.id().map(|id| {
+            let mut text = Vec::new();
+            id.write(&mut text);
+            serde_json::from_slice::<Value>(&text).unwrap()
+        });
+        prop_assert_eq!(object.get("id").filter(|id| !id.is_null()), id.as_ref());
+        if let Ok(before) = serde_json::from_str::<Value>(&line) {
+            for name in ["method", "id", "params", "result", "error"] {
+                let missing = name == "id" && before.get("id").is_none();
+                prop_assert!(missing || before.get(name) == object.get(name), "{} of {}", name, line);
+            }
+        }
+        // What we wrote, we take, and write the same.
+        prop_assert_eq!(written(&read(out.trim_end()).unwrap()), out);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(line in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _either = read(&line);
+    }
+}
