@@ -6,7 +6,7 @@ use crate::jsonrpc::{
     Code, ErrorData, Executed, Field, Kind, MAX_CHILD_DEPTH, Message, RequestId, error_line,
 };
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What to do with a line from the server.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(super) enum Verdict {
 pub(super) struct Ledger {
     /// Requests of the host without an answer, with their place in the order of sending.
     in_flight: HashMap<RequestId, u64>,
+    /// Those among them that stay open for as long as the host likes.
+    listens: HashSet<RequestId>,
     sent: u64,
     /// The host's `initialize`, once it has been answered with a result.
     handshake: Option<Message>,
@@ -43,8 +45,10 @@ impl Ledger {
             Kind::Request(id) => {
                 self.sent += 1;
                 self.in_flight.insert(id.clone(), self.sent);
-                if message.method() == "initialize" {
-                    self.opening = Some(message);
+                match message.method() {
+                    "subscriptions/listen" => drop(self.listens.insert(id.clone())),
+                    "initialize" => self.opening = Some(message),
+                    _ => {}
                 }
             }
             Kind::Notification => match message.method() {
@@ -52,6 +56,7 @@ impl Ledger {
                 "notifications/cancelled" => {
                     if let Some((id, _)) = message.quoted_id(Field::RequestId) {
                         self.in_flight.remove(&id);
+                        self.listens.remove(&id);
                     }
                 }
                 _ => {}
@@ -70,6 +75,7 @@ impl Ledger {
         };
         let succeeded = message.result().is_some();
         if self.in_flight.remove(id).is_some() {
+            self.listens.remove(id);
             if self
                 .opening
                 .as_ref()
@@ -91,14 +97,15 @@ impl Ledger {
         }
     }
 
-    /// How many requests of the host wait for an answer.
+    /// How many requests of the host wait for an answer that will come by itself.
     pub(super) fn owed(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight.len() - self.listens.len()
     }
 
     /// The connection is lost: the errors that the host gets for what was in flight, in order.
     pub(super) fn lost(&mut self, message: &str, data: &ErrorData) -> Vec<Vec<u8>> {
         self.opening = None;
+        self.listens.clear();
         let mut owed: Vec<_> = self.in_flight.drain().collect();
         owed.sort_unstable_by_key(|(_, place)| *place);
         owed.iter()
@@ -172,6 +179,17 @@ mod tests {
         ledger.send(&bytes(
             r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
         ));
+        assert_eq!(ledger.owed(), 0);
+    }
+
+    #[test]
+    fn an_open_subscription_holds_nobody_back() {
+        let mut ledger = Ledger::default();
+        ledger.send(&bytes(
+            r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen"}"#,
+        ));
+        assert_eq!(ledger.owed(), 0);
+        assert_eq!(ledger.lost("Connection lost", &CONNECTION_LOST).len(), 1);
         assert_eq!(ledger.owed(), 0);
     }
 

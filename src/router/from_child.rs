@@ -45,9 +45,9 @@ impl Router {
                 Some(_) => state.subscriptions.confirm(uri),
                 None => drop(state.subscriptions.remove(uri, pending.session)),
             },
-            Purpose::SetLevel(asked, told) if message.result().is_some() => {
-                session.level = Some(*asked);
-                state.level = Some(*told);
+            Purpose::SetLevel(_) if message.result().is_none() => {
+                session.level = None;
+                state.level = None;
             }
             Purpose::ListTasks => {
                 let span = message.span(Field::Tasks);

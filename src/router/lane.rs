@@ -34,8 +34,8 @@ pub(super) enum Purpose {
     Discover,
     /// `resources/subscribe` to this URI.
     Subscribe(String),
-    /// `logging/setLevel`: what the peer asked for, and what the child was told.
-    SetLevel(Level, Level),
+    /// `logging/setLevel`: what the child was told.
+    SetLevel(Level),
     /// `tasks/list`.
     ListTasks,
     /// `subscriptions/listen`, to be sent again to the next process.

@@ -281,7 +281,7 @@ impl Router {
         };
         session.insert(id.clone(), lane, ours);
         let level = match purpose {
-            Purpose::SetLevel(_, level) => Some(format!("\"{}\"", level.name())),
+            Purpose::SetLevel(level) => Some(format!("\"{}\"", level.name())),
             _ => None,
         };
         let token = message.progress_token();
@@ -394,29 +394,28 @@ impl Router {
         let Some(asked) = asked else {
             return Ok(Purpose::Forward);
         };
-        let others = self.sessions.iter().filter(|(id, _)| **id != from);
-        let most_verbose = others
-            .filter_map(|(_, session)| session.level)
-            .chain([asked])
-            .min();
-        let needed = most_verbose.unwrap_or(asked);
-        if self.lanes[lane.0].level == Some(needed) {
-            if let Some(session) = self.sessions.get_mut(&from) {
-                session.level = Some(asked);
-            }
+        // Noted before the child agrees, so that two peers that ask at once both count.
+        if let Some(session) = self.sessions.get_mut(&from) {
+            session.level = Some(asked);
+        }
+        let needed = self.most_verbose().unwrap_or(asked);
+        let told = &mut self.lanes[lane.0].level;
+        if told.replace(needed) == Some(needed) {
             return Err(OwnAnswer::Done);
         }
-        Ok(Purpose::SetLevel(asked, needed))
+        Ok(Purpose::SetLevel(needed))
+    }
+
+    fn most_verbose(&self) -> Option<Level> {
+        self.sessions
+            .values()
+            .filter_map(|session| session.level)
+            .min()
     }
 
     /// Tells the child a less verbose level when whoever wanted more has left.
     fn lower_level(&mut self, lane: LaneId, out: &mut Output) {
-        let needed = self
-            .sessions
-            .values()
-            .filter_map(|session| session.level)
-            .min();
-        let (Some(current), Some(needed)) = (self.lanes[lane.0].level, needed) else {
+        let (Some(current), Some(needed)) = (self.lanes[lane.0].level, self.most_verbose()) else {
             return;
         };
         if needed > current {
