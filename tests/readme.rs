@@ -88,7 +88,13 @@ fn marked(mark: &str) -> Block {
 fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
-    profile.join("examples").join(name)
+    let example = profile.join("examples").join(name);
+    assert!(
+        example.is_file(),
+        "{} is missing: cargo build --examples",
+        example.display()
+    );
+    example
 }
 
 /// A command that sees none of the settings of whoever runs the tests.
@@ -259,7 +265,12 @@ mod tables {
     /// The flags that `--help` names.
     fn of_program(command: &str) -> BTreeMap<String, Flag> {
         let help = stdout_of(clean(env!("CARGO_BIN_EXE_mcp-remote")).args([command, "--help"]));
-        let flag = |line: &str| line.trim_start().starts_with('-');
+        // Possible values begin with a single dash, and belong to their flag.
+        let flag = |line: &str| {
+            ["--", "-h, "]
+                .iter()
+                .any(|dash| line.trim_start().starts_with(dash))
+        };
         let lines: Vec<&str> = help.lines().collect();
         let mut flags = BTreeMap::new();
         for at in 0..lines.len() {
