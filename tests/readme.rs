@@ -279,7 +279,7 @@ mod tables {
             };
             let own = lines[at + 1..]
                 .iter()
-                .take_while(|line| line.starts_with("      ") && !flag(line));
+                .take_while(|line| (line.is_empty() || line.starts_with("      ")) && !flag(line));
             let words = [lines[at]].into_iter().chain(own.copied());
             let text = words.flat_map(str::split_whitespace).collect::<Vec<_>>();
             let text = text.join(" ");
@@ -391,11 +391,11 @@ mod tables {
             .map(|row| row[3].split('`').nth(1).expect("a reason"))
             .collect();
         let sources = sources().join("\n");
-        let written: BTreeSet<&str> = sources
-            .split("ErrorData::new(")
-            .skip(1)
-            .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
-            .collect();
+        let made = sources.split("ErrorData::new(").skip(1);
+        let made = made.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+        let spelled = sources.split(r#"\"reason\":\""#).skip(1);
+        let spelled = spelled.filter_map(|rest| rest.split('\\').next());
+        let written: BTreeSet<&str> = made.chain(spelled).collect();
         assert_eq!(reasons, written);
         let (_, list) = sources.split_once("pub enum Code {").expect("the codes");
         let list = list.split('}').next().unwrap_or_default();
