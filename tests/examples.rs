@@ -430,6 +430,8 @@ mod permissions {
         ("notifications/cancelled", [true, true, true]),
         ("notifications/progress", [true, true, true]),
         ("notifications/tasks/status", [true, true, true]),
+        // A question of servers; blocking it keeps a shared server from asking it of these peers.
+        ("roots/list", [false, false, false]),
         ("resources/write", [false, false, true]),
         ("resources/delete", [false, false, true]),
         ("vendor/anything", [false, false, true]),

@@ -88,7 +88,13 @@ fn marked(mark: &str) -> Block {
 fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
-    profile.join("examples").join(name)
+    let example = profile.join("examples").join(name);
+    assert!(
+        example.is_file(),
+        "{} is missing: cargo build --examples",
+        example.display()
+    );
+    example
 }
 
 /// A command that sees none of the settings of whoever runs the tests.
@@ -259,7 +265,12 @@ mod tables {
     /// The flags that `--help` names.
     fn of_program(command: &str) -> BTreeMap<String, Flag> {
         let help = stdout_of(clean(env!("CARGO_BIN_EXE_mcp-remote")).args([command, "--help"]));
-        let flag = |line: &str| line.trim_start().starts_with('-');
+        // Possible values begin with a single dash, and belong to their flag.
+        let flag = |line: &str| {
+            ["--", "-h, "]
+                .iter()
+                .any(|dash| line.trim_start().starts_with(dash))
+        };
         let lines: Vec<&str> = help.lines().collect();
         let mut flags = BTreeMap::new();
         for at in 0..lines.len() {
@@ -268,7 +279,7 @@ mod tables {
             };
             let own = lines[at + 1..]
                 .iter()
-                .take_while(|line| line.starts_with("      ") && !flag(line));
+                .take_while(|line| (line.is_empty() || line.starts_with("      ")) && !flag(line));
             let words = [lines[at]].into_iter().chain(own.copied());
             let text = words.flat_map(str::split_whitespace).collect::<Vec<_>>();
             let text = text.join(" ");
@@ -380,11 +391,11 @@ mod tables {
             .map(|row| row[3].split('`').nth(1).expect("a reason"))
             .collect();
         let sources = sources().join("\n");
-        let written: BTreeSet<&str> = sources
-            .split("ErrorData::new(")
-            .skip(1)
-            .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
-            .collect();
+        let made = sources.split("ErrorData::new(").skip(1);
+        let made = made.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+        let spelled = sources.split(r#"\"reason\":\""#).skip(1);
+        let spelled = spelled.filter_map(|rest| rest.split('\\').next());
+        let written: BTreeSet<&str> = made.chain(spelled).collect();
         assert_eq!(reasons, written);
         let (_, list) = sources.split_once("pub enum Code {").expect("the codes");
         let list = list.split('}').next().unwrap_or_default();
