@@ -7,12 +7,15 @@ use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
 /// How long the process may take to leave once its stdin is closed, and again after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a killed process is waited for where its handle is just dropped.
+const REAP: Duration = Duration::from_millis(100);
 
 /// The longest line of the child's stderr that is passed on in one piece, in bytes.
 const MAX_STDERR_LINE: usize = 8 * 1024;
@@ -148,6 +151,11 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
         self.stderr.abort();
+        // When we end next, not every container has somebody who reaps what we leave.
+        let deadline = Instant::now() + REAP;
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
