@@ -5,6 +5,7 @@ use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +37,30 @@ pub struct CommandLine {
 impl std::fmt::Display for CommandLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.program.to_string_lossy().fmt(f)
+    }
+}
+
+impl CommandLine {
+    /// Looks for the program where the system will look when it starts it, so that a typing error
+    /// is told before anybody connects.
+    ///
+    /// # Errors
+    /// That there is no such file.
+    pub fn find(&self) -> io::Result<()> {
+        let program = Path::new(&self.program);
+        let found = match std::env::var_os("PATH") {
+            Some(path) if program.parent() == Some(Path::new("")) => {
+                std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+            }
+            // The system has a path of its own where there is none.
+            None if program.parent() == Some(Path::new("")) => true,
+            _ => program.exists(),
+        };
+        if found {
+            Ok(())
+        } else {
+            Err(rustix::io::Errno::NOENT.into())
+        }
     }
 }
 
