@@ -359,6 +359,7 @@ fn debug_and_rust_log_show_more_and_less() {
         let mut peer = server.peer();
         peer.send(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
         peer.ask(1, "ping", json!({}));
+        drop(peer);
         let log = server.stop();
         (log.contains(" INFO "), log.contains("DEBUG"))
     };

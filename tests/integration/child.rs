@@ -1,7 +1,7 @@
 //! The child's life: what it says, how it ends, and that nothing of it stays.
 
 use crate::common::{BOTH, Setup, TestServer, request};
-use crate::process::{is_alive, wait_gone};
+use crate::process::{is_alive, wait_gone, wait_reaped};
 use crate::wire::TestPeer;
 use rustix::process::Signal;
 use serde_json::json;
@@ -180,7 +180,8 @@ fn nothing_is_left_behind() {
         }
         assert_eq!(server.wait().code(), Some(0), "{signals:?}");
         assert!(begin.elapsed() < Duration::from_secs(3), "{signals:?}");
-        pids.into_iter().for_each(wait_gone);
+        wait_reaped(pids[0]);
+        wait_gone(pids[1]);
     }
 }
 
@@ -270,4 +271,68 @@ fn a_reader_that_is_too_slow_is_cut() {
     }
     server.log.wait_for("reads too slowly");
     server.assert_serving();
+}
+
+/// Peers notice nothing but the errors of what was in flight.
+#[test]
+fn a_child_that_ends_is_started_again() {
+    let server = TestServer::start("tcp");
+    let mut peers = [server.peer(), server.peer()];
+    peers.iter_mut().for_each(|peer| drop(peer.initialize()));
+    let pid = |peer: &mut TestPeer| peer.ask(0, "x", json!({}))["result"]["pid"].as_u64();
+    let first = pid(&mut peers[0]);
+    for round in 1..4 {
+        peers[0].send(&request(1, "x", json!({"exit": round})));
+        assert_eq!(peers[0].next()["error"]["message"], "MCP server exited");
+        let next = pid(&mut peers[1]);
+        assert!(next.is_some() && next != first, "{next:?}");
+        assert_eq!(pid(&mut peers[0]), next);
+        let seen = server.seen();
+        let count = |method: &str| seen.matches(&format!("{method:?}")).count();
+        let handshakes = (count("initialize"), count("notifications/initialized"));
+        assert_eq!(handshakes, (round + 1, round + 1));
+    }
+}
+
+#[test]
+fn a_child_that_ends_too_often_ends_the_server() {
+    let setup = Setup::new("tcp").args(&["--max-restarts", "0"]);
+    let mut server = setup.start();
+    let mut peer = server.peer();
+    peer.ask(0, "x", json!({}));
+    peer.send(&request(1, "x", json!({"exit": 9})));
+    assert_eq!(peer.next()["error"]["data"]["status"], "exit status: 9");
+    peer.assert_closed();
+    assert_eq!(server.wait().code(), Some(1));
+    server.log.wait_for("error: ");
+}
+
+#[test]
+fn isolated_peers_have_a_child_of_their_own() {
+    for transport in BOTH {
+        let mut server = Setup::new(transport).args(&["--isolate"]).start();
+        let mut peers = [server.peer(), server.peer()];
+        let families: Vec<[u64; 2]> = peers.iter_mut().map(family).collect();
+        assert_ne!(families[0], families[1]);
+        // Nothing is rewritten: the child is the peer's own.
+        peers[0].send(&request(
+            "mine",
+            "own",
+            json!({"_meta": {"progressToken": "t"}}),
+        ));
+        assert_eq!(peers[0].next()["id"], "mine");
+        assert!(
+            server
+                .wait_seen("\"own\"")
+                .contains("\"progressToken\":\"t\"")
+        );
+        let [first, second] = peers;
+        drop(first);
+        families[0].into_iter().for_each(wait_gone);
+        assert!(families[1].into_iter().all(is_alive));
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0));
+        drop(second);
+        families[1].into_iter().for_each(wait_gone);
+    }
 }

@@ -56,7 +56,7 @@ fn bad_usage_is_told_in_one_line() {
             "needs a secret",
         ),
         (
-            "server tcp --port 0 --host no.host.invalid -- x",
+            "server tcp --port 0 --host no.host.invalid -- cat",
             1,
             "no.host.invalid",
         ),

@@ -57,6 +57,22 @@ fn unknown_command() {
     assert_usage("serve tcp --port 1 -- cat", "'serve'");
 }
 
+#[test]
+fn command_not_found() {
+    for program in [
+        "no-such-command",
+        "./no-such-command",
+        "/no/such/command",
+        "",
+    ] {
+        let says = format!("could not start the MCP server '{program}'");
+        for args in [&[][..], &["--isolate"]] {
+            let setup = Setup::new("tcp").args(args).program(&[program, "x"]);
+            assert_fails(&setup.run(), 1, &says);
+        }
+    }
+}
+
 /// The port is open before the child runs, so stdout may have said so already.
 fn assert_fails_after_start(setup: Setup, says: &str) {
     let mut outcome = setup.run();
@@ -68,12 +84,6 @@ fn assert_fails_after_start(setup: Setup, says: &str) {
         outcome.stdout.clear();
     }
     assert_fails(&outcome, 1, says);
-}
-
-#[test]
-fn command_not_found() {
-    let setup = Setup::new("tcp").program(&["no-such-command", "x"]);
-    assert_fails_after_start(setup, "could not start the MCP server 'no-such-command'");
 }
 
 #[test]

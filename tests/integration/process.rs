@@ -45,6 +45,13 @@ pub fn is_alive(pid: u64) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
+/// Waits until a process has ended and has been reaped.
+pub fn wait_reaped(pid: u64) {
+    let stat = format!("/proc/{pid}/stat");
+    let gone = || (!std::path::Path::new(&stat).exists()).then_some(());
+    eventually(&format!("process {pid} is reaped"), gone);
+}
+
 pub fn wait_gone(pid: u64) {
     eventually(&format!("process {pid} ends"), || {
         (!is_alive(pid)).then_some(())
