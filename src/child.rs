@@ -5,14 +5,18 @@ use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
 /// How long the process may take to leave once its stdin is closed, and again after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a killed process is waited for where its handle is just dropped.
+const REAP: Duration = Duration::from_millis(100);
 
 /// The longest line of the child's stderr that is passed on in one piece, in bytes.
 const MAX_STDERR_LINE: usize = 8 * 1024;
@@ -33,6 +37,30 @@ pub struct CommandLine {
 impl std::fmt::Display for CommandLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.program.to_string_lossy().fmt(f)
+    }
+}
+
+impl CommandLine {
+    /// Looks for the program where the system will look when it starts it, so that a typing error
+    /// is told before anybody connects.
+    ///
+    /// # Errors
+    /// That there is no such file.
+    pub fn find(&self) -> io::Result<()> {
+        let program = Path::new(&self.program);
+        let found = match std::env::var_os("PATH") {
+            Some(path) if program.parent() == Some(Path::new("")) => {
+                std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+            }
+            // The system has a path of its own where there is none.
+            None if program.parent() == Some(Path::new("")) => true,
+            _ => program.exists(),
+        };
+        if found {
+            Ok(())
+        } else {
+            Err(rustix::io::Errno::NOENT.into())
+        }
     }
 }
 
@@ -148,6 +176,11 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
         self.stderr.abort();
+        // When we end next, not every container has somebody who reaps what we leave.
+        let deadline = Instant::now() + REAP;
+        while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

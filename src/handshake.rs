@@ -199,6 +199,9 @@ pub async fn present(connection: &mut Connection, token: &Secret) -> Result<(), 
     if let Some(refusal) = read_refusal(&line) {
         return Err(Rejected::ByServer(refusal));
     }
+    if let Some(notice) = read_notice(&line) {
+        return Err(LineError::from(std::io::Error::other(notice)).into());
+    }
     match serde_json::from_slice::<Answer>(&line) {
         Ok(Answer {
             result:

@@ -6,6 +6,7 @@ use crate::jsonrpc::{
     Code, ErrorData, Executed, Field, Kind, MAX_CHILD_DEPTH, Message, RequestId, error_line,
 };
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use std::collections::{HashMap, HashSet};
 
 /// What to do with a line from the server.
@@ -13,6 +14,8 @@ use std::collections::{HashMap, HashSet};
 pub(super) enum Verdict {
     /// Hand it to the host.
     Pass,
+    /// It is no JSON object, nor a batch of them: nothing for a host.
+    Drop,
     /// It answers our own replay of the handshake; true when that went well.
     Replayed(bool),
 }
@@ -68,7 +71,12 @@ impl Ledger {
     /// A line has come from the server.
     pub(super) fn receive(&mut self, line: &Bytes) -> Verdict {
         let Ok(message) = Message::read(line.clone(), MAX_CHILD_DEPTH) else {
-            return Verdict::Pass;
+            // The gate is strict; the host may know better what it can read.
+            return if is_json(line) {
+                Verdict::Pass
+            } else {
+                Verdict::Drop
+            };
         };
         let Kind::Response(Some(id)) = message.kind() else {
             return Verdict::Pass;
@@ -135,6 +143,13 @@ impl Ledger {
     }
 }
 
+/// True for a JSON object or array.
+fn is_json(line: &[u8]) -> bool {
+    matches!(line.trim_ascii_start().first(), Some(b'{' | b'['))
+        && std::str::from_utf8(line).is_ok()
+        && serde_json::from_slice::<IgnoredAny>(line).is_ok()
+}
+
 /// For requests that may or may not have reached the server.
 pub(super) const CONNECTION_LOST: ErrorData = ErrorData::new("connection-lost", Executed::Unknown);
 
@@ -191,6 +206,19 @@ mod tests {
         assert_eq!(ledger.owed(), 0);
         assert_eq!(ledger.lost("Connection lost", &CONNECTION_LOST).len(), 1);
         assert_eq!(ledger.owed(), 0);
+    }
+
+    #[test]
+    fn what_is_no_json_is_dropped() {
+        let mut ledger = Ledger::default();
+        for line in ["", "\r", "Welcome!", "1", "{\"half", "{} {}", "{a: 1}"] {
+            assert_eq!(ledger.receive(&bytes(line)), Verdict::Drop, "{line}");
+        }
+        for line in ["{}", " [{}]\r", r#"{"jsonrpc":"2.0","id":1.5,"result":{}}"#] {
+            assert_eq!(ledger.receive(&bytes(line)), Verdict::Pass, "{line}");
+        }
+        let invalid = Bytes::from_static(b"{\"a\":\"\xff\"}");
+        assert_eq!(ledger.receive(&invalid), Verdict::Drop);
     }
 
     #[test]

@@ -402,6 +402,7 @@ async fn downstream(
                 }
                 answered.notify_waiters();
             }
+            Verdict::Drop => tracing::debug!("dropped a line of the server that is no JSON"),
             Verdict::Replayed(succeeded) => {
                 if !succeeded {
                     tracing::warn!("the server did not take the handshake a second time");

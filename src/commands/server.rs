@@ -5,7 +5,7 @@ use crate::auth::Verifier;
 use crate::child::CommandLine;
 use crate::cli::ServerArgs;
 use crate::handshake::Guard;
-use crate::hub::{Hub, Limits};
+use crate::hub::{Hub, HubError, Limits};
 use crate::permissions::Policy;
 use crate::server::{self, Backend, Settings};
 use crate::shutdown::Signals;
@@ -34,6 +34,10 @@ pub(super) fn run(args: ServerArgs) -> Result<(), Failure> {
         program,
         arguments: command.collect(),
     };
+    command.find().map_err(|source| HubError::Start {
+        command: command.to_string(),
+        source,
+    })?;
     let settings = Settings {
         protocol: args.transport.into(),
         policy,

@@ -1,0 +1,180 @@
+//! A scriptable MCP server for the tests: answers every request with what it saw of it.
+//!
+//! Flags: `--log FILE` (every line received, byte for byte), `--modern` (knows `server/discover`),
+//! `--initialize-delay MS`, `--ignore-eof`. Members of `params` make a request special:
+//!
+//! | member | effect |
+//! |---|---|
+//! | `delayMs` | the answer comes so much later; others overtake it |
+//! | `progress` | so many `notifications/progress` under the request's token come first |
+//! | `bytes` | the result holds a `blob` of so many bytes |
+//! | `print` | this text goes to stdout first, as it is |
+//! | `stderr`, `stderrBytes` | this text, or so many bytes in lines, go to stderr first |
+//! | `notify` | a notification of this method comes first |
+//! | `ask` | a request of this method, with the id `"asked"`, comes first |
+//! | `spawn` | a grandchild is started; the result holds its `grandchild` pid |
+//! | `silent` | there is no answer |
+//! | `deaf` | stdin is not read any more |
+//! | `exit` | the process ends with this code instead of answering |
+
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, BufRead, Write};
+use std::process::{Command, Stdio, exit};
+use std::thread::{self, sleep};
+use std::time::Duration;
+
+#[derive(Default)]
+struct Flags {
+    log: Option<File>,
+    modern: bool,
+    initialize_delay: u64,
+    ignore_eof: bool,
+}
+
+fn main() -> io::Result<()> {
+    let mut flags = read_flags()?;
+    let (mut stdin, mut line) = (io::stdin().lock(), Vec::new());
+    while stdin.read_until(b'\n', &mut line)? > 0 {
+        if let Some(log) = &mut flags.log {
+            log.write_all(&line)?;
+        }
+        match serde_json::from_slice::<Value>(&line) {
+            Ok(message) if message.get("method").is_some() && message.get("id").is_some() => {
+                answer(&flags, message);
+            }
+            Ok(_) => {}
+            Err(error) => writeln!(io::stderr(), "echo_server: {error}")?,
+        }
+        line.clear();
+    }
+    if flags.ignore_eof {
+        forever();
+    }
+    Ok(())
+}
+
+fn read_flags() -> io::Result<Flags> {
+    let mut flags = Flags::default();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(flag) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| io::Error::other("no value"));
+        match flag.as_str() {
+            "--log" => {
+                let log = File::options().append(true).create(true).open(value()?)?;
+                flags.log = Some(log);
+            }
+            "--modern" => flags.modern = true,
+            "--initialize-delay" => {
+                flags.initialize_delay = value()?.parse().map_err(io::Error::other)?;
+            }
+            "--ignore-eof" => flags.ignore_eof = true,
+            _ => return Err(io::Error::other(format!("unknown flag {flag}"))),
+        }
+    }
+    Ok(flags)
+}
+
+fn answer(flags: &Flags, message: Value) {
+    let (id, method) = (&message["id"], message["method"].as_str());
+    let reply = match method {
+        Some("initialize") => {
+            sleep(Duration::from_millis(flags.initialize_delay));
+            json!({"jsonrpc": "2.0", "id": id, "result": {
+                "protocolVersion": message["params"]["protocolVersion"],
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "echo", "version": "1"},
+                "params": message["params"],
+            }})
+        }
+        Some("server/discover") if !flags.modern => {
+            json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}})
+        }
+        _ => return echo(message),
+    };
+    print(&format!("{reply}\n"));
+}
+
+fn echo(message: Value) {
+    let params = &message["params"];
+    let number = |name: &str| params[name].as_u64();
+    let text = |name: &str| params[name].as_str();
+    if let Some(code) = params["exit"].as_i64() {
+        exit(code as i32);
+    }
+    if let Some(text) = text("stderr") {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+    if let Some(bytes) = number("stderrBytes") {
+        let line = [vec![b'e'; 99], vec![b'\n']].concat();
+        for _ in 0..bytes / 100 {
+            let _ = io::stderr().write_all(&line);
+        }
+    }
+    if let Some(text) = text("print") {
+        print(text);
+    }
+    for at in 0..number("progress").unwrap_or(0) {
+        let params = json!({"progressToken": params["_meta"]["progressToken"], "progress": at});
+        notify("notifications/progress", &params);
+    }
+    if let Some(method) = text("notify") {
+        notify(method, &json!({"from": "echo"}));
+    }
+    if let Some(method) = text("ask") {
+        let question = json!({"jsonrpc": "2.0", "id": "asked", "method": method});
+        print(&format!("{question}\n"));
+    }
+    let mut result = json!({"method": message["method"], "pid": std::process::id()});
+    if params["spawn"] == true {
+        result["grandchild"] = json!(grandchild());
+    }
+    if let Some(bytes) = number("bytes") {
+        result["blob"] = json!("b".repeat(bytes as usize));
+    }
+    let deaf = params["deaf"] == true;
+    let silent = params["silent"] == true;
+    let delay = number("delayMs");
+    result["params"] = message["params"].clone();
+    let reply = format!(
+        "{}\n",
+        json!({"jsonrpc": "2.0", "id": message["id"], "result": result})
+    );
+    match delay {
+        _ if silent => {}
+        None => print(&reply),
+        Some(delay) => drop(thread::spawn(move || {
+            sleep(Duration::from_millis(delay));
+            print(&reply);
+        })),
+    }
+    if deaf {
+        forever();
+    }
+}
+
+fn grandchild() -> u32 {
+    let quiet = Stdio::null;
+    let mut sleep = Command::new("sleep");
+    sleep.arg("1000").stdin(quiet()).stdout(quiet());
+    sleep.spawn().map_or(0, |sleep| sleep.id())
+}
+
+fn notify(method: &str, params: &Value) {
+    let notification = json!({"jsonrpc": "2.0", "method": method, "params": params});
+    print(&format!("{notification}\n"));
+}
+
+fn print(text: &str) {
+    let mut stdout = io::stdout().lock();
+    // Whoever does not read any more does not miss it.
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}
+
+fn forever() -> ! {
+    loop {
+        thread::park();
+    }
+}

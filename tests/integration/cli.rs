@@ -1,0 +1,310 @@
+//! Commands that print and end, and what cannot be started because of how it was typed.
+
+use crate::common::{SECRET, Setup, now};
+use crate::process::{Outcome, assert_fails, binary, run};
+use jsonwebtoken::{DecodingKey, Validation, decode};
+use serde_json::Value;
+use std::process::Command;
+
+fn outcome(args: &[&str]) -> Outcome {
+    run(binary().args(args), b"")
+}
+
+/// Stdout of a command that has to succeed.
+fn stdout(args: &[&str]) -> String {
+    let outcome = outcome(args);
+    assert_eq!(outcome.code, Some(0), "{args:?}: {}", outcome.stderr);
+    outcome.stdout
+}
+
+fn claims(token: &str, secret: &str) -> Value {
+    let key = DecodingKey::from_secret(secret.as_bytes());
+    decode(token, &key, &Validation::default()).unwrap().claims
+}
+
+#[test]
+fn bad_usage_is_told_in_one_line() {
+    for (arguments, code, says) in [
+        ("bogus", 2, "unrecognized subcommand 'bogus'"),
+        ("server", 2, "required arguments"),
+        ("server udp --port 1 -- x", 2, "'udp'"),
+        ("server tcp --port 1 --bogus -- x", 2, "--bogus"),
+        (
+            "server tcp --port 1 --max-message-size 9parsecs -- x",
+            2,
+            "unit",
+        ),
+        (
+            "server tcp --port 1 --max-message-size 0 -- x",
+            2,
+            "not a size",
+        ),
+        (
+            "server tcp --port 1 --max-connections 0 -- x",
+            2,
+            "0 is not in",
+        ),
+        (
+            "server tcp --port 1 --auth-timeout 0s -- x",
+            2,
+            "more than nothing",
+        ),
+        ("server tcp --port 1 --idle-timeout soon -- x", 2, "30m"),
+        (
+            "server tcp --port 0 --require-roles a -- x",
+            1,
+            "needs a secret",
+        ),
+        (
+            "server tcp --port 0 --host no.host.invalid -- cat",
+            1,
+            "no.host.invalid",
+        ),
+        (
+            "server tcp --port 0 --jwt-secret-file /no/file -- x",
+            1,
+            "/no/file",
+        ),
+        (
+            "server tcp --port 0 --jwt-secret-file a --jwt-secret b -- x",
+            2,
+            "with",
+        ),
+        ("client", 2, "required arguments"),
+        ("client tcp", 2, "--port"),
+        ("client tcp --port 0", 2, "0 is not in"),
+        (
+            "client tcp --url ws://localhost:1",
+            1,
+            "--url is for 'client ws'",
+        ),
+        ("client ws --url http://localhost", 1, "ws://"),
+        ("client ws --url wss://localhost", 1, "TLS"),
+        (
+            "client ws --url ws://localhost/?token=x",
+            1,
+            "MCP_REMOTE_JWT_TOKEN",
+        ),
+        ("client tcp --port 1 --jwt-token=", 1, "empty"),
+        ("generate-secret --bits 100", 2, "128, 256, 512"),
+        ("generate-token", 1, "--auto-secret"),
+        ("generate-token --jwt-secret=", 1, "empty"),
+        (
+            "generate-token --jwt-secret x --auto-secret",
+            2,
+            "cannot be used with",
+        ),
+        ("generate-token --jwt-secret x --expires-in never", 2, "7d"),
+        (
+            "generate-token --jwt-secret x --expires-in 0s",
+            2,
+            "more than nothing",
+        ),
+    ] {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        assert_fails(&outcome(&arguments), code, says);
+    }
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for args in [
+        &["--help"][..],
+        &["server", "--help"],
+        &["client", "--help"],
+        &["generate-token", "-h"],
+    ] {
+        assert!(stdout(args).contains("Usage: mcp-remote"), "{args:?}");
+    }
+    assert!(stdout(&["--help"]).contains("Examples:"));
+    assert_eq!(
+        stdout(&["--version"]),
+        format!("mcp-remote {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn every_setting_has_an_environment_twin() {
+    let commands = ["server", "client", "generate-secret", "generate-token"];
+    let help = commands
+        .map(|command| stdout(&[command, "--help"]))
+        .concat();
+    let words: Vec<&str> = help.split_whitespace().collect();
+    let unwrapped = words.join(" ");
+    let flags = help
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("--"));
+    let mut counted = 0;
+    for flag in flags.filter_map(|line| line.split([' ', '=']).next()) {
+        let twin = flag.to_uppercase().replace('-', "_");
+        let twin = format!("[env: MCP_REMOTE_{twin}=");
+        assert!(unwrapped.contains(&twin), "--{flag} has no {twin}");
+        counted += 1;
+    }
+    assert!(counted > 20, "{help}");
+}
+
+#[test]
+fn a_secret_stands_alone_on_stdout() {
+    for (args, length) in [
+        (&[][..], 43),
+        (&["--bits", "128"], 22),
+        (&["--bits", "256"], 43),
+        (&["--bits", "512"], 86),
+    ] {
+        let outcome = outcome(&[&["generate-secret"], args].concat());
+        let secret = outcome.stdout.strip_suffix('\n').unwrap();
+        assert_eq!((outcome.code, secret.len()), (Some(0), length));
+        assert!(
+            secret
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)),
+            "{secret}"
+        );
+        assert!(!outcome.stderr.contains(secret));
+    }
+}
+
+#[test]
+fn a_token_stands_behind_its_headline() {
+    let text = stdout(&[
+        "generate-token",
+        "--jwt-secret",
+        SECRET,
+        "--user",
+        "alice",
+        "--roles",
+        "admin, user",
+        "--expires-in",
+        "12h",
+    ]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "Generated JWT token:");
+    let claims = claims(lines[1], SECRET);
+    assert_eq!(claims["user"], "alice");
+    assert_eq!(claims["roles"], serde_json::json!(["admin", "user"]));
+    let (iat, exp) = (
+        claims["iat"].as_u64().unwrap(),
+        claims["exp"].as_u64().unwrap(),
+    );
+    assert!(now() - iat < 60 && exp - iat == 12 * 3600, "{claims}");
+    assert!(
+        text.contains("- User: alice\n- Roles: admin, user\n- Expires: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_expiry_is_read_as_documented() {
+    let year = 31_557_600;
+    for (text, seconds) in [
+        ("60s", 60),
+        ("30m", 1800),
+        ("12h", 43_200),
+        ("7d", 604_800),
+        ("1y", year),
+        ("1h 30m", 5400),
+    ] {
+        let token = stdout(&[
+            "generate-token",
+            "--jwt-secret",
+            SECRET,
+            "--quiet",
+            "--expires-in",
+            text,
+        ]);
+        let claims = claims(token.trim_end(), SECRET);
+        assert_eq!(
+            claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(),
+            seconds,
+            "{text}"
+        );
+        assert!(
+            claims.get("user").is_none() && claims.get("roles").is_none(),
+            "{claims}"
+        );
+    }
+    let endless = stdout(&[
+        "generate-token",
+        "--jwt-secret",
+        SECRET,
+        "--quiet",
+        "--expires-in",
+        "500000y",
+    ]);
+    claims(endless.trim_end(), SECRET);
+}
+
+#[test]
+fn auto_secret_prints_the_secret_that_signs() {
+    let text = stdout(&["generate-token", "--auto-secret"]);
+    let secret = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Generated secret: "))
+        .unwrap();
+    let token = text
+        .lines()
+        .skip_while(|line| *line != "Generated JWT token:")
+        .nth(1)
+        .unwrap();
+    claims(token, secret);
+    let quiet = outcome(&["generate-token", "--auto-secret", "--quiet"]);
+    let secret = quiet
+        .stderr
+        .trim()
+        .strip_prefix("Generated secret: ")
+        .unwrap();
+    claims(quiet.stdout.trim_end(), secret);
+}
+
+#[test]
+fn the_workflow_of_the_readme_works_as_pasted() {
+    let script = r#"
+        set -e
+        function mcp-remote { "$BINARY" "$@"; }
+        SECRET=$(mcp-remote generate-secret --bits 256)
+        TOKEN=$(mcp-remote generate-token --jwt-secret "$SECRET" --user "admin" --roles "admin" --expires-in "24h" | grep "Generated JWT token:" -A1 | tail -1)
+        echo "$SECRET"
+        echo "$TOKEN"
+    "#;
+    let mut shell = Command::new("bash");
+    shell
+        .args(["-c", script])
+        .env("BINARY", env!("CARGO_BIN_EXE_mcp-remote"));
+    let outcome = run(&mut shell, b"");
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!((outcome.code, lines.len()), (Some(0), 2), "{outcome:?}");
+    assert_eq!(claims(lines[1], lines[0])["roles"][0], "admin");
+}
+
+#[test]
+fn a_closed_stdout_is_no_failure() {
+    let script = format!(
+        "'{}' generate-token --auto-secret | true",
+        env!("CARGO_BIN_EXE_mcp-remote")
+    );
+    let mut shell = Command::new("bash");
+    let outcome = run(shell.args(["-o", "pipefail", "-c", &script]), b"");
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+}
+
+#[test]
+fn what_stands_behind_the_dashes_is_the_childs() {
+    let setup = Setup::new("tcp").program(&[
+        "sh",
+        "-c",
+        "echo \"$@\" >&2; exit 7",
+        "sh",
+        "--port",
+        "x",
+        "--",
+        "--jwt-secret",
+        "y",
+    ]);
+    let outcome = setup.run();
+    assert_eq!(outcome.code, Some(1));
+    assert!(
+        outcome.stderr.contains("--port x -- --jwt-secret y"),
+        "{outcome:?}"
+    );
+}

@@ -1,0 +1,299 @@
+//! The real binary as its users have it: [`TestServer`] and [`TestClient`]. Peers are in
+//! [`crate::wire`].
+
+use crate::process::{Log, Outcome, PATIENCE, Process, binary, eventually, lines_of, run};
+use crate::wire::TestPeer;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tempfile::TempDir;
+
+/// What the tests' servers check tokens with.
+pub const SECRET: &str = "what the tests sign their tokens with";
+
+/// Both transports.
+pub const BOTH: [&str; 2] = ["tcp", "ws"];
+
+/// An example that `cargo test` has built beside the tests.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
+    let example = profile.join("examples").join(name);
+    assert!(example.is_file(), "first: cargo build --examples");
+    example
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.unwrap().as_secs()
+}
+
+/// A token with these claims, as the tests' servers like it.
+pub fn token(claims: &Value) -> String {
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
+}
+
+/// A token for alice with these roles, good for an hour.
+pub fn token_with(roles: &[&str]) -> String {
+    token(&json!({"user": "alice", "roles": roles, "exp": now() + 3600}))
+}
+
+/// A request as one line without its newline.
+pub fn request(id: impl Into<Value>, method: &str, params: Value) -> String {
+    let id = id.into();
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
+}
+
+/// How to start a [`TestServer`].
+pub struct Setup {
+    transport: &'static str,
+    command: Command,
+    port: u16,
+    wrapper: Option<String>,
+    child: Vec<String>,
+    folder: TempDir,
+}
+
+impl Setup {
+    /// A server without a secret, in front of the echo server.
+    pub fn new(transport: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = binary();
+        command.args(["server", transport]);
+        let path = |path: &Path| path.display().to_string();
+        let log = path(&folder.path().join("seen"));
+        let child = vec![path(&example("echo_server")), "--log".to_owned(), log];
+        Self {
+            transport,
+            command,
+            port: 0,
+            wrapper: None,
+            child,
+            folder,
+        }
+    }
+
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn secret(self) -> Self {
+        self.env("MCP_REMOTE_JWT_SECRET", SECRET)
+    }
+
+    pub fn policy(self, policy: &Value) -> Self {
+        let path = self.folder.path().join("permissions.json");
+        std::fs::write(&path, policy.to_string()).unwrap();
+        let path = path.display().to_string();
+        self.secret().args(&["--permissions-config", &path])
+    }
+
+    /// More flags for the echo server.
+    pub fn echo(mut self, flags: &[&str]) -> Self {
+        self.child.extend(flags.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Runs this piece of shell before the echo server, in its process.
+    pub fn shell(mut self, script: &str) -> Self {
+        self.wrapper = Some(format!("{script}\nexec \"$0\" \"$@\""));
+        self
+    }
+
+    /// Another program in place of the echo server.
+    pub fn program(mut self, program: &[&str]) -> Self {
+        self.child = program.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    fn finish(&mut self) -> &mut Command {
+        let port = self.port.to_string();
+        self.command.args(["--port", &port, "--"]);
+        if let Some(script) = &self.wrapper {
+            self.command.args(["sh", "-c", script]);
+        }
+        self.command.args(&self.child)
+    }
+
+    /// For a server that does not stay.
+    pub fn run(mut self) -> Outcome {
+        run(self.finish(), b"")
+    }
+
+    pub fn start(mut self) -> TestServer {
+        self.finish().stdin(Stdio::null());
+        let mut process = Process::spawn(&mut self.command);
+        let stdout = lines_of(process.child.stdout.take().unwrap());
+        let name = ["TCP", "WebSocket"][usize::from(self.transport == "ws")];
+        let hello = format!("MCP Remote {name} server listening on port ");
+        let line = stdout.recv_timeout(PATIENCE).expect("the server starts");
+        let port = line
+            .strip_prefix(&hello)
+            .and_then(|rest| rest.trim_end().parse().ok());
+        TestServer {
+            port: port.unwrap_or_else(|| panic!("{line:?}")),
+            log: process.stderr.clone(),
+            transport: self.transport,
+            process,
+            stdout,
+            folder: self.folder,
+        }
+    }
+}
+
+/// `mcp-remote server`, listening.
+pub struct TestServer {
+    pub port: u16,
+    /// Its stderr.
+    pub log: Log,
+    transport: &'static str,
+    process: Process,
+    stdout: Receiver<String>,
+    folder: TempDir,
+}
+
+impl TestServer {
+    /// In front of the echo server, open to everybody.
+    pub fn start(transport: &'static str) -> Self {
+        Setup::new(transport).start()
+    }
+
+    pub fn peer(&self) -> TestPeer {
+        TestPeer::connect(self.transport, self.port)
+    }
+
+    pub fn peer_with(&self, token: &str) -> TestPeer {
+        let mut peer = self.peer();
+        let answer = peer.login(token);
+        assert_eq!(answer["result"]["authenticated"], true, "{answer}");
+        peer
+    }
+
+    /// What the echo server has received.
+    pub fn seen(&self) -> String {
+        let path = self.folder.path().join("seen");
+        String::from_utf8(std::fs::read(path).unwrap_or_default()).unwrap()
+    }
+
+    /// The line that the echo server has received which holds `part`, once it is there.
+    pub fn wait_seen(&self, part: &str) -> String {
+        eventually(&format!("the child sees {part:?}"), || {
+            let seen = self.seen();
+            let line = seen.split_inclusive('\n').find(|line| line.contains(part));
+            line.map(str::to_owned)
+        })
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = self.process.wait();
+        assert_eq!(self.stdout.try_iter().next(), None, "more on stdout");
+        status
+    }
+
+    /// Stops it, and gives what it has said on stderr.
+    pub fn stop(mut self) -> String {
+        self.signal(Signal::TERM);
+        assert_eq!(self.wait().code(), Some(0));
+        self.log.to_the_end()
+    }
+
+    /// It still serves whoever comes.
+    pub fn assert_serving(&self) {
+        assert_eq!(self.peer().ask("alive?", "ping", json!({}))["id"], "alive?");
+    }
+
+    /// It still serves whoever has a token.
+    pub fn assert_serving_with(&self, token: &str) {
+        let answer = self.peer_with(token).ask("alive?", "ping", json!({}));
+        assert_eq!(answer["id"], "alive?");
+    }
+}
+
+/// `mcp-remote client`, as a host runs it.
+pub struct TestClient {
+    pub log: Log,
+    process: Process,
+    stdin: Option<ChildStdin>,
+    stdout: Receiver<String>,
+}
+
+impl TestClient {
+    pub fn start(transport: &str, port: u16, args: &[&str], token: Option<&str>) -> Self {
+        Self::start_with(transport, port, |command| {
+            let token = token.map(|token| ("MCP_REMOTE_JWT_TOKEN", token));
+            command.args(args).envs(token);
+        })
+    }
+
+    pub fn start_with(transport: &str, port: u16, prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = client_command(transport, port);
+        prepare(command.stdin(Stdio::piped()));
+        let mut process = Process::spawn(&mut command);
+        Self {
+            log: process.stderr.clone(),
+            stdin: process.child.stdin.take(),
+            stdout: lines_of(process.child.stdout.take().unwrap()),
+            process,
+        }
+    }
+
+    pub fn send(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// The next message, which has to be one.
+    pub fn next(&self) -> Value {
+        let line = self.stdout.recv_timeout(PATIENCE).expect("an answer");
+        assert!(line.ends_with('\n'), "{line:?}");
+        serde_json::from_str(&line).unwrap_or_else(|err| panic!("{line:?}: {err}"))
+    }
+
+    pub fn ask(&mut self, id: impl Into<Value>, method: &str, params: Value) -> Value {
+        self.send(&request(id, method, params));
+        self.next()
+    }
+
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Its exit code; it must have said nothing more on stdout.
+    pub fn wait(&mut self) -> Option<i32> {
+        let code = self.process.wait().code();
+        assert_eq!(self.stdout.recv_timeout(PATIENCE).ok(), None);
+        code
+    }
+}
+
+pub fn client_command(transport: &str, port: u16) -> Command {
+    let mut command = binary();
+    let port = port.to_string();
+    command.args(["client", transport, "--host", "127.0.0.1", "--port", &port]);
+    command
+}

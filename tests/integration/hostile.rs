@@ -1,0 +1,411 @@
+//! The bad-input table: each entry gives one clear line or the documented error, and the server
+//! goes on serving the others.
+
+use crate::common::{BOTH, SECRET, Setup, TestServer, now, token, token_with};
+use crate::process::{assert_fails, binary, run};
+use crate::wire::{BINARY, PING, TEXT, TestPeer};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+const NOT_JSON: &str = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"Parse error: not one JSON object"}}"#;
+const NOT_UTF8: &str =
+    r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"Parse error: not UTF-8"}}"#;
+const TOO_DEEP: &str = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid Request: nested too deep"}}"#;
+const INVALID_TOKEN: &str = r#"{"jsonrpc":"2.0","error":{"code":-32002,"message":"Authentication failed","data":{"reason":"Invalid token"}}}"#;
+
+/// A token signed by somebody else's RSA key.
+const RS256: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VyIjoibWFsbG9yeSIsInJvbGVzIjpbImFkbWluIl19.YBW5h0iOIBfXFXLb_GeHvWYraoSefDk2BjH2PqLkm9xOUo3AKs6CkMJ_y2RUifPOVJKYSu8tO-l3X283l4ErLCkGR1FhWSGWtM2XE3P5DxAq390WJ4cN5i_1xo1_cs7HZjY381VrXqPHFIw5AKzmQBMp1THlWA6SIuc5LJE2sEfIUALURyT4YspHyDVhRSlyx44xjb74_pVe-8_csmK7uoBhEJd_wy-yE5_fguSeBILSUAvbj5i31hyi8g3hZXe1DLya1BSkehVuuaCWp08WcS-H8u0euMD6ZUL7wgIychta4mhYv8K20CJIO8KD0yzUFSCts_-io8z55V4HDhRatg";
+
+fn assert_usage(arguments: &str, says: &str) {
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    assert_fails(&run(binary().args(arguments), b""), 2, says);
+}
+
+#[test]
+fn missing_port() {
+    assert_usage("server tcp -- cat", "--port <PORT>");
+}
+
+#[test]
+fn bad_port() {
+    for port in ["no", "65536", "-1", "80.5", ""] {
+        let says = "invalid value";
+        assert_usage(&format!("server ws --port={port} -- cat"), says);
+    }
+}
+
+#[test]
+fn port_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let mut command = binary();
+    command.args(["server", "tcp", "--port", &port, "--", "cat"]);
+    assert_fails(&run(&mut command, b""), 1, &format!("port {port}: "));
+}
+
+#[test]
+fn no_dashes() {
+    assert_usage("server tcp --port 1 cat", "-- <CMD>");
+    assert_usage("server tcp --port 1", "-- <CMD>");
+    assert_usage("server tcp --port 1 --", "-- <CMD>");
+}
+
+#[test]
+fn unknown_command() {
+    assert_usage("serve tcp --port 1 -- cat", "'serve'");
+}
+
+#[test]
+fn command_not_found() {
+    for program in [
+        "no-such-command",
+        "./no-such-command",
+        "/no/such/command",
+        "",
+    ] {
+        let says = format!("could not start the MCP server '{program}'");
+        for args in [&[][..], &["--isolate"]] {
+            let setup = Setup::new("tcp").args(args).program(&[program, "x"]);
+            assert_fails(&setup.run(), 1, &says);
+        }
+    }
+}
+
+/// The port is open before the child runs, so stdout may have said so already.
+fn assert_fails_after_start(setup: Setup, says: &str) {
+    let mut outcome = setup.run();
+    if outcome
+        .stdout
+        .starts_with("MCP Remote TCP server listening on port ")
+    {
+        assert_eq!(outcome.stdout.lines().count(), 1, "{outcome:?}");
+        outcome.stdout.clear();
+    }
+    assert_fails(&outcome, 1, says);
+}
+
+#[test]
+fn command_that_exits_at_once() {
+    let script = "echo that will not do >&2; exit 3";
+    for (program, says) in [
+        (&["true"][..], "exit status: 0"),
+        (&["sh", "-c", script], "(exit status: 3)"),
+        (&["sh", "-c", script], "that will not do"),
+        (&["sh", "-c", "kill -9 $$"], "signal: 9"),
+    ] {
+        assert_fails_after_start(Setup::new("tcp").program(program), says);
+    }
+}
+
+#[test]
+fn policy_file_missing() {
+    let setup = Setup::new("tcp").secret();
+    let setup = setup.args(&["--permissions-config", "/no/such/permissions.json"]);
+    assert_fails(&setup.run(), 1, "/no/such/permissions.json");
+}
+
+#[test]
+fn policy_file_not_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broken.json");
+    std::fs::write(&path, "{\n  \"permissions\": nothing\n}").unwrap();
+    let path = path.to_str().unwrap();
+    let setup = Setup::new("tcp").secret();
+    let outcome = setup.args(&["--permissions-config", path]).run();
+    assert_fails(&outcome, 1, path);
+    assert!(outcome.stderr.contains("line 2 column"), "{outcome:?}");
+}
+
+fn assert_policy_refused(policy: &Value, says: &str) {
+    let outcome = Setup::new("tcp").policy(policy).run();
+    assert_fails(&outcome, 1, says);
+    assert!(outcome.stderr.contains("permissions.json"), "{outcome:?}");
+}
+
+#[test]
+fn policy_file_wrong_type() {
+    assert_policy_refused(&json!([]), "the file must be an object");
+    let policy = json!({"permissions": {"user": {"allowedMethods": "*"}}});
+    assert_policy_refused(&policy, "role 'user', key 'allowedMethods'");
+}
+
+#[test]
+fn policy_file_unknown_key() {
+    let policy = json!({"permissions": {"user": {"allowedMethods": [], "allowMethods": ["*"]}}});
+    assert_policy_refused(&policy, "'allowMethods' in role 'user'");
+    let policy = json!({"permissions": {"user": {"blockedMethods": []}}});
+    assert_policy_refused(&policy, "role 'user' has no 'allowedMethods'");
+}
+
+#[test]
+fn policy_without_a_secret() {
+    let setup = Setup::new("tcp").args(&["--permissions-config", "permissions.example.json"]);
+    assert_fails(&setup.run(), 1, "needs a secret");
+}
+
+#[test]
+fn empty_secret() {
+    let empty = Setup::new("tcp").env("MCP_REMOTE_JWT_SECRET", "");
+    assert_fails(&empty.run(), 1, "MCP_REMOTE_JWT_SECRET is empty");
+    let blank = Setup::new("tcp").args(&["--jwt-secret", " "]);
+    assert_fails(&blank.run(), 1, "is empty");
+}
+
+#[test]
+fn unknown_role_in_token() {
+    let policy = json!({"permissions": {"user": {"allowedMethods": ["*"]}}});
+    for transport in BOTH {
+        let server = Setup::new(transport).policy(&policy).start();
+        let mut peer = server.peer_with(&token_with(&["wizard"]));
+        let answer = peer.ask(1, "tools/list", json!({}));
+        assert_eq!(answer["error"]["code"], -32601, "{answer}");
+        server.assert_serving_with(&token_with(&["user"]));
+    }
+}
+
+/// Refused without saying why, and what stands behind the token is never read.
+fn assert_token_refused(bad: &str) {
+    for transport in BOTH {
+        let server = Setup::new(transport).secret().start();
+        let mut peer = server.peer();
+        let behind = json!({"jsonrpc": "2.0", "id": 1, "method": "behind"});
+        if transport == "tcp" {
+            peer.raw(format!("{bad}\n{behind}\n").as_bytes());
+        } else {
+            peer.frame(TEXT, format!("{bad}\n{behind}\n").as_bytes());
+        }
+        assert_eq!(peer.next_line().as_deref(), Some(INVALID_TOKEN), "{bad}");
+        peer.assert_closed();
+        server.assert_serving_with(&token_with(&[]));
+        assert!(!server.seen().contains("behind"));
+    }
+}
+
+fn sign(secret: &str, header: &Header) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    encode(
+        header,
+        &json!({"user": "mallory", "roles": ["admin"]}),
+        &key,
+    )
+    .unwrap()
+}
+
+#[test]
+fn wrong_secret() {
+    assert_token_refused(&sign("another secret", &Header::default()));
+}
+
+#[test]
+fn expired_token() {
+    assert_token_refused(&token(&json!({"user": "alice", "exp": now() - 1})));
+}
+
+#[test]
+fn token_of_the_future() {
+    assert_token_refused(&token(&json!({"user": "alice", "nbf": now() + 600})));
+}
+
+#[test]
+fn alg_none() {
+    // {"alg":"none","typ":"JWT"}
+    let head = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
+    let signed = sign(SECRET, &Header::default());
+    let body = signed.split('.').nth(1).unwrap();
+    assert_token_refused(&format!("{head}.{body}."));
+}
+
+#[test]
+fn rs256_token() {
+    assert_token_refused(RS256);
+    // The same claim over a signature that our own secret made.
+    let signed = sign(SECRET, &Header::new(Algorithm::HS256));
+    let parts: Vec<&str> = signed.split('.').collect();
+    let head = RS256.split('.').next().unwrap();
+    assert_token_refused(&format!("{head}.{}.{}", parts[1], parts[2]));
+}
+
+#[test]
+fn roles_that_are_no_list_of_strings() {
+    for roles in [json!("admin"), json!(["admin", 1]), json!({}), json!(null)] {
+        assert_token_refused(&token(&json!({"user": "alice", "roles": roles})));
+    }
+}
+
+#[test]
+fn garbage_instead_of_a_token() {
+    assert_token_refused("garbage");
+    assert_token_refused("a.b.c");
+    assert_token_refused(r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#);
+}
+
+#[test]
+fn garbage_without_end_instead_of_a_token() {
+    let server = Setup::new("tcp").secret().start();
+    let mut peer = server.peer();
+    peer.raw(&[b'x'; 20_000]);
+    assert_eq!(peer.next_line().as_deref(), Some(INVALID_TOKEN));
+    peer.assert_closed();
+    let mut peer = server.peer();
+    peer.raw(b"\xff\xfe\n");
+    assert_eq!(peer.next_line().as_deref(), Some(INVALID_TOKEN));
+    server.assert_serving_with(&token_with(&[]));
+}
+
+fn impatient(transport: &'static str) -> TestServer {
+    let setup = Setup::new(transport).secret();
+    setup.args(&["--auth-timeout", "1s"]).start()
+}
+
+#[test]
+fn nothing_at_all() {
+    let timeout = |limit| String::from_utf8(mcp_remote::handshake::authentication_timeout(limit));
+    assert_eq!(
+        timeout(Duration::from_secs(10)).unwrap(),
+        "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32003,\"message\":\"Authentication timeout\",\"data\":{\"timeout\":\"10 seconds\"}}}\n"
+    );
+    for transport in BOTH {
+        let server = impatient(transport);
+        let mut peer = server.peer();
+        let answer = peer.next();
+        assert_eq!(answer["error"]["code"], -32003, "{answer}");
+        assert_eq!(answer["error"]["data"], json!({"timeout": "1 seconds"}));
+        assert!(answer.get("id").is_none(), "{answer}");
+        peer.assert_closed();
+        server.assert_serving_with(&token_with(&[]));
+    }
+}
+
+/// Neither a drip of bytes nor pings buy time.
+#[test]
+fn hardly_anything_at_all() {
+    let ping = &[0x80 | PING, 0x80, 0, 0, 0, 0];
+    for (transport, drip) in [("tcp", &b"x"[..]), ("ws", ping)] {
+        let server = impatient(transport);
+        let begin = Instant::now();
+        let mut peer = server.peer();
+        peer.drip(drip);
+        assert_eq!(peer.next()["error"]["code"], -32003);
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn half_an_upgrade() {
+    let server = Setup::new("ws").args(&["--auth-timeout", "500ms"]).start();
+    let mut peer = TestPeer::connect("tcp", server.port);
+    peer.raw(b"GET / HTTP/1.1\r\n");
+    peer.assert_closed();
+    let mut peer = TestPeer::connect("tcp", server.port);
+    peer.raw(b"this is no HTTP\r\n\r\n");
+    peer.assert_closed();
+    server.assert_serving();
+}
+
+#[test]
+fn a_line_of_10_mib() {
+    let says = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid Request: a message is longer than 9437184 bytes"}}"#;
+    for transport in BOTH {
+        let server = TestServer::start(transport);
+        let mut other = server.peer();
+        let mut peer = server.peer();
+        peer.send(&format!("\"{}\"", "x".repeat(10 << 20)));
+        assert_eq!(peer.next_line().as_deref(), Some(says), "{transport}");
+        peer.assert_closed();
+        assert_eq!(other.ask(7, "ping", json!({}))["id"], 7);
+        server.assert_serving();
+    }
+}
+
+#[test]
+fn invalid_utf8() {
+    let line = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}\n";
+    let server = TestServer::start("tcp");
+    let mut peer = server.peer();
+    peer.raw(line);
+    assert_eq!(peer.next_line().as_deref(), Some(NOT_UTF8));
+    assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
+
+    let server = TestServer::start("ws");
+    let mut peer = server.peer();
+    peer.frame(BINARY, line);
+    assert_eq!(peer.next_line().as_deref(), Some(NOT_UTF8));
+    assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
+    // In a text frame it breaks the WebSocket itself (RFC 6455, 8.1).
+    peer.frame(TEXT, line);
+    peer.assert_closed();
+    server.assert_serving();
+}
+
+/// One bad line: this answer, and the connection goes on.
+fn assert_answered(bad: &str, says: &str) {
+    for transport in BOTH {
+        let server = TestServer::start(transport);
+        let mut peer = server.peer();
+        match transport {
+            "tcp" => peer.send(bad),
+            _ => peer.frame(TEXT, format!("{bad}\n").as_bytes()),
+        }
+        assert_eq!(peer.next_line().as_deref(), Some(says));
+        assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
+        server.assert_serving();
+    }
+}
+
+#[test]
+fn a_lone_brace() {
+    assert_answered("{", NOT_JSON);
+    assert_answered("}", NOT_JSON);
+}
+
+#[test]
+fn deep_nesting() {
+    let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    let message = |depth| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":{}}}"#,
+            deep(depth)
+        )
+    };
+    assert_answered(&message(200), TOO_DEEP);
+    assert_answered(&message(100_000), TOO_DEEP);
+    assert_answered(&"[".repeat(1_000_000), TOO_DEEP);
+    assert_answered(&r#"{"a":"#.repeat(100_000), TOO_DEEP);
+}
+
+#[test]
+fn eof_in_the_middle_of_a_line() {
+    for transport in BOTH {
+        let server = TestServer::start(transport);
+        let mut peer = server.peer();
+        let half = r#"{"jsonrpc":"2.0","id":1,"method":"half"#;
+        match transport {
+            "tcp" => peer.raw(half.as_bytes()),
+            _ => peer.frame(TEXT, half.as_bytes()),
+        }
+        drop(peer);
+        server.log.wait_for("disconnected");
+        // A whole message whose newline never came is not one either.
+        let mut peer = server.peer();
+        if transport == "tcp" {
+            peer.raw(br#"{"jsonrpc":"2.0","id":1,"method":"half"}"#);
+            peer.shut_down();
+            peer.assert_closed();
+        }
+        server.assert_serving();
+        assert!(!server.seen().contains("half"));
+    }
+}
+
+#[test]
+fn a_frame_that_breaks_the_protocol() {
+    let server = TestServer::start("ws");
+    for head in [0x83, 0xc1, 0x80] {
+        let mut peer = server.peer();
+        peer.fragment(head, b"{}");
+        peer.assert_closed();
+    }
+    server.assert_serving();
+}

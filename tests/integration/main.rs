@@ -1,0 +1,15 @@
+//! The real binary with real processes and sockets, seen from outside.
+
+mod auth;
+mod child;
+mod cli;
+mod client;
+mod common;
+mod gate;
+mod hostile;
+mod multiplex;
+mod process;
+mod rmcp_client;
+mod tcp;
+mod websocket;
+mod wire;

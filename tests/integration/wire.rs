@@ -1,0 +1,281 @@
+//! Raw ends of the wire, written by hand so that they can be odd: [`TestPeer`] and [`Acceptor`].
+
+use crate::common::request;
+use crate::process::{PATIENCE, eventually};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+pub const TEXT: u8 = 1;
+pub const BINARY: u8 = 2;
+pub const CLOSE: u8 = 8;
+pub const PING: u8 = 9;
+pub const PONG: u8 = 10;
+
+const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+
+/// One end of a connection: lines over TCP, or frames over WebSocket.
+pub struct TestPeer {
+    stream: TcpStream,
+    input: BufReader<TcpStream>,
+    websocket: bool,
+    /// Clients mask their frames, servers do not.
+    masks: bool,
+}
+
+impl TestPeer {
+    pub fn connect(transport: &str, port: u16) -> Self {
+        if transport == "tcp" {
+            return Self::over(TcpStream::connect(("127.0.0.1", port)).unwrap());
+        }
+        let (head, peer) = Self::upgrade(port, "");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        peer
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self {
+            input: BufReader::new(stream.try_clone().unwrap()),
+            stream,
+            websocket: false,
+            masks: false,
+        }
+    }
+
+    /// Asks for a WebSocket with these further headers; gives the head of the answer, too.
+    pub fn upgrade(port: u16, headers: &str) -> (String, Self) {
+        let mut peer = Self::connect("tcp", port);
+        let text = format!(
+            "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+        );
+        peer.raw(text.as_bytes());
+        let head = peer.head();
+        peer.websocket = true;
+        peer.masks = true;
+        (head, peer)
+    }
+
+    fn head(&mut self) -> String {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") && self.input.read_line(&mut head).unwrap() > 0 {}
+        head
+    }
+
+    /// Bytes on the socket, as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// A line, or a text frame without a newline.
+    pub fn send(&mut self, line: &str) {
+        if self.websocket {
+            self.frame(TEXT, line.as_bytes());
+        } else {
+            self.raw(format!("{line}\n").as_bytes());
+        }
+    }
+
+    pub fn frame(&mut self, opcode: u8, payload: &[u8]) {
+        self.fragment(0x80 | opcode, payload);
+    }
+
+    /// A frame whose first byte is `head`: the end flag and the opcode.
+    pub fn fragment(&mut self, head: u8, payload: &[u8]) {
+        let mask = if self.masks { 0x80 } else { 0 };
+        let mut frame = vec![head];
+        match payload.len() {
+            length @ 0..126 => frame.push(mask | length as u8),
+            length @ 126..0x1_0000 => {
+                frame.push(mask | 126);
+                frame.extend((length as u16).to_be_bytes());
+            }
+            length => {
+                frame.push(mask | 127);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        if self.masks {
+            frame.extend(MASK);
+            frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b));
+        } else {
+            frame.extend(payload);
+        }
+        self.raw(&frame);
+    }
+
+    /// The next frame, pings and pongs aside; `None` at the end of the stream.
+    pub fn next_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            match self.next_any_frame() {
+                Some((PING | PONG, _)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    pub fn next_any_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut head = [0; 2];
+        match self.input.read_exact(&mut head) {
+            Err(err) if err.kind() == ErrorKind::UnexpectedEof => return None,
+            outcome => outcome.unwrap(),
+        }
+        let mut read = |count: usize| {
+            let mut bytes = vec![0; count];
+            self.input.read_exact(&mut bytes).unwrap();
+            bytes
+        };
+        let number = |bytes: Vec<u8>| bytes.iter().fold(0, |sum, b| sum << 8 | usize::from(*b));
+        let length = match head[1] & 0x7f {
+            126 => number(read(2)),
+            127 => number(read(8)),
+            length => usize::from(length),
+        };
+        let mask = (head[1] & 0x80 != 0).then(|| read(4));
+        let mut payload = read(length);
+        if let Some(mask) = mask {
+            let pairs = payload.iter_mut().zip(mask.iter().cycle());
+            pairs.for_each(|(byte, mask)| *byte ^= mask);
+        }
+        Some((head[0] & 0x0f, payload))
+    }
+
+    /// The next line without its newline, or the next text frame, which has to be one line of a
+    /// server of ours; `None` at the end.
+    pub fn next_line(&mut self) -> Option<String> {
+        let line = if self.websocket {
+            match self.next_frame() {
+                Some((TEXT, payload)) => String::from_utf8(payload).unwrap(),
+                Some((CLOSE, _)) | None => return None,
+                Some(other) => panic!("{other:?}"),
+            }
+        } else {
+            let mut line = String::new();
+            if self.input.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            line
+        };
+        let text = line.strip_suffix('\n');
+        let text = text.unwrap_or_else(|| panic!("no newline: {line:?}"));
+        Some(text.to_owned())
+    }
+
+    pub fn next(&mut self) -> Value {
+        let line = self.next_line().expect("a message, not the end");
+        serde_json::from_str(&line).unwrap_or_else(|err| panic!("{line:?}: {err}"))
+    }
+
+    /// Sends a request and gives what comes next.
+    pub fn ask(&mut self, id: impl Into<Value>, method: &str, params: Value) -> Value {
+        self.send(&request(id, method, params));
+        self.next()
+    }
+
+    /// Shows a token and gives the answer.
+    pub fn login(&mut self, token: &str) -> Value {
+        self.send(token);
+        self.next()
+    }
+
+    /// A legacy handshake.
+    pub fn initialize(&mut self) -> Value {
+        let params = serde_json::json!({
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "test", "version": "1"},
+        });
+        let answer = self.ask("initialize", "initialize", params);
+        self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        answer
+    }
+
+    /// Sends these bytes again and again until the connection breaks.
+    pub fn drip(&self, bytes: &'static [u8]) {
+        let mut stream = self.stream.try_clone().unwrap();
+        thread::spawn(move || {
+            while stream.write_all(bytes).is_ok() {
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+    }
+
+    /// True when something has come by now, or comes a little later.
+    pub fn has_more(&mut self) -> bool {
+        let little = Some(Duration::from_millis(100));
+        self.stream.set_read_timeout(little).unwrap();
+        let more = !self.input.buffer().is_empty() || self.stream.peek(&mut [0]).is_ok();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        more
+    }
+
+    /// Waits until something has come, and leaves it where it is.
+    pub fn wait_readable(&self) {
+        self.stream.peek(&mut [0]).unwrap();
+    }
+
+    /// Nothing but the end comes.
+    pub fn assert_closed(&mut self) {
+        assert_eq!(self.next_line(), None);
+    }
+
+    /// Says no more, but still listens.
+    pub fn shut_down(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// A server of another make, for our client.
+pub struct Acceptor {
+    listener: TcpListener,
+    transport: &'static str,
+}
+
+impl Acceptor {
+    pub fn new(transport: &'static str) -> Self {
+        Self::at(transport, 0)
+    }
+
+    pub fn at(transport: &'static str, port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        // So that waiting for a client has an end.
+        listener.set_nonblocking(true).unwrap();
+        Self {
+            listener,
+            transport,
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
+    }
+
+    /// The next connection, upgraded where need be.
+    pub fn accept(&self) -> TestPeer {
+        let (stream, _) = eventually("a client connects", || self.listener.accept().ok());
+        stream.set_nonblocking(false).unwrap();
+        let mut peer = TestPeer::over(stream);
+        if self.transport == "ws" {
+            let head = peer.head();
+            let key = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
+            let key = derive_accept_key(key.expect(&head).as_bytes());
+            peer.raw(
+                format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                     Connection: Upgrade\r\nSec-WebSocket-Accept: {key}\r\n\r\n"
+                )
+                .as_bytes(),
+            );
+            peer.websocket = true;
+        }
+        peer
+    }
+}
