@@ -151,7 +151,10 @@ mod workflow {
     }
 
     fn script() -> String {
-        let (mut ran, mut script) = (0, "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n".to_owned());
+        let (mut ran, mut script) = (
+            0,
+            "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n".to_owned(),
+        );
         for block in blocks() {
             if block.runs() {
                 ran += 1;
