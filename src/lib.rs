@@ -23,6 +23,7 @@ pub mod handshake;
 pub mod hub;
 pub mod jsonrpc;
 pub mod permissions;
+pub mod replay;
 pub mod router;
 pub mod server;
 pub mod shutdown;
