@@ -139,6 +139,17 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
+/// Signs of life on sessions that can be resumed; shared by `server` and `client`.
+#[derive(Debug, Args)]
+pub struct KeepaliveArgs {
+    /// Pace of the signs of life on sessions that can be resumed
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_KEEPALIVE_INTERVAL", default_value = "15s", value_parser = positive_duration, help_heading = "Sessions")]
+    pub keepalive_interval: Duration,
+    /// Silence after which the connection of such a session is taken for dead
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_KEEPALIVE_TIMEOUT", default_value = "45s", value_parser = positive_duration, help_heading = "Sessions")]
+    pub keepalive_timeout: Duration,
+}
+
 /// The secret.
 #[derive(Debug, Args)]
 pub struct SecretArgs {
@@ -216,6 +227,25 @@ pub struct ServerArgs {
     /// Close connections on which no message passes for so long: 30m, 12h [default: never]
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_IDLE_TIMEOUT", value_parser = positive_duration, help_heading = "Limits")]
     pub idle_timeout: Option<Duration>,
+    /// How long a session waits for its client to come back after the connection was lost; 0s
+    /// ends sessions with their connections
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_RESUME_WINDOW", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Sessions")]
+    pub resume_window: Duration,
+    /// Most sessions that can be resumed, connected or waiting
+    #[arg(
+        long,
+        value_name = "N",
+        env = "MCP_REMOTE_MAX_SESSIONS",
+        default_value_t = 1024,
+        help_heading = "Sessions"
+    )]
+    pub max_sessions: u32,
+    /// Signs of life.
+    #[command(flatten)]
+    pub keepalive: KeepaliveArgs,
+    /// How long requests in flight may take to be answered when the server stops
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_DRAIN_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration, help_heading = "Sessions")]
+    pub drain_timeout: Duration,
     /// Give every peer an MCP server of its own, started when it comes and ended when it leaves;
     /// for servers that remember who they talk to, such as browsers and shells
     #[arg(long, env = "MCP_REMOTE_ISOLATE", help_heading = "MCP server")]
@@ -293,6 +323,9 @@ pub struct ClientArgs {
         help_heading = "Reconnection"
     )]
     pub reconnect_delay: u64,
+    /// Signs of life.
+    #[command(flatten)]
+    pub keepalive: KeepaliveArgs,
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,

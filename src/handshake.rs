@@ -108,6 +108,9 @@ struct Welcome {
     user: Option<String>,
     #[serde(default)]
     roles: Vec<String>,
+    /// The server takes `mcp-remote/resume`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    resume: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -119,7 +122,8 @@ struct Rejection {
 }
 
 /// The server's side: reads the token, or takes the one of the upgrade request, and answers.
-/// `now` is in seconds since 1970. The caller limits the time.
+/// `now` is in seconds since 1970; `resume` offers sessions that outlive their connection. The
+/// caller limits the time.
 ///
 /// # Errors
 /// Why the peer does not come in; the caller tells it with [`Refused::to_line`].
@@ -128,6 +132,7 @@ pub async fn admit(
     guard: &Guard,
     bearer: Option<&str>,
     now: u64,
+    resume: bool,
 ) -> Result<Identity, Refused> {
     let check = |token: &str| {
         let identity = guard.verifier.verify(token, now)?;
@@ -158,6 +163,7 @@ pub async fn admit(
         authenticated: true,
         user: identity.user.clone(),
         roles: identity.roles.clone(),
+        resume,
     };
     let answer = Answer {
         jsonrpc: "2.0".to_owned(),
@@ -185,11 +191,12 @@ pub enum Rejected {
     Lost(#[from] LineError),
 }
 
-/// The client's side: sends the token, alone, and waits for the answer.
+/// The client's side: sends the token, alone, and waits for the answer. Gives whether the server
+/// takes `mcp-remote/resume`.
 ///
 /// # Errors
 /// Why it did not work.
-pub async fn present(connection: &mut Connection, token: &Secret) -> Result<(), Rejected> {
+pub async fn present(connection: &mut Connection, token: &Secret) -> Result<bool, Rejected> {
     let line = format!("{}\n", token.expose().trim()).into_bytes();
     connection.send(line).await.map_err(LineError::from)?;
     let Some(line) = connection.next().await? else {
@@ -207,10 +214,11 @@ pub async fn present(connection: &mut Connection, token: &Secret) -> Result<(), 
             result:
                 Some(Welcome {
                     authenticated: true,
+                    resume,
                     ..
                 }),
             ..
-        }) => Ok(()),
+        }) => Ok(resume),
         Ok(Answer {
             error: Some(error), ..
         }) => Err(Rejected::ByServer(format!(

@@ -8,13 +8,14 @@
 use crate::child::{Child, CommandLine, Pipes};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::permissions::Permit;
+use crate::replay::Replay;
 use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::backoff;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::FusedFuture;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// The pause before the first restart; it doubles from restart to restart.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often to look whether everything is answered, while the server waits for that to stop.
+const IDLE_CHECK: Duration = Duration::from_millis(20);
 
 /// A process that lived so long was all right: restarts are counted anew.
 const STABLE: Duration = Duration::from_secs(10);
@@ -191,6 +195,26 @@ impl Hub {
         }
     }
 
+    /// True while a request waits for an answer that will come by itself.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        match &self.0.lock().core {
+            Core::Shared(router) => router.is_busy(),
+            Core::Isolated(pipe) => pipe.owed() > 0,
+        }
+    }
+
+    /// Completes when nothing is under way any more, or after `limit`.
+    pub async fn idle(&self, limit: Duration) {
+        let idle = async {
+            while self.is_busy() {
+                tokio::time::sleep(IDLE_CHECK).await;
+            }
+        };
+        // What is still under way then is answered with an error.
+        let _busy = tokio::time::timeout(limit, idle).await;
+    }
+
     fn tell_everybody(&self, line: &'static [u8]) {
         for outbox in self.0.lock().outboxes.values() {
             outbox.push(Bytes::from_static(line));
@@ -309,12 +333,47 @@ impl Session {
         self.outbox.push(line.into());
     }
 
-    /// Lines for the peer, in order; waits for the first.
+    /// Notes that a line of `bytes` has been dealt with: it will be acknowledged to the peer.
+    pub fn received(&self, bytes: usize) {
+        let mut queue = self.outbox.lock();
+        let first = !queue.replay.is_untold();
+        if queue.replay.receive(bytes) || first {
+            self.outbox.wake.notify_one();
+        }
+    }
+
+    /// Lines for the peer, in order; none when there is only something to acknowledge.
     ///
     /// # Errors
     /// When the session was cut. What still waited is lost if the peer was slow.
-    pub async fn receive(&self) -> Result<Vec<Bytes>, Cut> {
-        self.outbox.take().await
+    pub fn take(&self) -> Result<Vec<Bytes>, Cut> {
+        let mut queue = self.outbox.lock();
+        let batch = queue.replay.take(BATCH);
+        match queue.cut {
+            Some(cut) if batch.lines.is_empty() => Err(cut),
+            _ => Ok(batch.lines),
+        }
+    }
+
+    /// Waits until [`Session::take`] may have something new, or an acknowledgement is due.
+    pub async fn changed(&self) {
+        self.outbox.wake.notified().await;
+    }
+
+    /// Completes when the peer is cut because it reads too slowly, even where a write to it hangs.
+    pub async fn overflowed(&self) {
+        loop {
+            let changed = self.outbox.overflow.notified();
+            if self.outbox.lock().cut == Some(Cut::Slow) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Asks or tells the replay core of this session.
+    pub fn replay<T>(&self, ask: impl FnOnce(&mut Replay) -> T) -> T {
+        ask(&mut self.outbox.lock().replay)
     }
 
     /// How many requests of the peer still wait for an answer, in the child or in the outbox.
@@ -324,7 +383,7 @@ impl Session {
             Core::Shared(router) => router.owed(self.id),
             Core::Isolated(pipe) => pipe.owed(),
         };
-        in_flight + self.outbox.lock().lines.len()
+        in_flight + self.outbox.lock().replay.waiting()
     }
 }
 
@@ -340,18 +399,18 @@ impl Drop for Session {
     }
 }
 
-/// Lines that wait for one peer, bounded in bytes.
+/// Lines that wait for one peer, or for its acknowledgement, bounded in bytes.
 #[derive(Debug)]
 struct Outbox {
     queue: Mutex<Queue>,
     wake: Notify,
+    overflow: Notify,
     limit: usize,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    lines: VecDeque<Bytes>,
-    bytes: usize,
+    replay: Replay,
     cut: Option<Cut>,
 }
 
@@ -360,6 +419,7 @@ impl Outbox {
         Self {
             queue: Mutex::default(),
             wake: Notify::new(),
+            overflow: Notify::new(),
             limit,
         }
     }
@@ -373,14 +433,15 @@ impl Outbox {
         if queue.cut.is_some() {
             return;
         }
-        queue.bytes += line.len();
-        queue.lines.push_back(line);
         // An empty outbox takes any line: the bound is on what piles up.
-        if queue.bytes > self.limit && queue.lines.len() > 1 {
+        if queue.replay.bytes() > 0 && queue.replay.bytes() + line.len() > self.limit {
             *queue = Queue {
                 cut: Some(Cut::Slow),
                 ..Queue::default()
             };
+            self.overflow.notify_waiters();
+        } else {
+            queue.replay.push(line);
         }
         drop(queue);
         self.wake.notify_one();
@@ -389,31 +450,6 @@ impl Outbox {
     fn cut(&self, cut: Cut) {
         self.lock().cut.get_or_insert(cut);
         self.wake.notify_one();
-    }
-
-    async fn take(&self) -> Result<Vec<Bytes>, Cut> {
-        loop {
-            {
-                let mut queue = self.lock();
-                let mut batch = Vec::new();
-                let mut bytes = 0;
-                while bytes < BATCH {
-                    let Some(line) = queue.lines.pop_front() else {
-                        break;
-                    };
-                    bytes += line.len();
-                    batch.push(line);
-                }
-                queue.bytes -= bytes;
-                if !batch.is_empty() {
-                    return Ok(batch);
-                }
-                if let Some(cut) = queue.cut {
-                    return Err(cut);
-                }
-            }
-            self.wake.notified().await;
-        }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod child;
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod control;
 pub mod handshake;
 pub mod hub;
 pub mod jsonrpc;

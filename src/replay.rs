@@ -77,6 +77,19 @@ impl Replay {
         self.base = 0;
     }
 
+    /// Forgets lines as they are taken from here on, those that were taken already included: the
+    /// far end knows nothing of acknowledgements.
+    pub fn stop_keeping(&mut self) {
+        self.keep = false;
+        while self.base < self.next {
+            let Some(line) = self.kept.pop_front() else {
+                break;
+            };
+            self.kept_bytes -= line.len();
+            self.base += 1;
+        }
+    }
+
     /// Adds a line to be sent.
     pub fn push(&mut self, line: Bytes) {
         self.kept_bytes += line.len();
@@ -162,13 +175,19 @@ impl Replay {
     pub fn receive(&mut self, bytes: usize) -> bool {
         self.received += 1;
         self.untold_bytes += bytes;
-        self.received - self.told >= ACK_LINES || self.untold_bytes >= ACK_BYTES
+        self.is_due()
     }
 
     /// True when something has been received that the far end has not been told of.
     #[must_use]
     pub fn is_untold(&self) -> bool {
         self.received > self.told
+    }
+
+    /// True when so much has been received that the far end should be told at once.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.received - self.told >= ACK_LINES || self.untold_bytes >= ACK_BYTES
     }
 
     /// How many lines have been received: the number to tell the far end, who then knows.

@@ -3,10 +3,9 @@
 use super::Lines;
 use crate::transport::line::{LineError, LineReader};
 use bytes::{BufMut, Bytes, BytesMut};
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::io::{AsyncWriteExt, Stdout};
+use std::time::{Duration, SystemTime};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -18,6 +17,16 @@ const MAX_HOST_LINE: usize = MAX_QUEUED;
 
 /// The most lines that are sent at once.
 const MAX_BATCH: usize = 64;
+
+/// The most that waits to be written to stdout, in bytes; then the server is not read. One line
+/// may be longer.
+const MAX_UNWRITTEN: usize = 1 << 20;
+
+/// Lines are gathered up to this size before they are written.
+const MAX_GATHERED: usize = 64 * 1024;
+
+/// A clock that runs ahead of the timers by so much tells that the machine was asleep.
+const ASLEEP: Duration = Duration::from_secs(10);
 
 /// How often to look whether our parent is still there.
 const PARENT_CHECK: Duration = Duration::from_secs(1);
@@ -135,36 +144,72 @@ async fn queue(
     }
 }
 
-/// stdout: MCP messages and nothing else.
+/// stdout: MCP messages and nothing else. A task of its own writes it, so that no line is cut off
+/// because something else happens meanwhile.
 pub(super) struct HostOutput {
-    stdout: Stdout,
-    line: Vec<u8>,
+    queue: mpsc::UnboundedSender<(Bytes, Option<OwnedSemaphorePermit>)>,
+    room: Arc<Semaphore>,
+    writer: JoinHandle<()>,
 }
 
 impl HostOutput {
-    pub(super) fn new() -> Self {
+    pub(super) fn start() -> Self {
+        // Unbounded in lines, but each holds a part of MAX_UNWRITTEN, the few errors that the
+        // client makes itself excepted.
+        let (queue, lines) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(MAX_UNWRITTEN));
+        let writer = tokio::spawn(write(lines, Arc::clone(&room)));
         Self {
-            stdout: tokio::io::stdout(),
-            line: Vec::new(),
+            queue,
+            room,
+            writer,
         }
     }
 
-    /// Writes a line that comes without its newline, and flushes.
-    pub(super) async fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        self.line.clear();
-        self.line.extend_from_slice(line);
-        self.line.push(b'\n');
-        self.stdout.write_all(&self.line).await?;
-        self.stdout.flush().await
+    /// Waits until there is room for a line of `bytes`; `None` when the host reads no more.
+    pub(super) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let share = u32::try_from(bytes.clamp(1, MAX_UNWRITTEN)).unwrap_or(u32::MAX);
+        Arc::clone(&self.room).acquire_many_owned(share).await.ok()
     }
 
-    /// Writes a line that has its newline.
-    pub(super) async fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        self.stdout.write_all(line).await
+    /// Hands over a line without its newline.
+    pub(super) fn push(&self, line: Bytes, room: Option<OwnedSemaphorePermit>) {
+        // A host that has hung up is noticed by whoever asks for room.
+        let _hung_up = self.queue.send((line, room));
     }
 
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
-        self.stdout.flush().await
+    /// Waits until everything is written.
+    pub(super) async fn finish(self) {
+        drop(self.queue);
+        let _panicked = self.writer.await;
+    }
+}
+
+async fn write(
+    mut lines: mpsc::UnboundedReceiver<(Bytes, Option<OwnedSemaphorePermit>)>,
+    room: Arc<Semaphore>,
+) {
+    let mut stdout = tokio::io::stdout();
+    let mut gathered = Vec::new();
+    while let Some((line, _share)) = lines.recv().await {
+        gathered.clear();
+        gathered.extend_from_slice(&line);
+        gathered.push(b'\n');
+        let mut shares = Vec::new();
+        while gathered.len() < MAX_GATHERED {
+            let Ok((line, share)) = lines.try_recv() else {
+                break;
+            };
+            gathered.extend_from_slice(&line);
+            gathered.push(b'\n');
+            shares.push(share);
+        }
+        let written = stdout.write_all(&gathered).await;
+        if written.is_err() || stdout.flush().await.is_err() {
+            room.close();
+            return;
+        }
+        gathered.shrink_to(MAX_GATHERED);
     }
 }
 
@@ -175,5 +220,18 @@ pub(super) async fn parent_gone() {
     let mut checks = tokio::time::interval(PARENT_CHECK);
     while std::os::unix::process::parent_id() == parent {
         checks.tick().await;
+    }
+}
+
+/// Completes when the machine has been asleep: timers do not run then, clocks do.
+pub(super) async fn slept() {
+    let mut checks = tokio::time::interval(PARENT_CHECK);
+    loop {
+        let (timer, clock) = (tokio::time::Instant::now(), SystemTime::now());
+        checks.tick().await;
+        checks.tick().await;
+        if clock.elapsed().unwrap_or_default() > timer.elapsed() + ASLEEP {
+            return;
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What the host is owed: its requests in flight, and the handshake to replay on a new connection.
+//! What the host is owed: its requests in flight, and what a new server must be told of the host.
 //!
 //! Pure: lines go in, verdicts come out.
 
@@ -7,7 +7,7 @@ use crate::jsonrpc::{
 };
 use bytes::Bytes;
 use serde::de::IgnoredAny;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What to do with a line from the server.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,20 +20,35 @@ pub(super) enum Verdict {
     Replayed(bool),
 }
 
+/// Ids of the ledger's own requests begin so.
+const OWN: &str = "mcp-remote/replay-";
+
+/// A request of the host without an answer.
+#[derive(Debug)]
+struct Open {
+    /// Its place in the order of sending.
+    place: u64,
+    /// It stays open for as long as the host likes.
+    listens: bool,
+    /// It changes what a new server must be told.
+    matters: Option<Message>,
+}
+
 /// The table of one client.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Requests of the host without an answer, with their place in the order of sending.
-    in_flight: HashMap<RequestId, u64>,
-    /// Those among them that stay open for as long as the host likes.
-    listens: HashSet<RequestId>,
+    in_flight: HashMap<RequestId, Open>,
+    /// Questions of the server that the host has not answered.
+    asked: HashSet<RequestId>,
     sent: u64,
     /// The host's `initialize`, once it has been answered with a result.
     handshake: Option<Message>,
-    /// The same, while the answer is awaited.
-    opening: Option<Message>,
     /// The host has sent `notifications/initialized`.
     initialized: bool,
+    /// Its `logging/setLevel`, answered likewise.
+    level: Option<Message>,
+    /// Its `resources/subscribe`, answered likewise, by URI.
+    subscriptions: BTreeMap<String, Message>,
     replays: u64,
 }
 
@@ -45,26 +60,36 @@ impl Ledger {
             return;
         };
         match message.kind() {
+            Kind::Request(id) if is_own(id) => {}
             Kind::Request(id) => {
                 self.sent += 1;
-                self.in_flight.insert(id.clone(), self.sent);
-                match message.method() {
-                    "subscriptions/listen" => drop(self.listens.insert(id.clone())),
-                    "initialize" => self.opening = Some(message),
-                    _ => {}
-                }
+                let id = id.clone();
+                let listens = message.method() == "subscriptions/listen";
+                let matters = matches!(
+                    message.method(),
+                    "initialize"
+                        | "logging/setLevel"
+                        | "resources/subscribe"
+                        | "resources/unsubscribe"
+                );
+                let open = Open {
+                    place: self.sent,
+                    listens,
+                    matters: matters.then_some(message),
+                };
+                self.in_flight.insert(id, open);
             }
             Kind::Notification => match message.method() {
                 "notifications/initialized" => self.initialized = true,
                 "notifications/cancelled" => {
                     if let Some((id, _)) = message.quoted_id(Field::RequestId) {
                         self.in_flight.remove(&id);
-                        self.listens.remove(&id);
                     }
                 }
                 _ => {}
             },
-            Kind::Response(_) => {}
+            Kind::Response(Some(id)) => drop(self.asked.remove(id)),
+            Kind::Response(None) => {}
         }
     }
 
@@ -78,69 +103,96 @@ impl Ledger {
                 Verdict::Drop
             };
         };
-        let Kind::Response(Some(id)) = message.kind() else {
-            return Verdict::Pass;
+        let id = match message.kind() {
+            Kind::Response(Some(id)) => id,
+            Kind::Request(id) => {
+                self.asked.insert(id.clone());
+                return Verdict::Pass;
+            }
+            _ => return Verdict::Pass,
         };
         let succeeded = message.result().is_some();
-        if self.in_flight.remove(id).is_some() {
-            self.listens.remove(id);
-            if self
-                .opening
-                .as_ref()
-                .is_some_and(|opening| opening.id() == Some(id))
-            {
-                let opening = self.opening.take();
-                self.handshake = if succeeded {
-                    opening
-                } else {
-                    self.handshake.take()
-                };
+        if let Some(open) = self.in_flight.remove(id) {
+            if let (Some(request), true) = (open.matters, succeeded) {
+                self.remember(request);
             }
             return Verdict::Pass;
         }
-        if *id == self.replay_id() {
-            Verdict::Replayed(succeeded)
-        } else {
-            Verdict::Pass
+        match id {
+            _ if !is_own(id) => Verdict::Pass,
+            _ if *id == self.own_id("initialize") => Verdict::Replayed(succeeded),
+            _ => Verdict::Drop,
+        }
+    }
+
+    fn remember(&mut self, request: Message) {
+        let uri = request.text(Field::Uri).map(|uri| uri.into_owned());
+        match (request.method(), uri) {
+            ("initialize", _) => self.handshake = Some(request),
+            ("logging/setLevel", _) => self.level = Some(request),
+            ("resources/subscribe", Some(uri)) => drop(self.subscriptions.insert(uri, request)),
+            ("resources/unsubscribe", Some(uri)) => drop(self.subscriptions.remove(&uri)),
+            _ => {}
         }
     }
 
     /// How many requests of the host wait for an answer that will come by itself.
     pub(super) fn owed(&self) -> usize {
-        self.in_flight.len() - self.listens.len()
+        self.in_flight.values().filter(|open| !open.listens).count()
     }
 
-    /// The connection is lost: the errors that the host gets for what was in flight, in order.
+    /// The server has forgotten the host: the errors for what was in flight, in order, and the
+    /// cancellations of what it had asked.
     pub(super) fn lost(&mut self, message: &str, data: &ErrorData) -> Vec<Vec<u8>> {
-        self.opening = None;
-        self.listens.clear();
         let mut owed: Vec<_> = self.in_flight.drain().collect();
-        owed.sort_unstable_by_key(|(_, place)| *place);
-        owed.iter()
-            .map(|(id, _)| error_line(Some(id), Code::InternalError, message, Some(data)))
-            .collect()
+        owed.sort_unstable_by_key(|(_, open)| open.place);
+        let errors = owed
+            .iter()
+            .map(|(id, _)| error_line(Some(id), Code::InternalError, message, Some(data)));
+        let cancel = |id: RequestId| {
+            let mut line =
+                b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":".to_vec();
+            id.write(&mut line);
+            line.extend(b"}}\n");
+            line
+        };
+        errors.chain(self.asked.drain().map(cancel)).collect()
     }
 
-    /// The `initialize` that tells a new connection what the host told the old one; `None` when
-    /// the host had not got that far, or speaks without a handshake.
-    pub(super) fn replay(&mut self) -> Option<Vec<u8>> {
+    /// The `initialize` that tells a new server what the host told the old one; `None` when the
+    /// host had not got that far, or speaks without a handshake.
+    pub(super) fn replay(&mut self) -> Option<Bytes> {
         self.replays += 1;
-        let mut line = Vec::new();
-        self.handshake
-            .as_ref()?
-            .write(Some(&self.replay_id()), &[], &mut line);
-        Some(line)
+        let id = self.own_id("initialize");
+        Some(self.handshake.as_ref()?.to_line(Some(&id), &[]))
     }
 
     /// What follows the replayed `initialize`.
-    pub(super) fn replay_end(&self) -> Option<Bytes> {
-        let line = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
-        self.initialized.then(|| Bytes::from_static(line))
+    pub(super) fn replay_rest(&self) -> Vec<Bytes> {
+        let initialized = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
+        let mut lines = Vec::new();
+        if self.initialized {
+            lines.push(Bytes::from_static(initialized));
+        }
+        for (place, request) in self
+            .level
+            .iter()
+            .chain(self.subscriptions.values())
+            .enumerate()
+        {
+            lines.push(request.to_line(Some(&self.own_id(&place.to_string())), &[]));
+        }
+        lines
     }
 
-    fn replay_id(&self) -> RequestId {
-        RequestId::String(format!("mcp-remote/replay-{}", self.replays).into())
+    fn own_id(&self, what: &str) -> RequestId {
+        RequestId::String(format!("{OWN}{}-{what}", self.replays).into())
     }
+}
+
+/// True for ids of the ledger's own requests.
+fn is_own(id: &RequestId) -> bool {
+    matches!(id, RequestId::String(text) if text.starts_with(OWN))
 }
 
 /// True for a JSON object or array.
@@ -228,18 +280,19 @@ mod tests {
         ledger.send(&bytes(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}"#));
         assert_eq!(ledger.replay(), None);
         ledger.receive(&bytes(r#"{"jsonrpc":"2.0","id":0,"result":{}}"#));
-        assert_eq!(ledger.replay_end(), None);
+        assert!(ledger.replay_rest().is_empty());
         ledger.send(&bytes(
             r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
         ));
         let replay = ledger.replay().unwrap();
         assert_eq!(
             text(&replay),
-            "{\"jsonrpc\":\"2.0\",\"id\":\"mcp-remote/replay-3\",\"method\":\"initialize\",\"params\":{\"protocolVersion\":\"2025-06-18\"}}\n"
+            "{\"jsonrpc\":\"2.0\",\"id\":\"mcp-remote/replay-3-initialize\",\"method\":\"initialize\",\"params\":{\"protocolVersion\":\"2025-06-18\"}}\n"
         );
-        assert!(ledger.replay_end().is_some());
+        assert_eq!(ledger.replay_rest().len(), 1);
         assert_eq!(ledger.owed(), 0);
-        let answer = bytes(r#"{"jsonrpc":"2.0","id":"mcp-remote/replay-3","result":{}}"#);
+        let answer =
+            bytes(r#"{"jsonrpc":"2.0","id":"mcp-remote/replay-3-initialize","result":{}}"#);
         assert_eq!(ledger.receive(&answer), Verdict::Replayed(true));
     }
 }

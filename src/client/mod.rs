@@ -2,22 +2,22 @@
 
 mod host;
 mod ledger;
+mod link;
 
 use crate::handshake::{self, Rejected};
 use crate::jsonrpc::{ErrorData, Executed};
 use crate::transport::line::LineError;
-use crate::transport::websocket::{PING_EVERY, UpgradeError, WebSocket};
-use crate::transport::{Connection, Protocol, Reader, Writer, tcp};
+use crate::transport::websocket::{UpgradeError, WebSocket};
+use crate::transport::{Connection, Protocol, tcp};
 use crate::utils::backoff;
 use crate::utils::secret::Secret;
 use bytes::Bytes;
-use host::{HostInput, HostOutput};
-use ledger::{CONNECTION_LOST, Ledger, Verdict};
+use host::HostInput;
+use ledger::CONNECTION_LOST;
+use link::{End, Link, News};
 use std::future::Future;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// How long a connection may take to stand, authentication included. The server gives up after 10
@@ -26,6 +26,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Longest line from the server, in bytes: what a server lets through from its child.
 const MAX_SERVER_LINE: usize = 64 << 20;
+
+/// How long a goodbye may take when we are told to leave.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// How long the host may take to read what it is owed when we leave.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Where the server is and how to get in.
 #[derive(Debug)]
@@ -42,12 +48,16 @@ pub struct Settings {
     pub token: Option<Secret>,
     /// Whether and how to come back; `None` for not at all.
     pub reconnect: Option<Reconnect>,
+    /// The pace of signs of life.
+    pub keepalive_interval: Duration,
+    /// A server that is not heard of for so long is out of reach.
+    pub keepalive_timeout: Duration,
 }
 
 /// How to come back.
 #[derive(Clone, Copy, Debug)]
 pub struct Reconnect {
-    /// Tries in a row before giving up.
+    /// Tries in a row before giving up; 0 for no end.
     pub max_attempts: u32,
     /// The pause before the first try; it doubles from try to try.
     pub delay: Duration,
@@ -89,16 +99,6 @@ pub enum ClientError {
     },
 }
 
-/// How a connection ended.
-enum End {
-    /// The host has left and has all its answers, or reads no more.
-    Done,
-    /// The connection is gone.
-    Lost(String),
-    /// The server does not want us.
-    Rejected(String),
-}
-
 /// Carries our stdin to the server and its answers to our stdout, until the host leaves or
 /// `shutdown` completes.
 ///
@@ -108,18 +108,23 @@ pub async fn run(
     settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ClientError> {
+    let link = Link::new(settings.keepalive_interval, settings.keepalive_timeout);
     let mut client = Client {
         address: format!("{}:{}", settings.host, settings.port),
         settings,
         input: HostInput::start(),
-        output: tokio::sync::Mutex::new(HostOutput::new()),
-        ledger: Mutex::default(),
-        answered: Notify::new(),
+        link: &link,
     };
-    let outcome = tokio::select! {
-        outcome = client.live() => outcome,
-        () = shutdown => Ok(()),
-        () = host::parent_gone() => Ok(()),
+    let outcome = {
+        let mut living = std::pin::pin!(client.live());
+        tokio::select! {
+            outcome = &mut living => outcome,
+            () = async { tokio::select! { () = shutdown => {}, () = host::parent_gone() => {} } } => {
+                link.leave();
+                // A server that does not take our goodbye does without.
+                tokio::time::timeout(GOODBYE, living).await.unwrap_or(Ok(()))
+            }
+        }
     };
     if let Err(err) = &outcome {
         let (text, data) = match err {
@@ -129,40 +134,39 @@ pub async fn run(
             ),
             _ => ("Connection lost", CONNECTION_LOST),
         };
-        client.answer_owed(text, &data).await;
-        client.answer_queued(text).await;
+        link.give_up(text, &data, &mut client.input);
     }
+    // A host that does not read does not keep us.
+    let _unread = tokio::time::timeout(LAST_WRITES, link.finish()).await;
     outcome
 }
 
-struct Client {
+struct Client<'a> {
     settings: Settings,
     address: String,
     input: HostInput,
-    output: tokio::sync::Mutex<HostOutput>,
-    ledger: Mutex<Ledger>,
-    /// The ledger has changed by an answer.
-    answered: Notify,
+    link: &'a Link,
 }
 
-impl Client {
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Client<'_> {
     async fn live(&mut self) -> Result<(), ClientError> {
         let mut lost_at: Option<Instant> = None;
         loop {
-            let Some(connection) = self.connect(lost_at.is_some()).await? else {
+            let Some((connection, resume)) = self.connect(lost_at.is_some()).await? else {
                 return Ok(());
             };
-            match lost_at {
-                Some(since) => {
-                    tracing::info!(address = %self.address, after = ?since.elapsed(), "connected again")
+            let resume = resume && self.settings.reconnect.is_some();
+            let address = &self.address;
+            let end = self.link.carry(connection, resume, &mut self.input, |news| match (lost_at, news) {
+                (None, _) => tracing::info!(%address, "connected"),
+                (Some(since), News::Resumed { again }) => {
+                    tracing::info!(%address, after = ?since.elapsed(), again, "connected again, nothing is lost");
                 }
-                None => tracing::info!(address = %self.address, "connected"),
-            }
-            let reason = match self.carry(connection).await {
+                (Some(since), News::Anew { failed }) => {
+                    tracing::warn!(%address, after = ?since.elapsed(), failed, "connected again, to a server that does not know us any more");
+                }
+            });
+            let reason = match end.await {
                 End::Done => return Ok(()),
                 End::Rejected(reason) => return Err(ClientError::Rejected(reason)),
                 End::Lost(reason) => reason,
@@ -174,14 +178,15 @@ impl Client {
                 });
             }
             tracing::warn!(address = %self.address, reason, "connection lost, reconnecting");
-            self.answer_owed("Connection lost", &CONNECTION_LOST).await;
+            self.link.lose();
             lost_at = Some(Instant::now());
         }
     }
 
     /// Makes a connection, in as many tries as the settings allow; `None` when the host left
-    /// meanwhile and nothing waits to be sent.
-    async fn connect(&mut self, again: bool) -> Result<Option<Connection>, ClientError> {
+    /// meanwhile and nothing waits to be sent. Also gives whether the server takes
+    /// `mcp-remote/resume`.
+    async fn connect(&mut self, again: bool) -> Result<Option<(Connection, bool)>, ClientError> {
         let policy = self.settings.reconnect;
         let mut tries = 0;
         let mut pause = match policy {
@@ -192,12 +197,13 @@ impl Client {
             if let Some(pause) = pause {
                 tries += 1;
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = self.input.abandoned() => return Ok(None),
+                    () = tokio::time::sleep(backoff::jitter(pause)) => {}
+                    () = self.input.abandoned(), if !self.link.is_owing() => return Ok(None),
+                    () = self.link.left() => return Ok(None),
                 }
             }
             let failure = match tokio::time::timeout(CONNECT_TIMEOUT, open(&self.settings)).await {
-                Ok(Ok(connection)) => return Ok(Some(connection)),
+                Ok(Ok(opened)) => return Ok(Some(opened)),
                 Ok(Err(OpenError::Rejected(reason))) => return Err(ClientError::Rejected(reason)),
                 Ok(Err(OpenError::Io(err))) => err,
                 Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer"),
@@ -211,7 +217,7 @@ impl Client {
                         source: failure,
                     });
                 }
-                Some(policy) if tries >= policy.max_attempts => {
+                Some(policy) if policy.max_attempts > 0 && tries >= policy.max_attempts => {
                     return Err(ClientError::GaveUp {
                         address: self.address.clone(),
                         attempts: tries,
@@ -222,56 +228,6 @@ impl Client {
             }
         }
     }
-
-    /// Carries messages over one connection to its end.
-    async fn carry(&mut self, connection: Connection) -> End {
-        let (mut reader, mut writer) = connection.split(MAX_SERVER_LINE);
-        let replayed = Notify::new();
-        let replay = self.ledger().replay();
-        let ledger = &self.ledger;
-        let up = upstream(
-            &mut writer,
-            &mut self.input,
-            ledger,
-            replay,
-            &replayed,
-            &self.answered,
-        );
-        let down = downstream(&mut reader, &self.output, ledger, &replayed, &self.answered);
-        let end = tokio::select! {
-            end = up => end,
-            end = down => end,
-        };
-        if matches!(end, End::Done) {
-            crate::transport::close(reader, writer, &[]).await;
-        }
-        end
-    }
-
-    async fn answer_owed(&self, text: &str, data: &ErrorData) {
-        let errors = self.ledger().lost(text, data);
-        self.write_all(errors).await;
-    }
-
-    /// Answers what never was sent.
-    async fn answer_queued(&mut self, text: &str) {
-        while let Some(line) = self.input.try_next() {
-            self.ledger().send(&line);
-        }
-        self.answer_owed(text, &ErrorData::new("connection-lost", Executed::No))
-            .await;
-    }
-
-    async fn write_all(&self, lines: Vec<Vec<u8>>) {
-        let mut output = self.output.lock().await;
-        for line in lines {
-            if output.write(&line).await.is_err() {
-                return;
-            }
-        }
-        // A host that has hung up does not miss them.
-        let _hung_up = output.flush().await;
-    }
 }
 
 enum OpenError {
@@ -279,8 +235,9 @@ enum OpenError {
     Io(io::Error),
 }
 
-/// Makes one try: connects, upgrades, authenticates.
-async fn open(settings: &Settings) -> Result<Connection, OpenError> {
+/// Makes one try: connects, upgrades, authenticates. A server that wants no token may take
+/// `mcp-remote/resume`: that shows when it is asked.
+async fn open(settings: &Settings) -> Result<(Connection, bool), OpenError> {
     let stream = tcp::connect(&settings.host, settings.port)
         .await
         .map_err(OpenError::Io)?;
@@ -300,117 +257,19 @@ async fn open(settings: &Settings) -> Result<Connection, OpenError> {
             })?))
         }
     };
-    if let Some(token) = &settings.token {
-        handshake::present(&mut connection, token)
-            .await
-            .map_err(|err| match err {
-                Rejected::ByServer(reason) => OpenError::Rejected(reason),
-                Rejected::Lost(LineError::Io(err)) => OpenError::Io(err),
-                Rejected::Lost(err) => OpenError::Io(io::Error::other(err)),
-            })?;
-    }
-    Ok(connection)
-}
-
-/// From the host to the server, after the replay of the handshake.
-async fn upstream(
-    writer: &mut Writer,
-    input: &mut HostInput,
-    ledger: &Mutex<Ledger>,
-    replay: Option<Vec<u8>>,
-    replayed: &Notify,
-    answered: &Notify,
-) -> End {
-    let lost = |err: io::Error| End::Lost(err.to_string());
-    if let Some(replay) = replay {
-        if let Err(err) = writer.send(&[replay.into()]).await {
-            return lost(err);
+    let resume = match &settings.token {
+        Some(token) => {
+            handshake::present(&mut connection, token)
+                .await
+                .map_err(|err| match err {
+                    Rejected::ByServer(reason) => OpenError::Rejected(reason),
+                    Rejected::Lost(LineError::Io(err)) => OpenError::Io(err),
+                    Rejected::Lost(err) => OpenError::Io(io::Error::other(err)),
+                })?
         }
-        if tokio::time::timeout(CONNECT_TIMEOUT, replayed.notified())
-            .await
-            .is_err()
-        {
-            return End::Lost("the server does not answer initialize".to_owned());
-        }
-        let end = ledger
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replay_end();
-        if let Err(err) = writer.send(end.as_slice()).await {
-            return lost(err);
-        }
-    }
-    let mut pings = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-    loop {
-        let lines = tokio::select! {
-            lines = input.next() => lines,
-            _ = pings.tick() => match writer.ping().await {
-                Ok(()) => continue,
-                Err(err) => return lost(err),
-            },
-        };
-        let Some(lines) = lines else { break };
-        {
-            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            for line in &lines {
-                ledger.send(&line.slice(..line.len().saturating_sub(1)));
-            }
-        }
-        if let Err(err) = writer.send(&lines).await {
-            return lost(err);
-        }
-    }
-    // The host says no more, but still listens.
-    loop {
-        let changed = answered.notified();
-        if ledger.lock().unwrap_or_else(PoisonError::into_inner).owed() == 0 {
-            return End::Done;
-        }
-        changed.await;
-    }
-}
-
-/// From the server to the host.
-async fn downstream(
-    reader: &mut Reader,
-    output: &tokio::sync::Mutex<HostOutput>,
-    ledger: &Mutex<Ledger>,
-    replayed: &Notify,
-    answered: &Notify,
-) -> End {
-    let mut output = output.lock().await;
-    loop {
-        let line = match reader.next().await {
-            Ok(Some(line)) => line,
-            Ok(None) => return End::Lost("the server hung up".to_owned()),
-            Err(err) => return End::Lost(err.to_string()),
-        };
-        if let Some(reason) = handshake::read_refusal(&line) {
-            return End::Rejected(reason);
-        }
-        if let Some(notice) = handshake::read_notice(&line) {
-            return End::Lost(notice);
-        }
-        let verdict = ledger
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .receive(&line);
-        match verdict {
-            Verdict::Pass => {
-                if output.write_line(&line).await.is_err() {
-                    return End::Done;
-                }
-                answered.notify_waiters();
-            }
-            Verdict::Drop => tracing::debug!("dropped a line of the server that is no JSON"),
-            Verdict::Replayed(succeeded) => {
-                if !succeeded {
-                    tracing::warn!("the server did not take the handshake a second time");
-                }
-                replayed.notify_one();
-            }
-        }
-    }
+        None => true,
+    };
+    Ok((connection, resume))
 }
 
 /// The lines of a batch, each with its newline.

@@ -23,6 +23,8 @@ pub(super) fn run(args: ClientArgs) -> Result<(), Failure> {
         port,
         path,
         token: token.read()?,
+        keepalive_interval: args.keepalive.keepalive_interval,
+        keepalive_timeout: args.keepalive.keepalive_timeout,
         reconnect: args.auto_reconnect.then_some(Reconnect {
             max_attempts: args.max_attempts,
             delay: Duration::from_millis(args.reconnect_delay),

@@ -45,6 +45,11 @@ pub(super) fn run(args: ServerArgs) -> Result<(), Failure> {
         max_connections: args.max_connections as usize,
         auth_timeout: args.auth_timeout,
         idle_timeout: args.idle_timeout,
+        resume_window: args.resume_window,
+        max_sessions: args.max_sessions as usize,
+        keepalive_interval: args.keepalive.keepalive_interval,
+        keepalive_timeout: args.keepalive.keepalive_timeout,
+        drain_timeout: args.drain_timeout,
         allowed_origins: args.allow_origin,
         guard,
     };

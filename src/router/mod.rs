@@ -216,6 +216,20 @@ impl Router {
             .map_or(0, |session| session.in_flight() + waiting)
     }
 
+    /// True while a request waits for an answer that will come by itself, which those of
+    /// `subscriptions/listen` do not.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let pending = self.lanes.iter().flat_map(|lane| lane.in_flight.values());
+        let mut awaited = pending
+            .filter(|pending| !matches!(pending.purpose, Purpose::Listen(_) | Purpose::Renewed(_)));
+        awaited.next().is_some()
+            || self
+                .lanes
+                .iter()
+                .any(|lane| matches!(lane.handshake, Handshake::Sent(_)))
+    }
+
     /// The lane that a peer's messages go to, as far as it has told.
     #[must_use]
     pub fn lane_of(&self, id: SessionId) -> LaneId {

@@ -1,6 +1,8 @@
 //! The server: accepts connections, each served by a task of its own.
 
 mod peer;
+mod registry;
+mod session;
 
 use crate::child::CommandLine;
 use crate::handshake::Guard;
@@ -43,6 +45,16 @@ pub struct Settings {
     pub auth_timeout: Duration,
     /// A connection on which nothing happens for so long is closed.
     pub idle_timeout: Option<Duration>,
+    /// How long a session waits for its client to come back; zero for not at all.
+    pub resume_window: Duration,
+    /// Most sessions that can be resumed, connected or not.
+    pub max_sessions: usize,
+    /// The pace of signs of life, to clients that can resume.
+    pub keepalive_interval: Duration,
+    /// A client that can resume and is not heard of for so long has lost its connection.
+    pub keepalive_timeout: Duration,
+    /// How long requests in flight may take when the server stops.
+    pub drain_timeout: Duration,
     /// Origins of web pages that may connect (WebSocket).
     pub allowed_origins: Vec<String>,
 }
@@ -113,8 +125,10 @@ pub async fn run(
         }
     };
     let (stopping, stopped) = watch::channel(false);
+    let registry = Arc::new(registry::Registry::new(settings.max_sessions));
     let context = Arc::new(peer::Context {
         settings,
+        registry,
         source,
         stopped,
     });
@@ -131,6 +145,14 @@ pub async fn run(
         match ended {
             Some(outcome) => outcome,
             None => {
+                if let Source::Shared(hub) = &context.source {
+                    let idle = hub.idle(context.settings.drain_timeout);
+                    tokio::select! {
+                        () = idle => {}
+                        // Should it end by itself now, that is no failure any more.
+                        _ended = &mut driving => return Ok(()),
+                    }
+                }
                 stop.notify_one();
                 driving.await
             }
@@ -139,7 +161,7 @@ pub async fn run(
     let drain = async { while peers.join_next().await.is_some() {} };
     let patience = match &context.source {
         Source::Shared(_) => DRAIN,
-        Source::Isolated { .. } => DRAIN + STOP,
+        Source::Isolated { .. } => DRAIN + STOP + context.settings.drain_timeout,
     };
     if tokio::time::timeout(patience, drain).await.is_err() {
         tracing::warn!("some peers did not take their last messages");

@@ -1,21 +1,18 @@
-//! The life of one connection: open, authenticate, carry messages, close.
+//! The begin of every connection: open, authenticate, find its session.
 
+use super::registry::Registry;
+use super::session::{self, Link};
 use super::{Settings, Source};
 use crate::auth::Identity;
 use crate::handshake::{self, MAX_TOKEN_LINE, Refused};
-use crate::hub::{Cut, Hub, Session};
-use crate::jsonrpc::{
-    Code, ErrorData, Executed, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, error_line,
-};
-use crate::permissions::{Denial, Rights};
+use crate::hub::Hub;
+use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
+use crate::permissions::Rights;
 use crate::router::{ASKED_OF_PEERS, Profile};
-use crate::transport::line::LineError;
-use crate::transport::websocket::{PING_EVERY, Upgrade, UpgradeError, WebSocket};
-use crate::transport::{self, Connection, Protocol, Reader, Writer};
-use bytes::Bytes;
+use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
+use crate::transport::{self, Connection, Protocol};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -28,19 +25,23 @@ const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
 /// A peer that ends its half of the connection still gets answers for so long.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
-/// The most of a method name that is logged, in bytes.
-const MAX_LOGGED_METHOD: usize = 128;
-
-/// The longest time that tokio's timers take without trouble.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
 /// What every connection needs to know.
 #[derive(Debug)]
 pub(super) struct Context {
     pub settings: Settings,
     pub source: Source,
+    /// Sessions that outlive their connections.
+    pub registry: Arc<Registry>,
     /// Turns true when the server stops.
     pub stopped: watch::Receiver<bool>,
+}
+
+impl Context {
+    /// Completes when the server stops. Cancel safe.
+    pub(super) async fn stopping(&self) {
+        // An error says that the sender is gone, and with it the server.
+        drop(self.stopped.clone().wait_for(|stopped| *stopped).await);
+    }
 }
 
 /// Serves one connection to its end.
@@ -49,7 +50,7 @@ pub(super) async fn serve(
     address: SocketAddr,
     number: u64,
     context: Arc<Context>,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 ) {
     let span = tracing::info_span!("peer", id = number, %address, user = tracing::field::Empty, roles = tracing::field::Empty);
     async {
@@ -76,54 +77,73 @@ pub(super) async fn serve(
             user: identity.user.clone(),
             blocked,
         };
+        let (reader, writer) = connection.split(settings.max_message_size);
+        let link = Link {
+            reader,
+            writer,
+            identity,
+            rights,
+            address,
+            _place: place,
+        };
         let end = match &context.source {
             Source::Shared(hub) => {
                 let session = hub.attach(profile);
-                carry(connection, &session, &rights, &identity, settings).await
+                session::live(link, &session, &context).await
             }
-            Source::Isolated {
-                command,
-                limits,
-                places,
-            } => {
-                let Ok(_place) = places.try_acquire() else {
-                    tracing::warn!("refused: too many MCP servers");
-                    let data = ErrorData::new("too-many-children", Executed::No);
-                    let line = error_line(
-                        None,
-                        Code::InternalError,
-                        "Too many MCP servers",
-                        Some(&data),
-                    );
-                    say_and_close(connection, line).await;
-                    return;
-                };
-                let (hub, driver) = Hub::isolated(command.clone(), *limits);
-                let session = hub.attach(profile);
-                let left = tokio::sync::Notify::new();
-                let carrying = async {
-                    let end = carry(connection, &session, &rights, &identity, settings).await;
-                    left.notify_one();
-                    end
-                };
-                let leaving = async {
-                    let mut stopped = context.stopped.clone();
-                    tokio::select! {
-                        () = left.notified() => {}
-                        _ = stopped.wait_for(|stopped| *stopped) => {}
-                    }
-                };
-                let (end, outcome) = tokio::join!(carrying, driver.run(leaving));
-                if let Err(err) = outcome {
-                    tracing::error!(%err, "the MCP server of this peer is lost");
-                }
-                end
-            }
+            Source::Isolated { .. } => isolated(link, profile, &context).await,
         };
         tracing::info!(reason = end, "disconnected");
     }
     .instrument(span)
     .await;
+}
+
+/// Serves a session with an MCP server of its own.
+async fn isolated(link: Link, profile: Profile, context: &Context) -> &'static str {
+    let Source::Isolated {
+        command,
+        limits,
+        places,
+    } = &context.source
+    else {
+        return "not isolated";
+    };
+    let Ok(_place) = places.try_acquire() else {
+        tracing::warn!("refused: too many MCP servers");
+        let data = ErrorData::new("too-many-children", Executed::No);
+        let line = error_line(
+            None,
+            Code::InternalError,
+            "Too many MCP servers",
+            Some(&data),
+        );
+        transport::close(link.reader, link.writer, &[line.into()]).await;
+        return "too many MCP servers";
+    };
+    let (hub, driver) = Hub::isolated(command.clone(), *limits);
+    let session = hub.attach(profile);
+    let left = tokio::sync::Notify::new();
+    let living = async {
+        let end = session::live(link, &session, context).await;
+        left.notify_one();
+        end
+    };
+    let leaving = async {
+        tokio::select! {
+            () = left.notified() => return,
+            () = context.stopping() => {}
+        }
+        tokio::select! {
+            () = left.notified() => {}
+            () = hub.idle(context.settings.drain_timeout) => {}
+        }
+    };
+    let (end, outcome) = tokio::join!(living, driver.run(leaving));
+    if let Err(err) = outcome {
+        tracing::error!(%err, "the MCP server of this peer is lost");
+    }
+    end
 }
 
 /// Opens the transport and authenticates, both within the time there is for it.
@@ -144,7 +164,13 @@ async fn enter(stream: TcpStream, settings: &Settings) -> Option<(Connection, Id
     let Some(guard) = &settings.guard else {
         return Some((connection, Identity::default()));
     };
-    let admitted = handshake::admit(&mut connection, guard, upgrade.bearer.as_deref(), now());
+    let admitted = handshake::admit(
+        &mut connection,
+        guard,
+        upgrade.bearer.as_deref(),
+        now(),
+        !settings.resume_window.is_zero(),
+    );
     let refusal = match tokio::time::timeout_at(deadline, admitted).await {
         Ok(Ok(identity)) => return Some((connection, identity)),
         Ok(Err(refused)) => {
@@ -223,213 +249,9 @@ async fn say_and_close(mut connection: Connection, line: Vec<u8>) {
     }
 }
 
-/// Carries messages both ways until one side ends; gives the reason for the log.
-async fn carry(
-    connection: Connection,
-    session: &Session,
-    rights: &Rights,
-    identity: &Identity,
-    settings: &Settings,
-) -> &'static str {
-    let (mut reader, mut writer) = connection.split(settings.max_message_size);
-    let activity = Activity::default();
-    let mut last_words: Vec<Bytes> = Vec::new();
-    let end = {
-        let upstream = upstream(&mut reader, session, rights, &activity);
-        let mut downstream = std::pin::pin!(downstream(&mut writer, session, &activity));
-        tokio::select! {
-            end = upstream => match end {
-                UpstreamEnd::HalfClosed => {
-                    let answered = async {
-                        while session.owed() > 0 || activity.is_sending() {
-                            activity.wait().await;
-                        }
-                    };
-                    tokio::select! {
-                        () = answered => {}
-                        _ = &mut downstream => {}
-                        () = tokio::time::sleep(HALF_CLOSED) => {}
-                    }
-                    "the peer has left"
-                }
-                UpstreamEnd::TooLong(limit) => {
-                    let text = format!("Invalid Request: a message is longer than {limit} bytes");
-                    last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
-                    "a message is too long"
-                }
-                UpstreamEnd::Lost(err) => {
-                    tracing::debug!(%err, "connection lost");
-                    "connection lost"
-                }
-            },
-            end = &mut downstream => end,
-            () = expiry(identity) => {
-                last_words.push(handshake::authentication_failed("Token expired").into());
-                "token expired"
-            }
-            () = activity.idle(settings.idle_timeout) => "idle for too long",
-        }
-    };
-    // Half a line cannot be followed by another.
-    if activity.is_sending() {
-        last_words.clear();
-    }
-    transport::close(reader, writer, &last_words).await;
-    end
-}
-
-enum UpstreamEnd {
-    /// The peer says no more; it may still listen.
-    HalfClosed,
-    TooLong(usize),
-    Lost(LineError),
-}
-
-/// From the peer to the MCP server, each line through the gate and the policy.
-async fn upstream(
-    reader: &mut Reader,
-    session: &Session,
-    rights: &Rights,
-    activity: &Activity,
-) -> UpstreamEnd {
-    loop {
-        let line = match reader.next().await {
-            Ok(Some(line)) => line,
-            Ok(None) => return UpstreamEnd::HalfClosed,
-            Err(LineError::TooLong { limit }) => return UpstreamEnd::TooLong(limit),
-            Err(err) => return UpstreamEnd::Lost(err),
-        };
-        activity.mark();
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        match Message::read(line, MAX_PEER_DEPTH) {
-            Ok(message) => match rights.decide(message) {
-                Ok(permit) => session.send(permit).await,
-                Err(denial) => deny(&denial, session),
-            },
-            Err(refusal) => refuse(&refusal, session),
-        }
-    }
-}
-
-fn deny(denial: &Denial, session: &Session) {
-    let method = denial
-        .method
-        .get(..MAX_LOGGED_METHOD)
-        .unwrap_or(&denial.method);
-    let rule = denial.rule.as_ref().map(ToString::to_string);
-    let id = denial.id.as_ref().map(ToString::to_string);
-    tracing::info!(
-        method,
-        id,
-        rule = rule.as_deref().unwrap_or("no rule allows it"),
-        "blocked"
-    );
-    if let Some(line) = denial.to_line() {
-        session.reply(line);
-    }
-}
-
-fn refuse(refusal: &Refusal, session: &Session) {
-    tracing::info!(reason = refusal.reason, "refused a message");
-    session.reply(refusal.to_line());
-}
-
-/// From the MCP server to the peer.
-async fn downstream(writer: &mut Writer, session: &Session, activity: &Activity) -> &'static str {
-    let mut pings = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-    loop {
-        let sent = tokio::select! {
-            lines = session.receive() => match lines {
-                Ok(lines) => {
-                    activity.sending.store(true, Ordering::Relaxed);
-                    writer.send(&lines).await
-                }
-                Err(Cut::Slow) => return "it reads too slowly, its queue is full",
-                Err(Cut::Stopped) => return "the server stops",
-            },
-            _ = pings.tick() => match writer.ping().await {
-                Ok(()) => continue,
-                Err(err) => Err(err),
-            },
-        };
-        if let Err(err) = sent {
-            tracing::debug!(%err, "connection lost");
-            return "connection lost";
-        }
-        activity.sending.store(false, Ordering::Relaxed);
-        activity.mark();
-    }
-}
-
-/// Completes when the token expires; waits for ever when it does not.
-async fn expiry(identity: &Identity) {
-    let Some(expires) = identity.expires else {
-        return std::future::pending().await;
-    };
-    loop {
-        let elapsed = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let left = Duration::from_secs(expires).saturating_sub(elapsed);
-        if left.is_zero() {
-            return;
-        }
-        // In steps, so that a clock that jumps (a suspended machine) is noticed.
-        tokio::time::sleep(left.min(Duration::from_secs(60))).await;
-    }
-}
-
 fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()
-}
-
-/// When something last happened on a connection.
-struct Activity {
-    last: Mutex<Instant>,
-    /// Lines have been taken from the session and not yet been sent altogether.
-    sending: AtomicBool,
-    changed: tokio::sync::Notify,
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self {
-            last: Mutex::new(Instant::now()),
-            sending: AtomicBool::new(false),
-            changed: tokio::sync::Notify::new(),
-        }
-    }
-}
-
-impl Activity {
-    fn mark(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.changed.notify_waiters();
-    }
-
-    fn is_sending(&self) -> bool {
-        self.sending.load(Ordering::Relaxed)
-    }
-
-    /// Waits for the next mark.
-    async fn wait(&self) {
-        self.changed.notified().await;
-    }
-
-    /// Completes when nothing has happened for `limit`.
-    async fn idle(&self, limit: Option<Duration>) {
-        let limit = limit.unwrap_or(FOREVER);
-        loop {
-            let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.elapsed() >= limit {
-                return;
-            }
-            tokio::time::sleep_until(last + limit).await;
-        }
-    }
 }

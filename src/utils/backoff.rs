@@ -13,6 +13,13 @@ pub fn delay(initial: Duration, attempt: u32) -> Duration {
         .min(MAX_DELAY)
 }
 
+/// A random part of `pause`, at least half of it, so that many clients of one server do not come
+/// back all at once.
+#[must_use]
+pub fn jitter(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.5..=1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

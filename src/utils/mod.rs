@@ -3,3 +3,11 @@
 pub mod backoff;
 pub mod secret;
 pub mod size;
+
+/// So many random bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn random_hex(bytes: usize) -> String {
+    let mut random = vec![0u8; bytes];
+    rand::fill(&mut random[..]);
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,214 @@
+//! The control lines with which our two ends let a session outlive its connection.
+//!
+//! They are notifications, so other servers ignore them; they are not counted, and never reach a
+//! child or a host.
+
+use crate::utils::random_hex;
+use serde::Deserialize;
+
+/// Every control method begins so.
+pub const PREFIX: &str = "mcp-remote/";
+
+/// The names a session on the wire: 128 random bits. Knowing it is not enough: a session belongs
+/// to the user and roles of its token.
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(transparent)]
+pub struct SessionKey(String);
+
+impl SessionKey {
+    /// A fresh one.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(random_hex(16))
+    }
+
+    /// The start of it, for logs: enough to tell sessions apart, too little to guess the rest.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..8).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SessionKey({}…)", self.short())
+    }
+}
+
+/// What a control line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Client: begin a session, or go on with one.
+    Resume {
+        /// `None` for a new one.
+        session: Option<SessionKey>,
+        /// Lines received so far.
+        received: u64,
+    },
+    /// Server: the answer, its very next line.
+    Resumed {
+        /// The session from here on; `None` when there is none to be had.
+        session: Option<SessionKey>,
+        /// Lines received so far.
+        received: u64,
+        /// The session that was asked for goes on.
+        resumed: bool,
+    },
+    /// Either: lines received so far; also the sign of life.
+    Ack {
+        /// How many.
+        received: u64,
+    },
+    /// Client: it leaves for good, the session ends.
+    Leave,
+    /// Server: it is about to stop; what has not been sent is better sent to its successor.
+    Drain,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    method: String,
+    #[serde(default)]
+    params: Params,
+    #[serde(default)]
+    id: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Params {
+    session: Option<SessionKey>,
+    received: u64,
+    resumed: bool,
+}
+
+/// Longer lines are no control lines; most lines need not be looked at any closer.
+const MAX_LENGTH: usize = 512;
+
+impl Control {
+    /// Reads a control line; `None` for any other.
+    #[must_use]
+    pub fn read(line: &[u8]) -> Option<Self> {
+        if line.len() > MAX_LENGTH || memchr::memmem::find(line, b"\"mcp-remote/").is_none() {
+            return None;
+        }
+        let Line {
+            method,
+            params,
+            id: None,
+        } = serde_json::from_slice(line).ok()?
+        else {
+            return None;
+        };
+        let Params {
+            session,
+            received,
+            resumed,
+        } = params;
+        match method.strip_prefix(PREFIX)? {
+            "resume" => Some(Self::Resume { session, received }),
+            "resumed" => Some(Self::Resumed {
+                session,
+                received,
+                resumed,
+            }),
+            "ack" => Some(Self::Ack { received }),
+            "leave" => Some(Self::Leave),
+            "drain" => Some(Self::Drain),
+            _ => None,
+        }
+    }
+
+    /// The line, newline included.
+    #[must_use]
+    pub fn to_line(&self) -> Vec<u8> {
+        let key = |session: &Option<SessionKey>| match session {
+            Some(SessionKey(text)) => format!("\"{text}\""),
+            None => "null".to_owned(),
+        };
+        let (name, params) = match self {
+            Self::Resume { session, received } => (
+                "resume",
+                format!("{{\"session\":{},\"received\":{received}}}", key(session)),
+            ),
+            Self::Resumed {
+                session,
+                received,
+                resumed,
+            } => (
+                "resumed",
+                format!(
+                    "{{\"session\":{},\"received\":{received},\"resumed\":{resumed}}}",
+                    key(session)
+                ),
+            ),
+            Self::Ack { received } => ("ack", format!("{{\"received\":{received}}}")),
+            Self::Leave => ("leave", "{}".to_owned()),
+            Self::Drain => ("drain", "{}".to_owned()),
+        };
+        format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{PREFIX}{name}\",\"params\":{params}}}\n")
+            .into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_lines_are_written_as_documented_and_read_again() {
+        let session = Some(SessionKey("0f".repeat(16)));
+        for (control, line) in [
+            (
+                Control::Resume {
+                    session: None,
+                    received: 0,
+                },
+                r#"{"jsonrpc":"2.0","method":"mcp-remote/resume","params":{"session":null,"received":0}}"#,
+            ),
+            (
+                Control::Resumed {
+                    session: session.clone(),
+                    received: 7,
+                    resumed: true,
+                },
+                r#"{"jsonrpc":"2.0","method":"mcp-remote/resumed","params":{"session":"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f","received":7,"resumed":true}}"#,
+            ),
+            (
+                Control::Ack { received: 64 },
+                r#"{"jsonrpc":"2.0","method":"mcp-remote/ack","params":{"received":64}}"#,
+            ),
+            (
+                Control::Leave,
+                r#"{"jsonrpc":"2.0","method":"mcp-remote/leave","params":{}}"#,
+            ),
+            (
+                Control::Drain,
+                r#"{"jsonrpc":"2.0","method":"mcp-remote/drain","params":{}}"#,
+            ),
+        ] {
+            assert_eq!(
+                String::from_utf8(control.to_line()).unwrap().trim_end(),
+                line
+            );
+            assert_eq!(Control::read(line.as_bytes()), Some(control));
+        }
+        for other in [
+            r#"{"jsonrpc":"2.0","method":"ping","params":{"x":"mcp-remote/ack"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"mcp-remote/ack","params":{"received":64}}"#,
+            r#"{"jsonrpc":"2.0","method":"mcp-remote/ack","params":{"received":-1}}"#,
+            r#"{"jsonrpc":"2.0","method":"mcp-remote/other"}"#,
+            "\"mcp-remote/ack\"",
+        ] {
+            assert_eq!(Control::read(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn keys_are_long_and_hidden() {
+        let key = SessionKey::generate();
+        assert_eq!(key.0.len(), 32);
+        assert_ne!(key, SessionKey::generate());
+        assert!(!format!("{key:?}").contains(&key.0));
+    }
+}
