@@ -210,7 +210,8 @@ async fn carry(
                     }
                     End::Leave("the peer has left")
                 }
-                UpstreamEnd::HalfClosed => End::Lost("the peer has hung up"),
+                UpstreamEnd::HalfClosed if resumable => End::Lost("the peer has hung up"),
+                UpstreamEnd::HalfClosed => End::Leave("the peer has left"),
                 UpstreamEnd::Left => End::Leave("the peer has left"),
                 UpstreamEnd::Resume(wanted, received) => End::Resume(wanted, received),
                 UpstreamEnd::TooLong(limit) => {

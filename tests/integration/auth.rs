@@ -12,8 +12,7 @@ fn guarded(transport: &'static str) -> TestServer {
     Setup::new(transport).secret().start()
 }
 
-const ALICE: &str =
-    r#"{"jsonrpc":"2.0","result":{"authenticated":true,"user":"alice","roles":["user"]}}"#;
+const ALICE: &str = r#"{"jsonrpc":"2.0","result":{"authenticated":true,"user":"alice","roles":["user"],"resume":true}}"#;
 
 #[test]
 fn the_answer_to_a_token_is_one_line() {
@@ -24,7 +23,7 @@ fn the_answer_to_a_token_is_one_line() {
             (json!({"sub": "alice", "roles": ["user"]}), ALICE),
             (
                 json!({}),
-                r#"{"jsonrpc":"2.0","result":{"authenticated":true,"roles":[]}}"#,
+                r#"{"jsonrpc":"2.0","result":{"authenticated":true,"roles":[],"resume":true}}"#,
             ),
         ] {
             let mut peer = server.peer();

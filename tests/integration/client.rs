@@ -214,6 +214,8 @@ fn messages_wait_for_the_connection() {
         }
         client.close_stdin();
         let mut server = Acceptor::at(transport, port).accept();
+        let hello = r#"{"jsonrpc":"2.0","method":"mcp-remote/resume","params":{"session":null,"received":0}}"#;
+        assert_eq!(server.next_line().as_deref(), Some(hello));
         for id in 0..20 {
             assert_eq!(server.next_line(), Some(request(id, "x", json!({}))));
         }
