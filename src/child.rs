@@ -1,5 +1,6 @@
 //! The MCP server process: spawn, feed, read, stop. No routing.
 
+use crate::reaper;
 use crate::transport::line::{LineError, LineReader};
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -108,6 +109,9 @@ impl Child {
         let stdout = LineReader::new(process.stdout.take().ok_or_else(missing)?, limit);
         let stderr = process.stderr.take().ok_or_else(missing)?;
         let group = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let Some(group) = group {
+            reaper::watch(group);
+        }
         let last_words = Arc::default();
         let stderr = tokio::spawn(pass_on(stderr, Arc::clone(&last_words)));
         Ok((
@@ -151,7 +155,7 @@ impl Child {
 
     /// Kills what the process has left behind in its group, and tells its last line on stderr.
     pub async fn bury(mut self) -> Option<String> {
-        self.signal(Signal::KILL);
+        self.end_group();
         if tokio::time::timeout(STDERR_GRACE, &mut self.stderr)
             .await
             .is_err()
@@ -164,6 +168,14 @@ impl Child {
             .take()
     }
 
+    /// Kills whoever is left in the group, once: its number may soon be somebody else's.
+    fn end_group(&mut self) {
+        self.signal(Signal::KILL);
+        if let Some(group) = self.group.take() {
+            reaper::forget(group);
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.group {
             // Fails when nobody is left in the group, which is what we want.
@@ -174,7 +186,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
+        self.end_group();
         self.stderr.abort();
         // When we end next, not every container has somebody who reaps what we leave.
         let deadline = Instant::now() + REAP;

@@ -89,6 +89,13 @@ pub enum Command {
     /// The secret alone goes to stdout, so this holds just the secret:
     /// SECRET=$(mcp-remote generate-secret)
     GenerateSecret(GenerateSecretArgs),
+    /// Ends the process groups it is told of when its stdin ends; started by `server`
+    #[command(name = crate::reaper::COMMAND, hide = true)]
+    ReapOrphans {
+        /// This is the reaper itself
+        #[arg(long)]
+        detached: bool,
+    },
     /// Make a token for a user
     ///
     /// Signs a token that says who its bearer is, with which roles and until when. Prints the line

@@ -182,7 +182,7 @@ impl Hub {
         let mut state = self.0.lock();
         let id = match &mut state.core {
             Core::Shared(router) => router.attach(profile),
-            Core::Isolated(_) => Pipe::SESSION,
+            Core::Isolated(pipe) => pipe.attach(profile),
         };
         if state.stopped {
             outbox.cut(Cut::Stopped);

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | edge | [`commands`], [`cli`] |
 //! | wiring | [`server`], [`client`], [`handshake`] |
-//! | motion | [`hub`], [`child`], [`transport`], [`shutdown`] |
+//! | motion | [`hub`], [`child`], [`reaper`], [`transport`], [`shutdown`] |
 //! | decisions and words | [`permissions`], [`auth`], [`router`]; [`jsonrpc`], [`utils`] |
 //!
 //! The lowest floor knows no runtime, no clock and no files: bytes go in, values come out. What
@@ -24,6 +24,7 @@ pub mod handshake;
 pub mod hub;
 pub mod jsonrpc;
 pub mod permissions;
+pub mod reaper;
 pub mod replay;
 pub mod router;
 pub mod server;

@@ -79,6 +79,11 @@ pub enum ClientError {
     /// The server does not let us in.
     #[error("{0}; check the token (--jwt-token, MCP_REMOTE_JWT_TOKEN), its expiry and its roles")]
     Rejected(String),
+    /// The server wants a token, and we have none.
+    #[error(
+        "Authentication failed: the server wants a token; set MCP_REMOTE_JWT_TOKEN, or use --jwt-token-file or --jwt-token"
+    )]
+    NoToken,
     /// The connection was lost and may not be made again.
     #[error("connection to {address} lost: {reason}; use --auto-reconnect to come back by itself")]
     Lost {
@@ -128,7 +133,7 @@ pub async fn run(
     };
     if let Err(err) = &outcome {
         let (text, data) = match err {
-            ClientError::Rejected(_) => (
+            ClientError::Rejected(_) | ClientError::NoToken => (
                 "Authentication failed",
                 ErrorData::new("authentication-failed", Executed::No),
             ),
@@ -168,7 +173,10 @@ impl Client<'_> {
             });
             let reason = match end.await {
                 End::Done => return Ok(()),
-                End::Rejected(reason) => return Err(ClientError::Rejected(reason)),
+                End::Rejected(reason) if self.settings.token.is_some() => {
+                    return Err(ClientError::Rejected(reason));
+                }
+                End::Rejected(_) => return Err(ClientError::NoToken),
                 End::Lost(reason) => reason,
             };
             if self.settings.reconnect.is_none() {

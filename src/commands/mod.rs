@@ -6,6 +6,7 @@ mod generate_token;
 mod server;
 
 use crate::cli::{Cli, Command, LogFormat};
+use crate::reaper;
 use std::io::Write;
 use std::process::ExitCode;
 use tracing::{Level, Metadata};
@@ -37,6 +38,10 @@ pub fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Server(args) => server::run(*args),
         Command::Client(args) => client::run(*args),
+        Command::ReapOrphans { detached: false } => reaper::detach().map_err(Failure::from),
+        Command::ReapOrphans { detached: true } => {
+            reaper::run(std::io::stdin().lock()).map_err(Failure::from)
+        }
         Command::GenerateSecret(args) => generate_secret::run(&args),
         Command::GenerateToken(args) => generate_token::run(&args),
     };
@@ -58,7 +63,11 @@ fn start_logs(format: LogFormat) {
     } else {
         "info"
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let asked = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|filter| !filter.trim().is_empty());
+    let filter = asked.and_then(|filter| EnvFilter::try_new(filter).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -4,9 +4,7 @@ use super::asks::{self, Ask, Need};
 use super::lane::{self, Purpose, Service};
 use super::levels::Level;
 use super::{Command, LaneId, Output, Router, SessionId};
-use crate::jsonrpc::{
-    Code, Edit, Field, Kind, Message, NO_DATA, Replacement, RequestId, error_line,
-};
+use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
 use serde::Deserialize;
 
 impl Router {
@@ -200,12 +198,7 @@ impl Router {
                 self.lanes[lane.0].asks.parked.push(message.clone());
             }
             _ => {
-                let text = format!(
-                    "Method not found: no connected client can take '{}'",
-                    message.method()
-                );
-                let line = error_line(Some(id), Code::MethodNotFound, &text, NO_DATA);
-                out.to_child[lane.0].extend(line);
+                out.to_child[lane.0].extend(super::nobody_to_ask(id, message.method()));
             }
         }
     }

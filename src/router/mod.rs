@@ -733,6 +733,12 @@ impl Router {
     }
 }
 
+/// The answer to a question of the child that no peer can be asked.
+fn nobody_to_ask(id: &RequestId, method: &str) -> Vec<u8> {
+    let text = format!("Method not found: no connected client can take '{method}'");
+    error_line(Some(id), Code::MethodNotFound, &text, NO_DATA)
+}
+
 /// Requests that the router answers itself.
 enum OwnAnswer {
     /// `{}`: what was asked for is so already.

@@ -1,7 +1,7 @@
 //! The router of a peer that has a child to itself: a plain pipe, behind the same gate.
 
-use super::{Exit, LaneId, Output, SessionId};
-use crate::jsonrpc::{Code, Field, Kind, Message, NO_DATA, RequestId, error_line};
+use super::{Exit, LaneId, MAX_IN_FLIGHT, Output, Profile, SessionId, session};
+use crate::jsonrpc::{Field, Kind, Message, RequestId};
 use crate::permissions::Permit;
 use std::collections::HashSet;
 
@@ -13,11 +13,18 @@ const MAX_ASKED: usize = 1024;
 pub struct Pipe {
     in_flight: HashSet<RequestId>,
     asked: Vec<RequestId>,
+    blocked: Vec<&'static str>,
 }
 
 impl Pipe {
     /// The only session of a pipe.
     pub const SESSION: SessionId = SessionId(0);
+
+    /// The peer has come.
+    pub fn attach(&mut self, profile: Profile) -> SessionId {
+        self.blocked = profile.blocked;
+        Self::SESSION
+    }
 
     /// How many requests of the peer wait for an answer.
     #[must_use]
@@ -30,14 +37,11 @@ impl Pipe {
         let message = permit.message();
         match message.kind() {
             Kind::Request(id) => {
-                if self.in_flight.len() >= super::MAX_IN_FLIGHT
-                    || !self.in_flight.insert(id.clone())
-                {
-                    let text = "Invalid Request: a request with this id is still in flight, or too many are";
-                    let line = error_line(Some(id), Code::InvalidRequest, text, NO_DATA);
-                    out.to_peer.push((Self::SESSION, line.into()));
+                if let Err(refusal) = self.check_new(id) {
+                    out.to_peer.push((Self::SESSION, refusal.into()));
                     return;
                 }
+                self.in_flight.insert(id.clone());
             }
             Kind::Notification => {
                 if message.method() == "notifications/cancelled" {
@@ -62,9 +66,29 @@ impl Pipe {
         message.write(message.id(), &[], &mut out.to_child[LaneId::FIRST.0]);
     }
 
+    fn check_new(&self, id: &RequestId) -> Result<(), Vec<u8>> {
+        if self.in_flight.contains(id) {
+            return Err(session::still_in_flight(id));
+        }
+        if self.in_flight.len() >= MAX_IN_FLIGHT {
+            return Err(session::too_many_in_flight(id));
+        }
+        Ok(())
+    }
+
     /// A message from the child.
     pub fn child_message(&mut self, message: &Message, out: &mut Output) {
         match message.kind() {
+            Kind::Request(id)
+                if self
+                    .blocked
+                    .iter()
+                    .any(|method| *method == message.method()) =>
+            {
+                let line = super::nobody_to_ask(id, message.method());
+                out.to_child[LaneId::FIRST.0].extend(line);
+                return;
+            }
             Kind::Request(id) => {
                 if self.asked.len() >= MAX_ASKED {
                     self.asked.remove(0);

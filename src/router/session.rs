@@ -69,17 +69,15 @@ impl Session {
         initialize: bool,
         opening: Option<&RequestId>,
     ) -> Result<(), Vec<u8>> {
-        let invalid = |text| Err(error_line(Some(id), Code::InvalidRequest, text, NO_DATA));
         if initialize && opening.is_some() {
-            return invalid("Invalid Request: initialize is already under way");
+            let text = "Invalid Request: initialize is already under way";
+            return Err(error_line(Some(id), Code::InvalidRequest, text, NO_DATA));
         }
         if self.in_flight.contains_key(id) || opening == Some(id) {
-            return invalid("Invalid Request: a request with this id is still in flight");
+            return Err(still_in_flight(id));
         }
         if self.in_flight.len() >= MAX_IN_FLIGHT {
-            let data = ErrorData::new("too-many-requests", Executed::No);
-            let text = "Too many requests in flight";
-            return Err(error_line(Some(id), Code::InternalError, text, Some(&data)));
+            return Err(too_many_in_flight(id));
         }
         Ok(())
     }
@@ -116,4 +114,19 @@ impl Session {
             None
         }
     }
+}
+
+pub(super) fn still_in_flight(id: &RequestId) -> Vec<u8> {
+    let text = "Invalid Request: a request with this id is still in flight";
+    error_line(Some(id), Code::InvalidRequest, text, NO_DATA)
+}
+
+pub(super) fn too_many_in_flight(id: &RequestId) -> Vec<u8> {
+    let data = ErrorData::new("too-many-requests", Executed::No);
+    error_line(
+        Some(id),
+        Code::InternalError,
+        "Too many requests in flight",
+        Some(&data),
+    )
 }

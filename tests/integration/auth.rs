@@ -192,7 +192,10 @@ fn a_client_that_is_refused_says_why() {
             "error: Insufficient roles (one of [\"admin\"] is required)",
         ),
         // Its first message is taken for the token.
-        (None, "error: Authentication failed (Invalid token)"),
+        (
+            None,
+            "error: Authentication failed: the server wants a token",
+        ),
     ] {
         let mut command = client_command("tcp", port(&server));
         command

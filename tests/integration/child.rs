@@ -187,6 +187,17 @@ fn nothing_is_left_behind() {
     }
 }
 
+/// What a server that is killed cannot do itself is done for it.
+#[test]
+fn nothing_is_left_behind_by_a_server_that_is_killed() {
+    let mut server = TestServer::start("tcp");
+    let mut peer = server.peer();
+    let pids = family(&mut peer);
+    server.signal(Signal::KILL);
+    server.wait();
+    pids.into_iter().for_each(wait_gone);
+}
+
 /// A child that takes neither the end of its stdin nor SIGTERM for an answer is killed in the end.
 #[test]
 fn a_stubborn_child_is_killed() {

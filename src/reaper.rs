@@ -1,0 +1,131 @@
+//! What cleans up when we cannot: a process of our own that outlives a server that was killed.
+//!
+//! A server that is told to stop ends its MCP servers itself. One that is killed (SIGKILL, out of
+//! memory) cannot, and an MCP server that does not mind the end of its stdin would stay for ever.
+//! So the server keeps a pipe to a reaper, which knows the process groups; when the pipe ends
+//! without a word, the reaper does what the server would have done.
+
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use std::collections::BTreeSet;
+use std::io::{BufRead, Write};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// How long a process group may take to leave once its stdin is closed, and again after SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The hidden subcommand that starts the reaper, and its argument for the reaper itself.
+pub const COMMAND: &str = "reap-orphans";
+const DETACHED: &str = "--detached";
+
+/// Our end of the pipe; `None` when there is no reaper.
+static PIPE: OnceLock<Option<Mutex<ChildStdin>>> = OnceLock::new();
+
+/// Tells the reaper of a process group that is ours.
+pub(crate) fn watch(group: Pid) {
+    tell('+', group);
+}
+
+/// Tells the reaper that a process group is gone.
+pub(crate) fn forget(group: Pid) {
+    tell('-', group);
+}
+
+fn tell(sign: char, group: Pid) {
+    let Some(pipe) = PIPE.get_or_init(start) else {
+        return;
+    };
+    let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
+    // A few bytes into a pipe that is read at once: this does not block.
+    if let Err(err) = writeln!(pipe, "{sign}{}", group.as_raw_nonzero()) {
+        tracing::debug!(%err, "the reaper is gone");
+    }
+}
+
+fn start() -> Option<Mutex<ChildStdin>> {
+    let spawn = || {
+        let mut starter = reaper()?.stdin(Stdio::piped()).spawn()?;
+        let pipe = starter.stdin.take();
+        // It ends at once, and leaves the reaper to the system: our only children are MCP servers.
+        std::thread::spawn(move || starter.wait());
+        pipe.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::BrokenPipe))
+    };
+    match spawn() {
+        Ok(pipe) => Some(Mutex::new(pipe)),
+        Err(err) => {
+            tracing::warn!(%err, "no reaper: MCP servers may outlive a server that is killed");
+            None
+        }
+    }
+}
+
+fn reaper() -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg(COMMAND)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // Signals to our group, such as Ctrl-C, are not for it.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    Ok(command)
+}
+
+/// Starts the reaper, with our stdin.
+///
+/// # Errors
+/// What the system says.
+pub fn detach() -> std::io::Result<()> {
+    reaper()?.arg(DETACHED).stdin(Stdio::inherit()).spawn()?;
+    Ok(())
+}
+
+/// The reaper itself: reads process groups from `input` until that ends, then ends those groups.
+///
+/// # Errors
+/// What reading says; the groups have been ended all the same.
+pub fn run(input: impl BufRead) -> std::io::Result<()> {
+    let mut groups = BTreeSet::new();
+    let mut outcome = Ok(());
+    for line in input.lines() {
+        let line = match line {
+            Ok(line) => line,
+            Err(err) => {
+                outcome = Err(err);
+                break;
+            }
+        };
+        let group = line.get(1..).and_then(|digits| digits.parse().ok());
+        match (line.as_bytes().first(), group) {
+            (Some(b'+'), Some(group)) => drop(groups.insert(group)),
+            (_, Some(group)) => drop(groups.remove(&group)),
+            _ => {}
+        }
+    }
+    let groups: Vec<Pid> = groups.into_iter().filter_map(Pid::from_raw).collect();
+    for signal in [Signal::TERM, Signal::KILL] {
+        if wait(&groups) {
+            break;
+        }
+        for group in &groups {
+            // Fails when the group has left meanwhile.
+            let _gone = kill_process_group(*group, signal);
+        }
+    }
+    outcome
+}
+
+/// Waits for all groups to leave; true when they have.
+fn wait(groups: &[Pid]) -> bool {
+    let step = Duration::from_millis(50);
+    for _ in 0..GRACE.as_millis() / step.as_millis() {
+        if groups
+            .iter()
+            .all(|group| test_kill_process_group(*group).is_err())
+        {
+            return true;
+        }
+        std::thread::sleep(step);
+    }
+    false
+}
