@@ -3,6 +3,7 @@
 use crate::transport::Protocol;
 use crate::utils::secret::Secret;
 use crate::utils::size::ByteSize;
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -162,7 +163,12 @@ pub struct KeepaliveArgs {
 pub struct SecretArgs {
     /// Secret that tokens are signed with; visible to every user of this machine, better use the
     /// environment [env: MCP_REMOTE_JWT_SECRET=]
-    #[arg(long, value_name = "SECRET", help_heading = "Authentication")]
+    #[arg(
+        long,
+        value_name = "SECRET",
+        allow_hyphen_values = true,
+        help_heading = "Authentication"
+    )]
     pub jwt_secret: Option<Secret>,
     /// File that holds the secret and nothing else [env: MCP_REMOTE_JWT_SECRET_FILE=]
     #[arg(
@@ -255,7 +261,7 @@ pub struct ServerArgs {
     pub drain_timeout: Duration,
     /// Give every peer an MCP server of its own, started when it comes and ended when it leaves;
     /// for servers that remember who they talk to, such as browsers and shells
-    #[arg(long, env = "MCP_REMOTE_ISOLATE", help_heading = "MCP server")]
+    #[arg(long, env = "MCP_REMOTE_ISOLATE", value_parser = FalseyValueParser::new(), help_heading = "MCP server")]
     pub isolate: bool,
     /// Most MCP servers at a time with --isolate
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CHILDREN", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
@@ -309,7 +315,7 @@ pub struct ClientArgs {
     )]
     pub jwt_token_file: Option<PathBuf>,
     /// Connect again when the connection is lost or cannot be made yet
-    #[arg(long, env = "MCP_REMOTE_AUTO_RECONNECT", help_heading = "Reconnection")]
+    #[arg(long, env = "MCP_REMOTE_AUTO_RECONNECT", value_parser = FalseyValueParser::new(), help_heading = "Reconnection")]
     pub auto_reconnect: bool,
     /// Tries to connect again, in a row, before giving up; with --auto-reconnect
     #[arg(
@@ -353,7 +359,7 @@ pub struct GenerateTokenArgs {
     #[command(flatten)]
     pub secret: SecretArgs,
     /// Make a new secret, too, and print it
-    #[arg(long, env = "MCP_REMOTE_AUTO_SECRET", conflicts_with_all = ["jwt_secret", "jwt_secret_file"], help_heading = "Authentication")]
+    #[arg(long, env = "MCP_REMOTE_AUTO_SECRET", value_parser = FalseyValueParser::new(), conflicts_with_all = ["jwt_secret", "jwt_secret_file"], help_heading = "Authentication")]
     pub auto_secret: bool,
     /// Whose token it is, for logs
     #[arg(long, value_name = "USER", env = "MCP_REMOTE_USER")]
@@ -370,7 +376,7 @@ pub struct GenerateTokenArgs {
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_EXPIRES_IN", default_value = "1h", value_parser = positive_duration)]
     pub expires_in: Duration,
     /// Print the token and nothing else (a secret of --auto-secret goes to stderr)
-    #[arg(long, env = "MCP_REMOTE_QUIET")]
+    #[arg(long, env = "MCP_REMOTE_QUIET", value_parser = FalseyValueParser::new())]
     pub quiet: bool,
 }
 
