@@ -22,7 +22,7 @@ Examples:
   What an MCP host launches in place of the server:
     MCP_REMOTE_JWT_TOKEN=… mcp-remote client tcp --port 8080 --auto-reconnect
 
-Nothing is encrypted: carry the port through a tunnel (ssh -L) when it leaves this machine.
+Beyond this machine, use TLS (--tls-cert and --tls-key, client: --tls) or a tunnel (ssh -L).
 Logs go to stderr; DEBUG=true or RUST_LOG=debug shows more of them.";
 
 const SERVER_EXAMPLES: &str = "\
@@ -35,6 +35,9 @@ Examples:
     mcp-remote server ws --port 8080 --permissions-config permissions.json -- \\
         your-mcp-server --verbose /some/folder
 
+  Over the network, encrypted:
+    mcp-remote server tcp --port 8080 --tls-cert server.pem --tls-key server.key -- your-mcp-server
+
 Once the port is open, one line on stdout says so; everything else goes to stderr.";
 
 const CLIENT_EXAMPLES: &str = "\
@@ -46,7 +49,7 @@ Examples:
     echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}' | mcp-remote client tcp --port 8080
 
   A server behind a path:
-    mcp-remote client ws --url ws://localhost:8080/notes";
+    mcp-remote client ws --url wss://mcp.example.com/notes";
 
 const TOKEN_EXAMPLES: &str = "\
 Examples:
@@ -211,7 +214,7 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub permissions_config: Option<PathBuf>,
-    /// Time for a new connection to show its token, WebSocket upgrade included: 10s, 1m
+    /// Time for a new connection to show its token, TLS and WebSocket upgrade included: 10s, 1m
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_AUTH_TIMEOUT", default_value = "10s", value_parser = positive_duration, help_heading = "Authentication")]
     pub auth_timeout: Duration,
     /// Web pages of this origin, such as https://example.com, may connect over WebSocket; several
@@ -224,6 +227,33 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub allow_origin: Vec<String>,
+    /// Speak TLS, and show this certificate: PEM, the server's own first, then the chain
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_CERT",
+        requires = "tls_key",
+        help_heading = "TLS"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key: PEM, not encrypted
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_KEY",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
+    pub tls_key: Option<PathBuf>,
+    /// Let only those connect who show a certificate from an authority in this file (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_CLIENT_CA",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
+    pub tls_client_ca: Option<PathBuf>,
     /// Longest message a peer may send: 512KiB, 9MiB; MCP servers on the official TypeScript SDK end
     /// themselves above 10MiB
     #[arg(
@@ -299,7 +329,8 @@ pub struct ClientArgs {
         default_value = "localhost"
     )]
     pub host: String,
-    /// Where a WebSocket server is, in place of --host and --port: ws://host:port/path
+    /// Where a WebSocket server is, in place of --host and --port: ws://host:port/path, or wss:// for
+    /// TLS
     #[arg(long, value_name = "URL", env = "MCP_REMOTE_URL")]
     pub url: Option<String>,
     /// Token to show; visible to every user of this machine, better use the environment
@@ -314,6 +345,36 @@ pub struct ClientArgs {
         help_heading = "Authentication"
     )]
     pub jwt_token_file: Option<PathBuf>,
+    /// Speak TLS; the server's certificate has to be for the name in --host, from an authority that
+    /// this machine trusts
+    #[arg(long, env = "MCP_REMOTE_TLS", help_heading = "TLS")]
+    pub tls: bool,
+    /// Trust the certificate authorities in this file (PEM), and no others
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_CA",
+        help_heading = "TLS"
+    )]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate to show to servers that ask for one: PEM, our own first, then the chain
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_CERT",
+        requires = "tls_key",
+        help_heading = "TLS"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key: PEM, not encrypted
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_KEY",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
+    pub tls_key: Option<PathBuf>,
     /// Connect again when the connection is lost or cannot be made yet
     #[arg(long, env = "MCP_REMOTE_AUTO_RECONNECT", value_parser = FalseyValueParser::new(), help_heading = "Reconnection")]
     pub auto_reconnect: bool,

@@ -5,6 +5,7 @@ use crate::auth::{Identity, Verifier};
 use crate::jsonrpc::{Code, refusal_line};
 use crate::transport::Connection;
 use crate::transport::line::LineError;
+use crate::transport::tls::Mismatch;
 use crate::utils::secret::Secret;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -206,6 +207,9 @@ pub async fn present(connection: &mut Connection, token: &Secret) -> Result<bool
     if let Some(refusal) = read_refusal(&line) {
         return Err(Rejected::ByServer(refusal));
     }
+    if wants_tls(&line) {
+        return Err(LineError::Io(Mismatch.into()).into());
+    }
     if let Some(notice) = read_notice(&line) {
         return Err(LineError::from(std::io::Error::other(notice)).into());
     }
@@ -270,11 +274,22 @@ pub fn read_refusal(line: &Bytes) -> Option<String> {
 /// up: it has too many connections, or could not start its MCP server.
 #[must_use]
 pub fn read_notice(line: &Bytes) -> Option<String> {
+    Some(notice(line)?.message)
+}
+
+/// True for the notice of a server that speaks TLS to a client that does not.
+#[must_use]
+pub fn wants_tls(line: &Bytes) -> bool {
+    let reason = notice(line).and_then(|error| error.data?.get("reason").cloned());
+    reason.is_some_and(|reason| reason == "tls-required")
+}
+
+fn notice(line: &Bytes) -> Option<Rejection> {
     if !line.starts_with(b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":") {
         return None;
     }
     let answer: Answer = serde_json::from_slice(line).ok()?;
     let error = answer.error?;
     let source = error.data.as_ref()?.get("source")?;
-    (source == "mcp-remote").then_some(error.message)
+    (source == "mcp-remote").then_some(error)
 }

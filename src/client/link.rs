@@ -8,6 +8,7 @@ use crate::handshake;
 use crate::jsonrpc::{ErrorData, Executed};
 use crate::replay::{Replay, Violation};
 use crate::transport::line::LineError;
+use crate::transport::tls::{self, Mismatch};
 use crate::transport::websocket::PING_EVERY;
 use crate::transport::{Connection, Reader, Writer};
 use bytes::Bytes;
@@ -38,6 +39,17 @@ pub(super) enum End {
     Lost(String),
     /// The server does not want us.
     Rejected(String),
+    /// TLS is wrong, and will stay so.
+    Tls(String),
+}
+
+impl End {
+    fn lost(err: &io::Error) -> Self {
+        match tls::explain(err) {
+            Some(reason) => Self::Tls(reason),
+            None => Self::Lost(err.to_string()),
+        }
+    }
 }
 
 /// What the server is to us on a new connection.
@@ -312,7 +324,7 @@ impl Link {
     ) -> End {
         match self.send_all(writer, input, hello).await {
             Ok(end) => end,
-            Err(err) => End::Lost(err.to_string()),
+            Err(err) => End::lost(&err),
         }
     }
 
@@ -438,11 +450,15 @@ impl Link {
             let line = match tokio::time::timeout(limit, reader.next()).await {
                 Ok(Ok(Some(line))) => line,
                 Ok(Ok(None)) => return End::Lost("the server hung up".to_owned()),
+                Ok(Err(LineError::Io(err))) => return End::lost(&err),
                 Ok(Err(err)) => return End::Lost(err.to_string()),
                 Err(_) => return End::Lost(LineError::Silent(limit).to_string()),
             };
             if let Some(reason) = handshake::read_refusal(&line) {
                 return End::Rejected(reason);
+            }
+            if handshake::wants_tls(&line) {
+                return End::lost(&Mismatch.into());
             }
             if let Some(notice) = handshake::read_notice(&line) {
                 return End::Lost(notice);

@@ -7,8 +7,9 @@ mod link;
 use crate::handshake::{self, Rejected};
 use crate::jsonrpc::{ErrorData, Executed};
 use crate::transport::line::LineError;
-use crate::transport::websocket::{UpgradeError, WebSocket};
-use crate::transport::{Connection, Protocol, tcp};
+use crate::transport::tls::{self, Connector, Plain};
+use crate::transport::websocket::WebSocket;
+use crate::transport::{BoxedStream, Connection, Protocol, tcp};
 use crate::utils::backoff;
 use crate::utils::secret::Secret;
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub port: u16,
     /// The path of the upgrade request (WebSocket).
     pub path: String,
+    /// TLS under the transport; `None` for plain text.
+    pub tls: Option<Connector>,
     /// The token, if the server wants one.
     pub token: Option<Secret>,
     /// Whether and how to come back; `None` for not at all.
@@ -84,6 +87,14 @@ pub enum ClientError {
         "Authentication failed: the server wants a token; set MCP_REMOTE_JWT_TOKEN, or use --jwt-token-file or --jwt-token"
     )]
     NoToken,
+    /// TLS does not come to stand, or only one end speaks it; trying again will not help.
+    #[error("no connection to {address}: {reason}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
     /// The connection was lost and may not be made again.
     #[error("connection to {address} lost: {reason}; use --auto-reconnect to come back by itself")]
     Lost {
@@ -177,6 +188,7 @@ impl Client<'_> {
                     return Err(ClientError::Rejected(reason));
                 }
                 End::Rejected(_) => return Err(ClientError::NoToken),
+                End::Tls(reason) => return Err(self.no_tls(reason)),
                 End::Lost(reason) => reason,
             };
             if self.settings.reconnect.is_none() {
@@ -213,7 +225,10 @@ impl Client<'_> {
             let failure = match tokio::time::timeout(CONNECT_TIMEOUT, open(&self.settings)).await {
                 Ok(Ok(opened)) => return Ok(Some(opened)),
                 Ok(Err(OpenError::Rejected(reason))) => return Err(ClientError::Rejected(reason)),
-                Ok(Err(OpenError::Io(err))) => err,
+                Ok(Err(OpenError::Io(err))) => match tls::explain(&err) {
+                    Some(reason) => return Err(self.no_tls(reason)),
+                    None => err,
+                },
                 Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer"),
             };
             tracing::debug!(address = %self.address, err = %failure, tries, "no connection");
@@ -236,6 +251,13 @@ impl Client<'_> {
             }
         }
     }
+
+    fn no_tls(&self, reason: String) -> ClientError {
+        ClientError::Tls {
+            address: self.address.clone(),
+            reason,
+        }
+    }
 }
 
 enum OpenError {
@@ -249,20 +271,28 @@ async fn open(settings: &Settings) -> Result<(Connection, bool), OpenError> {
     let stream = tcp::connect(&settings.host, settings.port)
         .await
         .map_err(OpenError::Io)?;
+    let (scheme, stream) = match &settings.tls {
+        None => (
+            "ws",
+            Box::new(Plain::new(stream, Vec::new())) as BoxedStream,
+        ),
+        Some(connector) => {
+            let stream = connector.connect(stream).await.map_err(OpenError::Io)?;
+            ("wss", stream)
+        }
+    };
     let mut connection = match settings.protocol {
-        Protocol::Tcp => Connection::over_stream(Box::new(stream), MAX_SERVER_LINE),
+        Protocol::Tcp => Connection::over_stream(stream, MAX_SERVER_LINE),
         Protocol::WebSocket => {
             let host = if settings.host.contains(':') {
                 format!("[{}]", settings.host)
             } else {
                 settings.host.clone()
             };
-            let url = format!("ws://{host}:{}{}", settings.port, settings.path);
-            let upgraded = WebSocket::connect(Box::new(stream), &url, MAX_SERVER_LINE).await;
-            Connection::WebSocket(Box::new(upgraded.map_err(|err| match err {
-                UpgradeError::Failed(err) => OpenError::Io(io::Error::other(err)),
-                UpgradeError::Origin(_) => OpenError::Io(io::Error::other(err)),
-            })?))
+            let url = format!("{scheme}://{host}:{}{}", settings.port, settings.path);
+            let upgraded = WebSocket::connect(stream, &url, MAX_SERVER_LINE).await;
+            let socket = upgraded.map_err(|err| OpenError::Io(err.into_io()))?;
+            Connection::WebSocket(Box::new(socket))
         }
     };
     let resume = match &settings.token {

@@ -4,6 +4,7 @@ use super::{Failure, runtime, start_logs};
 use crate::cli::{ClientArgs, Transport};
 use crate::client::{self, Reconnect, Settings};
 use crate::shutdown::Signals;
+use crate::transport::tls::{Connector, Identity};
 use crate::utils::secret::Sources;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::http::Uri;
@@ -16,12 +17,13 @@ pub(super) fn run(args: ClientArgs) -> Result<(), Failure> {
         flag: args.jwt_token.as_ref(),
         file: args.jwt_token_file.as_deref(),
     };
-    let (host, port, path) = locate(&args)?;
+    let place = locate(&args)?;
     let settings = Settings {
         protocol: args.transport.into(),
-        host,
-        port,
-        path,
+        tls: read_tls(&args, &place)?,
+        host: place.host,
+        port: place.port,
+        path: place.path,
         token: token.read()?,
         keepalive_interval: args.keepalive.keepalive_interval,
         keepalive_timeout: args.keepalive.keepalive_timeout,
@@ -44,11 +46,22 @@ pub(super) fn run(args: ClientArgs) -> Result<(), Failure> {
     outcome
 }
 
-/// Host, port and path.
-fn locate(args: &ClientArgs) -> Result<(String, u16, String), Failure> {
+/// Where the server is.
+struct Place {
+    host: String,
+    port: u16,
+    path: String,
+    tls: bool,
+}
+
+fn locate(args: &ClientArgs) -> Result<Place, Failure> {
     let Some(url) = &args.url else {
-        let port = args.port.ok_or_else(|| Failure::new("no --port"))?;
-        return Ok((args.host.clone(), port, "/".to_owned()));
+        return Ok(Place {
+            host: args.host.clone(),
+            port: args.port.ok_or_else(|| Failure::new("no --port"))?,
+            path: "/".to_owned(),
+            tls: args.tls,
+        });
     };
     if !matches!(args.transport, Transport::Ws) {
         return Err(Failure::new(
@@ -61,15 +74,12 @@ fn locate(args: &ClientArgs) -> Result<(String, u16, String), Failure> {
         ))
     };
     let uri: Uri = url.parse().map_err(|_| bad("not a URL"))?;
-    match uri.scheme_str() {
-        Some("ws") => {}
-        Some("wss") => {
-            return Err(bad(
-                "wss:// needs TLS, which this version does not have; use a TLS tunnel",
-            ));
-        }
-        _ => return Err(bad("it must begin with ws://")),
-    }
+    let (tls, port) = match uri.scheme_str() {
+        Some("ws") if args.tls => return Err(bad("with --tls it must begin with wss://")),
+        Some("ws") => (false, 80),
+        Some("wss") => (true, 443),
+        _ => return Err(bad("it must begin with ws:// or wss://")),
+    };
     if uri.query().is_some() {
         return Err(bad(
             "it has a query; give the token by MCP_REMOTE_JWT_TOKEN or --jwt-token-file",
@@ -79,9 +89,28 @@ fn locate(args: &ClientArgs) -> Result<(String, u16, String), Failure> {
         .host()
         .ok_or_else(|| bad("no host"))?
         .trim_matches(['[', ']']);
-    Ok((
-        host.to_owned(),
-        uri.port_u16().unwrap_or(80),
-        uri.path().to_owned(),
-    ))
+    Ok(Place {
+        host: host.to_owned(),
+        port: uri.port_u16().unwrap_or(port),
+        path: uri.path().to_owned(),
+        tls,
+    })
+}
+
+fn read_tls(args: &ClientArgs, place: &Place) -> Result<Option<Connector>, Failure> {
+    let ca = args.tls_ca.as_deref();
+    let identity = match (&args.tls_cert, &args.tls_key) {
+        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
+        _ => None,
+    };
+    if place.tls {
+        return Ok(Some(Connector::load(&place.host, ca, identity)?));
+    }
+    // Whoever names certificates means to be safe: better no connection than one in plain text.
+    if ca.is_some() || identity.is_some() {
+        return Err(Failure::new(
+            "--tls-ca, --tls-cert and --tls-key are for TLS; add --tls, or give a --url that begins with wss://",
+        ));
+    }
+    Ok(None)
 }

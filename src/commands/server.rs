@@ -10,6 +10,7 @@ use crate::permissions::Policy;
 use crate::server::{self, Backend, Settings};
 use crate::shutdown::Signals;
 use crate::transport::tcp::Listeners;
+use crate::transport::tls::{Acceptor, FileError, Identity};
 use crate::utils::secret::Sources;
 use std::path::Path;
 
@@ -26,6 +27,7 @@ pub(super) fn run(args: ServerArgs) -> Result<(), Failure> {
         Some(path) => Some(read_policy(path, guard.is_some())?),
         None => None,
     };
+    let tls = read_tls(&args)?;
     let mut command = args.command.into_iter();
     let program = command
         .next()
@@ -40,6 +42,7 @@ pub(super) fn run(args: ServerArgs) -> Result<(), Failure> {
     })?;
     let settings = Settings {
         protocol: args.transport.into(),
+        tls,
         policy,
         max_message_size: args.max_message_size.0,
         max_connections: args.max_connections as usize,
@@ -86,6 +89,11 @@ async fn serve(
     if loopback && listeners.is_reachable_from_outside() {
         tracing::warn!(
             "everybody who reaches this port may use the MCP server: set MCP_REMOTE_JWT_SECRET"
+        );
+    }
+    if settings.tls.is_none() && listeners.is_reachable_from_outside() {
+        tracing::warn!(
+            "tokens and messages cross the network in plain text: use --tls-cert and --tls-key, or listen on loopback (--host 127.0.0.1) behind a tunnel"
         );
     }
     let protocol = settings.protocol;
@@ -135,6 +143,13 @@ fn read_guard(args: &ServerArgs) -> Result<Option<Guard>, Failure> {
             "--require-roles needs a secret, since only a token has roles; set MCP_REMOTE_JWT_SECRET",
         )),
     }
+}
+
+fn read_tls(args: &ServerArgs) -> Result<Option<Acceptor>, FileError> {
+    let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+        return Ok(None);
+    };
+    Acceptor::load(Identity { certificate, key }, args.tls_client_ca.as_deref()).map(Some)
 }
 
 fn read_policy(path: &Path, has_secret: bool) -> Result<Policy, Failure> {

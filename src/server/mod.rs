@@ -10,6 +10,7 @@ use crate::hub::{Driver, Hub, HubError, Limits};
 use crate::permissions::Policy;
 use crate::transport::Protocol;
 use crate::transport::tcp::Listeners;
+use crate::transport::tls::Acceptor;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ const STOP: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// The transport.
     pub protocol: Protocol,
+    /// TLS under it; `None` for plain text.
+    pub tls: Option<Acceptor>,
     /// What peers must show; `None` lets everybody in.
     pub guard: Option<Guard>,
     /// What roles may do; `None` allows everything.

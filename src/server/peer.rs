@@ -9,8 +9,10 @@ use crate::hub::Hub;
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
 use crate::permissions::Rights;
 use crate::router::{ASKED_OF_PEERS, Profile};
+use crate::transport::line::LineError;
+use crate::transport::tls::{self, AcceptError, Plain};
 use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
-use crate::transport::{self, Connection, Protocol};
+use crate::transport::{self, BoxedStream, Connection, Protocol};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -52,7 +54,7 @@ pub(super) async fn serve(
     context: Arc<Context>,
     place: OwnedSemaphorePermit,
 ) {
-    let span = tracing::info_span!("peer", id = number, %address, user = tracing::field::Empty, roles = tracing::field::Empty);
+    let span = tracing::info_span!("peer", id = number, %address, certificate = tracing::field::Empty, user = tracing::field::Empty, roles = tracing::field::Empty);
     async {
         tracing::info!("connected");
         let settings = &context.settings;
@@ -153,11 +155,11 @@ async fn enter(stream: TcpStream, settings: &Settings) -> Option<(Connection, Id
     let (mut connection, upgrade) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(err)) => {
-            tracing::warn!(%err, "refused: no WebSocket");
+            turn_down(err, settings.protocol).await;
             return None;
         }
         Err(_) => {
-            tracing::warn!("refused: no WebSocket upgrade in time");
+            tracing::warn!("refused: no connection in time");
             return None;
         }
     };
@@ -190,30 +192,91 @@ async fn enter(stream: TcpStream, settings: &Settings) -> Option<(Connection, Id
 
 fn log_refusal(refused: &Refused) {
     match refused {
+        Refused::Gone(LineError::Io(err)) if tls::is_mismatch(err) => {
+            tracing::warn!(%err, "refused");
+        }
         Refused::HungUp | Refused::Gone(_) => tracing::info!(reason = %refused, "disconnected"),
         _ => tracing::warn!(reason = %refused, "refused"),
     }
 }
 
-async fn open(
-    stream: TcpStream,
-    settings: &Settings,
-) -> Result<(Connection, Upgrade), UpgradeError> {
+/// Why no connection could be opened.
+enum OpenError {
+    Tls(AcceptError),
+    Upgrade(UpgradeError),
+}
+
+/// Logs it, and tells the peer where that is possible.
+async fn turn_down(err: OpenError, protocol: Protocol) {
+    match err {
+        OpenError::Upgrade(err) => tracing::warn!(%err, "refused: no WebSocket"),
+        OpenError::Tls(AcceptError::Gone(err)) => {
+            tracing::info!(reason = %err, "disconnected before TLS");
+        }
+        OpenError::Tls(err) => {
+            tracing::warn!(%err, "refused: no TLS");
+            match err {
+                AcceptError::Plain(stream) => {
+                    let answer = wrong_port(protocol, "this port speaks TLS", "tls-required");
+                    say_and_close(over(stream), answer).await;
+                }
+                // It still has to read why, which is on its way as an alert.
+                AcceptError::Handshake(_, stream) => over(stream).close().await,
+                AcceptError::Gone(_) => {}
+            }
+        }
+    }
+}
+
+fn over(stream: TcpStream) -> Connection {
+    Connection::over_stream(Box::new(stream), MAX_TOKEN_LINE)
+}
+
+/// What a peer is told where one end speaks TLS and the other does not: an error, or in place of an
+/// upgrade an HTTP answer.
+fn wrong_port(protocol: Protocol, text: &str, reason: &'static str) -> Vec<u8> {
+    match protocol {
+        Protocol::Tcp => {
+            let data = ErrorData::new(reason, Executed::No);
+            let text = format!("Invalid Request: {text}");
+            error_line(None, Code::InvalidRequest, &text, Some(&data))
+        }
+        Protocol::WebSocket => format!(
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}\n",
+            text.len() + 1
+        )
+        .into_bytes(),
+    }
+}
+
+async fn open(stream: TcpStream, settings: &Settings) -> Result<(Connection, Upgrade), OpenError> {
+    let stream = match &settings.tls {
+        None => {
+            let answer = wrong_port(settings.protocol, "this port does not speak TLS", "no-tls");
+            Box::new(Plain::new(stream, answer)) as BoxedStream
+        }
+        Some(acceptor) => {
+            let accepted = acceptor.accept(stream).await.map_err(OpenError::Tls)?;
+            if let Some(certificate) = accepted.certificate {
+                tracing::Span::current().record("certificate", certificate);
+            }
+            accepted.stream
+        }
+    };
     let limit = if settings.guard.is_some() {
         MAX_TOKEN_LINE
     } else {
         settings.max_message_size
     };
     match settings.protocol {
-        Protocol::Tcp => Ok((
-            Connection::over_stream(Box::new(stream), limit),
-            Upgrade::default(),
-        )),
+        Protocol::Tcp => Ok((Connection::over_stream(stream, limit), Upgrade::default())),
         Protocol::WebSocket => {
             let allowance = settings.guard.as_ref().map(|_| UPGRADE_ALLOWANCE);
             let origins = &settings.allowed_origins;
             let (socket, upgrade) =
-                WebSocket::accept(stream, allowance, settings.max_message_size, origins).await?;
+                WebSocket::accept(stream, allowance, settings.max_message_size, origins)
+                    .await
+                    .map_err(OpenError::Upgrade)?;
             Ok((Connection::WebSocket(Box::new(socket)), upgrade))
         }
     }

@@ -11,6 +11,7 @@ use crate::jsonrpc::{Code, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, erro
 use crate::permissions::{Denial, Rights};
 use crate::replay::Violation;
 use crate::transport::line::LineError;
+use crate::transport::tls;
 use crate::transport::websocket::PING_EVERY;
 use crate::transport::{self, Reader, Writer};
 use bytes::Bytes;
@@ -223,6 +224,10 @@ async fn carry(
                     let text = format!("Invalid Request: {violation}");
                     last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
                     End::Leave("the client counts wrongly")
+                }
+                UpstreamEnd::Lost(LineError::Io(err)) if tls::is_mismatch(&err) => {
+                    tracing::warn!(%err, "refused");
+                    End::Leave("it speaks TLS")
                 }
                 UpstreamEnd::Lost(err) => {
                     tracing::debug!(%err, "connection lost");

@@ -3,6 +3,7 @@
 
 pub mod line;
 pub mod tcp;
+pub mod tls;
 pub mod websocket;
 
 use bytes::Bytes;

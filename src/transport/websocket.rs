@@ -4,7 +4,7 @@
 //! message without its newline; binary frames count as text.
 
 use super::line::LineError;
-use super::{BoxedStream, Stream};
+use super::{BoxedStream, tls};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -17,7 +17,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio_tungstenite::tungstenite::http::{
+    HeaderMap, HeaderValue, Response as HttpResponse, StatusCode, header,
+};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
@@ -95,6 +97,28 @@ pub enum UpgradeError {
     Failed(Box<tungstenite::Error>),
 }
 
+impl UpgradeError {
+    /// The same for a client, to whom every failure is one of the connection.
+    #[must_use]
+    pub fn into_io(self) -> io::Error {
+        match self {
+            Self::Failed(err) => match *err {
+                tungstenite::Error::Http(answer) if wants_tls(&answer) => tls::Mismatch.into(),
+                err => to_io(err),
+            },
+            Self::Origin(_) => io::Error::other(self),
+        }
+    }
+}
+
+/// Servers that speak TLS say so to plain HTTP, in their own words: ours "TLS", most others "HTTPS".
+fn wants_tls(answer: &HttpResponse<Option<Vec<u8>>>) -> bool {
+    let body = answer.body().as_deref().unwrap_or_default();
+    let body = String::from_utf8_lossy(body);
+    answer.status() == StatusCode::BAD_REQUEST
+        && ["TLS", "HTTPS"].iter().any(|word| body.contains(word))
+}
+
 /// A WebSocket in one piece.
 pub struct WebSocket {
     socket: Socket,
@@ -109,17 +133,14 @@ impl WebSocket {
     /// A request that is no upgrade, or comes from a web page that is not allowed; it has been
     /// answered.
     pub async fn accept(
-        stream: impl Stream + 'static,
+        stream: BoxedStream,
         allowance: Option<usize>,
         limit: usize,
         allowed_origins: &[String],
     ) -> Result<(Self, Upgrade), UpgradeError> {
         let mut upgrade = Upgrade::default();
         let mut refused = None;
-        let stream = Metered {
-            stream: Box::new(stream) as BoxedStream,
-            allowance,
-        };
+        let stream = Metered { stream, allowance };
         // The shape of the callback's error is the library's.
         #[allow(clippy::result_large_err)]
         let on_request = |request: &Request, response: Response| {

@@ -11,5 +11,6 @@ mod multiplex;
 mod process;
 mod rmcp_client;
 mod tcp;
+mod tls;
 mod websocket;
 mod wire;

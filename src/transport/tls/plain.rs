@@ -1,0 +1,85 @@
+//! Plain TCP that notices when the far end speaks TLS.
+
+use super::{ALERT, HANDSHAKE};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The far end speaks TLS, and we do not.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the other end speaks TLS, and this one does not")]
+pub struct Mismatch;
+
+impl From<Mismatch> for io::Error {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::new(io::ErrorKind::InvalidData, mismatch)
+    }
+}
+
+/// True for an error that a [`Mismatch`] is the cause of.
+#[must_use]
+pub fn is_mismatch(err: &io::Error) -> bool {
+    err.get_ref().is_some_and(|inner| inner.is::<Mismatch>())
+}
+
+/// A TCP connection without TLS. Its first byte tells what the far end speaks, so nobody has to
+/// wait for that byte before there is need of it.
+pub struct Plain {
+    stream: TcpStream,
+    /// What a far end that speaks TLS is told, until its first byte is there.
+    answer: Option<Vec<u8>>,
+}
+
+impl Plain {
+    /// A far end that turns out to speak TLS is sent `answer`, and reading fails.
+    #[must_use]
+    pub fn new(stream: TcpStream, answer: Vec<u8>) -> Self {
+        Self {
+            stream,
+            answer: Some(answer),
+        }
+    }
+}
+
+impl AsyncRead for Plain {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if self.answer.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        let first = buffer.filled().get(before).copied();
+        let answer = first.and_then(|_| self.answer.take());
+        if let (Some(HANDSHAKE | ALERT), Some(answer)) = (first, answer) {
+            buffer.set_filled(before);
+            // Nothing was sent before, so there is room; and where there is none, no harm.
+            let _told = Pin::new(&mut self.stream).poll_write(context, &answer);
+            return Poll::Ready(Err(Mismatch.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
