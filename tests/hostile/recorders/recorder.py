@@ -1,9 +1,11 @@
 """An MCP server that answers everything and writes down what it parsed, one JSON line per message.
 
-Reads as Python servers do: a text stream (which ends lines at a bare CR, too) and `json`; members
-are taken by their alias or by their name in Python, as pydantic does with `populate_by_name`.
+Reads as servers on the Python SDK do: a text stream of its own, which ends lines at a bare CR, too
+(`sys.stdin` would not), and `json`; members are taken by their alias or by their name in Python, as
+pydantic does with `populate_by_name`.
 """
 
+import io
 import json
 import sys
 
@@ -22,7 +24,7 @@ def plain(value):
 
 def main():
     out = open(sys.argv[1], "a", encoding="ascii")
-    for line in sys.stdin:
+    for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8"):
         try:
             value = json.loads(line)
         except ValueError:
