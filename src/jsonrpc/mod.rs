@@ -264,7 +264,7 @@ impl Message {
         {
             return Err(refuse("error is not an object"));
         }
-        if let Some(reason) = inner.fault(method.as_deref()) {
+        if let Some(reason) = inner.fault(method.as_deref(), &line) {
             return Err(refuse(reason));
         }
         let method: Box<str> = method.as_deref().unwrap_or_default().into();
@@ -577,12 +577,20 @@ impl Inner {
     }
 
     /// What makes a message with this method invalid, if anything.
-    fn fault(&self, method: Option<&str>) -> Option<&'static str> {
+    fn fault(&self, method: Option<&str>, line: &[u8]) -> Option<&'static str> {
         let read = method.map_or(&[][..], field::read_by);
         let spoiled = self.fields.is_spoiled(Field::Meta)
             || read.iter().any(|field| self.fields.is_spoiled(*field));
         if spoiled && method.is_some() {
             return Some("a member of params stands twice or under a look-alike name");
+        }
+        // Half a surrogate pair: Go reads another text than Python and Node do.
+        let no_text = |field: &Field| {
+            let raw = self.fields.get(*field).map(|span| span.of(line));
+            raw.is_some_and(|raw| raw.first() == Some(&b'"') && scan::unescape(raw).is_none())
+        };
+        if read.iter().any(no_text) {
+            return Some("a member of params holds half a surrogate pair");
         }
         self.meta_fault.filter(|_| method.is_some())
     }

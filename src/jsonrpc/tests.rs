@@ -238,6 +238,11 @@ fn what_does_not_pass_is_refused_with_the_id_that_is_due() {
             Code::InvalidRequest,
             json!(null),
         ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a\ud800"}}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
         (&deep, Code::InvalidRequest, json!(null)),
     ] {
         let refusal = read(line).expect_err(line);

@@ -1,0 +1,19 @@
+//! Hostile input against real children in Python, Node and Go, which write down what they parsed.
+//!
+//! Needs python3, node and go; a missing one is a failure. Not part of plain `cargo test`:
+//! `cargo test --test hostile`.
+
+#[path = "../integration/common.rs"]
+#[allow(dead_code)]
+mod common;
+#[path = "../integration/process.rs"]
+#[allow(dead_code)]
+mod process;
+#[path = "../integration/wire.rs"]
+#[allow(dead_code)]
+mod wire;
+
+mod cases;
+mod corpus;
+mod differential;
+mod recorder;
