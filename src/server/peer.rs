@@ -217,7 +217,8 @@ async fn turn_down(err: OpenError, protocol: Protocol) {
             tracing::warn!(%err, "refused: no TLS");
             match err {
                 AcceptError::Plain(stream) => {
-                    let answer = wrong_port(protocol, "this port speaks TLS", "tls-required");
+                    let data = ErrorData::new("tls-required", Executed::No);
+                    let answer = wrong_port(protocol, "this port speaks TLS", &data);
                     say_and_close(over(stream), answer).await;
                 }
                 // It still has to read why, which is on its way as an alert.
@@ -234,12 +235,11 @@ fn over(stream: TcpStream) -> Connection {
 
 /// What a peer is told where one end speaks TLS and the other does not: an error, or in place of an
 /// upgrade an HTTP answer.
-fn wrong_port(protocol: Protocol, text: &str, reason: &'static str) -> Vec<u8> {
+fn wrong_port(protocol: Protocol, text: &str, data: &ErrorData) -> Vec<u8> {
     match protocol {
         Protocol::Tcp => {
-            let data = ErrorData::new(reason, Executed::No);
             let text = format!("Invalid Request: {text}");
-            error_line(None, Code::InvalidRequest, &text, Some(&data))
+            error_line(None, Code::InvalidRequest, &text, Some(data))
         }
         Protocol::WebSocket => format!(
             "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}\n",
@@ -252,7 +252,8 @@ fn wrong_port(protocol: Protocol, text: &str, reason: &'static str) -> Vec<u8> {
 async fn open(stream: TcpStream, settings: &Settings) -> Result<(Connection, Upgrade), OpenError> {
     let stream = match &settings.tls {
         None => {
-            let answer = wrong_port(settings.protocol, "this port does not speak TLS", "no-tls");
+            let data = ErrorData::new("no-tls", Executed::No);
+            let answer = wrong_port(settings.protocol, "this port does not speak TLS", &data);
             Box::new(Plain::new(stream, answer)) as BoxedStream
         }
         Some(acceptor) => {
