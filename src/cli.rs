@@ -347,7 +347,7 @@ pub struct ClientArgs {
     pub jwt_token_file: Option<PathBuf>,
     /// Speak TLS; the server's certificate has to be for the name in --host, from an authority that
     /// this machine trusts
-    #[arg(long, env = "MCP_REMOTE_TLS", help_heading = "TLS")]
+    #[arg(long, env = "MCP_REMOTE_TLS", value_parser = FalseyValueParser::new(), help_heading = "TLS")]
     pub tls: bool,
     /// Trust the certificate authorities in this file (PEM), and no others
     #[arg(
