@@ -8,9 +8,10 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -321,6 +322,51 @@ fn a_client_comes_back_over_tls() {
         let _server = files.server(transport).secret().port(port).start();
         client.log.wait_for("connected again");
         assert_eq!(client.ask(2, "after", json!({}))["id"], 2);
+    }
+}
+
+/// Passes bytes on to `port`; each send ends the connection of that moment.
+fn relay(port: u16) -> (u16, Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let (cut, cuts) = channel();
+    std::thread::spawn(move || {
+        for near in listener.incoming() {
+            let near = near.unwrap();
+            let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            for (from, to) in [(&near, &far), (&far, &near)] {
+                let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            }
+            if cuts.recv().is_err() {
+                return;
+            }
+            for stream in [near, far] {
+                let _gone = stream.shutdown(Shutdown::Both);
+            }
+        }
+    });
+    (own, cut)
+}
+
+#[test]
+fn a_session_outlives_its_tls_connection() {
+    let files = Files::new();
+    let mut flags = files.trusting("ca");
+    flags.extend(AGAIN.map(str::to_owned));
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    for transport in BOTH {
+        let server = files.server(transport).secret().start();
+        let (port, cut) = relay(server.port);
+        let token = token_with(&["user"]);
+        let mut client = TestClient::start(transport, port, &flags, Some(&token));
+        assert_eq!(client.ask(1, "before", json!({}))["id"], 1);
+        client.send(&request(2, "during", json!({"delayMs": 300})));
+        server.wait_seen("during");
+        cut.send(()).unwrap();
+        client.log.wait_for("connected again, nothing is lost");
+        assert_eq!(client.next()["result"]["method"], "during");
+        drop(cut);
     }
 }
 
