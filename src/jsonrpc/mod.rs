@@ -9,11 +9,14 @@ mod error;
 mod field;
 mod id;
 mod scan;
+mod strict;
 
 pub use error::{Code, ErrorData, Executed, NO_DATA, error_line, refusal_line};
 pub use field::Field;
 pub use id::{MAX_ID_LENGTH, RequestId};
-pub(crate) use scan::{Span, write_string};
+pub(crate) use field::{IN_NOTIFICATIONS, IN_REF};
+pub(crate) use scan::{Span, unescape, write_string};
+pub(crate) use strict::{elements, members};
 
 use bytes::Bytes;
 use field::Fields;
@@ -264,7 +267,7 @@ impl Message {
         {
             return Err(refuse("error is not an object"));
         }
-        if let Some(reason) = inner.fault(method.as_deref()) {
+        if let Some(reason) = inner.fault(method.as_deref(), &line) {
             return Err(refuse(reason));
         }
         let method: Box<str> = method.as_deref().unwrap_or_default().into();
@@ -353,6 +356,14 @@ impl Message {
     pub(crate) fn result(&self) -> Option<&[u8]> {
         match self.payload {
             Some(("result", span)) => Some(span.of(&self.line)),
+            _ => None,
+        }
+    }
+
+    /// Where `result` stands in its line, and that line.
+    pub(crate) fn result_in_line(&self) -> Option<(Span, &[u8])> {
+        match self.payload {
+            Some(("result", span)) => Some((span, &self.line)),
             _ => None,
         }
     }
@@ -577,10 +588,11 @@ impl Inner {
     }
 
     /// What makes a message with this method invalid, if anything.
-    fn fault(&self, method: Option<&str>) -> Option<&'static str> {
+    fn fault(&self, method: Option<&str>, line: &[u8]) -> Option<&'static str> {
         let read = method.map_or(&[][..], field::read_by);
         let spoiled = self.fields.is_spoiled(Field::Meta)
-            || read.iter().any(|field| self.fields.is_spoiled(*field));
+            || read.iter().any(|field| self.fields.is_spoiled(*field))
+            || method.is_some_and(|method| strict::is_spoiled_within(method, &self.fields, line));
         if spoiled && method.is_some() {
             return Some("a member of params stands twice or under a look-alike name");
         }
