@@ -13,8 +13,8 @@ mod strict;
 
 pub use error::{Code, ErrorData, Executed, NO_DATA, error_line, refusal_line};
 pub use field::Field;
-pub use id::{MAX_ID_LENGTH, RequestId};
 pub(crate) use field::{IN_NOTIFICATIONS, IN_REF};
+pub use id::{MAX_ID_LENGTH, RequestId};
 pub(crate) use scan::{Span, unescape, write_string};
 pub(crate) use strict::{elements, members};
 

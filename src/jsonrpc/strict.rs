@@ -7,10 +7,7 @@ use super::scan::{self, Fault, MAX_DEPTH, Scanner, Span};
 /// Where the members `names` of one object stand, within its text. `None` when `text` is no object,
 /// or when one of them stands twice or under a look-alike name: some reader would see another
 /// value than we do.
-pub(crate) fn members<const N: usize>(
-    text: &[u8],
-    names: [&str; N],
-) -> Option<[Option<Span>; N]> {
+pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[Option<Span>; N]> {
     let mut found = [None; N];
     let mut spoiled = false;
     let loose = names.map(Loose::of);
@@ -86,8 +83,7 @@ mod tests {
     fn elements_are_those_of_the_array_itself() {
         let read = |text: &'static str| {
             let mut found = Vec::new();
-            elements(text.as_bytes(), |span| found.push(span.of(text.as_bytes())))
-                .map(|()| found)
+            elements(text.as_bytes(), |span| found.push(span.of(text.as_bytes()))).map(|()| found)
         };
         assert_eq!(read("[ ]"), Some(vec![]));
         assert_eq!(
