@@ -61,6 +61,17 @@ Examples:
 
 A token cannot be called back before it expires, except with a new secret for everybody.";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  All that a token with these two roles may do:
+    mcp-remote check --permissions-config permissions.json --roles user,editor
+
+  One tool, in a script:
+    if mcp-remote check --permissions-config permissions.json --roles user --tool delete_file; then …
+
+  Whether a tool is shown in the list:
+    mcp-remote check --permissions-config permissions.json --roles user --method tools/list --tool x";
+
 /// Put any stdio MCP server on the network, safely.
 #[derive(Debug, Parser)]
 #[command(name = "mcp-remote", version, after_help = EXAMPLES)]
@@ -106,6 +117,14 @@ pub enum Command {
     /// "Generated JWT token:", the token on the next line, then what it says.
     #[command(after_help = TOKEN_EXAMPLES)]
     GenerateToken(GenerateTokenArgs),
+    /// Say what a policy file lets some roles do, and which line decides
+    ///
+    /// Asks the same rules as the server does. With a method, a tool, a prompt or a resource it says
+    /// "allowed" (exit code 0) or "denied" (exit code 1), and why; with none of them it prints a
+    /// table of all that these roles may do. A file that cannot be read, or is not valid, ends it
+    /// with exit code 2.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
 }
 
 /// `tcp` or `ws`.
@@ -439,6 +458,46 @@ pub struct GenerateTokenArgs {
     /// Print the token and nothing else (a secret of --auto-secret goes to stderr)
     #[arg(long, env = "MCP_REMOTE_QUIET", value_parser = FalseyValueParser::new())]
     pub quiet: bool,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Policy file (JSON) to ask
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_PERMISSIONS_CONFIG",
+        required = true
+    )]
+    pub permissions_config: PathBuf,
+    /// Roles of the token, separated by commas
+    #[arg(
+        long,
+        value_name = "ROLES",
+        env = "MCP_REMOTE_ROLES",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub roles: Vec<String>,
+    /// Method to ask about; with a tool, a prompt or a resource: the method that uses it, else
+    /// tools/call, prompts/get and resources/read
+    #[arg(long, value_name = "METHOD", env = "MCP_REMOTE_METHOD")]
+    pub method: Option<String>,
+    /// Tool to ask about
+    #[arg(long, value_name = "NAME", env = "MCP_REMOTE_TOOL", conflicts_with_all = ["prompt", "resource"])]
+    pub tool: Option<String>,
+    /// Prompt to ask about
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "MCP_REMOTE_PROMPT",
+        conflicts_with = "resource"
+    )]
+    pub prompt: Option<String>,
+    /// Resource to ask about, or the template of resources to complete or to list
+    #[arg(long, value_name = "URI", env = "MCP_REMOTE_RESOURCE")]
+    pub resource: Option<String>,
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

@@ -1,13 +1,16 @@
 //! One file per subcommand: opens files, builds settings, prints.
 
+mod check;
 mod client;
 mod generate_secret;
 mod generate_token;
 mod server;
 
 use crate::cli::{Cli, Command, LogFormat};
+use crate::permissions::Policy;
 use crate::reaper;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
@@ -29,6 +32,11 @@ impl Failure {
     fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
+
+    fn print(&self) {
+        // With stderr gone there is nobody left to tell.
+        let _nobody = writeln!(std::io::stderr(), "error: {}", self.0.replace('\n', " "));
+    }
 }
 
 /// Runs what was typed. Exit codes: 0 done, 1 failed (one line on stderr says why); bad usage, 2,
@@ -44,15 +52,23 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::GenerateSecret(args) => generate_secret::run(&args),
         Command::GenerateToken(args) => generate_token::run(&args),
+        Command::Check(args) => return check::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(text)) => {
-            // With stderr gone there is nobody left to tell.
-            let _nobody = writeln!(std::io::stderr(), "error: {}", text.replace('\n', " "));
+        Err(failure) => {
+            failure.print();
             ExitCode::FAILURE
         }
     }
+}
+
+fn read_policy(path: &Path) -> Result<Policy, Failure> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|err| Failure::new(format!("could not read the policy file {name}: {err}")))?;
+    Policy::parse(&text)
+        .map_err(|err| Failure::new(format!("the policy file {name} is not valid: {err}")))
 }
 
 /// Logs to stderr. `RUST_LOG` decides what; else `DEBUG=true` shows debug lines.

@@ -159,10 +159,7 @@ fn read_policy(path: &Path, has_secret: bool) -> Result<Policy, Failure> {
             "the policy file {name} needs a secret, since only a token has roles; set MCP_REMOTE_JWT_SECRET"
         )));
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|err| Failure::new(format!("could not read the policy file {name}: {err}")))?;
-    let policy = Policy::parse(&text)
-        .map_err(|err| Failure::new(format!("the policy file {name} is not valid: {err}")))?;
+    let policy = super::read_policy(path)?;
     for role in policy.mute_roles() {
         tracing::warn!(role, file = %name, "this role can open no session: it allows neither 'initialize' (legacy clients) nor 'server/discover' (modern ones)");
     }

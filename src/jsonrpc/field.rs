@@ -32,12 +32,13 @@ fields! {
     ClientInfo "clientInfo" "clientinfo",
     Task "task" "task",
     Tasks "tasks" "tasks",
+    Notifications "notifications" "notifications",
 }
 
 const COUNT: usize = NAMES.len();
 
-/// The longest name worth folding; the longest folded form above is far shorter.
-const MAX_FOLDED: usize = 16;
+/// The longest name worth folding; every name that policy or router read is shorter.
+const MAX_FOLDED: usize = 24;
 
 /// Members found in one object.
 #[derive(Clone, Debug, Default)]
@@ -106,6 +107,10 @@ pub(crate) fn read_by(method: &str) -> &'static [Field] {
         | "resources/unsubscribe"
         | "notifications/resources/updated" => &[Field::Uri],
         "completion/complete" => &[Field::Ref],
+        "subscriptions/listen" => &[Field::Notifications],
+        "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" => {
+            &[Field::Task]
+        }
         "logging/setLevel" | "notifications/message" => &[Field::Level],
         "notifications/cancelled" => &[Field::RequestId],
         "notifications/progress" => &[Field::ProgressToken],
@@ -115,6 +120,12 @@ pub(crate) fn read_by(method: &str) -> &'static [Field] {
         _ => &[],
     }
 }
+
+/// What policy reads inside the `ref` of `completion/complete`.
+pub(crate) const IN_REF: [&str; 3] = ["type", "name", "uri"];
+
+/// What policy reads inside the `notifications` of `subscriptions/listen`.
+pub(crate) const IN_NOTIFICATIONS: [&str; 1] = ["resourceSubscriptions"];
 
 /// Lower-cases `name` as Go's `encoding/json` folds it.
 fn fold_character(character: char) -> Option<u8> {
@@ -134,6 +145,22 @@ fn fold_loosely<'b>(name: &str, buffer: &'b mut [u8; MAX_FOLDED]) -> Option<&'b 
         length += 1;
     }
     Some(&buffer[..length])
+}
+
+/// A name as the loosest reader sees it, to be compared with others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Loose {
+    folded: [u8; MAX_FOLDED],
+    length: usize,
+}
+
+impl Loose {
+    /// `None` for a name that none of ours is confused with.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let mut folded = [0; MAX_FOLDED];
+        let length = fold_loosely(name, &mut folded)?.len();
+        Some(Self { folded, length })
+    }
 }
 
 /// True when `name` equals `exact` (ASCII, lower case) once case is folded as Go does.

@@ -9,11 +9,14 @@ mod error;
 mod field;
 mod id;
 mod scan;
+mod strict;
 
 pub use error::{Code, ErrorData, Executed, NO_DATA, error_line, refusal_line};
 pub use field::Field;
+pub(crate) use field::{IN_NOTIFICATIONS, IN_REF};
 pub use id::{MAX_ID_LENGTH, RequestId};
-pub(crate) use scan::{Span, write_string};
+pub(crate) use scan::{Span, unescape, write_string};
+pub(crate) use strict::{elements, members};
 
 use bytes::Bytes;
 use field::Fields;
@@ -357,6 +360,14 @@ impl Message {
         }
     }
 
+    /// Where `result` stands in its line, and that line.
+    pub(crate) fn result_in_line(&self) -> Option<(Span, &[u8])> {
+        match self.payload {
+            Some(("result", span)) => Some((span, &self.line)),
+            _ => None,
+        }
+    }
+
     /// The id of the subscription that `_meta` quotes, and where it stands.
     pub(crate) fn subscription(&self) -> Option<&(RequestId, Span)> {
         self.subscription.as_ref()
@@ -580,7 +591,8 @@ impl Inner {
     fn fault(&self, method: Option<&str>, line: &[u8]) -> Option<&'static str> {
         let read = method.map_or(&[][..], field::read_by);
         let spoiled = self.fields.is_spoiled(Field::Meta)
-            || read.iter().any(|field| self.fields.is_spoiled(*field));
+            || read.iter().any(|field| self.fields.is_spoiled(*field))
+            || method.is_some_and(|method| strict::is_spoiled_within(method, &self.fields, line));
         if spoiled && method.is_some() {
             return Some("a member of params stands twice or under a look-alike name");
         }

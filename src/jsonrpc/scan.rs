@@ -18,6 +18,14 @@ impl Span {
         line.get(self.start as usize..self.end as usize)
             .unwrap_or_default()
     }
+
+    /// This span, which counts from the start of `outer`, as that one counts.
+    pub(crate) fn within(self, outer: Self) -> Self {
+        Self {
+            start: outer.start + self.start,
+            end: outer.start + self.end,
+        }
+    }
 }
 
 /// Why a text is not the JSON we take.

@@ -3,6 +3,7 @@
 use super::asks::{self, Ask, Need};
 use super::lane::{self, Purpose, Service};
 use super::levels::Level;
+use super::lists;
 use super::{Command, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
 use serde::Deserialize;
@@ -38,6 +39,7 @@ impl Router {
         };
         session.answered(&pending.id, ours);
         let mut list = None;
+        let mut edits: Vec<Edit<'_>> = Vec::new();
         match &pending.purpose {
             Purpose::Subscribe(uri) => match message.result() {
                 Some(_) => state.subscriptions.confirm(uri),
@@ -52,10 +54,17 @@ impl Router {
                 let raw = message.raw(Field::Tasks);
                 list = span.zip(raw.map(|raw| state.tasks.filter(raw, &session.owner)));
             }
+            Purpose::List(filter) => match filter.edits(message) {
+                Ok(cuts) => edits = cuts,
+                Err(_) => {
+                    let line = lists::unreadable(&pending.id);
+                    out.to_peer.push((pending.session, line.into()));
+                    return;
+                }
+            },
             Purpose::Forward => state.tasks.note(message, &session.owner),
             _ => {}
         }
-        let mut edits: Vec<Edit<'_>> = Vec::new();
         if let Some((span, list)) = &list {
             edits.push(Edit {
                 span: *span,

@@ -7,6 +7,7 @@ use super::subscriptions::Subscriptions;
 use super::tasks::Tasks;
 use super::{LEGACY_REVISIONS, LaneId, NEWEST_LEGACY, Output, SessionId};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId, write_string};
+use crate::permissions::ListFilter;
 use bytes::Bytes;
 use std::collections::HashMap;
 
@@ -38,6 +39,8 @@ pub(super) enum Purpose {
     SetLevel(Level),
     /// `tasks/list`.
     ListTasks,
+    /// A list that rules may cut down.
+    List(ListFilter),
     /// `subscriptions/listen`, to be sent again to the next process.
     Listen(Box<Message>),
     /// The same, sent again: its acknowledgement is ours to read.

@@ -25,6 +25,7 @@ mod asks;
 mod from_child;
 mod lane;
 mod levels;
+mod lists;
 mod pipe;
 mod session;
 mod subscriptions;
@@ -256,13 +257,14 @@ impl Router {
     pub fn peer_message(&mut self, from: SessionId, permit: &Permit, out: &mut Output) {
         let message = permit.message();
         match message.kind() {
-            Kind::Request(id) => self.request(from, id, message, out),
+            Kind::Request(id) => self.request(from, id, permit, out),
             Kind::Notification => self.notification(from, message, out),
             Kind::Response(id) => self.answer_of_peer(from, id.as_ref(), message, out),
         }
     }
 
-    fn request(&mut self, from: SessionId, id: &RequestId, message: &Message, out: &mut Output) {
+    fn request(&mut self, from: SessionId, id: &RequestId, permit: &Permit, out: &mut Output) {
+        let message = permit.message();
         let Some(session) = self.sessions.get(&from) else {
             return;
         };
@@ -281,7 +283,7 @@ impl Router {
             return;
         }
         self.open_handshake(lane, None, out);
-        let purpose = match self.prepare(lane, from, message) {
+        let purpose = match self.prepare(lane, from, permit) {
             Ok(purpose) => purpose,
             Err(answer) => {
                 let line = answer.to_line(id);
@@ -333,8 +335,12 @@ impl Router {
         &mut self,
         lane: LaneId,
         from: SessionId,
-        message: &Message,
+        permit: &Permit,
     ) -> Result<Purpose, OwnAnswer> {
+        if let Some(filter) = permit.list() {
+            return Ok(Purpose::List(filter.clone()));
+        }
+        let message = permit.message();
         let legacy = self.lanes[lane.0].service == Service::Legacy;
         match message.method() {
             "server/discover" => Ok(Purpose::Discover),

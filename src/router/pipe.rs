@@ -1,9 +1,9 @@
 //! The router of a peer that has a child to itself: a plain pipe, behind the same gate.
 
-use super::{Exit, LaneId, MAX_IN_FLIGHT, Output, Profile, SessionId, session};
+use super::{Exit, LaneId, MAX_IN_FLIGHT, Output, Profile, SessionId, lists, session};
 use crate::jsonrpc::{Field, Kind, Message, RequestId};
-use crate::permissions::Permit;
-use std::collections::HashSet;
+use crate::permissions::{ListFilter, Permit};
+use std::collections::HashMap;
 
 /// The most questions of the child that may be open; the oldest are forgotten first.
 const MAX_ASKED: usize = 1024;
@@ -11,7 +11,10 @@ const MAX_ASKED: usize = 1024;
 /// One peer, one child. Ids pass as they are; what is kept is what is owed to either side.
 #[derive(Debug, Default)]
 pub struct Pipe {
-    in_flight: HashSet<RequestId>,
+    /// With what the answer has to be passed through.
+    in_flight: HashMap<RequestId, Option<ListFilter>>,
+    /// The peer has asked for a list that rules may cut down, so answers have to be told apart.
+    sees_cut_lists: bool,
     asked: Vec<RequestId>,
     blocked: Vec<&'static str>,
 }
@@ -41,13 +44,19 @@ impl Pipe {
                     out.to_peer.push((Self::SESSION, refusal.into()));
                     return;
                 }
-                self.in_flight.insert(id.clone());
+                self.sees_cut_lists |= permit.list().is_some();
+                self.in_flight.insert(id.clone(), permit.list().cloned());
             }
             Kind::Notification => {
                 if message.method() == "notifications/cancelled" {
-                    let cancelled = message.quoted_id(Field::RequestId);
-                    if !cancelled.is_some_and(|(id, _)| self.in_flight.remove(&id)) {
-                        return;
+                    let cancelled = message.quoted_id(Field::RequestId).map(|(id, _)| id);
+                    match cancelled.and_then(|id| self.in_flight.remove_entry(&id)) {
+                        // The list may still come, and its id must not be another's by then.
+                        Some((id, Some(filter))) => {
+                            self.in_flight.insert(id, Some(filter));
+                        }
+                        Some((_, None)) => {}
+                        None => return,
                     }
                 }
             }
@@ -67,7 +76,7 @@ impl Pipe {
     }
 
     fn check_new(&self, id: &RequestId) -> Result<(), Vec<u8>> {
-        if self.in_flight.contains(id) {
+        if self.in_flight.contains_key(id) {
             return Err(session::still_in_flight(id));
         }
         if self.in_flight.len() >= MAX_IN_FLIGHT {
@@ -95,9 +104,21 @@ impl Pipe {
                 }
                 self.asked.push(id.clone());
             }
-            Kind::Response(Some(id)) => {
-                self.in_flight.remove(id);
-            }
+            Kind::Response(Some(id)) => match self.in_flight.remove(id) {
+                Some(Some(filter)) => {
+                    let line = match filter.edits(message) {
+                        Ok(edits) => message.to_line(Some(id), &edits),
+                        Err(_) => lists::unreadable(id).into(),
+                    };
+                    out.to_peer.push((Self::SESSION, line));
+                    return;
+                }
+                None if self.sees_cut_lists => {
+                    tracing::debug!("dropped an answer that nobody waits for");
+                    return;
+                }
+                _ => {}
+            },
             _ => {}
         }
         out.to_peer
@@ -106,7 +127,7 @@ impl Pipe {
 
     /// The child has ended: what it owed is answered with errors.
     pub fn child_exited(&mut self, exit: &Exit, out: &mut Output) {
-        for id in self.in_flight.drain() {
+        for (id, _) in self.in_flight.drain() {
             out.to_peer.push((Self::SESSION, exit.error_line(&id)));
         }
     }

@@ -8,7 +8,7 @@ use crate::control::{Control, PREFIX, SessionKey};
 use crate::handshake;
 use crate::hub::{Cut, Session};
 use crate::jsonrpc::{Code, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, error_line};
-use crate::permissions::{Denial, Rights};
+use crate::permissions::{Denial, ItemKind, Rights};
 use crate::replay::Violation;
 use crate::transport::line::LineError;
 use crate::transport::tls;
@@ -27,8 +27,8 @@ const HALF_CLOSED: Duration = Duration::from_secs(1);
 /// What has been received is acknowledged after so long, if not earlier.
 const ACK_AFTER: Duration = Duration::from_secs(1);
 
-/// The most of a method name that is logged, in bytes.
-const MAX_LOGGED_METHOD: usize = 128;
+/// The most of a name that is logged, in bytes.
+const MAX_LOGGED_NAME: usize = 128;
 
 /// The longest time that tokio's timers take without trouble.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -331,21 +331,31 @@ async fn message(line: Bytes, session: &Session, rights: &Rights) {
 }
 
 fn deny(denial: &Denial, session: &Session) {
-    let method = denial
-        .method
-        .get(..MAX_LOGGED_METHOD)
-        .unwrap_or(&denial.method);
-    let rule = denial.rule.as_ref().map(ToString::to_string);
+    // URIs stay out of the log: they may hold credentials.
+    let named = |kind| {
+        let item = denial.item.as_ref().filter(|item| item.kind == kind)?;
+        Some(shorten(&item.name))
+    };
     let id = denial.id.as_ref().map(ToString::to_string);
     tracing::info!(
-        method,
+        method = shorten(&denial.method),
+        tool = named(ItemKind::Tool),
+        prompt = named(ItemKind::Prompt),
         id,
-        rule = rule.as_deref().unwrap_or("no rule allows it"),
+        rule = &*denial.reason(),
         "blocked"
     );
     if let Some(line) = denial.to_line() {
         session.reply(line);
     }
+}
+
+fn shorten(name: &str) -> &str {
+    let mut end = name.len().min(MAX_LOGGED_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
 }
 
 fn refuse(refusal: &Refusal, session: &Session) {

@@ -1,0 +1,196 @@
+//! `check`: asks a policy file what some roles may do, by the very code that the server asks.
+
+use super::{Failure, print, read_policy};
+use crate::cli::CheckArgs;
+use crate::permissions::{Effect, ItemKind, Policy, Reason, Rights};
+use crate::router::ASKED_OF_PEERS;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+/// What a client of any MCP revision sends.
+const METHODS: [&str; 25] = [
+    "initialize",
+    "server/discover",
+    "ping",
+    "tools/list",
+    "tools/call",
+    "prompts/list",
+    "prompts/get",
+    "resources/list",
+    "resources/templates/list",
+    "resources/read",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "subscriptions/listen",
+    "completion/complete",
+    "logging/setLevel",
+    "tasks/get",
+    "tasks/list",
+    "tasks/result",
+    "tasks/update",
+    "tasks/cancel",
+    "notifications/initialized",
+    "notifications/cancelled",
+    "notifications/progress",
+    "notifications/roots/list_changed",
+    "notifications/tasks/status",
+];
+
+pub(super) fn run(args: &CheckArgs) -> ExitCode {
+    match check(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            failure.print();
+            // 1 says "denied", and nothing else.
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// True when all that was asked about is allowed.
+fn check(args: &CheckArgs) -> Result<bool, Failure> {
+    let policy = read_policy(&args.permissions_config)?;
+    let mut roles: Vec<String> = Vec::new();
+    for role in args.roles.iter().map(|role| role.trim()) {
+        if !role.is_empty() && !roles.iter().any(|known| known == role) {
+            roles.push(role.to_owned());
+        }
+    }
+    let rights = policy.rights(&roles);
+    let item = [
+        (ItemKind::Tool, &args.tool),
+        (ItemKind::Prompt, &args.prompt),
+        (ItemKind::Resource, &args.resource),
+    ];
+    let item = item
+        .into_iter()
+        .find_map(|(kind, name)| Some((kind, name.as_deref()?)));
+    let (text, allowed) = match (&args.method, item) {
+        (None, None) => (table(&policy, &rights, &roles), true),
+        (Some(method), None) => one(&rights, method, None),
+        (method, Some((kind, name))) => {
+            let method = method.as_deref().unwrap_or(match kind {
+                ItemKind::Tool => "tools/call",
+                ItemKind::Prompt => "prompts/get",
+                ItemKind::Resource => "resources/read",
+            });
+            if rights.judge_item(method, kind, name).is_none() {
+                crate::cli::Cli::command()
+                    .error(
+                        ErrorKind::ArgumentConflict,
+                        format!("rules on {} say nothing about '{method}'", kind.plural()),
+                    )
+                    .exit();
+            }
+            one(&rights, method, Some((kind, name)))
+        }
+    };
+    let mut unknown = String::new();
+    for role in roles.iter().filter(|role| !policy.has_role(role)) {
+        // A string can always be written to.
+        let _written = writeln!(unknown, "note: the file has no role '{role}'");
+    }
+    print(&(text + &unknown))?;
+    Ok(allowed)
+}
+
+fn is_notification(method: &str) -> bool {
+    method.starts_with("notifications/")
+}
+
+/// The verdict on one method, or on what it uses.
+fn one(rights: &Rights, method: &str, item: Option<(ItemKind, &str)>) -> (String, bool) {
+    let by_method = rights.judge_method(is_notification(method), method);
+    let subject = match item {
+        Some((kind, name)) => format!("{kind} '{name}' for {method}"),
+        None => format!("method {method}"),
+    };
+    let verdict = |allowed| if allowed { "allowed" } else { "denied" };
+    let reason = match by_method {
+        Err(reason) => return (format!("denied: {subject}\n  {method}: {reason}\n"), false),
+        Ok(reason) => format!("  {method}: {reason}\n"),
+    };
+    let by_item = item.and_then(|(kind, name)| rights.judge_item(method, kind, name));
+    match by_item {
+        None => (format!("allowed: {subject}\n{reason}"), true),
+        Some(by_item) => {
+            let allowed = by_item.is_ok();
+            let (Ok(why) | Err(why)) = by_item;
+            let kind = item.map(|(kind, _)| kind.to_string()).unwrap_or_default();
+            let text = format!("{}: {subject}\n{reason}  {kind}: {why}\n", verdict(allowed));
+            (text, allowed)
+        }
+    }
+}
+
+/// All that these roles may do.
+fn table(policy: &Policy, rights: &Rights, roles: &[String]) -> String {
+    let mut methods: Vec<&str> = METHODS.to_vec();
+    let known = roles
+        .iter()
+        .filter_map(|name| Some((name, policy.role(name)?)));
+    let known: Vec<_> = known.collect();
+    for (_, role) in &known {
+        let of_methods = role
+            .rules()
+            .iter()
+            .filter(|rule| rule.list().kind.is_none());
+        methods.extend(of_methods.map(|rule| rule.pattern()));
+    }
+    let mut seen = std::collections::HashSet::new();
+    methods.retain(|method| !ASKED_OF_PEERS.contains(method) && seen.insert(*method));
+    let width = methods.iter().map(|method| method.len()).max().unwrap_or(0);
+    let mut lines = vec![format!("{:width$}  may  because", "method")];
+    let row = |method: &str, may: bool, reason: &str| {
+        let may = if may { "yes" } else { "no" };
+        format!("{method:width$}  {may:3}  {reason}")
+    };
+    for method in methods {
+        let verdict = rights.judge_method(is_notification(method), method);
+        let (Ok(reason) | Err(reason)) = verdict;
+        lines.push(row(method, verdict.is_ok(), &reason.to_string()));
+    }
+    lines.push("\nasked of the peer by the MCP server:".to_owned());
+    for method in ASKED_OF_PEERS {
+        let blocked = rights.judge_method(false, method).err();
+        let reason = match blocked {
+            Some(reason @ Reason::Rule(_)) => reason.to_string(),
+            _ => "no rule blocks it".to_owned(),
+        };
+        lines.push(row(method, !rights.blocks(method), &reason));
+    }
+    for kind in ItemKind::ALL {
+        lines.push(format!(
+            "\n{}, for the methods that a role allows:",
+            kind.plural()
+        ));
+        for (name, role) in &known {
+            if !role.bounds(kind) {
+                lines.push(format!("role '{name}' allows all of them"));
+            }
+            let rules = role.rules().iter();
+            let rules: Vec<_> = rules
+                .filter(|rule| rule.list().kind == Some(kind))
+                .collect();
+            let allows_some = rules.iter().any(|rule| rule.list().effect == Effect::Allow);
+            if role.bounds(kind) && !allows_some {
+                lines.push(format!("role '{name}' allows none of them"));
+            }
+            for rule in rules {
+                let does = match rule.list().effect {
+                    Effect::Allow => "allows",
+                    Effect::Block => "blocks, for all roles,",
+                };
+                let (pattern, line) = (rule.pattern(), rule.line());
+                lines.push(format!("role '{name}' {does} '{pattern}' (line {line})"));
+            }
+        }
+        if known.is_empty() {
+            lines.push("there is no role that allows any".to_owned());
+        }
+    }
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,79 @@
+//! List answers, cut down to what a peer may use.
+
+use super::rights::{Rules, Use};
+use crate::jsonrpc::{Edit, Message, Replacement, Span, elements, members, unescape};
+use std::sync::Arc;
+
+/// What the answer to a list request has to be passed through.
+#[derive(Clone, Debug)]
+pub struct ListFilter {
+    rules: Arc<Rules>,
+    list: Use,
+}
+
+/// An answer that is not the list it should be, or reads differently to different readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
+impl ListFilter {
+    pub(super) fn new(rules: &Arc<Rules>, list: Use) -> Self {
+        Self {
+            rules: Arc::clone(rules),
+            list,
+        }
+    }
+
+    /// The changes to an answer: what the peer may not use goes, all else stays byte for byte,
+    /// but that the list is the peer's own now, if it says anything about that (2026-07-28
+    /// server/utilities/caching). In order.
+    pub(crate) fn edits(&self, answer: &Message) -> Result<Vec<Edit<'static>>, Unreadable> {
+        let Some((result, line)) = answer.result_in_line() else {
+            return Ok(Vec::new());
+        };
+        let text = result.of(line);
+        let (member, key) = self.list.members();
+        let [list, scope] = members(text, [member, "cacheScope"]).ok_or(Unreadable)?;
+        let mut cuts = Vec::new();
+        if self.rules.bounds(self.list) {
+            let list = list.ok_or(Unreadable)?;
+            cuts = self.cuts(list.of(text), key).ok_or(Unreadable)?;
+            cuts.iter_mut().for_each(|cut| *cut = cut.within(list));
+        }
+        let edit = |span: Span, with| Edit {
+            span: span.within(result),
+            with: Replacement::Json(with),
+        };
+        let mut edits: Vec<_> = cuts.into_iter().map(|cut| edit(cut, b"")).collect();
+        edits.extend(scope.map(|scope| edit(scope, b"\"private\"")));
+        edits.sort_by_key(|edit| edit.span.start);
+        Ok(edits)
+    }
+
+    /// What to take out of an array: each element that goes, with one comma.
+    fn cuts(&self, list: &[u8], key: &str) -> Option<Vec<Span>> {
+        let mut cuts: Vec<Span> = Vec::new();
+        let (mut any_stays, mut end) = (false, 0);
+        elements(list, |element| {
+            let stays = self.shows(element.of(list), key);
+            let cut = match (stays, any_stays) {
+                (true, true) => None,
+                // All that stood before the first that stays is gone, its comma too.
+                (true, false) => cuts.pop().map(|cut| (cut.start, element.start)),
+                (false, true) => Some((end, element.end)),
+                (false, false) => {
+                    let start = cuts.pop().map_or(element.start, |cut| cut.start);
+                    Some((start, element.end))
+                }
+            };
+            cuts.extend(cut.map(|(start, end)| Span { start, end }));
+            any_stays |= stays;
+            end = element.end;
+        })?;
+        Some(cuts)
+    }
+
+    fn shows(&self, element: &[u8], key: &str) -> bool {
+        let name = members(element, [key]).and_then(|[name]| unescape(name?.of(element)));
+        name.is_some_and(|name| self.rules.judge_item(self.list, &name).is_ok())
+    }
+}

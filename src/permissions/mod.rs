@@ -1,0 +1,110 @@
+//! What roles may do: the policy file, and the decision on each message.
+//!
+//! Only [`Rights::decide`] makes a [`Permit`], and nothing but a permit reaches the child, so no
+//! message skips the filter and still compiles.
+
+mod list;
+mod pattern;
+mod policy;
+mod rights;
+mod rule;
+mod uri;
+
+pub use list::ListFilter;
+pub use policy::{Policy, PolicyError, Role};
+pub use rights::{Reason, Rights, Verdict};
+pub use rule::{Effect, ItemKind, List, Rule};
+
+use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A message that may pass.
+#[derive(Debug)]
+pub struct Permit {
+    message: Message,
+    list: Option<ListFilter>,
+}
+
+impl Permit {
+    /// The message.
+    #[must_use]
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// What the answer has to be passed through, where rules say what the peer may see.
+    #[must_use]
+    pub fn list(&self) -> Option<&ListFilter> {
+        self.list.as_ref()
+    }
+}
+
+/// A tool, prompt or resource that a message is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Which of them.
+    pub kind: ItemKind,
+    /// Its name, or its URI.
+    pub name: String,
+}
+
+/// A message that may not.
+#[derive(Debug)]
+pub struct Denial {
+    /// The id to answer; `None` for a notification, which vanishes.
+    pub id: Option<RequestId>,
+    /// The method of the message.
+    pub method: String,
+    /// What is forbidden, where it is not the method itself.
+    pub item: Option<Item>,
+    /// The rule that blocked it; `None` when no rule allowed it.
+    pub rule: Option<Arc<Rule>>,
+    /// Why, where there is no such rule.
+    why: &'static str,
+}
+
+impl Denial {
+    fn new(message: &Message, item: Option<(ItemKind, &str)>, reason: Reason<'_>) -> Self {
+        let (rule, why) = match reason {
+            Reason::Rule(rule) => (Some(Arc::clone(rule)), ""),
+            Reason::Words(words) => (None, words),
+            Reason::Unbounded(_) => (None, ""),
+        };
+        let item = item.map(|(kind, name)| Item {
+            kind,
+            name: name.to_owned(),
+        });
+        Self {
+            id: message.id().cloned(),
+            method: message.method().to_owned(),
+            item,
+            rule,
+            why,
+        }
+    }
+
+    /// What decided, for the log: the rule and its line, or why there is none.
+    #[must_use]
+    pub fn reason(&self) -> Cow<'static, str> {
+        match &self.rule {
+            Some(rule) => rule.to_string().into(),
+            None => self.why.into(),
+        }
+    }
+
+    /// The answer that the peer gets, if it gets one.
+    #[must_use]
+    pub fn to_line(&self) -> Option<Vec<u8>> {
+        let id = self.id.as_ref()?;
+        let denied = match &self.item {
+            Some(Item { kind, name }) => format!("{kind} '{name}'"),
+            None => format!("method '{}'", self.method),
+        };
+        let text = format!("Method not allowed: Access denied for {denied}");
+        Some(error_line(Some(id), Code::MethodNotFound, &text, NO_DATA))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,382 @@
+//! The policy file.
+
+use super::pattern::Patterns;
+use super::rights::{Reach, Rights, Rules, Use};
+use super::rule::{Effect, ItemKind, LISTS, List, Rule};
+use super::uri;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// A policy file, read.
+#[derive(Debug)]
+pub struct Policy {
+    roles: BTreeMap<String, Role>,
+    /// What some role has rules on, by [`ItemKind`].
+    in_file: [bool; 3],
+    /// What peers with these roles have merged, for the next one with the same.
+    merged: Mutex<HashMap<Vec<String>, Weak<Rules>>>,
+}
+
+/// One role of a policy.
+#[derive(Debug)]
+pub struct Role {
+    rules: Vec<Arc<Rule>>,
+    /// It has a list of what it allows, by [`ItemKind`].
+    bounds: [bool; 3],
+    /// The methods that it allows.
+    methods: Patterns,
+}
+
+impl Role {
+    /// Its rules, list by list.
+    #[must_use]
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        &self.rules
+    }
+
+    /// True when it allows only what it names of this kind.
+    #[must_use]
+    pub fn bounds(&self, kind: ItemKind) -> bool {
+        self.bounds[kind as usize]
+    }
+
+    fn list(&self, kind: Option<ItemKind>, effect: Effect) -> impl Iterator<Item = &Arc<Rule>> {
+        let wanted = move |rule: &&Arc<Rule>| rule.list.kind == kind && rule.list.effect == effect;
+        self.rules.iter().filter(wanted)
+    }
+}
+
+/// Why a policy file is not one; says where.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Not JSON.
+    #[error("not JSON: {0}")]
+    NotJson(String),
+    /// A member has the wrong type.
+    #[error("{place} must be {expected}")]
+    WrongType {
+        /// Where in the file.
+        place: String,
+        /// What belongs there.
+        expected: &'static str,
+    },
+    /// A member that we do not know.
+    #[error("unknown key '{key}' in {place}; known are {known}")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// Where in the file.
+        place: String,
+        /// What may stand there.
+        known: &'static str,
+    },
+    /// A member that stands twice.
+    #[error("'{key}' stands twice in {place}")]
+    Twice {
+        /// The key.
+        key: String,
+        /// Where in the file.
+        place: String,
+    },
+    /// A member that must be there.
+    #[error("{place} has no '{key}'")]
+    Missing {
+        /// The key.
+        key: &'static str,
+        /// Where in the file.
+        place: String,
+    },
+    /// A pattern of a method with a `*` in a place where it has no meaning.
+    #[error("{place}: '{pattern}' is not a method, a family such as 'tools/*', or '*'")]
+    BadPattern {
+        /// The pattern.
+        pattern: String,
+        /// Where in the file.
+        place: String,
+    },
+    /// A pattern without a text.
+    #[error("{place}: a pattern is empty")]
+    Empty {
+        /// Where in the file.
+        place: String,
+    },
+}
+
+const KNOWN: &str = "'allowedMethods', 'blockedMethods', 'allowedTools', 'blockedTools', \
+    'allowedPrompts', 'blockedPrompts', 'allowedResources' and 'blockedResources'";
+
+impl Policy {
+    /// Reads a policy from the text of its file.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it, and where.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        let top = "the file".to_owned();
+        let mut members = Members::read(text, &top)?;
+        let permissions = members.take("permissions").ok_or(PolicyError::Missing {
+            key: "permissions",
+            place: top.clone(),
+        })?;
+        members.refuse_rest(&top, "'permissions'")?;
+        let mut roles = BTreeMap::new();
+        for (name, role) in Members::read(permissions.get(), "'permissions'")?.0 {
+            let role = read_role(&name, role, text)?;
+            roles.insert(name, role);
+        }
+        let in_file = ItemKind::ALL.map(|kind| {
+            let about = |role: &Role| {
+                role.bounds(kind) || role.rules.iter().any(|rule| rule.list.kind == Some(kind))
+            };
+            roles.values().any(about)
+        });
+        Ok(Self {
+            roles,
+            in_file,
+            merged: Mutex::default(),
+        })
+    }
+
+    /// The rights of a peer with `roles`. Roles that the policy does not know add nothing.
+    #[must_use]
+    pub fn rights(&self, roles: &[String]) -> Rights {
+        let mut known: Vec<String> = roles.to_vec();
+        known.retain(|role| self.has_role(role));
+        known.sort_unstable();
+        known.dedup();
+        let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rules) = merged.get(&known).and_then(Weak::upgrade) {
+            return Rights::of(rules);
+        }
+        let rules = Arc::new(self.merge(&known));
+        merged.retain(|_, rules| rules.strong_count() > 0);
+        merged.insert(known, Arc::downgrade(&rules));
+        Rights::of(rules)
+    }
+
+    fn merge(&self, roles: &[String]) -> Rules {
+        let roles: Vec<(&String, &Role)> = roles
+            .iter()
+            .filter_map(|name| self.roles.get_key_value(name))
+            .collect();
+        let all = |kind, effect| {
+            let rules = roles.iter().flat_map(|(_, role)| role.list(kind, effect));
+            rules.cloned().collect::<Vec<_>>()
+        };
+        let block_items = ItemKind::ALL.map(|kind| {
+            let rules = all(Some(kind), Effect::Block);
+            match kind {
+                ItemKind::Resource => Patterns::new(rules, uri::block_text),
+                _ => Patterns::as_written(rules),
+            }
+        });
+        // Methods of one kind mostly reach the same things: kept once then.
+        let mut reaches: Vec<(ItemKind, Vec<bool>, Arc<Patterns>)> = Vec::new();
+        let reach = |(_, method, kind): &(Use, &str, ItemKind)| {
+            let allows: Vec<bool> = roles
+                .iter()
+                .map(|(_, role)| role.methods.find(method).is_some())
+                .collect();
+            let allowing = || {
+                let pairs = roles.iter().zip(&allows);
+                pairs.filter(|(_, allows)| **allows).map(|(role, _)| role)
+            };
+            if let Some((name, _)) = allowing().find(|(_, role)| !role.bounds(*kind)) {
+                return Reach::Everything(name.as_str().into());
+            }
+            let same = reaches
+                .iter()
+                .find(|(of, by, _)| of == kind && *by == allows);
+            if let Some((.., patterns)) = same {
+                return Reach::Some(Arc::clone(patterns));
+            }
+            let rules = allowing().flat_map(|(_, role)| role.list(Some(*kind), Effect::Allow));
+            let patterns = Arc::new(Patterns::as_written(rules.cloned().collect()));
+            reaches.push((*kind, allows, Arc::clone(&patterns)));
+            Reach::Some(patterns)
+        };
+        Rules {
+            allow: Patterns::as_written(all(None, Effect::Allow)),
+            block: Patterns::as_written(all(None, Effect::Block)),
+            block_items,
+            reach: Use::ALL.iter().map(reach).collect(),
+            in_file: self.in_file,
+        }
+    }
+
+    /// True when the policy has a role of this name.
+    #[must_use]
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.contains_key(role)
+    }
+
+    /// The role of this name.
+    #[must_use]
+    pub fn role(&self, name: &str) -> Option<&Role> {
+        self.roles.get(name)
+    }
+
+    /// Roles whose peers can open no session at all, since neither `initialize` (legacy clients)
+    /// nor `server/discover` (modern ones) is allowed.
+    #[must_use]
+    pub fn mute_roles(&self) -> Vec<&str> {
+        let mute = |role: &&String| {
+            let rights = self.rights(std::slice::from_ref(*role));
+            ["initialize", "server/discover"]
+                .iter()
+                .all(|method| rights.judge_method(false, method).is_err())
+        };
+        self.roles.keys().filter(mute).map(String::as_str).collect()
+    }
+}
+
+fn read_role(name: &str, role: &RawValue, file: &str) -> Result<Role, PolicyError> {
+    let place = format!("role '{name}'");
+    let mut members = Members::read(role.get(), &place)?;
+    let (mut rules, mut bounds) = (Vec::new(), [false; 3]);
+    for list in &LISTS {
+        let Some(text) = members.take(list.key) else {
+            if list.kind.is_none() && list.effect == Effect::Allow {
+                let key = list.key;
+                return Err(PolicyError::Missing { key, place });
+            }
+            continue;
+        };
+        if let (Some(kind), Effect::Allow) = (list.kind, list.effect) {
+            bounds[kind as usize] = true;
+        }
+        let place = format!("role '{name}', key '{}'", list.key);
+        rules.extend(read_list(name, list, text, file, &place)?);
+    }
+    members.refuse_rest(&place, KNOWN)?;
+    let methods = rules
+        .iter()
+        .filter(|rule| rule.list.kind.is_none() && rule.list.effect == Effect::Allow);
+    Ok(Role {
+        methods: Patterns::as_written(methods.cloned().collect()),
+        rules,
+        bounds,
+    })
+}
+
+fn read_list(
+    role: &str,
+    list: &'static List,
+    text: &RawValue,
+    file: &str,
+    place: &str,
+) -> Result<Vec<Arc<Rule>>, PolicyError> {
+    let wrong = |_| PolicyError::WrongType {
+        place: place.to_owned(),
+        expected: "a list of strings",
+    };
+    let elements: Vec<&RawValue> = serde_json::from_str(text.get()).map_err(wrong)?;
+    let mut rules = Vec::new();
+    for element in elements {
+        let pattern: String = serde_json::from_str(element.get()).map_err(wrong)?;
+        check_pattern(list, &pattern, place)?;
+        rules.push(Arc::new(Rule {
+            role: role.to_owned(),
+            list,
+            pattern,
+            line: line_of(element, file),
+        }));
+    }
+    Ok(rules)
+}
+
+fn check_pattern(list: &List, pattern: &str, place: &str) -> Result<(), PolicyError> {
+    let place = || place.to_owned();
+    if list.kind.is_some() {
+        return if pattern.is_empty() {
+            Err(PolicyError::Empty { place: place() })
+        } else {
+            Ok(())
+        };
+    }
+    let stem = pattern.strip_suffix("/*").unwrap_or(pattern);
+    if pattern != "*" && (stem.is_empty() || stem.contains('*')) {
+        return Err(PolicyError::BadPattern {
+            pattern: pattern.to_owned(),
+            place: place(),
+        });
+    }
+    Ok(())
+}
+
+/// The line of `file` on which `part` begins, from 1. `part` is a piece of that very text, so its
+/// place is the distance between the two.
+fn line_of(part: &RawValue, file: &str) -> usize {
+    let at = (part.get().as_ptr() as usize).saturating_sub(file.as_ptr() as usize);
+    let before = file.as_bytes().get(..at).unwrap_or_default();
+    1 + memchr::memchr_iter(b'\n', before).count()
+}
+
+/// The members of an object in their order; a name that stands twice is an error, where a map
+/// would silently keep one of them.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    fn read(text: &'a str, place: &str) -> Result<Self, PolicyError> {
+        let members: Self = serde_json::from_str(text).map_err(|err| {
+            if err.is_data() {
+                PolicyError::WrongType {
+                    place: place.to_owned(),
+                    expected: "an object",
+                }
+            } else {
+                PolicyError::NotJson(err.to_string())
+            }
+        })?;
+        for (at, (key, _)) in members.0.iter().enumerate() {
+            if members.0[..at].iter().any(|(earlier, _)| earlier == key) {
+                return Err(PolicyError::Twice {
+                    key: key.clone(),
+                    place: place.to_owned(),
+                });
+            }
+        }
+        Ok(members)
+    }
+
+    fn take(&mut self, key: &str) -> Option<&'a RawValue> {
+        let at = self.0.iter().position(|(name, _)| name == key)?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    fn refuse_rest(self, place: &str, known: &'static str) -> Result<(), PolicyError> {
+        match self.0.into_iter().next() {
+            Some((key, _)) => Err(PolicyError::UnknownKey {
+                key,
+                place: place.to_owned(),
+                known,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    members.push(pair);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
