@@ -311,6 +311,36 @@ impl Message {
         self.modern || &*self.method == "server/discover"
     }
 
+    /// True for a request under a notification's name, or a notification under the name of a
+    /// request of MCP or with a progress token. Servers that look at the method alone would act on
+    /// it, and what keeps peers apart (whose request is cancelled, whose task, whose progress) would
+    /// not apply.
+    pub(crate) fn is_misplaced(&self) -> bool {
+        /// First parts of the names of MCP's requests, all revisions.
+        const REQUESTS: [&str; 13] = [
+            "initialize",
+            "ping",
+            "tools",
+            "prompts",
+            "resources",
+            "completion",
+            "logging",
+            "tasks",
+            "sampling",
+            "elicitation",
+            "roots",
+            "server",
+            "subscriptions",
+        ];
+        let family = self.method.split('/').next().unwrap_or_default();
+        match &self.kind {
+            Kind::Request(_) => family == "notifications",
+            Kind::Notification if family == "notifications" => false,
+            Kind::Notification => self.progress_token.is_some() || REQUESTS.contains(&family),
+            Kind::Response(_) => false,
+        }
+    }
+
     /// True when `_meta` asks for log messages (2026-07-28 server/utilities/logging).
     pub(crate) fn wants_logs(&self) -> bool {
         self.wants_logs
@@ -326,6 +356,18 @@ impl Message {
     #[must_use]
     pub fn text(&self, field: Field) -> Option<std::borrow::Cow<'_, str>> {
         scan::unescape(self.raw(field)?)
+    }
+
+    /// The id or token that a member of `params` quotes; for [`Field::ProgressToken`] of a request
+    /// the one in `_meta`.
+    #[must_use]
+    pub fn quotes(&self, field: Field) -> Option<RequestId> {
+        match (field, &self.kind) {
+            (Field::ProgressToken, Kind::Request(_)) => {
+                self.progress_token.as_ref().map(|(token, _)| token.clone())
+            }
+            _ => self.quoted_id(field).map(|(id, _)| id),
+        }
     }
 
     /// The JSON text of a member of `params` (or, for `_meta`, of `result`).
