@@ -383,7 +383,7 @@ impl Message {
     /// An id or token that a member of `params` quotes, and where.
     pub(crate) fn quoted_id(&self, field: Field) -> Option<(RequestId, Span)> {
         let span = self.fields.get(field)?;
-        Some((RequestId::parse(span.of(&self.line))?, span))
+        Some((quoted(span.of(&self.line))?, span))
     }
 
     /// `_meta.progressToken` of a request, and where it stands.
@@ -579,7 +579,7 @@ impl Inner {
                 let span = scanner.value()?;
                 match Fields::recognise(key.of(line)) {
                     Some((Field::ProgressToken, true)) if self.progress_token.is_none() => {
-                        match RequestId::parse(span.of(line)) {
+                        match quoted(span.of(line)) {
                             Some(token) => self.progress_token = Some((token, span)),
                             None => {
                                 self.meta_fault =
@@ -636,6 +636,12 @@ impl Inner {
         }
         self.meta_fault.filter(|_| method.is_some())
     }
+}
+
+/// An id or token that stands in a payload, which may reach the child as it is: there `-0` would be
+/// an integer to some readers only.
+fn quoted(raw: &[u8]) -> Option<RequestId> {
+    RequestId::parse(raw).filter(|_| raw != b"-0")
 }
 
 /// A JSON array with only those elements that `keep` is true of, their text unchanged. What is no

@@ -572,6 +572,10 @@ fn params(table: &mut Table) {
             r#""name":"good","_meta":{"progressToken":true}"#,
         ),
         (
+            "progressToken -0",
+            r#""name":"good","_meta":{"progressToken":-0}"#,
+        ),
+        (
             "progressToken as a list",
             r#""name":"good","_meta":{"progressToken":["EVIL"]}"#,
         ),

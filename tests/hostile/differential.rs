@@ -386,13 +386,6 @@ impl Understood {
     }
 
     fn agrees(&self, seen: &Seen, is_request: bool) -> bool {
-        let mut seen = seen.clone();
-        for number in [&mut seen.id, &mut seen.request_id, &mut seen.progress_token] {
-            // Go's -0 is equal to 0.
-            if number.as_f64() == Some(0.0) {
-                *number = json!(0);
-            }
-        }
         // The gate reads text; where it found none, no reader may have.
         let text = |ours: &Option<Value>, theirs: &Value| match ours {
             None => true,
