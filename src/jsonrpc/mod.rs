@@ -314,6 +314,36 @@ impl Message {
         self.modern || &*self.method == "server/discover"
     }
 
+    /// True for a request under a notification's name, or a notification under the name of a
+    /// request of MCP or with a progress token. Servers that look at the method alone would act on
+    /// it, and what keeps peers apart (whose request is cancelled, whose task, whose progress) would
+    /// not apply.
+    pub(crate) fn is_misplaced(&self) -> bool {
+        /// First parts of the names of MCP's requests, all revisions.
+        const REQUESTS: [&str; 13] = [
+            "initialize",
+            "ping",
+            "tools",
+            "prompts",
+            "resources",
+            "completion",
+            "logging",
+            "tasks",
+            "sampling",
+            "elicitation",
+            "roots",
+            "server",
+            "subscriptions",
+        ];
+        let family = self.method.split('/').next().unwrap_or_default();
+        match &self.kind {
+            Kind::Request(_) => family == "notifications",
+            Kind::Notification if family == "notifications" => false,
+            Kind::Notification => self.progress_token.is_some() || REQUESTS.contains(&family),
+            Kind::Response(_) => false,
+        }
+    }
+
     /// True when `_meta` asks for log messages (2026-07-28 server/utilities/logging).
     pub(crate) fn wants_logs(&self) -> bool {
         self.wants_logs
@@ -331,6 +361,18 @@ impl Message {
         scan::unescape(self.raw(field)?)
     }
 
+    /// The id or token that a member of `params` quotes; for [`Field::ProgressToken`] of a request
+    /// the one in `_meta`.
+    #[must_use]
+    pub fn quotes(&self, field: Field) -> Option<RequestId> {
+        match (field, &self.kind) {
+            (Field::ProgressToken, Kind::Request(_)) => {
+                self.progress_token.as_ref().map(|(token, _)| token.clone())
+            }
+            _ => self.quoted_id(field).map(|(id, _)| id),
+        }
+    }
+
     /// The JSON text of a member of `params` (or, for `_meta`, of `result`).
     pub(crate) fn raw(&self, field: Field) -> Option<&[u8]> {
         Some(self.span(field)?.of(&self.line))
@@ -344,7 +386,7 @@ impl Message {
     /// An id or token that a member of `params` quotes, and where.
     pub(crate) fn quoted_id(&self, field: Field) -> Option<(RequestId, Span)> {
         let span = self.fields.get(field)?;
-        Some((RequestId::parse(span.of(&self.line))?, span))
+        Some((quoted(span.of(&self.line))?, span))
     }
 
     /// `_meta.progressToken` of a request, and where it stands.
@@ -548,7 +590,7 @@ impl Inner {
                 let span = scanner.value()?;
                 match Fields::recognise(key.of(line)) {
                     Some((Field::ProgressToken, true)) if self.progress_token.is_none() => {
-                        match RequestId::parse(span.of(line)) {
+                        match quoted(span.of(line)) {
                             Some(token) => self.progress_token = Some((token, span)),
                             None => {
                                 self.meta_fault =
@@ -606,6 +648,12 @@ impl Inner {
         }
         self.meta_fault.filter(|_| method.is_some())
     }
+}
+
+/// An id or token that stands in a payload, which may reach the child as it is: there `-0` would be
+/// an integer to some readers only.
+fn quoted(raw: &[u8]) -> Option<RequestId> {
+    RequestId::parse(raw).filter(|_| raw != b"-0")
 }
 
 /// A JSON array with only those elements that `keep` is true of, their text unchanged. What is no

@@ -137,6 +137,14 @@ impl Exit {
     }
 }
 
+/// The answer to a message whose method is of the other kind: none to a notification.
+fn misplaced(message: &Message) -> Option<Bytes> {
+    tracing::debug!("dropped a request under a notification's name, or the reverse");
+    let text = "Invalid Request: a notification has no id";
+    let answer = |id| error_line(Some(id), Code::InvalidRequest, text, NO_DATA).into();
+    message.id().map(answer)
+}
+
 /// The table of sessions, lanes and requests in flight.
 #[derive(Debug)]
 pub struct Router {
@@ -256,6 +264,11 @@ impl Router {
     /// A message that the policy has let through.
     pub fn peer_message(&mut self, from: SessionId, permit: &Permit, out: &mut Output) {
         let message = permit.message();
+        if message.is_misplaced() {
+            out.to_peer
+                .extend(misplaced(message).map(|line| (from, line)));
+            return;
+        }
         match message.kind() {
             Kind::Request(id) => self.request(from, id, permit, out),
             Kind::Notification => self.notification(from, message, out),

@@ -38,6 +38,11 @@ impl Pipe {
     /// A message that the policy has let through.
     pub fn peer_message(&mut self, permit: &Permit, out: &mut Output) {
         let message = permit.message();
+        if message.is_misplaced() {
+            let answer = super::misplaced(message).map(|line| (Self::SESSION, line));
+            out.to_peer.extend(answer);
+            return;
+        }
         match message.kind() {
             Kind::Request(id) => {
                 if let Err(refusal) = self.check_new(id) {

@@ -117,6 +117,7 @@ pub fn cases() -> Vec<Case> {
     nesting_and_size(&mut table);
     ids(&mut table);
     answers_and_notifications(&mut table);
+    misplaced(&mut table);
     segments(&mut table);
     frames(&mut table);
     table.0
@@ -569,6 +570,10 @@ fn params(table: &mut Table) {
         (
             "progressToken true",
             r#""name":"good","_meta":{"progressToken":true}"#,
+        ),
+        (
+            "progressToken -0",
+            r#""name":"good","_meta":{"progressToken":-0}"#,
         ),
         (
             "progressToken as a list",
@@ -1191,6 +1196,49 @@ fn answers_and_notifications(table: &mut Table) {
     ] {
         table.line(name, line, answers);
     }
+}
+
+/// Requests without an id and notifications with one, of a peer that may do everything: a server
+/// that looks at the method alone would act on them, for everybody.
+fn misplaced(table: &mut Table) {
+    let mut add = |name: &str, line: String, answers: &str| {
+        table.line(name, line, answers).role = "anybody";
+    };
+    for (method, inside) in [
+        ("notifications/cancelled", r#""requestId":"EVIL""#),
+        ("notifications/initialized", ""),
+        ("notifications/progress", r#""progressToken":"EVIL""#),
+        ("notifications/tasks/status", r#""taskId":"EVIL""#),
+    ] {
+        let line =
+            format!(r#"{{"jsonrpc":"2.0","id":5,"method":"{method}","params":{{{inside}}}}}"#);
+        add(&format!("{method} as a request"), line, "5 -32600");
+    }
+    for method in [
+        "initialize",
+        "ping",
+        "server/discover",
+        "subscriptions/listen",
+        "tools/call",
+        "tasks/cancel",
+        "tasks/result",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "logging/setLevel",
+        "completion/complete",
+        "prompts/get",
+    ] {
+        let line = format!(
+            r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"uri":"EVIL","taskId":"EVIL","level":"debug"}}}}"#
+        );
+        add(&format!("{method} as a notification"), line, "");
+    }
+    add(
+        "a notification with a progress token",
+        r#"{"jsonrpc":"2.0","method":"x/run","params":{"_meta":{"progressToken":"EVIL"}}}"#
+            .to_owned(),
+        "",
+    );
 }
 
 /// TCP, cut where it should not matter.

@@ -34,6 +34,7 @@ impl Bench {
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         let policy = json!({"permissions": {
             "lister": {"allowedMethods": ["initialize", "server/discover", "ping", "tools/list", "notifications/progress"]},
+            "anybody": {"allowedMethods": ["*"]},
             "caller": {"allowedMethods": ["tools/call", "tools/list", "resources/read"]},
         }});
         let limit = LIMIT.to_string();

@@ -650,3 +650,52 @@ fn a_modern_servers_logs_reach_the_only_peer_that_wants_them() {
     bench.child(0, say);
     assert!(bench.peers_heard().is_empty());
 }
+
+#[test]
+fn requests_as_notifications_and_the_reverse_reach_no_child() {
+    let mut bench = Bench::default();
+    let a = bench.legacy("{}");
+    let mut pipe = crate::router::Pipe::default();
+    let mut piped = Output::default();
+    for (line, answered) in [
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"notifications/cancelled","params":{"requestId":1}}"#,
+            true,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":2,"method":"notifications/initialized"}"#,
+            true,
+        ),
+        (r#"{"jsonrpc":"2.0","method":"initialize"}"#, false),
+        (
+            r#"{"jsonrpc":"2.0","method":"tasks/cancel","params":{"taskId":"t"}}"#,
+            false,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"resources/unsubscribe","params":{"uri":"x:1"}}"#,
+            false,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"x/run","params":{"_meta":{"progressToken":1}}}"#,
+            false,
+        ),
+    ] {
+        bench.peer(a, line);
+        pipe.peer_message(&permit(line), &mut piped);
+        let heard = bench.peers_heard();
+        assert_eq!(heard.len(), usize::from(answered), "{line}");
+        assert!(
+            heard
+                .iter()
+                .all(|(_, line)| line["error"]["code"] == -32600)
+        );
+        assert_eq!(std::mem::take(&mut piped.to_peer).len(), heard.len());
+        assert!(bench.child_heard(0).is_empty(), "{line}");
+        assert!(piped.to_child[0].is_empty(), "{line}");
+    }
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","method":"x/changed","params":{"a":1}}"#,
+    );
+    assert_eq!(bench.child_heard(0)[0]["method"], "x/changed");
+}

@@ -15,7 +15,8 @@ function member(value, name) {
 }
 
 function plain(value) {
-  return typeof value === 'string' || Number.isInteger(value) ? value : null;
+  if (typeof value === 'string') return value.toWellFormed();
+  return Number.isInteger(value) ? value : null;
 }
 
 function record(value, message) {

@@ -7,6 +7,7 @@ pydantic does with `populate_by_name`.
 
 import io
 import json
+import re
 import sys
 
 
@@ -19,7 +20,9 @@ def member(value, *names):
 
 
 def plain(value):
-    return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def main():
