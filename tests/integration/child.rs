@@ -1,9 +1,9 @@
 //! The child's life: what it says, how it ends, and that nothing of it stays.
 
-use crate::common::{BOTH, Setup, TestServer, request};
+use crate::common::{BOTH, Setup, TestClient, TestServer, request};
 use crate::process::{is_alive, wait_gone, wait_reaped};
 use crate::wire::TestPeer;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -302,6 +302,61 @@ fn a_child_that_ends_is_started_again() {
         let count = |method: &str| seen.matches(&format!("{method:?}")).count();
         let handshakes = (count("initialize"), count("notifications/initialized"));
         assert_eq!(handshakes, (round + 1, round + 1));
+    }
+}
+
+/// Five real clients, 40 requests each in flight, and the child is killed: every request ends in
+/// an answer or an error within 2 seconds, and the next call works without anybody doing anything.
+#[test]
+fn a_child_that_is_killed_under_load_leaves_nobody_waiting() {
+    for transport in BOTH {
+        let server = TestServer::start(transport);
+        let mut clients: Vec<TestClient> = (0..5)
+            .map(|_| TestClient::start(transport, server.port, &[], None))
+            .collect();
+        let pid = clients[0].ask("first", "x", json!({}))["result"]["pid"]
+            .as_u64()
+            .unwrap();
+        for client in &mut clients {
+            for id in 0..40 {
+                client.send(&request(id, "x", json!({"delayMs": id * 20})));
+            }
+        }
+        for client in &clients {
+            assert_eq!(client.next()["id"], 0);
+        }
+        let child = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        kill_process(child, Signal::KILL).unwrap();
+        let killed = Instant::now();
+        for client in &mut clients {
+            let mut ids: Vec<u64> = (1..40)
+                .map(|_| {
+                    let answer = client.next();
+                    let error = &answer["error"]["message"];
+                    assert!(
+                        answer["result"].is_object() || error == "MCP server exited",
+                        "{answer}"
+                    );
+                    answer["id"].as_u64().unwrap()
+                })
+                .collect();
+            ids.sort_unstable();
+            assert_eq!(ids, (1..40).collect::<Vec<u64>>());
+        }
+        assert!(
+            killed.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            killed.elapsed()
+        );
+        for client in &mut clients {
+            let answer = client.ask("next", "x", json!({}));
+            assert!(
+                answer["result"]["pid"]
+                    .as_u64()
+                    .is_some_and(|next| next != pid),
+                "{answer}"
+            );
+        }
     }
 }
 
