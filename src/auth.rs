@@ -2,15 +2,23 @@
 //!
 //! No clock: the time comes in as seconds since 1970.
 
+use crate::revocations::Revocations;
 use crate::utils::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// The algorithms that are accepted: those of a shared secret.
+pub const ALGORITHMS: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+
+/// The members of a token's header or payload.
+pub type Members = Map<String, Value>;
 
 /// Who a peer is, as its token says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Identity {
     /// The `user` claim, or `sub` where there is no `user`.
     pub user: Option<String>,
@@ -18,6 +26,11 @@ pub struct Identity {
     pub roles: Vec<String>,
     /// When the token expires, in seconds since 1970; `None` for never.
     pub expires: Option<u64>,
+    /// The `jti` claim, by which the token can be revoked.
+    pub id: Option<String>,
+    /// The token itself, to be checked again when secrets or revocations change; `None` where
+    /// nobody had to show one.
+    pub token: Option<Secret>,
 }
 
 impl Identity {
@@ -43,6 +56,14 @@ pub struct Claims {
     /// With which roles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
+    /// Who says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
+    /// To whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aud: Option<String>,
+    /// What this token is called.
+    pub jti: String,
     /// Since when, in seconds since 1970.
     pub iat: u64,
     /// Until when, in seconds since 1970.
@@ -64,12 +85,32 @@ pub enum TokenError {
     /// A claim has the wrong type.
     #[error("claim '{0}' has the wrong type")]
     Malformed(&'static str),
+    /// `iss` is not the one that is required.
+    #[error("not from the required issuer")]
+    Issuer,
+    /// `aud` does not name who is required.
+    #[error("not for the required audience")]
+    Audience,
+    /// Called back, by its `jti` or its user.
+    #[error("revoked")]
+    Revoked,
 }
 
-/// Checks tokens against a secret.
+/// What is required of a token beyond its signature.
+#[derive(Clone, Debug, Default)]
+pub struct Demands {
+    /// The `iss` claim.
+    pub issuer: Option<String>,
+    /// The `aud` claim, or one of them.
+    pub audience: Option<String>,
+}
+
+/// Checks tokens against secrets.
 pub struct Verifier {
-    key: DecodingKey,
+    keys: Vec<DecodingKey>,
     validation: Validation,
+    demands: Demands,
+    revocations: Arc<Revocations>,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -79,19 +120,22 @@ impl std::fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Accepts HS256, HS384 and HS512 under `secret`.
+    /// Accepts HS256, HS384 and HS512 under any of `secrets`.
     #[must_use]
-    pub fn new(secret: &Secret) -> Self {
+    pub fn new(secrets: &[Secret], demands: Demands, revocations: Arc<Revocations>) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
-        validation.algorithms = vec![Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+        validation.algorithms = ALGORITHMS.to_vec();
         // The library only checks the signature; what the claims mean is decided below, once.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
+        let key = |secret: &Secret| DecodingKey::from_secret(secret.expose().as_bytes());
         Self {
-            key: DecodingKey::from_secret(secret.expose().as_bytes()),
+            keys: secrets.iter().map(key).collect(),
             validation,
+            demands,
+            revocations,
         }
     }
 
@@ -99,14 +143,8 @@ impl Verifier {
     ///
     /// # Errors
     /// Whatever makes the token unacceptable.
-    pub fn verify(&self, token: &str, now: u64) -> Result<Identity, TokenError> {
-        let data = jsonwebtoken::decode::<serde_json::Map<String, Value>>(
-            token,
-            &self.key,
-            &self.validation,
-        )
-        .map_err(|_| TokenError::Untrusted)?;
-        let claims = data.claims;
+    pub fn verify(&self, token: &Secret, now: u64) -> Result<Identity, TokenError> {
+        let claims = self.trusted_claims(token).ok_or(TokenError::Untrusted)?;
         let text = |name: &'static str| match claims.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -133,12 +171,66 @@ impl Verifier {
         if seconds("nbf")?.is_some_and(|nbf| nbf > now as f64) {
             return Err(TokenError::NotYetValid);
         }
+        self.check_demands(&claims)?;
+        let id = text("jti")?;
+        if self.revocations.has(id.as_deref(), user.as_deref()) {
+            return Err(TokenError::Revoked);
+        }
         Ok(Identity {
             user,
             roles,
             expires: expires.map(|exp| exp.ceil() as u64),
+            id,
+            token: Some(token.clone()),
         })
     }
+
+    /// The claims, if one of the secrets has signed them. All secrets are tried, in order and
+    /// whatever comes out, so that the time it takes does not tell which one it was.
+    fn trusted_claims(&self, token: &Secret) -> Option<Members> {
+        let mut trusted = None;
+        for key in &self.keys {
+            let decoded = jsonwebtoken::decode::<Members>(token.expose(), key, &self.validation);
+            trusted = trusted.or(decoded.ok());
+        }
+        trusted.map(|data| data.claims)
+    }
+
+    fn check_demands(&self, claims: &Members) -> Result<(), TokenError> {
+        let is = |claim: &Value, wanted: &str| claim.as_str() == Some(wanted);
+        if let Some(issuer) = &self.demands.issuer {
+            match claims.get("iss") {
+                Some(claim) if is(claim, issuer) => {}
+                None | Some(Value::String(_)) => return Err(TokenError::Issuer),
+                Some(_) => return Err(TokenError::Malformed("iss")),
+            }
+        }
+        if let Some(audience) = &self.demands.audience {
+            match claims.get("aud") {
+                Some(Value::Array(list)) if list.iter().any(|claim| !claim.is_string()) => {
+                    return Err(TokenError::Malformed("aud"));
+                }
+                Some(Value::Array(list)) if list.iter().any(|claim| is(claim, audience)) => {}
+                Some(claim) if is(claim, audience) => {}
+                None | Some(Value::String(_) | Value::Array(_)) => {
+                    return Err(TokenError::Audience);
+                }
+                Some(_) => return Err(TokenError::Malformed("aud")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Header and claims of a token, whoever has signed it; `None` when it is no token at all.
+#[must_use]
+pub fn read_unverified(token: &Secret) -> Option<(Members, Members)> {
+    let parts: Vec<&str> = token.expose().split('.').collect();
+    let [header, claims, _signature] = parts[..] else {
+        return None;
+    };
+    let read = |part: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
+    Some((read(header)?, read(claims)?))
 }
 
 /// Signs `claims` with HS256.
@@ -158,6 +250,12 @@ pub fn generate_secret(bytes: usize) -> Secret {
     URL_SAFE_NO_PAD.encode(random).into()
 }
 
+/// A fresh name for a token, for its `jti` claim: hexadecimal digits, easy to copy and to search.
+#[must_use]
+pub fn generate_id() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,8 +268,120 @@ mod tests {
         jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
     }
 
+    fn secret(text: &str) -> Secret {
+        text.to_owned().into()
+    }
+
+    fn verifier(secrets: &[&str], demands: Demands, revoked: &str) -> Verifier {
+        let secrets: Vec<Secret> = secrets.iter().map(|text| secret(text)).collect();
+        let revocations = Revocations::parse(revoked).unwrap();
+        Verifier::new(&secrets, demands, Arc::new(revocations))
+    }
+
     fn verify(token: &str) -> Result<Identity, TokenError> {
-        Verifier::new(&Secret::from("s3cret".to_owned())).verify(token, NOW)
+        verifier(&["s3cret"], Demands::default(), "").verify(&secret(token), NOW)
+    }
+
+    #[test]
+    fn any_of_the_secrets_will_do() {
+        let verifier = verifier(&["new", "old", "old"], Demands::default(), "");
+        let token = |key| secret(&sign(&json!({"user": "alice"}), Algorithm::HS384, key));
+        for key in ["new", "old"] {
+            let identity = verifier.verify(&token(key), NOW).unwrap();
+            assert_eq!(identity.name(), "alice");
+        }
+        let error = verifier.verify(&token("older"), NOW).unwrap_err();
+        assert_eq!(error, TokenError::Untrusted);
+    }
+
+    #[test]
+    fn issuer_and_audience_are_required_where_asked_for() {
+        use TokenError::{Audience, Issuer, Malformed};
+        let some = |text: &str| Some(text.to_owned());
+        let (none, issuer, audience, both) = (
+            (None, None),
+            (some("us"), None),
+            (None, some("them")),
+            (some("us"), some("them")),
+        );
+        for (demands, claims, outcome) in [
+            (&none, json!({}), Ok(())),
+            (&none, json!({"iss": 1, "aud": {"x": 1}}), Ok(())),
+            (&issuer, json!({"iss": "us"}), Ok(())),
+            (&issuer, json!({"iss": "us", "aud": 7}), Ok(())),
+            (&issuer, json!({}), Err(Issuer)),
+            (&issuer, json!({"iss": "Us"}), Err(Issuer)),
+            (&issuer, json!({"iss": ["us"]}), Err(Malformed("iss"))),
+            (&issuer, json!({"iss": null}), Err(Malformed("iss"))),
+            (&audience, json!({"aud": "them"}), Ok(())),
+            (&audience, json!({"aud": ["x", "them"]}), Ok(())),
+            (&audience, json!({}), Err(Audience)),
+            (&audience, json!({"aud": "themselves"}), Err(Audience)),
+            (&audience, json!({"aud": []}), Err(Audience)),
+            (&audience, json!({"aud": ["x"]}), Err(Audience)),
+            (
+                &audience,
+                json!({"aud": ["them", 7]}),
+                Err(Malformed("aud")),
+            ),
+            (
+                &audience,
+                json!({"aud": {"them": 1}}),
+                Err(Malformed("aud")),
+            ),
+            (&both, json!({"iss": "us", "aud": "them"}), Ok(())),
+            (&both, json!({"iss": "us"}), Err(Audience)),
+            (&both, json!({"aud": "them"}), Err(Issuer)),
+        ] {
+            let demands = Demands {
+                issuer: demands.0.clone(),
+                audience: demands.1.clone(),
+            };
+            let token = secret(&sign(&claims, Algorithm::HS256, "s3cret"));
+            let verified = verifier(&["s3cret"], demands, "").verify(&token, NOW);
+            assert_eq!(verified.map(drop), outcome, "{claims}");
+        }
+    }
+
+    #[test]
+    fn revoked_tokens_are_refused() {
+        let verifier = verifier(&["s3cret"], Demands::default(), "a1\nuser:mallory");
+        for (claims, outcome) in [
+            (json!({"user": "alice", "jti": "a2"}), Ok(())),
+            (json!({"user": "a1"}), Ok(())),
+            (json!({"jti": "mallory"}), Ok(())),
+            (
+                json!({"user": "alice", "jti": "a1"}),
+                Err(TokenError::Revoked),
+            ),
+            (
+                json!({"user": "mallory", "jti": "a2"}),
+                Err(TokenError::Revoked),
+            ),
+            (json!({"sub": "mallory"}), Err(TokenError::Revoked)),
+            (json!({"jti": 7}), Err(TokenError::Malformed("jti"))),
+        ] {
+            let token = secret(&sign(&claims, Algorithm::HS256, "s3cret"));
+            let verified = verifier.verify(&token, NOW);
+            assert_eq!(verified.map(drop), outcome, "{claims}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_read_without_their_secret() {
+        let token = sign(&json!({"user": "alice"}), Algorithm::HS512, "whatever");
+        let (header, claims) = read_unverified(&secret(&token)).unwrap();
+        assert_eq!(header["alg"], "HS512");
+        assert_eq!(claims["user"], "alice");
+        let (head, _) = token.rsplit_once('.').unwrap();
+        let list = format!(
+            "{}.{}.",
+            URL_SAFE_NO_PAD.encode("[]"),
+            URL_SAFE_NO_PAD.encode("{}")
+        );
+        for bad in ["", "..", "a.b.c", head, &format!("{token}."), &list] {
+            assert!(read_unverified(&secret(bad)).is_none(), "{bad}");
+        }
     }
 
     #[test]
@@ -216,8 +426,8 @@ mod tests {
             (json!({"user": ["x"]}), TokenError::Malformed("user")),
         ] {
             assert_eq!(
-                verify(&sign(&claims, Algorithm::HS256, "s3cret")),
-                Err(error),
+                verify(&sign(&claims, Algorithm::HS256, "s3cret")).unwrap_err(),
+                error,
                 "{claims}"
             );
         }
@@ -250,7 +460,7 @@ mod tests {
             "{}",
             &format!("{good} "),
         ] {
-            assert_eq!(verify(bad), Err(TokenError::Untrusted), "{bad}");
+            assert_eq!(verify(bad).unwrap_err(), TokenError::Untrusted, "{bad}");
         }
     }
 
@@ -277,5 +487,7 @@ mod tests {
             assert_eq!(generate_secret(bytes).expose().len(), length);
         }
         assert_ne!(generate_secret(32).expose(), generate_secret(32).expose());
+        assert_ne!(generate_id(), generate_id());
+        assert_eq!(generate_id().len(), 16);
     }
 }

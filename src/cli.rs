@@ -38,7 +38,8 @@ Examples:
   Over the network, encrypted:
     mcp-remote server tcp --port 8080 --tls-cert server.pem --tls-key server.key -- your-mcp-server
 
-Once the port is open, one line on stdout says so; everything else goes to stderr.";
+Once the port is open, one line on stdout says so; everything else goes to stderr. SIGHUP makes the
+server read its files again: secrets, revocations and the policy.";
 
 const CLIENT_EXAMPLES: &str = "\
 Examples:
@@ -59,7 +60,18 @@ Examples:
   Secret and token in one go, to try things out:
     mcp-remote generate-token --auto-secret --user alice --roles admin
 
-A token cannot be called back before it expires, except with a new secret for everybody.";
+Each token gets an id, by which a server can be told to revoke it (--revoked).";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  What does it say?
+    mcp-remote inspect-token < ~/.config/mcp-remote/token
+
+  Why is it refused? (The secret is in MCP_REMOTE_JWT_SECRET.)
+    mcp-remote inspect-token --jwt-token-file token --revoked revoked.txt
+
+The first of these counts: TOKEN, --jwt-token, --jwt-token-file, MCP_REMOTE_JWT_TOKEN,
+MCP_REMOTE_JWT_TOKEN_FILE, stdin.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -125,6 +137,13 @@ pub enum Command {
     /// with exit code 2.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Show what a token says, and whether a server would take it
+    ///
+    /// Prints the claims of a token. With a secret, and with what else a server may ask for, it
+    /// also says whether that server would let its bearer in, and if not, why: exit code 1.
+    /// Without a secret nothing is checked.
+    #[command(after_help = INSPECT_EXAMPLES)]
+    InspectToken(InspectTokenArgs),
 }
 
 /// `tcp` or `ws`.
@@ -180,19 +199,20 @@ pub struct KeepaliveArgs {
     pub keepalive_timeout: Duration,
 }
 
-/// The secret.
-#[derive(Debug, Args)]
+/// The secrets.
+#[derive(Debug, Default, Args)]
 pub struct SecretArgs {
     /// Secret that tokens are signed with; visible to every user of this machine, better use the
-    /// environment [env: MCP_REMOTE_JWT_SECRET=]
+    /// environment. May be repeated: a token is good if any accepts it, new ones are signed with
+    /// the first [env: MCP_REMOTE_JWT_SECRET=]
     #[arg(
         long,
         value_name = "SECRET",
         allow_hyphen_values = true,
         help_heading = "Authentication"
     )]
-    pub jwt_secret: Option<Secret>,
-    /// File that holds the secret and nothing else [env: MCP_REMOTE_JWT_SECRET_FILE=]
+    pub jwt_secret: Vec<Secret>,
+    /// File that holds the secret, or several, one per line [env: MCP_REMOTE_JWT_SECRET_FILE=]
     #[arg(
         long,
         value_name = "FILE",
@@ -200,6 +220,35 @@ pub struct SecretArgs {
         help_heading = "Authentication"
     )]
     pub jwt_secret_file: Option<PathBuf>,
+}
+
+/// What is required of tokens beyond their signature.
+#[derive(Debug, Args)]
+pub struct DemandArgs {
+    /// Tokens must have this issuer, their claim 'iss'
+    #[arg(
+        long,
+        value_name = "ISSUER",
+        env = "MCP_REMOTE_JWT_ISSUER",
+        help_heading = "Authentication"
+    )]
+    pub jwt_issuer: Option<String>,
+    /// Tokens must be for this audience, their claim 'aud' or one of several there
+    #[arg(
+        long,
+        value_name = "AUDIENCE",
+        env = "MCP_REMOTE_JWT_AUDIENCE",
+        help_heading = "Authentication"
+    )]
+    pub jwt_audience: Option<String>,
+    /// File of revoked tokens and users: on each line 'jti:ID', 'user:NAME', or an id alone
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_REVOKED",
+        help_heading = "Authentication"
+    )]
+    pub revoked: Option<PathBuf>,
 }
 
 /// `server`.
@@ -216,6 +265,9 @@ pub struct ServerArgs {
     /// The secret.
     #[command(flatten)]
     pub secret: SecretArgs,
+    /// What tokens must say.
+    #[command(flatten)]
+    pub demands: DemandArgs,
     /// Roles of which a token must have at least one to get in, separated by commas
     #[arg(
         long,
@@ -332,6 +384,23 @@ pub struct ServerArgs {
     pub command: Vec<OsString>,
 }
 
+/// The token.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// Token to show; visible to every user of this machine, better use the environment
+    /// [env: MCP_REMOTE_JWT_TOKEN=]
+    #[arg(long, value_name = "TOKEN", help_heading = "Authentication")]
+    pub jwt_token: Option<Secret>,
+    /// File that holds the token and nothing else [env: MCP_REMOTE_JWT_TOKEN_FILE=]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "jwt_token",
+        help_heading = "Authentication"
+    )]
+    pub jwt_token_file: Option<PathBuf>,
+}
+
 /// `client`.
 #[derive(Debug, Args)]
 pub struct ClientArgs {
@@ -352,18 +421,9 @@ pub struct ClientArgs {
     /// TLS
     #[arg(long, value_name = "URL", env = "MCP_REMOTE_URL")]
     pub url: Option<String>,
-    /// Token to show; visible to every user of this machine, better use the environment
-    /// [env: MCP_REMOTE_JWT_TOKEN=]
-    #[arg(long, value_name = "TOKEN", help_heading = "Authentication")]
-    pub jwt_token: Option<Secret>,
-    /// File that holds the token and nothing else [env: MCP_REMOTE_JWT_TOKEN_FILE=]
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "jwt_token",
-        help_heading = "Authentication"
-    )]
-    pub jwt_token_file: Option<PathBuf>,
+    /// The token.
+    #[command(flatten)]
+    pub token: TokenArgs,
     /// Speak TLS; the server's certificate has to be for the name in --host, from an authority that
     /// this machine trusts
     #[arg(long, env = "MCP_REMOTE_TLS", value_parser = FalseyValueParser::new(), help_heading = "TLS")]
@@ -455,6 +515,12 @@ pub struct GenerateTokenArgs {
     /// How long the token is valid: 60s, 30m, 12h, 7d, 1y
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_EXPIRES_IN", default_value = "1h", value_parser = positive_duration)]
     pub expires_in: Duration,
+    /// Who issues the token, for servers that ask for it with --jwt-issuer
+    #[arg(long, value_name = "ISSUER", env = "MCP_REMOTE_ISSUER")]
+    pub issuer: Option<String>,
+    /// Whom the token is for, for servers that ask for it with --jwt-audience
+    #[arg(long, value_name = "AUDIENCE", env = "MCP_REMOTE_AUDIENCE")]
+    pub audience: Option<String>,
     /// Print the token and nothing else (a secret of --auto-secret goes to stderr)
     #[arg(long, env = "MCP_REMOTE_QUIET", value_parser = FalseyValueParser::new())]
     pub quiet: bool,
@@ -500,6 +566,27 @@ pub struct CheckArgs {
     pub resource: Option<String>,
 }
 
+/// `inspect-token`.
+#[derive(Debug, Args)]
+pub struct InspectTokenArgs {
+    /// The token; '-' reads it from stdin, as happens when none is given in any way
+    #[arg(
+        value_name = "TOKEN",
+        conflicts_with_all = ["jwt_token", "jwt_token_file"],
+        allow_hyphen_values = true
+    )]
+    pub positional: Option<Secret>,
+    /// The token.
+    #[command(flatten)]
+    pub token: TokenArgs,
+    /// The secrets.
+    #[command(flatten)]
+    pub secret: SecretArgs,
+    /// What tokens must say.
+    #[command(flatten)]
+    pub demands: DemandArgs,
+}
+
 fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|err| format!("{err}; use for instance 60s, 30m, 12h, 7d or 1y"))?;
@@ -541,7 +628,7 @@ mod tests {
             panic!("not a server")
         };
         assert_eq!(args.port, 1);
-        assert!(args.secret.jwt_secret.is_none());
+        assert!(args.secret.jwt_secret.is_empty());
         assert_eq!(
             args.command,
             ["cmd", "--port", "2", "--jwt-secret", "x", "--", "y"]

@@ -23,6 +23,24 @@ pub struct Guard {
     pub required_roles: Vec<String>,
 }
 
+impl Guard {
+    /// Who the bearer of this token is. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// Why the token does not open the door.
+    pub fn check(&self, token: &Secret, now: u64) -> Result<Identity, Refused> {
+        let identity = self.verifier.verify(token, now)?;
+        if identity.has_any_role(&self.required_roles) {
+            Ok(identity)
+        } else {
+            Err(Refused::Roles {
+                identity,
+                required: self.required_roles.clone(),
+            })
+        }
+    }
+}
+
 /// Why a peer does not come in.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
@@ -131,23 +149,12 @@ struct Rejection {
 pub async fn admit(
     connection: &mut Connection,
     guard: &Guard,
-    bearer: Option<&str>,
+    bearer: Option<&Secret>,
     now: u64,
     resume: bool,
 ) -> Result<Identity, Refused> {
-    let check = |token: &str| {
-        let identity = guard.verifier.verify(token, now)?;
-        if identity.has_any_role(&guard.required_roles) {
-            Ok(identity)
-        } else {
-            Err(Refused::Roles {
-                identity,
-                required: guard.required_roles.clone(),
-            })
-        }
-    };
     if let Some(token) = bearer {
-        return check(token);
+        return guard.check(token, now);
     }
     let line = match connection.next().await {
         Ok(Some(line)) => line,
@@ -159,7 +166,7 @@ pub async fn admit(
         return Err(Refused::NoToken("too long"));
     }
     let token = std::str::from_utf8(&line).map_err(|_| Refused::NoToken("not UTF-8"))?;
-    let identity = check(token.trim())?;
+    let identity = guard.check(&token.trim().to_owned().into(), now)?;
     let welcome = Welcome {
         authenticated: true,
         user: identity.user.clone(),

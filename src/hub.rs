@@ -7,7 +7,7 @@
 
 use crate::child::{Child, CommandLine, Pipes};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
-use crate::permissions::Permit;
+use crate::permissions::{Permit, Rights};
 use crate::replay::Replay;
 use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
 use crate::transport::line::{LineError, LineReader};
@@ -325,6 +325,14 @@ impl Session {
         shared.handle(|core, out| match core {
             Core::Shared(router) => router.peer_message(self.id, &permit, out),
             Core::Isolated(pipe) => pipe.peer_message(&permit, out),
+        });
+    }
+
+    /// The peer's rights have changed: subscriptions that they do not cover any more end.
+    pub fn revise(&self, profile: Profile, rights: &Rights) {
+        self.hub.0.handle(|core, out| match core {
+            Core::Shared(router) => router.revise(self.id, profile, rights, out),
+            Core::Isolated(pipe) => pipe.revise(profile),
         });
     }
 

@@ -7,7 +7,7 @@
 //! | edge | [`commands`], [`cli`] |
 //! | wiring | [`server`], [`client`], [`handshake`] |
 //! | motion | [`hub`], [`child`], [`reaper`], [`transport`], [`shutdown`] |
-//! | decisions and words | [`permissions`], [`auth`], [`router`]; [`jsonrpc`], [`utils`] |
+//! | decisions and words | [`permissions`], [`auth`], [`revocations`], [`router`]; [`jsonrpc`], [`utils`] |
 //!
 //! The lowest floor knows no runtime, no clock and no files: bytes go in, values come out. What
 //! the program promises lives there: [`jsonrpc::Message::read`] is the only place where bytes
@@ -26,6 +26,7 @@ pub mod jsonrpc;
 pub mod permissions;
 pub mod reaper;
 pub mod replay;
+pub mod revocations;
 pub mod router;
 pub mod server;
 pub mod shutdown;

@@ -1,8 +1,8 @@
-//! The signals that stop us.
+//! The signals that stop us, or make us read our files again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, and for a terminal that closes, SIGHUP.
+/// SIGTERM, SIGINT and SIGHUP.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -23,12 +23,29 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal that asks us to stop. Cancel safe.
+    /// Waits for the next signal that asks us to stop, SIGHUP included. Cancel safe.
     pub async fn stop(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hang_up.recv() => "SIGHUP",
+        match self.next().await {
+            Asked::Stop(signal) => signal,
+            Asked::HangUp => "SIGHUP",
         }
     }
+
+    /// Waits for the next signal; what SIGHUP means is the caller's decision. Cancel safe.
+    pub async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Asked::HangUp,
+        }
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To stop; which signal it was, for the log.
+    Stop(&'static str),
+    /// The terminal has closed, or somebody wants the files to be read again.
+    HangUp,
 }

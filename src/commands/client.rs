@@ -14,9 +14,14 @@ pub(super) fn run(args: ClientArgs) -> Result<(), Failure> {
     let token = Sources {
         what: "JWT token",
         variable: "MCP_REMOTE_JWT_TOKEN",
-        flag: args.jwt_token.as_ref(),
-        file: args.jwt_token_file.as_deref(),
+        flags: args.token.jwt_token.as_slice(),
+        file: args.token.jwt_token_file.as_deref(),
     };
+    if args.token.jwt_token.is_some() {
+        tracing::warn!(
+            "--jwt-token can be read in 'ps' by every user of this machine: use MCP_REMOTE_JWT_TOKEN or --jwt-token-file"
+        );
+    }
     let place = locate(&args)?;
     let settings = Settings {
         protocol: args.transport.into(),
@@ -80,6 +85,12 @@ fn locate(args: &ClientArgs) -> Result<Place, Failure> {
         Some("wss") => (true, 443),
         _ => return Err(bad("it must begin with ws:// or wss://")),
     };
+    let authority = uri.authority().map(|authority| authority.as_str());
+    if authority.is_some_and(|authority| authority.contains('@')) {
+        return Err(bad(
+            "it has a user; give the token by MCP_REMOTE_JWT_TOKEN or --jwt-token-file",
+        ));
+    }
     if uri.query().is_some() {
         return Err(bad(
             "it has a query; give the token by MCP_REMOTE_JWT_TOKEN or --jwt-token-file",

@@ -1,9 +1,9 @@
 //! `generate-token`.
 
-use super::{Failure, print};
+use super::{Failure, print, read_secrets};
 use crate::auth::{self, Claims};
 use crate::cli::GenerateTokenArgs;
-use crate::utils::secret::{Secret, Sources};
+use crate::utils::secret::Secret;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -40,6 +40,9 @@ pub(super) fn run(args: &GenerateTokenArgs) -> Result<(), Failure> {
     let claims = Claims {
         user: args.user.clone(),
         roles,
+        iss: args.issuer.clone(),
+        aud: args.audience.clone(),
+        jti: auth::generate_id(),
         iat: now.as_secs(),
         exp,
     };
@@ -53,20 +56,24 @@ pub(super) fn run(args: &GenerateTokenArgs) -> Result<(), Failure> {
     let roles = roles.map_or_else(|| "none".to_owned(), |roles| roles.join(", "));
     let expires =
         humantime::format_rfc3339_millis(UNIX_EPOCH + std::time::Duration::from_secs(exp));
-    print(&format!(
-        "Generated JWT token:\n{token}\n\nToken details:\n- User: {user}\n- Roles: {roles}\n- Expires: {expires}\n"
-    ))?;
+    let mut text = format!(
+        "Generated JWT token:\n{token}\n\nToken details:\n- User: {user}\n- Roles: {roles}\n- Expires: {expires}\n- ID: {}\n",
+        claims.jti
+    );
+    for (name, value) in [("Issuer", claims.iss), ("Audience", claims.aud)] {
+        if let Some(value) = value {
+            text += &format!("- {name}: {value}\n");
+        }
+    }
+    print(&text)?;
     Ok(())
 }
 
+/// Several are for rotation: the first is the newest.
 fn read_secret(args: &GenerateTokenArgs) -> Result<Secret, Failure> {
-    let sources = Sources {
-        what: "JWT secret",
-        variable: "MCP_REMOTE_JWT_SECRET",
-        flag: args.secret.jwt_secret.as_ref(),
-        file: args.secret.jwt_secret_file.as_deref(),
-    };
-    sources.read()?.ok_or_else(|| {
+    let secrets = read_secrets(&args.secret)?;
+    let first = secrets.and_then(|secrets| secrets.into_iter().next());
+    first.ok_or_else(|| {
         Failure::new("no secret to sign with; set MCP_REMOTE_JWT_SECRET, or use --jwt-secret-file, --jwt-secret or --auto-secret")
     })
 }

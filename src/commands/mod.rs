@@ -1,14 +1,17 @@
 //! One file per subcommand: opens files, builds settings, prints.
 
+mod access;
 mod check;
 mod client;
 mod generate_secret;
 mod generate_token;
+mod inspect_token;
 mod server;
 
-use crate::cli::{Cli, Command, LogFormat};
+use crate::cli::{Cli, Command, LogFormat, SecretArgs};
 use crate::permissions::Policy;
 use crate::reaper;
+use crate::utils::secret::{Secret, SecretError, Sources};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -53,6 +56,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::GenerateSecret(args) => generate_secret::run(&args),
         Command::GenerateToken(args) => generate_token::run(&args),
         Command::Check(args) => return check::run(&args),
+        Command::InspectToken(args) => inspect_token::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,6 +90,8 @@ fn start_logs(format: LogFormat) {
     let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Complaints about a stderr that is gone would go there, too, and panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let no_payloads = filter_fn(|metadata| !shows_payloads(metadata));
     match format {
@@ -100,10 +106,32 @@ fn start_logs(format: LogFormat) {
     }
 }
 
-/// The WebSocket library traces frames and upgrade requests, and tokens with them: never shown,
-/// whatever `RUST_LOG` says.
+/// Libraries trace what goes through them, and the WebSocket library shows the reasons of close
+/// frames from debug on: never shown, whatever `RUST_LOG` says.
 fn shows_payloads(metadata: &Metadata<'_>) -> bool {
-    *metadata.level() == Level::TRACE && metadata.target().contains("tungstenite")
+    let target = metadata.target();
+    let ours = ["mcp_remote", "child"].iter().any(|name| {
+        target
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    });
+    let most = if target.contains("tungstenite") {
+        Level::INFO
+    } else {
+        Level::DEBUG
+    };
+    !ours && *metadata.level() > most
+}
+
+/// The secrets of whatever source there is; the first is the newest.
+fn read_secrets(args: &SecretArgs) -> Result<Option<Vec<Secret>>, SecretError> {
+    let sources = Sources {
+        what: "JWT secret",
+        variable: "MCP_REMOTE_JWT_SECRET",
+        flags: &args.jwt_secret,
+        file: args.jwt_secret_file.as_deref(),
+    };
+    sources.read_all()
 }
 
 /// Prints to stdout, which may have been closed: nobody wants to know then.

@@ -27,6 +27,7 @@ mod lane;
 mod levels;
 mod lists;
 mod pipe;
+mod revise;
 mod session;
 mod subscriptions;
 mod tasks;

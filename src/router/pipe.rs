@@ -29,6 +29,11 @@ impl Pipe {
         Self::SESSION
     }
 
+    /// The peer's rights have changed.
+    pub fn revise(&mut self, profile: Profile) {
+        self.blocked = profile.blocked;
+    }
+
     /// How many requests of the peer wait for an answer.
     #[must_use]
     pub fn owed(&self) -> usize {

@@ -48,6 +48,15 @@ impl Subscriptions {
         others
     }
 
+    /// What `session` is subscribed to.
+    pub(super) fn of(&self, session: SessionId) -> Vec<String> {
+        let own = self
+            .0
+            .iter()
+            .filter(|(_, topic)| topic.subscribers.contains(&session));
+        own.map(|(uri, _)| uri.clone()).collect()
+    }
+
     pub(super) fn count(&self, session: SessionId) -> usize {
         self.0
             .values()

@@ -1,13 +1,14 @@
 //! The server: accepts connections, each served by a task of its own.
 
+mod access;
 mod peer;
 mod registry;
 mod session;
 
+pub use access::Access;
+
 use crate::child::CommandLine;
-use crate::handshake::Guard;
 use crate::hub::{Driver, Hub, HubError, Limits};
-use crate::permissions::Policy;
 use crate::transport::Protocol;
 use crate::transport::tcp::Listeners;
 use crate::transport::tls::Acceptor;
@@ -36,10 +37,8 @@ pub struct Settings {
     pub protocol: Protocol,
     /// TLS under it; `None` for plain text.
     pub tls: Option<Acceptor>,
-    /// What peers must show; `None` lets everybody in.
-    pub guard: Option<Guard>,
-    /// What roles may do; `None` allows everything.
-    pub policy: Option<Policy>,
+    /// Who comes in and what they may do, at present.
+    pub access: watch::Receiver<Arc<Access>>,
     /// Longest line from a peer, in bytes.
     pub max_message_size: usize,
     /// Most connections at a time.

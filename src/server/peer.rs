@@ -1,5 +1,6 @@
 //! The begin of every connection: open, authenticate, find its session.
 
+use super::access::{Access, Standing, now};
 use super::registry::Registry;
 use super::session::{self, Link};
 use super::{Settings, Source};
@@ -7,15 +8,13 @@ use crate::auth::Identity;
 use crate::handshake::{self, MAX_TOKEN_LINE, Refused};
 use crate::hub::Hub;
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
-use crate::permissions::Rights;
-use crate::router::{ASKED_OF_PEERS, Profile};
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, AcceptError, Plain};
 use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
 use crate::transport::{self, BoxedStream, Connection, Protocol};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
@@ -58,42 +57,31 @@ pub(super) async fn serve(
     async {
         tracing::info!("connected");
         let settings = &context.settings;
-        let Some((connection, identity)) = enter(stream, settings).await else {
+        let mut access = settings.access.clone();
+        let Some((connection, identity)) = enter(stream, settings, &mut access).await else {
             return;
         };
         let span = tracing::Span::current();
         span.record("user", identity.name());
         span.record("roles", identity.roles.join(","));
-        if settings.guard.is_some() {
+        if identity.token.is_some() {
             tracing::info!("authenticated");
         }
-        let rights = match &settings.policy {
-            Some(policy) => policy.rights(&identity.roles),
-            None => Rights::everything(),
-        };
-        let blocked = ASKED_OF_PEERS
-            .into_iter()
-            .filter(|method| rights.blocks(method))
-            .collect();
-        let profile = Profile {
-            user: identity.user.clone(),
-            blocked,
-        };
+        let standing = Standing::new(access, identity);
         let (reader, writer) = connection.split(settings.max_message_size);
         let link = Link {
             reader,
             writer,
-            identity,
-            rights,
+            standing,
             address,
             _place: place,
         };
         let end = match &context.source {
             Source::Shared(hub) => {
-                let session = hub.attach(profile);
+                let session = hub.attach(link.standing.profile());
                 session::live(link, &session, &context).await
             }
-            Source::Isolated { .. } => isolated(link, profile, &context).await,
+            Source::Isolated { .. } => isolated(link, &context).await,
         };
         tracing::info!(reason = end, "disconnected");
     }
@@ -102,7 +90,7 @@ pub(super) async fn serve(
 }
 
 /// Serves a session with an MCP server of its own.
-async fn isolated(link: Link, profile: Profile, context: &Context) -> &'static str {
+async fn isolated(link: Link, context: &Context) -> &'static str {
     let Source::Isolated {
         command,
         limits,
@@ -124,7 +112,7 @@ async fn isolated(link: Link, profile: Profile, context: &Context) -> &'static s
         return "too many MCP servers";
     };
     let (hub, driver) = Hub::isolated(command.clone(), *limits);
-    let session = hub.attach(profile);
+    let session = hub.attach(link.standing.profile());
     let left = tokio::sync::Notify::new();
     let living = async {
         let end = session::live(link, &session, context).await;
@@ -149,7 +137,11 @@ async fn isolated(link: Link, profile: Profile, context: &Context) -> &'static s
 }
 
 /// Opens the transport and authenticates, both within the time there is for it.
-async fn enter(stream: TcpStream, settings: &Settings) -> Option<(Connection, Identity)> {
+async fn enter(
+    stream: TcpStream,
+    settings: &Settings,
+    access: &mut watch::Receiver<Arc<Access>>,
+) -> Option<(Connection, Identity)> {
     let deadline = Instant::now() + settings.auth_timeout;
     let opened = tokio::time::timeout_at(deadline, open(stream, settings)).await;
     let (mut connection, upgrade) = match opened {
@@ -163,13 +155,15 @@ async fn enter(stream: TcpStream, settings: &Settings) -> Option<(Connection, Id
             return None;
         }
     };
-    let Some(guard) = &settings.guard else {
+    // What changes from here on is noticed when the peer is in.
+    let access = Arc::clone(&access.borrow_and_update());
+    let Some(guard) = &access.guard else {
         return Some((connection, Identity::default()));
     };
     let admitted = handshake::admit(
         &mut connection,
         guard,
-        upgrade.bearer.as_deref(),
+        upgrade.bearer.as_ref(),
         now(),
         !settings.resume_window.is_zero(),
     );
@@ -264,7 +258,8 @@ async fn open(stream: TcpStream, settings: &Settings) -> Result<(Connection, Upg
             accepted.stream
         }
     };
-    let limit = if settings.guard.is_some() {
+    let guarded = settings.access.borrow().guard.is_some();
+    let limit = if guarded {
         MAX_TOKEN_LINE
     } else {
         settings.max_message_size
@@ -272,7 +267,7 @@ async fn open(stream: TcpStream, settings: &Settings) -> Result<(Connection, Upg
     match settings.protocol {
         Protocol::Tcp => Ok((Connection::over_stream(stream, limit), Upgrade::default())),
         Protocol::WebSocket => {
-            let allowance = settings.guard.as_ref().map(|_| UPGRADE_ALLOWANCE);
+            let allowance = guarded.then_some(UPGRADE_ALLOWANCE);
             let origins = &settings.allowed_origins;
             let (socket, upgrade) =
                 WebSocket::accept(stream, allowance, settings.max_message_size, origins)
@@ -311,11 +306,4 @@ async fn say_and_close(mut connection: Connection, line: Vec<u8>) {
     if let Ok(Ok(())) = said {
         connection.close().await;
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }

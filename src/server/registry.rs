@@ -80,7 +80,7 @@ impl Registry {
         received: u64,
     ) -> Result<(), Box<Link>> {
         let sender = match self.lock().get(key) {
-            Some(slot) if slot.owner == owner(&link.identity) => slot.sender.clone(),
+            Some(slot) if slot.owner == owner(link.standing.identity()) => slot.sender.clone(),
             _ => return Err(Box::new(link)),
         };
         let handover = Handover { link, received };

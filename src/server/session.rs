@@ -1,6 +1,7 @@
 //! The life of one session: messages both ways over one connection, and, with a client that speaks
 //! `mcp-remote/resume`, over the connections that follow.
 
+use super::access::{Lapse, Standing};
 use super::peer::Context;
 use super::registry::{Handover, Registration};
 use crate::auth::Identity;
@@ -37,8 +38,7 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) struct Link {
     pub reader: Reader,
     pub writer: Writer,
-    pub identity: Identity,
-    pub rights: Rights,
+    pub standing: Standing,
     pub address: std::net::SocketAddr,
     /// Its place among the connections.
     pub _place: OwnedSemaphorePermit,
@@ -88,6 +88,7 @@ pub(super) async fn live(link: Link, session: &Session, context: &Context) -> &'
                 let Some(registration) = &mut registration else {
                     return reason;
                 };
+                let standing = link.standing.clone();
                 drop(link);
                 let key = registration.key.short().to_owned();
                 tracing::info!(reason, session = key, "waiting for the client to come back");
@@ -95,6 +96,7 @@ pub(super) async fn live(link: Link, session: &Session, context: &Context) -> &'
                     handover = registration.handover() => handover,
                     () = tokio::time::sleep(settings.resume_window) => return "the client has not come back",
                     () = session.overflowed() => return "its queue is full",
+                    () = revoked(standing) => return Lapse::Revoked.name(),
                     () = context.stopping() => return "the server stops",
                 }
             }
@@ -114,6 +116,8 @@ pub(super) async fn live(link: Link, session: &Session, context: &Context) -> &'
         match resumed {
             Ok((again, received)) => {
                 tracing::info!(session = registration.key.short(), address = %link.address, again, "resumed");
+                // While nobody was there, nobody took over what has changed.
+                session.revise(link.standing.profile(), link.standing.rights());
                 let session = Some(registration.key.clone());
                 first = Some(
                     Control::Resumed {
@@ -148,7 +152,7 @@ fn open(
 ) -> (Option<Registration>, Option<Bytes>) {
     let enabled = !context.settings.resume_window.is_zero();
     let registration = if enabled {
-        context.registry.register(&link.identity)
+        context.registry.register(link.standing.identity())
     } else {
         None
     };
@@ -178,8 +182,7 @@ async fn carry(
     let Link {
         reader,
         writer,
-        identity,
-        rights,
+        standing,
         ..
     } = link;
     let settings = &context.settings;
@@ -188,7 +191,14 @@ async fn carry(
     let fresh = first.is_none() && !resumable;
     let half_open = matches!(reader, Reader::Line(_)) && !resumable;
     let end = {
-        let upstream = upstream(reader, session, rights, &activity, resumable, fresh);
+        let upstream = upstream(
+            reader,
+            session,
+            standing.clone(),
+            &activity,
+            resumable,
+            fresh,
+        );
         let down = Downstream {
             session,
             activity: &activity,
@@ -220,6 +230,7 @@ async fn carry(
                     last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
                     End::Leave("a message is too long")
                 }
+                UpstreamEnd::Lapsed(lapse) => barred(lapse, &mut last_words),
                 UpstreamEnd::Violation(violation) => {
                     let text = format!("Invalid Request: {violation}");
                     last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
@@ -236,10 +247,7 @@ async fn carry(
             },
             end = &mut downstream => end,
             () = session.overflowed() => End::Leave("it reads too slowly, its queue is full"),
-            () = expiry(identity) => {
-                last_words.push(handshake::authentication_failed("Token expired").into());
-                End::Leave("token expired")
-            }
+            lapse = lapse(standing, session) => barred(lapse, &mut last_words),
             () = activity.idle(settings.idle_timeout, session) => End::Leave("idle for too long"),
             () = activity.silence(resumable.then_some(settings.keepalive_timeout)) => {
                 End::Lost("nothing heard of it for too long")
@@ -255,6 +263,12 @@ async fn carry(
     (end, last_words)
 }
 
+/// The peer's token is good no longer.
+fn barred(lapse: Lapse, last_words: &mut Vec<Bytes>) -> End {
+    last_words.push(handshake::authentication_failed(lapse.reason()).into());
+    End::Leave(lapse.name())
+}
+
 enum UpstreamEnd {
     /// The peer says no more; it may still listen.
     HalfClosed,
@@ -262,6 +276,7 @@ enum UpstreamEnd {
     Left,
     Resume(Option<SessionKey>, u64),
     TooLong(usize),
+    Lapsed(Lapse),
     Violation(Violation),
     Lost(LineError),
 }
@@ -271,7 +286,7 @@ enum UpstreamEnd {
 async fn upstream(
     reader: &mut Reader,
     session: &Session,
-    rights: &Rights,
+    mut standing: Standing,
     activity: &Activity,
     resumable: bool,
     mut fresh: bool,
@@ -301,8 +316,11 @@ async fn upstream(
             Some(_) => continue,
         }
         fresh = false;
+        if let Err(lapse) = standing.renew() {
+            return UpstreamEnd::Lapsed(lapse);
+        }
         if !line.iter().all(u8::is_ascii_whitespace) {
-            message(line, session, rights).await;
+            message(line, session, standing.rights()).await;
         }
         if resumable {
             // No await stands between the hand-over above and this: a line is either both handed
@@ -445,6 +463,27 @@ impl Downstream<'_> {
         self.activity.mark();
         Ok(())
     }
+}
+
+/// Completes when the token is good no longer; until then the hub is told of changed rights.
+async fn lapse(standing: &mut Standing, session: &Session) -> Lapse {
+    let identity = standing.identity().clone();
+    let mut expiry = std::pin::pin!(expiry(&identity));
+    loop {
+        let renewed = tokio::select! {
+            () = &mut expiry => return Lapse::Expired,
+            renewed = standing.renewed() => renewed,
+        };
+        match renewed {
+            Ok(()) => session.revise(standing.profile(), standing.rights()),
+            Err(lapse) => return lapse,
+        }
+    }
+}
+
+/// Completes when the token is revoked. A session that waits may do so beyond the end of its token.
+async fn revoked(mut standing: Standing) {
+    while !matches!(standing.renewed().await, Err(Lapse::Revoked)) {}
 }
 
 /// Completes when the token expires; waits for ever when it does not.

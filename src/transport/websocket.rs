@@ -5,6 +5,7 @@
 
 use super::line::LineError;
 use super::{BoxedStream, tls};
+use crate::utils::secret::Secret;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -83,7 +84,7 @@ type Socket = WebSocketStream<Metered<BoxedStream>>;
 #[derive(Debug, Default)]
 pub struct Upgrade {
     /// The token of `Authorization: Bearer`.
-    pub bearer: Option<String>,
+    pub bearer: Option<Secret>,
 }
 
 /// Why there is no WebSocket.
@@ -92,6 +93,9 @@ pub enum UpgradeError {
     /// A web page asked, from an origin that is not allowed.
     #[error("origin '{0}' is not allowed")]
     Origin(String),
+    /// A token in the URL, which ends up in the logs and histories of whatever lies between.
+    #[error("a token in the URL; it belongs in 'Authorization: Bearer' or in the first frame")]
+    TokenInUrl,
     /// Not a WebSocket upgrade, or it failed.
     #[error(transparent)]
     Failed(Box<tungstenite::Error>),
@@ -106,7 +110,7 @@ impl UpgradeError {
                 tungstenite::Error::Http(answer) if wants_tls(&answer) => tls::Mismatch.into(),
                 err => to_io(err),
             },
-            Self::Origin(_) => io::Error::other(self),
+            Self::Origin(_) | Self::TokenInUrl => io::Error::other(self),
         }
     }
 }
@@ -144,12 +148,19 @@ impl WebSocket {
         // The shape of the callback's error is the library's.
         #[allow(clippy::result_large_err)]
         let on_request = |request: &Request, response: Response| {
+            let refuse = |status, text: &str| {
+                let mut response = ErrorResponse::new(Some(text.to_owned()));
+                *response.status_mut() = status;
+                Err(response)
+            };
             if let Some(origin) = refused_origin(request.headers(), allowed_origins) {
-                refused = Some(origin);
-                let mut response =
-                    ErrorResponse::new(Some("this origin is not allowed\n".to_owned()));
-                *response.status_mut() = StatusCode::FORBIDDEN;
-                return Err(response);
+                refused = Some(UpgradeError::Origin(origin));
+                return refuse(StatusCode::FORBIDDEN, "this origin is not allowed\n");
+            }
+            if request.uri().query().is_some_and(has_token) {
+                refused = Some(UpgradeError::TokenInUrl);
+                let text = "a token does not belong in a URL; send 'Authorization: Bearer', or the token as the first frame\n";
+                return refuse(StatusCode::BAD_REQUEST, text);
             }
             upgrade.bearer = bearer(request.headers());
             Ok(with_subprotocol(request.headers(), response))
@@ -165,10 +176,7 @@ impl WebSocket {
                 },
                 upgrade,
             )),
-            Err(err) => Err(match refused {
-                Some(origin) => UpgradeError::Origin(origin),
-                None => UpgradeError::Failed(Box::new(err)),
-            }),
+            Err(err) => Err(refused.unwrap_or_else(|| UpgradeError::Failed(Box::new(err)))),
         }
     }
 
@@ -249,12 +257,25 @@ fn refused_origin(headers: &HeaderMap, allowed: &[String]) -> Option<String> {
     (!allowed.contains(&origin)).then_some(origin)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<String> {
+/// True when one of the parameters of a query is a token by its name.
+fn has_token(query: &str) -> bool {
+    let names = query
+        .split(['&', ';'])
+        .filter_map(|pair| pair.split('=').next());
+    let is_token = |name: &str| {
+        ["token", "access_token", "jwt"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known))
+    };
+    names.into_iter().any(is_token)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<Secret> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim().to_owned())
+        .then(|| token.trim().to_owned().into())
 }
 
 fn with_subprotocol(headers: &HeaderMap, mut response: Response) -> Response {
@@ -512,6 +533,20 @@ mod tests {
         let text =
             |line: Result<Bytes, LineError>| String::from_utf8(line.unwrap().to_vec()).unwrap();
         std::iter::from_fn(|| lines.pop()).map(text).collect()
+    }
+
+    #[test]
+    fn tokens_in_queries_are_seen() {
+        for (query, seen) in [
+            ("token=x", true),
+            ("a=b&access_token=x", true),
+            ("a;JWT=x&b", true),
+            ("token", true),
+            ("", false),
+            ("tokens=x&a=token&max_token=1", false),
+        ] {
+            assert_eq!(has_token(query), seen, "{query}");
+        }
     }
 
     #[test]

@@ -12,6 +12,22 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// The most bits of randomness that a text like this can hold: 4 per character where all are
+    /// hexadecimal digits, 6 where they are base64, else 8 per byte.
+    #[must_use]
+    pub fn bits(&self) -> usize {
+        let text = self.0.trim().trim_end_matches('=').as_bytes();
+        let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
+        let per_byte = if text.iter().all(u8::is_ascii_hexdigit) {
+            4
+        } else if text.iter().all(base64) {
+            6
+        } else {
+            8
+        };
+        text.len() * per_byte
+    }
 }
 
 impl std::fmt::Debug for Secret {
@@ -73,8 +89,8 @@ pub struct Sources<'a> {
     pub what: &'static str,
     /// The environment variable.
     pub variable: &'static str,
-    /// The value of the flag.
-    pub flag: Option<&'a Secret>,
+    /// The values of the flag, which may be repeated.
+    pub flags: &'a [Secret],
     /// The value of the flag that names a file.
     pub file: Option<&'a Path>,
 }
@@ -86,41 +102,57 @@ impl Sources<'_> {
     /// # Errors
     /// An empty secret, or a file that cannot be read.
     pub fn read(&self) -> Result<Option<Secret>, SecretError> {
-        let (secret, origin) = if let Some(flag) = self.flag {
-            (flag.clone(), "the command line".to_owned())
+        let read = self.find(|text| vec![text.trim().to_owned().into()])?;
+        Ok(read.and_then(|secrets| secrets.into_iter().next()))
+    }
+
+    /// Reads all the secrets there are, never an empty list; `None` when no source is given. A
+    /// file holds one per line; white space around them and empty lines do not count.
+    ///
+    /// # Errors
+    /// An empty secret, or a file that has none or cannot be read.
+    pub fn read_all(&self) -> Result<Option<Vec<Secret>>, SecretError> {
+        let line = |line: &str| Some(line.trim().to_owned()).filter(|line| !line.is_empty());
+        self.find(|text| text.lines().filter_map(line).map(Secret::from).collect())
+    }
+
+    fn find(
+        &self,
+        split: impl Fn(&str) -> Vec<Secret>,
+    ) -> Result<Option<Vec<Secret>>, SecretError> {
+        let (secrets, origin) = if !self.flags.is_empty() {
+            (self.flags.to_vec(), "the command line".to_owned())
         } else if let Some(file) = self.file {
-            (self.read_file(file)?, file.display().to_string())
+            (split(&self.read_file(file)?), file.display().to_string())
         } else if let Some(value) = std::env::var_os(self.variable) {
             // A server must not come up open because its secret could not be read.
             let value = value.into_string().map_err(|_| SecretError::NotText {
                 what: self.what,
                 variable: self.variable,
             })?;
-            (value.into(), self.variable.to_owned())
+            (vec![value.into()], self.variable.to_owned())
         } else if let Some(file) = std::env::var_os(format!("{}_FILE", self.variable)) {
             let path = Path::new(&file);
-            (self.read_file(path)?, path.display().to_string())
+            (split(&self.read_file(path)?), path.display().to_string())
         } else {
             return Ok(None);
         };
-        if secret.expose().trim().is_empty() {
+        let empty = |secret: &Secret| secret.expose().trim().is_empty();
+        if secrets.is_empty() || secrets.iter().any(empty) {
             return Err(SecretError::Empty {
                 what: self.what,
                 origin,
             });
         }
-        Ok(Some(secret))
+        Ok(Some(secrets))
     }
 
-    fn read_file(&self, path: &Path) -> Result<Secret, SecretError> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => Ok(text.trim().to_owned().into()),
-            Err(source) => Err(SecretError::Unreadable {
-                what: self.what,
-                path: path.display().to_string(),
-                source,
-            }),
-        }
+    fn read_file(&self, path: &Path) -> Result<String, SecretError> {
+        std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable {
+            what: self.what,
+            path: path.display().to_string(),
+            source,
+        })
     }
 }
 
@@ -132,5 +164,51 @@ mod tests {
     fn debug_shows_nothing() {
         let secret = Secret::from("hunter2".to_owned());
         assert_eq!(format!("{secret:?}"), "Secret(…)");
+    }
+
+    #[test]
+    fn the_size_of_a_secret_is_estimated() {
+        for (text, bits) in [
+            ("", 0),
+            ("hunter2", 42),
+            ("0123456789abcdef0123456789ABCDEF", 128),
+            ("dGhpcyBpcyBleGFjdGx5IDMyIGJ5dGVzIGxvbmchIT0=", 258),
+            ("dGhpcyBpcyBleGFjdGx5IDMyIGJ5dGVzIGxvbmchIT0", 258),
+            ("correct horse battery staple", 224),
+        ] {
+            assert_eq!(Secret::from(text.to_owned()).bits(), bits, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_may_hold_several_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secrets");
+        let sources = Sources {
+            what: "JWT secret",
+            variable: "MCP_REMOTE_NO_SUCH_VARIABLE",
+            flags: &[],
+            file: Some(&file),
+        };
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let secrets = sources.read_all().map(Option::unwrap_or_default);
+            secrets.map(|secrets| secrets.iter().map(|s| s.expose().to_owned()).collect())
+        };
+        for (text, secrets) in [
+            ("one", &["one"][..]),
+            ("one\n", &["one"]),
+            ("new key \t\r\n\n  \nold\n\n", &["new key", "old"]),
+        ] {
+            let read: Result<Vec<String>, _> = read(text);
+            assert_eq!(read.unwrap(), secrets, "{text:?}");
+        }
+        for text in ["", "\n", " \n\t\n"] {
+            let read: Result<Vec<String>, _> = read(text);
+            assert!(
+                read.unwrap_err().to_string().contains("is empty"),
+                "{text:?}"
+            );
+        }
     }
 }

@@ -1,0 +1,196 @@
+//! The files behind `server::Access`: secrets, revocations and the policy, and reading them again.
+
+use super::{Failure, read_policy, read_secrets};
+use crate::auth::{Demands, Verifier};
+use crate::cli::{SecretArgs, ServerArgs};
+use crate::handshake::Guard;
+use crate::permissions::Policy;
+use crate::revocations::Revocations;
+use crate::server::Access;
+use crate::utils::secret::Secret;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Signatures are as hard to forge as the secret is to guess, in bits (RFC 7518 section 3.2).
+const ENOUGH: usize = 256;
+
+/// Where things stand, and what does not change while the server runs.
+#[derive(Debug)]
+struct Origins {
+    secret: SecretArgs,
+    demands: Demands,
+    required_roles: Vec<String>,
+    revoked: Option<PathBuf>,
+    policy: Option<PathBuf>,
+}
+
+/// What was read last, each of it good.
+#[derive(Debug)]
+struct Parts {
+    secrets: Option<Vec<Secret>>,
+    revocations: Arc<Revocations>,
+    policy: Option<Arc<Policy>>,
+}
+
+/// Reads the files again when asked to.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    origins: Origins,
+    parts: Parts,
+    access: watch::Sender<Arc<Access>>,
+}
+
+impl Reloader {
+    /// Reads everything for the first time. Takes what it needs out of `args`.
+    ///
+    /// # Errors
+    /// A file that is broken, or a setting that makes no sense without a secret.
+    pub(super) fn new(
+        args: &mut ServerArgs,
+    ) -> Result<(Self, watch::Receiver<Arc<Access>>), Failure> {
+        let roles = std::mem::take(&mut args.require_roles).into_iter();
+        let origins = Origins {
+            secret: std::mem::take(&mut args.secret),
+            demands: Demands {
+                issuer: args.demands.jwt_issuer.take(),
+                audience: args.demands.jwt_audience.take(),
+            },
+            required_roles: roles
+                .map(|role| role.trim().to_owned())
+                .filter(|role| !role.is_empty())
+                .collect(),
+            revoked: args.demands.revoked.take(),
+            policy: args.permissions_config.take(),
+        };
+        let secrets = read_secrets(&origins.secret)?;
+        match &secrets {
+            Some(secrets) => origins.warn(secrets),
+            None => origins.need_no_secret()?,
+        }
+        let parts = Parts {
+            secrets,
+            revocations: read_revocations(origins.revoked.as_deref())?,
+            policy: origins.read_policy()?,
+        };
+        let (access, receiver) = watch::channel(Arc::new(parts.access(&origins)));
+        let reloader = Self {
+            origins,
+            parts,
+            access,
+        };
+        Ok((reloader, receiver))
+    }
+
+    /// Reads everything again and tells all peers. What is broken stays as it was.
+    pub(super) fn reload(&mut self) {
+        let (origins, parts) = (&self.origins, &mut self.parts);
+        let taken = [
+            take_over(
+                &mut parts.secrets,
+                read_secrets(&origins.secret).map_err(Into::into),
+            ),
+            take_over(
+                &mut parts.revocations,
+                read_revocations(origins.revoked.as_deref()),
+            ),
+            take_over(&mut parts.policy, origins.read_policy()),
+        ];
+        self.access.send_replace(Arc::new(parts.access(origins)));
+        tracing::info!(
+            secrets = parts.secrets.as_ref().map(Vec::len),
+            revoked = parts.revocations.len(),
+            broken = taken.iter().filter(|taken| !**taken).count(),
+            "reloaded"
+        );
+    }
+}
+
+/// False when the new one is broken.
+fn take_over<T>(old: &mut T, new: Result<T, Failure>) -> bool {
+    match new {
+        Ok(new) => {
+            *old = new;
+            true
+        }
+        Err(Failure(fault)) => {
+            tracing::error!("not reloaded, what was read before stays in force: {fault}");
+            false
+        }
+    }
+}
+
+impl Parts {
+    fn access(&self, origins: &Origins) -> Access {
+        let guard = self.secrets.as_ref().map(|secrets| Guard {
+            verifier: Verifier::new(
+                secrets,
+                origins.demands.clone(),
+                Arc::clone(&self.revocations),
+            ),
+            required_roles: origins.required_roles.clone(),
+        });
+        Access {
+            guard,
+            policy: self.policy.clone(),
+        }
+    }
+}
+
+impl Origins {
+    fn read_policy(&self) -> Result<Option<Arc<Policy>>, Failure> {
+        let Some(path) = &self.policy else {
+            return Ok(None);
+        };
+        let policy = read_policy(path)?;
+        for role in policy.mute_roles() {
+            tracing::warn!(role, file = %path.display(), "this role can open no session: it allows neither 'initialize' (legacy clients) nor 'server/discover' (modern ones)");
+        }
+        Ok(Some(Arc::new(policy)))
+    }
+
+    fn need_no_secret(&self) -> Result<(), Failure> {
+        let useless = [
+            ("--require-roles", !self.required_roles.is_empty()),
+            ("--permissions-config", self.policy.is_some()),
+            ("--jwt-issuer", self.demands.issuer.is_some()),
+            ("--jwt-audience", self.demands.audience.is_some()),
+            ("--revoked", self.revoked.is_some()),
+        ];
+        match useless.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Failure::new(format!(
+                "{flag} needs a secret, since it is about tokens and their roles; set MCP_REMOTE_JWT_SECRET"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn warn(&self, secrets: &[Secret]) {
+        if !self.secret.jwt_secret.is_empty() {
+            tracing::warn!(
+                "--jwt-secret can be read in 'ps' by every user of this machine: use MCP_REMOTE_JWT_SECRET or --jwt-secret-file"
+            );
+        }
+        if secrets.iter().any(|secret| secret.bits() < ENOUGH) {
+            tracing::warn!(
+                "a secret is shorter than {ENOUGH} bits, so tokens may be forged by guessing it: make a better one with 'mcp-remote generate-secret'"
+            );
+        }
+    }
+}
+
+/// The list in this file; an empty one where there is none.
+///
+/// # Errors
+/// A file that cannot be read or has a malformed line.
+pub(super) fn read_revocations(path: Option<&Path>) -> Result<Arc<Revocations>, Failure> {
+    let Some(path) = path else {
+        return Ok(Arc::default());
+    };
+    let name = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|err| Failure::new(format!("could not read the revocations {name}: {err}")))?;
+    let list = Revocations::parse(&text)
+        .map_err(|err| Failure::new(format!("the revocations {name} are not valid: {err}")))?;
+    Ok(Arc::new(list))
+}

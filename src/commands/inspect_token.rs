@@ -1,0 +1,272 @@
+//! `inspect-token`.
+
+use super::access::read_revocations;
+use super::{Failure, print, read_secrets};
+use crate::auth::{self, ALGORITHMS, Demands, Members, TokenError, Verifier};
+use crate::cli::InspectTokenArgs;
+use crate::utils::secret::{Secret, Sources};
+use serde_json::Value;
+use std::fmt::Write;
+use std::io::{IsTerminal, Read};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The most that is read from stdin, in bytes; no token is as long.
+const MAX_INPUT: u64 = 1 << 20;
+
+/// The claims that have a meaning here, as people call them, in the order of the output.
+const KNOWN: [(&str, &str); 9] = [
+    ("user", "User"),
+    ("sub", "Subject"),
+    ("roles", "Roles"),
+    ("jti", "ID"),
+    ("iss", "Issuer"),
+    ("aud", "Audience"),
+    ("iat", "Issued"),
+    ("nbf", "Not before"),
+    ("exp", "Expires"),
+];
+
+pub(super) fn run(args: &InspectTokenArgs) -> Result<(), Failure> {
+    let token = read_token(args)?;
+    let (header, claims) = auth::read_unverified(&token).ok_or_else(|| {
+        Failure::new("this is no token: one has three parts with dots between them, the first two base64url of JSON objects")
+    })?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let mut text = describe(&header, &claims, now);
+    let refusal = match read_secrets(&args.secret)? {
+        None => {
+            text +=
+                "\nSignature: NOT CHECKED, no secret was given; anybody can have written this\n";
+            None
+        }
+        Some(secrets) => {
+            let revocations = read_revocations(args.demands.revoked.as_deref())?;
+            let demands = Demands {
+                issuer: args.demands.jwt_issuer.clone(),
+                audience: args.demands.jwt_audience.clone(),
+            };
+            let verifier = Verifier::new(&secrets, demands, revocations);
+            let verified = verifier.verify(&token, now);
+            let refusal = verified
+                .err()
+                .map(|err| explain(&err, &header, &claims, now));
+            match &refusal {
+                None => text += "\nAccepted\n",
+                Some(why) => text += &format!("\nRefused: {why}\n"),
+            }
+            refusal
+        }
+    };
+    print(&text)?;
+    match refusal {
+        None => Ok(()),
+        Some(why) => Err(Failure::new(format!("the token is refused: {why}"))),
+    }
+}
+
+fn read_token(args: &InspectTokenArgs) -> Result<Secret, Failure> {
+    let stdin = match &args.positional {
+        Some(token) if token.expose() == "-" => true,
+        Some(token) => return Ok(token.expose().trim().to_owned().into()),
+        None => false,
+    };
+    let sources = Sources {
+        what: "JWT token",
+        variable: "MCP_REMOTE_JWT_TOKEN",
+        flags: args.token.jwt_token.as_slice(),
+        file: args.token.jwt_token_file.as_deref(),
+    };
+    let token = if stdin { None } else { sources.read()? };
+    let token = match token {
+        Some(token) => token,
+        None => read_stdin()?.into(),
+    };
+    Ok(token.expose().trim().to_owned().into())
+}
+
+fn read_stdin() -> Result<String, Failure> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        let hint = "The token, then Enter and Ctrl-D:";
+        let _nobody = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{hint}\n"));
+    }
+    let mut text = String::new();
+    stdin
+        .lock()
+        .take(MAX_INPUT)
+        .read_to_string(&mut text)
+        .map_err(|err| Failure::new(format!("could not read the token from stdin: {err}")))?;
+    Ok(text)
+}
+
+/// Header and claims, one per line. Nothing in them is trusted: neither to be what it should be,
+/// nor to be fit for a terminal.
+fn describe(header: &Members, claims: &Members, now: u64) -> String {
+    let mut text = String::new();
+    let algorithm = header.get("alg").unwrap_or(&Value::Null);
+    let _infallible = writeln!(text, "Algorithm: {}\n\nClaims:", plain(algorithm));
+    for (name, title) in KNOWN {
+        if let Some(value) = claims.get(name) {
+            let shown = match name {
+                "iat" | "nbf" | "exp" => time(name, value, now),
+                _ => plain(value),
+            };
+            let _infallible = writeln!(text, "- {title}: {shown}");
+        }
+    }
+    let known = |name: &str| KNOWN.iter().any(|(known, _)| *known == name);
+    for (name, value) in claims.iter().filter(|(name, _)| !known(name)) {
+        let name = plain(&Value::String(name.clone()));
+        let _infallible = writeln!(text, "- {name}: {}", escape(&value.to_string()));
+    }
+    text
+}
+
+/// Strings without quotes where nothing in them can be taken for something else, lists of such
+/// strings with commas; everything else as JSON.
+fn plain(value: &Value) -> String {
+    let simple = |text: &str| {
+        let ordinary = |c: char| c.is_alphanumeric() || "-_.:/@+ ".contains(c);
+        !text.is_empty() && text.trim() == text && text.chars().all(ordinary)
+    };
+    match value {
+        Value::String(text) if simple(text) => text.clone(),
+        Value::Array(list) if list.is_empty() => "none".to_owned(),
+        Value::Array(list) if list.iter().all(Value::is_string) => {
+            list.iter().map(plain).collect::<Vec<_>>().join(", ")
+        }
+        other => escape(&other.to_string()),
+    }
+}
+
+/// JSON leaves characters as they are that move the cursor or turn the direction of writing.
+fn escape(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        let ordinary = c.is_ascii_graphic() || c == ' ' || c.is_alphanumeric();
+        if ordinary {
+            text.push(c);
+        } else {
+            let _infallible = write!(text, "\\u{{{:x}}}", u32::from(c));
+        }
+    }
+    text
+}
+
+fn time(name: &str, value: &Value, now: u64) -> String {
+    let Some(seconds) = value
+        .as_f64()
+        .filter(|seconds| (0.0..2.5e11).contains(seconds))
+    else {
+        return format!("{} (not a time)", plain(value));
+    };
+    let at = UNIX_EPOCH + Duration::from_secs(seconds as u64);
+    let far = span((seconds - now as f64).abs());
+    let relative = match (name, seconds > now as f64) {
+        (_, true) => format!("in {far}"),
+        ("exp", false) => format!("expired {far} ago"),
+        (_, false) => format!("{far} ago"),
+    };
+    format!("{} ({relative})", humantime::format_rfc3339_seconds(at))
+}
+
+/// A length of time in the largest unit of which there are two.
+fn span(seconds: f64) -> String {
+    let units = [(86_400.0, "d"), (3600.0, "h"), (60.0, "m")];
+    let unit = units
+        .into_iter()
+        .find(|(length, _)| seconds >= 2.0 * length - 1.0);
+    let (length, name) = unit.unwrap_or((1.0, "s"));
+    format!("{:.0}{name}", seconds / length)
+}
+
+/// Why a token is refused, with what its bearer needs to know to do something about it.
+fn explain(err: &TokenError, header: &Members, claims: &Members, now: u64) -> String {
+    let at = |name: &str| claims.get(name).map(|value| time(name, value, now));
+    match err {
+        TokenError::Untrusted => {
+            let algorithm = header.get("alg").unwrap_or(&Value::Null);
+            let fit = ALGORITHMS
+                .iter()
+                .any(|fit| Some(format!("{fit:?}").as_str()) == algorithm.as_str());
+            if fit {
+                "none of the secrets given has signed it".to_owned()
+            } else {
+                format!(
+                    "the algorithm is {}, not HS256, HS384 or HS512",
+                    plain(algorithm)
+                )
+            }
+        }
+        TokenError::Expired => format!("it expired, exp is {}", at("exp").unwrap_or_default()),
+        TokenError::NotYetValid => {
+            format!(
+                "it is not valid yet, nbf is {}",
+                at("nbf").unwrap_or_default()
+            )
+        }
+        TokenError::Malformed(_) => err.to_string(),
+        TokenError::Issuer => "its issuer is not the one of --jwt-issuer".to_owned(),
+        TokenError::Audience => "it is not for the audience of --jwt-audience".to_owned(),
+        TokenError::Revoked => "it is revoked, by its id or its user".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const NOW: u64 = 1_800_000_000;
+
+    #[test]
+    fn times_are_dates_and_distances() {
+        for (name, seconds, text) in [
+            ("exp", NOW + 3 * 3600, "2027-01-15T11:00:00Z (in 3h)"),
+            ("exp", NOW + 3 * 3600 - 1, "2027-01-15T10:59:59Z (in 3h)"),
+            ("exp", NOW + 3600, "2027-01-15T09:00:00Z (in 60m)"),
+            (
+                "exp",
+                NOW - 2 * 3600,
+                "2027-01-15T06:00:00Z (expired 2h ago)",
+            ),
+            ("exp", NOW, "2027-01-15T08:00:00Z (expired 0s ago)"),
+            ("iat", NOW - 90, "2027-01-15T07:58:30Z (90s ago)"),
+            ("nbf", NOW + 86_400 * 30, "2027-02-14T08:00:00Z (in 30d)"),
+        ] {
+            assert_eq!(time(name, &json!(seconds), NOW), text);
+        }
+        for (value, text) in [
+            (json!("soon"), "soon (not a time)"),
+            (json!(-1), "-1 (not a time)"),
+            (json!(1e300), "1e+300 (not a time)"),
+            (json!(null), "null (not a time)"),
+            (json!(1_800_000_000.9), "2027-01-15T08:00:00Z (in 1s)"),
+        ] {
+            assert_eq!(time("exp", &value, NOW), text);
+        }
+    }
+
+    #[test]
+    fn claims_cannot_pass_for_others() {
+        for (value, text) in [
+            (json!("Alice Smith"), "Alice Smith"),
+            (json!("älice"), "älice"),
+            (json!(["a", "b"]), "a, b"),
+            (json!([]), "none"),
+            (json!(["a, b"]), r#""a, b""#),
+            (json!(["a", 1]), r#"["a",1]"#),
+            (json!(""), r#""""#),
+            (json!("x "), r#""x ""#),
+            (json!("x\n- Roles: admin"), r#""x\n- Roles: admin""#),
+            (json!("\u{1b}[2J"), r#""\u001b[2J""#),
+            (
+                json!("\u{9b}2J\u{202e}\u{7f}"),
+                r#""\u{9b}2J\u{202e}\u{7f}""#,
+            ),
+            (json!({"a": "\u{2028}"}), r#"{"a":"\u{2028}"}"#),
+        ] {
+            assert_eq!(plain(&value), text, "{value}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Rights that change while a peer is connected.
+
+use super::lane::Purpose;
+use super::session::Profile;
+use super::{LaneId, Output, Router, SessionId};
+use crate::jsonrpc::{MAX_PEER_DEPTH, Message};
+use crate::permissions::{Denial, Rights};
+
+/// Why subscriptions that are not allowed any more are cancelled at the child.
+const NOT_ALLOWED: &str = "the client may not do this any more";
+
+impl Router {
+    /// The rights of a peer have changed. What it is subscribed to and might not subscribe to any
+    /// more, it loses.
+    pub fn revise(&mut self, id: SessionId, profile: Profile, rights: &Rights, out: &mut Output) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.blocked = profile.blocked;
+        for lane in LaneId::ALL {
+            for uri in self.lanes[lane.0].subscriptions.of(id) {
+                if may_subscribe(rights, &uri) || self.lanes[lane.0].subscriptions.remove(&uri, id)
+                {
+                    continue;
+                }
+                let ours = self.fresh_id();
+                self.lanes[lane.0].tell(lane, ours, "resources/unsubscribe", "uri", &uri, out);
+            }
+            for (ours, denial) in self.forbidden_listens(lane, id, rights) {
+                self.end_listen(lane, id, ours, &denial, out);
+            }
+        }
+    }
+
+    fn forbidden_listens(
+        &self,
+        lane: LaneId,
+        id: SessionId,
+        rights: &Rights,
+    ) -> Vec<(i64, Denial)> {
+        let pending = self.lanes[lane.0].in_flight.iter();
+        let own = pending.filter(|(_, pending)| pending.session == id);
+        let judge = |ours: i64, purpose: &Purpose| match purpose {
+            Purpose::Listen(request) | Purpose::Renewed(request) => {
+                let denial = rights.decide((**request).clone()).err()?;
+                Some((ours, denial))
+            }
+            _ => None,
+        };
+        let mut found: Vec<_> = own
+            .filter_map(|(ours, pending)| judge(*ours, &pending.purpose))
+            .collect();
+        found.sort_unstable_by_key(|(ours, _)| *ours);
+        found
+    }
+
+    /// The request is answered as it would be if it came now.
+    fn end_listen(
+        &mut self,
+        lane: LaneId,
+        id: SessionId,
+        ours: i64,
+        denial: &Denial,
+        out: &mut Output,
+    ) {
+        let Some(pending) = self.lanes[lane.0].in_flight.remove(&ours) else {
+            return;
+        };
+        self.lanes[lane.0].cancel(lane, ours, NOT_ALLOWED, out);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.answered(&pending.id, ours);
+        }
+        if let Some(line) = denial.to_line() {
+            out.to_peer.push((id, line.into()));
+        }
+    }
+}
+
+/// Asks the policy as if the peer subscribed now.
+fn may_subscribe(rights: &Rights, uri: &str) -> bool {
+    let request = serde_json::json!({
+        "jsonrpc": "2.0",
+        "id": 0,
+        "method": "resources/subscribe",
+        "params": {"uri": uri},
+    });
+    let line = request.to_string().into();
+    Message::read(line, MAX_PEER_DEPTH).is_ok_and(|message| rights.decide(message).is_ok())
+}

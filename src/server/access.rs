@@ -1,0 +1,137 @@
+//! Who comes in and what they may do, which can change while peers are connected.
+
+use crate::auth::{Identity, TokenError};
+use crate::handshake::{Guard, Refused};
+use crate::permissions::{Policy, Rights};
+use crate::router::{ASKED_OF_PEERS, Profile};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// Guard and policy, as the files behind them said when they were last read. Whether there is a
+/// guard never changes.
+#[derive(Debug)]
+pub struct Access {
+    /// What peers must show; `None` lets everybody in.
+    pub guard: Option<Guard>,
+    /// What roles may do; `None` allows everything.
+    pub policy: Option<Arc<Policy>>,
+}
+
+impl Access {
+    fn rights(&self, identity: &Identity) -> Rights {
+        match &self.policy {
+            Some(policy) => policy.rights(&identity.roles),
+            None => Rights::everything(),
+        }
+    }
+}
+
+/// What one peer may do at present.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    access: watch::Receiver<Arc<Access>>,
+    identity: Identity,
+    rights: Rights,
+}
+
+impl Standing {
+    /// `access` has been looked at when the peer was let in; what changed since is noticed.
+    pub(super) fn new(access: watch::Receiver<Arc<Access>>, identity: Identity) -> Self {
+        let rights = access.borrow().rights(&identity);
+        Self {
+            access,
+            identity,
+            rights,
+        }
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(super) fn rights(&self) -> &Rights {
+        &self.rights
+    }
+
+    /// What the router has to know.
+    pub(super) fn profile(&self) -> Profile {
+        let blocked = ASKED_OF_PEERS.into_iter();
+        Profile {
+            user: self.identity.user.clone(),
+            blocked: blocked
+                .filter(|method| self.rights.blocks(method))
+                .collect(),
+        }
+    }
+
+    /// Takes over what has changed since the last time; cheap when nothing has.
+    ///
+    /// # Errors
+    /// The peer's token is no longer accepted.
+    pub(super) fn renew(&mut self) -> Result<(), Lapse> {
+        if self.access.has_changed().unwrap_or(false) {
+            self.apply()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits for the next change and takes it over. Cancel safe.
+    ///
+    /// # Errors
+    /// The peer's token is no longer accepted.
+    pub(super) async fn renewed(&mut self) -> Result<(), Lapse> {
+        if self.access.changed().await.is_err() {
+            // Nobody is left who could change anything.
+            return std::future::pending().await;
+        }
+        self.apply()
+    }
+
+    fn apply(&mut self) -> Result<(), Lapse> {
+        let access = Arc::clone(&self.access.borrow_and_update());
+        if let (Some(guard), Some(token)) = (&access.guard, &self.identity.token) {
+            match guard.check(token, now()) {
+                Ok(_) => {}
+                Err(Refused::Token(TokenError::Expired)) => return Err(Lapse::Expired),
+                Err(_) => return Err(Lapse::Revoked),
+            }
+        }
+        self.rights = access.rights(&self.identity);
+        Ok(())
+    }
+}
+
+/// Why a token that was good is good no longer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lapse {
+    Expired,
+    /// Revoked, or its secret is gone.
+    Revoked,
+}
+
+impl Lapse {
+    /// What the peer is told.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Expired => "Token expired",
+            Self::Revoked => "Token revoked",
+        }
+    }
+
+    /// For the log.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "token expired",
+            Self::Revoked => "token revoked",
+        }
+    }
+}
+
+pub(super) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
