@@ -91,7 +91,7 @@ pub(super) async fn serve(
         let end = match &context.source {
             Source::Shared(hub) => {
                 let session = hub.attach(profile);
-                session::live(link, &session, &context).await
+                session::live(link, None, &session, &context).await
             }
             Source::Isolated { .. } => isolated(link, profile, &context).await,
         };
@@ -111,6 +111,10 @@ async fn isolated(link: Link, profile: Profile, context: &Context) -> &'static s
     else {
         return "not isolated";
     };
+    let (link, read) = match session::hello(link, context).await {
+        Ok(greeted) => greeted,
+        Err(reason) => return reason,
+    };
     let Ok(_place) = places.try_acquire() else {
         tracing::warn!("refused: too many MCP servers");
         let data = ErrorData::new("too-many-children", Executed::No);
@@ -127,7 +131,7 @@ async fn isolated(link: Link, profile: Profile, context: &Context) -> &'static s
     let session = hub.attach(profile);
     let left = tokio::sync::Notify::new();
     let living = async {
-        let end = session::live(link, &session, context).await;
+        let end = session::live(link, Some(read), &session, context).await;
         left.notify_one();
         end
     };
