@@ -34,7 +34,7 @@ impl Guard {
             Ok(identity)
         } else {
             Err(Refused::Roles {
-                identity,
+                identity: Box::new(identity),
                 required: self.required_roles.clone(),
             })
         }
@@ -54,7 +54,7 @@ pub enum Refused {
     #[error("user '{}' has none of the required roles", .identity.name())]
     Roles {
         /// Who it was.
-        identity: Identity,
+        identity: Box<Identity>,
         /// What was required.
         required: Vec<String>,
     },

@@ -4,6 +4,8 @@ mod auth;
 mod child;
 mod cli;
 mod client;
+// The chaos tests use it too, and other parts of it.
+#[allow(dead_code)]
 mod common;
 mod gate;
 mod hostile;
