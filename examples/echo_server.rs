@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `delayMs` | the answer comes so much later; others overtake it |
 //! | `progress` | so many `notifications/progress` under the request's token come first |
+//! | `raw` | the result is this JSON text, as it is |
 //! | `bytes` | the result holds a `blob` of so many bytes |
 //! | `print` | this text goes to stdout first, as it is |
 //! | `stderr`, `stderrBytes` | this text, or so many bytes in lines, go to stderr first |
@@ -136,10 +137,14 @@ fn echo(message: Value) {
     let silent = params["silent"] == true;
     let delay = number("delayMs");
     result["params"] = message["params"].clone();
-    let reply = format!(
-        "{}\n",
-        json!({"jsonrpc": "2.0", "id": message["id"], "result": result})
-    );
+    let reply = match message["params"]["raw"].as_str() {
+        None => json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string(),
+        Some(raw) => {
+            let id = &message["id"];
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{raw}}}"#)
+        }
+    };
+    let reply = format!("{reply}\n");
     match delay {
         _ if silent => {}
         None => print(&reply),

@@ -16,7 +16,13 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 const README: &str = include_str!("../README.md");
-const COMMANDS: [&str; 4] = ["server", "client", "generate-secret", "generate-token"];
+const COMMANDS: [&str; 5] = [
+    "server",
+    "client",
+    "generate-secret",
+    "generate-token",
+    "check",
+];
 
 /// All blocks together take a few seconds; a hang is a failure, not a wait.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -434,6 +440,31 @@ fn the_policy_is_one() {
 }
 
 #[test]
+fn the_rules_on_tools_are_a_policy() {
+    let roles = marked("<!-- tools -->").text;
+    let short = Policy::parse(&format!("{{\"permissions\":{roles}}}")).expect("a policy");
+    let file = include_str!("../examples/permissions-tools.json");
+    let long = Policy::parse(file).expect("a policy");
+    for policy in [short, long] {
+        assert!(policy.has_role("reader") && policy.has_role("writer"));
+        assert_eq!(policy.mute_roles(), Vec::<&str>::new());
+    }
+}
+
+#[test]
+fn the_output_of_check_is_the_real_one() {
+    let shown = marked("<!-- output of check -->").text;
+    let (line, shown) = shown.split_once('\n').expect("a command");
+    let arguments = line.strip_prefix("$ mcp-remote ").expect("a command");
+    let mut command = clean(env!("CARGO_BIN_EXE_mcp-remote"));
+    command.args(arguments.split(' '));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = command.output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), shown);
+}
+
+#[test]
 fn the_output_of_the_quickstart_is_the_real_one() {
     // Without cargo it takes the programs that were built for this test.
     let shown = stdout_of(clean(example("quickstart")).env_remove("CARGO"));
@@ -473,7 +504,7 @@ fn links_lead_somewhere() {
     let headings = README.lines().filter_map(|line| line.strip_prefix('#'));
     let anchors: BTreeSet<String> = headings
         .map(|heading| heading.trim_start_matches('#').trim().to_lowercase())
-        .map(|heading| heading.replace(' ', "-").replace('`', ""))
+        .map(|heading| heading.replace(' ', "-").replace(['`', ','], ""))
         .collect();
     let links = README.split("](").skip(1);
     let links: Vec<&str> = links.filter_map(|rest| rest.split(')').next()).collect();

@@ -115,7 +115,15 @@ fn one(rights: &Rights, method: &str, item: Option<(ItemKind, &str)>) -> (String
     };
     let by_item = item.and_then(|(kind, name)| rights.judge_item(method, kind, name));
     match by_item {
-        None => (format!("allowed: {subject}\n{reason}"), true),
+        None => {
+            let mut text = format!("allowed: {subject}\n{reason}");
+            for kind in ItemKind::ALL {
+                if rights.bounds(method, kind) {
+                    let _written = writeln!(text, "  not for every {kind}: ask with --{kind}");
+                }
+            }
+            (text, true)
+        }
         Some(by_item) => {
             let allowed = by_item.is_ok();
             let (Ok(why) | Err(why)) = by_item;
@@ -169,7 +177,7 @@ fn table(policy: &Policy, rights: &Rights, roles: &[String]) -> String {
         ));
         for (name, role) in &known {
             if !role.bounds(kind) {
-                lines.push(format!("role '{name}' allows all of them"));
+                lines.push(format!("role '{name}' sets no bounds"));
             }
             let rules = role.rules().iter();
             let rules: Vec<_> = rules
@@ -177,7 +185,7 @@ fn table(policy: &Policy, rights: &Rights, roles: &[String]) -> String {
                 .collect();
             let allows_some = rules.iter().any(|rule| rule.list().effect == Effect::Allow);
             if role.bounds(kind) && !allows_some {
-                lines.push(format!("role '{name}' allows none of them"));
+                lines.push(format!("role '{name}' allows none"));
             }
             for rule in rules {
                 let does = match rule.list().effect {
@@ -189,7 +197,7 @@ fn table(policy: &Policy, rights: &Rights, roles: &[String]) -> String {
             }
         }
         if known.is_empty() {
-            lines.push("there is no role that allows any".to_owned());
+            lines.push("no role allows any".to_owned());
         }
     }
     lines.join("\n") + "\n"

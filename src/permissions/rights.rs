@@ -359,6 +359,14 @@ impl Rights {
         rules.judge_method(notification, method)
     }
 
+    /// True where this method may use some things of this kind only, or none.
+    #[must_use]
+    pub fn bounds(&self, method: &str, kind: ItemKind) -> bool {
+        let place = Use::of(method, kind);
+        let rules = self.rules.as_ref();
+        place.is_some_and(|place| rules.is_some_and(|rules| rules.bounds(place)))
+    }
+
     /// Whether this method, which is allowed, may use this tool, prompt or resource. `None` where
     /// the method uses nothing of the kind.
     #[must_use]

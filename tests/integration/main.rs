@@ -10,6 +10,7 @@ mod common;
 mod gate;
 mod hostile;
 mod multiplex;
+mod policy;
 mod process;
 mod rmcp_client;
 mod tcp;

@@ -37,6 +37,12 @@ ROLES: Json = {
             "allowedMethods": ["initialize", "server/discover", "ping", "tools/list", "prompts/list", "resources/*"],
             "blockedMethods": ["tools/call"],
         },
+        "narrow": {
+            "allowedMethods": ["*"],
+            "allowedTools": ["echo", "touch"],
+            "blockedPrompts": ["*"],
+            "allowedResources": ["note://*", "demo://resource/static/*"],
+        },
     }
 }
 

@@ -249,6 +249,7 @@ def peer_rows() -> Iterator[Row]:
         yield from asking_rows(transport)
         yield from everything_rows(transport)
         yield from isolate_rows(transport)
+        yield from narrow_rows(transport)
 
 
 def alike(server: Server, what: str, transport: str, client: Client, steps: tuple[Json, ...], **more: Json) -> Row:
@@ -428,3 +429,38 @@ def isolate_rows(transport: str) -> Iterator[Row]:
     for client in CLIENTS:
         part = user(PY_SERVER, client)
         yield Row("peers", f"{client.name} × 2, isolated", PY_SERVER, transport, ((part, part),), extra=("--isolate",))
+
+
+def narrow_rows(transport: str) -> Iterator[Row]:
+    """A role that may use one tool of the server and some of its resources sees no others, and is told no."""
+
+    def denied(what: str) -> Json:
+        return {"code": -32601, "message": f"Method not allowed: Access denied for {what}"}
+
+    for server, tools in ((EVERYTHING, ["echo"]), (PY_SERVER, ["echo", "touch"])):
+        steps = (
+            {"do": "tools"},
+            {"do": "call", "as": "other tool", "tool": "slow", "args": {"ms": 1}},
+            {"do": "many", "as": "own tool", "count": 3, **server.many},
+            {"do": "read", "as": "own resource", "uri": server.read},
+            {"do": "read", "as": "other resource", "uri": "demo://resource/dynamic/text/1"},
+            {"do": "prompt", **server.prompt},
+        )
+        expected = {
+            "tools": tools,
+            "other tool": denied("tool 'slow'"),
+            "other resource": denied("resource 'demo://resource/dynamic/text/1'"),
+            "prompt": denied(f"prompt '{server.prompt['name']}'"),
+        }
+
+        def check(seen: list[Json], expected: Json = expected) -> Iterator[str]:
+            for one in seen:
+                for step, want in expected.items():
+                    if one[step] != want:
+                        yield f"{step}: wanted {want}, got {one[step]}"
+                if "code" in str(one["own tool"]) or "sha256" not in one["own resource"]:
+                    yield f"what is allowed was refused: {one['own tool']}, {one['own resource']}"
+
+        for client in CLIENTS:
+            part = Part(client, steps, role="narrow", compare=False)
+            yield Row("peers", f"{client.name} × 1, narrow", server, transport, ((part,),), check)
