@@ -16,7 +16,14 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 const README: &str = include_str!("../README.md");
-const COMMANDS: [&str; 4] = ["server", "client", "generate-secret", "generate-token"];
+const COMMANDS: [&str; 6] = [
+    "server",
+    "client",
+    "generate-secret",
+    "generate-token",
+    "check",
+    "inspect-token",
+];
 
 /// All blocks together take a few seconds; a hang is a failure, not a wait.
 const PATIENCE: Duration = Duration::from_secs(60);
