@@ -283,6 +283,18 @@ mod tests {
     }
 
     #[test]
+    fn debug_shows_neither_secret_nor_token() {
+        let token = sign(&json!({"user": "alice"}), Algorithm::HS256, "s3cret");
+        let verifier = verifier(&["s3cret"], Demands::default(), "");
+        let identity = verifier.verify(&secret(&token), NOW).unwrap();
+        let debug = format!("{verifier:?} {identity:?}");
+        assert!(
+            !debug.contains("s3cret") && !debug.contains(&token[..10]),
+            "{debug}"
+        );
+    }
+
+    #[test]
     fn any_of_the_secrets_will_do() {
         let verifier = verifier(&["new", "old", "old"], Demands::default(), "");
         let token = |key| secret(&sign(&json!({"user": "alice"}), Algorithm::HS384, key));

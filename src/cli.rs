@@ -608,6 +608,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_typed_does_not_show_secrets() {
+        for typed in [
+            "server tcp --port 1 --jwt-secret hunter2 --jwt-secret hunter3 -- x",
+            "client tcp --port 1 --jwt-token hunter2",
+            "generate-token --jwt-secret hunter2",
+            "inspect-token hunter2 --jwt-secret hunter2",
+            "inspect-token --jwt-token hunter2 --jwt-secret -hunter",
+        ] {
+            let typed = ["mcp-remote"].into_iter().chain(typed.split(' '));
+            let debug = format!("{:?}", Cli::try_parse_from(typed).unwrap());
+            assert!(
+                !debug.contains("hunter") && debug.contains("Secret(…)"),
+                "{debug}"
+            );
+        }
+    }
+
+    #[test]
     fn behind_the_dashes_all_is_the_childs() {
         let cli = Cli::try_parse_from([
             "mcp-remote",

@@ -16,12 +16,13 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 const README: &str = include_str!("../README.md");
-const COMMANDS: [&str; 5] = [
+const COMMANDS: [&str; 6] = [
     "server",
     "client",
     "generate-secret",
     "generate-token",
     "check",
+    "inspect-token",
 ];
 
 /// All blocks together take a few seconds; a hang is a failure, not a wait.

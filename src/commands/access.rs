@@ -114,7 +114,7 @@ fn take_over<T>(old: &mut T, new: Result<T, Failure>) -> bool {
             true
         }
         Err(Failure(fault)) => {
-            tracing::error!("not reloaded, what was read before stays in force: {fault}");
+            tracing::error!("kept what was read before: {fault}");
             false
         }
     }
@@ -193,4 +193,30 @@ pub(super) fn read_revocations(path: Option<&Path>) -> Result<Arc<Revocations>, 
     let list = Revocations::parse(&text)
         .map_err(|err| Failure::new(format!("the revocations {name} are not valid: {err}")))?;
     Ok(Arc::new(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    #[test]
+    fn what_was_read_does_not_show_the_secrets() {
+        let typed =
+            "mcp-remote server tcp --port 1 --jwt-secret hunter2 --jwt-secret swordfish -- x";
+        let Command::Server(mut args) = Cli::parse_from(typed.split(' ')).command else {
+            panic!("not a server");
+        };
+        let (reloader, access) = Reloader::new(&mut args)
+            .map_err(|failure| failure.0)
+            .unwrap();
+        let guard = access.borrow().guard.is_some();
+        assert!(guard);
+        let debug = format!("{reloader:?} {access:?}");
+        assert!(
+            !debug.contains("hunter") && !debug.contains("sword"),
+            "{debug}"
+        );
+    }
 }

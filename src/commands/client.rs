@@ -11,32 +11,12 @@ use tokio_tungstenite::tungstenite::http::Uri;
 
 pub(super) fn run(args: ClientArgs) -> Result<(), Failure> {
     start_logs(args.log.log_format);
-    let token = Sources {
-        what: "JWT token",
-        variable: "MCP_REMOTE_JWT_TOKEN",
-        flags: args.token.jwt_token.as_slice(),
-        file: args.token.jwt_token_file.as_deref(),
-    };
+    let settings = settings(&args)?;
     if args.token.jwt_token.is_some() {
         tracing::warn!(
             "--jwt-token can be read in 'ps' by every user of this machine: use MCP_REMOTE_JWT_TOKEN or --jwt-token-file"
         );
     }
-    let place = locate(&args)?;
-    let settings = Settings {
-        protocol: args.transport.into(),
-        tls: read_tls(&args, &place)?,
-        host: place.host,
-        port: place.port,
-        path: place.path,
-        token: token.read()?,
-        keepalive_interval: args.keepalive.keepalive_interval,
-        keepalive_timeout: args.keepalive.keepalive_timeout,
-        reconnect: args.auto_reconnect.then_some(Reconnect {
-            max_attempts: args.max_attempts,
-            delay: Duration::from_millis(args.reconnect_delay),
-        }),
-    };
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::listen()?;
@@ -49,6 +29,30 @@ pub(super) fn run(args: ClientArgs) -> Result<(), Failure> {
     // A thread may still wait for a line on stdin; nothing waits for that thread.
     runtime.shutdown_background();
     outcome
+}
+
+fn settings(args: &ClientArgs) -> Result<Settings, Failure> {
+    let token = Sources {
+        what: "JWT token",
+        variable: "MCP_REMOTE_JWT_TOKEN",
+        flags: args.token.jwt_token.as_slice(),
+        file: args.token.jwt_token_file.as_deref(),
+    };
+    let place = locate(args)?;
+    Ok(Settings {
+        protocol: args.transport.into(),
+        tls: read_tls(args, &place)?,
+        host: place.host,
+        port: place.port,
+        path: place.path,
+        token: token.read()?,
+        keepalive_interval: args.keepalive.keepalive_interval,
+        keepalive_timeout: args.keepalive.keepalive_timeout,
+        reconnect: args.auto_reconnect.then_some(Reconnect {
+            max_attempts: args.max_attempts,
+            delay: Duration::from_millis(args.reconnect_delay),
+        }),
+    })
 }
 
 /// Where the server is.
@@ -124,4 +128,22 @@ fn read_tls(args: &ClientArgs, place: &Place) -> Result<Option<Connector>, Failu
         ));
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    #[test]
+    fn settings_do_not_show_the_token() {
+        let typed = "mcp-remote client tcp --port 1 --jwt-token hunter2";
+        let Command::Client(args) = Cli::parse_from(typed.split(' ')).command else {
+            panic!("not a client");
+        };
+        let settings = settings(&args).map_err(|failure| failure.0).unwrap();
+        assert_eq!(settings.token.as_ref().unwrap().expose(), "hunter2");
+        assert!(!format!("{settings:?}").contains("hunter"));
+    }
 }

@@ -536,6 +536,25 @@ mod tests {
     }
 
     #[test]
+    fn debug_does_not_show_the_token() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::AUTHORIZATION,
+            HeaderValue::from_static("Bearer hunter2"),
+        );
+        let upgrade = Upgrade {
+            bearer: bearer(&headers),
+        };
+        assert!(
+            upgrade
+                .bearer
+                .as_ref()
+                .is_some_and(|token| token.expose() == "hunter2")
+        );
+        assert!(!format!("{upgrade:?}").contains("hunter"));
+    }
+
+    #[test]
     fn tokens_in_queries_are_seen() {
         for (query, seen) in [
             ("token=x", true),

@@ -3,7 +3,9 @@
 use crate::common::{BOTH, SECRET, Setup, TestClient, TestServer, now, token, token_with};
 use crate::common::{client_command, request};
 use crate::process::{assert_fails, binary, run};
-use crate::wire::{TEXT, TestPeer};
+use crate::wire::{CLOSE, TEXT, TestPeer};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -276,7 +278,62 @@ fn a_secret_that_is_not_text_is_refused() {
     assert_fails(&run(&mut command, b""), 1, "MCP_REMOTE_JWT_SECRET");
 }
 
-/// Whatever is logged, tokens, secrets and contents are not.
+/// Says everything that must not be seen in a log, in all the places where it can stand.
+pub fn talk_of(content: &str, ask: &mut dyn FnMut(&str)) {
+    for line in [
+        request(
+            1,
+            "tools/call",
+            json!({"name": "x", "arguments": {"key": content}}),
+        ),
+        request(
+            2,
+            "tools/call",
+            json!({"name": content, content: [content]}),
+        ),
+        request(
+            3,
+            "resources/read",
+            json!({"uri": format!("file:///{content}")}),
+        ),
+        request(
+            4,
+            "resources/subscribe",
+            json!({"uri": format!("file:///{content}")}),
+        ),
+        request(5, "logging/setLevel", json!({"level": content})),
+        request(6, "tasks/get", json!({"taskId": content})),
+        request(
+            7,
+            "x",
+            json!({"print": format!("{{\"{content}\": {content}}}\n")}),
+        ),
+        request(8, "x", json!({"print": format!("no JSON but {content}\n")})),
+        // Nothing like this is taken.
+        format!(r#"{{"jsonrpc":"2.0","id":9,"method":"x","params":{{"{content}":{content}}}}}"#),
+        format!(r#"{{"jsonrpc":"2.0","id":10,"method":"x","params":"{content}"}}"#),
+        format!("[\"{content}\"]"),
+        content.to_owned(),
+        request(11, "ping", json!({"_meta": {"progressToken": content}})),
+    ] {
+        ask(&line);
+    }
+}
+
+/// None of this is in the log, nor a good part of it, nor its bytes as digits.
+pub fn assert_unseen(log: &str, secrets: &[&str]) {
+    for secret in secrets {
+        let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let decimal = format!("{:?}", &secret.as_bytes()[..8]);
+        let decimal = decimal.trim_matches(['[', ']']);
+        let base64 = URL_SAFE_NO_PAD.encode(&secret.as_bytes()[..9]);
+        for form in [*secret, &secret[..secret.len() / 2], &hex, decimal, &base64] {
+            assert!(!log.contains(form), "{form} is in the log:\n{log}");
+        }
+    }
+}
+
+/// Whatever is logged, tokens, secrets and contents are not: at any level, by any library.
 #[test]
 fn nothing_secret_is_ever_logged() {
     let wrong = jsonwebtoken::encode(
@@ -286,9 +343,12 @@ fn nothing_secret_is_ever_logged() {
     );
     let (good, wrong) = (token_with(&["user"]), wrong.unwrap());
     let content = "what-alice-asks-for";
+    let policy = json!({"permissions": {"user": {
+        "allowedMethods": ["*"], "blockedMethods": ["resources/read"]
+    }}});
     for transport in BOTH {
         let server = Setup::new(transport)
-            .secret()
+            .policy(&policy)
             .env("RUST_LOG", "trace")
             .start();
         let mut client = TestClient::start_with(transport, server.port, |command| {
@@ -296,32 +356,41 @@ fn nothing_secret_is_ever_logged() {
                 .env("MCP_REMOTE_JWT_TOKEN", &good)
                 .env("RUST_LOG", "trace");
         });
-        client.ask(1, "tools/call", json!({"name": content}));
-        server
-            .peer_with(&good)
-            .ask(1, "tools/call", json!({"name": content}));
+        client.ask(1, "tools/call", json!({"key": content}));
+        talk_of(content, &mut |line| client.send(line));
+        let mut peer = server.peer_with(&good);
+        talk_of(content, &mut |line| {
+            peer.send(line);
+            assert!(peer.next_line().is_some(), "{line}");
+        });
+        let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": content, "reason": content}});
+        peer.send(&cancelled.to_string());
+        peer.ask("last", "ping", json!({}));
+        if transport == "ws" {
+            peer.frame(
+                CLOSE,
+                &[&1000_u16.to_be_bytes()[..], content.as_bytes()].concat(),
+            );
+        }
         server.peer().login(&wrong);
         server.peer().login("garbage-that-is-no-token");
         if transport == "ws" {
             for token in [&good, &wrong] {
-                let header = format!("Authorization: Bearer {token}\r\n");
+                let header = format!("Authorization: Bearer {token}\r\nX-Key: {content}\r\n");
                 TestPeer::upgrade(server.port, &header).1.send("{}");
             }
         }
         client.close_stdin();
+        while client.wait_line().is_some() {}
         client.wait();
         let log = server.stop() + &client.log.to_the_end();
-        assert!(
-            log.contains("authenticated") && log.contains("refused"),
-            "{log}"
-        );
-        for secret in [SECRET, &good, &wrong, "garbage-that-is-no-token", content] {
-            // Logs also show bytes as hexadecimal digits.
-            let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-            for form in [secret, &secret[..secret.len() / 2], &hex] {
-                assert!(!log.contains(form), "{form} is in the log:\n{log}");
-            }
+        for said in ["authenticated", "refused", "blocked", "dropped a line"] {
+            assert!(log.contains(said), "{said}: {log}");
         }
+        assert_unseen(
+            &log,
+            &[SECRET, &good, &wrong, "garbage-that-is-no-token", content],
+        );
     }
 }
 

@@ -166,7 +166,6 @@ fn nothing_is_left_behind() {
     for (transport, signals) in [
         ("tcp", &[Signal::TERM][..]),
         ("ws", &[Signal::INT]),
-        ("tcp", &[Signal::HUP]),
         ("tcp", &[Signal::INT, Signal::TERM]),
     ] {
         let mut server = Setup::new(transport)

@@ -112,6 +112,7 @@ fn help_and_version_go_to_stdout() {
         &["server", "--help"],
         &["client", "--help"],
         &["generate-token", "-h"],
+        &["inspect-token", "-h"],
     ] {
         assert!(stdout(args).contains("Usage: mcp-remote"), "{args:?}");
     }
@@ -124,7 +125,14 @@ fn help_and_version_go_to_stdout() {
 
 #[test]
 fn every_setting_has_an_environment_twin() {
-    let commands = ["server", "client", "generate-secret", "generate-token"];
+    let commands = [
+        "server",
+        "client",
+        "generate-secret",
+        "generate-token",
+        "check",
+        "inspect-token",
+    ];
     let help = commands
         .map(|command| stdout(&[command, "--help"]))
         .concat();

@@ -288,6 +288,11 @@ impl TestClient {
         self.process.child.id().into()
     }
 
+    /// The next line, whatever it is; `None` at the end.
+    pub fn wait_line(&self) -> Option<String> {
+        self.stdout.recv_timeout(PATIENCE).ok()
+    }
+
     pub fn ask(&mut self, id: impl Into<Value>, method: &str, params: Value) -> Value {
         self.send(&request(id, method, params));
         self.next()

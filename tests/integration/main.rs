@@ -15,5 +15,6 @@ mod process;
 mod rmcp_client;
 mod tcp;
 mod tls;
+mod tokens;
 mod websocket;
 mod wire;

@@ -580,3 +580,41 @@ fn plain_text_that_others_can_reach_is_warned_of_once() {
     let log = TestServer::start("tcp").stop();
     assert!(!log.contains("WARN"), "{log}");
 }
+
+/// Neither by us nor by the library, whatever the level.
+#[test]
+fn nothing_secret_is_logged_under_tls() {
+    let (files, token, content) = (Files::new(), token_with(&["user"]), "what-alice-asks-for");
+    let keys = ["server", "client"].map(|name| {
+        let pem = std::fs::read_to_string(files.path(&format!("{name}.key"))).unwrap();
+        pem.lines().nth(1).unwrap().to_owned()
+    });
+    for transport in BOTH {
+        let ca = files.path("ca.pem");
+        let server = files
+            .server(transport)
+            .secret()
+            .args(&["--tls-client-ca", &ca]);
+        let server = server.env("RUST_LOG", "trace").start();
+        let args = [files.trusting("ca"), files.identity("client")].concat();
+        let mut client = TestClient::start_with(transport, server.port, |command| {
+            command.args(args);
+            command.envs([
+                ("MCP_REMOTE_JWT_TOKEN", token.as_str()),
+                ("RUST_LOG", "trace"),
+            ]);
+        });
+        client.ask(1, "tools/call", json!({"key": content}));
+        crate::auth::talk_of(content, &mut |line| client.send(line));
+        client.close_stdin();
+        while client.wait_line().is_some() {}
+        client.wait();
+        let log = server.stop() + &client.log.to_the_end();
+        assert!(
+            log.contains("authenticated") && log.contains("alice"),
+            "{log}"
+        );
+        let secrets = [crate::common::SECRET, &token, content, &keys[0], &keys[1]];
+        crate::auth::assert_unseen(&log, &secrets);
+    }
+}
