@@ -1,0 +1,65 @@
+//! Tokens: nobody comes in without our signature, and with it only as the claims say.
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use mcp_remote::auth::Verifier;
+use mcp_remote::utils::secret::Secret;
+use serde_json::Value;
+
+const SECRET: &str = "what the fuzzer signs with";
+const NOW: u64 = 1_800_000_000;
+
+/// The first byte chooses: a token as it is, or claims to sign.
+pub fn run(data: &[u8]) {
+    let [kind, rest @ ..] = data else { return };
+    let Ok(text) = std::str::from_utf8(rest) else {
+        return;
+    };
+    let verifier = Verifier::new(&Secret::from(SECRET.to_owned()));
+    if kind & 1 == 0 {
+        // The fuzzer cannot sign.
+        assert!(verifier.verify(text, NOW).is_err());
+        return;
+    }
+    let Ok(claims) = serde_json::from_str::<Value>(text) else {
+        return;
+    };
+    let algorithm = match kind >> 1 & 3 {
+        0 => Algorithm::HS384,
+        1 => Algorithm::HS512,
+        _ => Algorithm::HS256,
+    };
+    let sign = |secret: &str| {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).expect("HMAC does not fail")
+    };
+    let token = sign(SECRET);
+    if let Ok(identity) = verifier.verify(&token, NOW) {
+        let number = |name: &str| claims[name].as_f64();
+        assert!(number("exp").is_none_or(|exp| exp > NOW as f64));
+        assert!(number("nbf").is_none_or(|nbf| nbf <= NOW as f64));
+        let roles = claims
+            .get("roles")
+            .map_or(0, |roles| roles.as_array().expect("a list").len());
+        assert_eq!(identity.roles.len(), roles);
+        assert!(identity.roles.iter().all(|role| {
+            claims["roles"]
+                .as_array()
+                .is_some_and(|roles| roles.contains(&Value::from(role.as_str())))
+        }));
+    }
+    assert!(verifier.verify(&sign("another secret"), NOW).is_err());
+    let (head, signature) = token.rsplit_once('.').expect("three parts");
+    let place = usize::from(*kind) % (signature.len() - 1);
+    let other = if signature.as_bytes()[place] == b'A' {
+        "B"
+    } else {
+        "A"
+    };
+    let forged = format!(
+        "{head}.{}{other}{}",
+        &signature[..place],
+        &signature[place + 1..]
+    );
+    assert!(verifier.verify(&forged, NOW).is_err());
+    assert!(verifier.verify(head, NOW).is_err());
+}
