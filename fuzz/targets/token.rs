@@ -1,9 +1,10 @@
 //! Tokens: nobody comes in without our signature, and with it only as the claims say.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use mcp_remote::auth::Verifier;
+use mcp_remote::auth::{Demands, Verifier};
 use mcp_remote::utils::secret::Secret;
 use serde_json::Value;
+use std::sync::Arc;
 
 const SECRET: &str = "what the fuzzer signs with";
 const NOW: u64 = 1_800_000_000;
@@ -14,10 +15,12 @@ pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(rest) else {
         return;
     };
-    let verifier = Verifier::new(&Secret::from(SECRET.to_owned()));
+    let secrets = ["an older secret", SECRET].map(|secret| Secret::from(secret.to_owned()));
+    let verifier = Verifier::new(&secrets, Demands::default(), Arc::default());
+    let verify = |token: &str| verifier.verify(&Secret::from(token.to_owned()), NOW);
     if kind & 1 == 0 {
         // The fuzzer cannot sign.
-        assert!(verifier.verify(text, NOW).is_err());
+        assert!(verify(text).is_err());
         return;
     }
     let Ok(claims) = serde_json::from_str::<Value>(text) else {
@@ -33,7 +36,7 @@ pub fn run(data: &[u8]) {
         jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).expect("HMAC does not fail")
     };
     let token = sign(SECRET);
-    if let Ok(identity) = verifier.verify(&token, NOW) {
+    if let Ok(identity) = verify(&token) {
         let number = |name: &str| claims[name].as_f64();
         assert!(number("exp").is_none_or(|exp| exp > NOW as f64));
         assert!(number("nbf").is_none_or(|nbf| nbf <= NOW as f64));
@@ -47,7 +50,7 @@ pub fn run(data: &[u8]) {
                 .is_some_and(|roles| roles.contains(&Value::from(role.as_str())))
         }));
     }
-    assert!(verifier.verify(&sign("another secret"), NOW).is_err());
+    assert!(verify(&sign("another secret")).is_err());
     let (head, signature) = token.rsplit_once('.').expect("three parts");
     let place = usize::from(*kind) % (signature.len() - 1);
     let other = if signature.as_bytes()[place] == b'A' {
@@ -60,6 +63,6 @@ pub fn run(data: &[u8]) {
         &signature[..place],
         &signature[place + 1..]
     );
-    assert!(verifier.verify(&forged, NOW).is_err());
-    assert!(verifier.verify(head, NOW).is_err());
+    assert!(verify(&forged).is_err());
+    assert!(verify(head).is_err());
 }
