@@ -285,6 +285,14 @@ impl Message {
         })
     }
 
+    /// A copy to be kept: this one may be a small part of a large piece of memory.
+    pub(crate) fn detached(&self) -> Self {
+        Self {
+            line: Bytes::copy_from_slice(&self.line),
+            ..self.clone()
+        }
+    }
+
     /// What this message is.
     #[must_use]
     pub fn kind(&self) -> &Kind {

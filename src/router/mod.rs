@@ -50,6 +50,12 @@ use std::collections::BTreeMap;
 /// The most requests that one peer may have in flight.
 pub const MAX_IN_FLIGHT: usize = 16_384;
 
+/// The most `subscriptions/listen` that one peer may have open.
+pub const MAX_LISTENS: usize = 256;
+
+/// The longest of them, in bytes.
+pub const MAX_LISTEN_SIZE: usize = 64 * 1024;
+
 /// The most cancelled requests of one peer whose answer we still look out for.
 pub const MAX_CANCELLED: usize = 256;
 
@@ -358,7 +364,10 @@ impl Router {
         let legacy = self.lanes[lane.0].service == Service::Legacy;
         match message.method() {
             "server/discover" => Ok(Purpose::Discover),
-            "subscriptions/listen" => Ok(Purpose::Listen(Box::new(message.clone()))),
+            "subscriptions/listen" if self.may_listen(lane, from, message) => {
+                Ok(Purpose::Listen(Box::new(message.detached())))
+            }
+            "subscriptions/listen" => Err(OwnAnswer::TooManySubscriptions),
             "resources/subscribe" if legacy => self.subscribe(lane, from, message),
             "resources/unsubscribe" if legacy => self.unsubscribe(lane, from, message),
             "logging/setLevel" if legacy => self.set_level(lane, from, message),
@@ -376,6 +385,25 @@ impl Router {
             }
             _ => Ok(Purpose::Forward),
         }
+    }
+
+    /// Listens are kept for the next process, so what one peer can make us keep is bounded.
+    fn may_listen(&self, lane: LaneId, from: SessionId, message: &Message) -> bool {
+        let in_flight = &self.lanes[lane.0].in_flight;
+        let is_listen = |ours: &i64| {
+            let pending = in_flight.get(ours).map(|pending| &pending.purpose);
+            matches!(pending, Some(Purpose::Listen(_) | Purpose::Renewed(_)))
+        };
+        let session = self.sessions.get(&from);
+        message.size() <= MAX_LISTEN_SIZE
+            && session.is_some_and(|session| {
+                session.in_flight() < MAX_LISTENS
+                    || session
+                        .requests()
+                        .filter(|(_, ours)| is_listen(ours))
+                        .count()
+                        < MAX_LISTENS
+            })
     }
 
     fn subscribe(

@@ -5,11 +5,11 @@
 
 use super::line::LineError;
 use super::{BoxedStream, tls};
+use crate::utils::bucket::{Bucket, Pace};
 use crate::utils::secret::Secret;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -29,6 +29,12 @@ pub const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// A peer that is not heard of for so long, pongs included, is gone.
 const SILENCE: Duration = Duration::from_secs(90);
+
+/// A peer may ping so often in a second …
+const PINGS_PER_SECOND: u32 = 10;
+/// … and so often at once. Each ping costs us a pong, which waits in memory where the peer does
+/// not read.
+const PING_BURST: u32 = 100;
 
 /// The subprotocol that MCP clients offer.
 const SUBPROTOCOL: &str = "mcp";
@@ -236,6 +242,7 @@ impl WebSocket {
             stream,
             lines: self.lines,
             heard: Instant::now(),
+            pings: Bucket::default(),
         };
         (reader, WebSocketWriter { sink })
     }
@@ -297,6 +304,7 @@ pub struct WebSocketReader {
     stream: SplitStream<Socket>,
     lines: Lines,
     heard: Instant,
+    pings: Bucket,
 }
 
 impl WebSocketReader {
@@ -314,6 +322,12 @@ impl WebSocketReader {
                 return Err(LineError::Silent(SILENCE));
             };
             self.heard = Instant::now();
+            if let Some(Ok(Message::Ping(_))) = frame {
+                let pace = Pace::new(PINGS_PER_SECOND, PING_BURST);
+                if self.pings.take(&pace, self.heard.into_std()).is_err() {
+                    return Err(io::Error::other("too many pings").into());
+                }
+            }
             if !self.lines.push_frame(frame)? {
                 return Ok(None);
             }
@@ -406,9 +420,11 @@ async fn next_line(socket: &mut Socket, lines: &mut Lines) -> Result<Option<Byte
     }
 }
 
-/// Makes lines of frames.
+/// Makes lines of frames, one at a time: a frame of nothing but newlines is no larger in here than
+/// on the wire.
 struct Lines {
-    ready: VecDeque<Result<Bytes, LineError>>,
+    /// What has not been looked at yet of the last frame.
+    rest: Bytes,
     /// The beginning of a line whose end has not come.
     partial: BytesMut,
     balance: Balance,
@@ -418,7 +434,7 @@ struct Lines {
 impl Default for Lines {
     fn default() -> Self {
         Self {
-            ready: VecDeque::new(),
+            rest: Bytes::new(),
             partial: BytesMut::new(),
             balance: Balance::default(),
             limit: usize::MAX,
@@ -427,18 +443,38 @@ impl Default for Lines {
 }
 
 impl Lines {
+    /// The next line of the last frame; `None` when another frame is needed.
     fn pop(&mut self) -> Option<Result<Bytes, LineError>> {
-        self.ready.pop_front()
+        if let Some(end) = memchr::memchr(b'\n', &self.rest) {
+            let mut line = self.rest.split_to(end + 1);
+            line.truncate(end);
+            return Some(self.end_line(line));
+        }
+        let rest = std::mem::take(&mut self.rest);
+        if rest.is_empty() {
+            return None;
+        }
+        // No newline: a whole message, or the beginning of one?
+        self.balance.read(&rest);
+        if self.balance.is_whole() {
+            return Some(self.end_line(rest));
+        }
+        if self.partial.len() + rest.len() > self.limit {
+            return Some(Err(LineError::TooLong { limit: self.limit }));
+        }
+        self.partial.extend_from_slice(&rest);
+        None
     }
 
-    /// False at the end of the stream.
+    /// Takes a frame, after [`Lines::pop`] has given all of the last one; false at the end of the
+    /// stream.
     fn push_frame(
         &mut self,
         frame: Option<Result<Message, tungstenite::Error>>,
     ) -> Result<bool, LineError> {
         match frame {
-            Some(Ok(Message::Text(text))) => self.push(text.into()),
-            Some(Ok(Message::Binary(bytes))) => self.push(bytes),
+            Some(Ok(Message::Text(text))) => self.rest = text.into(),
+            Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(_)) | Err(tungstenite::Error::ConnectionClosed)) | None => {
                 return Ok(false);
@@ -451,28 +487,7 @@ impl Lines {
         Ok(true)
     }
 
-    fn push(&mut self, mut frame: Bytes) {
-        while let Some(end) = memchr::memchr(b'\n', &frame) {
-            let mut line = frame.split_to(end + 1);
-            line.truncate(end);
-            self.end_line(line);
-        }
-        if frame.is_empty() {
-            return;
-        }
-        // No newline: a whole message, or the beginning of one?
-        self.balance.read(&frame);
-        if self.balance.is_whole() {
-            self.end_line(frame);
-        } else if self.partial.len() + frame.len() > self.limit {
-            self.ready
-                .push_back(Err(LineError::TooLong { limit: self.limit }));
-        } else {
-            self.partial.extend_from_slice(&frame);
-        }
-    }
-
-    fn end_line(&mut self, end: Bytes) {
+    fn end_line(&mut self, end: Bytes) -> Result<Bytes, LineError> {
         self.balance = Balance::default();
         let line = if self.partial.is_empty() {
             end
@@ -480,11 +495,10 @@ impl Lines {
             self.partial.extend_from_slice(&end);
             self.partial.split().freeze()
         };
-        self.ready.push_back(if line.len() > self.limit {
-            Err(LineError::TooLong { limit: self.limit })
-        } else {
-            Ok(line)
-        });
+        if line.len() > self.limit {
+            return Err(LineError::TooLong { limit: self.limit });
+        }
+        Ok(line)
     }
 }
 
@@ -527,12 +541,14 @@ mod tests {
             limit: 1000,
             ..Lines::default()
         };
+        let mut read = Vec::new();
         for frame in frames {
-            lines.push(Bytes::copy_from_slice(frame.as_bytes()));
+            lines.rest = Bytes::copy_from_slice(frame.as_bytes());
+            while let Some(line) = lines.pop() {
+                read.push(String::from_utf8(line.unwrap().to_vec()).unwrap());
+            }
         }
-        let text =
-            |line: Result<Bytes, LineError>| String::from_utf8(line.unwrap().to_vec()).unwrap();
-        std::iter::from_fn(|| lines.pop()).map(text).collect()
+        read
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Small named things, one per file, that know nothing of MCP.
 
 pub mod backoff;
+pub mod bucket;
 pub mod secret;
 pub mod size;
 

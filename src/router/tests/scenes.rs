@@ -1,6 +1,7 @@
 //! One scene per promise.
 
 use super::*;
+use crate::router::{MAX_LISTEN_SIZE, MAX_LISTENS};
 use serde_json::json;
 
 const LISTEN: &str = r#"{"jsonrpc":"2.0","id":"listen-1","method":"subscriptions/listen","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"notifications":{"toolsListChanged":true}}}"#;
@@ -698,4 +699,32 @@ fn requests_as_notifications_and_the_reverse_reach_no_child() {
         r#"{"jsonrpc":"2.0","method":"x/changed","params":{"a":1}}"#,
     );
     assert_eq!(bench.child_heard(0)[0]["method"], "x/changed");
+}
+
+#[test]
+fn what_a_peer_can_make_the_router_keep_is_bounded() {
+    let mut bench = Bench::default();
+    let a = bench.attach();
+    bench.start(0);
+    let listen = |id: usize, more: &str| {
+        LISTEN
+            .replace("\"listen-1\"", &id.to_string())
+            .replace("\"notifications\"", &format!("{more}\"notifications\""))
+    };
+    for id in 0..MAX_LISTENS {
+        bench.peer(a, &listen(id, ""));
+    }
+    assert!(bench.peers_heard().is_empty());
+    bench.peer(a, &listen(1000, ""));
+    assert_eq!(
+        bench.told(a)["error"]["data"]["reason"],
+        "too-many-subscriptions"
+    );
+    let b = bench.attach();
+    let long = format!("\"x\":\"{}\",", "x".repeat(MAX_LISTEN_SIZE));
+    bench.peer(b, &listen(1, &long));
+    assert_eq!(
+        bench.told(b)["error"]["data"]["reason"],
+        "too-many-subscriptions"
+    );
 }

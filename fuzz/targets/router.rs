@@ -1,0 +1,399 @@
+//! Histories of a router, one event per few bytes, against a model that knows who asked what:
+//! every answer reaches its asker, once, and nobody else; in the end nothing is owed.
+
+use mcp_remote::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
+use mcp_remote::permissions::{Permit, Rights};
+use mcp_remote::router::{Command, Exit, LANES, LaneId, Output, Profile, Router, SessionId};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Default)]
+struct Peer {
+    /// Tags of what waits for an answer, by the text of its id.
+    open: BTreeMap<String, String>,
+    cancelled: BTreeSet<String>,
+    asked: Vec<Value>,
+}
+
+/// What a process has been asked.
+struct Seen {
+    lane: usize,
+    id: Value,
+    method: String,
+    tag: Value,
+    token: Value,
+}
+
+#[derive(Default)]
+struct World {
+    router: Router,
+    out: Output,
+    peers: BTreeMap<SessionId, Peer>,
+    seen: Vec<Seen>,
+    questions: Vec<(usize, Value)>,
+    up: [bool; LANES],
+    /// Processes that may still come.
+    wanted: [bool; LANES],
+    count: u32,
+}
+
+fn permit(line: &str) -> Option<Permit> {
+    let message = Message::read(line.to_owned().into(), MAX_PEER_DEPTH).ok()?;
+    Rights::everything().decide(message).ok()
+}
+
+const LEVELS: [&str; 4] = ["debug", "info", "warning", "error"];
+
+impl World {
+    fn peer(&self, pick: u8) -> Option<SessionId> {
+        let count = self.peers.len().max(1);
+        self.peers.keys().nth(usize::from(pick) % count).copied()
+    }
+
+    fn say(&mut self, peer: SessionId, line: &Value) {
+        if let Some(permit) = permit(&line.to_string()) {
+            self.router.peer_message(peer, &permit, &mut self.out);
+        }
+        self.look();
+    }
+
+    fn child(&mut self, lane: usize, line: &Value) {
+        if self.up[lane] {
+            let message = Message::read(line.to_string().into(), MAX_CHILD_DEPTH).expect("ours");
+            self.router
+                .child_message(LaneId::ALL[lane], &message, &mut self.out);
+        }
+        self.look();
+    }
+
+    fn request(&mut self, peer: SessionId, id: &Value, method: &str, mut params: Value) {
+        self.count += 1;
+        let tag = format!("{peer}/{}", self.count);
+        params["tag"] = json!(tag);
+        let open = &mut self.peers.get_mut(&peer).expect("a peer").open;
+        open.entry(id.to_string()).or_insert(tag);
+        self.say(
+            peer,
+            &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}),
+        );
+    }
+
+    fn happen(&mut self, event: [u8; 4]) {
+        let [kind, who, a, b] = event;
+        let id = match a % 6 {
+            0 => json!(0),
+            1 => json!("0"),
+            2 => json!(""),
+            number => json!(number),
+        };
+        let meta = match b % 4 {
+            0 => json!({"progressToken": id}),
+            1 => json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"}),
+            2 => {
+                json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "progressToken": "t"})
+            }
+            _ => json!({}),
+        };
+        let Some(peer) = self.peer(who) else {
+            let session = self.router.attach(Profile::default());
+            self.peers.insert(session, Peer::default());
+            return;
+        };
+        match kind % 18 {
+            0 if self.peers.len() < 6 => {
+                let session = self.router.attach(Profile {
+                    user: Some(format!("u{}", a % 2)),
+                    blocked: Vec::new(),
+                });
+                self.peers.insert(session, Peer::default());
+            }
+            1 => {
+                let params = json!({"protocolVersion": "2025-11-25", "capabilities": {"sampling": {}, "roots": {}}});
+                self.request(peer, &id, "initialize", params);
+            }
+            2 => self.say(
+                peer,
+                &json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+            ),
+            3 | 4 => self.request(peer, &id, "tools/call", json!({"_meta": meta, "name": "x"})),
+            5 => self.request(peer, &id, "server/discover", json!({"_meta": meta})),
+            6 => {
+                let method = if b & 1 == 0 {
+                    "resources/subscribe"
+                } else {
+                    "resources/unsubscribe"
+                };
+                self.request(peer, &id, method, json!({"uri": format!("x:{}", b % 3)}));
+            }
+            7 => self.request(
+                peer,
+                &id,
+                "logging/setLevel",
+                json!({"level": LEVELS[usize::from(b % 4)]}),
+            ),
+            8 => self.request(
+                peer,
+                &id,
+                "tasks/get",
+                json!({"taskId": format!("t{}", b % 3), "_meta": meta}),
+            ),
+            9 => {
+                let key = id.to_string();
+                let is_listen = self.seen.iter().any(|seen| {
+                    Some(&seen.tag)
+                        == self.peers[&peer]
+                            .open
+                            .get(&key)
+                            .map(|tag| json!(tag))
+                            .as_ref()
+                        && seen.method == "initialize"
+                });
+                self.say(peer, &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}));
+                let state = self.peers.get_mut(&peer).expect("a peer");
+                // An initialize cannot be cancelled.
+                if !is_listen
+                    && self.router.owed(peer) < state.open.len()
+                    && let Some(tag) = state.open.remove(&key)
+                {
+                    state.cancelled.insert(tag);
+                }
+            }
+            10 => {
+                self.router.detach(peer, &mut self.out);
+                self.peers.remove(&peer);
+                self.look();
+            }
+            11 | 12 if !self.seen.is_empty() => {
+                let seen = self.seen.remove(usize::from(who) % self.seen.len());
+                self.answer(&seen, a & 3 == 0, b);
+            }
+            13 if !self.seen.is_empty() => {
+                let seen = &self.seen[usize::from(who) % self.seen.len()];
+                let line = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": seen.token, "tag": seen.tag}});
+                let lane = seen.lane;
+                if !line["params"]["progressToken"].is_null() {
+                    self.child(lane, &line);
+                }
+            }
+            14 => {
+                let lane = usize::from(a) % LANES;
+                self.count += 1;
+                let method = ["sampling/createMessage", "roots/list", "ping"][usize::from(b % 3)];
+                let id = json!(format!("q{}", self.count));
+                if self.up[lane] {
+                    self.questions.push((lane, id.clone()));
+                    self.child(
+                        lane,
+                        &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {}}),
+                    );
+                }
+            }
+            15 => {
+                let id = match self.peers[&peer].asked.first() {
+                    Some(id) if a & 1 == 0 => id.clone(),
+                    _ => json!(a),
+                };
+                self.say(peer, &json!({"jsonrpc": "2.0", "id": id, "result": {}}));
+            }
+            16 => {
+                let lane = usize::from(a) % LANES;
+                let method = [
+                    "notifications/tools/list_changed",
+                    "notifications/resources/updated",
+                    "notifications/message",
+                ][usize::from(b % 3)];
+                self.child(lane, &json!({"jsonrpc": "2.0", "method": method, "params": {"uri": "x:1", "level": "error"}}));
+            }
+            17 => {
+                let lane = usize::from(a) % LANES;
+                if self.up[lane] {
+                    self.up[lane] = false;
+                    self.wanted[lane] = true;
+                    self.seen.retain(|seen| seen.lane != lane);
+                    self.questions.retain(|(at, _)| *at != lane);
+                    let exit = Exit {
+                        restarts: true,
+                        ..Exit::default()
+                    };
+                    self.router
+                        .child_exited(LaneId::ALL[lane], &exit, &mut self.out);
+                    self.look();
+                } else {
+                    self.start(lane);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, lane: usize) {
+        if self.wanted[lane] && !self.up[lane] {
+            self.up[lane] = true;
+            self.router.child_started(LaneId::ALL[lane], &mut self.out);
+            self.look();
+        }
+    }
+
+    fn answer(&mut self, seen: &Seen, error: bool, kind: u8) {
+        let mut body = json!({"tag": seen.tag});
+        if seen.method == "initialize" {
+            body["protocolVersion"] = json!("2025-11-25");
+            body["capabilities"] = json!({"tools": {"listChanged": true}});
+        } else if kind & 4 == 4 {
+            body["task"] = json!({"taskId": format!("t{}", kind % 3)});
+        }
+        let line = if error {
+            json!({"jsonrpc": "2.0", "id": seen.id, "error": {"code": -32601, "message": "no", "data": body}})
+        } else {
+            json!({"jsonrpc": "2.0", "id": seen.id, "result": body})
+        };
+        self.child(seen.lane, &line);
+    }
+
+    /// Takes what was said, and checks it.
+    fn look(&mut self) {
+        for command in std::mem::take(&mut self.out.commands) {
+            for (lane, id) in LaneId::ALL.into_iter().enumerate() {
+                if command == Command::Start(id) {
+                    self.wanted[lane] = true;
+                    self.start(lane);
+                } else if command == Command::Stop(id) {
+                    self.wanted[lane] = false;
+                    if std::mem::take(&mut self.up[lane]) {
+                        self.seen.retain(|seen| seen.lane != lane);
+                        self.questions.retain(|(at, _)| *at != lane);
+                        self.router
+                            .child_exited(id, &Exit::default(), &mut self.out);
+                    }
+                }
+            }
+        }
+        for lane in 0..LANES {
+            if !self.up[lane] {
+                continue;
+            }
+            let bytes = std::mem::take(&mut self.out.to_child[lane]);
+            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                let line: Value = serde_json::from_slice(line).expect("a line");
+                self.child_hears(lane, &line);
+            }
+        }
+        for (session, line) in std::mem::take(&mut self.out.to_peer) {
+            let line: Value = serde_json::from_slice(&line).expect("a line");
+            self.peer_hears(session, &line);
+        }
+    }
+
+    fn child_hears(&mut self, lane: usize, line: &Value) {
+        match (line["method"].as_str(), &line["id"]) {
+            (Some(_), Value::Null) => {}
+            (Some(method), id) => {
+                let twice = self
+                    .seen
+                    .iter()
+                    .any(|seen| seen.lane == lane && seen.id == *id);
+                assert!(!twice, "an id was used twice");
+                self.seen.push(Seen {
+                    lane,
+                    id: id.clone(),
+                    method: method.to_owned(),
+                    tag: line["params"]["tag"].clone(),
+                    token: line["params"]["_meta"]["progressToken"].clone(),
+                });
+            }
+            (None, id) => {
+                let question = (lane, id.clone());
+                let at = self.questions.iter().position(|asked| *asked == question);
+                self.questions.remove(at.expect("an answer to no question"));
+            }
+        }
+    }
+
+    fn peer_hears(&mut self, session: SessionId, line: &Value) {
+        let peer = self
+            .peers
+            .get_mut(&session)
+            .expect("said to a peer that is gone");
+        match (line["method"].as_str(), &line["id"]) {
+            (Some("notifications/progress"), _) => {
+                let tag = line["params"]["tag"].as_str().expect("ours has one");
+                assert!(
+                    tag.starts_with(&format!("{session}/")),
+                    "somebody else's progress"
+                );
+            }
+            (Some("notifications/cancelled"), _) => {
+                peer.asked
+                    .retain(|asked| *asked != line["params"]["requestId"]);
+            }
+            (Some(_), Value::Null) => {}
+            (Some(_), id) => {
+                assert!(!peer.asked.contains(id), "asked twice under one id");
+                peer.asked.push(id.clone());
+            }
+            (None, id) => {
+                let tag = line["result"]["tag"]
+                    .as_str()
+                    .or(line["error"]["data"]["tag"].as_str());
+                if let Some(tag) = tag.filter(|_| line["result"].get("protocolVersion").is_none()) {
+                    assert!(
+                        tag.starts_with(&format!("{session}/")) || line["error"].is_object(),
+                        "somebody else's answer"
+                    );
+                    if peer.cancelled.remove(tag) {
+                        return;
+                    }
+                }
+                let refused = line["error"]["code"] == -32600;
+                let open = if refused {
+                    peer.open.get(&id.to_string()).cloned()
+                } else {
+                    peer.open.remove(&id.to_string())
+                };
+                assert!(open.is_some() || refused, "an answer to nothing: {line}");
+            }
+        }
+    }
+
+    /// Processes come back and answer: then nothing is owed.
+    fn settle(&mut self) {
+        for round in 0.. {
+            for lane in 0..LANES {
+                self.start(lane);
+            }
+            let waiting = std::mem::take(&mut self.seen);
+            if waiting.is_empty() {
+                break;
+            }
+            for seen in waiting {
+                self.answer(&seen, false, 0);
+            }
+            assert!(round < 100, "it never settles");
+        }
+        for session in self.peers.keys() {
+            assert_eq!(self.router.owed(*session), 0, "{session} waits");
+        }
+        for session in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.router.detach(session, &mut self.out);
+            self.peers.remove(&session);
+            self.look();
+        }
+        assert!(
+            self.questions.is_empty(),
+            "questions without answers: {:?}",
+            self.questions
+        );
+    }
+}
+
+pub fn run(data: &[u8]) {
+    let mut world = World {
+        wanted: [true, false],
+        up: [true, false],
+        ..World::default()
+    };
+    for event in data.chunks_exact(4).take(300) {
+        world.happen([event[0], event[1], event[2], event[3]]);
+    }
+    world.settle();
+}
