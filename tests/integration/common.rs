@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 /// What the tests' servers check tokens with.
@@ -201,6 +201,10 @@ impl TestServer {
         })
     }
 
+    pub fn pid(&self) -> u64 {
+        self.process.child.id().into()
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }
@@ -265,9 +269,23 @@ impl TestClient {
 
     /// The next message, which has to be one.
     pub fn next(&self) -> Value {
-        let line = self.stdout.recv_timeout(PATIENCE).expect("an answer");
+        self.next_within(PATIENCE).expect("an answer")
+    }
+
+    /// The next message, if one comes in time.
+    pub fn next_within(&self, patience: Duration) -> Option<Value> {
+        let line = self.stdout.recv_timeout(patience).ok()?;
         assert!(line.ends_with('\n'), "{line:?}");
-        serde_json::from_str(&line).unwrap_or_else(|err| panic!("{line:?}: {err}"))
+        Some(serde_json::from_str(&line).unwrap_or_else(|err| panic!("{line:?}: {err}")))
+    }
+
+    /// The next message, if there is one.
+    pub fn try_next(&self) -> Option<Value> {
+        self.next_within(Duration::ZERO)
+    }
+
+    pub fn pid(&self) -> u64 {
+        self.process.child.id().into()
     }
 
     pub fn ask(&mut self, id: impl Into<Value>, method: &str, params: Value) -> Value {

@@ -1,0 +1,297 @@
+//! A host that asks a lot, and checks every answer, and what the MCP server has executed.
+
+use crate::common::{Setup, TestClient, TestServer, example, request, token_with};
+use crate::process::PATIENCE;
+use rand::Rng;
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Come back fast and never give up, and notice silence soon.
+pub const AGAIN: &[&str] = &[
+    "--auto-reconnect",
+    "--reconnect-delay",
+    "10",
+    "--max-attempts",
+    "0",
+];
+pub const ALERT: &[&str] = &[
+    "--keepalive-interval",
+    "300ms",
+    "--keepalive-timeout",
+    "1500ms",
+];
+
+/// The seeds to run: these, or what the environment says.
+pub fn seeds(default: &[u64]) -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match (number("CHAOS_SEED"), number("CHAOS_SEEDS")) {
+        (Some(seed), _) => vec![seed],
+        (None, Some(count)) => (1..=count).collect(),
+        (None, None) => default.to_vec(),
+    }
+}
+
+/// Says which seed it was when a test fails.
+pub struct Seed(pub u64, pub &'static str);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- failed over {} with CHAOS_SEED={}", self.1, self.0);
+        }
+    }
+}
+
+/// What the MCP server has written down.
+pub struct Tally {
+    folder: TempDir,
+}
+
+impl Tally {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("tally")
+    }
+
+    /// A server in front of a tally server that writes here.
+    pub fn server(&self, transport: &'static str) -> Setup {
+        let path = |path: &Path| path.display().to_string();
+        let child = path(&example("tally_server"));
+        Setup::new(transport)
+            .program(&[&child, "--log", &path(&self.path())])
+            .args(ALERT)
+    }
+
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(self.path()).unwrap_or_default()
+    }
+
+    /// The numbers of the requests of `client` that were executed, in order.
+    pub fn executed(&self, client: u64) -> Vec<u64> {
+        let begin = format!("run {client} ");
+        self.text()
+            .lines()
+            .filter_map(|line| line.strip_prefix(&begin))
+            .map(|rest| rest.split(' ').next().unwrap().parse().unwrap())
+            .collect()
+    }
+}
+
+/// 1 byte to 1 MiB, mostly small.
+pub fn size(random: &mut StdRng) -> usize {
+    match random.random_range(0..1000) {
+        0..700 => random.random_range(1..256),
+        700..930 => random.random_range(256..8 << 10),
+        930..990 => random.random_range(8 << 10..64 << 10),
+        990..998 => random.random_range(64 << 10..512 << 10),
+        _ => random.random_range(512 << 10..=1 << 20),
+    }
+}
+
+fn delay(random: &mut StdRng) -> u64 {
+    match random.random_range(0..100) {
+        0..70 => 0,
+        70..99 => random.random_range(1..50),
+        _ => random.random_range(50..400),
+    }
+}
+
+/// FNV-1a, as the tally server has it.
+fn checksum(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+fn blob(seed: u64, size: usize) -> String {
+    let word = format!("{seed:x}.");
+    let mut text = word.repeat(size / word.len() + 1);
+    text.truncate(size);
+    text
+}
+
+struct Asked {
+    sum: u64,
+    reply: usize,
+}
+
+/// How requests ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub answered: usize,
+    pub failed: usize,
+    pub notes: u64,
+}
+
+/// A client of the program, and the host that it serves.
+pub struct Host {
+    pub client: TestClient,
+    pub number: u64,
+    pub counts: Counts,
+    open: HashMap<u64, Asked>,
+    next: u64,
+    /// Errors are allowed, and notes may begin again.
+    pub loses: bool,
+    /// The numbers of requests that ended with an error.
+    pub failed: Vec<u64>,
+}
+
+impl Host {
+    pub fn start(transport: &str, port: u16, number: u64, auth: bool) -> Self {
+        let token = auth.then(|| token_with(&["user"]));
+        let args = [AGAIN, ALERT].concat();
+        let client = TestClient::start(transport, port, &args, token.as_deref());
+        Self {
+            client,
+            number,
+            counts: Counts::default(),
+            open: HashMap::new(),
+            next: 0,
+            loses: false,
+            failed: Vec::new(),
+        }
+    }
+
+    /// The legacy handshake, and what else makes a session.
+    pub fn initialize(&mut self) {
+        let params = json!({"protocolVersion": "2025-06-18", "capabilities": {},
+            "clientInfo": {"name": "host", "version": "1"}});
+        let answer = self.client.ask("init", "initialize", params);
+        assert_eq!(answer["result"]["serverInfo"]["name"], "tally", "{answer}");
+        self.client
+            .send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        let answer = self
+            .client
+            .ask("level", "logging/setLevel", json!({"level": "warning"}));
+        assert!(answer["result"].is_object(), "{answer}");
+        let answer = self
+            .client
+            .ask("uri", "resources/subscribe", json!({"uri": "tally:///x"}));
+        assert!(answer["result"].is_object(), "{answer}");
+    }
+
+    /// Sends one more request.
+    pub fn ask(&mut self, random: &mut StdRng) {
+        let (n, pad, reply) = (self.next, size(random), size(random));
+        let delay = delay(random);
+        self.ask_sized(n, pad, reply, delay);
+    }
+
+    pub fn ask_sized(&mut self, n: u64, pad: usize, reply: usize, delay: u64) {
+        let pad = blob(n + 7, pad);
+        let params = json!({"client": self.number, "n": n, "pad": pad, "reply": reply,
+            "delayMs": delay, "note": true, "_meta": {"progressToken": n}});
+        self.client.send(&request(n, "tools/call", params));
+        let sum = checksum(&pad);
+        self.open.insert(n, Asked { sum, reply });
+        self.next = n + 1;
+    }
+
+    pub fn asked(&self) -> u64 {
+        self.next
+    }
+
+    pub fn owed(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Takes what has come, without waiting.
+    pub fn hear(&mut self) {
+        while let Some(message) = self.client.try_next() {
+            self.check(&message);
+        }
+    }
+
+    /// Waits until at most `owed` requests are without an answer.
+    pub fn hear_until(&mut self, owed: usize) {
+        self.hear_until_within(owed, PATIENCE);
+    }
+
+    /// The same, with so much patience for each message.
+    pub fn hear_until_within(&mut self, owed: usize, patience: Duration) {
+        let mut heard = Instant::now();
+        while self.open.len() > owed {
+            if let Some(message) = self.client.next_within(Duration::from_millis(50)) {
+                self.check(&message);
+                heard = Instant::now();
+            }
+            assert!(
+                heard.elapsed() < patience,
+                "hung: {} requests without an answer, {:?} …",
+                self.open.len(),
+                self.open.keys().min()
+            );
+        }
+    }
+
+    fn check(&mut self, message: &Value) {
+        if message["method"] == "notifications/progress" {
+            let number = message["params"]["progress"].as_u64().unwrap();
+            if self.loses && number < self.counts.notes {
+                self.counts.notes = number;
+            }
+            if self.loses {
+                assert!(number >= self.counts.notes, "{message}");
+                self.counts.notes = number;
+            }
+            assert_eq!(
+                number, self.counts.notes,
+                "a notification is lost or doubled"
+            );
+            self.counts.notes += 1;
+            return;
+        }
+        let method = message["method"].as_str().unwrap_or_default();
+        assert!(!method.starts_with("mcp-remote/"), "{message}");
+        let n = message["id"]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{message}"));
+        let Some(asked) = self.open.remove(&n) else {
+            panic!("answered twice: {n}");
+        };
+        let result = &message["result"];
+        if message["error"].is_object() {
+            assert!(self.loses, "{message}");
+            assert_eq!(message["error"]["code"], -32603, "{message}");
+            assert_eq!(
+                message["error"]["data"]["source"], "mcp-remote",
+                "{message}"
+            );
+            self.counts.failed += 1;
+            self.failed.push(n);
+            return;
+        }
+        assert_eq!(result["n"], n, "somebody else's answer");
+        assert_eq!(result["client"], self.number, "somebody else's answer");
+        assert_eq!(
+            result["sum"], asked.sum,
+            "the request was changed on the way"
+        );
+        let right = result["blob"].as_str() == Some(&*blob(n, asked.reply));
+        assert!(right, "the answer was changed on the way");
+        self.counts.answered += 1;
+    }
+
+    /// Leaves, with nothing owed.
+    pub fn leave(&mut self) {
+        self.client.close_stdin();
+        let began = Instant::now();
+        assert_eq!(self.client.wait(), Some(0));
+        assert!(began.elapsed() < Duration::from_secs(3), "slow to leave");
+    }
+}
+
+/// Stops a server, in order.
+pub fn stop(server: TestServer) {
+    let log = server.stop();
+    assert!(!log.contains("panicked"), "{log}");
+}
