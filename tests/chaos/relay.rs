@@ -7,7 +7,7 @@ use socket2::SockRef;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,8 @@ pub struct Relay {
 struct Shared {
     target: u16,
     plan: Mutex<Option<(Plan, StdRng)>>,
-    wires: Mutex<Vec<Arc<Wire>>>,
+    /// Weak, so that a wire whose two threads have ended is closed.
+    wires: Mutex<Vec<Weak<Wire>>>,
     cuts: AtomicUsize,
     connections: AtomicUsize,
     refuse: AtomicBool,
@@ -114,7 +115,7 @@ impl Relay {
     /// From here on, connections break by this plan, the ones that stand included.
     pub fn begin(&self, plan: Plan, seed: u64) {
         *self.shared.plan.lock().unwrap() = Some((plan, StdRng::seed_from_u64(seed)));
-        for wire in self.shared.wires.lock().unwrap().iter() {
+        for wire in self.shared.wires() {
             *wire.next.lock().unwrap() = self.shared.draw();
         }
     }
@@ -122,14 +123,14 @@ impl Relay {
     /// From here on nothing breaks any more.
     pub fn calm(&self) {
         *self.shared.plan.lock().unwrap() = None;
-        for wire in self.shared.wires.lock().unwrap().iter() {
+        for wire in self.shared.wires() {
             *wire.next.lock().unwrap() = None;
         }
     }
 
     /// Breaks every connection that stands, now. `direction` is 0 for what the client sends.
     pub fn strike(&self, fault: Fault, direction: usize) {
-        for wire in self.shared.wires.lock().unwrap().iter() {
+        for wire in self.shared.wires() {
             wire.strike(fault, direction);
         }
     }
@@ -153,13 +154,18 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
-        for wire in self.shared.wires.lock().unwrap().drain(..) {
+        for wire in self.shared.wires() {
             wire.dead.store(true, Ordering::Relaxed);
         }
     }
 }
 
 impl Shared {
+    fn wires(&self) -> Vec<Arc<Wire>> {
+        let wires = self.wires.lock().unwrap();
+        wires.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// The next fault of a connection.
     fn draw(&self) -> Option<(usize, Fault, usize)> {
         let mut plan = self.plan.lock().unwrap();
@@ -205,8 +211,8 @@ impl Shared {
             useless: Mutex::default(),
         });
         let mut wires = self.wires.lock().unwrap();
-        wires.retain(|wire| !wire.dead.load(Ordering::Relaxed));
-        wires.push(Arc::clone(&wire));
+        wires.retain(|wire| wire.strong_count() > 0);
+        wires.push(Arc::downgrade(&wire));
         drop(wires);
         for direction in 0..2 {
             let (shared, wire) = (Arc::clone(self), Arc::clone(&wire));
