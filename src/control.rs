@@ -61,8 +61,12 @@ pub enum Control {
     },
     /// Client: it leaves for good, the session ends.
     Leave,
-    /// Server: it is about to stop; what has not been sent is better sent to its successor.
-    Drain,
+    /// Server: it is about to stop, and takes no more than it has received: the rest is for its
+    /// successor.
+    Drain {
+        /// How many lines those are.
+        received: u64,
+    },
 }
 
 #[derive(Deserialize)]
@@ -114,7 +118,7 @@ impl Control {
             }),
             "ack" => Some(Self::Ack { received }),
             "leave" => Some(Self::Leave),
-            "drain" => Some(Self::Drain),
+            "drain" => Some(Self::Drain { received }),
             _ => None,
         }
     }
@@ -144,7 +148,7 @@ impl Control {
             ),
             Self::Ack { received } => ("ack", format!("{{\"received\":{received}}}")),
             Self::Leave => ("leave", "{}".to_owned()),
-            Self::Drain => ("drain", "{}".to_owned()),
+            Self::Drain { received } => ("drain", format!("{{\"received\":{received}}}")),
         };
         format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{PREFIX}{name}\",\"params\":{params}}}\n")
             .into_bytes()
@@ -183,8 +187,8 @@ mod tests {
                 r#"{"jsonrpc":"2.0","method":"mcp-remote/leave","params":{}}"#,
             ),
             (
-                Control::Drain,
-                r#"{"jsonrpc":"2.0","method":"mcp-remote/drain","params":{}}"#,
+                Control::Drain { received: 3 },
+                r#"{"jsonrpc":"2.0","method":"mcp-remote/drain","params":{"received":3}}"#,
             ),
         ] {
             assert_eq!(

@@ -318,13 +318,16 @@ impl Session {
         self.id
     }
 
-    /// Hands a message to the MCP server; waits while too much waits for it already.
-    pub async fn send(&self, permit: Permit) {
-        let shared = &self.hub.0;
-        shared.room(self.id).await;
-        shared.handle(|core, out| match core {
-            Core::Shared(router) => router.peer_message(self.id, &permit, out),
-            Core::Isolated(pipe) => pipe.peer_message(&permit, out),
+    /// Waits while too much waits for the MCP server already. Cancel safe.
+    pub async fn room(&self) {
+        self.hub.0.room(self.id).await;
+    }
+
+    /// Hands a message to the MCP server.
+    pub fn send(&self, permit: &Permit) {
+        self.hub.0.handle(|core, out| match core {
+            Core::Shared(router) => router.peer_message(self.id, permit, out),
+            Core::Isolated(pipe) => pipe.peer_message(permit, out),
         });
     }
 
@@ -384,6 +387,11 @@ impl Session {
         ask(&mut self.outbox.lock().replay)
     }
 
+    /// The same for whoever does not own the session.
+    pub fn watch(&self) -> Watch {
+        Watch(Arc::clone(&self.outbox))
+    }
+
     /// How many requests of the peer still wait for an answer, in the child or in the outbox.
     #[must_use]
     pub fn owed(&self) -> usize {
@@ -392,6 +400,18 @@ impl Session {
             Core::Isolated(pipe) => pipe.owed(),
         };
         in_flight + self.outbox.lock().replay.waiting()
+    }
+}
+
+/// A look at a session's numbers from outside.
+#[derive(Clone, Debug)]
+pub struct Watch(Arc<Outbox>);
+
+impl Watch {
+    /// See [`Replay::is_outdated`].
+    #[must_use]
+    pub fn is_outdated(&self, received: u64) -> bool {
+        self.0.lock().replay.is_outdated(received)
     }
 }
 

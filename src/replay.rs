@@ -61,6 +61,8 @@ pub struct Replay {
     next: u64,
     /// How many lines have ever been taken.
     sent: u64,
+    /// Bytes taken on this connection and not acknowledged (with `keep`).
+    under_way: usize,
     received: u64,
     /// How many of the received the far end knows of.
     told: u64,
@@ -81,6 +83,7 @@ impl Replay {
     /// far end knows nothing of acknowledgements.
     pub fn stop_keeping(&mut self) {
         self.keep = false;
+        self.under_way = 0;
         while self.base < self.next {
             let Some(line) = self.kept.pop_front() else {
                 break;
@@ -123,7 +126,9 @@ impl Replay {
             batch.again += usize::from(self.next < self.sent);
             self.next += 1;
             self.sent = self.sent.max(self.next);
-            if !self.keep {
+            if self.keep {
+                self.under_way += line.len();
+            } else {
                 self.base = self.next;
                 self.kept_bytes -= line.len();
             }
@@ -153,6 +158,9 @@ impl Replay {
             let Some(line) = self.kept.pop_front() else {
                 break;
             };
+            if self.base < self.next {
+                self.under_way = self.under_way.saturating_sub(line.len());
+            }
             self.kept_bytes -= line.len();
             self.base += 1;
         }
@@ -168,7 +176,34 @@ impl Replay {
     pub fn resume(&mut self, received: u64) -> Result<u64, Violation> {
         self.acknowledge(received)?;
         self.next = self.base;
+        self.under_way = 0;
         Ok(self.sent - self.base)
+    }
+
+    /// The far end has received so many lines and will take no more: the others count as never
+    /// sent. Gives those.
+    ///
+    /// # Errors
+    /// As [`Replay::acknowledge`].
+    pub fn unsend(&mut self, received: u64) -> Result<impl Iterator<Item = &Bytes>, Violation> {
+        self.acknowledge(received)?;
+        let count = (self.sent - self.base) as usize;
+        (self.next, self.sent) = (self.base, self.base);
+        self.under_way = 0;
+        Ok(self.kept.iter().take(count))
+    }
+
+    /// True where a resume with this number comes from a connection that is older than what has
+    /// been heard since.
+    #[must_use]
+    pub fn is_outdated(&self, received: u64) -> bool {
+        received < self.base
+    }
+
+    /// Bytes sent on this connection that are not acknowledged.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.under_way
     }
 
     /// A line of `bytes` has been received. True when the far end should be told at once.
@@ -282,6 +317,21 @@ mod tests {
         assert_eq!(end.bytes(), 2);
         end.acknowledge(1).unwrap();
         assert_eq!(end.bytes(), 0);
+    }
+
+    #[test]
+    fn what_a_far_end_that_stops_has_not_received_was_never_sent() {
+        let mut end = Replay::default();
+        end.keep();
+        (0..4).for_each(|number| end.push(line(number)));
+        assert_eq!(end.take(6).lines.len(), 3);
+        assert_eq!(end.under_way(), 6);
+        let unsent: Vec<Bytes> = end.unsend(1).unwrap().cloned().collect();
+        assert_eq!(unsent, [line(1), line(2)]);
+        assert_eq!(end.under_way(), 0);
+        assert!(end.is_outdated(0) && !end.is_outdated(1));
+        assert!(end.unsend(2).is_err());
+        assert_eq!(end.into_unsent(), [line(1), line(2), line(3)]);
     }
 
     /// What can happen to two ends and the wire between them.

@@ -18,6 +18,9 @@ const MAX_HOST_LINE: usize = MAX_QUEUED;
 /// The most lines that are sent at once.
 const MAX_BATCH: usize = 64;
 
+/// The most bytes that are sent at once; one line may be longer.
+const MAX_BATCH_BYTES: usize = 256 * 1024;
+
 /// The most that waits to be written to stdout, in bytes; then the server is not read. One line
 /// may be longer.
 const MAX_UNWRITTEN: usize = 1 << 20;
@@ -61,10 +64,13 @@ impl HostInput {
             None => self.queue.recv().await?.0,
         };
         let mut lines = vec![first];
-        while lines.len() < MAX_BATCH {
+        let mut bytes = lines.iter().map(Bytes::len).sum::<usize>();
+        // What stays here counts towards the bound on what waits.
+        while lines.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
             let Ok((line, _)) = self.queue.try_recv() else {
                 break;
             };
+            bytes += line.len();
             lines.push(line);
         }
         Some(lines)
@@ -170,6 +176,11 @@ impl HostOutput {
     pub(super) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let share = u32::try_from(bytes.clamp(1, MAX_UNWRITTEN)).unwrap_or(u32::MAX);
         Arc::clone(&self.room).acquire_many_owned(share).await.ok()
+    }
+
+    /// Completes when the host reads no more. Cancel safe.
+    pub(super) async fn closed(&self) {
+        self.queue.closed().await;
     }
 
     /// Hands over a line without its newline.

@@ -93,6 +93,34 @@ impl Ledger {
         }
     }
 
+    /// A line that was sent has not been received, and never will be: it will be sent again.
+    pub(super) fn unsend(&mut self, line: &Bytes) {
+        let Ok(message) = Message::read(line.clone(), MAX_CHILD_DEPTH) else {
+            return;
+        };
+        match message.kind() {
+            Kind::Request(id) => drop(self.in_flight.remove(id)),
+            Kind::Notification if message.method() == "notifications/initialized" => {
+                self.initialized = false;
+            }
+            Kind::Notification | Kind::Response(_) => {}
+        }
+    }
+
+    /// True for lines of our own that are made anew when they are needed again.
+    pub(super) fn is_replayed(&self, line: &Bytes) -> bool {
+        let Ok(message) = Message::read(line.clone(), MAX_CHILD_DEPTH) else {
+            return false;
+        };
+        match message.kind() {
+            Kind::Request(id) => is_own(id),
+            Kind::Notification => {
+                self.initialized && message.method() == "notifications/initialized"
+            }
+            Kind::Response(_) => false,
+        }
+    }
+
     /// A line has come from the server.
     pub(super) fn receive(&mut self, line: &Bytes) -> Verdict {
         let Ok(message) = Message::read(line.clone(), MAX_CHILD_DEPTH) else {
@@ -139,6 +167,11 @@ impl Ledger {
     /// How many requests of the host wait for an answer that will come by itself.
     pub(super) fn owed(&self) -> usize {
         self.in_flight.values().filter(|open| !open.listens).count()
+    }
+
+    /// How many requests of the host wait for an answer.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// The server has forgotten the host: the errors for what was in flight, in order, and the
@@ -258,6 +291,24 @@ mod tests {
         assert_eq!(ledger.owed(), 0);
         assert_eq!(ledger.lost("Connection lost", &CONNECTION_LOST).len(), 1);
         assert_eq!(ledger.owed(), 0);
+    }
+
+    #[test]
+    fn what_was_not_received_is_not_lost() {
+        let mut ledger = Ledger::default();
+        let request = bytes(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
+        let initialized = bytes(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        for line in [&request, &initialized] {
+            ledger.send(line);
+        }
+        assert!(ledger.is_replayed(&initialized) && !ledger.is_replayed(&request));
+        for line in [&request, &initialized] {
+            ledger.unsend(line);
+        }
+        assert!(!ledger.is_replayed(&initialized));
+        assert!(ledger.lost("Connection lost", &CONNECTION_LOST).is_empty());
+        let own = bytes(r#"{"jsonrpc":"2.0","id":"mcp-remote/replay-1-0","method":"ping"}"#);
+        assert!(ledger.is_replayed(&own));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{CONNECT_TIMEOUT, MAX_SERVER_LINE};
 use crate::control::{Control, SessionKey};
 use crate::handshake;
 use crate::jsonrpc::{ErrorData, Executed};
-use crate::replay::{Replay, Violation};
+use crate::replay::{ACK_BYTES, Replay, Violation};
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Mismatch};
 use crate::transport::websocket::PING_EVERY;
@@ -21,6 +21,11 @@ use tokio::time::Instant;
 
 /// The most that is kept for the server, sent or not, in bytes; then the host is not read.
 const MAX_BACKLOG: usize = 64 << 20;
+
+/// The most that is sent without an acknowledgement to a server that gives them, in bytes. More
+/// than one acknowledgement's worth, so that the wire does not run dry; not much more, so that a
+/// server whose MCP server takes nothing still reads our acknowledgements behind it.
+const WINDOW: usize = 2 * ACK_BYTES;
 
 /// What is sent at once, in bytes; one line may be longer.
 const BATCH: usize = 256 * 1024;
@@ -66,8 +71,8 @@ pub(super) enum News {
 enum Stage {
     /// Nothing yet, and it may have forgotten us: nothing is sent before it has answered.
     Asked,
-    /// Nothing yet; we begin anew.
-    Offered,
+    /// Nothing yet; we begin anew. It has promised an answer, or we do not know what it is.
+    Offered { promised: bool },
     /// It can resume.
     Resumable,
     /// It cannot.
@@ -79,6 +84,8 @@ struct State {
     replay: Replay,
     session: Option<SessionKey>,
     stage: Stage,
+    /// Requests that got an error since the last report.
+    failed: usize,
     /// Lines that wait until the server has taken our handshake again.
     rejoin: Option<VecDeque<Bytes>>,
     /// The server stops soon: what is not sent is for its successor.
@@ -107,6 +114,7 @@ impl Link {
             replay: Replay::default(),
             session: None,
             stage: Stage::Plain,
+            failed: 0,
             rejoin: None,
             draining: false,
             ended: false,
@@ -162,12 +170,17 @@ impl Link {
             .take()
             .unwrap_or_else(|| replay.into_unsent())
             .into_iter();
-        let unsent = unsent.map(|line| line.slice(..line.len().saturating_sub(1)));
+        let unsent = unsent.map(|line| without_end(&line));
         for line in unsent.chain(std::iter::from_fn(|| input.try_next())) {
             state.ledger.send(&line);
         }
         let not_executed = ErrorData::new("connection-lost", Executed::No);
         self.tell(state.ledger.lost(text, &not_executed));
+    }
+
+    /// Completes when the host reads no more.
+    pub(super) async fn unread(&self) {
+        self.output.closed().await;
     }
 
     /// Waits until the host has read everything.
@@ -183,15 +196,15 @@ impl Link {
     }
 
     /// The far end knows nothing of us: what was sent is answered with errors, since it may or may
-    /// not have been executed; what was not is sent after the handshake has been replayed. Gives
-    /// the number of errors.
-    fn begin_anew(&self, state: &mut State) -> usize {
-        let lines = state.ledger.lost("Connection lost", &CONNECTION_LOST);
-        let failed = lines.len();
-        self.tell(lines);
+    /// not have been executed; what was not is sent after the handshake has been replayed.
+    fn begin_anew(&self, state: &mut State) {
+        state.failed += state.ledger.in_flight();
+        self.tell(state.ledger.lost("Connection lost", &CONNECTION_LOST));
         let replay = std::mem::take(&mut state.replay);
         // While a replay waits for its answer, nothing else has been pushed.
-        let unsent = state.rejoin.take().unwrap_or_else(|| replay.into_unsent());
+        let mut unsent = state.rejoin.take().unwrap_or_else(|| replay.into_unsent());
+        // The rest of an earlier replay may be among it.
+        unsent.retain(|line| !state.ledger.is_replayed(&without_end(line)));
         state.session = None;
         match state.ledger.replay() {
             Some(handshake) => {
@@ -200,26 +213,28 @@ impl Link {
             }
             None => unsent.into_iter().for_each(|line| state.replay.push(line)),
         }
-        failed
     }
 
     /// Carries messages over one connection to its end. `resume` is whether the server may be asked
-    /// for a session; `report` hears once how we stand with it.
+    /// for a session, and `promised` whether it has promised to answer that; `report` hears once how
+    /// we stand with it.
     pub(super) async fn carry(
         &self,
         connection: Connection,
         resume: bool,
+        promised: bool,
         input: &mut HostInput,
         report: impl Fn(News),
     ) -> End {
         let (mut reader, mut writer) = connection.split(MAX_SERVER_LINE);
-        let hello = self.greet(resume, &report);
+        let hello = self.greet(resume, promised, &report);
         let end = {
             let up = self.upstream(&mut writer, input, hello);
             let down = self.downstream(&mut reader, &report);
             tokio::select! {
                 end = up => end,
                 end = down => end,
+                () = self.output.closed() => End::Done,
                 () = host::slept() => End::Lost("this machine was asleep".to_owned()),
             }
         };
@@ -230,7 +245,7 @@ impl Link {
     }
 
     /// Begins a connection: what to say first, if anything.
-    fn greet(&self, resume: bool, report: &impl Fn(News)) -> Option<Control> {
+    fn greet(&self, resume: bool, promised: bool, report: &impl Fn(News)) -> Option<Control> {
         let mut state = self.state();
         state.draining = false;
         match (resume, state.session.clone()) {
@@ -243,7 +258,7 @@ impl Link {
                 })
             }
             (true, None) => {
-                state.stage = Stage::Offered;
+                state.stage = Stage::Offered { promised };
                 state.replay.keep();
                 Some(Control::Resume {
                     session: None,
@@ -251,13 +266,13 @@ impl Link {
                 })
             }
             (false, session) => {
-                let failed = if session.is_some() {
-                    self.begin_anew(&mut state)
-                } else {
-                    0
-                };
+                if session.is_some() {
+                    self.begin_anew(&mut state);
+                }
                 state.stage = Stage::Plain;
-                report(News::Anew { failed });
+                report(News::Anew {
+                    failed: std::mem::take(&mut state.failed),
+                });
                 None
             }
         }
@@ -280,12 +295,10 @@ impl Link {
                 state.stage = Stage::Resumable;
                 report(News::Resumed { again });
             }
-            (Stage::Asked | Stage::Offered, Some(Control::Resumed { session, .. })) => {
-                let failed = if state.stage == Stage::Asked {
-                    self.begin_anew(state)
-                } else {
-                    0
-                };
+            (Stage::Asked | Stage::Offered { .. }, Some(Control::Resumed { session, .. })) => {
+                if state.stage == Stage::Asked {
+                    self.begin_anew(state);
+                }
                 state.session.clone_from(session);
                 if session.is_some() {
                     if state.stage == Stage::Asked {
@@ -296,17 +309,20 @@ impl Link {
                     state.replay.stop_keeping();
                     state.stage = Stage::Plain;
                 }
-                report(News::Anew { failed });
+                report(News::Anew {
+                    failed: std::mem::take(&mut state.failed),
+                });
             }
-            (Stage::Asked | Stage::Offered, _) => {
-                let failed = if state.stage == Stage::Asked {
-                    self.begin_anew(state)
-                } else {
-                    0
-                };
+            (Stage::Asked | Stage::Offered { .. }, _) => {
+                if state.stage == Stage::Asked {
+                    self.begin_anew(state);
+                }
                 state.replay.stop_keeping();
                 state.stage = Stage::Plain;
-                report(News::Anew { failed });
+                report(News::Anew {
+                    failed: std::mem::take(&mut state.failed),
+                });
+                self.wake.notify_one();
                 return Ok(false);
             }
             (Stage::Resumable | Stage::Plain, _) => return Ok(false),
@@ -351,16 +367,6 @@ impl Link {
                 ack_due,
                 done,
             } = self.turn();
-            if !lines.is_empty() {
-                writer.send(&lines).await?;
-                continue;
-            }
-            if done {
-                if resumable {
-                    writer.send(&[Control::Leave.to_line().into()]).await?;
-                }
-                return Ok(End::Done);
-            }
             let mut due = FOREVER;
             if resumable {
                 untold_since = if untold {
@@ -380,9 +386,20 @@ impl Link {
                         .send(&[Control::Ack { received }.to_line().into()])
                         .await?;
                     (acknowledged, untold_since) = (Instant::now(), None);
-                    continue;
+                    due = self.keepalive_interval;
                 }
-            } else if waits {
+            }
+            if !lines.is_empty() {
+                writer.send(&lines).await?;
+                continue;
+            }
+            if done {
+                if resumable {
+                    writer.send(&[Control::Leave.to_line().into()]).await?;
+                }
+                return Ok(End::Done);
+            }
+            if !resumable && waits {
                 due = CONNECT_TIMEOUT.saturating_sub(began.elapsed());
                 if due.is_zero() {
                     return Ok(End::Lost("the server does not answer".to_owned()));
@@ -407,16 +424,19 @@ impl Link {
     fn turn(&self) -> Turn {
         let mut state = self.state();
         let state = &mut *state;
-        let may_send = state.stage != Stage::Asked && !state.draining;
+        let waits = matches!(
+            state.stage,
+            Stage::Asked | Stage::Offered { promised: true }
+        );
+        let congested = state.stage == Stage::Resumable && state.replay.under_way() >= WINDOW;
+        let may_send = !waits && !congested && !state.draining;
         let batch = if may_send {
             state.replay.take(BATCH)
         } else {
             Default::default()
         };
         for line in batch.lines.iter().skip(batch.again) {
-            state
-                .ledger
-                .send(&line.slice(..line.len().saturating_sub(1)));
+            state.ledger.send(&without_end(line));
         }
         let idle = batch.lines.is_empty();
         let served = state.ended
@@ -431,7 +451,7 @@ impl Link {
                 && state.replay.bytes() < MAX_BACKLOG,
             lines: batch.lines,
             resumable: state.stage == Stage::Resumable,
-            waits: state.stage == Stage::Asked || state.rejoin.is_some(),
+            waits: waits || state.rejoin.is_some(),
             untold: state.replay.is_untold(),
             ack_due: state.replay.is_due(),
             done: state.leaving || served,
@@ -464,14 +484,18 @@ impl Link {
                 return End::Lost(notice);
             }
             let control = Control::read(&line);
-            let taken = match self.meet(control.as_ref(), report) {
-                Ok(taken) => taken,
-                Err(violation) => return End::Lost(violation.to_string()),
-            };
-            if let Some(control) = control {
-                if !taken && let Err(violation) = self.heed(&control) {
-                    return End::Lost(violation.to_string());
-                }
+            let heeded = self
+                .meet(control.as_ref(), report)
+                .and_then(|taken| match &control {
+                    Some(control) if !taken => self.heed(control),
+                    _ => Ok(()),
+                });
+            if let Err(violation) = heeded {
+                // Whoever counts wrongly would do so again.
+                self.state().session = None;
+                return End::Lost(violation.to_string());
+            }
+            if control.is_some() {
                 continue;
             }
             let Some(room) = self.output.room(line.len()).await else {
@@ -485,13 +509,16 @@ impl Link {
         let mut state = self.state();
         match control {
             Control::Ack { received } if state.stage == Stage::Resumable => {
-                let full = state.replay.bytes() >= MAX_BACKLOG;
                 state.replay.acknowledge(*received)?;
-                if full {
-                    self.wake.notify_one();
-                }
+                self.wake.notify_one();
             }
-            Control::Drain => state.draining = true,
+            Control::Drain { received } if state.stage == Stage::Resumable => {
+                let State { replay, ledger, .. } = &mut *state;
+                for line in replay.unsend(*received)? {
+                    ledger.unsend(&without_end(line));
+                }
+                state.draining = true;
+            }
             _ => {}
         }
         Ok(())
@@ -522,6 +549,10 @@ impl Link {
             self.wake.notify_one();
         }
     }
+}
+
+fn without_end(line: &Bytes) -> Bytes {
+    line.slice(..line.len().saturating_sub(1))
 }
 
 /// What is to be done about sending.

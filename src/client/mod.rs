@@ -16,6 +16,7 @@ use bytes::Bytes;
 use host::HostInput;
 use ledger::CONNECTION_LOST;
 use link::{End, Link, News};
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::time::Duration;
@@ -25,8 +26,12 @@ use tokio::time::Instant;
 /// seconds by default; whoever takes longer is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Longest line from the server, in bytes: what a server lets through from its child.
-const MAX_SERVER_LINE: usize = 64 << 20;
+/// Longest line from the server, in bytes: what a server lets through from its child, and a little
+/// for the ids that it puts back.
+const MAX_SERVER_LINE: usize = (64 << 20) + (64 << 10);
+
+/// How long a connection may still take to stand when the host has left and said nothing.
+const ABANDONED: Duration = Duration::from_secs(1);
 
 /// How long a goodbye may take when we are told to leave.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -167,18 +172,24 @@ struct Client<'a> {
 impl Client<'_> {
     async fn live(&mut self) -> Result<(), ClientError> {
         let mut lost_at: Option<Instant> = None;
+        let mut tries = 0;
         loop {
-            let Some((connection, resume)) = self.connect(lost_at.is_some()).await? else {
+            let Some((connection, resume)) = self.connect(lost_at.is_some(), &mut tries).await?
+            else {
                 return Ok(());
             };
+            let began = Instant::now();
+            let met = Cell::new(false);
+            let promised = resume && self.settings.token.is_some();
             let resume = resume && self.settings.reconnect.is_some();
             let address = &self.address;
-            let end = self.link.carry(connection, resume, &mut self.input, |news| match (lost_at, news) {
-                (None, _) => tracing::info!(%address, "connected"),
-                (Some(since), News::Resumed { again }) => {
+            let end = self.link.carry(connection, resume, promised, &mut self.input, |news| match (lost_at, met.replace(true), news) {
+                (_, true, _) => {}
+                (None, ..) => tracing::info!(%address, "connected"),
+                (Some(since), _, News::Resumed { again }) => {
                     tracing::info!(%address, after = ?since.elapsed(), again, "connected again, nothing is lost");
                 }
-                (Some(since), News::Anew { failed }) => {
+                (Some(since), _, News::Anew { failed }) => {
                     tracing::warn!(%address, after = ?since.elapsed(), failed, "connected again, to a server that does not know us any more");
                 }
             });
@@ -197,32 +208,63 @@ impl Client<'_> {
                     reason,
                 });
             }
-            tracing::warn!(address = %self.address, reason, "connection lost, reconnecting");
             self.link.lose();
-            lost_at = Some(Instant::now());
+            // A connection on which the server has said nothing is one more try, unless it stood
+            // for a while: others say nothing before they are asked.
+            if met.get() || began.elapsed() >= CONNECT_TIMEOUT {
+                tries = 0;
+                lost_at = None;
+            }
+            if lost_at.is_none() {
+                tracing::warn!(address = %self.address, reason, "connection lost, reconnecting");
+                lost_at = Some(Instant::now());
+            }
         }
     }
 
     /// Makes a connection, in as many tries as the settings allow; `None` when the host left
     /// meanwhile and nothing waits to be sent. Also gives whether the server takes
     /// `mcp-remote/resume`.
-    async fn connect(&mut self, again: bool) -> Result<Option<(Connection, bool)>, ClientError> {
+    async fn connect(
+        &mut self,
+        again: bool,
+        tries: &mut u32,
+    ) -> Result<Option<(Connection, bool)>, ClientError> {
         let policy = self.settings.reconnect;
-        let mut tries = 0;
         let mut pause = match policy {
-            Some(policy) if again => Some(backoff::delay(policy.delay, 0)),
+            Some(policy) if again => Some(backoff::delay(policy.delay, *tries)),
             _ => None,
         };
+        let mut last = None;
         loop {
+            if let Some(policy) = policy
+                && policy.max_attempts > 0
+                && *tries >= policy.max_attempts
+            {
+                return Err(ClientError::GaveUp {
+                    address: self.address.clone(),
+                    attempts: *tries,
+                    last: last.unwrap_or_else(|| "the server says nothing".to_owned()),
+                });
+            }
             if let Some(pause) = pause {
-                tries += 1;
+                *tries += 1;
                 tokio::select! {
                     () = tokio::time::sleep(backoff::jitter(pause)) => {}
                     () = self.input.abandoned(), if !self.link.is_owing() => return Ok(None),
+                    () = self.link.unread() => return Ok(None),
                     () = self.link.left() => return Ok(None),
                 }
             }
-            let failure = match tokio::time::timeout(CONNECT_TIMEOUT, open(&self.settings)).await {
+            let abandoned = async {
+                self.input.abandoned().await;
+                tokio::time::sleep(ABANDONED).await;
+            };
+            let opened = tokio::select! {
+                opened = tokio::time::timeout(CONNECT_TIMEOUT, open(&self.settings)) => opened,
+                () = abandoned, if !self.link.is_owing() => return Ok(None),
+            };
+            let failure = match opened {
                 Ok(Ok(opened)) => return Ok(Some(opened)),
                 Ok(Err(OpenError::Rejected(reason))) => return Err(ClientError::Rejected(reason)),
                 Ok(Err(OpenError::Io(err))) => match tls::explain(&err) {
@@ -240,14 +282,10 @@ impl Client<'_> {
                         source: failure,
                     });
                 }
-                Some(policy) if policy.max_attempts > 0 && tries >= policy.max_attempts => {
-                    return Err(ClientError::GaveUp {
-                        address: self.address.clone(),
-                        attempts: tries,
-                        last: failure.to_string(),
-                    });
+                Some(policy) => {
+                    last = Some(failure.to_string());
+                    pause = Some(backoff::delay(policy.delay, *tries));
                 }
-                Some(policy) => pause = Some(backoff::delay(policy.delay, tries)),
             }
         }
     }

@@ -79,7 +79,7 @@ pub(super) async fn serve(
         let end = match &context.source {
             Source::Shared(hub) => {
                 let session = hub.attach(link.standing.profile());
-                session::live(link, &session, &context).await
+                session::live(link, None, &session, &context).await
             }
             Source::Isolated { .. } => isolated(link, &context).await,
         };
@@ -99,6 +99,10 @@ async fn isolated(link: Link, context: &Context) -> &'static str {
     else {
         return "not isolated";
     };
+    let (link, read) = match session::hello(link, context).await {
+        Ok(greeted) => greeted,
+        Err(reason) => return reason,
+    };
     let Ok(_place) = places.try_acquire() else {
         tracing::warn!("refused: too many MCP servers");
         let data = ErrorData::new("too-many-children", Executed::No);
@@ -115,7 +119,7 @@ async fn isolated(link: Link, context: &Context) -> &'static str {
     let session = hub.attach(link.standing.profile());
     let left = tokio::sync::Notify::new();
     let living = async {
-        let end = session::live(link, &session, context).await;
+        let end = session::live(link, Some(read), &session, context).await;
         left.notify_one();
         end
     };

@@ -3,6 +3,7 @@
 use super::session::Link;
 use crate::auth::Identity;
 use crate::control::SessionKey;
+use crate::hub::Watch;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
@@ -26,6 +27,7 @@ pub(super) struct Registry {
 #[derive(Debug)]
 struct Slot {
     owner: Owner,
+    watch: Watch,
     sender: mpsc::Sender<Handover>,
 }
 
@@ -50,7 +52,11 @@ impl Registry {
     }
 
     /// A place for a new session of `identity`, if there is one left.
-    pub(super) fn register(self: &Arc<Self>, identity: &Identity) -> Option<Registration> {
+    pub(super) fn register(
+        self: &Arc<Self>,
+        identity: &Identity,
+        watch: Watch,
+    ) -> Option<Registration> {
         let mut slots = self.lock();
         if slots.len() >= self.limit {
             return None;
@@ -61,6 +67,7 @@ impl Registry {
             key.clone(),
             Slot {
                 owner: owner(identity),
+                watch,
                 sender,
             },
         );
@@ -72,7 +79,7 @@ impl Registry {
     }
 
     /// Gives a connection to the session `key`; gives it back where there is no such session, or
-    /// it is somebody else's, or just getting another connection.
+    /// it is somebody else's, or just getting another connection, or has got a later one.
     pub(super) fn hand_over(
         &self,
         key: &SessionKey,
@@ -80,7 +87,12 @@ impl Registry {
         received: u64,
     ) -> Result<(), Box<Link>> {
         let sender = match self.lock().get(key) {
-            Some(slot) if slot.owner == owner(link.standing.identity()) => slot.sender.clone(),
+            Some(slot)
+                if slot.owner == owner(link.standing.identity())
+                    && !slot.watch.is_outdated(received) =>
+            {
+                slot.sender.clone()
+            }
             _ => return Err(Box::new(link)),
         };
         let handover = Handover { link, received };

@@ -9,13 +9,14 @@ use crate::control::{Control, PREFIX, SessionKey};
 use crate::handshake;
 use crate::hub::{Cut, Session};
 use crate::jsonrpc::{Code, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, error_line};
-use crate::permissions::{Denial, ItemKind, Rights};
-use crate::replay::Violation;
+use crate::permissions::{Denial, ItemKind, Permit, Rights};
+use crate::replay::{ACK_BYTES, Violation};
 use crate::transport::line::LineError;
 use crate::transport::tls;
 use crate::transport::websocket::PING_EVERY;
 use crate::transport::{self, Reader, Writer};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,6 +28,14 @@ const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// What has been received is acknowledged after so long, if not earlier.
 const ACK_AFTER: Duration = Duration::from_secs(1);
+
+/// What is read ahead of a client that can resume while the MCP server takes nothing, in bytes:
+/// more than such a client sends without an acknowledgement, so that its own acknowledgements and
+/// signs of life get through.
+const AHEAD: usize = 4 * ACK_BYTES;
+
+/// What a connection has said before there was a session to serve it.
+pub(super) type Read = Result<Option<Bytes>, LineError>;
 
 /// The most of a name that is logged, in bytes.
 const MAX_LOGGED_NAME: usize = 128;
@@ -55,8 +64,49 @@ enum End {
     Resume(Option<SessionKey>, u64),
 }
 
-/// Serves a session over its connections, to its end; gives the reason for the log.
-pub(super) async fn live(link: Link, session: &Session, context: &Context) -> &'static str {
+/// Waits for the first line of a peer, so that no MCP server is started for a connection that goes
+/// on with a session. Gives the connection and what it said, unless there is nothing more to do.
+pub(super) async fn hello(mut link: Link, context: &Context) -> Result<(Link, Read), &'static str> {
+    let idle = context.settings.idle_timeout.unwrap_or(FOREVER);
+    let standing = link.standing.clone();
+    let bad = async {
+        tokio::select! {
+            () = expiry(standing.identity()) => Lapse::Expired,
+            () = revoked(standing.clone()) => Lapse::Revoked,
+        }
+    };
+    let (reason, last_words) = tokio::select! {
+        read = link.reader.next() => match read {
+            Ok(None) => return Err("the peer has left"),
+            Ok(Some(line)) => return match Control::read(&line) {
+                Some(Control::Resume { session: Some(key), received }) => {
+                    match context.registry.hand_over(&key, link, received) {
+                        Ok(()) => Err("its session goes on"),
+                        Err(back) => Ok((*back, Ok(Some(line)))),
+                    }
+                }
+                _ => Ok((link, Ok(Some(line)))),
+            },
+            Err(err) => return Ok((link, Err(err))),
+        },
+        () = context.stopping() => ("the server stops", None),
+        () = tokio::time::sleep(idle) => ("idle for too long", None),
+        lapse = bad => {
+            (lapse.name(), Some(handshake::authentication_failed(lapse.reason()).into()))
+        }
+    };
+    transport::close(link.reader, link.writer, last_words.as_slice()).await;
+    Err(reason)
+}
+
+/// Serves a session over its connections, to its end; gives the reason for the log. `read` is what
+/// the first connection has said already.
+pub(super) async fn live(
+    link: Link,
+    mut read: Option<Read>,
+    session: &Session,
+    context: &Context,
+) -> &'static str {
     let settings = &context.settings;
     let mut registration: Option<Registration> = None;
     let mut first: Option<Bytes> = None;
@@ -64,7 +114,7 @@ pub(super) async fn live(link: Link, session: &Session, context: &Context) -> &'
     loop {
         let resumable = registration.is_some();
         let ended = tokio::select! {
-            ended = carry(&mut link, session, context, resumable, first.take()) => Ok(ended),
+            ended = carry(&mut link, read.take(), session, context, resumable, first.take()) => Ok(ended),
             handover = next_handover(&mut registration) => Err(handover),
         };
         let handover = match ended {
@@ -152,7 +202,9 @@ fn open(
 ) -> (Option<Registration>, Option<Bytes>) {
     let enabled = !context.settings.resume_window.is_zero();
     let registration = if enabled {
-        context.registry.register(link.standing.identity())
+        context
+            .registry
+            .register(link.standing.identity(), session.watch())
     } else {
         None
     };
@@ -174,6 +226,7 @@ fn open(
 /// Carries messages both ways until one side ends; gives what is still to be said then.
 async fn carry(
     link: &mut Link,
+    read: Option<Read>,
     session: &Session,
     context: &Context,
     resumable: bool,
@@ -191,14 +244,16 @@ async fn carry(
     let fresh = first.is_none() && !resumable;
     let half_open = matches!(reader, Reader::Line(_)) && !resumable;
     let end = {
-        let upstream = upstream(
+        let intake = Intake {
             reader,
+            read,
             session,
-            standing.clone(),
-            &activity,
+            activity: &activity,
             resumable,
-            fresh,
-        );
+            ahead: VecDeque::new(),
+            bytes: 0,
+        };
+        let upstream = upstream(intake, standing.clone(), fresh);
         let down = Downstream {
             session,
             activity: &activity,
@@ -281,46 +336,118 @@ enum UpstreamEnd {
     Lost(LineError),
 }
 
+/// What comes from the peer.
+struct Intake<'a> {
+    reader: &'a mut Reader,
+    /// Has been read already.
+    read: Option<Read>,
+    session: &'a Session,
+    activity: &'a Activity,
+    resumable: bool,
+    /// Lines that were read while the MCP server took none.
+    ahead: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Intake<'_> {
+    /// The next line. Cancel safe.
+    async fn next(&mut self) -> Result<Bytes, UpstreamEnd> {
+        match self.ahead.pop_front() {
+            Some(line) => {
+                self.bytes -= line.len();
+                Ok(line)
+            }
+            None => self.read().await,
+        }
+    }
+
+    /// The next line of the connection that is no acknowledgement. Cancel safe.
+    async fn read(&mut self) -> Result<Bytes, UpstreamEnd> {
+        loop {
+            let read = match self.read.take() {
+                Some(read) => read,
+                None => self.reader.next().await,
+            };
+            let line = match read {
+                Ok(Some(line)) => line,
+                Ok(None) => return Err(UpstreamEnd::HalfClosed),
+                Err(LineError::TooLong { limit }) => return Err(UpstreamEnd::TooLong(limit)),
+                Err(err) => return Err(UpstreamEnd::Lost(err)),
+            };
+            self.activity.hear();
+            match Control::read(&line) {
+                Some(Control::Ack { received }) if self.resumable => self
+                    .session
+                    .replay(|replay| replay.acknowledge(received))
+                    .map_err(UpstreamEnd::Violation)?,
+                _ => return Ok(line),
+            }
+        }
+    }
+
+    /// Waits until the MCP server takes lines again. A client that can resume is heard meanwhile.
+    async fn room(&mut self) -> Result<(), UpstreamEnd> {
+        let session = self.session;
+        let mut room = std::pin::pin!(session.room());
+        while self.resumable {
+            let full = self.bytes >= AHEAD;
+            // Whom we do not listen to is not silent.
+            self.activity.deaf.store(full, Ordering::Relaxed);
+            let line = tokio::select! {
+                biased;
+                () = &mut room => {
+                    if full {
+                        self.activity.deaf.store(false, Ordering::Relaxed);
+                        self.activity.hear();
+                    }
+                    return Ok(());
+                }
+                line = self.read(), if !full => line?,
+            };
+            self.bytes += line.len();
+            self.ahead.push_back(line);
+        }
+        room.await;
+        Ok(())
+    }
+}
+
 /// From the peer to the MCP server, each line through the gate and the policy. `fresh` is true
 /// where the first line may ask for a session.
-async fn upstream(
-    reader: &mut Reader,
-    session: &Session,
+async fn upstream(mut intake: Intake<'_>, standing: Standing, fresh: bool) -> UpstreamEnd {
+    match carry_upstream(&mut intake, standing, fresh).await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    }
+}
+
+async fn carry_upstream(
+    intake: &mut Intake<'_>,
     mut standing: Standing,
-    activity: &Activity,
-    resumable: bool,
     mut fresh: bool,
-) -> UpstreamEnd {
+) -> Result<std::convert::Infallible, UpstreamEnd> {
+    let (session, resumable) = (intake.session, intake.resumable);
     loop {
-        let line = match reader.next().await {
-            Ok(Some(line)) => line,
-            Ok(None) => return UpstreamEnd::HalfClosed,
-            Err(LineError::TooLong { limit }) => return UpstreamEnd::TooLong(limit),
-            Err(err) => return UpstreamEnd::Lost(err),
-        };
-        activity.hear();
+        let line = intake.next().await?;
         let size = line.len();
         match Control::read(&line) {
             None => {}
             Some(Control::Resume { session, received }) if fresh => {
-                return UpstreamEnd::Resume(session, received);
+                return Err(UpstreamEnd::Resume(session, received));
             }
-            Some(Control::Ack { received }) if resumable => {
-                if let Err(violation) = session.replay(|replay| replay.acknowledge(received)) {
-                    return UpstreamEnd::Violation(violation);
-                }
-                continue;
-            }
-            Some(Control::Leave) if resumable => return UpstreamEnd::Left,
+            Some(Control::Leave) if resumable => return Err(UpstreamEnd::Left),
             // Meaningless here, and nothing for a child.
             Some(_) => continue,
         }
         fresh = false;
-        if let Err(lapse) = standing.renew() {
-            return UpstreamEnd::Lapsed(lapse);
+        intake.room().await?;
+        // What comes now is for our successor.
+        if intake.activity.is_draining() {
+            continue;
         }
-        if !line.iter().all(u8::is_ascii_whitespace) {
-            message(line, session, standing.rights()).await;
+        standing.renew().map_err(UpstreamEnd::Lapsed)?;
+        if let Some(permit) = pass(line, session, standing.rights()) {
+            session.send(&permit);
         }
         if resumable {
             // No await stands between the hand-over above and this: a line is either both handed
@@ -330,22 +457,29 @@ async fn upstream(
     }
 }
 
-async fn message(line: Bytes, session: &Session, rights: &Rights) {
+/// Judges a line; what does not pass has been answered.
+fn pass(line: Bytes, session: &Session, rights: &Rights) -> Option<Permit> {
+    if line.iter().all(u8::is_ascii_whitespace) {
+        return None;
+    }
     let message = match Message::read(line, MAX_PEER_DEPTH) {
         Ok(message) => message,
-        Err(refusal) => return refuse(&refusal, session),
+        Err(refusal) => {
+            refuse(&refusal, session);
+            return None;
+        }
     };
     if message.method().starts_with(PREFIX) {
         if let Kind::Request(id) = message.kind() {
             let text = "Method not found: this prefix is the proxy's own";
             session.reply(error_line(Some(id), Code::MethodNotFound, text, NO_DATA));
         }
-        return;
+        return None;
     }
-    match rights.decide(message) {
-        Ok(permit) => session.send(permit).await,
-        Err(denial) => deny(&denial, session),
-    }
+    rights
+        .decide(message)
+        .map_err(|denial| deny(&denial, session))
+        .ok()
 }
 
 fn deny(denial: &Denial, session: &Session) {
@@ -405,19 +539,9 @@ impl Downstream<'_> {
             self.send(writer, &[first]).await?;
         }
         let mut pings = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-        let mut draining = false;
         let mut acknowledged = Instant::now();
         let mut untold_since: Option<Instant> = None;
         loop {
-            match self.session.take() {
-                Ok(lines) if lines.is_empty() => {}
-                Ok(lines) => {
-                    self.send(writer, &lines).await?;
-                    continue;
-                }
-                Err(Cut::Slow) => return Ok(End::Leave("it reads too slowly, its queue is full")),
-                Err(Cut::Stopped) => return Ok(End::Leave("the server stops")),
-            }
             let mut due = FOREVER;
             if self.resumable {
                 let (untold, now_due) = self
@@ -436,6 +560,7 @@ impl Downstream<'_> {
                 if let Some(since) = untold_since {
                     due = due.min(ACK_AFTER.saturating_sub(since.elapsed()));
                 }
+                // Before the lines: there may be no end to those.
                 if now_due || due.is_zero() {
                     let received = self.session.replay(|replay| replay.tell());
                     self.send(writer, &[Control::Ack { received }.to_line().into()])
@@ -444,16 +569,38 @@ impl Downstream<'_> {
                     continue;
                 }
             }
+            match self.session.take() {
+                Ok(lines) if lines.is_empty() => {}
+                Ok(lines) => {
+                    self.send(writer, &lines).await?;
+                    continue;
+                }
+                Err(Cut::Slow) => return Ok(End::Leave("it reads too slowly, its queue is full")),
+                Err(Cut::Stopped) => {
+                    self.drain(writer).await?;
+                    return Ok(End::Leave("the server stops"));
+                }
+            }
             tokio::select! {
                 () = self.session.changed() => {}
                 () = tokio::time::sleep(due) => {}
                 _ = pings.tick() => writer.ping().await?,
-                () = self.context.stopping(), if self.resumable && !draining => {
-                    draining = true;
-                    self.send(writer, &[Control::Drain.to_line().into()]).await?;
+                () = self.context.stopping(), if self.resumable && !self.activity.is_draining() => {
+                    self.drain(writer).await?;
                 }
             }
         }
+    }
+
+    /// Tells a client that can resume what we have received, and that we take no more.
+    async fn drain(&self, writer: &mut Writer) -> std::io::Result<()> {
+        if !self.resumable || self.activity.is_draining() {
+            return Ok(());
+        }
+        self.activity.draining.store(true, Ordering::Relaxed);
+        let received = self.session.replay(|replay| replay.tell());
+        let line = Control::Drain { received }.to_line();
+        self.send(writer, &[line.into()]).await
     }
 
     async fn send(&self, writer: &mut Writer, lines: &[Bytes]) -> std::io::Result<()> {
@@ -510,6 +657,10 @@ struct Activity {
     heard: Mutex<Instant>,
     /// Lines have been taken from the session and not yet been sent altogether.
     sending: AtomicBool,
+    /// The client has been told that nothing more is taken.
+    draining: AtomicBool,
+    /// The connection is not read, since the MCP server takes nothing.
+    deaf: AtomicBool,
     changed: tokio::sync::Notify,
 }
 
@@ -520,6 +671,8 @@ impl Default for Activity {
             last: now,
             heard: Mutex::new(Instant::now()),
             sending: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
             changed: tokio::sync::Notify::new(),
         }
     }
@@ -534,6 +687,10 @@ impl Activity {
     fn hear(&self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.mark();
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     fn is_sending(&self) -> bool {
@@ -559,7 +716,14 @@ impl Activity {
 
     /// Completes when nothing has been heard for `limit`.
     async fn silence(&self, limit: Option<Duration>) {
-        until_still(&self.heard, limit.unwrap_or(FOREVER)).await;
+        let limit = limit.unwrap_or(FOREVER);
+        loop {
+            until_still(&self.heard, limit).await;
+            if !self.deaf.load(Ordering::Relaxed) {
+                return;
+            }
+            tokio::time::sleep(limit).await;
+        }
     }
 }
 
