@@ -131,6 +131,8 @@ pub(super) async fn live(
             }
             Ok((End::Leave(reason), last_words)) => {
                 let Link { reader, writer, .. } = *link;
+                // Who comes back while this one closes begins anew.
+                drop(registration);
                 transport::close(reader, writer, &last_words).await;
                 return reason;
             }

@@ -1,1 +1,53 @@
-//!
+//! Peers that know nothing of sessions see nothing of them.
+
+use crate::common::{BOTH, Setup, request, token_with};
+use crate::load::ALERT;
+use serde_json::json;
+use std::time::Duration;
+
+#[test]
+fn no_control_line_reaches_a_peer_that_asked_for_none() {
+    for transport in BOTH {
+        let server = Setup::new(transport).secret().args(ALERT).start();
+        let mut peer = server.peer();
+        let welcome = peer.login(&token_with(&["user"]));
+        assert_eq!(
+            welcome,
+            json!({"jsonrpc": "2.0", "result":
+                {"authenticated": true, "user": "alice", "roles": ["user"], "resume": true}})
+        );
+        peer.initialize();
+        for id in 0..200 {
+            assert_eq!(peer.ask(id, "x", json!({"bytes": 10_000}))["id"], id);
+        }
+        // Longer than both keepalive settings: it is neither told anything nor cut.
+        std::thread::sleep(Duration::from_millis(2000));
+        assert!(!peer.has_more());
+        // What looks like one, but comes too late, is nothing for the child.
+        for line in [
+            r#"{"jsonrpc":"2.0","method":"mcp-remote/resume","params":{"session":null,"received":0}}"#,
+            r#"{"jsonrpc":"2.0","method":"mcp-remote/ack","params":{"received":9}}"#,
+            r#"{"jsonrpc":"2.0","method":"mcp-remote/leave","params":{}}"#,
+            r#"{"jsonrpc":"2.0","method":"mcp-remote/other"}"#,
+        ] {
+            peer.send(line);
+        }
+        assert_eq!(
+            peer.ask("q", "mcp-remote/ack", json!({}))["error"]["code"],
+            -32601
+        );
+        assert_eq!(peer.ask("last", "x", json!({}))["id"], "last");
+        server.signal(rustix::process::Signal::TERM);
+        peer.assert_closed();
+        assert!(!server.seen().contains("mcp-remote/"), "{}", server.seen());
+    }
+    // One line that is too long to be a control line, and one request of that name.
+    let server = Setup::new("tcp").start();
+    let mut peer = server.peer();
+    let long =
+        json!({"jsonrpc": "2.0", "method": "mcp-remote/ack", "params": {"x": "x".repeat(600)}});
+    peer.send(&long.to_string());
+    peer.send(&request(1, "x", json!({})));
+    assert_eq!(peer.next()["id"], 1);
+    assert!(!server.seen().contains("mcp-remote/"));
+}

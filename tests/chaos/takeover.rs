@@ -1,1 +1,190 @@
-//!
+//! Sessions and those who claim them.
+
+use crate::common::{BOTH, Setup, TestServer, now, token};
+use crate::load::{Host, Tally, stop};
+use crate::process::eventually;
+use crate::relay::{Fault, Relay};
+use crate::wire::TestPeer;
+use serde_json::{Value, json};
+
+fn resume(peer: &mut TestPeer, session: &Value, received: u64) -> Value {
+    let line = json!({"jsonrpc": "2.0", "method": "mcp-remote/resume",
+        "params": {"session": session, "received": received}});
+    peer.send(&line.to_string());
+    let answer = peer.next();
+    assert_eq!(answer["method"], "mcp-remote/resumed", "{answer}");
+    answer["params"].clone()
+}
+
+fn ack(peer: &mut TestPeer, received: u64) {
+    let line =
+        json!({"jsonrpc": "2.0", "method": "mcp-remote/ack", "params": {"received": received}});
+    peer.send(&line.to_string());
+}
+
+fn token_of(user: &str, roles: &[&str]) -> String {
+    token(&json!({"user": user, "roles": roles, "exp": now() + 3600}))
+}
+
+/// The next line that is no control line.
+fn next_message(peer: &mut TestPeer) -> Value {
+    loop {
+        let message = peer.next();
+        let method = message["method"].as_str().unwrap_or_default();
+        if !method.starts_with("mcp-remote/") {
+            return message;
+        }
+    }
+}
+
+#[test]
+fn a_later_connection_takes_over_from_one_that_still_stands() {
+    for transport in BOTH {
+        for isolated in [false, true] {
+            for secret in [false, true] {
+                let args: &[&str] = if isolated {
+                    &["--isolate", "--max-children", "2"]
+                } else {
+                    &[]
+                };
+                let mut setup = Setup::new(transport).args(args);
+                if secret {
+                    setup = setup.secret();
+                }
+                let server = setup.start();
+                let come = |server: &TestServer| match secret {
+                    true => server.peer_with(&token_of("alice", &["user"])),
+                    false => server.peer(),
+                };
+                let mut old = come(&server);
+                let session = resume(&mut old, &Value::Null, 0)["session"].clone();
+                old.send(&crate::common::request(1, "x", json!({})));
+                let pid = next_message(&mut old)["result"]["pid"].clone();
+                old.send(&crate::common::request(2, "x", json!({"delayMs": 300})));
+                server.wait_seen("delayMs");
+                let mut new = come(&server);
+                let answer = resume(&mut new, &session, 1);
+                assert_eq!(
+                    (&answer["resumed"], &answer["session"]),
+                    (&json!(true), &session)
+                );
+                assert_eq!(answer["received"], 2);
+                let message = next_message(&mut new);
+                assert_eq!(
+                    (&message["id"], &message["result"]["pid"]),
+                    (&json!(2), &pid)
+                );
+                // Bug: one that comes late, and knows less, ended the session.
+                let mut late = come(&server);
+                let answer = resume(&mut late, &session, 0);
+                assert_eq!(answer["resumed"], false);
+                assert!(answer["session"] != session);
+                new.send(&crate::common::request(3, "x", json!({})));
+                assert_eq!(next_message(&mut new)["id"], 3);
+                assert!(!server.seen().contains("mcp-remote/"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stolen_session_is_worth_nothing() {
+    let server = Setup::new("tcp").secret().start();
+    let mut owner = server.peer_with(&token_of("alice", &["user"]));
+    let session = resume(&mut owner, &Value::Null, 0)["session"].clone();
+    for thief in [
+        token_of("bob", &["user"]),
+        token_of("alice", &["admin"]),
+        token_of("alice", &[]),
+        token(&json!({"roles": ["user"]})),
+    ] {
+        let mut thief = server.peer_with(&thief);
+        let answer = resume(&mut thief, &session, 0);
+        assert_eq!(answer["resumed"], false);
+        assert!(answer["session"].is_string() && answer["session"] != session);
+    }
+    owner.send(&crate::common::request(1, "x", json!({})));
+    assert_eq!(next_message(&mut owner)["id"], 1);
+    drop(owner);
+    server.log.wait_for("waiting for the client");
+    let mut owner = server.peer_with(&token_of("alice", &["user"]));
+    assert_eq!(resume(&mut owner, &session, 1)["resumed"], true);
+}
+
+#[test]
+fn who_counts_wrongly_loses_the_session() {
+    for transport in BOTH {
+        for wrong in [[Some(1), None], [Some(3), Some(0)]] {
+            let server = Setup::new(transport).start();
+            let mut peer = server.peer();
+            let session = resume(&mut peer, &Value::Null, 0)["session"].clone();
+            let count = if wrong[1].is_some() { 3 } else { 0 };
+            for id in 0..count {
+                peer.send(&crate::common::request(id, "x", json!({})));
+                next_message(&mut peer);
+            }
+            wrong
+                .iter()
+                .flatten()
+                .for_each(|number| ack(&mut peer, *number));
+            let error = next_message(&mut peer);
+            assert_eq!(error["error"]["code"], -32600, "{error}");
+            peer.assert_closed();
+            let mut peer = server.peer();
+            assert_eq!(resume(&mut peer, &session, 0)["resumed"], false);
+        }
+    }
+}
+
+#[test]
+fn a_session_waits_for_the_window_only() {
+    for isolated in [false, true] {
+        let args: &[&str] = if isolated { &["--isolate"] } else { &[] };
+        let server = Setup::new("tcp")
+            .args(&["--resume-window", "300ms"])
+            .args(args)
+            .start();
+        let mut peer = server.peer();
+        let session = resume(&mut peer, &Value::Null, 0)["session"].clone();
+        peer.send(&crate::common::request(1, "x", json!({"delayMs": 60_000})));
+        server.wait_seen("delayMs");
+        drop(peer);
+        if !isolated {
+            server.wait_seen("notifications/cancelled");
+        }
+        server.log.wait_for("the client has not come back");
+        let mut peer = server.peer();
+        let answer = resume(&mut peer, &session, 0);
+        assert_eq!(answer["resumed"], false);
+    }
+}
+
+#[test]
+fn there_are_so_many_sessions_and_no_more() {
+    let tally = Tally::new();
+    let server = tally.server("tcp").args(&["--max-sessions", "1"]).start();
+    let mut first = server.peer();
+    assert!(resume(&mut first, &Value::Null, 0)["session"].is_string());
+    let mut second = server.peer();
+    assert!(resume(&mut second, &Value::Null, 0)["session"].is_null());
+    // A client without a session is served, and comes back to a new one.
+    let relay = Relay::new(server.port);
+    let mut host = Host::start("tcp", relay.port, 1, false);
+    host.loses = true;
+    host.initialize();
+    host.ask_sized(0, 1, 1, 0);
+    host.hear_until(0);
+    host.ask_sized(1, 1, 1, 60_000);
+    eventually("it is executed", || {
+        (tally.executed(1).len() == 2).then_some(())
+    });
+    relay.strike(Fault::Reset, 0);
+    host.hear_until(0);
+    assert_eq!(host.failed, [1]);
+    let log = host.client.log.wait_for("connected again");
+    assert!(log.contains("failed=1"), "{log}");
+    host.ask_sized(2, 1, 1, 0);
+    host.hear_until(0);
+    host.leave();
+    stop(server);
+}

@@ -301,6 +301,11 @@ impl TestClient {
         self.process.signal(signal);
     }
 
+    /// Waits for its end, whatever it still says.
+    pub fn wait_unheard(&mut self) -> Option<i32> {
+        self.process.wait().code()
+    }
+
     /// Its exit code; it must have said nothing more on stdout.
     pub fn wait(&mut self) -> Option<i32> {
         let code = self.process.wait().code();
