@@ -14,7 +14,7 @@ use crate::replay::{ACK_BYTES, Violation};
 use crate::transport::line::LineError;
 use crate::transport::tls;
 use crate::transport::websocket::PING_EVERY;
-use crate::transport::{self, Reader, Writer};
+use crate::transport::{self, Pulse, Reader, Writer};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -241,7 +241,7 @@ async fn carry(
         ..
     } = link;
     let settings = &context.settings;
-    let activity = Activity::default();
+    let activity = Activity::new(reader.pulse());
     let mut last_words: Vec<Bytes> = Vec::new();
     let fresh = first.is_none() && !resumable;
     let half_open = matches!(reader, Reader::Line(_)) && !resumable;
@@ -376,7 +376,7 @@ impl Intake<'_> {
                 Err(LineError::TooLong { limit }) => return Err(UpstreamEnd::TooLong(limit)),
                 Err(err) => return Err(UpstreamEnd::Lost(err)),
             };
-            self.activity.hear();
+            self.activity.mark();
             match Control::read(&line) {
                 Some(Control::Ack { received }) if self.resumable => self
                     .session
@@ -400,7 +400,7 @@ impl Intake<'_> {
                 () = &mut room => {
                     if full {
                         self.activity.deaf.store(false, Ordering::Relaxed);
-                        self.activity.hear();
+                        self.activity.pulse.beat();
                     }
                     return Ok(());
                 }
@@ -656,7 +656,7 @@ async fn expiry(identity: &Identity) {
 /// When something last happened on a connection.
 struct Activity {
     last: Mutex<Instant>,
-    heard: Mutex<Instant>,
+    pulse: Pulse,
     /// Lines have been taken from the session and not yet been sent altogether.
     sending: AtomicBool,
     /// The client has been told that nothing more is taken.
@@ -666,29 +666,21 @@ struct Activity {
     changed: tokio::sync::Notify,
 }
 
-impl Default for Activity {
-    fn default() -> Self {
-        let now = Mutex::new(Instant::now());
+impl Activity {
+    fn new(pulse: Pulse) -> Self {
         Self {
-            last: now,
-            heard: Mutex::new(Instant::now()),
+            last: Mutex::new(Instant::now()),
+            pulse,
             sending: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             changed: tokio::sync::Notify::new(),
         }
     }
-}
 
-impl Activity {
     fn mark(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.changed.notify_waiters();
-    }
-
-    fn hear(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.mark();
     }
 
     fn is_draining(&self) -> bool {
@@ -720,11 +712,10 @@ impl Activity {
     async fn silence(&self, limit: Option<Duration>) {
         let limit = limit.unwrap_or(FOREVER);
         loop {
-            until_still(&self.heard, limit).await;
+            self.pulse.stop(limit).await;
             if !self.deaf.load(Ordering::Relaxed) {
                 return;
             }
-            tokio::time::sleep(limit).await;
         }
     }
 }

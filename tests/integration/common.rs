@@ -201,6 +201,7 @@ impl TestServer {
         })
     }
 
+    #[allow(dead_code, reason = "for the chaos tests")]
     pub fn pid(&self) -> u64 {
         self.process.child.id().into()
     }
@@ -279,11 +280,13 @@ impl TestClient {
         Some(serde_json::from_str(&line).unwrap_or_else(|err| panic!("{line:?}: {err}")))
     }
 
+    #[allow(dead_code, reason = "for the chaos tests")]
     /// The next message, if there is one.
     pub fn try_next(&self) -> Option<Value> {
         self.next_within(Duration::ZERO)
     }
 
+    #[allow(dead_code, reason = "for the chaos tests")]
     pub fn pid(&self) -> u64 {
         self.process.child.id().into()
     }
@@ -301,6 +304,7 @@ impl TestClient {
         self.process.signal(signal);
     }
 
+    #[allow(dead_code, reason = "for the chaos tests")]
     /// Waits for its end, whatever it still says.
     pub fn wait_unheard(&mut self) -> Option<i32> {
         self.process.wait().code()
