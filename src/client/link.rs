@@ -460,6 +460,7 @@ impl Link {
 
     /// From the server to the host.
     async fn downstream(&self, reader: &mut Reader, report: &impl Fn(News)) -> End {
+        let pulse = reader.pulse();
         loop {
             let watched = self.state().stage == Stage::Resumable;
             let limit = if watched {
@@ -467,7 +468,12 @@ impl Link {
             } else {
                 FOREVER
             };
-            let line = match tokio::time::timeout(limit, reader.next()).await {
+            let read = tokio::select! {
+                biased;
+                read = reader.next() => Ok(read),
+                () = pulse.stop(limit) => Err(()),
+            };
+            let line = match read {
                 Ok(Ok(Some(line))) => line,
                 Ok(Ok(None)) => return End::Lost("the server hung up".to_owned()),
                 Ok(Err(LineError::Io(err))) => return End::lost(&err),

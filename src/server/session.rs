@@ -14,7 +14,7 @@ use crate::replay::{ACK_BYTES, Violation};
 use crate::transport::line::LineError;
 use crate::transport::tls;
 use crate::transport::websocket::PING_EVERY;
-use crate::transport::{self, Reader, Writer};
+use crate::transport::{self, Pulse, Reader, Writer};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,6 +68,13 @@ enum End {
 /// on with a session. Gives the connection and what it said, unless there is nothing more to do.
 pub(super) async fn hello(mut link: Link, context: &Context) -> Result<(Link, Read), &'static str> {
     let idle = context.settings.idle_timeout.unwrap_or(FOREVER);
+    let standing = link.standing.clone();
+    let bad = async {
+        tokio::select! {
+            () = expiry(standing.identity()) => Lapse::Expired,
+            () = revoked(standing.clone()) => Lapse::Revoked,
+        }
+    };
     let (reason, last_words) = tokio::select! {
         read = link.reader.next() => match read {
             Ok(None) => return Err("the peer has left"),
@@ -84,8 +91,8 @@ pub(super) async fn hello(mut link: Link, context: &Context) -> Result<(Link, Re
         },
         () = context.stopping() => ("the server stops", None),
         () = tokio::time::sleep(idle) => ("idle for too long", None),
-        () = expiry(link.standing.identity()) => {
-            ("token expired", Some(handshake::authentication_failed("Token expired").into()))
+        lapse = bad => {
+            (lapse.name(), Some(handshake::authentication_failed(lapse.reason()).into()))
         }
     };
     transport::close(link.reader, link.writer, last_words.as_slice()).await;
@@ -234,7 +241,7 @@ async fn carry(
         ..
     } = link;
     let settings = &context.settings;
-    let activity = Activity::default();
+    let activity = Activity::new(reader.pulse());
     let mut last_words: Vec<Bytes> = Vec::new();
     let fresh = first.is_none() && !resumable;
     let half_open = matches!(reader, Reader::Line(_)) && !resumable;
@@ -369,7 +376,7 @@ impl Intake<'_> {
                 Err(LineError::TooLong { limit }) => return Err(UpstreamEnd::TooLong(limit)),
                 Err(err) => return Err(UpstreamEnd::Lost(err)),
             };
-            self.activity.hear();
+            self.activity.mark();
             match Control::read(&line) {
                 Some(Control::Ack { received }) if self.resumable => self
                     .session
@@ -393,7 +400,7 @@ impl Intake<'_> {
                 () = &mut room => {
                     if full {
                         self.activity.deaf.store(false, Ordering::Relaxed);
-                        self.activity.hear();
+                        self.activity.pulse.beat();
                     }
                     return Ok(());
                 }
@@ -435,15 +442,13 @@ async fn carry_upstream(
             Some(_) => continue,
         }
         fresh = false;
-        // First room, then the decision: rights that shrink meanwhile are gone.
         intake.room().await?;
+        // What comes now is for our successor.
         if intake.activity.is_draining() {
             continue;
         }
-        if let Err(lapse) = standing.renew() {
-            return Err(UpstreamEnd::Lapsed(lapse));
-        }
-        if let Some(permit) = pass(line, session, standing.rights(), &intake.activity.draining) {
+        standing.renew().map_err(UpstreamEnd::Lapsed)?;
+        if let Some(permit) = pass(line, session, standing.rights()) {
             session.send(&permit);
         }
         if resumable && !intake.activity.is_draining() {
@@ -455,9 +460,8 @@ async fn carry_upstream(
 }
 
 /// Judges a line; what does not pass has been answered.
-fn pass(line: Bytes, session: &Session, rights: &Rights, draining: &AtomicBool) -> Option<Permit> {
-    // What comes now is for our successor.
-    if draining.load(Ordering::Relaxed) || line.iter().all(u8::is_ascii_whitespace) {
+fn pass(line: Bytes, session: &Session, rights: &Rights) -> Option<Permit> {
+    if line.iter().all(u8::is_ascii_whitespace) {
         return None;
     }
     let message = match Message::read(line, MAX_PEER_DEPTH) {
@@ -652,7 +656,7 @@ async fn expiry(identity: &Identity) {
 /// When something last happened on a connection.
 struct Activity {
     last: Mutex<Instant>,
-    heard: Mutex<Instant>,
+    pulse: Pulse,
     /// Lines have been taken from the session and not yet been sent altogether.
     sending: AtomicBool,
     /// The client has been told that nothing more is taken.
@@ -662,29 +666,21 @@ struct Activity {
     changed: tokio::sync::Notify,
 }
 
-impl Default for Activity {
-    fn default() -> Self {
-        let now = Mutex::new(Instant::now());
+impl Activity {
+    fn new(pulse: Pulse) -> Self {
         Self {
-            last: now,
-            heard: Mutex::new(Instant::now()),
+            last: Mutex::new(Instant::now()),
+            pulse,
             sending: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             changed: tokio::sync::Notify::new(),
         }
     }
-}
 
-impl Activity {
     fn mark(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.changed.notify_waiters();
-    }
-
-    fn hear(&self) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.mark();
     }
 
     fn is_draining(&self) -> bool {
@@ -716,11 +712,10 @@ impl Activity {
     async fn silence(&self, limit: Option<Duration>) {
         let limit = limit.unwrap_or(FOREVER);
         loop {
-            until_still(&self.heard, limit).await;
+            self.pulse.stop(limit).await;
             if !self.deaf.load(Ordering::Relaxed) {
                 return;
             }
-            tokio::time::sleep(limit).await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Newline frames over any byte stream: TCP, the child's pipes, our own stdio.
 
+use super::Pulse;
 use bytes::{Bytes, BytesMut};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -37,6 +38,7 @@ pub struct LineReader<R> {
     limit: usize,
     /// The line under way is too long: it is thrown away up to its end.
     skipping: bool,
+    pulse: Pulse,
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
@@ -48,7 +50,13 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             searched: 0,
             limit,
             skipping: false,
+            pulse: Pulse::default(),
         }
+    }
+
+    /// Beats with every read.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Changes the limit for what has not been read yet.
@@ -70,6 +78,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(None);
             }
+            self.pulse.beat();
         }
     }
 

@@ -9,12 +9,38 @@ pub mod websocket;
 use bytes::Bytes;
 use line::{LineError, LineReader, LineWriter};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use websocket::{WebSocket, WebSocketReader, WebSocketWriter};
 
 /// How long a closing connection may take to hear our last words.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Beats with every piece of a stream that arrives, be it the middle of a long line.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<AtomicUsize>);
+
+impl Pulse {
+    /// Something has arrived.
+    pub fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Completes when nothing has arrived for `limit`, or a little longer.
+    pub async fn stop(&self, limit: Duration) {
+        let (mut beats, mut heard) = (self.0.load(Ordering::Relaxed), Instant::now());
+        while heard.elapsed() < limit {
+            tokio::time::sleep(limit / 16).await;
+            let now = self.0.load(Ordering::Relaxed);
+            if now != beats {
+                (beats, heard) = (now, Instant::now());
+            }
+        }
+    }
+}
 
 /// A byte stream under a transport.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -127,6 +153,15 @@ pub enum Reader {
 }
 
 impl Reader {
+    /// Tells whether anything arrives.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        match self {
+            Self::Line(reader) => reader.pulse(),
+            Self::WebSocket(reader) => reader.pulse(),
+        }
+    }
+
     /// The next line; `None` at the end. Cancel safe.
     ///
     /// # Errors

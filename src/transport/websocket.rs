@@ -4,7 +4,7 @@
 //! message without its newline; binary frames count as text.
 
 use super::line::LineError;
-use super::{BoxedStream, tls};
+use super::{BoxedStream, Pulse, tls};
 use crate::utils::bucket::{Bucket, Pace};
 use crate::utils::secret::Secret;
 use bytes::{Bytes, BytesMut};
@@ -47,6 +47,7 @@ const READ_BUFFER: usize = 8 * 1024;
 pub struct Metered<S> {
     stream: S,
     allowance: Option<usize>,
+    pulse: Pulse,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
@@ -62,6 +63,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let read = buffer.filled().len().saturating_sub(before);
         self.allowance = self.allowance.map(|left| left.saturating_sub(read));
+        if read > 0 {
+            self.pulse.beat();
+        }
         polled
     }
 }
@@ -150,7 +154,11 @@ impl WebSocket {
     ) -> Result<(Self, Upgrade), UpgradeError> {
         let mut upgrade = Upgrade::default();
         let mut refused = None;
-        let stream = Metered { stream, allowance };
+        let stream = Metered {
+            stream,
+            allowance,
+            pulse: Pulse::default(),
+        };
         // The shape of the callback's error is the library's.
         #[allow(clippy::result_large_err)]
         let on_request = |request: &Request, response: Response| {
@@ -199,6 +207,7 @@ impl WebSocket {
         let stream = Metered {
             stream,
             allowance: None,
+            pulse: Pulse::default(),
         };
         match tokio_tungstenite::client_async_with_config(url, stream, Some(config(limit))).await {
             Ok((socket, _)) => Ok(Self {
@@ -237,9 +246,11 @@ impl WebSocket {
     pub fn split(mut self, limit: usize) -> (WebSocketReader, WebSocketWriter) {
         self.socket.get_mut().allowance = None;
         self.lines.limit = limit;
+        let pulse = self.socket.get_ref().pulse.clone();
         let (sink, stream) = self.socket.split();
         let reader = WebSocketReader {
             stream,
+            pulse,
             lines: self.lines,
             heard: Instant::now(),
             pings: Bucket::default(),
@@ -305,9 +316,15 @@ pub struct WebSocketReader {
     lines: Lines,
     heard: Instant,
     pings: Bucket,
+    pulse: Pulse,
 }
 
 impl WebSocketReader {
+    /// Beats with every read.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// The next line; `None` at the end. Cancel safe.
     ///
     /// # Errors
@@ -317,9 +334,13 @@ impl WebSocketReader {
             if let Some(line) = self.lines.pop() {
                 return line.map(Some);
             }
-            let frame = tokio::time::timeout_at(self.heard + SILENCE, self.stream.next()).await;
-            let Ok(frame) = frame else {
-                return Err(LineError::Silent(SILENCE));
+            // A long frame on a slow connection is no silence.
+            let frame = tokio::select! {
+                biased;
+                frame = self.stream.next() => frame,
+                () = self.pulse.stop(SILENCE.saturating_sub(self.heard.elapsed())) => {
+                    return Err(LineError::Silent(SILENCE));
+                }
             };
             self.heard = Instant::now();
             if let Some(Ok(Message::Ping(_))) = frame {

@@ -46,3 +46,23 @@ fn a_black_hole_is_found_from_both_ends() {
         }
     }
 }
+
+/// Bug: a long message on a slow wire was silence; it was sent again and again, and never arrived.
+#[test]
+fn a_long_message_on_a_slow_wire_is_no_silence() {
+    for transport in crate::common::BOTH {
+        let tally = Tally::new();
+        let server = tally.server(transport).start();
+        let relay = Relay::new(server.port);
+        let mut host = Host::start(transport, relay.port, 1, false);
+        host.initialize();
+        relay.strike(Fault::Slow, 0);
+        host.ask_sized(0, 300_000, 300_000, 0);
+        host.hear_until(0);
+        host.leave();
+        let log = host.client.log.text();
+        assert!(!log.contains("lost"), "{log}");
+        assert_eq!(relay.connections(), 1);
+        stop(server);
+    }
+}

@@ -33,6 +33,8 @@ pub enum Fault {
     BlackHole,
     /// A trickle for a while; then it goes on.
     Throttle,
+    /// A trickle for ever.
+    Slow,
 }
 
 const FAULTS: [(Fault, u32); 6] = [
@@ -223,7 +225,7 @@ impl Shared {
 
 impl Wire {
     fn strike(&self, fault: Fault, direction: usize) {
-        let both = matches!(fault, Fault::BlackHole | Fault::Throttle);
+        let both = matches!(fault, Fault::BlackHole | Fault::Throttle | Fault::Slow);
         for at in 0..2 {
             if both || at == direction {
                 self.state[at].store(fault as u8, Ordering::Relaxed);
@@ -244,7 +246,7 @@ impl Wire {
                 self.dead.store(true, Ordering::Relaxed);
             }
             Fault::HalfClose => drop(self.ends[1 - direction].shutdown(Shutdown::Write)),
-            Fault::Stall | Fault::BlackHole | Fault::Throttle => {}
+            Fault::Stall | Fault::BlackHole | Fault::Throttle | Fault::Slow => {}
         }
     }
 
@@ -255,8 +257,11 @@ impl Wire {
         while !self.dead.load(Ordering::Relaxed) {
             let state = self.state[direction].load(Ordering::Relaxed);
             let age = self.useless.lock().unwrap().map(|since| since.elapsed());
-            if state == Fault::Throttle as u8 {
-                if age.is_some_and(|age| age > Duration::from_millis(400)) {
+            let trickles = state == Fault::Throttle as u8 || state == Fault::Slow as u8;
+            if trickles {
+                if state == Fault::Throttle as u8
+                    && age.is_some_and(|age| age > Duration::from_millis(400))
+                {
                     self.state[direction].store(0, Ordering::Relaxed);
                 }
                 thread::sleep(TICK);
@@ -264,7 +269,7 @@ impl Wire {
                 && self
                     .state
                     .iter()
-                    .any(|state| !matches!(state.load(Ordering::Relaxed), 0 | 6))
+                    .any(|state| !matches!(state.load(Ordering::Relaxed), 0 | 6 | 7))
             {
                 break;
             }
@@ -272,11 +277,7 @@ impl Wire {
                 thread::sleep(TICK);
                 continue;
             }
-            let most = if state == Fault::Throttle as u8 {
-                64
-            } else {
-                buffer.len()
-            };
+            let most = if trickles { 512 } else { buffer.len() };
             let read = match from.read(&mut buffer[..most]) {
                 Ok(0) => {
                     if state != Fault::HalfClose as u8 && state != Fault::BlackHole as u8 {
@@ -313,7 +314,7 @@ impl Wire {
                 }
             }
             let state = self.state[direction].load(Ordering::Relaxed);
-            if (state == 0 || state == Fault::Throttle as u8) && !self.write(to, bytes) {
+            if matches!(state, 0 | 6 | 7) && !self.write(to, bytes) {
                 break;
             }
         }
