@@ -21,17 +21,28 @@ fn assert_once(host: &Host, tally: &Tally, asked: u64) -> usize {
     executed.len()
 }
 
-/// Whatever is left of the session is told to each new server, unseen.
-fn assert_replayed(tally: &Tally, times: usize) {
+/// Every server that executed something was told, unseen, what is left of the session.
+fn assert_replayed(tally: &Tally) {
     let text = tally.text();
-    for method in [
-        "initialize",
-        "notifications/initialized",
-        "logging/setLevel",
-        "resources/subscribe",
-    ] {
-        let told = text.matches(&format!("method {method} ")).count();
-        assert_eq!(told, times, "{method}: {text}");
+    let fields = || text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let servers: HashSet<&str> = fields()
+        .filter(|line| line[0] == "run")
+        .filter_map(|line| line.last().copied())
+        .collect();
+    assert!(!servers.is_empty());
+    for server in servers {
+        let told = |method: &str| {
+            fields()
+                .filter(|line| line[0] == "method" && line[1] == method && line[2] == server)
+                .count()
+        };
+        for method in ["initialize", "notifications/initialized"] {
+            assert_eq!(told(method), 1, "{method}: {text}");
+        }
+        // Peers that ask at the same time may each reach the server.
+        for method in ["logging/setLevel", "resources/subscribe"] {
+            assert!(told(method) >= 1, "{method}: {text}");
+        }
     }
 }
 
@@ -67,7 +78,7 @@ fn a_killed_server_costs_errors_and_nothing_else() {
             host.hear_until(0);
             host.leave();
             let executed = assert_once(&host, &tally, REQUESTS);
-            assert_replayed(&tally, 4);
+            assert_replayed(&tally);
             let log = host.client.log.text();
             assert_eq!(log.matches("connection lost").count(), 3, "{log}");
             assert_eq!(log.matches("connected again").count(), 3, "{log}");
@@ -114,7 +125,7 @@ fn a_server_that_is_replaced_in_order_costs_nothing() {
             assert_once(&host, &tally, asked);
             assert_eq!(host.counts.failed, 0, "{:?}", host.failed);
             assert_eq!(tally.executed(1), (0..asked).collect::<Vec<_>>());
-            assert_replayed(&tally, 4);
+            assert_replayed(&tally);
             println!(
                 "{transport} seed {seed}: {asked} requests, 3 orderly restarts, {:?}",
                 host.counts
@@ -152,5 +163,5 @@ fn draining_has_an_end() {
         host.leave();
     }
     stop(server);
-    assert_replayed(&tally, 2);
+    assert_replayed(&tally);
 }
