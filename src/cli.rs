@@ -335,9 +335,22 @@ pub struct ServerArgs {
         help_heading = "Limits"
     )]
     pub max_message_size: ByteSize,
-    /// Most connections at a time; one more is told so and closed
+    /// Most connections at a time, after authentication; one more is told so and closed
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CONNECTIONS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub max_connections: u32,
+    /// Most connections at a time that have not authenticated yet, WebSocket upgrade included; the
+    /// oldest gives way to one more
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub max_pending: u32,
+    /// The same for one address, or one network of IPv6 (64 bits)
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING_PER_ADDRESS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub max_pending_per_address: u32,
+    /// Most requests per second of one user; more are answered with an error [default: any number]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_LIMIT", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub rate_limit: Option<u32>,
+    /// Most requests of one user at once, with --rate-limit [default: twice the rate]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_BURST", value_parser = clap::value_parser!(u32).range(1..), requires = "rate_limit", help_heading = "Limits")]
+    pub rate_burst: Option<u32>,
     /// Close connections on which no message passes for so long: 30m, 12h [default: never]
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_IDLE_TIMEOUT", value_parser = positive_duration, help_heading = "Limits")]
     pub idle_timeout: Option<Duration>,

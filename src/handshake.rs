@@ -2,7 +2,7 @@
 //! line without an id.
 
 use crate::auth::{Identity, Verifier};
-use crate::jsonrpc::{Code, refusal_line};
+use crate::jsonrpc::{Code, ErrorData, Executed, error_line, refusal_line};
 use crate::transport::Connection;
 use crate::transport::line::LineError;
 use crate::transport::tls::Mismatch;
@@ -58,6 +58,9 @@ pub enum Refused {
         /// What was required.
         required: Vec<String>,
     },
+    /// All places are taken.
+    #[error("too many connections")]
+    Full,
     /// It went away or the stream failed.
     #[error("connection lost before authentication: {0}")]
     Gone(LineError),
@@ -87,6 +90,11 @@ impl Refused {
                     "Insufficient roles",
                     &data,
                 ))
+            }
+            Self::Full => {
+                let data = ErrorData::new("too-many-connections", Executed::No);
+                let text = "Too many connections";
+                Some(error_line(None, Code::InternalError, text, Some(&data)))
             }
             Self::Gone(_) | Self::HungUp => None,
         }
@@ -140,33 +148,56 @@ struct Rejection {
     data: Option<serde_json::Value>,
 }
 
-/// The server's side: reads the token, or takes the one of the upgrade request, and answers.
-/// `now` is in seconds since 1970; `resume` offers sessions that outlive their connection. The
-/// caller limits the time.
-///
-/// # Errors
-/// Why the peer does not come in; the caller tells it with [`Refused::to_line`].
-pub async fn admit(
-    connection: &mut Connection,
-    guard: &Guard,
-    bearer: Option<&Secret>,
-    now: u64,
-    resume: bool,
-) -> Result<Identity, Refused> {
-    if let Some(token) = bearer {
-        return guard.check(token, now);
+/// The server's side.
+#[derive(Debug)]
+pub struct Door<'a> {
+    /// What peers must show; `None` lets everybody in, without a word.
+    pub guard: Option<&'a Guard>,
+    /// In seconds since 1970.
+    pub now: u64,
+    /// Offers sessions that outlive their connection.
+    pub resume: bool,
+}
+
+impl Door<'_> {
+    /// Reads the token, or takes the one of the upgrade request, asks for a `place` inside, and
+    /// answers. The caller limits the time.
+    ///
+    /// # Errors
+    /// Why the peer does not come in; the caller tells it with [`Refused::to_line`].
+    pub async fn admit<P>(
+        &self,
+        connection: &mut Connection,
+        bearer: Option<&Secret>,
+        place: impl FnOnce() -> Option<P>,
+    ) -> Result<(Identity, P), Refused> {
+        let place = || place().ok_or(Refused::Full);
+        let Some(guard) = self.guard else {
+            return Ok((Identity::default(), place()?));
+        };
+        if let Some(token) = bearer {
+            return Ok((guard.check(token, self.now)?, place()?));
+        }
+        let line = match connection.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => return Err(Refused::HungUp),
+            Err(LineError::TooLong { .. }) => return Err(Refused::NoToken("too long")),
+            Err(err) => return Err(Refused::Gone(err)),
+        };
+        if line.len() > MAX_TOKEN_LINE {
+            return Err(Refused::NoToken("too long"));
+        }
+        let token = std::str::from_utf8(&line).map_err(|_| Refused::NoToken("not UTF-8"))?;
+        let identity = guard.check(&token.trim().to_owned().into(), self.now)?;
+        let place = place()?;
+        let line = welcome(&identity, self.resume).map_err(|err| Refused::Gone(err.into()))?;
+        let sent = connection.send(line).await;
+        sent.map_err(|err| Refused::Gone(err.into()))?;
+        Ok((identity, place))
     }
-    let line = match connection.next().await {
-        Ok(Some(line)) => line,
-        Ok(None) => return Err(Refused::HungUp),
-        Err(LineError::TooLong { .. }) => return Err(Refused::NoToken("too long")),
-        Err(err) => return Err(Refused::Gone(err)),
-    };
-    if line.len() > MAX_TOKEN_LINE {
-        return Err(Refused::NoToken("too long"));
-    }
-    let token = std::str::from_utf8(&line).map_err(|_| Refused::NoToken("not UTF-8"))?;
-    let identity = guard.check(&token.trim().to_owned().into(), now)?;
+}
+
+fn welcome(identity: &Identity, resume: bool) -> std::io::Result<Vec<u8>> {
     let welcome = Welcome {
         authenticated: true,
         user: identity.user.clone(),
@@ -178,14 +209,9 @@ pub async fn admit(
         result: Some(welcome),
         error: None,
     };
-    let mut line =
-        serde_json::to_vec(&answer).map_err(|err| Refused::Gone(LineError::Io(err.into())))?;
+    let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');
-    connection
-        .send(line)
-        .await
-        .map_err(|err| Refused::Gone(err.into()))?;
-    Ok(identity)
+    Ok(line)
 }
 
 /// Why the client did not get in.

@@ -9,6 +9,7 @@ use crate::server::{self, Backend, Settings};
 use crate::shutdown::{Asked, Signals};
 use crate::transport::tcp::Listeners;
 use crate::transport::tls::{Acceptor, FileError, Identity};
+use crate::utils::bucket::Pace;
 
 /// Longest line from a child, in bytes.
 const MAX_CHILD_MESSAGE: usize = 64 << 20;
@@ -38,6 +39,12 @@ pub(super) fn run(mut args: ServerArgs) -> Result<(), Failure> {
         access,
         max_message_size: args.max_message_size.0,
         max_connections: args.max_connections as usize,
+        max_pending: args.max_pending as usize,
+        max_pending_per_address: args.max_pending_per_address as usize,
+        rate: args.rate_limit.map(|rate| {
+            let burst = args.rate_burst.unwrap_or(rate.saturating_mul(2));
+            Pace::new(rate, burst)
+        }),
         auth_timeout: args.auth_timeout,
         idle_timeout: args.idle_timeout,
         resume_window: args.resume_window,

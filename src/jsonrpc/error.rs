@@ -46,6 +46,8 @@ pub struct ErrorData {
     status: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stderr: Option<String>,
+    #[serde(rename = "retryAfterMs", skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 impl ErrorData {
@@ -58,7 +60,15 @@ impl ErrorData {
             executed,
             status: None,
             stderr: None,
+            retry_after_ms: None,
         }
+    }
+
+    /// Adds when it makes sense to try again: never too early, so the last millisecond is whole.
+    #[must_use]
+    pub fn with_retry_after(mut self, wait: std::time::Duration) -> Self {
+        self.retry_after_ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).ok();
+        self
     }
 
     /// Adds how the MCP server ended and the last line it wrote on stderr.

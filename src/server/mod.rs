@@ -2,8 +2,10 @@
 
 mod access;
 mod peer;
+mod rate;
 mod registry;
 mod session;
+mod strangers;
 
 pub use access::Access;
 
@@ -12,17 +14,15 @@ use crate::hub::{Driver, Hub, HubError, Limits};
 use crate::transport::Protocol;
 use crate::transport::tcp::Listeners;
 use crate::transport::tls::Acceptor;
+use crate::utils::bucket::Pace;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// How long to wait when the system cannot give us a connection (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How many connections beyond the bound are told so at a time; more are just closed.
-const TURNED_AWAY_AT_ONCE: usize = 64;
 
 /// How long peers may take to receive what waits for them when the server stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -41,8 +41,14 @@ pub struct Settings {
     pub access: watch::Receiver<Arc<Access>>,
     /// Longest line from a peer, in bytes.
     pub max_message_size: usize,
-    /// Most connections at a time.
+    /// Most connections at a time, strangers aside.
     pub max_connections: usize,
+    /// Most connections at a time that have not shown yet who they are …
+    pub max_pending: usize,
+    /// … and most of these from one address.
+    pub max_pending_per_address: usize,
+    /// How many messages a user may send; `None` for any number.
+    pub rate: Option<Pace>,
     /// From accept to the end of authentication.
     pub auth_timeout: Duration,
     /// A connection on which nothing happens for so long is closed.
@@ -129,6 +135,8 @@ pub async fn run(
     let (stopping, stopped) = watch::channel(false);
     let registry = Arc::new(registry::Registry::new(settings.max_sessions));
     let context = Arc::new(peer::Context {
+        places: Arc::new(Semaphore::new(settings.max_connections)),
+        rates: settings.rate.map(rate::Limiter::new).map(Mutex::new),
         settings,
         registry,
         source,
@@ -177,8 +185,10 @@ async fn accept(
     peers: &mut JoinSet<()>,
 ) -> std::convert::Infallible {
     let settings = &context.settings;
-    let places = Arc::new(Semaphore::new(settings.max_connections));
-    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE));
+    let strangers = Arc::new(strangers::Strangers::new(
+        settings.max_pending,
+        settings.max_pending_per_address,
+    ));
     let mut number: u64 = 0;
     loop {
         let accepted = tokio::select! {
@@ -189,19 +199,17 @@ async fn accept(
             Ok(accepted) => accepted,
             Err(err) => {
                 tracing::error!(%err, "could not accept a connection");
+                strangers.push_out_oldest();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         number += 1;
         crate::transport::tcp::tune(&stream);
+        let stranger = strangers.enter(address);
         let context = Arc::clone(context);
-        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
-            peers.spawn(peer::serve(stream, address, number, context, place));
-        } else if let Ok(place) = Arc::clone(&turned_away).try_acquire_owned() {
-            peers.spawn(peer::turn_away(stream, address, context, place));
-        } else {
-            tracing::warn!(peer = %address, "too many connections, closed one more");
-        }
+        peers.spawn(peer::serve(stream, address, number, context, stranger));
+        // Whoever shows a token at once gets to it before the next one pushes it out.
+        tokio::task::yield_now().await;
     }
 }

@@ -1,11 +1,13 @@
 //! The begin of every connection: open, authenticate, find its session.
 
 use super::access::{Access, Standing, now};
+use super::rate::Limiter;
 use super::registry::Registry;
 use super::session::{self, Link};
+use super::strangers::Stranger;
 use super::{Settings, Source};
 use crate::auth::Identity;
-use crate::handshake::{self, MAX_TOKEN_LINE, Refused};
+use crate::handshake::{self, Door, MAX_TOKEN_LINE, Refused};
 use crate::hub::Hub;
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
 use crate::transport::line::LineError;
@@ -13,10 +15,10 @@ use crate::transport::tls::{self, AcceptError, Plain};
 use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
 use crate::transport::{self, BoxedStream, Connection, Protocol};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -31,6 +33,10 @@ const HALF_CLOSED: Duration = Duration::from_secs(1);
 pub(super) struct Context {
     pub settings: Settings,
     pub source: Source,
+    /// Places for connections that are in.
+    pub places: Arc<Semaphore>,
+    /// Counts messages, where users may not send any number of them.
+    pub rates: Option<Mutex<Limiter>>,
     /// Sessions that outlive their connections.
     pub registry: Arc<Registry>,
     /// Turns true when the server stops.
@@ -51,14 +57,22 @@ pub(super) async fn serve(
     address: SocketAddr,
     number: u64,
     context: Arc<Context>,
-    place: OwnedSemaphorePermit,
+    mut stranger: Stranger,
 ) {
     let span = tracing::info_span!("peer", id = number, %address, certificate = tracing::field::Empty, user = tracing::field::Empty, roles = tracing::field::Empty);
     async {
         tracing::info!("connected");
         let settings = &context.settings;
         let mut access = settings.access.clone();
-        let Some((connection, identity)) = enter(stream, settings, &mut access).await else {
+        let entered = tokio::select! {
+            entered = enter(stream, &context, &mut access) => entered,
+            () = stranger.pushed_out() => {
+                tracing::warn!("refused: too many connections that do not say who they are");
+                return;
+            }
+        };
+        drop(stranger);
+        let Some((connection, identity, place)) = entered else {
             return;
         };
         let span = tracing::Span::current();
@@ -143,9 +157,10 @@ async fn isolated(link: Link, context: &Context) -> &'static str {
 /// Opens the transport and authenticates, both within the time there is for it.
 async fn enter(
     stream: TcpStream,
-    settings: &Settings,
+    context: &Context,
     access: &mut watch::Receiver<Arc<Access>>,
-) -> Option<(Connection, Identity)> {
+) -> Option<(Connection, Identity, OwnedSemaphorePermit)> {
+    let settings = &context.settings;
     let deadline = Instant::now() + settings.auth_timeout;
     let opened = tokio::time::timeout_at(deadline, open(stream, settings)).await;
     let (mut connection, upgrade) = match opened {
@@ -161,18 +176,15 @@ async fn enter(
     };
     // What changes from here on is noticed when the peer is in.
     let access = Arc::clone(&access.borrow_and_update());
-    let Some(guard) = &access.guard else {
-        return Some((connection, Identity::default()));
+    let place = || Arc::clone(&context.places).try_acquire_owned().ok();
+    let door = Door {
+        guard: access.guard.as_ref(),
+        now: now(),
+        resume: !settings.resume_window.is_zero(),
     };
-    let admitted = handshake::admit(
-        &mut connection,
-        guard,
-        upgrade.bearer.as_ref(),
-        now(),
-        !settings.resume_window.is_zero(),
-    );
+    let admitted = door.admit(&mut connection, upgrade.bearer.as_ref(), place);
     let refusal = match tokio::time::timeout_at(deadline, admitted).await {
-        Ok(Ok(identity)) => return Some((connection, identity)),
+        Ok(Ok((identity, place))) => return Some((connection, identity, place)),
         Ok(Err(refused)) => {
             log_refusal(&refused);
             refused.to_line()
@@ -279,29 +291,6 @@ async fn open(stream: TcpStream, settings: &Settings) -> Result<(Connection, Upg
                     .map_err(OpenError::Upgrade)?;
             Ok((Connection::WebSocket(Box::new(socket)), upgrade))
         }
-    }
-}
-
-/// Tells a connection beyond the bound that it is one.
-pub(super) async fn turn_away(
-    stream: TcpStream,
-    address: SocketAddr,
-    context: Arc<Context>,
-    _place: OwnedSemaphorePermit,
-) {
-    let settings = &context.settings;
-    tracing::warn!(peer = %address, limit = settings.max_connections, "refused: too many connections");
-    let data = ErrorData::new("too-many-connections", Executed::No);
-    let line = error_line(
-        None,
-        Code::InternalError,
-        "Too many connections",
-        Some(&data),
-    );
-    if let Ok(Ok((connection, _))) =
-        tokio::time::timeout(settings.auth_timeout, open(stream, settings)).await
-    {
-        say_and_close(connection, line).await;
     }
 }
 

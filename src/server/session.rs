@@ -3,12 +3,16 @@
 
 use super::access::{Lapse, Standing};
 use super::peer::Context;
+use super::rate::Limiter;
 use super::registry::{Handover, Registration};
 use crate::auth::Identity;
 use crate::control::{Control, PREFIX, SessionKey};
 use crate::handshake;
 use crate::hub::{Cut, Session};
-use crate::jsonrpc::{Code, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, error_line};
+use crate::jsonrpc::{
+    Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, RequestId,
+    error_line,
+};
 use crate::permissions::{Denial, ItemKind, Permit, Rights};
 use crate::replay::{ACK_BYTES, Violation};
 use crate::transport::line::LineError;
@@ -17,6 +21,7 @@ use crate::transport::websocket::PING_EVERY;
 use crate::transport::{self, Pulse, Reader, Writer};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -238,6 +243,7 @@ async fn carry(
         reader,
         writer,
         standing,
+        address,
         ..
     } = link;
     let settings = &context.settings;
@@ -255,7 +261,8 @@ async fn carry(
             ahead: VecDeque::new(),
             bytes: 0,
         };
-        let upstream = upstream(intake, standing.clone(), fresh);
+        let ticket = Ticket::new(context, standing.identity(), *address);
+        let upstream = upstream(intake, standing.clone(), ticket, fresh);
         let down = Downstream {
             session,
             activity: &activity,
@@ -296,6 +303,10 @@ async fn carry(
                 UpstreamEnd::Lost(LineError::Io(err)) if tls::is_mismatch(&err) => {
                     tracing::warn!(%err, "refused");
                     End::Leave("it speaks TLS")
+                }
+                UpstreamEnd::Lost(err @ LineError::Pings) => {
+                    tracing::warn!(%err, "connection ended");
+                    End::Leave("too many pings")
                 }
                 UpstreamEnd::Lost(err) => {
                     tracing::debug!(%err, "connection lost");
@@ -366,6 +377,8 @@ impl Intake<'_> {
     /// The next line of the connection that is no acknowledgement. Cancel safe.
     async fn read(&mut self) -> Result<Bytes, UpstreamEnd> {
         loop {
+            // Lines that have already arrived must not keep everybody else waiting.
+            tokio::task::consume_budget().await;
             let read = match self.read.take() {
                 Some(read) => read,
                 None => self.reader.next().await,
@@ -387,10 +400,10 @@ impl Intake<'_> {
         }
     }
 
-    /// Waits until the MCP server takes lines again. A client that can resume is heard meanwhile.
-    async fn room(&mut self) -> Result<(), UpstreamEnd> {
-        let session = self.session;
-        let mut room = std::pin::pin!(session.room());
+    /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A
+    /// client that can resume is heard meanwhile.
+    async fn hear_until(&mut self, room: impl Future<Output = ()>) -> Result<(), UpstreamEnd> {
+        let mut room = std::pin::pin!(room);
         while self.resumable {
             let full = self.bytes >= AHEAD;
             // Whom we do not listen to is not silent.
@@ -416,8 +429,13 @@ impl Intake<'_> {
 
 /// From the peer to the MCP server, each line through the gate and the policy. `fresh` is true
 /// where the first line may ask for a session.
-async fn upstream(mut intake: Intake<'_>, standing: Standing, fresh: bool) -> UpstreamEnd {
-    match carry_upstream(&mut intake, standing, fresh).await {
+async fn upstream(
+    mut intake: Intake<'_>,
+    standing: Standing,
+    ticket: Ticket<'_>,
+    fresh: bool,
+) -> UpstreamEnd {
+    match carry_upstream(&mut intake, standing, ticket, fresh).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -426,6 +444,7 @@ async fn upstream(mut intake: Intake<'_>, standing: Standing, fresh: bool) -> Up
 async fn carry_upstream(
     intake: &mut Intake<'_>,
     mut standing: Standing,
+    mut ticket: Ticket<'_>,
     mut fresh: bool,
 ) -> Result<std::convert::Infallible, UpstreamEnd> {
     let (session, resumable) = (intake.session, intake.resumable);
@@ -442,14 +461,34 @@ async fn carry_upstream(
             Some(_) => continue,
         }
         fresh = false;
-        intake.room().await?;
+        let blank = line.iter().all(u8::is_ascii_whitespace);
+        let message = (!blank).then(|| Message::read(line, MAX_PEER_DEPTH));
+        let allowance = match &message {
+            None => Ok(()),
+            Some(Ok(message)) if matches!(message.kind(), Kind::Request(_)) => ticket.take(),
+            Some(_) => {
+                intake.hear_until(ticket.wait()).await?;
+                Ok(())
+            }
+        };
+        intake.hear_until(session.room()).await?;
         // What comes now is for our successor.
         if intake.activity.is_draining() {
             continue;
         }
         standing.renew().map_err(UpstreamEnd::Lapsed)?;
-        if let Some(permit) = pass(line, session, standing.rights()) {
-            session.send(&permit);
+        match (message, allowance) {
+            (None, _) => {}
+            (Some(message), Ok(())) => {
+                if let Some(permit) = pass(message, session, standing.rights()) {
+                    session.send(&permit);
+                }
+            }
+            (Some(message), Err(wait)) => {
+                if let Some(id) = message.as_ref().ok().and_then(Message::id) {
+                    session.reply(rate_limited(id, wait));
+                }
+            }
         }
         if resumable && !intake.activity.is_draining() {
             // No await stands between the hand-over above and this: a line is either both handed
@@ -459,12 +498,15 @@ async fn carry_upstream(
     }
 }
 
-/// Judges a line; what does not pass has been answered.
-fn pass(line: Bytes, session: &Session, rights: &Rights) -> Option<Permit> {
-    if line.iter().all(u8::is_ascii_whitespace) {
-        return None;
-    }
-    let message = match Message::read(line, MAX_PEER_DEPTH) {
+fn rate_limited(id: &RequestId, wait: Duration) -> Vec<u8> {
+    let data = ErrorData::new("rate-limited", Executed::No).with_retry_after(wait);
+    let text = "Too many requests per second";
+    error_line(Some(id), Code::InternalError, text, Some(&data))
+}
+
+/// Judges a message; what does not pass has been answered.
+fn pass(message: Result<Message, Refusal>, session: &Session, rights: &Rights) -> Option<Permit> {
+    let message = match message {
         Ok(message) => message,
         Err(refusal) => {
             refuse(&refusal, session);
@@ -482,6 +524,51 @@ fn pass(line: Bytes, session: &Session, rights: &Rights) -> Option<Permit> {
         .decide(message)
         .map_err(|denial| deny(&denial, session))
         .ok()
+}
+
+/// A peer's part of what its user may send. Requests beyond it are refused, since somebody waits for
+/// an answer; everything else waits, and what stands behind it, so that nothing gets lost.
+struct Ticket<'a> {
+    rates: Option<&'a Mutex<Limiter>>,
+    /// The user, or where there is none the address.
+    who: String,
+    /// The last one was too many, which has been logged.
+    warned: bool,
+}
+
+impl<'a> Ticket<'a> {
+    fn new(context: &'a Context, identity: &Identity, address: SocketAddr) -> Self {
+        let rates = context.rates.as_ref();
+        let who = match (&identity.user, rates) {
+            (_, None) => String::new(),
+            (Some(user), _) => format!("user {user}"),
+            (None, _) => format!("address {}", address.ip()),
+        };
+        Self {
+            rates,
+            who,
+            warned: false,
+        }
+    }
+
+    fn take(&mut self) -> Result<(), Duration> {
+        let Some(rates) = self.rates else {
+            return Ok(());
+        };
+        let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = rates.take(&self.who, Instant::now().into_std());
+        if taken.is_err() && !self.warned {
+            tracing::warn!("more messages than --rate-limit allows");
+        }
+        self.warned = taken.is_err();
+        taken
+    }
+
+    async fn wait(&mut self) {
+        while let Err(wait) = self.take() {
+            tokio::time::sleep(wait).await;
+        }
+    }
 }
 
 fn deny(denial: &Denial, session: &Session) {

@@ -20,6 +20,9 @@ pub enum LineError {
         /// The limit.
         limit: usize,
     },
+    /// The far end pings more often than makes sense.
+    #[error("too many pings")]
+    Pings,
     /// Nothing was heard for too long.
     #[error("nothing heard for {0:?}")]
     Silent(std::time::Duration),

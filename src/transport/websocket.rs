@@ -346,7 +346,7 @@ impl WebSocketReader {
             if let Some(Ok(Message::Ping(_))) = frame {
                 let pace = Pace::new(PINGS_PER_SECOND, PING_BURST);
                 if self.pings.take(&pace, self.heard.into_std()).is_err() {
-                    return Err(io::Error::other("too many pings").into());
+                    return Err(LineError::Pings);
                 }
             }
             if !self.lines.push_frame(frame)? {

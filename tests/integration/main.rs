@@ -9,6 +9,7 @@ mod client;
 mod common;
 mod gate;
 mod hostile;
+mod limits;
 mod multiplex;
 mod policy;
 mod process;

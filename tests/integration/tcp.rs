@@ -122,8 +122,10 @@ fn one_connection_too_many_is_told_so() {
             .secret()
             .args(&["--max-connections", "2"]);
         let server = setup.start();
-        let mut peers = [server.peer_with(&token_with(&[])), server.peer()];
+        let token = token_with(&[]);
+        let mut peers = [server.peer_with(&token), server.peer_with(&token)];
         let mut third = server.peer();
+        third.send(&token);
         assert_eq!(third.next_line().as_deref(), Some(says));
         third.assert_closed();
         assert_eq!(peers[0].ask(1, "ping", json!({}))["id"], 1);

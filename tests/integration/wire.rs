@@ -36,7 +36,8 @@ impl TestPeer {
         peer
     }
 
-    fn over(stream: TcpStream) -> Self {
+    /// A connection that has been made in some other way.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();

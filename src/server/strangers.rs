@@ -1,0 +1,214 @@
+//! Connections that have not shown yet who they are, bounded in number, for one address and
+//! altogether.
+//!
+//! Where there are too many, the oldest gives way to the newest: whoever has a token shows it at
+//! once and is a stranger no more, so a flood of silent connections pushes out its own kind. The
+//! oldest of the address that has most of them, so that one address does not push out the others.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Strangers {
+    table: Mutex<Table<oneshot::Sender<()>>>,
+}
+
+/// One of them; dropping it makes room.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    number: u64,
+    all: Arc<Strangers>,
+    pushed_out: oneshot::Receiver<()>,
+}
+
+impl Strangers {
+    pub(super) fn new(limit: usize, limit_per_address: usize) -> Self {
+        Self {
+            table: Mutex::new(Table::new(limit, limit_per_address)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table<oneshot::Sender<()>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a new connection, always; another may have to go for it.
+    pub(super) fn enter(self: &Arc<Self>, address: SocketAddr) -> Stranger {
+        let (sender, pushed_out) = oneshot::channel();
+        let (number, gone) = self.lock().enter(network(address.ip()), sender);
+        if let Some(gone) = gone {
+            // Whoever has been served meanwhile does not listen any more.
+            let _served = gone.send(());
+        }
+        Stranger {
+            number,
+            all: Arc::clone(self),
+            pushed_out,
+        }
+    }
+
+    /// Pushes out the oldest of all, to get its file descriptor.
+    pub(super) fn push_out_oldest(&self) {
+        let oldest = self.lock().remove_oldest();
+        if let Some(gone) = oldest {
+            let _served = gone.send(());
+        }
+    }
+}
+
+impl Stranger {
+    /// Completes when this connection has to give way. Cancel safe.
+    pub(super) async fn pushed_out(&mut self) {
+        if (&mut self.pushed_out).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.all.lock().leave(self.number);
+    }
+}
+
+/// What counts as one address: whoever has one IPv6 address has the 2^64 of its network.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let mut segments = address.segments();
+            segments[4..].fill(0);
+            IpAddr::V6(segments.into())
+        }
+        address => address,
+    }
+}
+
+#[derive(Debug)]
+struct Table<T> {
+    /// By age.
+    all: BTreeMap<u64, (IpAddr, T)>,
+    counts: HashMap<IpAddr, usize>,
+    next: u64,
+    limit: usize,
+    limit_per_address: usize,
+}
+
+impl<T> Table<T> {
+    fn new(limit: usize, limit_per_address: usize) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            counts: HashMap::new(),
+            next: 0,
+            limit,
+            limit_per_address,
+        }
+    }
+
+    fn enter(&mut self, network: IpAddr, entry: T) -> (u64, Option<T>) {
+        let crowd = if self.count(network) >= self.limit_per_address {
+            Some(network)
+        } else if self.all.len() >= self.limit {
+            self.largest_crowd()
+        } else {
+            None
+        };
+        let gone = crowd.and_then(|crowd| self.remove_oldest_of(crowd));
+        let number = self.next;
+        self.next += 1;
+        self.all.insert(number, (network, entry));
+        *self.counts.entry(network).or_default() += 1;
+        (number, gone)
+    }
+
+    fn count(&self, network: IpAddr) -> usize {
+        self.counts.get(&network).copied().unwrap_or_default()
+    }
+
+    /// The network with the most entries; among equals that of the oldest entry.
+    fn largest_crowd(&self) -> Option<IpAddr> {
+        let most = self.counts.values().max()?;
+        let mut networks = self.all.values().map(|(network, _)| *network);
+        networks.find(|network| self.count(*network) == *most)
+    }
+
+    fn remove_oldest_of(&mut self, network: IpAddr) -> Option<T> {
+        let mut entries = self.all.iter();
+        let number = *entries.find(|(_, (of, _))| *of == network)?.0;
+        self.leave(number)
+    }
+
+    fn remove_oldest(&mut self) -> Option<T> {
+        let number = *self.all.keys().next()?;
+        self.leave(number)
+    }
+
+    fn leave(&mut self, number: u64) -> Option<T> {
+        let (network, entry) = self.all.remove(&number)?;
+        if let Some(count) = self.counts.get_mut(&network) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&network);
+            }
+        }
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn the_oldest_of_a_crowd_gives_way() {
+        let mut table = Table::new(4, 2);
+        assert_eq!(table.enter(address(1), "1a"), (0, None));
+        assert_eq!(table.enter(address(2), "2a"), (1, None));
+        assert_eq!(table.enter(address(2), "2b"), (2, None));
+        assert_eq!(table.enter(address(2), "2c"), (3, Some("2a")));
+        assert_eq!(table.enter(address(3), "3a"), (4, None));
+        // Full: not the oldest of all goes, but the oldest of the largest crowd.
+        assert_eq!(table.enter(address(4), "4a"), (5, Some("2b")));
+        // No crowd any more: now the oldest goes.
+        assert_eq!(table.enter(address(5), "5a"), (6, Some("1a")));
+        assert_eq!(table.leave(3), Some("2c"));
+        assert_eq!(table.leave(3), None);
+        assert_eq!(table.enter(address(6), "6a"), (7, None));
+        assert_eq!(table.remove_oldest(), Some("3a"));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::1"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), address(1));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    proptest! {
+        #[test]
+        fn the_bounds_hold(events in prop::collection::vec((0u8..6, any::<bool>(), any::<prop::sample::Index>()), 1..300), limit in 1usize..12, each in 1usize..6) {
+            let mut table = Table::new(limit, each);
+            for (who, comes, pick) in events {
+                if comes {
+                    let (number, _) = table.enter(address(who), ());
+                    prop_assert!(table.all.contains_key(&number));
+                } else if !table.all.is_empty() {
+                    let numbers: Vec<u64> = table.all.keys().copied().collect();
+                    table.leave(numbers[pick.index(numbers.len())]);
+                }
+                prop_assert!(table.all.len() <= limit);
+                prop_assert!(table.counts.values().all(|count| (1..=each).contains(count)));
+                prop_assert_eq!(table.counts.values().sum::<usize>(), table.all.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Bounds that hold before anybody is trusted, and those on what users send.
+
+use crate::common::{BOTH, Setup, TestServer, now, request, token, token_with};
+use crate::process::eventually;
+use crate::wire::{BINARY, PING, TEXT, TestPeer};
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// A silent connection from this address of the machine.
+fn stranger(port: u16, from: Ipv4Addr) -> TestPeer {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    socket.connect(&to.into()).unwrap();
+    TestPeer::over(socket.into())
+}
+
+const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const THERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+fn token_of(user: &str) -> String {
+    token(&json!({"user": user, "exp": now() + 3600}))
+}
+
+fn closed(peer: &mut TestPeer) -> bool {
+    peer.has_more()
+}
+
+#[test]
+fn a_flood_of_strangers_keeps_nobody_out() {
+    for transport in BOTH {
+        let args = ["--max-pending", "8", "--max-pending-per-address", "4"];
+        let setup = Setup::new(transport).secret().args(&args);
+        let server = setup.args(&["--max-connections", "2"]).start();
+        let token = token_with(&["user"]);
+        let mut user = server.peer_with(&token);
+        let mut other = stranger(server.port, THERE);
+        let mut flood: Vec<TestPeer> = (0..50).map(|_| stranger(server.port, HERE)).collect();
+        // The newest four of the address are left; another address does not suffer.
+        let left = eventually("46 strangers are pushed out", || {
+            let left: Vec<bool> = flood.iter_mut().map(|peer| !closed(peer)).collect();
+            (left.iter().filter(|left| **left).count() == 4).then_some(left)
+        });
+        assert!(left[46..].iter().all(|left| *left), "{transport}: {left:?}");
+        assert!(!closed(&mut other), "{transport}");
+        // They take no place of those who are in, and whoever has a token comes in.
+        assert_eq!(user.ask(1, "ping", json!({}))["id"], 1);
+        server.assert_serving_with(&token);
+        server
+            .log
+            .wait_for("too many connections that do not say who they are");
+    }
+}
+
+#[test]
+fn the_largest_crowd_gives_way() {
+    let args = ["--max-pending", "4", "--max-pending-per-address", "3"];
+    let server = Setup::new("tcp").secret().args(&args).start();
+    let mut lone = stranger(server.port, THERE);
+    let mut crowd: Vec<TestPeer> = (0..3).map(|_| stranger(server.port, HERE)).collect();
+    let mut third = stranger(server.port, Ipv4Addr::new(127, 0, 0, 3));
+    eventually("the oldest of the crowd goes", || {
+        closed(&mut crowd[0]).then_some(())
+    });
+    assert!(!closed(&mut lone) && !closed(&mut third) && !closed(&mut crowd[1]));
+}
+
+#[test]
+fn a_token_does_not_make_a_place() {
+    for transport in BOTH {
+        let server = Setup::new(transport)
+            .secret()
+            .args(&["--max-connections", "1"])
+            .start();
+        let token = token_with(&["user"]);
+        let mut first = server.peer_with(&token);
+        let answer = server.peer().login(&token);
+        assert_eq!(
+            answer["error"]["message"], "Too many connections",
+            "{transport}"
+        );
+        assert_eq!(first.ask(1, "ping", json!({}))["id"], 1);
+        drop(first);
+        eventually("the place is free again", || {
+            let answer = server.peer().login(&token);
+            (answer["result"]["authenticated"] == true).then_some(())
+        });
+    }
+}
+
+#[test]
+fn requests_beyond_the_rate_are_refused() {
+    for transport in BOTH {
+        let args = ["--rate-limit", "2", "--rate-burst", "3"];
+        let server = Setup::new(transport).secret().args(&args).start();
+        let mut alice = server.peer_with(&token_of("alice"));
+        let mut again = server.peer_with(&token_of("alice"));
+        let mut bob = server.peer_with(&token_of("bob"));
+        for id in 0..3 {
+            assert!(
+                alice.ask(id, "x", json!({})).get("result").is_some(),
+                "{transport}"
+            );
+        }
+        // Another connection of hers changes nothing.
+        let refused = again.ask("r", "only once", json!({}));
+        assert_eq!(refused["id"], "r");
+        assert_eq!(refused["error"]["code"], -32603);
+        let mut data = refused["error"]["data"].clone();
+        let wait = data["retryAfterMs"].take().as_u64().unwrap();
+        assert!((1..=500).contains(&wait), "{wait}");
+        let expected = json!({"source": "mcp-remote", "reason": "rate-limited", "executed": "no", "retryAfterMs": null});
+        assert_eq!(data, expected);
+        assert!(bob.ask(1, "x", json!({})).get("result").is_some());
+        std::thread::sleep(Duration::from_millis(wait));
+        assert!(again.ask("later", "x", json!({})).get("result").is_some());
+        assert!(!server.seen().contains("only once"));
+        server
+            .log
+            .wait_for("more messages than --rate-limit allows");
+    }
+}
+
+#[test]
+fn notifications_beyond_the_rate_wait() {
+    let args = ["--rate-limit", "10", "--rate-burst", "1"];
+    let server = Setup::new("tcp").args(&args).start();
+    let mut peer = server.peer();
+    let begin = Instant::now();
+    for at in 0..6 {
+        peer.send(&format!(
+            r#"{{"jsonrpc":"2.0","method":"x/note","params":{{"at":{at}}}}}"#
+        ));
+    }
+    server.wait_seen("\"at\":5");
+    assert!(begin.elapsed() >= Duration::from_millis(450));
+    let seen = server.seen();
+    let order: Vec<u64> = seen
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["params"]["at"].as_u64())
+        .collect();
+    assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn without_a_token_the_address_is_counted() {
+    let args = ["--rate-limit", "1", "--rate-burst", "1"];
+    let server = Setup::new("tcp").args(&args).start();
+    let mut here = [stranger(server.port, HERE), stranger(server.port, HERE)];
+    let mut there = stranger(server.port, THERE);
+    assert!(here[0].ask(1, "x", json!({})).get("result").is_some());
+    assert!(here[1].ask(1, "x", json!({})).get("error").is_some());
+    assert!(there.ask(1, "x", json!({})).get("result").is_some());
+}
+
+#[test]
+fn a_burst_needs_a_rate() {
+    let outcome = Setup::new("tcp").args(&["--rate-burst", "5"]).run();
+    crate::process::assert_fails(&outcome, 2, "--rate-limit");
+}
+
+#[test]
+fn a_flood_of_pings_ends_its_connection() {
+    let server = TestServer::start("ws");
+    let (mut peer, mut other) = (server.peer(), server.peer());
+    for _ in 0..90 {
+        peer.frame(PING, b"hello");
+    }
+    // So many are all right.
+    assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
+    // An empty ping is six bytes: a flag, a length and a mask.
+    peer.raw(&[0x89, 0x80, 0, 0, 0, 0].repeat(50));
+    server.log.wait_for("too many pings");
+    server.log.wait_for("disconnected");
+    assert_eq!(other.ask(1, "ping", json!({}))["id"], 1);
+    server.assert_serving();
+}
+
+#[test]
+fn nothing_is_compressed() {
+    let server = TestServer::start("ws");
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+    let (head, mut peer) = TestPeer::upgrade(server.port, offer);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(!head.to_lowercase().contains("extensions"), "{head}");
+    // A frame that says it is compressed breaks the protocol.
+    peer.fragment(0xc0 | TEXT, request(1, "ping", json!({})).as_bytes());
+    peer.assert_closed();
+    server.assert_serving();
+}
+
+/// The most memory that the server has had so far, in KiB.
+fn peak(server: &TestServer) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    kib.unwrap().parse().unwrap()
+}
+
+#[test]
+fn millions_of_short_lines_cost_neither_memory_nor_others_their_turn() {
+    for transport in BOTH {
+        let server = TestServer::start(transport);
+        let (mut peer, mut other) = (server.peer(), server.peer());
+        assert_eq!(other.ask(0, "ping", json!({}))["id"], 0);
+        let before = peak(&server);
+        let lines = vec![b'\n'; 9 << 20];
+        if transport == "ws" {
+            peer.frame(BINARY, &lines);
+        } else {
+            peer.raw(&lines);
+        }
+        let begin = Instant::now();
+        assert_eq!(other.ask(1, "ping", json!({}))["id"], 1);
+        assert!(begin.elapsed() < Duration::from_secs(2), "{transport}");
+        assert_eq!(peer.ask(2, "ping", json!({}))["id"], 2);
+        let grown = peak(&server) - before;
+        assert!(grown < 60_000, "{transport}: {grown} KiB");
+    }
+}
