@@ -1,0 +1,367 @@
+//! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
+
+use super::{Core, Hub, Shared};
+use crate::child::{Child, CommandLine, Pipes};
+use crate::router::{Command, Exit, LANES, LaneId};
+use crate::transport::line::{LineError, LineReader};
+use crate::utils::backoff;
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How long the pipe of a process that has ended is still read: what it wrote last counts, but a
+/// grandchild may hold the pipe open for ever.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// The pause before the first restart; it doubles from restart to restart.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// A process that lived so long was all right: restarts are counted anew.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Told to the peers of a process that never worked, besides the answers to their requests.
+const NOT_STARTED: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32603,\"message\":\"The MCP server could not be started\",\"data\":{\"source\":\"mcp-remote\",\"reason\":\"child-not-started\",\"executed\":\"no\"}}}\n";
+
+/// Why the hub ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// The command does not run.
+    #[error("could not start the MCP server '{command}': {source}; check the command after '--'")]
+    Start {
+        /// The command.
+        command: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The process ended before it answered anything.
+    #[error("the MCP server '{command}' ended ({}) before it answered anything{}; run it by itself to see why", .exit.status, last_words(.exit))]
+    Stillborn {
+        /// The command.
+        command: String,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The process ended, and too often.
+    #[error("the MCP server '{command}' ended ({}) and will not be started again{}; run it by itself to see why, or raise --max-restarts", .exit.status, last_words(.exit))]
+    Exited {
+        /// The command.
+        command: String,
+        /// How it ended.
+        exit: Exit,
+    },
+}
+
+fn last_words(exit: &Exit) -> String {
+    exit.stderr.as_ref().map_or_else(String::new, |line| {
+        format!("; its last line on stderr: {line}")
+    })
+}
+
+/// Runs the processes.
+#[derive(Debug)]
+pub struct Driver {
+    hub: Hub,
+    command: CommandLine,
+    commands: mpsc::UnboundedReceiver<Command>,
+    lanes: [Run; LANES],
+    running: JoinSet<Ended>,
+}
+
+/// What the driver knows of a lane.
+#[derive(Debug, Default)]
+struct Run {
+    stop: watch::Sender<bool>,
+    active: bool,
+    /// A process of this lane has answered something.
+    proven: bool,
+    /// Processes in a row that did not live for long.
+    failures: u32,
+}
+
+/// How a lane's process ended.
+#[derive(Debug)]
+struct Ended {
+    lane: LaneId,
+    outcome: io::Result<Exit>,
+    lived: Duration,
+    asked_to_stop: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        hub: Hub,
+        command: CommandLine,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        Self {
+            hub,
+            command,
+            commands,
+            lanes: Default::default(),
+            running: JoinSet::new(),
+        }
+    }
+
+    /// Starts the first process, and others as the router asks for them, until `shutdown`
+    /// completes; then stops them all and returns.
+    ///
+    /// # Errors
+    /// When a process that is needed cannot be started, or ends too often.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), HubError> {
+        self.start(LaneId::FIRST, Duration::ZERO);
+        let mut shutdown = std::pin::pin!(shutdown);
+        let outcome = loop {
+            tokio::select! {
+                () = &mut shutdown => break Ok(()),
+                Some(command) = self.commands.recv() => match command {
+                    Command::Start(lane) => self.start(lane, Duration::ZERO),
+                    Command::Stop(lane) => drop(self.lanes[lane.0].stop.send_replace(true)),
+                },
+                Some(ended) = self.running.join_next() => match ended {
+                    Ok(ended) => if let Err(err) = self.ended(ended) { break Err(err) },
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                },
+            }
+        };
+        for lane in &self.lanes {
+            lane.stop.send_replace(true);
+        }
+        while let Some(ended) = self.running.join_next().await {
+            if let Ok(Ended {
+                lane,
+                outcome: Ok(exit),
+                ..
+            }) = ended
+            {
+                self.hub.0.child_exited(lane, &exit);
+            }
+        }
+        if let Err(HubError::Start { .. } | HubError::Stillborn { .. }) = &outcome {
+            self.hub.tell_everybody(NOT_STARTED);
+        }
+        self.hub.stop_sessions();
+        outcome
+    }
+
+    fn start(&mut self, lane: LaneId, pause: Duration) {
+        let run = &mut self.lanes[lane.0];
+        let (stop, stopped) = watch::channel(false);
+        run.stop = stop;
+        run.active = true;
+        let shared = Arc::clone(&self.hub.0);
+        self.running
+            .spawn(run_lane(shared, lane, self.command.clone(), stopped, pause));
+    }
+
+    /// A process has ended: tells the router, and starts the next one, unless that makes no sense.
+    fn ended(&mut self, ended: Ended) -> Result<(), HubError> {
+        let Ended {
+            lane,
+            outcome,
+            lived,
+            asked_to_stop,
+        } = ended;
+        let isolated = matches!(self.hub.0.lock().core, Core::Isolated(_));
+        let answered = self.hub.0.lock().answered[lane.0];
+        let needed = !self
+            .lanes
+            .iter()
+            .enumerate()
+            .any(|(other, run)| other != lane.0 && run.active);
+        let run = &mut self.lanes[lane.0];
+        run.proven |= answered;
+        run.failures = if lived >= STABLE { 1 } else { run.failures + 1 };
+        let again =
+            run.proven && !asked_to_stop && !isolated && run.failures <= self.hub.0.limits.restarts;
+        let command = self.command.to_string();
+        let (mut exit, start_error) = match outcome {
+            Ok(exit) => (exit, None),
+            Err(err) => (
+                Exit {
+                    status: err.to_string(),
+                    ..Exit::default()
+                },
+                Some(err),
+            ),
+        };
+        exit.restarts = again;
+        self.hub.0.child_exited(lane, &exit);
+        if again {
+            let pause = backoff::delay(RESTART_PAUSE, run.failures - 1);
+            tracing::warn!(
+                lane = lane.0,
+                status = exit.status,
+                ?pause,
+                "MCP server ended, starting it again"
+            );
+            self.start(lane, pause);
+            return Ok(());
+        }
+        run.active = false;
+        if asked_to_stop {
+            return Ok(());
+        }
+        if !needed {
+            // Peers of the other era are served all the same; a new request tries again.
+            tracing::error!(
+                lane = lane.0,
+                status = exit.status,
+                "MCP server ended and is not started again"
+            );
+            run.failures = 0;
+            return Ok(());
+        }
+        Err(match (start_error, run.proven) {
+            (Some(source), _) => HubError::Start { command, source },
+            (None, false) => HubError::Stillborn { command, exit },
+            (None, true) => HubError::Exited { command, exit },
+        })
+    }
+}
+
+/// One process of the MCP server, from start to end.
+async fn run_lane(
+    shared: Arc<Shared>,
+    lane: LaneId,
+    command: CommandLine,
+    stopped: watch::Receiver<bool>,
+    pause: Duration,
+) -> Ended {
+    let early = |outcome, asked_to_stop| Ended {
+        lane,
+        outcome,
+        lived: Duration::ZERO,
+        asked_to_stop,
+    };
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = asked(stopped.clone()) => return early(Ok(Exit::default()), true),
+    }
+    shared.lock().answered[lane.0] = false;
+    let (mut child, Pipes { stdin, mut stdout }) =
+        match Child::spawn(&command, shared.limits.child_message) {
+            Ok(spawned) => spawned,
+            Err(err) => return early(Err(err), false),
+        };
+    let started = Instant::now();
+    tracing::info!(pid = child.id(), lane = lane.0, "MCP server started");
+    shared.handle(|core, out| match core {
+        Core::Shared(router) => router.child_started(lane, out),
+        Core::Isolated(_) => {}
+    });
+    let (status, asked_to_stop) =
+        live(&shared, lane, &mut child, stdin, &mut stdout, stopped).await;
+    let status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
+    let stderr = child.bury().await;
+    tracing::info!(lane = lane.0, status, "MCP server ended");
+    let exit = Exit {
+        status,
+        stderr,
+        restarts: false,
+    };
+    Ended {
+        lane,
+        outcome: Ok(exit),
+        lived: started.elapsed(),
+        asked_to_stop,
+    }
+}
+
+/// Pumps lines until the process is gone; gives its status, and whether it was asked to leave.
+async fn live(
+    shared: &Shared,
+    lane: LaneId,
+    child: &mut Child,
+    stdin: tokio::process::ChildStdin,
+    stdout: &mut LineReader<tokio::process::ChildStdout>,
+    stopped: watch::Receiver<bool>,
+) -> (io::Result<std::process::ExitStatus>, bool) {
+    let closed = Notify::new();
+    let mut reading = std::pin::pin!(read(shared, lane, stdout).fuse());
+    let feeding = feed(shared, lane, stdin, stopped.clone());
+    let life = async {
+        tokio::select! {
+            status = child.wait() => return (status, false),
+            // Without stdout it is of no use to anybody.
+            () = closed.notified() => return (child.stop().await, false),
+            () = asked(stopped) => {}
+        }
+        (child.stop().await, true)
+    };
+    let pump = async {
+        let read_all = async {
+            (&mut reading).await;
+            closed.notify_one();
+        };
+        tokio::join!(feeding, read_all);
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    let end = tokio::select! {
+        end = life => end,
+        never = pump => match never {},
+    };
+    if !reading.is_terminated() {
+        let _held_open = tokio::time::timeout(LAST_WORDS, reading).await;
+    }
+    end
+}
+
+/// Completes when the lane is asked to stop.
+async fn asked(mut stopped: watch::Receiver<bool>) {
+    if stopped.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Gives a process its lines, and closes its stdin when it is asked to leave. When the process
+/// does not take them any more, waits: its exit or the end of its stdout will be noticed.
+async fn feed(
+    shared: &Shared,
+    lane: LaneId,
+    mut stdin: tokio::process::ChildStdin,
+    stopped: watch::Receiver<bool>,
+) {
+    let write = async {
+        loop {
+            let lines = std::mem::take(&mut shared.lock().out.to_child[lane.0]);
+            if lines.is_empty() {
+                shared.to_child[lane.0].notified().await;
+                continue;
+            }
+            let written = stdin.write_all(&lines).await;
+            shared.drained.notify_waiters();
+            if let Err(err) = written {
+                tracing::debug!(%err, "the MCP server does not read its stdin any more");
+                return std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = write => {}
+        () = asked(stopped) => {}
+    }
+}
+
+/// Reads a process's lines to the end of its stdout.
+async fn read(shared: &Shared, lane: LaneId, stdout: &mut LineReader<tokio::process::ChildStdout>) {
+    loop {
+        match stdout.next().await {
+            Ok(Some(line)) => shared.child_message(lane, line),
+            Ok(None) => return,
+            Err(err @ LineError::TooLong { .. }) => {
+                tracing::error!(%err, "dropped a message of the MCP server; its asker will wait in vain");
+            }
+            Err(err) => {
+                tracing::debug!(%err, "could not read the MCP server's stdout");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Owner of the MCP server's processes and of the router between them and the peers.
+//!
+//! The router is pure; this module gives it its lines and carries out what it says. One short lock
+//! guards it: a peer's message goes from the peer's own task straight into the pipe's buffer, an
+//! answer from the pipe's task straight into the peer's outbox.
+
+mod driver;
+mod session;
+
+pub use driver::{Driver, HubError};
+pub use session::{Cut, Session, Watch};
+
+use crate::child::CommandLine;
+use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
+use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
+use bytes::Bytes;
+use session::Outbox;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+
+/// While more than this waits for a child, in bytes, peers are not read.
+const HIGH_WATER: usize = 1 << 20;
+
+/// How often to look whether everything is answered, while the server waits for that to stop.
+const IDLE_CHECK: Duration = Duration::from_millis(20);
+
+/// Bounds of the hub.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest line from a child, in bytes.
+    pub child_message: usize,
+    /// Most bytes that may wait for one peer; then it is cut.
+    pub outbox: usize,
+    /// How often a process that ends is started again, in a row.
+    pub restarts: u32,
+}
+
+/// A handle on the hub.
+#[derive(Clone, Debug)]
+pub struct Hub(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// There are lines for the lane's process.
+    to_child: [Notify; LANES],
+    /// Lines for a process have been written.
+    drained: Notify,
+    commands: mpsc::UnboundedSender<Command>,
+    limits: Limits,
+}
+
+/// Who decides: the router of a shared child, or the pipe of an isolated one.
+#[derive(Debug)]
+enum Core {
+    Shared(Box<Router>),
+    Isolated(Pipe),
+}
+
+#[derive(Debug)]
+struct State {
+    core: Core,
+    /// What waits for the processes; also the room for each event's outcome.
+    out: Output,
+    outboxes: HashMap<SessionId, Arc<Outbox>>,
+    /// For each lane, whether its process is one that has said something.
+    answered: [bool; LANES],
+    stopped: bool,
+}
+
+impl Hub {
+    /// A hub that many peers share; its first process is started by [`Driver::run`].
+    #[must_use]
+    pub fn shared(command: CommandLine, limits: Limits) -> (Self, Driver) {
+        Self::new(Core::Shared(Box::default()), command, limits)
+    }
+
+    /// A hub for one session, whose process is not started again when it ends.
+    #[must_use]
+    pub fn isolated(command: CommandLine, limits: Limits) -> (Self, Driver) {
+        Self::new(Core::Isolated(Pipe::default()), command, limits)
+    }
+
+    fn new(core: Core, command: CommandLine, limits: Limits) -> (Self, Driver) {
+        // Unbounded, but a lane can only be started when idle and stopped when not.
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let state = State {
+            core,
+            out: Output::default(),
+            outboxes: HashMap::new(),
+            answered: [false; LANES],
+            stopped: false,
+        };
+        let hub = Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            to_child: Default::default(),
+            drained: Notify::new(),
+            commands,
+            limits,
+        }));
+        let driver = Driver::new(hub.clone(), command, inbox);
+        (hub, driver)
+    }
+
+    /// A session for a new peer.
+    #[must_use]
+    pub fn attach(&self, profile: Profile) -> Session {
+        let outbox = Arc::new(Outbox::new(self.0.limits.outbox));
+        let mut state = self.0.lock();
+        let id = match &mut state.core {
+            Core::Shared(router) => router.attach(profile),
+            Core::Isolated(pipe) => pipe.attach(profile),
+        };
+        if state.stopped {
+            outbox.cut(Cut::Stopped);
+        }
+        state.outboxes.insert(id, Arc::clone(&outbox));
+        Session::new(id, self.clone(), outbox)
+    }
+
+    /// True while a request waits for an answer that will come by itself.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        match &self.0.lock().core {
+            Core::Shared(router) => router.is_busy(),
+            Core::Isolated(pipe) => pipe.owed() > 0,
+        }
+    }
+
+    /// Completes when nothing is under way any more, or after `limit`.
+    pub async fn idle(&self, limit: Duration) {
+        let idle = async {
+            while self.is_busy() {
+                tokio::time::sleep(IDLE_CHECK).await;
+            }
+        };
+        // What is still under way then is answered with an error.
+        let _busy = tokio::time::timeout(limit, idle).await;
+    }
+
+    fn tell_everybody(&self, line: &'static [u8]) {
+        for outbox in self.0.lock().outboxes.values() {
+            outbox.push(Bytes::from_static(line));
+        }
+    }
+
+    fn stop_sessions(&self) {
+        let mut state = self.0.lock();
+        state.stopped = true;
+        for outbox in state.outboxes.values() {
+            outbox.cut(Cut::Stopped);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the core handle an event, and carries out what follows.
+    fn handle(&self, event: impl FnOnce(&mut Core, &mut Output)) {
+        let state = &mut *self.lock();
+        event(&mut state.core, &mut state.out);
+        for (session, line) in state.out.to_peer.drain(..) {
+            if let Some(outbox) = state.outboxes.get(&session) {
+                outbox.push(line);
+            }
+        }
+        for command in state.out.commands.drain(..) {
+            // Without a driver the server is stopping.
+            let _stopping = self.commands.send(command);
+        }
+        for (lane, wake) in state.out.to_child.iter().zip(&self.to_child) {
+            if !lane.is_empty() {
+                wake.notify_one();
+            }
+        }
+    }
+
+    /// True while too much waits for the process that serves this session.
+    fn is_congested(&self, session: SessionId) -> bool {
+        let state = self.lock();
+        let (lane, held) = match &state.core {
+            Core::Shared(router) => {
+                let lane = router.lane_of(session);
+                (lane, router.held(lane))
+            }
+            Core::Isolated(_) => (LaneId::FIRST, 0),
+        };
+        state.out.to_child[lane.0].len() + held > HIGH_WATER
+    }
+
+    /// Waits until the process has taken enough of what waits for it.
+    async fn room(&self, session: SessionId) {
+        loop {
+            let drained = self.drained.notified();
+            if !self.is_congested(session) {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    fn child_message(&self, lane: LaneId, line: Bytes) {
+        match Message::read(line, MAX_CHILD_DEPTH) {
+            Ok(message) => {
+                self.lock().answered[lane.0] = true;
+                self.handle(|core, out| match core {
+                    Core::Shared(router) => router.child_message(lane, &message, out),
+                    Core::Isolated(pipe) => pipe.child_message(&message, out),
+                });
+            }
+            Err(refusal) => {
+                tracing::warn!(%refusal, "dropped a line of the MCP server's stdout that is no JSON-RPC message");
+            }
+        }
+    }
+
+    fn child_exited(&self, lane: LaneId, exit: &Exit) {
+        self.handle(|core, out| match core {
+            Core::Shared(router) => router.child_exited(lane, exit, out),
+            Core::Isolated(pipe) => pipe.child_exited(exit, out),
+        });
+        self.drained.notify_waiters();
+    }
+}
