@@ -1,10 +1,11 @@
 //! The router's other direction: what a process of the MCP server says, and to whom.
 
 use super::asks::{self, Ask, Need};
-use super::lane::{self, Purpose, Service};
+use super::from_peer::OwnAnswer;
+use super::lane::{Purpose, Service};
 use super::levels::Level;
 use super::lists;
-use super::{Command, LaneId, Output, Router, SessionId};
+use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
 use serde::Deserialize;
 
@@ -87,90 +88,8 @@ impl Router {
         }
     }
 
-    /// The first answer to `server/discover` tells what the server is. Errors of 2026-07-28's own
-    /// range come from modern servers only (basic "Error Codes").
-    fn discovered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
-        let modern = answer.result().is_some()
-            || answer
-                .error_code()
-                .is_some_and(|code| (-32099..=-32020).contains(&code));
-        if modern {
-            self.lanes[lane.0].service = Service::Modern;
-            return;
-        }
-        self.legacy_only = Some(answer.clone());
-        if self
-            .lanes
-            .iter()
-            .any(|lane| lane.service == Service::Legacy)
-        {
-            out.commands.push(Command::Stop(lane));
-        } else {
-            self.lanes[lane.0].service = Service::Fresh;
-        }
-    }
-
-    fn handshake_answered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
-        let next_id = &mut self.next_id;
-        let fresh_id = || {
-            *next_id += 1;
-            *next_id
-        };
-        let Some(sent) = self.lanes[lane.0].end_handshake(lane, answer, fresh_id, out) else {
-            return;
-        };
-        if sent.renewal && answer.result().is_some() {
-            self.announce_changes(answer, out);
-        }
-        for (session, id, requested) in sent.waiting {
-            out.to_peer.push((
-                session,
-                lane::answer_initialize(answer, &id, requested.as_deref()),
-            ));
-            if let Some(session) = self.sessions.get_mut(&session) {
-                session.initialized |= answer.result().is_some();
-            }
-        }
-    }
-
-    /// A new process may offer other things than the old one: peers that were promised word of it
-    /// get word.
-    fn announce_changes(&mut self, answer: &Message, out: &mut Output) {
-        #[derive(Default, Deserialize)]
-        #[serde(rename_all = "camelCase", default)]
-        struct Promise {
-            list_changed: bool,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Capabilities {
-            tools: Promise,
-            prompts: Promise,
-            resources: Promise,
-        }
-        let raw = answer.raw(Field::Capabilities);
-        let promised: Capabilities = raw
-            .and_then(|raw| serde_json::from_slice(raw).ok())
-            .unwrap_or_default();
-        for (family, promise) in [
-            ("tools", promised.tools),
-            ("prompts", promised.prompts),
-            ("resources", promised.resources),
-        ] {
-            if promise.list_changed {
-                let line = format!(
-                    "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{family}/list_changed\"}}\n"
-                );
-                let line = bytes::Bytes::from(line);
-                for session in self.receivers(|_| true) {
-                    out.to_peer.push((session, line.clone()));
-                }
-            }
-        }
-    }
-
     /// The legacy sessions that broadcasts go to.
-    fn receivers(&self, wanted: impl Fn(&super::Session) -> bool) -> Vec<SessionId> {
+    pub(super) fn receivers(&self, wanted: impl Fn(&super::Session) -> bool) -> Vec<SessionId> {
         let legacy = self
             .sessions
             .iter()
@@ -189,7 +108,7 @@ impl Router {
         out: &mut Output,
     ) {
         if message.method() == "ping" {
-            let line = super::OwnAnswer::Done.to_line(id);
+            let line = OwnAnswer::Done.to_line(id);
             out.to_child[lane.0].extend(line);
             return;
         }

@@ -1,0 +1,361 @@
+//! One direction of the router: what a peer says, and what of it the MCP server gets to hear.
+
+use super::asks::Ask;
+use super::lane::{Pending, Purpose, Service};
+use super::levels::Level;
+use super::{
+    LaneId, MAX_LISTEN_SIZE, MAX_LISTENS, Output, Router, SessionId, misplaced, subscriptions,
+    tasks,
+};
+use crate::jsonrpc::{
+    Code, Edit, ErrorData, Executed, Field, Kind, Message, Replacement, RequestId, error_line,
+};
+use crate::permissions::Permit;
+
+impl Router {
+    /// A message that the policy has let through.
+    pub fn peer_message(&mut self, from: SessionId, permit: &Permit, out: &mut Output) {
+        let message = permit.message();
+        if message.is_misplaced() {
+            out.to_peer
+                .extend(misplaced(message).map(|line| (from, line)));
+            return;
+        }
+        match message.kind() {
+            Kind::Request(id) => self.request(from, id, permit, out),
+            Kind::Notification => self.notification(from, message, out),
+            Kind::Response(id) => self.answer_of_peer(from, id.as_ref(), message, out),
+        }
+    }
+
+    fn request(&mut self, from: SessionId, id: &RequestId, permit: &Permit, out: &mut Output) {
+        let message = permit.message();
+        let Some(session) = self.sessions.get(&from) else {
+            return;
+        };
+        let opening = self.lanes.iter().find_map(|lane| lane.initialize_of(from));
+        if let Err(error) = session.check_new(id, message.method() == "initialize", opening) {
+            out.to_peer.push((from, error.into()));
+            return;
+        }
+        if let (Some(error), "server/discover") = (&self.legacy_only, message.method()) {
+            out.to_peer.push((from, error.to_line(Some(id), &[])));
+            return;
+        }
+        let lane = self.lane_for(from, message, out);
+        if message.method() == "initialize" {
+            self.initialize(lane, from, id, message, out);
+            return;
+        }
+        self.open_handshake(lane, None, out);
+        let purpose = match self.prepare(lane, from, permit) {
+            Ok(purpose) => purpose,
+            Err(answer) => {
+                let line = answer.to_line(id);
+                out.to_peer.push((from, line.into()));
+                return;
+            }
+        };
+        let ours = self.fresh_id();
+        let Some(session) = self.sessions.get_mut(&from) else {
+            return;
+        };
+        session.insert(id.clone(), lane, ours);
+        let level = match purpose {
+            Purpose::SetLevel(level) => Some(format!("\"{}\"", level.name())),
+            _ => None,
+        };
+        let token = message.progress_token();
+        let state = &mut self.lanes[lane.0];
+        state.in_flight.insert(
+            ours,
+            Pending {
+                session: from,
+                id: id.clone(),
+                progress_token: token.map(|(token, _)| token.clone()),
+                wants_logs: message.wants_logs(),
+                purpose,
+            },
+        );
+        let ours = RequestId::Number(ours);
+        let mut edits: Vec<Edit<'_>> = Vec::new();
+        if let Some((_, span)) = token {
+            edits.push(Edit {
+                span: *span,
+                with: Replacement::Id(&ours),
+            });
+        }
+        if let (Some(level), Some(span)) = (&level, message.span(Field::Level)) {
+            edits.push(Edit {
+                span,
+                with: Replacement::Json(level.as_bytes()),
+            });
+            edits.sort_by_key(|edit| edit.span.start);
+        }
+        message.write(Some(&ours), &edits, state.sink(lane, out));
+    }
+
+    /// What is special about a request; some the router answers itself.
+    fn prepare(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        permit: &Permit,
+    ) -> Result<Purpose, OwnAnswer> {
+        if let Some(filter) = permit.list() {
+            return Ok(Purpose::List(filter.clone()));
+        }
+        let message = permit.message();
+        let legacy = self.lanes[lane.0].service == Service::Legacy;
+        match message.method() {
+            "server/discover" => Ok(Purpose::Discover),
+            "subscriptions/listen" if self.may_listen(lane, from, message) => {
+                Ok(Purpose::Listen(Box::new(message.detached())))
+            }
+            "subscriptions/listen" => Err(OwnAnswer::TooManySubscriptions),
+            "resources/subscribe" if legacy => self.subscribe(lane, from, message),
+            "resources/unsubscribe" if legacy => self.unsubscribe(lane, from, message),
+            "logging/setLevel" if legacy => self.set_level(lane, from, message),
+            "tasks/list" => Ok(Purpose::ListTasks),
+            method if method.starts_with("tasks/") => {
+                let owner = self.sessions.get(&from).map(|session| &session.owner);
+                let task = message.text(Field::TaskId);
+                let tasks = &self.lanes[lane.0].tasks;
+                match (task, owner) {
+                    (Some(task), Some(owner)) if tasks.is_owned_by(&task, owner) => {
+                        Ok(Purpose::Forward)
+                    }
+                    _ => Err(OwnAnswer::NoSuchTask),
+                }
+            }
+            _ => Ok(Purpose::Forward),
+        }
+    }
+
+    /// Listens are kept for the next process, so what one peer can make us keep is bounded.
+    fn may_listen(&self, lane: LaneId, from: SessionId, message: &Message) -> bool {
+        let in_flight = &self.lanes[lane.0].in_flight;
+        let is_listen = |ours: &i64| {
+            let pending = in_flight.get(ours).map(|pending| &pending.purpose);
+            matches!(pending, Some(Purpose::Listen(_) | Purpose::Renewed(_)))
+        };
+        let session = self.sessions.get(&from);
+        message.size() <= MAX_LISTEN_SIZE
+            && session.is_some_and(|session| {
+                session.in_flight() < MAX_LISTENS
+                    || session
+                        .requests()
+                        .filter(|(_, ours)| is_listen(ours))
+                        .count()
+                        < MAX_LISTENS
+            })
+    }
+
+    fn subscribe(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        message: &Message,
+    ) -> Result<Purpose, OwnAnswer> {
+        let Some(uri) = message.text(Field::Uri) else {
+            return Ok(Purpose::Forward);
+        };
+        let subscriptions = &mut self.lanes[lane.0].subscriptions;
+        if uri.len() > subscriptions::MAX_URI
+            || subscriptions.count(from) >= subscriptions::MAX_PER_SESSION
+        {
+            return Err(OwnAnswer::TooManySubscriptions);
+        }
+        if subscriptions.add(&uri, from) {
+            return Err(OwnAnswer::Done);
+        }
+        Ok(Purpose::Subscribe(uri.into_owned()))
+    }
+
+    fn unsubscribe(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        message: &Message,
+    ) -> Result<Purpose, OwnAnswer> {
+        let Some(uri) = message.text(Field::Uri) else {
+            return Ok(Purpose::Forward);
+        };
+        let shared = self.lanes[lane.0].subscriptions.remove(&uri, from);
+        if shared {
+            Err(OwnAnswer::Done)
+        } else {
+            Ok(Purpose::Forward)
+        }
+    }
+
+    fn set_level(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        message: &Message,
+    ) -> Result<Purpose, OwnAnswer> {
+        let asked = message
+            .text(Field::Level)
+            .and_then(|name| Level::parse(&name));
+        let Some(asked) = asked else {
+            return Ok(Purpose::Forward);
+        };
+        // Noted before the child agrees, so that two peers that ask at once both count.
+        if let Some(session) = self.sessions.get_mut(&from) {
+            session.level = Some(asked);
+        }
+        let needed = self.most_verbose().unwrap_or(asked);
+        let told = &mut self.lanes[lane.0].level;
+        if told.replace(needed) == Some(needed) {
+            return Err(OwnAnswer::Done);
+        }
+        Ok(Purpose::SetLevel(needed))
+    }
+
+    fn most_verbose(&self) -> Option<Level> {
+        self.sessions
+            .values()
+            .filter_map(|session| session.level)
+            .min()
+    }
+
+    /// Tells the child a less verbose level when whoever wanted more has left.
+    pub(super) fn lower_level(&mut self, lane: LaneId, out: &mut Output) {
+        let (Some(current), Some(needed)) = (self.lanes[lane.0].level, self.most_verbose()) else {
+            return;
+        };
+        if needed > current {
+            let ours = self.fresh_id();
+            let state = &mut self.lanes[lane.0];
+            state.level = Some(needed);
+            state.tell(lane, ours, "logging/setLevel", "level", needed.name(), out);
+        }
+    }
+
+    fn notification(&mut self, from: SessionId, message: &Message, out: &mut Output) {
+        match message.method() {
+            // The router has said it for everybody.
+            "notifications/initialized" => {
+                if let Some(session) = self.sessions.get_mut(&from) {
+                    session.ready = true;
+                }
+                for lane in LaneId::ALL {
+                    self.ask_parked(lane, out);
+                }
+            }
+            "notifications/cancelled" => self.cancelled_by_peer(from, message, out),
+            "notifications/progress" => self.progress_of_peer(from, message, out),
+            _ => {
+                let lane = self.lane_for(from, message, out);
+                self.open_handshake(lane, None, out);
+                message.write(None, &[], self.lanes[lane.0].sink(lane, out));
+            }
+        }
+    }
+
+    /// A peer may cancel its own requests and no others; `initialize` not at all (2025-11-25
+    /// basic/utilities/cancellation).
+    fn cancelled_by_peer(&mut self, from: SessionId, message: &Message, out: &mut Output) {
+        let Some(session) = self.sessions.get_mut(&from) else {
+            return;
+        };
+        let quoted = message.quoted_id(Field::RequestId);
+        let found =
+            quoted.and_then(|(id, span)| Some((session.find(&id)?, session.cancel(&id), span)));
+        let Some(((lane, ours), forgotten, span)) = found else {
+            tracing::debug!(session = %from, "dropped a cancellation of nothing in flight");
+            return;
+        };
+        if let Some((lane, ours)) = forgotten {
+            self.lanes[lane.0].in_flight.remove(&ours);
+        }
+        let state = &mut self.lanes[lane.0];
+        if let Some(pending) = state.in_flight.get_mut(&ours)
+            && matches!(pending.purpose, Purpose::Listen(_) | Purpose::Renewed(_))
+        {
+            pending.purpose = Purpose::Forward;
+        }
+        let ours = RequestId::Number(ours);
+        let edit = Edit {
+            span,
+            with: Replacement::Id(&ours),
+        };
+        message.write(None, &[edit], state.sink(lane, out));
+    }
+
+    /// Progress on what the child asked of this peer.
+    fn progress_of_peer(&mut self, from: SessionId, message: &Message, out: &mut Output) {
+        let Some((RequestId::Number(ours), span)) = message.quoted_id(Field::ProgressToken) else {
+            return;
+        };
+        for lane in LaneId::ALL {
+            let state = &self.lanes[lane.0];
+            let token = state
+                .asks
+                .get(ours, from)
+                .and_then(|ask| ask.progress_token.clone());
+            if let Some(token) = token {
+                let edit = Edit {
+                    span,
+                    with: Replacement::Id(&token),
+                };
+                message.write(None, &[edit], &mut out.to_child[lane.0]);
+                return;
+            }
+        }
+        tracing::debug!(session = %from, "dropped progress on nothing that was asked");
+    }
+
+    /// An answer passes where this peer was asked that very question, once.
+    fn answer_of_peer(
+        &mut self,
+        from: SessionId,
+        id: Option<&RequestId>,
+        message: &Message,
+        out: &mut Output,
+    ) {
+        if let Some(RequestId::Number(ours)) = id {
+            for lane in LaneId::ALL {
+                let state = &mut self.lanes[lane.0];
+                if let Some(Ask { id, .. }) = state.asks.take(*ours, from) {
+                    // Not held with the rest: a child may ask before it answers `initialize`.
+                    message.write(Some(&id), &[], &mut out.to_child[lane.0]);
+                    return;
+                }
+            }
+        }
+        tracing::debug!(session = %from, "dropped an answer that nobody asked for");
+    }
+}
+
+/// Requests that the router answers itself.
+pub(super) enum OwnAnswer {
+    /// `{}`: what was asked for is so already.
+    Done,
+    NoSuchTask,
+    TooManySubscriptions,
+}
+
+impl OwnAnswer {
+    pub(super) fn to_line(&self, id: &RequestId) -> Vec<u8> {
+        match self {
+            Self::Done => {
+                let mut line = b"{\"jsonrpc\":\"2.0\",\"id\":".to_vec();
+                id.write(&mut line);
+                line.extend(b",\"result\":{}}\n");
+                line
+            }
+            Self::NoSuchTask => tasks::unknown(id),
+            Self::TooManySubscriptions => {
+                let data = ErrorData::new("too-many-subscriptions", Executed::No);
+                error_line(
+                    Some(id),
+                    Code::InternalError,
+                    "Too many subscriptions",
+                    Some(&data),
+                )
+            }
+        }
+    }
+}
