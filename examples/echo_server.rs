@@ -9,10 +9,12 @@
 //! | `progress` | so many `notifications/progress` under the request's token come first |
 //! | `raw` | the result is this JSON text, as it is |
 //! | `bytes` | the result holds a `blob` of so many bytes |
+//! | `huge` | the answer is so many bytes long, and more, and its id stands last |
 //! | `print` | this text goes to stdout first, as it is |
 //! | `stderr`, `stderrBytes` | this text, or so many bytes in lines, go to stderr first |
 //! | `notify` | a notification of this method comes first |
 //! | `ask` | a request of this method, with the id `"asked"`, comes first |
+//! | `askBytes` | and is so many bytes long, and more |
 //! | `spawn` | a grandchild is started; the result holds its `grandchild` pid |
 //! | `silent` | there is no answer |
 //! | `deaf` | stdin is not read any more |
@@ -123,8 +125,20 @@ fn echo(message: Value) {
         notify(method, &json!({"from": "echo"}));
     }
     if let Some(method) = text("ask") {
-        let question = json!({"jsonrpc": "2.0", "id": "asked", "method": method});
-        print(&format!("{question}\n"));
+        print(&format!(
+            r#"{{"jsonrpc":"2.0","method":{method:?},"params":{{"text":""#
+        ));
+        print_bytes(number("askBytes").unwrap_or(0));
+        print("\"},\"id\":\"asked\"}\n");
+    }
+    if let Some(bytes) = number("huge") {
+        print(r#"{"result":{"content":[],"blob":""#);
+        print_bytes(bytes);
+        print(&format!(
+            "\"}},\"jsonrpc\":\"2.0\",\"id\":{}}}\n",
+            message["id"]
+        ));
+        return;
     }
     let mut result = json!({"method": message["method"], "pid": std::process::id()});
     if params["spawn"] == true {
@@ -176,6 +190,15 @@ fn print(text: &str) {
     let _ = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
+}
+
+fn print_bytes(mut bytes: u64) {
+    let piece = "h".repeat(1 << 20);
+    while bytes > 0 {
+        let size = bytes.min(1 << 20);
+        print(&piece[..size as usize]);
+        bytes -= size;
+    }
 }
 
 fn forever() -> ! {

@@ -1,7 +1,8 @@
 //! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
 
-use super::{Core, Hub, Shared};
+use super::{Core, Hub, Shared, TOO_LARGE};
 use crate::child::{Child, CommandLine, Pipes};
+use crate::jsonrpc::Outline;
 use crate::router::{Command, Exit, LANES, LaneId};
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::backoff;
@@ -356,12 +357,20 @@ async fn read(shared: &Shared, lane: LaneId, stdout: &mut LineReader<tokio::proc
             Ok(Some(line)) => shared.child_message(lane, line),
             Ok(None) => return,
             Err(err @ LineError::TooLong { .. }) => {
-                tracing::error!(%err, "dropped a message of the MCP server; its asker will wait in vain");
+                let mut outline = Outline::default();
+                match stdout.skip(|piece| outline.see(piece)).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(err) => return unreadable(&err),
+                }
+                tracing::error!(%err, "dropped a message of the MCP server");
+                shared.child_unread(lane, outline.kind(), &TOO_LARGE);
             }
-            Err(err) => {
-                tracing::debug!(%err, "could not read the MCP server's stdout");
-                return;
-            }
+            Err(err) => return unreadable(&err),
         }
     }
+}
+
+fn unreadable(err: &dyn std::error::Error) {
+    tracing::debug!(%err, "could not read the MCP server's stdout");
 }

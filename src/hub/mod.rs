@@ -11,7 +11,9 @@ pub use driver::{Driver, HubError};
 pub use session::{Cut, Session, Watch};
 
 use crate::child::CommandLine;
-use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
+use crate::jsonrpc::{
+    Code, ErrorData, Executed, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, Outline, error_line,
+};
 use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
 use bytes::Bytes;
 use session::Outbox;
@@ -25,6 +27,27 @@ const HIGH_WATER: usize = 1 << 20;
 
 /// How often to look whether everything is answered, while the server waits for that to stop.
 const IDLE_CHECK: Duration = Duration::from_millis(20);
+
+/// What is said in the place of a message that had to be dropped.
+struct Loss {
+    /// To whoever waits for an answer.
+    answer: &'static str,
+    reason: &'static str,
+    /// To the child that asked.
+    request: &'static str,
+}
+
+const TOO_LARGE: Loss = Loss {
+    answer: "The MCP server's answer is too large",
+    reason: "answer-too-large",
+    request: "Invalid Request: too large",
+};
+
+const UNREADABLE: Loss = Loss {
+    answer: "The MCP server's answer cannot be read",
+    reason: "answer-unreadable",
+    request: "Invalid Request: cannot be read",
+};
 
 /// Bounds of the hub.
 #[derive(Clone, Copy, Debug)]
@@ -205,17 +228,39 @@ impl Shared {
     }
 
     fn child_message(&self, lane: LaneId, line: Bytes) {
-        match Message::read(line, MAX_CHILD_DEPTH) {
-            Ok(message) => {
-                self.lock().answered[lane.0] = true;
-                self.handle(|core, out| match core {
-                    Core::Shared(router) => router.child_message(lane, &message, out),
-                    Core::Isolated(pipe) => pipe.child_message(&message, out),
-                });
-            }
+        match Message::read(line.clone(), MAX_CHILD_DEPTH) {
+            Ok(message) => self.child_said(lane, &message),
             Err(refusal) => {
                 tracing::warn!(%refusal, "dropped a line of the MCP server's stdout that is no JSON-RPC message");
+                self.child_unread(lane, Outline::of(&line), &UNREADABLE);
             }
+        }
+    }
+
+    fn child_said(&self, lane: LaneId, message: &Message) {
+        self.lock().answered[lane.0] = true;
+        self.handle(|core, out| match core {
+            Core::Shared(router) => router.child_message(lane, message, out),
+            Core::Isolated(pipe) => pipe.child_message(message, out),
+        });
+    }
+
+    /// A message of the child, of this `kind` as far as can be told, has been dropped: whoever waits
+    /// for it gets an error in its place.
+    fn child_unread(&self, lane: LaneId, kind: Option<Kind>, loss: &Loss) {
+        match kind {
+            Some(Kind::Response(Some(id))) => {
+                let data = ErrorData::new(loss.reason, Executed::Unknown);
+                let error = error_line(Some(&id), Code::InternalError, loss.answer, Some(&data));
+                if let Ok(message) = Message::read(error.into(), MAX_CHILD_DEPTH) {
+                    self.child_said(lane, &message);
+                }
+            }
+            Some(Kind::Request(id)) => {
+                let error = error_line(Some(&id), Code::InvalidRequest, loss.request, NO_DATA);
+                self.handle(|_, out| out.to_child[lane.0].extend(error));
+            }
+            _ => {}
         }
     }
 

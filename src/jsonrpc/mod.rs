@@ -8,6 +8,7 @@
 mod error;
 mod field;
 mod id;
+mod outline;
 mod scan;
 mod strict;
 
@@ -15,6 +16,7 @@ pub use error::{Code, ErrorData, Executed, NO_DATA, error_line, refusal_line};
 pub use field::Field;
 pub(crate) use field::{IN_NOTIFICATIONS, IN_REF};
 pub use id::{MAX_ID_LENGTH, RequestId};
+pub use outline::Outline;
 pub(crate) use scan::{Span, unescape, write_string};
 pub(crate) use strict::{elements, members};
 

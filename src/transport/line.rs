@@ -8,6 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// How much room a read is given at least.
 const READ_SIZE: usize = 8 * 1024;
 
+/// So much of a line that is skipped is looked at before others get their turn.
+const SKIP_SIZE: usize = 256 * 1024;
+
 /// Lines up to this size are gathered into one write.
 const GATHER_SIZE: usize = 16 * 1024;
 
@@ -109,6 +112,38 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         line.truncate(end);
         self.searched = 0;
         Some(Ok(line.freeze()))
+    }
+
+    /// Reads the rest of a line that is too long, in bounded memory, and shows it to `see` from its
+    /// start; false where the stream ends before the line does. Not cancel safe: `see` may be shown
+    /// a piece twice.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn skip(&mut self, mut see: impl FnMut(&[u8])) -> io::Result<bool> {
+        while self.skipping {
+            let end = memchr::memchr(b'\n', &self.buffer);
+            let line = self.buffer.get(..end.unwrap_or(self.buffer.len()));
+            for piece in line.unwrap_or_default().chunks(SKIP_SIZE) {
+                see(piece);
+                tokio::task::yield_now().await;
+            }
+            // Its memory goes, too.
+            drop(
+                self.buffer
+                    .split_to(end.map_or(self.buffer.len(), |end| end + 1)),
+            );
+            self.searched = 0;
+            self.skipping = end.is_none();
+            if self.skipping {
+                self.buffer.reserve(READ_SIZE);
+                if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                    return Ok(false);
+                }
+                self.pulse.beat();
+            }
+        }
+        Ok(true)
     }
 
     /// What stood behind the last newline when the stream ended.
@@ -265,6 +300,41 @@ mod tests {
                 None => prop_assert_eq!(lines.pop(), Some(None)),
             }
             prop_assert_eq!(lines, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_shown_and_skipped() {
+        let bytes = [b"one\n", &[b'x'; 40][..], b"\ntwo\n", &[b'y'; 40], b"end"].concat();
+        for cuts in [&[][..], &[1; 80], &[4, 7, 33, 9], &[44, 1, 3]] {
+            let mut stream = tokio_test_stream(&bytes, cuts);
+            let mut reader = LineReader::new(&mut stream, 8);
+            assert_eq!(reader.next().await.unwrap().unwrap(), "one");
+            assert!(matches!(
+                reader.next().await,
+                Err(LineError::TooLong { .. })
+            ));
+            let mut seen = Vec::new();
+            assert!(
+                reader
+                    .skip(|piece| seen.extend_from_slice(piece))
+                    .await
+                    .unwrap()
+            );
+            assert_eq!(seen, [b'x'; 40]);
+            assert_eq!(reader.next().await.unwrap().unwrap(), "two");
+            assert!(matches!(
+                reader.next().await,
+                Err(LineError::TooLong { .. })
+            ));
+            seen.clear();
+            assert!(
+                !reader
+                    .skip(|piece| seen.extend_from_slice(piece))
+                    .await
+                    .unwrap()
+            );
+            assert_eq!(seen, [&[b'y'; 40][..], b"end"].concat());
         }
     }
 

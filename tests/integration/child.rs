@@ -4,7 +4,7 @@ use crate::common::{BOTH, Setup, TestClient, TestServer, request};
 use crate::process::{is_alive, wait_gone, wait_reaped};
 use crate::wire::TestPeer;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// The processes of a server's child: itself, and a grandchild that would sleep on.
@@ -61,6 +61,71 @@ fn what_is_no_message_on_stdout_is_dropped() {
             "{log}"
         );
     }
+}
+
+/// A message over the size limit was dropped, and whoever waited for it waited for ever.
+#[test]
+fn a_message_that_is_too_large_is_answered_and_kept_nowhere() {
+    const HUGE: u64 = 300 << 20;
+    for (transport, args) in [("tcp", &[][..]), ("ws", &["--isolate"])] {
+        let server = Setup::new(transport).args(args).start();
+        let mut peer = server.peer();
+        peer.initialize();
+        for id in [json!(7), json!("seven")] {
+            let answer = peer.ask(id.clone(), "x", json!({"huge": HUGE}));
+            assert_eq!(answer["id"], id);
+            assert_eq!(
+                answer["error"],
+                json!({"code": -32603, "message": "The MCP server's answer is too large", "data": {
+                    "source": "mcp-remote", "reason": "answer-too-large", "executed": "unknown"}})
+            );
+            assert_eq!(peer.ask(id.clone(), "x", json!({}))["id"], id);
+        }
+        // What it asks is refused, so that it does not wait either.
+        let question = json!({"ask": "roots/list", "askBytes": HUGE});
+        assert_eq!(peer.ask(1, "x", question)["id"], 1);
+        let refusal = server.wait_seen("\"asked\"");
+        assert_eq!(
+            serde_json::from_str::<Value>(&refusal).unwrap(),
+            json!({"jsonrpc": "2.0", "id": "asked", "error": {"code": -32600, "message": "Invalid Request: too large"}})
+        );
+        let peak = peak_memory(server.pid());
+        assert!(peak < 200 << 20, "{} MiB", peak >> 20);
+    }
+}
+
+/// An answer that cannot be read was dropped, and whoever waited for it waited for ever.
+#[test]
+fn an_answer_that_cannot_be_read_is_an_error() {
+    let server = TestServer::start("tcp");
+    let mut peer = server.peer();
+    let deep = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
+    for raw in [
+        &*deep,
+        r#"{},"error":{"code":1,"message":""}"#,
+        r#""\ud800 \x""#,
+    ] {
+        let answer = peer.ask(3, "x", json!({"raw": raw}));
+        assert_eq!(answer["id"], 3, "{answer}");
+        assert_eq!(answer["error"]["data"]["reason"], "answer-unreadable");
+    }
+    // A line of a log may look like an answer from afar.
+    let noise = "{\"id\":4,\"level\":\"error\",\"error\":\"no message\",\"result\":[}\n";
+    let answer = peer.ask(4, "x", json!({"print": noise}));
+    assert_eq!(answer["result"]["method"], "x", "{answer}");
+}
+
+/// The most memory that a process has had, in bytes.
+fn peak_memory(pid: u64) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib << 10
 }
 
 #[test]

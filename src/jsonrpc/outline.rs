@@ -1,0 +1,312 @@
+//! What kind of message a line is, for lines that cannot be kept or read: a look at the outermost
+//! object alone, piece by piece, in bounded memory.
+
+use super::id::{MAX_ID_LENGTH, RequestId};
+use super::{Kind, scan};
+
+/// The longest text of an id, in bytes: each of its bytes may be written as `\u0000`.
+const MAX_PART: usize = 6 * MAX_ID_LENGTH + 2;
+
+/// A line seen so far. It is taken for JSON: were it none, what is found may be anything, so at
+/// worst the wrong request fails of a server that writes no JSON.
+#[derive(Debug, Default)]
+pub struct Outline {
+    /// Open objects and arrays.
+    depth: usize,
+    in_string: bool,
+    /// The last byte was a backslash inside a string.
+    escaped: bool,
+    /// The outermost object is closed.
+    closed: bool,
+    /// Not one object, or an id that cannot be told.
+    spoiled: bool,
+    /// The member under way, once its name is known.
+    member: Option<Member>,
+    /// The name, or the id, as far as it has been seen.
+    part: Vec<u8>,
+    jsonrpc: bool,
+    id: Option<RequestId>,
+    method: bool,
+    answer: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Member {
+    Jsonrpc,
+    Id,
+    Method,
+    Answer,
+    Other,
+}
+
+impl Member {
+    fn named(raw: &[u8]) -> Self {
+        match scan::unescape(raw).as_deref() {
+            Some("jsonrpc") => Self::Jsonrpc,
+            Some("id") => Self::Id,
+            Some("method") => Self::Method,
+            Some("result" | "error") => Self::Answer,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Outline {
+    /// The outline of a whole line.
+    #[must_use]
+    pub fn of(line: &[u8]) -> Option<Kind> {
+        let mut outline = Self::default();
+        outline.see(line);
+        outline.kind()
+    }
+
+    /// The next bytes of the line.
+    pub fn see(&mut self, mut bytes: &[u8]) {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            bytes = rest;
+            if self.spoiled {
+                return;
+            }
+            self.take(byte);
+            // Nothing in the middle of a long text matters.
+            if self.in_string && !self.escaped && !self.keeps() {
+                let end = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
+                bytes = bytes.get(end..).unwrap_or_default();
+            }
+        }
+    }
+
+    /// What the line is, if it is one whole object that looks like a message. An answer without an
+    /// id answers nobody, so it is none.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        if self.spoiled || !self.closed || !self.jsonrpc {
+            return None;
+        }
+        match (self.method, self.answer, self.id.clone()) {
+            (true, false, Some(id)) => Some(Kind::Request(id)),
+            (true, false, None) => Some(Kind::Notification),
+            (false, true, Some(id)) => Some(Kind::Response(Some(id))),
+            _ => None,
+        }
+    }
+
+    /// True where the bytes under way are part of a name or of the id.
+    fn keeps(&self) -> bool {
+        self.depth == 1 && matches!(self.member, None | Some(Member::Id))
+    }
+
+    fn take(&mut self, byte: u8) {
+        if self.in_string {
+            self.keep(byte);
+            self.in_string = byte != b'"' || self.escaped;
+            self.escaped = byte == b'\\' && !self.escaped;
+            return;
+        }
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            _ if self.closed => self.spoiled = true,
+            b'{' if self.depth == 0 => self.depth = 1,
+            _ if self.depth == 0 => self.spoiled = true,
+            b'{' | b'[' => {
+                // A name is no container, and an id is none.
+                self.spoiled |= self.keeps();
+                self.depth += 1;
+            }
+            b'}' | b']' => {
+                if self.depth == 1 {
+                    self.end_member();
+                    self.closed = true;
+                }
+                self.depth -= 1;
+            }
+            b':' if self.depth == 1 && self.member.is_none() => {
+                self.member = Some(Member::named(&self.part));
+                self.part.clear();
+            }
+            b',' if self.depth == 1 => self.end_member(),
+            _ => {
+                self.keep(byte);
+                self.in_string = byte == b'"';
+            }
+        }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if !self.keeps() {
+            return;
+        }
+        if self.part.len() < MAX_PART {
+            self.part.push(byte);
+        } else {
+            // A name so long is none of ours; an id so long is none.
+            self.spoiled |= self.member.is_some();
+        }
+    }
+
+    fn end_member(&mut self) {
+        let again = match self.member.take() {
+            Some(Member::Jsonrpc) => std::mem::replace(&mut self.jsonrpc, true),
+            Some(Member::Method) => std::mem::replace(&mut self.method, true),
+            Some(Member::Answer) => {
+                self.answer = true;
+                false
+            }
+            Some(Member::Id) if self.part == b"null" => false,
+            Some(Member::Id) => {
+                let id = RequestId::parse(&self.part);
+                id.is_none() || std::mem::replace(&mut self.id, id).is_some()
+            }
+            Some(Member::Other) | None => false,
+        };
+        self.spoiled |= again;
+        self.part.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
+    use proptest::prelude::*;
+
+    fn number(id: i64) -> RequestId {
+        RequestId::Number(id)
+    }
+
+    #[test]
+    fn the_id_is_found_wherever_it_stands() {
+        let answer = Some(Kind::Response(Some(number(5))));
+        for line in [
+            r#"{"jsonrpc":"2.0","id":5,"result":{"id":6}}"#,
+            r#"{"result":{"content":[{"text":"\",\"id\":7}"}],"id":8},"jsonrpc":"2.0","id":5}"#,
+            r#" { "error" : {"code":1,"data":[{"id":9},"id"]} , "id" : 5 , "jsonrpc":"2.0" } "#,
+            r#"{"jsonrpc":"2.0","i\u0064":5,"result":"\\","x":{"id":{"id":1}}}"#,
+            r#"{"jsonrpc":"2.0","id":5,"result":{},"error":null}"#,
+        ] {
+            assert_eq!(Outline::of(line.as_bytes()), answer, "{line}");
+        }
+        for (line, kind) in [
+            (
+                r#"{"params":{"method":"x"},"method":"y","jsonrpc":"2.0","id":"q\u0041"}"#,
+                Kind::Request(RequestId::String("qA".into())),
+            ),
+            (
+                r#"{"params":{"id":1},"method":"y","jsonrpc":"2.0"}"#,
+                Kind::Notification,
+            ),
+        ] {
+            assert_eq!(Outline::of(line.as_bytes()), Some(kind), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_has_no_outline() {
+        let long = format!(
+            r#"{{"jsonrpc":"2.0","id":"{}","result":1}}"#,
+            "x".repeat(MAX_PART)
+        );
+        for line in [
+            "",
+            "Welcome!",
+            "[1]",
+            r#"{"level":"error","id":5,"error":"a line of a log"}"#,
+            r#"{"jsonrpc":"2.0","id":5}"#,
+            r#"{"jsonrpc":"2.0","result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":null,"error":{}}"#,
+            r#"{"jsonrpc":"2.0","id":5,"result":{"#,
+            r#"{"jsonrpc":"2.0","id":5,"result":"}"#,
+            r#"{"jsonrpc":"2.0","id":5,"result":{}} x"#,
+            r#"{"jsonrpc":"2.0","id":5,"id":5,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":5,"id":{},"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":5.5,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":[5],"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":5,"method":"x","result":{}}"#,
+            &long,
+        ] {
+            assert_eq!(Outline::of(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_long_line_needs_no_memory() {
+        let mut outline = Outline::default();
+        outline.see(br#"{"result":{"blob":""#);
+        for _ in 0..1000 {
+            outline.see(&[b'x'; 4096]);
+        }
+        outline.see(br#""},"#);
+        outline.see(&[&b"\""[..], &[b'k'; 100_000], b"\":1,"].concat());
+        outline.see(br#""jsonrpc":"2.0","id":5}"#);
+        assert_eq!(outline.kind(), Some(Kind::Response(Some(number(5)))));
+        assert!(outline.part.capacity() <= 2 * MAX_PART);
+    }
+
+    fn json(depth: u32) -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            r#"[a-z"\\{}\[\],:\n\u{2028}]{0,12}"#.prop_map(Into::into),
+        ];
+        leaf.prop_recursive(depth, 24, 4, |inner| {
+            let name = prop_oneof![
+                Just("id".to_owned()),
+                Just("method".to_owned()),
+                r#"["\\a]{0,3}"#
+            ];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+                prop::collection::vec((name, inner), 0..4)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever is a message to the gate has the same kind here, however it is cut into pieces
+        /// and in whatever order its members stand.
+        #[test]
+        fn agrees_with_the_gate(
+            payload in json(4),
+            id in prop_oneof![
+                Just(None),
+                (-9_007_199_254_740_991i64..9_007_199_254_740_991).prop_map(|id| Some(id.into())),
+                r#"["\\{},:a-z]{0,8}"#.prop_map(|id| Some(serde_json::Value::from(id))),
+            ],
+            kind in 0usize..3,
+            order in Just([0, 1, 2, 3]).prop_shuffle(),
+            cuts in prop::collection::vec(1usize..20, 0..20),
+        ) {
+            let payload = serde_json::json!({"payload": payload});
+            let members = [
+                Some(r#""jsonrpc":"2.0""#.to_owned()),
+                id.map(|id| format!("\"id\":{id}")),
+                (kind == 0).then(|| r#""method":"x""#.to_owned()),
+                Some(format!("\"{}\":{payload}", ["params", "result", "error"][kind])),
+            ];
+            let members: Vec<String> = order.iter().filter_map(|at| members[*at].clone()).collect();
+            let line = format!("{{{}}}", members.join(","));
+            let mut outline = Outline::default();
+            let mut rest = line.as_bytes();
+            for cut in cuts {
+                let (piece, tail) = rest.split_at(cut.min(rest.len()));
+                outline.see(piece);
+                rest = tail;
+            }
+            outline.see(rest);
+            let message = Message::read(line.clone().into(), MAX_CHILD_DEPTH);
+            match message.as_ref().map(Message::kind) {
+                Ok(Kind::Response(None)) => prop_assert_eq!(outline.kind(), None),
+                Ok(kind) => prop_assert_eq!(outline.kind(), Some(kind.clone()), "{}", line),
+                // A result without an id.
+                Err(_) => prop_assert_eq!(outline.kind(), None, "{}", line),
+            }
+        }
+
+        #[test]
+        fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _any = Outline::of(&bytes);
+        }
+    }
+}
