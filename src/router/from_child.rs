@@ -2,7 +2,7 @@
 
 use super::asks::{self, Ask, Need};
 use super::from_peer::OwnAnswer;
-use super::lane::{Purpose, Service};
+use super::lane::{Pending, Purpose, Service};
 use super::levels::Level;
 use super::lists;
 use super::{LaneId, Output, Router, SessionId};
@@ -28,6 +28,11 @@ impl Router {
             self.handshake_answered(lane, message, out);
             return;
         }
+        let agreed = message.result().is_some();
+        if let Some(waiting) = state.subscriptions.answered(ours, agreed) {
+            self.subscribed(lane, ours, &waiting, message, out);
+            return;
+        }
         let Some(pending) = state.in_flight.remove(&ours) else {
             tracing::debug!(
                 id = ours,
@@ -42,10 +47,6 @@ impl Router {
         let mut list = None;
         let mut edits: Vec<Edit<'_>> = Vec::new();
         match &pending.purpose {
-            Purpose::Subscribe(uri) => match message.result() {
-                Some(_) => state.subscriptions.confirm(uri),
-                None => drop(state.subscriptions.remove(uri, pending.session)),
-            },
             Purpose::SetLevel(_) if message.result().is_none() => {
                 session.level = None;
                 state.level = None;
@@ -85,6 +86,34 @@ impl Router {
             .push((pending.session, message.to_line(Some(&pending.id), &edits)));
         if matches!(pending.purpose, Purpose::Discover) && state.service == Service::Probing {
             self.discovered(lane, message, out);
+        }
+    }
+
+    /// The child has answered a `resources/subscribe`, and with it all who asked for the same
+    /// meanwhile.
+    fn subscribed(
+        &mut self,
+        lane: LaneId,
+        via: i64,
+        waiting: &[i64],
+        answer: &Message,
+        out: &mut Output,
+    ) {
+        for ours in waiting {
+            let Some(Pending { session, id, .. }) = self.lanes[lane.0].in_flight.remove(ours)
+            else {
+                continue;
+            };
+            if let Some(session) = self.sessions.get_mut(&session) {
+                session.answered(&id, *ours);
+            }
+            let own = *ours == via || answer.result().is_none();
+            let line = if own {
+                answer.to_line(Some(&id), &[])
+            } else {
+                OwnAnswer::Done.to_line(&id).into()
+            };
+            out.to_peer.push((session, line));
         }
     }
 

@@ -3,6 +3,7 @@
 use super::asks::Ask;
 use super::lane::{Pending, Purpose, Service};
 use super::levels::Level;
+use super::subscriptions::Consent;
 use super::{
     LaneId, MAX_LISTEN_SIZE, MAX_LISTENS, Output, Router, SessionId, misplaced, subscriptions,
     tasks,
@@ -48,7 +49,8 @@ impl Router {
             return;
         }
         self.open_handshake(lane, None, out);
-        let purpose = match self.prepare(lane, from, permit) {
+        let ours = self.fresh_id();
+        let purpose = match self.prepare(lane, from, ours, permit) {
             Ok(purpose) => purpose,
             Err(answer) => {
                 let line = answer.to_line(id);
@@ -56,11 +58,11 @@ impl Router {
                 return;
             }
         };
-        let ours = self.fresh_id();
         let Some(session) = self.sessions.get_mut(&from) else {
             return;
         };
         session.insert(id.clone(), lane, ours);
+        let sent = !matches!(purpose, Purpose::Subscribe { via } if via != ours);
         let level = match purpose {
             Purpose::SetLevel(level) => Some(format!("\"{}\"", level.name())),
             _ => None,
@@ -77,6 +79,9 @@ impl Router {
                 purpose,
             },
         );
+        if !sent {
+            return;
+        }
         let ours = RequestId::Number(ours);
         let mut edits: Vec<Edit<'_>> = Vec::new();
         if let Some((_, span)) = token {
@@ -100,6 +105,7 @@ impl Router {
         &mut self,
         lane: LaneId,
         from: SessionId,
+        ours: i64,
         permit: &Permit,
     ) -> Result<Purpose, OwnAnswer> {
         if let Some(filter) = permit.list() {
@@ -113,7 +119,7 @@ impl Router {
                 Ok(Purpose::Listen(Box::new(message.detached())))
             }
             "subscriptions/listen" => Err(OwnAnswer::TooManySubscriptions),
-            "resources/subscribe" if legacy => self.subscribe(lane, from, message),
+            "resources/subscribe" if legacy => self.subscribe(lane, from, ours, message),
             "resources/unsubscribe" if legacy => self.unsubscribe(lane, from, message),
             "logging/setLevel" if legacy => self.set_level(lane, from, message),
             "tasks/list" => Ok(Purpose::ListTasks),
@@ -155,6 +161,7 @@ impl Router {
         &mut self,
         lane: LaneId,
         from: SessionId,
+        ours: i64,
         message: &Message,
     ) -> Result<Purpose, OwnAnswer> {
         let Some(uri) = message.text(Field::Uri) else {
@@ -166,10 +173,10 @@ impl Router {
         {
             return Err(OwnAnswer::TooManySubscriptions);
         }
-        if subscriptions.add(&uri, from) {
-            return Err(OwnAnswer::Done);
+        match subscriptions.add(&uri, from, ours) {
+            Consent::Given => Err(OwnAnswer::Done),
+            Consent::Asked(via) => Ok(Purpose::Subscribe { via }),
         }
-        Ok(Purpose::Subscribe(uri.into_owned()))
     }
 
     fn unsubscribe(
@@ -268,13 +275,16 @@ impl Router {
             return;
         };
         if let Some((lane, ours)) = forgotten {
-            self.lanes[lane.0].in_flight.remove(&ours);
+            self.lanes[lane.0].forget(ours);
         }
         let state = &mut self.lanes[lane.0];
-        if let Some(pending) = state.in_flight.get_mut(&ours)
-            && matches!(pending.purpose, Purpose::Listen(_) | Purpose::Renewed(_))
-        {
-            pending.purpose = Purpose::Forward;
+        if let Some(pending) = state.in_flight.get_mut(&ours) {
+            if !pending.is_cancellable() {
+                return;
+            }
+            if matches!(pending.purpose, Purpose::Listen(_) | Purpose::Renewed(_)) {
+                pending.purpose = Purpose::Forward;
+            }
         }
         let ours = RequestId::Number(ours);
         let edit = Edit {

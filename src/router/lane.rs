@@ -33,8 +33,11 @@ pub(super) enum Purpose {
     Forward,
     /// `server/discover`: the answer also tells the server's era.
     Discover,
-    /// `resources/subscribe` to this URI.
-    Subscribe(String),
+    /// `resources/subscribe`, which the child was sent under this id: its own, or that of another
+    /// peer that asked first.
+    Subscribe {
+        via: i64,
+    },
     /// `logging/setLevel`: what the child was told.
     SetLevel(Level),
     /// `tasks/list`.
@@ -58,6 +61,13 @@ pub(super) struct Pending {
     /// The request wants log messages (2026-07-28 server/utilities/logging).
     pub wants_logs: bool,
     pub purpose: Purpose,
+}
+
+impl Pending {
+    /// False for what others may wait for, too: a subscription is ended by unsubscribing.
+    pub(super) fn is_cancellable(&self) -> bool {
+        !matches!(self.purpose, Purpose::Subscribe { .. })
+    }
 }
 
 /// How far the legacy handshake is.
@@ -129,6 +139,15 @@ impl Lane {
             _ if self.down => &mut self.held,
             _ => &mut out.to_child[lane.0],
         }
+    }
+
+    /// Forgets a request that nobody waits for any more.
+    pub(super) fn forget(&mut self, ours: i64) -> Option<Pending> {
+        let pending = self.in_flight.remove(&ours)?;
+        if let Purpose::Subscribe { via } = pending.purpose {
+            self.subscriptions.forget(ours, via);
+        }
+        Some(pending)
     }
 
     /// Tells the child that nobody waits for `ours` any more.
@@ -246,7 +265,7 @@ impl Lane {
                         to_child,
                     );
                 }
-                for uri in self.subscriptions.uris() {
+                for uri in self.subscriptions.agreed() {
                     write_request(fresh_id(), "resources/subscribe", "uri", uri, to_child);
                 }
             }

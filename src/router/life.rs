@@ -64,6 +64,7 @@ impl Router {
     /// follows, the handshake, log level and subscriptions are kept for it.
     pub fn child_exited(&mut self, lane: LaneId, exit: &Exit, out: &mut Output) {
         let mut old = std::mem::take(&mut self.lanes[lane.0]);
+        old.subscriptions.lapse();
         out.to_child[lane.0].clear();
         let mut in_flight: Vec<_> = std::mem::take(&mut old.in_flight).into_iter().collect();
         in_flight.sort_unstable_by_key(|(ours, _)| *ours);

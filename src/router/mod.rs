@@ -197,7 +197,9 @@ impl Router {
             return;
         };
         for (lane, ours) in session.requests() {
-            if self.lanes[lane.0].in_flight.remove(&ours).is_some() {
+            if let Some(pending) = self.lanes[lane.0].forget(ours)
+                && pending.is_cancellable()
+            {
                 self.lanes[lane.0].cancel(lane, ours, PEER_LEFT, out);
             }
         }

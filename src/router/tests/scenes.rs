@@ -372,6 +372,82 @@ fn subscriptions_are_counted_per_uri() {
     assert!(bench.peers_heard().is_empty());
 }
 
+/// Two peers that asked for one resource before the child had answered the first of them each
+/// reached the child, and the first to leave ended the subscription of both.
+#[test]
+fn who_subscribes_at_the_same_moment_shares_the_childs_answer() {
+    let subscribe = |id: i32| {
+        json!({"jsonrpc":"2.0","id":id,"method":"resources/subscribe","params":{"uri":"f:///d"}})
+            .to_string()
+    };
+    let update =
+        r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"f:///d"}}"#;
+    let mut bench = Bench::default();
+    let (a, b, c) = (bench.legacy("{}"), bench.legacy("{}"), bench.legacy("{}"));
+    for (id, peer) in [a, b, c].into_iter().enumerate() {
+        bench.peer(peer, &subscribe(id as i32));
+    }
+    let asked = bench.child_heard(0);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    // The child's answer is everybody's, so nobody can cancel it, nor take it along.
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}"#,
+    );
+    bench.detach(a);
+    assert!(bench.child_heard(0).is_empty());
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":asked[0]["id"],"result":{"own":"a"}}).to_string(),
+    );
+    assert_eq!(
+        bench.peers_heard(),
+        [
+            (b, json!({"jsonrpc":"2.0","id":1,"result":{}})),
+            (c, json!({"jsonrpc":"2.0","id":2,"result":{}}))
+        ]
+    );
+    bench.child(0, update);
+    assert_eq!(bench.peers_heard().len(), 2);
+    bench.detach(b);
+    assert!(bench.child_heard(0).is_empty());
+    bench.detach(c);
+    assert_eq!(bench.child_heard(0)[0]["method"], "resources/unsubscribe");
+
+    // A refusal is everybody's, too, and the next one asks anew.
+    let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+    bench.peer(a, &subscribe(1));
+    bench.peer(b, &subscribe(1));
+    let asked = bench.child_heard(0);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":asked[0]["id"],"error":{"code":1,"message":"no"}}).to_string(),
+    );
+    let told = bench.peers_heard();
+    assert_eq!(told.len(), 2);
+    assert!(
+        told.iter()
+            .all(|(_, line)| line["error"]["message"] == "no")
+    );
+    bench.child(0, update);
+    assert!(bench.peers_heard().is_empty());
+
+    // What a process had not agreed to when it died is not renewed: the peers were told no.
+    bench.peer(a, &subscribe(1));
+    bench.peer(b, &subscribe(1));
+    bench.exit(0, true);
+    assert_eq!(bench.peers_heard().len(), 2);
+    bench.start(0);
+    let handshake = bench.child_heard(0).remove(0);
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":handshake["id"],"result":{}}).to_string(),
+    );
+    assert_eq!(bench.child_heard(0).len(), 1);
+    assert!(bench.router.lanes[0].subscriptions.is_empty());
+}
+
 #[test]
 fn every_peer_has_its_log_level_and_the_child_the_most_verbose() {
     let mut bench = Bench::default();
