@@ -1,9 +1,17 @@
 //! Which process serves whom: servers on the official SDKs serve peers of one era in one process,
 //! so each era has its own.
+//!
+//! Before the first modern peer is served, the router asks by itself whether the server is modern,
+//! so that the answer does not depend on what a peer may send: a malformed `server/discover` would
+//! make every server look legacy.
 
-use super::lane::Service;
+use super::lane::{Purpose, Service};
 use super::{Command, LaneId, Output, Router, SessionId};
-use crate::jsonrpc::Message;
+use crate::jsonrpc::{Code, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
+
+/// How many processes in a row may end while they are asked for their era; then that is taken for
+/// an answer: some legacy servers end when the first message is not `initialize`.
+const MAX_FATAL_PROBES: u8 = 2;
 
 impl Router {
     /// The lane that serves `message`, starting its process where there is none.
@@ -24,69 +32,117 @@ impl Router {
         if let Some(session) = self.sessions.get_mut(&from) {
             session.modern = modern;
         }
-        if modern && self.legacy_only.is_none() {
-            let probe = message.method() == "server/discover";
-            let service = if probe {
-                Service::Probing
-            } else {
-                Service::Modern
-            };
-            self.claim(
-                |service| matches!(service, Service::Modern | Service::Probing),
-                service,
-                out,
-            )
-        } else {
-            self.claim(|service| service == Service::Legacy, Service::Legacy, out)
-        }
-    }
-
-    fn claim(
-        &mut self,
-        serves: impl Fn(Service) -> bool,
-        becomes: Service,
-        out: &mut Output,
-    ) -> LaneId {
-        let find = |wanted: &dyn Fn(Service) -> bool| {
-            LaneId::ALL
-                .into_iter()
-                .find(|lane| wanted(self.lanes[lane.0].service))
+        let modern = modern && self.legacy_only.is_none();
+        let serves = |lane: &LaneId| match self.lanes[lane.0].service {
+            Service::Legacy => !modern,
+            Service::Modern | Service::Probing(_) => modern,
+            Service::Idle | Service::Fresh => false,
         };
-        if let Some(lane) = find(&serves) {
+        if let Some(lane) = LaneId::ALL.into_iter().find(serves) {
             return lane;
         }
-        if let Some(lane) = find(&|service| service == Service::Fresh) {
-            self.lanes[lane.0].service = becomes;
+        let lane = self.claim(out);
+        if modern {
+            let ours = self.fresh_id();
+            self.lanes[lane.0].probe(lane, ours, out);
+        } else {
+            self.lanes[lane.0].service = Service::Legacy;
+        }
+        lane
+    }
+
+    /// A lane that serves nobody yet.
+    fn claim(&mut self, out: &mut Output) -> LaneId {
+        let find = |service| {
+            LaneId::ALL
+                .into_iter()
+                .find(|lane| self.lanes[lane.0].service == service)
+        };
+        if let Some(lane) = find(Service::Fresh) {
             return lane;
         }
         // Two eras, two lanes: were none idle, one would serve this era and have been found.
-        let lane = find(&|service| service == Service::Idle).unwrap_or(LaneId::FIRST);
-        self.lanes[lane.0].service = becomes;
+        let lane = find(Service::Idle).unwrap_or(LaneId::FIRST);
         self.lanes[lane.0].down = true;
         out.commands.push(Command::Start(lane));
         lane
     }
 
-    /// The first answer to `server/discover` tells what the server is. Errors of 2026-07-28's own
-    /// range come from modern servers only (basic "Error Codes").
+    /// True while the lane's process is asked for its era.
+    #[must_use]
+    pub fn is_probing(&self, lane: LaneId) -> bool {
+        matches!(self.lanes[lane.0].service, Service::Probing(_))
+    }
+
+    /// The server has told its era. Errors of 2026-07-28's own range come from modern servers only
+    /// (basic "Error Codes").
     pub(super) fn discovered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
+        self.fatal_probes = 0;
         let modern = answer.result().is_some()
             || answer
                 .error_code()
                 .is_some_and(|code| (-32099..=-32020).contains(&code));
         if modern {
-            self.lanes[lane.0].service = Service::Modern;
+            let state = &mut self.lanes[lane.0];
+            state.service = Service::Modern;
+            out.to_child[lane.0].append(&mut state.held);
             return;
         }
-        self.legacy_only = Some(answer.clone());
-        if self
-            .lanes
-            .iter()
-            .any(|lane| lane.service == Service::Legacy)
-        {
+        self.legacy_only = Some(answer.detached());
+        self.answer_discovers(lane, out);
+        let legacy = |lane: &super::Lane| lane.service == Service::Legacy;
+        if self.lanes.iter().any(legacy) {
             out.commands.push(Command::Stop(lane));
-        } else {
-            self.lanes[lane.0].service = Service::Fresh;
+            return;
+        }
+        let state = &mut self.lanes[lane.0];
+        state.service = Service::Fresh;
+        let held = std::mem::take(&mut state.held);
+        // Whoever does not ask but goes ahead gets the server's own word on it.
+        if !state.in_flight.is_empty() {
+            out.to_child[lane.0].extend(held);
+        }
+    }
+
+    /// The process has ended before it told its era.
+    pub(super) fn probe_was_fatal(&mut self, lane: LaneId, out: &mut Output) {
+        self.fatal_probes += 1;
+        if self.fatal_probes < MAX_FATAL_PROBES {
+            return;
+        }
+        let text = "Method not found: the MCP server ends when it is asked";
+        let line = error_line(
+            Some(&RequestId::Number(0)),
+            Code::MethodNotFound,
+            text,
+            NO_DATA,
+        );
+        self.legacy_only = Message::read(line.into(), MAX_CHILD_DEPTH).ok();
+        self.answer_discovers(lane, out);
+    }
+
+    /// Whoever asks a lane whether the server is modern is told that it is not.
+    fn answer_discovers(&mut self, lane: LaneId, out: &mut Output) {
+        let Some(error) = &self.legacy_only else {
+            return;
+        };
+        let in_flight = &mut self.lanes[lane.0].in_flight;
+        let is_discover = |ours: &i64| {
+            let pending = in_flight.get(ours);
+            pending.is_some_and(|pending| matches!(pending.purpose, Purpose::Discover))
+        };
+        let mut asked: Vec<i64> = in_flight.keys().copied().filter(is_discover).collect();
+        asked.sort_unstable();
+        for ours in asked {
+            let Some(pending) = in_flight.remove(&ours) else {
+                continue;
+            };
+            if let Some(session) = self.sessions.get_mut(&pending.session)
+                && session.answered(&pending.id, ours)
+            {
+                out.to_peer
+                    .push((pending.session, error.to_line(Some(&pending.id), &[])));
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use super::asks::{self, Ask, Need};
 use super::from_peer::OwnAnswer;
 use super::lane::{Pending, Purpose, Service};
 use super::levels::Level;
+use super::listens::changes_after_renewal;
 use super::lists;
 use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
@@ -26,6 +27,10 @@ impl Router {
         let state = &mut self.lanes[lane.0];
         if state.handshake_is_answered_by(ours) {
             self.handshake_answered(lane, message, out);
+            return;
+        }
+        if state.service == Service::Probing(ours) {
+            self.discovered(lane, message, out);
             return;
         }
         let agreed = message.result().is_some();
@@ -84,9 +89,6 @@ impl Router {
         edits.sort_by_key(|edit| edit.span.start);
         out.to_peer
             .push((pending.session, message.to_line(Some(&pending.id), &edits)));
-        if matches!(pending.purpose, Purpose::Discover) && state.service == Service::Probing {
-            self.discovered(lane, message, out);
-        }
     }
 
     /// The child has answered a `resources/subscribe`, and with it all who asked for the same
@@ -365,8 +367,7 @@ impl Router {
             return;
         }
         let RequestId::Number(ours) = id else { return };
-        let is_listen =
-            |purpose: &Purpose| matches!(purpose, Purpose::Listen(_) | Purpose::Renewed(_));
+        let is_listen = |purpose: &Purpose| matches!(purpose, Purpose::Listen(_));
         if !state
             .in_flight
             .get(&ours)
@@ -399,9 +400,9 @@ impl Router {
             return;
         };
         if message.method() == "notifications/subscriptions/acknowledged"
-            && let Purpose::Renewed(request) = &pending.purpose
+            && let Purpose::Listen(listen) = &mut pending.purpose
+            && std::mem::replace(&mut listen.acknowledged, true)
         {
-            pending.purpose = Purpose::Listen(request.clone());
             let lines = changes_after_renewal(message, &pending.id);
             out.to_peer
                 .extend(lines.into_iter().map(|line| (pending.session, line.into())));
@@ -430,40 +431,4 @@ impl Router {
 enum Chosen {
     Ready(SessionId),
     Unready,
-}
-
-/// For a subscription that was renewed with a new process: what the peer may have missed.
-fn changes_after_renewal(acknowledgement: &Message, id: &RequestId) -> Vec<Vec<u8>> {
-    #[derive(Default, Deserialize)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Filter {
-        tools_list_changed: bool,
-        prompts_list_changed: bool,
-        resources_list_changed: bool,
-    }
-    #[derive(Deserialize)]
-    struct Params {
-        #[serde(default)]
-        notifications: Filter,
-    }
-    let params: Option<Params> = acknowledgement
-        .params()
-        .and_then(|raw| serde_json::from_slice(raw).ok());
-    let Some(Params { notifications }) = params else {
-        return Vec::new();
-    };
-    [
-        ("tools", notifications.tools_list_changed),
-        ("prompts", notifications.prompts_list_changed),
-        ("resources", notifications.resources_list_changed),
-    ]
-    .into_iter()
-    .filter(|(_, promised)| *promised)
-    .map(|(family, _)| {
-        let mut line = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{family}/list_changed\",\"params\":{{\"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":").into_bytes();
-        id.write(&mut line);
-        line.extend(b"}}}\n");
-        line
-    })
-    .collect()
 }

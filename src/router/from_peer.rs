@@ -3,11 +3,9 @@
 use super::asks::Ask;
 use super::lane::{Pending, Purpose, Service};
 use super::levels::Level;
+use super::listens::Listen;
 use super::subscriptions::Consent;
-use super::{
-    LaneId, MAX_LISTEN_SIZE, MAX_LISTENS, Output, Router, SessionId, misplaced, subscriptions,
-    tasks,
-};
+use super::{LaneId, Output, Router, SessionId, misplaced, subscriptions, tasks};
 use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Field, Kind, Message, Replacement, RequestId, error_line,
 };
@@ -82,6 +80,7 @@ impl Router {
         if !sent {
             return;
         }
+        state.engaged = true;
         let ours = RequestId::Number(ours);
         let mut edits: Vec<Edit<'_>> = Vec::new();
         if let Some((_, span)) = token {
@@ -116,7 +115,7 @@ impl Router {
         match message.method() {
             "server/discover" => Ok(Purpose::Discover),
             "subscriptions/listen" if self.may_listen(lane, from, message) => {
-                Ok(Purpose::Listen(Box::new(message.detached())))
+                Ok(Purpose::Listen(Box::new(Listen::new(message))))
             }
             "subscriptions/listen" => Err(OwnAnswer::TooManySubscriptions),
             "resources/subscribe" if legacy => self.subscribe(lane, from, ours, message),
@@ -136,25 +135,6 @@ impl Router {
             }
             _ => Ok(Purpose::Forward),
         }
-    }
-
-    /// Listens are kept for the next process, so what one peer can make us keep is bounded.
-    fn may_listen(&self, lane: LaneId, from: SessionId, message: &Message) -> bool {
-        let in_flight = &self.lanes[lane.0].in_flight;
-        let is_listen = |ours: &i64| {
-            let pending = in_flight.get(ours).map(|pending| &pending.purpose);
-            matches!(pending, Some(Purpose::Listen(_) | Purpose::Renewed(_)))
-        };
-        let session = self.sessions.get(&from);
-        message.size() <= MAX_LISTEN_SIZE
-            && session.is_some_and(|session| {
-                session.in_flight() < MAX_LISTENS
-                    || session
-                        .requests()
-                        .filter(|(_, ours)| is_listen(ours))
-                        .count()
-                        < MAX_LISTENS
-            })
     }
 
     fn subscribe(
@@ -256,7 +236,13 @@ impl Router {
             _ => {
                 let lane = self.lane_for(from, message, out);
                 self.open_handshake(lane, None, out);
-                message.write(None, &[], self.lanes[lane.0].sink(lane, out));
+                let state = &mut self.lanes[lane.0];
+                if state.service != Service::Legacy && !state.engaged {
+                    // Without a handshake, a request has to come first: others end some servers.
+                    tracing::debug!("dropped a notification to a process that knows no client yet");
+                    return;
+                }
+                message.write(None, &[], state.sink(lane, out));
             }
         }
     }
@@ -282,7 +268,7 @@ impl Router {
             if !pending.is_cancellable() {
                 return;
             }
-            if matches!(pending.purpose, Purpose::Listen(_) | Purpose::Renewed(_)) {
+            if matches!(pending.purpose, Purpose::Listen(_)) {
                 pending.purpose = Purpose::Forward;
             }
         }

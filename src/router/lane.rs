@@ -3,13 +3,21 @@
 
 use super::asks::{self, Asks};
 use super::levels::Level;
+use super::listens::Listen;
 use super::subscriptions::Subscriptions;
 use super::tasks::Tasks;
-use super::{LEGACY_REVISIONS, LaneId, NEWEST_LEGACY, Output, SessionId};
+use super::{LEGACY_REVISIONS, LaneId, MODERN, NEWEST_LEGACY, Output, SessionId};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId, write_string};
 use crate::permissions::ListFilter;
 use bytes::Bytes;
 use std::collections::HashMap;
+
+/// The `clientInfo` of the router itself.
+const OURSELVES: &str = concat!(
+    r#"{"name":"mcp-remote","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}"#
+);
 
 /// Whom a lane's process serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,8 +27,8 @@ pub(super) enum Service {
     Idle,
     /// Nobody has spoken to it yet.
     Fresh,
-    /// Somebody asked whether it is modern.
-    Probing,
+    /// The router has asked it, under this id, whether it is modern.
+    Probing(i64),
     /// Peers that say `initialize`, and those that say nothing of the kind.
     Legacy,
     /// Peers of 2026-07-28 and later.
@@ -31,7 +39,7 @@ pub(super) enum Service {
 #[derive(Debug)]
 pub(super) enum Purpose {
     Forward,
-    /// `server/discover`: the answer also tells the server's era.
+    /// `server/discover`, which is not sent to a server that is found to be legacy.
     Discover,
     /// `resources/subscribe`, which the child was sent under this id: its own, or that of another
     /// peer that asked first.
@@ -45,9 +53,7 @@ pub(super) enum Purpose {
     /// A list that rules may cut down.
     List(ListFilter),
     /// `subscriptions/listen`, to be sent again to the next process.
-    Listen(Box<Message>),
-    /// The same, sent again: its acknowledgement is ours to read.
-    Renewed(Box<Message>),
+    Listen(Box<Listen>),
 }
 
 /// A request in flight, kept under the id that the child knows it by.
@@ -87,7 +93,7 @@ pub(super) enum Handshake {
 #[derive(Debug)]
 pub(super) struct Sent {
     ours: i64,
-    /// The child replaces one that had its handshake.
+    /// The process is a successor.
     pub renewal: bool,
     /// Peers that wait for the answer, with their ids and the revisions they asked for.
     pub waiting: Vec<(SessionId, RequestId, Option<String>)>,
@@ -100,8 +106,12 @@ pub(super) struct Lane {
     pub handshake: Handshake,
     /// The process has ended and the next one has not started.
     pub down: bool,
+    /// It follows a process that had its handshake, and has not yet had its own.
+    pub is_successor: bool,
+    /// It has been sent a request of a peer.
+    pub engaged: bool,
     pub in_flight: HashMap<i64, Pending>,
-    /// Lines for the child that wait for the end of the handshake, or for the process.
+    /// Lines for the child that wait for the end of the handshake, for its era, or for the process.
     pub held: Vec<u8>,
     /// The `clientInfo` of the first `initialize`.
     client: Option<Vec<u8>>,
@@ -121,6 +131,7 @@ impl Lane {
         in_flight: HashMap<i64, Pending>,
     ) -> Self {
         Self {
+            is_successor: self.is_successor || matches!(handshake, Handshake::Done(_)),
             service,
             handshake,
             in_flight,
@@ -136,7 +147,7 @@ impl Lane {
     pub(super) fn sink<'a>(&'a mut self, lane: LaneId, out: &'a mut Output) -> &'a mut Vec<u8> {
         match self.handshake {
             Handshake::Sent(_) => &mut self.held,
-            _ if self.down => &mut self.held,
+            _ if self.down || matches!(self.service, Service::Probing(_)) => &mut self.held,
             _ => &mut out.to_child[lane.0],
         }
     }
@@ -168,13 +179,25 @@ impl Lane {
         write_request(ours, method, member, value, self.sink(lane, out));
     }
 
+    /// Asks the process whether it is modern.
+    pub(super) fn probe(&mut self, lane: LaneId, ours: i64, out: &mut Output) {
+        self.service = Service::Probing(ours);
+        let to_child = &mut out.to_child[lane.0];
+        to_child.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
+        RequestId::Number(ours).write(to_child);
+        to_child.extend(b",\"method\":\"server/discover\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");
+        write_string(MODERN, to_child);
+        to_child.extend(b",\"io.modelcontextprotocol/clientInfo\":");
+        to_child.extend(OURSELVES.as_bytes());
+        to_child.extend(b",\"io.modelcontextprotocol/clientCapabilities\":{}}}}\n");
+    }
+
     /// Sends `initialize`. `client` is the `clientInfo` to use, if this is its first time.
     pub(super) fn send_initialize(
         &mut self,
         lane: LaneId,
         ours: i64,
         client: Option<Vec<u8>>,
-        renewal: bool,
         out: &mut Output,
     ) {
         let to_child = &mut out.to_child[lane.0];
@@ -185,20 +208,15 @@ impl Lane {
         to_child.extend(b",\"capabilities\":");
         to_child.extend(asks::CAPABILITIES.as_bytes());
         to_child.extend(b",\"clientInfo\":");
-        let own = concat!(
-            r#"{"name":"mcp-remote","version":""#,
-            env!("CARGO_PKG_VERSION"),
-            r#""}"#
-        );
         let client = client
             .or_else(|| self.client.take())
-            .unwrap_or_else(|| own.into());
+            .unwrap_or_else(|| OURSELVES.into());
         to_child.extend_from_slice(&client);
         to_child.extend(b"}}\n");
         self.client = Some(client);
         self.handshake = Handshake::Sent(Sent {
             ours,
-            renewal,
+            renewal: self.is_successor,
             waiting: Vec::new(),
         });
     }
@@ -254,6 +272,7 @@ impl Lane {
         };
         let to_child = &mut out.to_child[lane.0];
         if answer.result().is_some() {
+            self.is_successor = false;
             to_child.extend(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
             if sent.renewal {
                 if let Some(level) = self.level {

@@ -1,7 +1,8 @@
 //! The life of a process as the router sees it: its handshake, its end, and what its successor is
 //! told.
 
-use super::lane::{self, Handshake, Pending, Purpose, Service};
+use super::lane::{self, Handshake, Purpose, Service};
+use super::listens::Listen;
 use super::{Exit, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Field, Message, RequestId};
 use serde::Deserialize;
@@ -56,28 +57,36 @@ impl Router {
         if state.service == Service::Legacy && due {
             let ours = self.fresh_id();
             let client = message.and_then(|message| message.carry(Field::ClientInfo));
-            self.lanes[lane.0].send_initialize(lane, ours, client, false, out);
+            self.lanes[lane.0].send_initialize(lane, ours, client, out);
         }
     }
 
     /// A lane's process has ended: everybody who waits for it gets an error. Where another one
     /// follows, the handshake, log level and subscriptions are kept for it.
     pub fn child_exited(&mut self, lane: LaneId, exit: &Exit, out: &mut Output) {
+        let probing = self.is_probing(lane);
+        if probing && self.legacy_only.is_none() {
+            self.probe_was_fatal(lane, out);
+        }
         let mut old = std::mem::take(&mut self.lanes[lane.0]);
         old.subscriptions.lapse();
         out.to_child[lane.0].clear();
         let mut in_flight: Vec<_> = std::mem::take(&mut old.in_flight).into_iter().collect();
         in_flight.sort_unstable_by_key(|(ours, _)| *ours);
-        for (ours, pending) in in_flight {
+        for (ours, mut pending) in in_flight {
             let Some(session) = self.sessions.get_mut(&pending.session) else {
                 continue;
             };
-            if exit.restarts && matches!(pending.purpose, Purpose::Listen(_) | Purpose::Renewed(_))
-            {
-                self.lanes[lane.0].in_flight.insert(ours, pending);
-            } else if session.answered(&pending.id, ours) {
-                out.to_peer
-                    .push((pending.session, exit.error_line(&pending.id)));
+            match &mut pending.purpose {
+                Purpose::Listen(listen) if exit.restarts && !probing => {
+                    listen.lost = true;
+                    self.lanes[lane.0].in_flight.insert(ours, pending);
+                }
+                _ if session.answered(&pending.id, ours) => {
+                    out.to_peer
+                        .push((pending.session, exit.error_line(&pending.id)));
+                }
+                _ => {}
             }
         }
         for (ours, ask) in old.asks.all() {
@@ -92,17 +101,13 @@ impl Router {
                     .iter()
                     .map(|(session, id, _)| (*session, exit.error_line(id)));
                 out.to_peer.extend(errors);
-                if sent.renewal {
-                    Handshake::Refused
-                } else {
-                    Handshake::Needed
-                }
+                Handshake::Needed
             }
             other => other,
         };
         if exit.restarts {
             let service = match old.service {
-                Service::Probing => Service::Fresh,
+                Service::Probing(_) => Service::Fresh,
                 other => other,
             };
             let in_flight = std::mem::take(&mut self.lanes[lane.0].in_flight);
@@ -112,39 +117,29 @@ impl Router {
 
     /// A lane's process has started. What its predecessor knew is told to it.
     pub fn child_started(&mut self, lane: LaneId, out: &mut Output) {
+        let probing = self.is_probing(lane);
         let state = &mut self.lanes[lane.0];
         state.down = false;
-        // After a restart these are the handshakes that stood, or were being renewed.
-        let renew = state.service == Service::Legacy
-            && matches!(state.handshake, Handshake::Done(_) | Handshake::Refused);
-        if renew {
+        if probing || matches!(state.handshake, Handshake::Sent(_)) {
+            return;
+        }
+        if state.is_successor {
             let ours = self.fresh_id();
-            self.lanes[lane.0].send_initialize(lane, ours, None, true, out);
+            self.lanes[lane.0].send_initialize(lane, ours, None, out);
             return;
         }
-        if state.service == Service::Legacy && matches!(state.handshake, Handshake::Sent(_)) {
-            return;
-        }
-        let mut listens: Vec<i64> = Vec::new();
+        let state = &mut self.lanes[lane.0];
+        let mut listens: Vec<(i64, &mut Listen)> = Vec::new();
         for (ours, pending) in &mut state.in_flight {
-            if let Purpose::Listen(message) | Purpose::Renewed(message) = &pending.purpose {
-                pending.purpose = Purpose::Renewed(message.clone());
-                listens.push(*ours);
+            match &mut pending.purpose {
+                Purpose::Listen(listen) if listen.lost => listens.push((*ours, listen)),
+                _ => {}
             }
         }
-        listens.sort_unstable();
-        for ours in listens {
-            if let Some(Pending {
-                purpose: Purpose::Renewed(message),
-                ..
-            }) = state.in_flight.get(&ours)
-            {
-                message.write(
-                    Some(&RequestId::Number(ours)),
-                    &[],
-                    &mut out.to_child[lane.0],
-                );
-            }
+        listens.sort_unstable_by_key(|(ours, _)| *ours);
+        for (ours, listen) in listens {
+            state.engaged = true;
+            listen.renew(ours, &mut out.to_child[lane.0]);
         }
         out.to_child[lane.0].append(&mut state.held);
     }

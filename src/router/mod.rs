@@ -28,6 +28,7 @@ mod from_peer;
 mod lane;
 mod levels;
 mod life;
+mod listens;
 mod lists;
 mod pipe;
 mod revise;
@@ -35,6 +36,7 @@ mod session;
 mod subscriptions;
 mod tasks;
 
+pub use listens::{MAX_LISTEN_SIZE, MAX_LISTENS};
 pub use pipe::Pipe;
 pub use session::Profile;
 
@@ -46,12 +48,6 @@ use std::collections::BTreeMap;
 
 /// The most requests that one peer may have in flight.
 pub const MAX_IN_FLIGHT: usize = 16_384;
-
-/// The most `subscriptions/listen` that one peer may have open.
-pub const MAX_LISTENS: usize = 256;
-
-/// The longest of them, in bytes.
-pub const MAX_LISTEN_SIZE: usize = 64 * 1024;
 
 /// The most cancelled requests of one peer whose answer we still look out for.
 pub const MAX_CANCELLED: usize = 256;
@@ -66,6 +62,9 @@ const NEWEST_LEGACY: &str = "2025-11-25";
 
 /// The revisions with an `initialize` handshake, oldest first.
 const LEGACY_REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", NEWEST_LEGACY];
+
+/// The revision without a handshake that the router asks every server for.
+const MODERN: &str = "2026-07-28";
 
 /// Why requests of a peer that leaves are cancelled.
 const PEER_LEFT: &str = "the client has disconnected";
@@ -159,6 +158,8 @@ pub struct Router {
     next_id: i64,
     /// The error with which the server answered `server/discover`, if it is not a modern one.
     legacy_only: Option<Message>,
+    /// So many processes in a row have ended while they were asked for their era.
+    fatal_probes: u8,
 }
 
 impl Default for Router {
@@ -179,6 +180,7 @@ impl Router {
             next_session: 0,
             next_id: 0,
             legacy_only: None,
+            fatal_probes: 0,
         }
     }
 
@@ -236,8 +238,7 @@ impl Router {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         let pending = self.lanes.iter().flat_map(|lane| lane.in_flight.values());
-        let mut awaited = pending
-            .filter(|pending| !matches!(pending.purpose, Purpose::Listen(_) | Purpose::Renewed(_)));
+        let mut awaited = pending.filter(|pending| !matches!(pending.purpose, Purpose::Listen(_)));
         awaited.next().is_some()
             || self
                 .lanes
@@ -251,7 +252,7 @@ impl Router {
         let modern = self.sessions.get(&id).is_some_and(|session| session.modern);
         let serves = |lane: &LaneId| match self.lanes[lane.0].service {
             Service::Legacy => !modern,
-            Service::Modern | Service::Probing => modern,
+            Service::Modern | Service::Probing(_) => modern,
             Service::Idle | Service::Fresh => false,
         };
         LaneId::ALL

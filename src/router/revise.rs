@@ -41,8 +41,8 @@ impl Router {
         let pending = self.lanes[lane.0].in_flight.iter();
         let own = pending.filter(|(_, pending)| pending.session == id);
         let judge = |ours: i64, purpose: &Purpose| match purpose {
-            Purpose::Listen(request) | Purpose::Renewed(request) => {
-                let denial = rights.decide((**request).clone()).err()?;
+            Purpose::Listen(listen) => {
+                let denial = rights.decide(listen.request.clone()).err()?;
                 Some((ours, denial))
             }
             _ => None,

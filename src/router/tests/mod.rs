@@ -96,6 +96,23 @@ impl Bench {
         std::mem::take(&mut self.out.commands)
     }
 
+    /// A modern peer, whose server has told that it is modern.
+    fn modern(&mut self) -> SessionId {
+        let session = self.attach();
+        self.peer(session, r#"{"jsonrpc":"2.0","id":"era","method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#);
+        for _ in 0..2 {
+            for line in self.child_heard(0) {
+                assert_eq!(line["method"], "server/discover");
+                self.child(
+                    0,
+                    &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, line["id"]),
+                );
+            }
+        }
+        assert_eq!(self.told(session)["id"], "era");
+        session
+    }
+
     /// A legacy peer after its handshake, with these capabilities.
     fn legacy(&mut self, capabilities: &str) -> SessionId {
         let session = self.attach();

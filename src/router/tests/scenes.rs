@@ -4,6 +4,8 @@ use super::*;
 use crate::router::{MAX_LISTEN_SIZE, MAX_LISTENS};
 use serde_json::json;
 
+const DISCOVER: &str = r#"{"jsonrpc":"2.0","id":"p","method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
+const MODERN_CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
 const LISTEN: &str = r#"{"jsonrpc":"2.0","id":"listen-1","method":"subscriptions/listen","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"notifications":{"toolsListChanged":true}}}"#;
 
 #[test]
@@ -495,7 +497,7 @@ fn every_peer_has_its_log_level_and_the_child_the_most_verbose() {
 #[test]
 fn two_eras_get_two_processes() {
     let mut bench = Bench::default();
-    let (modern, legacy) = (bench.attach(), bench.attach());
+    let (modern, legacy) = (bench.modern(), bench.attach());
     bench.peer(modern, LISTEN);
     let listen = bench.child_heard(0).remove(0);
     bench.peer(legacy, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
@@ -536,9 +538,46 @@ fn two_eras_get_two_processes() {
     assert!(bench.peers_heard().is_empty());
 }
 
+/// A peer's malformed question made every server look legacy, to everybody and for ever.
+#[test]
+fn no_peer_decides_what_era_the_server_is_of() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.attach(), bench.attach());
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#);
+    let ours = bench.child_heard(0).remove(0);
+    assert_eq!(
+        ours["params"]["_meta"],
+        json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "mcp-remote", "version": env!("CARGO_PKG_VERSION")},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        })
+    );
+    bench.peer(b, LISTEN);
+    assert!(bench.child_heard(0).is_empty());
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":ours["id"],"result":{}}).to_string(),
+    );
+    let heard = bench.child_heard(0);
+    assert_eq!(
+        heard.iter().map(|line| &line["method"]).collect::<Vec<_>>(),
+        ["server/discover", "subscriptions/listen"]
+    );
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":heard[0]["id"],"error":{"code":-32602,"message":"no _meta"}})
+            .to_string(),
+    );
+    assert_eq!(bench.told(a)["error"]["code"], -32602);
+    // It is still a modern server, which is asked no second time.
+    bench.peer(b, &DISCOVER.replace("\"p\"", "2"));
+    assert_eq!(bench.child_heard(0)[0]["method"], "server/discover");
+    assert!(bench.commands().is_empty());
+}
+
 #[test]
 fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
-    let probe = r#"{"jsonrpc":"2.0","id":"p","method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
     let refusal = |id: &Value| {
         format!(
             r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"Method not found"}}}}"#
@@ -547,20 +586,20 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
     // First of all peers: the process is used for what comes next.
     let mut bench = Bench::default();
     let a = bench.attach();
-    bench.peer(a, probe);
+    bench.peer(a, DISCOVER);
     let id = bench.child_heard(0)[0]["id"].clone();
     bench.child(0, &refusal(&id));
     assert_eq!(bench.told(a)["error"]["code"], -32601);
     bench.shake_hands(a, "{}");
     let b = bench.attach();
-    bench.peer(b, probe);
+    bench.peer(b, DISCOVER);
     assert_eq!(bench.told(b)["id"], "p");
     assert!(bench.commands().is_empty());
     // After a legacy peer: a second process, for as long as the question stands.
     let mut bench = Bench::default();
     bench.legacy("{}");
     let b = bench.attach();
-    bench.peer(b, probe);
+    bench.peer(b, DISCOVER);
     assert_eq!(bench.commands(), [Command::Start(LaneId(1))]);
     bench.start(1);
     let id = bench.child_heard(1)[0]["id"].clone();
@@ -569,6 +608,67 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
     assert_eq!(bench.commands(), [Command::Stop(LaneId(1))]);
     bench.exit(1, false);
     bench.shake_hands(b, "{}");
+    // Who does not ask but goes ahead is served by what there is.
+    let mut bench = Bench::default();
+    let a = bench.attach();
+    bench.peer(a, DISCOVER);
+    let b = bench.attach();
+    bench.peer(b, MODERN_CALL);
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(0, &refusal(&id));
+    assert_eq!(bench.told(a)["id"], "p");
+    let call = bench.child_heard(0).pop().unwrap();
+    bench.child(0, &refusal(&call["id"]));
+    assert_eq!(bench.told(b)["id"], 1);
+}
+
+/// Older servers on `rmcp` end when the first message is not `initialize`.
+#[test]
+fn a_server_that_ends_when_it_is_asked_for_its_era_is_legacy() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.attach(), bench.attach());
+    bench.peer(a, DISCOVER);
+    assert!(bench.router.is_probing(LaneId(0)));
+    bench.exit(0, true);
+    assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
+    bench.start(0);
+    assert!(bench.child_heard(0).is_empty());
+    // Once may have been chance.
+    bench.peer(b, DISCOVER);
+    bench.exit(0, true);
+    assert_eq!(bench.told(b)["error"]["code"], -32601);
+    bench.start(0);
+    bench.peer(a, DISCOVER);
+    assert_eq!(bench.told(a)["error"]["code"], -32601);
+    bench.shake_hands(a, "{}");
+}
+
+/// A notification before everything else ended a server on `rmcp`.
+#[test]
+fn a_process_without_handshake_hears_a_request_first() {
+    let hello = r#"{"jsonrpc":"2.0","method":"x/hello","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
+    let mut bench = Bench::default();
+    let a = bench.attach();
+    bench.peer(a, hello);
+    let ours = bench.child_heard(0).remove(0);
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":ours["id"],"result":{}}).to_string(),
+    );
+    bench.peer(a, hello);
+    assert!(bench.child_heard(0).is_empty());
+    bench.peer(a, MODERN_CALL);
+    bench.peer(a, hello);
+    let heard = bench.child_heard(0);
+    assert_eq!(
+        heard.iter().map(|line| &line["method"]).collect::<Vec<_>>(),
+        ["tools/call", "x/hello"]
+    );
+    bench.exit(0, true);
+    bench.told(a);
+    bench.start(0);
+    bench.peer(a, hello);
+    assert!(bench.child_heard(0).is_empty());
 }
 
 #[test]
@@ -684,17 +784,29 @@ fn a_process_that_returns_learns_what_the_old_one_knew() {
     );
 }
 
+fn acknowledgement(listen: &Value) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{}}},"notifications":{{"toolsListChanged":true}}}}}}"#,
+        listen["id"]
+    )
+}
+
 #[test]
 fn an_open_listen_is_renewed_with_the_next_process() {
     let mut bench = Bench::default();
-    let a = bench.attach();
+    let a = bench.modern();
     bench.peer(a, LISTEN);
     let listen = bench.child_heard(0).remove(0);
+    bench.child(0, &acknowledgement(&listen));
+    assert_eq!(
+        bench.told(a)["method"],
+        "notifications/subscriptions/acknowledged"
+    );
     bench.exit(0, true);
     assert!(bench.peers_heard().is_empty());
     bench.start(0);
     assert_eq!(bench.child_heard(0), std::slice::from_ref(&listen));
-    bench.child(0, &format!(r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{}}},"notifications":{{"toolsListChanged":true}}}}}}"#, listen["id"]));
+    bench.child(0, &acknowledgement(&listen));
     let told = bench.told(a);
     assert_eq!(told["method"], "notifications/tools/list_changed");
     assert_eq!(
@@ -713,10 +825,96 @@ fn an_open_listen_is_renewed_with_the_next_process() {
     assert_eq!(bench.router.owed(a), 0);
 }
 
+/// A client waits for the acknowledgement before it goes on; that of the next process was taken for
+/// a second one, though the peer had not had the first.
+#[test]
+fn a_listen_that_was_not_acknowledged_when_the_process_died_is_afterwards() {
+    let mut bench = Bench::default();
+    let a = bench.modern();
+    bench.peer(a, LISTEN);
+    let listen = bench.child_heard(0).remove(0);
+    bench.exit(0, true);
+    bench.start(0);
+    assert_eq!(bench.child_heard(0), std::slice::from_ref(&listen));
+    bench.child(0, &acknowledgement(&listen));
+    assert_eq!(
+        bench.told(a)["method"],
+        "notifications/subscriptions/acknowledged"
+    );
+}
+
+/// One that came between two processes was sent twice, under one id.
+#[test]
+fn a_listen_that_comes_between_two_processes_is_sent_once() {
+    let mut bench = Bench::default();
+    let a = bench.modern();
+    bench.exit(0, true);
+    bench.peer(a, LISTEN);
+    bench.start(0);
+    let heard = bench.child_heard(0);
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    bench.child(0, &acknowledgement(&heard[0]));
+    assert_eq!(
+        bench.told(a)["method"],
+        "notifications/subscriptions/acknowledged"
+    );
+}
+
+/// A listen that was renewed quoted its peer's own progress token, which may be the number of
+/// somebody else's request.
+#[test]
+fn a_renewed_listen_has_its_progress_token_mapped() {
+    let mut bench = Bench::default();
+    let a = bench.modern();
+    bench.peer(
+        a,
+        &LISTEN.replace(r#""_meta":{"#, r#""_meta":{"progressToken":1,"#),
+    );
+    let listen = bench.child_heard(0).remove(0);
+    assert_eq!(listen["params"]["_meta"]["progressToken"], listen["id"]);
+    bench.exit(0, true);
+    bench.start(0);
+    assert_eq!(bench.child_heard(0), [listen]);
+}
+
+/// A process that died in the middle of a renewed handshake, and a peer that said `initialize`
+/// before the next one: that one was not told what the first knew.
+#[test]
+fn what_is_to_be_renewed_survives_a_death_in_the_handshake() {
+    let mut bench = Bench::default();
+    let a = bench.legacy("{}");
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"x:1"}}"#,
+    );
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(0, &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string());
+    bench.told(a);
+    bench.exit(0, true);
+    bench.start(0);
+    assert_eq!(bench.child_heard(0)[0]["method"], "initialize");
+    bench.exit(0, true);
+    let b = bench.attach();
+    bench.peer(b, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
+    bench.start(0);
+    let heard = bench.child_heard(0);
+    assert_eq!(heard.len(), 1);
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":heard[0]["id"],"result":{}}).to_string(),
+    );
+    assert_eq!(bench.told(b)["id"], 0);
+    let heard = bench.child_heard(0);
+    assert_eq!(
+        heard.iter().map(|line| &line["method"]).collect::<Vec<_>>(),
+        ["notifications/initialized", "resources/subscribe"]
+    );
+}
+
 #[test]
 fn a_modern_servers_logs_reach_the_only_peer_that_wants_them() {
     let mut bench = Bench::default();
-    let (a, b) = (bench.attach(), bench.attach());
+    let (a, b) = (bench.modern(), bench.attach());
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/logLevel":"info"}}}"#;
     let say =
         r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#;

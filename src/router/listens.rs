@@ -1,0 +1,100 @@
+//! Open `subscriptions/listen` (2026-07-28), which outlive the process that they were sent to.
+
+use super::lane::Purpose;
+use super::{LaneId, Router, SessionId};
+use crate::jsonrpc::{Edit, Message, Replacement, RequestId};
+use serde::Deserialize;
+
+/// The most `subscriptions/listen` that one peer may have open.
+pub const MAX_LISTENS: usize = 256;
+
+/// The longest of them, in bytes.
+pub const MAX_LISTEN_SIZE: usize = 64 * 1024;
+
+/// One that is open, to be sent again to the next process.
+#[derive(Debug)]
+pub(super) struct Listen {
+    pub request: Message,
+    /// The peer has had its acknowledgement, so another one is ours to read.
+    pub acknowledged: bool,
+    /// The process that had it is gone.
+    pub lost: bool,
+}
+
+impl Listen {
+    pub(super) fn new(request: &Message) -> Self {
+        Self {
+            request: request.detached(),
+            acknowledged: false,
+            lost: false,
+        }
+    }
+
+    /// Sends it again.
+    pub(super) fn renew(&mut self, ours: i64, out: &mut Vec<u8>) {
+        self.lost = false;
+        let ours = RequestId::Number(ours);
+        let token = self.request.progress_token().map(|(_, span)| Edit {
+            span: *span,
+            with: Replacement::Id(&ours),
+        });
+        self.request.write(Some(&ours), token.as_slice(), out);
+    }
+}
+
+impl Router {
+    /// Listens are kept for the next process, so what one peer can make us keep is bounded.
+    pub(super) fn may_listen(&self, lane: LaneId, from: SessionId, message: &Message) -> bool {
+        let in_flight = &self.lanes[lane.0].in_flight;
+        let is_listen = |ours: &i64| {
+            let pending = in_flight.get(ours).map(|pending| &pending.purpose);
+            matches!(pending, Some(Purpose::Listen(_)))
+        };
+        let session = self.sessions.get(&from);
+        message.size() <= MAX_LISTEN_SIZE
+            && session.is_some_and(|session| {
+                session.in_flight() < MAX_LISTENS
+                    || session
+                        .requests()
+                        .filter(|(_, ours)| is_listen(ours))
+                        .count()
+                        < MAX_LISTENS
+            })
+    }
+}
+
+/// For a subscription that was renewed with a new process: what the peer may have missed.
+pub(super) fn changes_after_renewal(acknowledgement: &Message, id: &RequestId) -> Vec<Vec<u8>> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Filter {
+        tools_list_changed: bool,
+        prompts_list_changed: bool,
+        resources_list_changed: bool,
+    }
+    #[derive(Deserialize)]
+    struct Params {
+        #[serde(default)]
+        notifications: Filter,
+    }
+    let params: Option<Params> = acknowledgement
+        .params()
+        .and_then(|raw| serde_json::from_slice(raw).ok());
+    let Some(Params { notifications }) = params else {
+        return Vec::new();
+    };
+    [
+        ("tools", notifications.tools_list_changed),
+        ("prompts", notifications.prompts_list_changed),
+        ("resources", notifications.resources_list_changed),
+    ]
+    .into_iter()
+    .filter(|(_, promised)| *promised)
+    .map(|(family, _)| {
+        let mut line = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{family}/list_changed\",\"params\":{{\"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":").into_bytes();
+        id.write(&mut line);
+        line.extend(b"}}}\n");
+        line
+    })
+    .collect()
+}
