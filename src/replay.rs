@@ -9,6 +9,9 @@
 //! 2. `acknowledged ≤ sent ≤ pushed`: an acknowledgement outside of that is refused.
 //! 3. What is kept is what was pushed and not acknowledged (with `keep`), or not yet taken to be
 //!    sent (without).
+//!
+//! The owner bounds what is kept by [`Replay::bytes`], in which each line costs [`LINE_COST`] beside
+//! its own bytes: a bound in bytes is one in lines, too.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -17,6 +20,15 @@ use std::collections::VecDeque;
 pub const ACK_LINES: u64 = 64;
 /// … or so many bytes of unacknowledged receipt.
 pub const ACK_BYTES: usize = 1 << 20;
+
+/// What a line costs while it is kept, beside its bytes: its place in the queue, its piece of memory.
+pub const LINE_COST: usize = 96;
+
+/// What a line costs while it is kept.
+#[must_use]
+pub fn cost(line: &Bytes) -> usize {
+    line.len() + LINE_COST
+}
 
 /// Why the far end is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,18 +100,54 @@ impl Replay {
             let Some(line) = self.kept.pop_front() else {
                 break;
             };
-            self.kept_bytes -= line.len();
+            self.kept_bytes -= cost(&line);
             self.base += 1;
         }
     }
 
     /// Adds a line to be sent.
     pub fn push(&mut self, line: Bytes) {
-        self.kept_bytes += line.len();
+        self.kept_bytes += cost(&line);
         self.kept.push_back(line);
     }
 
-    /// Bytes that are kept.
+    /// Lets those that were never sent and that `hurries` holds for go before the others that were
+    /// never sent. Gives how many those are.
+    pub fn advance(&mut self, hurries: impl Fn(&Bytes) -> bool) -> usize {
+        let sent = (self.sent - self.base) as usize;
+        let unsent = self.kept.split_off(sent);
+        let (first, rest): (Vec<Bytes>, Vec<Bytes>) = unsent.into_iter().partition(hurries);
+        let count = first.len();
+        self.kept.extend(first.into_iter().chain(rest));
+        count
+    }
+
+    /// Adds a line to be sent behind the first `ahead` that were never sent, and before the others.
+    pub fn push_early(&mut self, line: Bytes, ahead: usize) {
+        self.kept_bytes += cost(&line);
+        let sent = (self.sent - self.base) as usize;
+        self.kept.insert((sent + ahead).min(self.kept.len()), line);
+    }
+
+    /// True where there is nothing that the far end has or has not received, nor we.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.received == 0 && self.sent == 0 && self.kept.is_empty()
+    }
+
+    /// True where everything has been acknowledged, or, without keeping, sent.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// True where lines are kept until they are acknowledged.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.keep
+    }
+
+    /// What is kept costs so much, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.kept_bytes
@@ -130,7 +178,7 @@ impl Replay {
                 self.under_way += line.len();
             } else {
                 self.base = self.next;
-                self.kept_bytes -= line.len();
+                self.kept_bytes -= cost(&line);
             }
             batch.lines.push(line);
         }
@@ -161,7 +209,7 @@ impl Replay {
             if self.base < self.next {
                 self.under_way = self.under_way.saturating_sub(line.len());
             }
-            self.kept_bytes -= line.len();
+            self.kept_bytes -= cost(&line);
             self.base += 1;
         }
         self.next = self.next.max(self.base);
@@ -241,184 +289,4 @@ impl Replay {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn line(number: u32) -> Bytes {
-        Bytes::from(format!("{number}\n"))
-    }
-
-    #[test]
-    fn impossible_numbers_are_refused() {
-        let mut end = Replay::default();
-        end.keep();
-        for number in 0..3 {
-            end.push(line(number));
-        }
-        assert_eq!(
-            end.acknowledge(1),
-            Err(Violation::NeverSent {
-                received: 1,
-                sent: 0
-            })
-        );
-        assert_eq!(end.take(1).lines.len(), 1);
-        end.acknowledge(1).unwrap();
-        assert_eq!(
-            end.acknowledge(0),
-            Err(Violation::Backwards {
-                received: 0,
-                acknowledged: 1
-            })
-        );
-        assert_eq!(
-            end.resume(2),
-            Err(Violation::NeverSent {
-                received: 2,
-                sent: 1
-            })
-        );
-        assert_eq!((end.waiting(), end.bytes()), (2, 4));
-    }
-
-    #[test]
-    fn acknowledgements_are_due_by_lines_and_by_bytes() {
-        let mut end = Replay::default();
-        assert!(!end.is_untold());
-        assert!((1..ACK_LINES).all(|_| !end.receive(1)));
-        assert!(end.receive(1));
-        assert_eq!(end.tell(), ACK_LINES);
-        assert!(!end.is_untold());
-        assert!(end.receive(ACK_BYTES));
-    }
-
-    #[test]
-    fn without_keeping_lines_are_gone_as_they_are_taken() {
-        let mut end = Replay::default();
-        end.push(line(0));
-        end.push(line(1));
-        assert_eq!(
-            end.take(1),
-            Batch {
-                lines: vec![line(0)],
-                again: 0
-            }
-        );
-        assert_eq!((end.waiting(), end.bytes()), (1, 2));
-        end.keep();
-        assert_eq!(
-            end.take(9),
-            Batch {
-                lines: vec![line(1)],
-                again: 0
-            }
-        );
-        assert_eq!(end.bytes(), 2);
-        end.acknowledge(1).unwrap();
-        assert_eq!(end.bytes(), 0);
-    }
-
-    #[test]
-    fn what_a_far_end_that_stops_has_not_received_was_never_sent() {
-        let mut end = Replay::default();
-        end.keep();
-        (0..4).for_each(|number| end.push(line(number)));
-        assert_eq!(end.take(6).lines.len(), 3);
-        assert_eq!(end.under_way(), 6);
-        let unsent: Vec<Bytes> = end.unsend(1).unwrap().cloned().collect();
-        assert_eq!(unsent, [line(1), line(2)]);
-        assert_eq!(end.under_way(), 0);
-        assert!(end.is_outdated(0) && !end.is_outdated(1));
-        assert!(end.unsend(2).is_err());
-        assert_eq!(end.into_unsent(), [line(1), line(2), line(3)]);
-    }
-
-    /// What can happen to two ends and the wire between them.
-    #[derive(Clone, Debug)]
-    enum Event {
-        Push { right: bool },
-        Take { right: bool, bytes: usize },
-        Deliver { right: bool },
-        Tell { right: bool },
-        Cut,
-    }
-
-    /// One direction of the wire: lines with their payload, and acknowledgements.
-    #[derive(Default)]
-    struct Wire(VecDeque<Result<Bytes, u64>>);
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
-
-        /// Two ends, a wire that loses whatever is on it: any interleaving of send, receive,
-        /// acknowledge, cut and resume delivers every line once and in order.
-        #[test]
-        fn nothing_is_lost_or_doubled(events in prop::collection::vec(prop_oneof![
-            3 => any::<bool>().prop_map(|right| Event::Push { right }),
-            4 => (any::<bool>(), 1usize..30).prop_map(|(right, bytes)| Event::Take { right, bytes }),
-            6 => any::<bool>().prop_map(|right| Event::Deliver { right }),
-            2 => any::<bool>().prop_map(|right| Event::Tell { right }),
-            1 => Just(Event::Cut),
-        ], 0..200)) {
-            let mut ends = [Replay::default(), Replay::default()];
-            // wires[n] carries what end n sends.
-            let mut wires = [Wire::default(), Wire::default()];
-            let mut pushed = [0u32; 2];
-            let mut got: [Vec<Bytes>; 2] = Default::default();
-            ends.iter_mut().for_each(Replay::keep);
-            let deliver = |to: usize, ends: &mut [Replay; 2], wires: &mut [Wire; 2], got: &mut [Vec<Bytes>; 2]| {
-                match wires[1 - to].0.pop_front() {
-                    Some(Ok(line)) => {
-                        ends[to].receive(line.len());
-                        got[to].push(line);
-                    }
-                    Some(Err(received)) => ends[to].acknowledge(received).unwrap(),
-                    None => {}
-                }
-            };
-            let cut = |ends: &mut [Replay; 2], wires: &mut [Wire; 2]| {
-                *wires = Default::default();
-                for end in 0..2 {
-                    let received = ends[1 - end].tell();
-                    ends[end].resume(received).unwrap();
-                }
-            };
-            for event in events {
-                match event {
-                    Event::Push { right } => {
-                        let end = usize::from(right);
-                        ends[end].push(line(pushed[end]));
-                        pushed[end] += 1;
-                    }
-                    Event::Take { right, bytes } => {
-                        let end = usize::from(right);
-                        let batch = ends[end].take(bytes);
-                        prop_assert!(batch.again <= batch.lines.len());
-                        wires[end].0.extend(batch.lines.into_iter().map(Ok));
-                    }
-                    Event::Deliver { right } => deliver(usize::from(right), &mut ends, &mut wires, &mut got),
-                    Event::Tell { right } => {
-                        let end = usize::from(right);
-                        let received = ends[end].tell();
-                        wires[end].0.push_back(Err(received));
-                    }
-                    Event::Cut => cut(&mut ends, &mut wires),
-                }
-            }
-            cut(&mut ends, &mut wires);
-            for end in 0..2 {
-                let batch = ends[end].take(usize::MAX);
-                wires[end].0.extend(batch.lines.into_iter().map(Ok));
-                while !wires[end].0.is_empty() {
-                    deliver(1 - end, &mut ends, &mut wires, &mut got);
-                }
-                let received = ends[1 - end].tell();
-                ends[end].acknowledge(received).unwrap();
-                prop_assert_eq!(ends[end].bytes(), 0);
-                let expected: Vec<Bytes> = (0..pushed[end]).map(line).collect();
-                prop_assert_eq!(&got[1 - end], &expected);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,34 +1,22 @@
-//! What is carried over one connection, and what must survive it.
+//! The client's end of one connection after the other.
 
 use super::host::{self, HostInput, HostOutput};
-use super::ledger::{CONNECTION_LOST, Ledger, Verdict};
+use super::state::{News, State, Turn};
 use super::{CONNECT_TIMEOUT, MAX_SERVER_LINE};
-use crate::control::{Control, SessionKey};
+use crate::control::Control;
 use crate::handshake;
-use crate::jsonrpc::{ErrorData, Executed};
-use crate::replay::{ACK_BYTES, Replay, Violation};
+use crate::jsonrpc::ErrorData;
+use crate::replay::Violation;
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Mismatch};
 use crate::transport::websocket::PING_EVERY;
 use crate::transport::{Connection, Reader, Writer};
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
-
-/// The most that is kept for the server, sent or not, in bytes; then the host is not read.
-const MAX_BACKLOG: usize = 64 << 20;
-
-/// The most that is sent without an acknowledgement to a server that gives them, in bytes. More
-/// than one acknowledgement's worth, so that the wire does not run dry; not much more, so that a
-/// server whose MCP server takes nothing still reads our acknowledgements behind it.
-const WINDOW: usize = 2 * ACK_BYTES;
-
-/// What is sent at once, in bytes; one line may be longer.
-const BATCH: usize = 256 * 1024;
 
 /// What has been received is acknowledged after so long, if not earlier.
 const ACK_AFTER: Duration = Duration::from_secs(1);
@@ -57,45 +45,6 @@ impl End {
     }
 }
 
-/// What the server is to us on a new connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum News {
-    /// It goes on where the last connection was lost.
-    Resumed { again: u64 },
-    /// It knows nothing of us; so many requests got an error.
-    Anew { failed: usize },
-}
-
-/// What we know of the far end of this connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Nothing yet, and it may have forgotten us: nothing is sent before it has answered.
-    Asked,
-    /// Nothing yet; we begin anew. It has promised an answer, or we do not know what it is.
-    Offered { promised: bool },
-    /// It can resume.
-    Resumable,
-    /// It cannot.
-    Plain,
-}
-
-struct State {
-    ledger: Ledger,
-    replay: Replay,
-    session: Option<SessionKey>,
-    stage: Stage,
-    /// Requests that got an error since the last report.
-    failed: usize,
-    /// Lines that wait until the server has taken our handshake again.
-    rejoin: Option<VecDeque<Bytes>>,
-    /// The server stops soon: what is not sent is for its successor.
-    draining: bool,
-    /// The host says no more.
-    ended: bool,
-    /// We have been told to leave.
-    leaving: bool,
-}
-
 /// The client's end of all its connections.
 pub(super) struct Link {
     state: Mutex<State>,
@@ -109,19 +58,8 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(keepalive_interval: Duration, keepalive_timeout: Duration) -> Self {
-        let state = State {
-            ledger: Ledger::default(),
-            replay: Replay::default(),
-            session: None,
-            stage: Stage::Plain,
-            failed: 0,
-            rejoin: None,
-            draining: false,
-            ended: false,
-            leaving: false,
-        };
         Self {
-            state: Mutex::new(state),
+            state: Mutex::default(),
             wake: Notify::new(),
             left: Notify::new(),
             output: HostOutput::start(),
@@ -130,13 +68,19 @@ impl Link {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Asks or tells the state, and hands the host what that makes for it.
+    fn state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = change(&mut state);
+        for line in state.told() {
+            self.output.push(line, None);
+        }
+        outcome
     }
 
     /// Says goodbye as soon as possible.
     pub(super) fn leave(&self) {
-        self.state().leaving = true;
+        self.state(State::leave);
         self.wake.notify_one();
         self.left.notify_one();
     }
@@ -146,36 +90,20 @@ impl Link {
         self.left.notified().await;
     }
 
-    /// True when the host waits for something, or something waits to be sent.
+    /// See [`State::is_owing`].
     pub(super) fn is_owing(&self) -> bool {
-        let state = self.state();
-        state.ledger.owed() > 0 || state.replay.bytes() > 0 || state.rejoin.is_some()
+        self.state(|state| state.is_owing())
     }
 
-    /// The connection is lost. Where the server cannot resume, that is the end of what it knew.
+    /// See [`State::lose`].
     pub(super) fn lose(&self) {
-        let mut state = self.state();
-        if state.session.is_none() {
-            self.begin_anew(&mut state);
-        }
+        self.state(State::lose);
     }
 
-    /// Nothing will be sent any more: everything that the host is owed gets an error.
+    /// See [`State::give_up`].
     pub(super) fn give_up(&self, text: &str, data: &ErrorData, input: &mut HostInput) {
-        let mut state = self.state();
-        self.tell(state.ledger.lost(text, data));
-        let replay = std::mem::take(&mut state.replay);
-        let unsent = state
-            .rejoin
-            .take()
-            .unwrap_or_else(|| replay.into_unsent())
-            .into_iter();
-        let unsent = unsent.map(|line| without_end(&line));
-        for line in unsent.chain(std::iter::from_fn(|| input.try_next())) {
-            state.ledger.send(&line);
-        }
-        let not_executed = ErrorData::new("connection-lost", Executed::No);
-        self.tell(state.ledger.lost(text, &not_executed));
+        let unread = std::iter::from_fn(|| input.try_next());
+        self.state(|state| state.give_up(text, data, unread));
     }
 
     /// Completes when the host reads no more.
@@ -186,33 +114,6 @@ impl Link {
     /// Waits until the host has read everything.
     pub(super) async fn finish(self) {
         self.output.finish().await;
-    }
-
-    fn tell(&self, lines: Vec<Vec<u8>>) {
-        for mut line in lines {
-            line.truncate(line.len().saturating_sub(1));
-            self.output.push(line.into(), None);
-        }
-    }
-
-    /// The far end knows nothing of us: what was sent is answered with errors, since it may or may
-    /// not have been executed; what was not is sent after the handshake has been replayed.
-    fn begin_anew(&self, state: &mut State) {
-        state.failed += state.ledger.in_flight();
-        self.tell(state.ledger.lost("Connection lost", &CONNECTION_LOST));
-        let replay = std::mem::take(&mut state.replay);
-        // While a replay waits for its answer, nothing else has been pushed.
-        let mut unsent = state.rejoin.take().unwrap_or_else(|| replay.into_unsent());
-        // The rest of an earlier replay may be among it.
-        unsent.retain(|line| !state.ledger.is_replayed(&without_end(line)));
-        state.session = None;
-        match state.ledger.replay() {
-            Some(handshake) => {
-                state.replay.push(handshake);
-                state.rejoin = Some(unsent);
-            }
-            None => unsent.into_iter().for_each(|line| state.replay.push(line)),
-        }
     }
 
     /// Carries messages over one connection to its end. `resume` is whether the server may be asked
@@ -227,7 +128,8 @@ impl Link {
         report: impl Fn(News),
     ) -> End {
         let (mut reader, mut writer) = connection.split(MAX_SERVER_LINE);
-        let hello = self.greet(resume, promised, &report);
+        let (hello, news) = self.state(|state| state.greet(resume, promised));
+        news.into_iter().for_each(&report);
         let end = {
             let up = self.upstream(&mut writer, input, hello);
             let down = self.downstream(&mut reader, &report);
@@ -242,93 +144,6 @@ impl Link {
             crate::transport::close(reader, writer, &[]).await;
         }
         end
-    }
-
-    /// Begins a connection: what to say first, if anything.
-    fn greet(&self, resume: bool, promised: bool, report: &impl Fn(News)) -> Option<Control> {
-        let mut state = self.state();
-        state.draining = false;
-        match (resume, state.session.clone()) {
-            (true, Some(key)) => {
-                state.stage = Stage::Asked;
-                let received = state.replay.tell();
-                Some(Control::Resume {
-                    session: Some(key),
-                    received,
-                })
-            }
-            (true, None) => {
-                state.stage = Stage::Offered { promised };
-                state.replay.keep();
-                Some(Control::Resume {
-                    session: None,
-                    received: 0,
-                })
-            }
-            (false, session) => {
-                if session.is_some() {
-                    self.begin_anew(&mut state);
-                }
-                state.stage = Stage::Plain;
-                report(News::Anew {
-                    failed: std::mem::take(&mut state.failed),
-                });
-                None
-            }
-        }
-    }
-
-    /// The first line of the server says what it is. True when that line is done with.
-    fn meet(&self, first: Option<&Control>, report: &impl Fn(News)) -> Result<bool, Violation> {
-        let mut state = self.state();
-        let state = &mut *state;
-        match (state.stage, first) {
-            (
-                Stage::Asked,
-                Some(Control::Resumed {
-                    session,
-                    received,
-                    resumed: true,
-                }),
-            ) if *session == state.session => {
-                let again = state.replay.resume(*received)?;
-                state.stage = Stage::Resumable;
-                report(News::Resumed { again });
-            }
-            (Stage::Asked | Stage::Offered { .. }, Some(Control::Resumed { session, .. })) => {
-                if state.stage == Stage::Asked {
-                    self.begin_anew(state);
-                }
-                state.session.clone_from(session);
-                if session.is_some() {
-                    if state.stage == Stage::Asked {
-                        state.replay.keep();
-                    }
-                    state.stage = Stage::Resumable;
-                } else {
-                    state.replay.stop_keeping();
-                    state.stage = Stage::Plain;
-                }
-                report(News::Anew {
-                    failed: std::mem::take(&mut state.failed),
-                });
-            }
-            (Stage::Asked | Stage::Offered { .. }, _) => {
-                if state.stage == Stage::Asked {
-                    self.begin_anew(state);
-                }
-                state.replay.stop_keeping();
-                state.stage = Stage::Plain;
-                report(News::Anew {
-                    failed: std::mem::take(&mut state.failed),
-                });
-                self.wake.notify_one();
-                return Ok(false);
-            }
-            (Stage::Resumable | Stage::Plain, _) => return Ok(false),
-        }
-        self.wake.notify_one();
-        Ok(true)
     }
 
     /// From the host to the server.
@@ -366,7 +181,7 @@ impl Link {
                 untold,
                 ack_due,
                 done,
-            } = self.turn();
+            } = self.state(State::turn);
             let mut due = FOREVER;
             if resumable {
                 untold_since = if untold {
@@ -381,7 +196,7 @@ impl Link {
                     due = due.min(ACK_AFTER.saturating_sub(since.elapsed()));
                 }
                 if ack_due || due.is_zero() {
-                    let received = self.state().replay.tell();
+                    let received = self.state(State::tell_received);
                     writer
                         .send(&[Control::Ack { received }.to_line().into()])
                         .await?;
@@ -407,11 +222,8 @@ impl Link {
             }
             tokio::select! {
                 lines = input.next(), if open => match lines {
-                    Some(lines) => {
-                        let mut state = self.state();
-                        lines.into_iter().for_each(|line| state.replay.push(line));
-                    }
-                    None => self.state().ended = true,
+                    Some(lines) => self.state(|state| state.say(lines)),
+                    None => self.state(State::end),
                 },
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(due) => {}
@@ -420,49 +232,11 @@ impl Link {
         }
     }
 
-    /// What is to be done now about sending.
-    fn turn(&self) -> Turn {
-        let mut state = self.state();
-        let state = &mut *state;
-        let waits = matches!(
-            state.stage,
-            Stage::Asked | Stage::Offered { promised: true }
-        );
-        let congested = state.stage == Stage::Resumable && state.replay.under_way() >= WINDOW;
-        let may_send = !waits && !congested && !state.draining;
-        let batch = if may_send {
-            state.replay.take(BATCH)
-        } else {
-            Default::default()
-        };
-        for line in batch.lines.iter().skip(batch.again) {
-            state.ledger.send(&without_end(line));
-        }
-        let idle = batch.lines.is_empty();
-        let served = state.ended
-            && idle
-            && state.replay.waiting() == 0
-            && state.rejoin.is_none()
-            && state.ledger.owed() == 0;
-        Turn {
-            open: !state.ended
-                && state.rejoin.is_none()
-                && may_send
-                && state.replay.bytes() < MAX_BACKLOG,
-            lines: batch.lines,
-            resumable: state.stage == Stage::Resumable,
-            waits: waits || state.rejoin.is_some(),
-            untold: state.replay.is_untold(),
-            ack_due: state.replay.is_due(),
-            done: state.leaving || served,
-        }
-    }
-
     /// From the server to the host.
     async fn downstream(&self, reader: &mut Reader, report: &impl Fn(News)) -> End {
         let pulse = reader.pulse();
         loop {
-            let watched = self.state().stage == Stage::Resumable;
+            let watched = self.state(|state| state.is_resumable());
             let limit = if watched {
                 self.keepalive_timeout
             } else {
@@ -490,15 +264,9 @@ impl Link {
                 return End::Lost(notice);
             }
             let control = Control::read(&line);
-            let heeded = self
-                .meet(control.as_ref(), report)
-                .and_then(|taken| match &control {
-                    Some(control) if !taken => self.heed(control),
-                    _ => Ok(()),
-                });
+            let heeded = self.heed(control.as_ref(), report);
             if let Err(violation) = heeded {
-                // Whoever counts wrongly would do so again.
-                self.state().session = None;
+                self.state(State::distrust);
                 return End::Lost(violation.to_string());
             }
             if control.is_some() {
@@ -511,65 +279,31 @@ impl Link {
         }
     }
 
-    fn heed(&self, control: &Control) -> Result<(), Violation> {
-        let mut state = self.state();
-        match control {
-            Control::Ack { received } if state.stage == Stage::Resumable => {
-                state.replay.acknowledge(*received)?;
-                self.wake.notify_one();
-            }
-            Control::Drain { received } if state.stage == Stage::Resumable => {
-                let State { replay, ledger, .. } = &mut *state;
-                for line in replay.unsend(*received)? {
-                    ledger.unsend(&without_end(line));
-                }
-                state.draining = true;
-            }
-            _ => {}
+    /// A line of the server may be a control line, or tell what the server is.
+    fn heed(&self, control: Option<&Control>, report: &impl Fn(News)) -> Result<(), Violation> {
+        let (done, news) = self.state(|state| state.meet(control))?;
+        let is_news = news.is_some();
+        news.into_iter().for_each(report);
+        if let (Some(control), false) = (control, done) {
+            self.state(|state| state.heed(control))?;
+        }
+        if is_news || control.is_some() {
+            self.wake.notify_one();
         }
         Ok(())
     }
 
     /// A line of the server is handed to the host and counted, both or neither.
-    fn receive(&self, line: Bytes, room: tokio::sync::OwnedSemaphorePermit) {
-        let mut state = self.state();
-        let state = &mut *state;
-        let first = !state.replay.is_untold();
-        let due = state.stage == Stage::Resumable && (state.replay.receive(line.len()) || first);
-        match state.ledger.receive(&line) {
-            Verdict::Pass => self.output.push(line, Some(room)),
-            Verdict::Drop => {}
-            Verdict::Replayed(succeeded) => {
-                if !succeeded {
-                    tracing::warn!("the server did not take the handshake a second time");
-                }
-                let rest = state.ledger.replay_rest();
-                let held = state.rejoin.take().unwrap_or_default();
-                rest.into_iter()
-                    .chain(held)
-                    .for_each(|line| state.replay.push(line));
-                self.wake.notify_one();
+    fn receive(&self, line: Bytes, room: OwnedSemaphorePermit) {
+        let wake = self.state(|state| {
+            let (pass, wake) = state.receive(&line);
+            if pass {
+                self.output.push(line, Some(room));
             }
-        }
-        if due || state.ended {
+            wake
+        });
+        if wake {
             self.wake.notify_one();
         }
     }
-}
-
-fn without_end(line: &Bytes) -> Bytes {
-    line.slice(..line.len().saturating_sub(1))
-}
-
-/// What is to be done about sending.
-struct Turn {
-    lines: Vec<Bytes>,
-    /// The host may be read.
-    open: bool,
-    resumable: bool,
-    /// The server owes us an answer before anything else can be sent.
-    waits: bool,
-    untold: bool,
-    ack_due: bool,
-    done: bool,
 }

@@ -3,6 +3,7 @@
 mod host;
 mod ledger;
 mod link;
+mod state;
 
 use crate::handshake::{self, Rejected};
 use crate::jsonrpc::{ErrorData, Executed};
@@ -15,7 +16,8 @@ use crate::utils::secret::Secret;
 use bytes::Bytes;
 use host::HostInput;
 use ledger::CONNECTION_LOST;
-use link::{End, Link, News};
+use link::{End, Link};
+use state::News;
 use std::cell::Cell;
 use std::future::Future;
 use std::io;

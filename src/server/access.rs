@@ -2,10 +2,11 @@
 
 use crate::auth::{Identity, TokenError};
 use crate::handshake::{Guard, Refused};
+use crate::hub::Session;
 use crate::permissions::{Policy, Rights};
 use crate::router::{ASKED_OF_PEERS, Profile};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
 /// Guard and policy, as the files behind them said when they were last read. Whether there is a
@@ -134,4 +135,43 @@ pub(super) fn now() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()
+}
+
+/// Completes when the token is good no longer; until then the hub is told of changed rights.
+pub(super) async fn lapse(standing: &mut Standing, session: &Session) -> Lapse {
+    let identity = standing.identity().clone();
+    let mut expiry = std::pin::pin!(expiry(&identity));
+    loop {
+        let renewed = tokio::select! {
+            () = &mut expiry => return Lapse::Expired,
+            renewed = standing.renewed() => renewed,
+        };
+        match renewed {
+            Ok(()) => session.revise(standing.profile(), standing.rights()),
+            Err(lapse) => return lapse,
+        }
+    }
+}
+
+/// Completes when the token is revoked. A session that waits may do so beyond the end of its token.
+pub(super) async fn revoked(mut standing: Standing) {
+    while !matches!(standing.renewed().await, Err(Lapse::Revoked)) {}
+}
+
+/// Completes when the token expires; waits for ever when it does not.
+pub(super) async fn expiry(identity: &Identity) {
+    let Some(expires) = identity.expires else {
+        return std::future::pending().await;
+    };
+    loop {
+        let elapsed = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let left = Duration::from_secs(expires).saturating_sub(elapsed);
+        if left.is_zero() {
+            return;
+        }
+        // In steps, so that a clock that jumps (a suspended machine) is noticed.
+        tokio::time::sleep(left.min(Duration::from_secs(60))).await;
+    }
 }

@@ -1,9 +1,10 @@
 //! The begin of every connection: open, authenticate, find its session.
 
 use super::access::{Access, Standing, now};
+use super::link::Link;
 use super::rate::Limiter;
 use super::registry::Registry;
-use super::session::{self, Link};
+use super::session;
 use super::strangers::Stranger;
 use super::{Settings, Source};
 use crate::auth::Identity;

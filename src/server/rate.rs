@@ -1,9 +1,13 @@
 //! How many messages each user may send.
 //!
-//! No clock: the time comes in.
+//! [`Limiter`] has no clock: the time comes in.
 
+use super::peer::Context;
+use crate::auth::Identity;
 use crate::utils::bucket::{Bucket, Pace};
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The most users that are counted at a time. Whoever has been quiet for long enough needs no
@@ -54,6 +58,51 @@ impl Limiter {
             if let Some(user) = fullest.map(|(user, _)| user.clone()) {
                 self.buckets.remove(&user);
             }
+        }
+    }
+}
+
+/// A peer's part of what its user may send. Requests beyond it are refused, since somebody waits for
+/// an answer; everything else waits, and what stands behind it, so that nothing gets lost.
+pub(super) struct Ticket<'a> {
+    rates: Option<&'a Mutex<Limiter>>,
+    /// The user, or where there is none the address.
+    who: String,
+    /// The last one was too many, which has been logged.
+    warned: bool,
+}
+
+impl<'a> Ticket<'a> {
+    pub(super) fn new(context: &'a Context, identity: &Identity, address: SocketAddr) -> Self {
+        let rates = context.rates.as_ref();
+        let who = match (&identity.user, rates) {
+            (_, None) => String::new(),
+            (Some(user), _) => format!("user {user}"),
+            (None, _) => format!("address {}", address.ip()),
+        };
+        Self {
+            rates,
+            who,
+            warned: false,
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Result<(), Duration> {
+        let Some(rates) = self.rates else {
+            return Ok(());
+        };
+        let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = rates.take(&self.who, tokio::time::Instant::now().into_std());
+        if taken.is_err() && !self.warned {
+            tracing::warn!("more messages than --rate-limit allows");
+        }
+        self.warned = taken.is_err();
+        taken
+    }
+
+    pub(super) async fn wait(&mut self) {
+        while let Err(wait) = self.take() {
+            tokio::time::sleep(wait).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The sessions that outlive their connections, by the key that the client knows.
 
-use super::session::Link;
+use super::link::Link;
 use crate::auth::Identity;
 use crate::control::SessionKey;
 use crate::hub::Watch;

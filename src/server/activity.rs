@@ -1,0 +1,86 @@
+//! What happens on a connection, and when it last did.
+
+use super::FOREVER;
+use crate::hub::Session;
+use crate::transport::Pulse;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// When something last happened on a connection.
+pub(super) struct Activity {
+    last: Mutex<Instant>,
+    pub pulse: Pulse,
+    /// Lines have been taken from the session and not yet been sent altogether.
+    pub sending: AtomicBool,
+    /// The client has been told that nothing more is taken.
+    pub draining: AtomicBool,
+    /// The connection is not read, since the MCP server takes nothing.
+    pub deaf: AtomicBool,
+    changed: tokio::sync::Notify,
+}
+
+impl Activity {
+    pub(super) fn new(pulse: Pulse) -> Self {
+        Self {
+            last: Mutex::new(Instant::now()),
+            pulse,
+            sending: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
+            changed: tokio::sync::Notify::new(),
+        }
+    }
+
+    pub(super) fn mark(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the next mark.
+    pub(super) async fn wait(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Completes when nothing has happened for `limit` and the peer waits for nothing.
+    pub(super) async fn idle(&self, limit: Option<Duration>, session: &Session) {
+        let limit = limit.unwrap_or(FOREVER);
+        loop {
+            until_still(&self.last, limit).await;
+            if session.owed() == 0 {
+                return;
+            }
+            tokio::time::sleep(limit).await;
+        }
+    }
+
+    /// Completes when nothing has been heard for `limit`.
+    pub(super) async fn silence(&self, limit: Option<Duration>) {
+        let limit = limit.unwrap_or(FOREVER);
+        loop {
+            self.pulse.stop(limit).await;
+            if !self.deaf.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+async fn until_still(last: &Mutex<Instant>, limit: Duration) {
+    loop {
+        let last = *last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.elapsed() >= limit {
+            return;
+        }
+        tokio::time::sleep_until(last + limit).await;
+    }
+}

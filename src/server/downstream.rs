@@ -1,0 +1,114 @@
+//! From the MCP server to the peer.
+
+use super::FOREVER;
+use super::activity::Activity;
+use super::link::End;
+use super::peer::Context;
+use crate::control::Control;
+use crate::hub::{Cut, Session};
+use crate::transport::Writer;
+use crate::transport::websocket::PING_EVERY;
+use bytes::Bytes;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What has been received is acknowledged after so long, if not earlier.
+const ACK_AFTER: Duration = Duration::from_secs(1);
+
+/// From the MCP server to the peer.
+pub(super) struct Downstream<'a> {
+    pub session: &'a Session,
+    pub activity: &'a Activity,
+    pub resumable: bool,
+    pub context: &'a Context,
+}
+
+impl Downstream<'_> {
+    pub(super) async fn run(self, writer: &mut Writer, first: Option<Bytes>) -> End {
+        match self.send_all(writer, first).await {
+            Ok(end) => end,
+            Err(err) => {
+                tracing::debug!(%err, "connection lost");
+                End::Lost("connection lost")
+            }
+        }
+    }
+
+    async fn send_all(&self, writer: &mut Writer, first: Option<Bytes>) -> std::io::Result<End> {
+        if let Some(first) = first {
+            self.send(writer, &[first]).await?;
+        }
+        let mut pings = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+        let mut acknowledged = Instant::now();
+        let mut untold_since: Option<Instant> = None;
+        loop {
+            let mut due = FOREVER;
+            if self.resumable {
+                let (untold, now_due) = self
+                    .session
+                    .replay(|replay| (replay.is_untold(), replay.is_due()));
+                untold_since = if untold {
+                    untold_since.or_else(|| Some(Instant::now()))
+                } else {
+                    None
+                };
+                due = self
+                    .context
+                    .settings
+                    .keepalive_interval
+                    .saturating_sub(acknowledged.elapsed());
+                if let Some(since) = untold_since {
+                    due = due.min(ACK_AFTER.saturating_sub(since.elapsed()));
+                }
+                // Before the lines: there may be no end to those.
+                if now_due || due.is_zero() {
+                    let received = self.session.replay(|replay| replay.tell());
+                    self.send(writer, &[Control::Ack { received }.to_line().into()])
+                        .await?;
+                    (acknowledged, untold_since) = (Instant::now(), None);
+                    continue;
+                }
+            }
+            match self.session.take() {
+                Ok(lines) if lines.is_empty() => {}
+                Ok(lines) => {
+                    self.send(writer, &lines).await?;
+                    continue;
+                }
+                Err(Cut::Slow) => return Ok(End::Leave("it reads too slowly, its queue is full")),
+                Err(Cut::Stopped) => {
+                    self.drain(writer).await?;
+                    return Ok(End::Leave("the server stops"));
+                }
+            }
+            tokio::select! {
+                () = self.session.changed() => {}
+                () = tokio::time::sleep(due) => {}
+                _ = pings.tick() => writer.ping().await?,
+                () = self.context.stopping(), if self.resumable && !self.activity.is_draining() => {
+                    self.drain(writer).await?;
+                }
+            }
+        }
+    }
+
+    /// Tells a client that can resume what we have received, and that we take no more.
+    async fn drain(&self, writer: &mut Writer) -> std::io::Result<()> {
+        if !self.resumable || self.activity.is_draining() {
+            return Ok(());
+        }
+        self.activity.draining.store(true, Ordering::Relaxed);
+        let received = self.session.replay(|replay| replay.tell());
+        let line = Control::Drain { received }.to_line();
+        self.send(writer, &[line.into()]).await
+    }
+
+    async fn send(&self, writer: &mut Writer, lines: &[Bytes]) -> std::io::Result<()> {
+        self.activity.sending.store(true, Ordering::Relaxed);
+        writer.send(lines).await?;
+        self.activity.sending.store(false, Ordering::Relaxed);
+        self.activity.mark();
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! One connection of a session, from its first message to its end.
+
+use super::access::{Lapse, Standing, lapse};
+use super::activity::Activity;
+use super::downstream::Downstream;
+use super::peer::Context;
+use super::rate::Ticket;
+use super::upstream::{Intake, Read, UpstreamEnd, upstream};
+use crate::control::SessionKey;
+use crate::handshake;
+use crate::hub::Session;
+use crate::jsonrpc::{Code, NO_DATA, error_line};
+use crate::transport::line::LineError;
+use crate::transport::tls;
+use crate::transport::{Reader, Writer};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// A peer that ends its half of the connection still gets answers for so long.
+const HALF_CLOSED: Duration = Duration::from_secs(1);
+
+/// An authenticated connection.
+pub(super) struct Link {
+    pub reader: Reader,
+    pub writer: Writer,
+    pub standing: Standing,
+    pub address: std::net::SocketAddr,
+    /// Its place among the connections.
+    pub _place: OwnedSemaphorePermit,
+}
+
+/// How a connection ended.
+pub(super) enum End {
+    /// The session ends with it, for this reason.
+    Leave(&'static str),
+    /// The session may go on with another connection.
+    Lost(&'static str),
+    /// The client asks for a session, with its first line: for this one, of which it has received
+    /// so many lines.
+    Resume(Option<SessionKey>, u64),
+}
+
+/// Carries messages both ways until one side ends; gives what is still to be said then.
+pub(super) async fn carry(
+    link: &mut Link,
+    read: Option<Read>,
+    session: &Session,
+    context: &Context,
+    resumable: bool,
+    first: Option<Bytes>,
+) -> (End, Vec<Bytes>) {
+    let Link {
+        reader,
+        writer,
+        standing,
+        address,
+        ..
+    } = link;
+    let settings = &context.settings;
+    let activity = Activity::new(reader.pulse());
+    let mut last_words: Vec<Bytes> = Vec::new();
+    let fresh = first.is_none() && !resumable;
+    let half_open = matches!(reader, Reader::Line(_)) && !resumable;
+    let end = {
+        let intake = Intake {
+            reader,
+            read,
+            session,
+            activity: &activity,
+            resumable,
+            ahead: VecDeque::new(),
+            bytes: 0,
+        };
+        let ticket = Ticket::new(context, standing.identity(), *address);
+        let upstream = upstream(intake, standing.clone(), ticket, fresh);
+        let down = Downstream {
+            session,
+            activity: &activity,
+            resumable,
+            context,
+        };
+        let mut downstream = std::pin::pin!(down.run(writer, first));
+        tokio::select! {
+            end = upstream => match end {
+                UpstreamEnd::HalfClosed if half_open => {
+                    let answered = async {
+                        while session.owed() > 0 || activity.is_sending() {
+                            activity.wait().await;
+                        }
+                    };
+                    tokio::select! {
+                        () = answered => {}
+                        _ = &mut downstream => {}
+                        () = tokio::time::sleep(HALF_CLOSED) => {}
+                    }
+                    End::Leave("the peer has left")
+                }
+                UpstreamEnd::HalfClosed if resumable => End::Lost("the peer has hung up"),
+                UpstreamEnd::HalfClosed => End::Leave("the peer has left"),
+                UpstreamEnd::Left => End::Leave("the peer has left"),
+                UpstreamEnd::Resume(wanted, received) => End::Resume(wanted, received),
+                UpstreamEnd::TooLong(limit) => {
+                    let text = format!("Invalid Request: a message is longer than {limit} bytes");
+                    last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
+                    End::Leave("a message is too long")
+                }
+                UpstreamEnd::Lapsed(lapse) => barred(lapse, &mut last_words),
+                UpstreamEnd::Violation(violation) => {
+                    let text = format!("Invalid Request: {violation}");
+                    last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
+                    End::Leave("the client counts wrongly")
+                }
+                UpstreamEnd::Lost(LineError::Io(err)) if tls::is_mismatch(&err) => {
+                    tracing::warn!(%err, "refused");
+                    End::Leave("it speaks TLS")
+                }
+                UpstreamEnd::Lost(err @ LineError::Pings) => {
+                    tracing::warn!(%err, "connection ended");
+                    End::Leave("too many pings")
+                }
+                UpstreamEnd::Lost(err) => {
+                    tracing::debug!(%err, "connection lost");
+                    End::Lost("connection lost")
+                }
+            },
+            end = &mut downstream => end,
+            () = session.overflowed() => End::Leave("it reads too slowly, its queue is full"),
+            lapse = lapse(standing, session) => barred(lapse, &mut last_words),
+            () = activity.idle(settings.idle_timeout, session) => End::Leave("idle for too long"),
+            () = activity.silence(resumable.then_some(settings.keepalive_timeout)) => {
+                End::Lost("nothing heard of it for too long")
+            }
+        }
+    };
+    // Half a line cannot be followed by another.
+    let last_words = if activity.is_sending() {
+        Vec::new()
+    } else {
+        last_words
+    };
+    (end, last_words)
+}
+
+/// The peer's token is good no longer.
+fn barred(lapse: Lapse, last_words: &mut Vec<Bytes>) -> End {
+    last_words.push(handshake::authentication_failed(lapse.reason()).into());
+    End::Leave(lapse.name())
+}

@@ -1,0 +1,252 @@
+//! From the peer to the MCP server.
+
+use super::access::{Lapse, Standing};
+use super::activity::Activity;
+use super::rate::Ticket;
+use crate::control::{Control, PREFIX, SessionKey};
+use crate::hub::Session;
+use crate::jsonrpc::{
+    Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, RequestId,
+    error_line,
+};
+use crate::permissions::{Denial, ItemKind, Permit, Rights};
+use crate::replay::{ACK_BYTES, Violation};
+use crate::transport::Reader;
+use crate::transport::line::LineError;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What is read ahead of a client that can resume while the MCP server takes nothing, in bytes:
+/// more than such a client sends without an acknowledgement, so that its own acknowledgements and
+/// signs of life get through.
+const AHEAD: usize = 4 * ACK_BYTES;
+
+/// What a connection has said before there was a session to serve it.
+pub(super) type Read = Result<Option<Bytes>, LineError>;
+
+/// The most of a name that is logged, in bytes.
+const MAX_LOGGED_NAME: usize = 128;
+
+pub(super) enum UpstreamEnd {
+    /// The peer says no more; it may still listen.
+    HalfClosed,
+    /// The client has said that it leaves.
+    Left,
+    Resume(Option<SessionKey>, u64),
+    TooLong(usize),
+    Lapsed(Lapse),
+    Violation(Violation),
+    Lost(LineError),
+}
+
+/// What comes from the peer.
+pub(super) struct Intake<'a> {
+    pub reader: &'a mut Reader,
+    /// Has been read already.
+    pub read: Option<Read>,
+    pub session: &'a Session,
+    pub activity: &'a Activity,
+    pub resumable: bool,
+    /// Lines that were read while the MCP server took none.
+    pub ahead: VecDeque<Bytes>,
+    pub bytes: usize,
+}
+
+impl Intake<'_> {
+    /// The next line. Cancel safe.
+    async fn next(&mut self) -> Result<Bytes, UpstreamEnd> {
+        match self.ahead.pop_front() {
+            Some(line) => {
+                self.bytes -= line.len();
+                Ok(line)
+            }
+            None => self.read().await,
+        }
+    }
+
+    /// The next line of the connection that is no acknowledgement. Cancel safe.
+    async fn read(&mut self) -> Result<Bytes, UpstreamEnd> {
+        loop {
+            // Lines that have already arrived must not keep everybody else waiting.
+            tokio::task::consume_budget().await;
+            let read = match self.read.take() {
+                Some(read) => read,
+                None => self.reader.next().await,
+            };
+            let line = match read {
+                Ok(Some(line)) => line,
+                Ok(None) => return Err(UpstreamEnd::HalfClosed),
+                Err(LineError::TooLong { limit }) => return Err(UpstreamEnd::TooLong(limit)),
+                Err(err) => return Err(UpstreamEnd::Lost(err)),
+            };
+            self.activity.mark();
+            match Control::read(&line) {
+                Some(Control::Ack { received }) if self.resumable => self
+                    .session
+                    .replay(|replay| replay.acknowledge(received))
+                    .map_err(UpstreamEnd::Violation)?,
+                _ => return Ok(line),
+            }
+        }
+    }
+
+    /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A
+    /// client that can resume is heard meanwhile.
+    async fn hear_until(&mut self, room: impl Future<Output = ()>) -> Result<(), UpstreamEnd> {
+        let mut room = std::pin::pin!(room);
+        while self.resumable {
+            let full = self.bytes >= AHEAD;
+            // Whom we do not listen to is not silent.
+            self.activity.deaf.store(full, Ordering::Relaxed);
+            let line = tokio::select! {
+                biased;
+                () = &mut room => {
+                    if full {
+                        self.activity.deaf.store(false, Ordering::Relaxed);
+                        self.activity.pulse.beat();
+                    }
+                    return Ok(());
+                }
+                line = self.read(), if !full => line?,
+            };
+            self.bytes += line.len();
+            self.ahead.push_back(line);
+        }
+        room.await;
+        Ok(())
+    }
+}
+
+/// From the peer to the MCP server, each line through the gate and the policy. `fresh` is true
+/// where the first line may ask for a session.
+pub(super) async fn upstream(
+    mut intake: Intake<'_>,
+    standing: Standing,
+    ticket: Ticket<'_>,
+    fresh: bool,
+) -> UpstreamEnd {
+    match carry_upstream(&mut intake, standing, ticket, fresh).await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    }
+}
+
+async fn carry_upstream(
+    intake: &mut Intake<'_>,
+    mut standing: Standing,
+    mut ticket: Ticket<'_>,
+    mut fresh: bool,
+) -> Result<std::convert::Infallible, UpstreamEnd> {
+    let (session, resumable) = (intake.session, intake.resumable);
+    loop {
+        let line = intake.next().await?;
+        let size = line.len();
+        match Control::read(&line) {
+            None => {}
+            Some(Control::Resume { session, received }) if fresh => {
+                return Err(UpstreamEnd::Resume(session, received));
+            }
+            Some(Control::Leave) if resumable => return Err(UpstreamEnd::Left),
+            // Meaningless here, and nothing for a child.
+            Some(_) => continue,
+        }
+        fresh = false;
+        let blank = line.iter().all(u8::is_ascii_whitespace);
+        let message = (!blank).then(|| Message::read(line, MAX_PEER_DEPTH));
+        let allowance = match &message {
+            None => Ok(()),
+            Some(Ok(message)) if matches!(message.kind(), Kind::Request(_)) => ticket.take(),
+            Some(_) => {
+                intake.hear_until(ticket.wait()).await?;
+                Ok(())
+            }
+        };
+        intake.hear_until(session.room()).await?;
+        // What comes now is for our successor.
+        if intake.activity.is_draining() {
+            continue;
+        }
+        standing.renew().map_err(UpstreamEnd::Lapsed)?;
+        match (message, allowance) {
+            (None, _) => {}
+            (Some(message), Ok(())) => {
+                if let Some(permit) = pass(message, session, standing.rights()) {
+                    session.send(&permit);
+                }
+            }
+            (Some(message), Err(wait)) => {
+                if let Some(id) = message.as_ref().ok().and_then(Message::id) {
+                    session.reply(rate_limited(id, wait));
+                }
+            }
+        }
+        if resumable && !intake.activity.is_draining() {
+            // No await stands between the hand-over above and this: a line is either both handed
+            // over and counted, or neither.
+            session.received(size);
+        }
+    }
+}
+
+fn rate_limited(id: &RequestId, wait: Duration) -> Vec<u8> {
+    let data = ErrorData::new("rate-limited", Executed::No).with_retry_after(wait);
+    let text = "Too many requests per second";
+    error_line(Some(id), Code::InternalError, text, Some(&data))
+}
+
+/// Judges a message; what does not pass has been answered.
+fn pass(message: Result<Message, Refusal>, session: &Session, rights: &Rights) -> Option<Permit> {
+    let message = match message {
+        Ok(message) => message,
+        Err(refusal) => {
+            refuse(&refusal, session);
+            return None;
+        }
+    };
+    if message.method().starts_with(PREFIX) {
+        if let Kind::Request(id) = message.kind() {
+            let text = "Method not found: this prefix is the proxy's own";
+            session.reply(error_line(Some(id), Code::MethodNotFound, text, NO_DATA));
+        }
+        return None;
+    }
+    rights
+        .decide(message)
+        .map_err(|denial| deny(&denial, session))
+        .ok()
+}
+
+fn deny(denial: &Denial, session: &Session) {
+    // URIs stay out of the log: they may hold credentials.
+    let named = |kind| {
+        let item = denial.item.as_ref().filter(|item| item.kind == kind)?;
+        Some(shorten(&item.name))
+    };
+    let id = denial.id.as_ref().map(ToString::to_string);
+    tracing::info!(
+        method = shorten(&denial.method),
+        tool = named(ItemKind::Tool),
+        prompt = named(ItemKind::Prompt),
+        id,
+        rule = &*denial.reason(),
+        "blocked"
+    );
+    if let Some(line) = denial.to_line() {
+        session.reply(line);
+    }
+}
+
+fn shorten(name: &str) -> &str {
+    let mut end = name.len().min(MAX_LOGGED_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
+fn refuse(refusal: &Refusal, session: &Session) {
+    tracing::info!(reason = refusal.reason, "refused a message");
+    session.reply(refusal.to_line());
+}
