@@ -1,0 +1,242 @@
+//! What is measured, be it in time or in instructions: the pure parts of the program, one by one
+//! and together, on messages of several sizes and shapes.
+//!
+//! Only what the library offers to everybody is used, so the parts may change inside.
+
+mod messages;
+mod proxy;
+mod wire;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use mcp_remote::jsonrpc::{MAX_PEER_DEPTH, Message};
+use mcp_remote::permissions::{Policy, Rights};
+use mcp_remote::replay::Replay;
+use mcp_remote::router::{Output, Pipe};
+use messages::{Lines, Shape};
+use proxy::{Framed, Proxy};
+use std::fmt;
+use std::hint::black_box;
+use wire::Transport;
+
+/// How something is measured: `prepare` makes what one `run` takes and does not count itself.
+pub trait Measure {
+    /// Runs it as often as it takes.
+    fn measure<I>(self, prepare: impl FnMut() -> I, run: impl FnMut(I));
+}
+
+/// One thing to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    part: Part,
+    size: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// Reading a line strictly and writing it anew.
+    Gate(Shape),
+    /// Deciding on a tool call, with so many rules.
+    Policy { rules: usize },
+    /// A request and an answer, for so many peers with so many requests in flight altogether.
+    Router { sessions: usize, in_flight: usize },
+    /// A request's line to the child's and its answer's line to the peer's: gate, policy, router.
+    RoundTrip(Shape),
+    /// The same for a list of tools, of which the peer may see half.
+    ToolsList,
+    /// A line sent, kept, received and acknowledged.
+    Replay,
+    /// Taking one line from a connection.
+    Read(Transport),
+    /// Giving one line to a connection.
+    Write(Transport),
+}
+
+const KIB: usize = 1024;
+const SIZES: [usize; 4] = [200, 2 * KIB, 64 * KIB, KIB * KIB];
+
+impl Case {
+    /// All of them.
+    pub fn all() -> Vec<Self> {
+        let small = |part| Self { part, size: 200 };
+        let sized = |part| SIZES.map(|size| Self { part, size });
+        let router = |sessions, in_flight| {
+            small(Part::Router {
+                sessions,
+                in_flight,
+            })
+        };
+        let mut all = Vec::new();
+        all.extend(
+            Shape::ALL
+                .into_iter()
+                .flat_map(|shape| sized(Part::Gate(shape))),
+        );
+        all.extend([3, 200, 2000].map(|rules| small(Part::Policy { rules })));
+        all.extend([
+            router(1, 1),
+            router(1, 100),
+            router(1, 10_000),
+            router(1000, 1000),
+        ]);
+        all.extend(
+            Shape::ALL
+                .into_iter()
+                .flat_map(|shape| sized(Part::RoundTrip(shape))),
+        );
+        all.extend([small(Part::ToolsList), small(Part::Replay)]);
+        for transport in Transport::ALL {
+            all.extend(sized(Part::Read(transport)));
+            all.extend(sized(Part::Write(transport)));
+        }
+        all
+    }
+
+    /// Bytes of the line, or of each of two.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Measures it.
+    pub fn measure(&self, by: impl Measure) {
+        match self.part {
+            Part::Gate(shape) => gate(&Lines::new(shape, self.size), by),
+            Part::Policy { rules } => policy(rules, by),
+            Part::Router {
+                sessions,
+                in_flight,
+            } => router(sessions, in_flight, by),
+            Part::RoundTrip(shape) => round_trip(&Lines::new(shape, self.size), by),
+            Part::ToolsList => round_trip(&Lines::tools_list(), by),
+            Part::Replay => replay(&Lines::new(Shape::Text, self.size), by),
+            Part::Read(transport) => read(transport, self.size, by),
+            Part::Write(transport) => write(transport, self.size, by),
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = match self.size {
+            size if size < KIB => format!("{size}B"),
+            size if size < KIB * KIB => format!("{}KiB", size / KIB),
+            size => format!("{}MiB", size / KIB / KIB),
+        };
+        match self.part {
+            Part::Gate(shape) => write!(f, "gate/{shape}/{size}"),
+            Part::Policy { rules } => write!(f, "policy/{rules}_rules"),
+            Part::Router {
+                sessions,
+                in_flight,
+            } => write!(f, "router/{sessions}_sessions/{in_flight}_in_flight"),
+            Part::RoundTrip(shape) => write!(f, "round_trip/{shape}/{size}"),
+            Part::ToolsList => f.write_str("round_trip/tools_list"),
+            Part::Replay => f.write_str("replay"),
+            Part::Read(transport) => write!(f, "{transport}/read/{size}"),
+            Part::Write(transport) => write!(f, "{transport}/write/{size}"),
+        }
+    }
+}
+
+fn gate(lines: &Lines, by: impl Measure) {
+    let rights = Rights::everything();
+    let (mut pipe, mut out) = (Pipe::default(), Output::default());
+    let mut framed = Framed::default();
+    let line = lines.notification();
+    by.measure(
+        || framed.line(&line),
+        |line| {
+            let message = Message::read(line, MAX_PEER_DEPTH).expect("a message");
+            let permit = rights.decide(message).expect("a permit");
+            pipe.peer_message(&permit, &mut out);
+            proxy::send(&mut out);
+        },
+    );
+}
+
+fn policy(rules: usize, by: impl Measure) {
+    let (policy, tool) = messages::policy(rules);
+    let rights = Policy::parse(&policy)
+        .expect("a policy")
+        .rights(&["user".to_owned()]);
+    let line = Bytes::from(messages::call(1, &tool, "{}"));
+    by.measure(
+        || Message::read(line.clone(), MAX_PEER_DEPTH).expect("a message"),
+        |message| drop(black_box(rights.decide(message).expect("a permit"))),
+    );
+}
+
+fn router(sessions: usize, in_flight: usize, by: impl Measure) {
+    // The one tells how the other will number its requests.
+    let mut rehearsal = Proxy::new(sessions, in_flight);
+    let mut table = Proxy::new(sessions, in_flight);
+    by.measure(
+        || rehearsal.rehearse(),
+        |(permit, answer)| table.perform(&permit, &answer),
+    );
+}
+
+fn round_trip(lines: &Lines, by: impl Measure) {
+    let mut rehearsal = Proxy::new(1, 1);
+    let mut proxy = Proxy::new(1, 1);
+    let mut framed = [Framed::default(), Framed::default()];
+    by.measure(
+        || {
+            let request = lines.request();
+            rehearsal.request(Bytes::copy_from_slice(&request));
+            let answer = lines.answer(&rehearsal.last_id());
+            rehearsal.answer(Bytes::copy_from_slice(&answer));
+            rehearsal.send();
+            let [peer, child] = &mut framed;
+            (peer.line(&request), child.line(&answer))
+        },
+        |(request, answer)| {
+            proxy.request(request);
+            proxy.send();
+            proxy.answer(answer);
+            proxy.send();
+        },
+    );
+}
+
+fn replay(lines: &Lines, by: impl Measure) {
+    let (mut near, mut far) = (Replay::default(), Replay::default());
+    near.keep();
+    let line = Bytes::from(lines.notification());
+    by.measure(
+        || (),
+        |()| {
+            near.push(line.clone());
+            for line in near.take(KIB).lines {
+                if far.receive(line.len()) {
+                    near.acknowledge(far.tell()).expect("it was sent");
+                }
+            }
+        },
+    );
+}
+
+fn read(transport: Transport, size: usize, by: impl Measure) {
+    let (mut reader, _writer) = transport.connection(&Lines::new(Shape::Text, size).notification());
+    by.measure(
+        || (),
+        |()| {
+            let line = reader.next().now_or_never().expect("bytes are there");
+            drop(black_box(line.expect("no error")));
+        },
+    );
+}
+
+fn write(transport: Transport, size: usize, by: impl Measure) {
+    let (_reader, mut writer) = transport.connection(b"");
+    let mut line = Lines::new(Shape::Text, size).notification();
+    line.push(b'\n');
+    let line = Bytes::from(line);
+    by.measure(
+        || line.clone(),
+        |line| {
+            let sent = writer.send(&[line]).now_or_never();
+            sent.expect("there is room").expect("no error");
+        },
+    );
+}

@@ -1,0 +1,150 @@
+//! Gate, policy and router put together as the hub does it, without the hub.
+
+use super::messages;
+use bytes::{Bytes, BytesMut};
+use mcp_remote::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
+use mcp_remote::permissions::{Permit, Policy, Rights};
+use mcp_remote::router::{LaneId, Output, Profile, Router, SessionId};
+use std::collections::VecDeque;
+use std::hint::black_box;
+
+/// Lines in pieces of memory that they share, as a connection gives them.
+#[derive(Default)]
+pub struct Framed(BytesMut);
+
+impl Framed {
+    /// The next line.
+    pub fn line(&mut self, line: &[u8]) -> Bytes {
+        if self.0.capacity() < line.len() {
+            self.0 = BytesMut::with_capacity(line.len().max(8 * 1024));
+        }
+        self.0.extend_from_slice(line);
+        self.0.split().freeze()
+    }
+}
+
+/// Lets go what was to be sent.
+pub fn send(out: &mut Output) {
+    let out = black_box(out);
+    out.to_child.iter_mut().for_each(Vec::clear);
+    out.to_peer.clear();
+}
+
+/// Peers with the same rights on one child, all past their handshake.
+pub struct Proxy {
+    rights: Rights,
+    router: Router,
+    out: Output,
+    sessions: Vec<SessionId>,
+    /// Requests so far.
+    asked: usize,
+    /// The child's ids of those in flight.
+    waiting: VecDeque<String>,
+}
+
+impl Proxy {
+    /// One more request makes `in_flight` of them.
+    pub fn new(sessions: usize, in_flight: usize) -> Self {
+        let policy = Policy::parse(messages::POLICY).expect("a policy");
+        let mut proxy = Self {
+            rights: policy.rights(&["user".to_owned()]),
+            router: Router::new(),
+            out: Output::default(),
+            sessions: Vec::new(),
+            asked: 0,
+            waiting: VecDeque::new(),
+        };
+        for number in 0..sessions {
+            let session = proxy.router.attach(Profile::default());
+            proxy.sessions.push(session);
+            proxy.ask(session, &proxy.permit(messages::INITIALIZE.as_bytes()));
+            if number == 0 {
+                let id = proxy.last_id();
+                proxy.answer(messages::initialized(&id).into());
+            }
+            proxy.ask(session, &proxy.permit(messages::READY.as_bytes()));
+            assert_eq!(proxy.out.to_peer.len(), 1, "the answer to initialize");
+            proxy.send();
+        }
+        for _ in 1..in_flight {
+            proxy.begin();
+        }
+        proxy
+    }
+
+    /// Tells how another proxy will get the next request (see [`Proxy::perform`]), and what the
+    /// child answers to the oldest.
+    pub fn rehearse(&mut self) -> (Permit, Message) {
+        let permit = self.begin();
+        let id = self.waiting.pop_front().expect("it was just asked");
+        let answer = messages::answer(&id, r#"{"content":[]}"#);
+        let answer = Message::read(answer.into(), MAX_CHILD_DEPTH).expect("an answer");
+        self.router
+            .child_message(LaneId::FIRST, &answer, &mut self.out);
+        assert_eq!(self.out.to_peer.len(), 1, "the answer");
+        self.send();
+        (permit, answer)
+    }
+
+    /// One request, one answer.
+    pub fn perform(&mut self, permit: &Permit, answer: &Message) {
+        let session = self.next_session();
+        self.ask(session, permit);
+        self.send();
+        self.router
+            .child_message(LaneId::FIRST, answer, &mut self.out);
+        self.send();
+    }
+
+    /// What the gate and the policy make of a line, and where the router sends it.
+    pub fn request(&mut self, line: Bytes) {
+        let message = Message::read(line, MAX_PEER_DEPTH).expect("a message");
+        let permit = self.rights.decide(message).expect("a permit");
+        self.ask(self.sessions[0], &permit);
+    }
+
+    /// A line of the child.
+    pub fn answer(&mut self, line: Bytes) {
+        let message = Message::read(line, MAX_CHILD_DEPTH).expect("a message");
+        self.router
+            .child_message(LaneId::FIRST, &message, &mut self.out);
+    }
+
+    /// See [`send`].
+    pub fn send(&mut self) {
+        send(&mut self.out);
+    }
+
+    /// The id of the last line for the child.
+    pub fn last_id(&self) -> String {
+        let [lines, _] = &self.out.to_child;
+        let lines = std::str::from_utf8(lines).expect("UTF-8");
+        let line = lines.lines().last().expect("a line for the child");
+        let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        value["id"].to_string()
+    }
+
+    fn begin(&mut self) -> Permit {
+        let session = self.next_session();
+        let permit = self.permit(messages::call(self.asked, "search_notes", "{}").as_bytes());
+        self.ask(session, &permit);
+        self.waiting.push_back(self.last_id());
+        self.send();
+        permit
+    }
+
+    fn next_session(&mut self) -> SessionId {
+        self.asked += 1;
+        self.sessions[self.asked % self.sessions.len()]
+    }
+
+    fn permit(&self, line: &[u8]) -> Permit {
+        let line = Bytes::copy_from_slice(line);
+        let message = Message::read(line, MAX_PEER_DEPTH).expect("a message");
+        self.rights.decide(message).expect("a permit")
+    }
+
+    fn ask(&mut self, session: SessionId, permit: &Permit) {
+        self.router.peer_message(session, permit, &mut self.out);
+    }
+}
