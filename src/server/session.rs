@@ -5,6 +5,7 @@ use super::access::{Lapse, Standing};
 use super::peer::Context;
 use super::rate::Limiter;
 use super::registry::{Handover, Registration};
+use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::control::{Control, PREFIX, SessionKey};
 use crate::handshake;
@@ -54,6 +55,8 @@ pub(super) struct Link {
     pub writer: Writer,
     pub standing: Standing,
     pub address: std::net::SocketAddr,
+    /// What is recorded of it.
+    pub trail: Trail,
     /// Its place among the connections.
     pub _place: OwnedSemaphorePermit,
 }
@@ -82,7 +85,11 @@ pub(super) async fn hello(mut link: Link, context: &Context) -> Result<(Link, Re
     };
     let (reason, last_words) = tokio::select! {
         read = link.reader.next() => match read {
-            Ok(None) => return Err("the peer has left"),
+            Ok(None) => {
+                let reason = "the peer has left";
+                link.trail.ends(reason);
+                return Err(reason);
+            }
             Ok(Some(line)) => return match Control::read(&line) {
                 Some(Control::Resume { session: Some(key), received }) => {
                     match context.registry.hand_over(&key, link, received) {
@@ -100,6 +107,7 @@ pub(super) async fn hello(mut link: Link, context: &Context) -> Result<(Link, Re
             (lapse.name(), Some(handshake::authentication_failed(lapse.reason()).into()))
         }
     };
+    link.trail.ends(reason);
     transport::close(link.reader, link.writer, last_words.as_slice()).await;
     Err(reason)
 }
@@ -123,7 +131,11 @@ pub(super) async fn live(
             handover = next_handover(&mut registration) => Err(handover),
         };
         let handover = match ended {
-            Err(handover) => handover,
+            Err(handover) => {
+                link.trail
+                    .ends("its session goes on over another connection");
+                handover
+            }
             Ok((End::Resume(wanted, received), _)) => {
                 if let Some(key) = wanted {
                     match context.registry.hand_over(&key, *link, received) {
@@ -131,10 +143,11 @@ pub(super) async fn live(
                         Err(back) => link = back,
                     }
                 }
-                (registration, first) = open(&link, session, context);
+                (registration, first) = open(&mut link, session, context);
                 continue;
             }
             Ok((End::Leave(reason), last_words)) => {
+                link.trail.ends(reason);
                 let Link { reader, writer, .. } = *link;
                 // Who comes back while this one closes begins anew.
                 drop(registration);
@@ -142,6 +155,7 @@ pub(super) async fn live(
                 return reason;
             }
             Ok((End::Lost(reason), _)) => {
+                link.trail.ends(reason);
                 let Some(registration) = &mut registration else {
                     return reason;
                 };
@@ -173,6 +187,7 @@ pub(super) async fn live(
         match resumed {
             Ok((again, received)) => {
                 tracing::info!(session = registration.key.short(), address = %link.address, again, "resumed");
+                link.trail.joined(registration.key.short());
                 // While nobody was there, nobody took over what has changed.
                 session.revise(link.standing.profile(), link.standing.rights());
                 let session = Some(registration.key.clone());
@@ -188,7 +203,9 @@ pub(super) async fn live(
             }
             Err(violation) => {
                 tracing::warn!(%violation, "refused to resume");
-                return "the client counts wrongly";
+                let reason = "the client counts wrongly";
+                link.trail.ends(reason);
+                return reason;
             }
         }
     }
@@ -203,7 +220,7 @@ async fn next_handover(registration: &mut Option<Registration>) -> Handover {
 
 /// Makes a session one that can be resumed, where there is room; gives what to tell the client.
 fn open(
-    link: &Link,
+    link: &mut Link,
     session: &Session,
     context: &Context,
 ) -> (Option<Registration>, Option<Bytes>) {
@@ -215,7 +232,8 @@ fn open(
     } else {
         None
     };
-    if registration.is_some() {
+    if let Some(registration) = &registration {
+        link.trail.joined(registration.key.short());
         session.replay(|replay| replay.keep());
     }
     let key = registration
@@ -244,6 +262,7 @@ async fn carry(
         writer,
         standing,
         address,
+        trail,
         ..
     } = link;
     let settings = &context.settings;
@@ -262,7 +281,7 @@ async fn carry(
             bytes: 0,
         };
         let ticket = Ticket::new(context, standing.identity(), *address);
-        let upstream = upstream(intake, standing.clone(), ticket, fresh);
+        let upstream = upstream(intake, standing.clone(), ticket, trail, fresh);
         let down = Downstream {
             session,
             activity: &activity,
@@ -433,9 +452,10 @@ async fn upstream(
     mut intake: Intake<'_>,
     standing: Standing,
     ticket: Ticket<'_>,
+    trail: &Trail,
     fresh: bool,
 ) -> UpstreamEnd {
-    match carry_upstream(&mut intake, standing, ticket, fresh).await {
+    match carry_upstream(&mut intake, standing, ticket, trail, fresh).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -445,6 +465,7 @@ async fn carry_upstream(
     intake: &mut Intake<'_>,
     mut standing: Standing,
     mut ticket: Ticket<'_>,
+    trail: &Trail,
     mut fresh: bool,
 ) -> Result<std::convert::Infallible, UpstreamEnd> {
     let (session, resumable) = (intake.session, intake.resumable);
@@ -480,12 +501,15 @@ async fn carry_upstream(
         match (message, allowance) {
             (None, _) => {}
             (Some(message), Ok(())) => {
-                if let Some(permit) = pass(message, session, standing.rights()) {
+                if let Some(permit) = pass(message, session, standing.rights(), trail) {
                     session.send(&permit);
                 }
             }
             (Some(message), Err(wait)) => {
-                if let Some(id) = message.as_ref().ok().and_then(Message::id) {
+                if let Ok(message) = message
+                    && let Some(id) = message.id()
+                {
+                    trail.refused_message(&message, "more than --rate-limit allows");
                     session.reply(rate_limited(id, wait));
                 }
             }
@@ -505,25 +529,39 @@ fn rate_limited(id: &RequestId, wait: Duration) -> Vec<u8> {
 }
 
 /// Judges a message; what does not pass has been answered.
-fn pass(message: Result<Message, Refusal>, session: &Session, rights: &Rights) -> Option<Permit> {
+fn pass(
+    message: Result<Message, Refusal>,
+    session: &Session,
+    rights: &Rights,
+    trail: &Trail,
+) -> Option<Permit> {
     let message = match message {
         Ok(message) => message,
         Err(refusal) => {
+            trail.refused_line(&refusal);
             refuse(&refusal, session);
             return None;
         }
     };
     if message.method().starts_with(PREFIX) {
+        trail.refused_message(&message, "this prefix is the proxy's own");
         if let Kind::Request(id) = message.kind() {
             let text = "Method not found: this prefix is the proxy's own";
             session.reply(error_line(Some(id), Code::MethodNotFound, text, NO_DATA));
         }
         return None;
     }
-    rights
-        .decide(message)
-        .map_err(|denial| deny(&denial, session))
-        .ok()
+    match rights.decide(message) {
+        Ok(permit) => {
+            trail.allowed(permit.message(), rights);
+            Some(permit)
+        }
+        Err(denial) => {
+            trail.blocked(&denial);
+            deny(&denial, session);
+            None
+        }
+    }
 }
 
 /// A peer's part of what its user may send. Requests beyond it are refused, since somebody waits for
