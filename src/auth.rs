@@ -34,6 +34,26 @@ pub struct Identity {
 }
 
 impl Identity {
+    fn read(claims: &Members, token: &Secret) -> Result<Self, TokenError> {
+        let user = match text(claims, "user")? {
+            Some(user) => Some(user),
+            None => text(claims, "sub")?,
+        };
+        let roles = match claims.get("roles") {
+            None => Vec::new(),
+            Some(roles) => {
+                serde_json::from_value(roles.clone()).map_err(|_| TokenError::Malformed("roles"))?
+            }
+        };
+        Ok(Self {
+            user,
+            roles,
+            expires: seconds(claims, "exp")?.map(|exp| exp.ceil() as u64),
+            id: text(claims, "jti")?,
+            token: Some(token.clone()),
+        })
+    }
+
     /// The user for logs.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -44,6 +64,21 @@ impl Identity {
     #[must_use]
     pub fn has_any_role(&self, required: &[String]) -> bool {
         required.is_empty() || required.iter().any(|role| self.roles.contains(role))
+    }
+}
+
+fn text(claims: &Members, name: &'static str) -> Result<Option<String>, TokenError> {
+    match claims.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(TokenError::Malformed(name)),
+    }
+}
+
+fn seconds(claims: &Members, name: &'static str) -> Result<Option<f64>, TokenError> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(value) => value.as_f64().map(Some).ok_or(TokenError::Malformed(name)),
     }
 }
 
@@ -145,44 +180,26 @@ impl Verifier {
     /// Whatever makes the token unacceptable.
     pub fn verify(&self, token: &Secret, now: u64) -> Result<Identity, TokenError> {
         let claims = self.trusted_claims(token).ok_or(TokenError::Untrusted)?;
-        let text = |name: &'static str| match claims.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(TokenError::Malformed(name)),
-        };
-        let seconds = |name: &'static str| match claims.get(name) {
-            None => Ok(None),
-            Some(value) => value.as_f64().map(Some).ok_or(TokenError::Malformed(name)),
-        };
-        let user = match text("user")? {
-            Some(user) => Some(user),
-            None => text("sub")?,
-        };
-        let roles = match claims.get("roles") {
-            None => Vec::new(),
-            Some(roles) => {
-                serde_json::from_value(roles.clone()).map_err(|_| TokenError::Malformed("roles"))?
-            }
-        };
-        let expires = seconds("exp")?;
-        if expires.is_some_and(|exp| exp <= now as f64) {
+        let identity = Identity::read(&claims, token)?;
+        if identity.expires.is_some_and(|exp| exp <= now) {
             return Err(TokenError::Expired);
         }
-        if seconds("nbf")?.is_some_and(|nbf| nbf > now as f64) {
+        if seconds(&claims, "nbf")?.is_some_and(|nbf| nbf > now as f64) {
             return Err(TokenError::NotYetValid);
         }
         self.check_demands(&claims)?;
-        let id = text("jti")?;
-        if self.revocations.has(id.as_deref(), user.as_deref()) {
+        let (id, user) = (identity.id.as_deref(), identity.user.as_deref());
+        if self.revocations.has(id, user) {
             return Err(TokenError::Revoked);
         }
-        Ok(Identity {
-            user,
-            roles,
-            expires: expires.map(|exp| exp.ceil() as u64),
-            id,
-            token: Some(token.clone()),
-        })
+        Ok(identity)
+    }
+
+    /// Whom a token that we have signed names, whether or not it is good now: for the record of who
+    /// was refused.
+    #[must_use]
+    pub fn bearer(&self, token: &Secret) -> Option<Identity> {
+        Identity::read(&self.trusted_claims(token)?, token).ok()
     }
 
     /// The claims, if one of the secrets has signed them. All secrets are tried, in order and
@@ -376,6 +393,22 @@ mod tests {
             let token = secret(&sign(&claims, Algorithm::HS256, "s3cret"));
             let verified = verifier.verify(&token, NOW);
             assert_eq!(verified.map(drop), outcome, "{claims}");
+        }
+    }
+
+    #[test]
+    fn whom_a_refused_token_names_is_told_where_it_is_one_of_ours() {
+        let verifier = verifier(&["s3cret"], Demands::default(), "a1");
+        for claims in [
+            json!({"user": "alice", "jti": "a1"}),
+            json!({"user": "alice", "exp": NOW}),
+            json!({"user": "alice", "nbf": NOW + 1}),
+        ] {
+            let token = |key| secret(&sign(&claims, Algorithm::HS256, key));
+            assert!(verifier.verify(&token("s3cret"), NOW).is_err());
+            let bearer = verifier.bearer(&token("s3cret")).unwrap();
+            assert_eq!(bearer.name(), "alice");
+            assert!(verifier.bearer(&token("other")).is_none());
         }
     }
 

@@ -39,7 +39,7 @@ Examples:
     mcp-remote server tcp --port 8080 --tls-cert server.pem --tls-key server.key -- your-mcp-server
 
 Once the port is open, one line on stdout says so; everything else goes to stderr. SIGHUP makes the
-server read its files again: secrets, revocations and the policy.";
+server read its files again: secrets, revocations, policy and certificates.";
 
 const CLIENT_EXAMPLES: &str = "\
 Examples:
@@ -392,6 +392,17 @@ pub struct ServerArgs {
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,
+    /// Append to this file, as JSON lines, who connects, comes in, is refused or blocked, and leaves
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_AUDIT_LOG",
+        help_heading = "Logs"
+    )]
+    pub audit_log: Option<PathBuf>,
+    /// Put into the audit log what is allowed, too: a line for every message
+    #[arg(long, env = "MCP_REMOTE_AUDIT_ALLOWED", value_parser = FalseyValueParser::new(), requires = "audit_log", help_heading = "Logs")]
+    pub audit_allowed: bool,
     /// The MCP server and its arguments, behind '--'
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,

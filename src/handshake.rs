@@ -1,7 +1,7 @@
 //! The token exchange, both sides: the client's first line is its token, the server answers one
 //! line without an id.
 
-use crate::auth::{Identity, Verifier};
+use crate::auth::{Identity, TokenError, Verifier};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line, refusal_line};
 use crate::transport::Connection;
 use crate::transport::line::LineError;
@@ -29,7 +29,11 @@ impl Guard {
     /// # Errors
     /// Why the token does not open the door.
     pub fn check(&self, token: &Secret, now: u64) -> Result<Identity, Refused> {
-        let identity = self.verifier.verify(token, now)?;
+        let verified = self.verifier.verify(token, now);
+        let identity = verified.map_err(|error| Refused::Token {
+            error,
+            bearer: self.verifier.bearer(token).map(Box::new),
+        })?;
         if identity.has_any_role(&self.required_roles) {
             Ok(identity)
         } else {
@@ -44,9 +48,14 @@ impl Guard {
 /// Why a peer does not come in.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The token is no good; for the log, not for the peer.
-    #[error("invalid token: {0}")]
-    Token(#[from] crate::auth::TokenError),
+    /// The token is no good; why is for the log, not for the peer.
+    #[error("invalid token: {error}")]
+    Token {
+        /// What is wrong with it.
+        error: TokenError,
+        /// Whom it names, where we have signed it.
+        bearer: Option<Box<Identity>>,
+    },
     /// What came first cannot be a token.
     #[error("the first line is no token: {0}")]
     NoToken(&'static str),
@@ -70,11 +79,21 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// Who it was, where a token of ours says so.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Token { bearer, .. } => bearer.as_deref(),
+            Self::Roles { identity, .. } => Some(identity),
+            _ => None,
+        }
+    }
+
     /// What the peer is told; nothing where it is gone.
     #[must_use]
     pub fn to_line(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Token(_) | Self::NoToken(_) => Some(authentication_failed("Invalid token")),
+            Self::Token { .. } | Self::NoToken(_) => Some(authentication_failed("Invalid token")),
             Self::Roles { identity, required } => {
                 #[derive(Serialize)]
                 struct Data<'a> {

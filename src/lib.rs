@@ -6,7 +6,7 @@
 //! |---|---|
 //! | edge | [`commands`], [`cli`] |
 //! | wiring | [`server`], [`client`], [`handshake`] |
-//! | motion | [`hub`], [`child`], [`reaper`], [`transport`], [`shutdown`] |
+//! | motion | [`audit`], [`hub`], [`child`], [`reaper`], [`transport`], [`shutdown`] |
 //! | decisions and words | [`permissions`], [`auth`], [`revocations`], [`router`]; [`jsonrpc`], [`utils`] |
 //!
 //! The lowest floor knows no runtime, no clock and no files: bytes go in, values come out. What
@@ -14,6 +14,7 @@
 //! become a message, [`permissions::Rights::decide`] the only one where a message becomes a permit,
 //! and [`router::Router`] decides who gets what.
 
+pub mod audit;
 pub mod auth;
 pub mod child;
 pub mod cli;

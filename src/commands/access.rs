@@ -1,4 +1,5 @@
-//! The files behind `server::Access`: secrets, revocations and the policy, and reading them again.
+//! The files behind `server::Access`: secrets, revocations, the policy and certificates, and reading
+//! them again.
 
 use super::{Failure, read_policy, read_secrets};
 use crate::auth::{Demands, Verifier};
@@ -7,6 +8,7 @@ use crate::handshake::Guard;
 use crate::permissions::Policy;
 use crate::revocations::Revocations;
 use crate::server::Access;
+use crate::transport::tls::{self, Acceptor};
 use crate::utils::secret::Secret;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +25,9 @@ struct Origins {
     required_roles: Vec<String>,
     revoked: Option<PathBuf>,
     policy: Option<PathBuf>,
+    /// Certificate and key.
+    tls: Option<(PathBuf, PathBuf)>,
+    client_ca: Option<PathBuf>,
 }
 
 /// What was read last, each of it good.
@@ -31,6 +36,7 @@ struct Parts {
     secrets: Option<Vec<Secret>>,
     revocations: Arc<Revocations>,
     policy: Option<Arc<Policy>>,
+    tls: Option<Acceptor>,
 }
 
 /// Reads the files again when asked to.
@@ -62,6 +68,8 @@ impl Reloader {
                 .collect(),
             revoked: args.demands.revoked.take(),
             policy: args.permissions_config.take(),
+            tls: args.tls_cert.take().zip(args.tls_key.take()),
+            client_ca: args.tls_client_ca.take(),
         };
         let secrets = read_secrets(&origins.secret)?;
         match &secrets {
@@ -72,6 +80,7 @@ impl Reloader {
             secrets,
             revocations: read_revocations(origins.revoked.as_deref())?,
             policy: origins.read_policy()?,
+            tls: origins.read_tls()?,
         };
         let (access, receiver) = watch::channel(Arc::new(parts.access(&origins)));
         let reloader = Self {
@@ -82,27 +91,34 @@ impl Reloader {
         Ok((reloader, receiver))
     }
 
-    /// Reads everything again and tells all peers. What is broken stays as it was.
-    pub(super) fn reload(&mut self) {
+    /// Reads everything again and tells all peers. What is broken stays as it was, and is what this
+    /// gives.
+    pub(super) fn reload(&mut self) -> Vec<&'static str> {
         let (origins, parts) = (&self.origins, &mut self.parts);
+        let secrets = read_secrets(&origins.secret).map_err(Failure::from);
+        let revocations = read_revocations(origins.revoked.as_deref());
         let taken = [
-            take_over(
-                &mut parts.secrets,
-                read_secrets(&origins.secret).map_err(Into::into),
+            ("secrets", take_over(&mut parts.secrets, secrets)),
+            (
+                "revocations",
+                take_over(&mut parts.revocations, revocations),
             ),
-            take_over(
-                &mut parts.revocations,
-                read_revocations(origins.revoked.as_deref()),
+            (
+                "policy",
+                take_over(&mut parts.policy, origins.read_policy()),
             ),
-            take_over(&mut parts.policy, origins.read_policy()),
+            ("tls", take_over(&mut parts.tls, origins.read_tls())),
         ];
+        let broken = taken.into_iter().filter(|(_, taken)| !taken);
+        let broken: Vec<&str> = broken.map(|(name, _)| name).collect();
         self.access.send_replace(Arc::new(parts.access(origins)));
         tracing::info!(
             secrets = parts.secrets.as_ref().map(Vec::len),
             revoked = parts.revocations.len(),
-            broken = taken.iter().filter(|taken| !**taken).count(),
+            broken = broken.len(),
             "reloaded"
         );
+        broken
     }
 }
 
@@ -131,6 +147,7 @@ impl Parts {
             required_roles: origins.required_roles.clone(),
         });
         Access {
+            tls: self.tls.clone(),
             guard,
             policy: self.policy.clone(),
         }
@@ -147,6 +164,14 @@ impl Origins {
             tracing::warn!(role, file = %path.display(), "this role can open no session: it allows neither 'initialize' (legacy clients) nor 'server/discover' (modern ones)");
         }
         Ok(Some(Arc::new(policy)))
+    }
+
+    fn read_tls(&self) -> Result<Option<Acceptor>, Failure> {
+        let Some((certificate, key)) = &self.tls else {
+            return Ok(None);
+        };
+        let identity = tls::Identity { certificate, key };
+        Ok(Some(Acceptor::load(identity, self.client_ca.as_deref())?))
     }
 
     fn need_no_secret(&self) -> Result<(), Failure> {

@@ -2,14 +2,15 @@
 
 use super::access::Reloader;
 use super::{Failure, print, runtime, start_logs};
+use crate::audit;
 use crate::child::CommandLine;
 use crate::cli::ServerArgs;
 use crate::hub::{Hub, HubError, Limits};
 use crate::server::{self, Backend, Settings};
 use crate::shutdown::{Asked, Signals};
 use crate::transport::tcp::Listeners;
-use crate::transport::tls::{Acceptor, FileError, Identity};
 use crate::utils::bucket::Pace;
+use std::path::PathBuf;
 
 /// Longest line from a child, in bytes.
 const MAX_CHILD_MESSAGE: usize = 64 << 20;
@@ -20,7 +21,6 @@ const MAX_OUTBOX: usize = 64 << 20;
 pub(super) fn run(mut args: ServerArgs) -> Result<(), Failure> {
     start_logs(args.log.log_format);
     let (reloader, access) = Reloader::new(&mut args)?;
-    let tls = read_tls(&args)?;
     let mut command = args.command.into_iter();
     let program = command
         .next()
@@ -33,9 +33,9 @@ pub(super) fn run(mut args: ServerArgs) -> Result<(), Failure> {
         command: command.to_string(),
         source,
     })?;
+    let audit = open_audit_log(args.audit_log, args.audit_allowed)?;
     let settings = Settings {
         protocol: args.transport.into(),
-        tls,
         access,
         max_message_size: args.max_message_size.0,
         max_connections: args.max_connections as usize,
@@ -53,6 +53,7 @@ pub(super) fn run(mut args: ServerArgs) -> Result<(), Failure> {
         keepalive_timeout: args.keepalive.keepalive_timeout,
         drain_timeout: args.drain_timeout,
         allowed_origins: args.allow_origin,
+        audit: audit.clone(),
     };
     let limits = Limits {
         child_message: MAX_CHILD_MESSAGE,
@@ -70,7 +71,24 @@ pub(super) fn run(mut args: ServerArgs) -> Result<(), Failure> {
         Backend::Shared(hub, driver)
     };
     let serving = serve(args.host.as_deref(), args.port, settings, backend, reloader);
-    runtime()?.block_on(serving)
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(serving);
+    // Ends whatever is still connected, which is an event each.
+    drop(runtime);
+    audit.close();
+    outcome
+}
+
+fn open_audit_log(path: Option<PathBuf>, allowed: bool) -> Result<audit::Log, Failure> {
+    let Some(path) = path else {
+        return Ok(audit::Log::default());
+    };
+    let name = path.display().to_string();
+    audit::Log::open(path, allowed).map_err(|err| {
+        Failure::new(format!(
+            "could not open the audit log {name}: {err}; check --audit-log and who may write there"
+        ))
+    })
 }
 
 async fn serve(
@@ -81,6 +99,7 @@ async fn serve(
     mut reloader: Reloader,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
+    let audit = settings.audit.clone();
     let loopback = settings.access.borrow().guard.is_none();
     let listeners = Listeners::bind(host, port, loopback).await.map_err(|err| {
         let place = host.map_or_else(|| format!("port {port}"), |host| format!("{host}:{port}"));
@@ -91,7 +110,8 @@ async fn serve(
             "everybody who reaches this port may use the MCP server: set MCP_REMOTE_JWT_SECRET"
         );
     }
-    if settings.tls.is_none() && listeners.is_reachable_from_outside() {
+    let plain = settings.access.borrow().tls.is_none();
+    if plain && listeners.is_reachable_from_outside() {
         tracing::warn!(
             "tokens and messages cross the network in plain text: use --tls-cert and --tls-key, or listen on loopback (--host 127.0.0.1) behind a tunnel"
         );
@@ -106,7 +126,10 @@ async fn serve(
         let signal = loop {
             match signals.next().await {
                 Asked::Stop(signal) => break signal,
-                Asked::HangUp => reloader.reload(),
+                Asked::HangUp => {
+                    audit.reopen();
+                    audit.reloaded(&reloader.reload());
+                }
             }
         };
         tracing::info!(signal, "stopping; a second signal ends at once");
@@ -123,11 +146,4 @@ async fn serve(
         outcome = running => Ok(outcome?),
         _second = shutdown => Ok(()),
     }
-}
-
-fn read_tls(args: &ServerArgs) -> Result<Option<Acceptor>, FileError> {
-    let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else {
-        return Ok(None);
-    };
-    Acceptor::load(Identity { certificate, key }, args.tls_client_ca.as_deref()).map(Some)
 }

@@ -5,14 +5,17 @@ use crate::handshake::{Guard, Refused};
 use crate::hub::Session;
 use crate::permissions::{Policy, Rights};
 use crate::router::{ASKED_OF_PEERS, Profile};
+use crate::transport::tls::Acceptor;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
-/// Guard and policy, as the files behind them said when they were last read. Whether there is a
-/// guard never changes.
+/// What the files behind it said when they were last read. Whether there is a guard, and whether
+/// there is TLS, never changes.
 #[derive(Debug)]
 pub struct Access {
+    /// TLS under the transport; `None` for plain text.
+    pub tls: Option<Acceptor>,
     /// What peers must show; `None` lets everybody in.
     pub guard: Option<Guard>,
     /// What roles may do; `None` allows everything.
@@ -95,7 +98,10 @@ impl Standing {
         if let (Some(guard), Some(token)) = (&access.guard, &self.identity.token) {
             match guard.check(token, now()) {
                 Ok(_) => {}
-                Err(Refused::Token(TokenError::Expired)) => return Err(Lapse::Expired),
+                Err(Refused::Token {
+                    error: TokenError::Expired,
+                    ..
+                }) => return Err(Lapse::Expired),
                 Err(_) => return Err(Lapse::Revoked),
             }
         }

@@ -6,6 +6,7 @@ use super::downstream::Downstream;
 use super::peer::Context;
 use super::rate::Ticket;
 use super::upstream::{Intake, Read, UpstreamEnd, upstream};
+use crate::audit::Trail;
 use crate::control::SessionKey;
 use crate::handshake;
 use crate::hub::Session;
@@ -27,6 +28,8 @@ pub(super) struct Link {
     pub writer: Writer,
     pub standing: Standing,
     pub address: std::net::SocketAddr,
+    /// What is recorded of it.
+    pub trail: Trail,
     /// Its place among the connections.
     pub _place: OwnedSemaphorePermit,
 }
@@ -56,6 +59,7 @@ pub(super) async fn carry(
         writer,
         standing,
         address,
+        trail,
         ..
     } = link;
     let settings = &context.settings;
@@ -74,7 +78,7 @@ pub(super) async fn carry(
             bytes: 0,
         };
         let ticket = Ticket::new(context, standing.identity(), *address);
-        let upstream = upstream(intake, standing.clone(), ticket, fresh);
+        let upstream = upstream(intake, standing.clone(), ticket, trail, fresh);
         let down = Downstream {
             session,
             activity: &activity,

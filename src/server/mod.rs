@@ -13,11 +13,11 @@ mod upstream;
 
 pub use access::Access;
 
+use crate::audit;
 use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, HubError, Limits};
 use crate::transport::Protocol;
 use crate::transport::tcp::Listeners;
-use crate::transport::tls::Acceptor;
 use crate::utils::bucket::Pace;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -42,8 +42,6 @@ const STOP: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// The transport.
     pub protocol: Protocol,
-    /// TLS under it; `None` for plain text.
-    pub tls: Option<Acceptor>,
     /// Who comes in and what they may do, at present.
     pub access: watch::Receiver<Arc<Access>>,
     /// Longest line from a peer, in bytes.
@@ -72,6 +70,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Origins of web pages that may connect (WebSocket).
     pub allowed_origins: Vec<String>,
+    /// What happens is recorded there.
+    pub audit: audit::Log,
 }
 
 /// Where peers get their MCP server from.

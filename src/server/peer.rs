@@ -7,6 +7,7 @@ use super::registry::Registry;
 use super::session;
 use super::strangers::Stranger;
 use super::{Settings, Source};
+use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::handshake::{self, Door, MAX_TOKEN_LINE, Refused};
 use crate::hub::Hub;
@@ -15,6 +16,7 @@ use crate::transport::line::LineError;
 use crate::transport::tls::{self, AcceptError, Plain};
 use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
 use crate::transport::{self, BoxedStream, Connection, Protocol};
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -64,11 +66,14 @@ pub(super) async fn serve(
     async {
         tracing::info!("connected");
         let settings = &context.settings;
+        let mut trail = Trail::begin(&settings.audit, number, address);
         let mut access = settings.access.clone();
         let entered = tokio::select! {
-            entered = enter(stream, &context, &mut access) => entered,
+            entered = enter(stream, &context, &mut access, &mut trail) => entered,
             () = stranger.pushed_out() => {
-                tracing::warn!("refused: too many connections that do not say who they are");
+                let reason = "too many connections that do not say who they are";
+                tracing::warn!("refused: {reason}");
+                refused(&mut trail, &reason);
                 return;
             }
         };
@@ -81,6 +86,8 @@ pub(super) async fn serve(
         span.record("roles", identity.roles.join(","));
         if identity.token.is_some() {
             tracing::info!("authenticated");
+            trail.identified(&identity);
+            trail.authenticated();
         }
         let standing = Standing::new(access, identity);
         let (reader, writer) = connection.split(settings.max_message_size);
@@ -89,6 +96,7 @@ pub(super) async fn serve(
             writer,
             standing,
             address,
+            trail,
             _place: place,
         };
         let end = match &context.source {
@@ -114,12 +122,14 @@ async fn isolated(link: Link, context: &Context) -> &'static str {
     else {
         return "not isolated";
     };
-    let (link, read) = match session::hello(link, context).await {
+    let (mut link, read) = match session::hello(link, context).await {
         Ok(greeted) => greeted,
         Err(reason) => return reason,
     };
     let Ok(_place) = places.try_acquire() else {
-        tracing::warn!("refused: too many MCP servers");
+        let reason = "too many MCP servers";
+        tracing::warn!("refused: {reason}");
+        refused(&mut link.trail, &reason);
         let data = ErrorData::new("too-many-children", Executed::No);
         let line = error_line(
             None,
@@ -128,7 +138,7 @@ async fn isolated(link: Link, context: &Context) -> &'static str {
             Some(&data),
         );
         transport::close(link.reader, link.writer, &[line.into()]).await;
-        return "too many MCP servers";
+        return reason;
     };
     let (hub, driver) = Hub::isolated(command.clone(), *limits);
     let session = hub.attach(link.standing.profile());
@@ -160,18 +170,21 @@ async fn enter(
     stream: TcpStream,
     context: &Context,
     access: &mut watch::Receiver<Arc<Access>>,
+    trail: &mut Trail,
 ) -> Option<(Connection, Identity, OwnedSemaphorePermit)> {
     let settings = &context.settings;
     let deadline = Instant::now() + settings.auth_timeout;
-    let opened = tokio::time::timeout_at(deadline, open(stream, settings)).await;
+    let opened = tokio::time::timeout_at(deadline, open(stream, settings, trail)).await;
     let (mut connection, upgrade) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(err)) => {
-            turn_down(err, settings.protocol).await;
+            turn_down(err, settings.protocol, trail).await;
             return None;
         }
         Err(_) => {
-            tracing::warn!("refused: no connection in time");
+            let reason = "no connection in time";
+            tracing::warn!("refused: {reason}");
+            refused(trail, &reason);
             return None;
         }
     };
@@ -186,12 +199,14 @@ async fn enter(
     let admitted = door.admit(&mut connection, upgrade.bearer.as_ref(), place);
     let refusal = match tokio::time::timeout_at(deadline, admitted).await {
         Ok(Ok((identity, place))) => return Some((connection, identity, place)),
-        Ok(Err(refused)) => {
-            log_refusal(&refused);
-            refused.to_line()
+        Ok(Err(refusal)) => {
+            log_refusal(&refusal, trail);
+            refusal.to_line()
         }
         Err(_) => {
-            tracing::warn!("refused: no token in time");
+            let reason = "no token in time";
+            tracing::warn!("refused: {reason}");
+            refused(trail, &reason);
             Some(handshake::authentication_timeout(settings.auth_timeout))
         }
     };
@@ -201,13 +216,29 @@ async fn enter(
     None
 }
 
-fn log_refusal(refused: &Refused) {
-    match refused {
+/// For the audit log: the connection ends, since it is not let in.
+fn refused(trail: &mut Trail, reason: &dyn Display) {
+    trail.refused(reason);
+    trail.ends("refused");
+}
+
+fn log_refusal(refusal: &Refused, trail: &mut Trail) {
+    match refusal {
         Refused::Gone(LineError::Io(err)) if tls::is_mismatch(err) => {
             tracing::warn!(%err, "refused");
+            refused(trail, err);
         }
-        Refused::HungUp | Refused::Gone(_) => tracing::info!(reason = %refused, "disconnected"),
-        _ => tracing::warn!(reason = %refused, "refused"),
+        Refused::HungUp | Refused::Gone(_) => {
+            tracing::info!(reason = %refusal, "disconnected");
+            trail.ends("gone before authentication");
+        }
+        _ => {
+            tracing::warn!(reason = %refusal, "refused");
+            if let Some(identity) = refusal.identity() {
+                trail.identified(identity);
+            }
+            refused(trail, refusal);
+        }
     }
 }
 
@@ -218,14 +249,19 @@ enum OpenError {
 }
 
 /// Logs it, and tells the peer where that is possible.
-async fn turn_down(err: OpenError, protocol: Protocol) {
+async fn turn_down(err: OpenError, protocol: Protocol, trail: &mut Trail) {
     match err {
-        OpenError::Upgrade(err) => tracing::warn!(%err, "refused: no WebSocket"),
+        OpenError::Upgrade(err) => {
+            tracing::warn!(%err, "refused: no WebSocket");
+            refused(trail, &format_args!("no WebSocket: {err}"));
+        }
         OpenError::Tls(AcceptError::Gone(err)) => {
             tracing::info!(reason = %err, "disconnected before TLS");
+            trail.ends("gone before TLS");
         }
         OpenError::Tls(err) => {
             tracing::warn!(%err, "refused: no TLS");
+            refused(trail, &format_args!("no TLS: {err}"));
             match err {
                 AcceptError::Plain(stream) => {
                     let data = ErrorData::new("tls-required", Executed::No);
@@ -260,8 +296,14 @@ fn wrong_port(protocol: Protocol, text: &str, data: &ErrorData) -> Vec<u8> {
     }
 }
 
-async fn open(stream: TcpStream, settings: &Settings) -> Result<(Connection, Upgrade), OpenError> {
-    let stream = match &settings.tls {
+async fn open(
+    stream: TcpStream,
+    settings: &Settings,
+    trail: &mut Trail,
+) -> Result<(Connection, Upgrade), OpenError> {
+    // Out of the channel, whose lock is not to be held while the peer takes its time.
+    let tls = settings.access.borrow().tls.clone();
+    let stream = match tls {
         None => {
             let data = ErrorData::new("no-tls", Executed::No);
             let answer = wrong_port(settings.protocol, "this port does not speak TLS", &data);
@@ -270,6 +312,7 @@ async fn open(stream: TcpStream, settings: &Settings) -> Result<(Connection, Upg
         Some(acceptor) => {
             let accepted = acceptor.accept(stream).await.map_err(OpenError::Tls)?;
             if let Some(certificate) = accepted.certificate {
+                trail.certified(&certificate);
                 tracing::Span::current().record("certificate", certificate);
             }
             accepted.stream

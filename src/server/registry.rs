@@ -83,7 +83,7 @@ impl Registry {
     pub(super) fn hand_over(
         &self,
         key: &SessionKey,
-        link: Link,
+        mut link: Link,
         received: u64,
     ) -> Result<(), Box<Link>> {
         let sender = match self.lock().get(key) {
@@ -95,6 +95,8 @@ impl Registry {
             }
             _ => return Err(Box::new(link)),
         };
+        // Should the session end before it has taken the connection.
+        link.trail.ends("its session has ended");
         let handover = Handover { link, received };
         sender
             .try_send(handover)

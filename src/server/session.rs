@@ -26,7 +26,11 @@ pub(super) async fn hello(mut link: Link, context: &Context) -> Result<(Link, Re
     };
     let (reason, last_words) = tokio::select! {
         read = link.reader.next() => match read {
-            Ok(None) => return Err("the peer has left"),
+            Ok(None) => {
+                let reason = "the peer has left";
+                link.trail.ends(reason);
+                return Err(reason);
+            }
             Ok(Some(line)) => return match Control::read(&line) {
                 Some(Control::Resume { session: Some(key), received }) => {
                     match context.registry.hand_over(&key, link, received) {
@@ -44,6 +48,7 @@ pub(super) async fn hello(mut link: Link, context: &Context) -> Result<(Link, Re
             (lapse.name(), Some(handshake::authentication_failed(lapse.reason()).into()))
         }
     };
+    link.trail.ends(reason);
     transport::close(link.reader, link.writer, last_words.as_slice()).await;
     Err(reason)
 }
@@ -67,7 +72,11 @@ pub(super) async fn live(
             handover = next_handover(&mut registration) => Err(handover),
         };
         let handover = match ended {
-            Err(handover) => handover,
+            Err(handover) => {
+                link.trail
+                    .ends("its session goes on over another connection");
+                handover
+            }
             Ok((End::Resume(wanted, received), _)) => {
                 if let Some(key) = wanted {
                     match context.registry.hand_over(&key, *link, received) {
@@ -75,10 +84,11 @@ pub(super) async fn live(
                         Err(back) => link = back,
                     }
                 }
-                (registration, first) = open(&link, session, context);
+                (registration, first) = open(&mut link, session, context);
                 continue;
             }
             Ok((End::Leave(reason), last_words)) => {
+                link.trail.ends(reason);
                 let Link { reader, writer, .. } = *link;
                 // Who comes back while this one closes begins anew.
                 drop(registration);
@@ -86,6 +96,7 @@ pub(super) async fn live(
                 return reason;
             }
             Ok((End::Lost(reason), _)) => {
+                link.trail.ends(reason);
                 let Some(registration) = &mut registration else {
                     return reason;
                 };
@@ -117,6 +128,7 @@ pub(super) async fn live(
         match resumed {
             Ok((again, received)) => {
                 tracing::info!(session = registration.key.short(), address = %link.address, again, "resumed");
+                link.trail.joined(registration.key.short());
                 // While nobody was there, nobody took over what has changed.
                 session.revise(link.standing.profile(), link.standing.rights());
                 let session = Some(registration.key.clone());
@@ -132,7 +144,9 @@ pub(super) async fn live(
             }
             Err(violation) => {
                 tracing::warn!(%violation, "refused to resume");
-                return "the client counts wrongly";
+                let reason = "the client counts wrongly";
+                link.trail.ends(reason);
+                return reason;
             }
         }
     }
@@ -147,7 +161,7 @@ async fn next_handover(registration: &mut Option<Registration>) -> Handover {
 
 /// Makes a session one that can be resumed, where there is room; gives what to tell the client.
 fn open(
-    link: &Link,
+    link: &mut Link,
     session: &Session,
     context: &Context,
 ) -> (Option<Registration>, Option<Bytes>) {
@@ -159,7 +173,8 @@ fn open(
     } else {
         None
     };
-    if registration.is_some() {
+    if let Some(registration) = &registration {
+        link.trail.joined(registration.key.short());
         session.replay(|replay| replay.keep());
     }
     let key = registration

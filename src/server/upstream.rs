@@ -3,6 +3,7 @@
 use super::access::{Lapse, Standing};
 use super::activity::Activity;
 use super::rate::Ticket;
+use crate::audit::Trail;
 use crate::control::{Control, PREFIX, SessionKey};
 use crate::hub::Session;
 use crate::jsonrpc::{
@@ -125,9 +126,10 @@ pub(super) async fn upstream(
     mut intake: Intake<'_>,
     standing: Standing,
     ticket: Ticket<'_>,
+    trail: &Trail,
     fresh: bool,
 ) -> UpstreamEnd {
-    match carry_upstream(&mut intake, standing, ticket, fresh).await {
+    match carry_upstream(&mut intake, standing, ticket, trail, fresh).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -137,6 +139,7 @@ async fn carry_upstream(
     intake: &mut Intake<'_>,
     mut standing: Standing,
     mut ticket: Ticket<'_>,
+    trail: &Trail,
     mut fresh: bool,
 ) -> Result<std::convert::Infallible, UpstreamEnd> {
     let (session, resumable) = (intake.session, intake.resumable);
@@ -172,12 +175,15 @@ async fn carry_upstream(
         match (message, allowance) {
             (None, _) => {}
             (Some(message), Ok(())) => {
-                if let Some(permit) = pass(message, session, standing.rights()) {
+                if let Some(permit) = pass(message, session, standing.rights(), trail) {
                     session.send(&permit);
                 }
             }
             (Some(message), Err(wait)) => {
-                if let Some(id) = message.as_ref().ok().and_then(Message::id) {
+                if let Ok(message) = message
+                    && let Some(id) = message.id()
+                {
+                    trail.refused_message(&message, "more than --rate-limit allows");
                     session.reply(rate_limited(id, wait));
                 }
             }
@@ -197,25 +203,39 @@ fn rate_limited(id: &RequestId, wait: Duration) -> Vec<u8> {
 }
 
 /// Judges a message; what does not pass has been answered.
-fn pass(message: Result<Message, Refusal>, session: &Session, rights: &Rights) -> Option<Permit> {
+fn pass(
+    message: Result<Message, Refusal>,
+    session: &Session,
+    rights: &Rights,
+    trail: &Trail,
+) -> Option<Permit> {
     let message = match message {
         Ok(message) => message,
         Err(refusal) => {
+            trail.refused_line(&refusal);
             refuse(&refusal, session);
             return None;
         }
     };
     if message.method().starts_with(PREFIX) {
+        trail.refused_message(&message, "this prefix is the proxy's own");
         if let Kind::Request(id) = message.kind() {
             let text = "Method not found: this prefix is the proxy's own";
             session.reply(error_line(Some(id), Code::MethodNotFound, text, NO_DATA));
         }
         return None;
     }
-    rights
-        .decide(message)
-        .map_err(|denial| deny(&denial, session))
-        .ok()
+    match rights.decide(message) {
+        Ok(permit) => {
+            trail.allowed(permit.message(), rights);
+            Some(permit)
+        }
+        Err(denial) => {
+            trail.blocked(&denial);
+            deny(&denial, session);
+            None
+        }
+    }
 }
 
 fn deny(denial: &Denial, session: &Session) {

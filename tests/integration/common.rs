@@ -209,6 +209,14 @@ impl TestServer {
         self.process.signal(signal);
     }
 
+    /// Sends SIGHUP and waits until all files have been read.
+    pub fn reload(&self) {
+        let count = || self.log.text().matches("access: reloaded").count();
+        let before = count();
+        self.signal(Signal::HUP);
+        eventually("the server reloads", || (count() > before).then_some(()));
+    }
+
     pub fn wait(&mut self) -> ExitStatus {
         let status = self.process.wait();
         assert_eq!(self.stdout.try_iter().next(), None, "more on stdout");

@@ -1,5 +1,6 @@
 //! The real binary with real processes and sockets, seen from outside.
 
+mod audit;
 mod auth;
 mod child;
 mod cli;

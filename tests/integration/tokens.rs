@@ -2,7 +2,7 @@
 //! while peers are connected.
 
 use crate::common::{BOTH, SECRET, Setup, TestClient, TestServer, now, request, token};
-use crate::process::{Outcome, assert_fails, binary, eventually, run};
+use crate::process::{Outcome, assert_fails, binary, run};
 use crate::wire::TestPeer;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::Signal;
@@ -40,14 +40,6 @@ fn signed(claims: &Value, secret: &str) -> String {
 
 fn of(user: &str, id: &str) -> Value {
     json!({"user": user, "roles": ["user"], "jti": id, "exp": now() + 3600})
-}
-
-/// Sends SIGHUP and waits until all files have been read.
-fn reload(server: &TestServer) {
-    let count = || server.log.text().matches("access: reloaded").count();
-    let before = count();
-    server.signal(Signal::HUP);
-    eventually("the server reloads", || (count() > before).then_some(()));
 }
 
 fn assert_refused(server: &TestServer, token: &str) {
@@ -195,7 +187,7 @@ fn revocations_are_reloaded_and_end_connections() {
             .map(|claims| server.peer_with(&token(&claims)));
         peers.iter_mut().for_each(assert_alive);
         files.write("revoked", "jti:a1\nuser:bob\n");
-        reload(&server);
+        server.reload();
         let [first, second, bob] = &mut peers;
         assert_ended(first);
         assert_ended(bob);
@@ -206,12 +198,12 @@ fn revocations_are_reloaded_and_end_connections() {
         // A broken file keeps what was.
         for broken in ["a2\nusr:alice\n", "\u{fffd}:"] {
             files.write("revoked", broken);
-            reload(&server);
+            server.reload();
             assert_alive(second);
             assert_refused(&server, &token(&of("bob", "b2")));
         }
         std::fs::remove_file(files.path("revoked")).unwrap();
-        reload(&server);
+        server.reload();
         assert_refused(&server, &token(&of("bob", "b2")));
         let log = server.log.text();
         for says in [
@@ -223,7 +215,7 @@ fn revocations_are_reloaded_and_end_connections() {
         }
 
         files.write("revoked", "a1\n");
-        reload(&server);
+        server.reload();
         server.assert_serving_with(&token(&of("bob", "b2")));
         assert_alive(second);
     }
@@ -239,18 +231,18 @@ fn secrets_are_reloaded_and_end_connections() {
             .start();
         let mut first = server.peer_with(&signed(&of("alice", "a1"), OLD));
         files.write("secrets", &format!("{NEW}\n{OLD}\n"));
-        reload(&server);
+        server.reload();
         assert_alive(&mut first);
         let mut second = server.peer_with(&signed(&of("alice", "a2"), NEW));
         // A broken file keeps what was.
         files.write("secrets", "\n \n");
-        reload(&server);
+        server.reload();
         assert_alive(&mut first);
         server.log.wait_for(&format!(
             "kept what was read before: the JWT secret from {file} is empty"
         ));
         files.write("secrets", NEW);
-        reload(&server);
+        server.reload();
         assert_ended(&mut first);
         assert_alive(&mut second);
         assert_refused(&server, &signed(&of("alice", "a1"), OLD));
@@ -289,12 +281,12 @@ fn the_policy_is_reloaded_and_holds_for_the_next_message() {
         };
         assert!(allowed(&mut peer));
         files.write("policy.json", &policy(&["*"], &["tools/call"]));
-        reload(&server);
+        server.reload();
         assert!(!allowed(&mut peer));
         // A broken file keeps what was.
         for broken in ["{", r#"{"permissions": {"user": {"allowedMethods": "*"}}}"#] {
             files.write("policy.json", broken);
-            reload(&server);
+            server.reload();
             assert!(!allowed(&mut peer));
         }
         let file = files.path("policy.json").display().to_string();
@@ -306,10 +298,10 @@ fn the_policy_is_reloaded_and_holds_for_the_next_message() {
             assert!(line.contains(&file) && line.contains("ERROR"), "{line}");
         }
         files.write("policy.json", &all);
-        reload(&server);
+        server.reload();
         assert!(allowed(&mut peer));
         files.write("policy.json", r#"{"permissions": {}}"#);
-        reload(&server);
+        server.reload();
         assert!(!allowed(&mut peer));
         let answer = peer.ask(2, "ping", json!({}));
         assert_eq!(answer["error"]["code"], -32601, "{answer}");
@@ -328,7 +320,7 @@ fn a_reload_disturbs_nothing_in_flight() {
     ));
     server.wait_seen("delayMs");
     files.write("policy.json", &policy(&["*"], &["tools/call"]));
-    reload(&server);
+    server.reload();
     assert_eq!(peer.next()["result"]["method"], "tools/call");
 }
 
@@ -343,7 +335,7 @@ fn subscriptions_end_with_the_right_to_them() {
     }
     other.ask(1, "resources/subscribe", json!({"uri": "file:///b"}));
     files.write("policy.json", &policy(&["*"], &["resources/subscribe"]));
-    reload(&server);
+    server.reload();
     let ended = server.wait_seen("resources/unsubscribe");
     assert!(ended.contains("file:///a"), "{ended}");
     // Somebody else still has the other.
@@ -365,7 +357,7 @@ fn listening_ends_with_the_right_to_it() {
     peer.send(&request("listening", "subscriptions/listen", params));
     server.wait_seen("subscriptions/listen");
     files.write("policy.json", &policy(&["*"], &["subscriptions/*"]));
-    reload(&server);
+    server.reload();
     let answer = peer.next();
     assert_eq!(
         (&answer["id"], &answer["error"]["code"]),
@@ -402,7 +394,7 @@ fn what_is_asked_of_peers_follows_the_policy() {
             "{both:?}"
         );
         files.write("policy.json", &policy(&["*"], &["roots/list"]));
-        reload(&server);
+        server.reload();
         assert_eq!(peer.ask(2, "ask", asking)["id"], 2);
         server.wait_seen("no connected client can take 'roots/list'");
     }
@@ -425,7 +417,7 @@ fn a_client_whose_token_is_revoked_says_so_and_ends() {
         client.send(&request(2, "slow", json!({"silent": true})));
         server.wait_seen("slow");
         files.write("revoked", "a1");
-        reload(&server);
+        server.reload();
         assert_eq!(client.next()["error"]["code"], -32603);
         assert_eq!(client.wait(), Some(1));
         client
@@ -452,9 +444,9 @@ fn a_waiting_session_ends_with_its_token() {
     server.wait_seen("slow");
     drop(peer);
     server.log.wait_for("waiting for the client to come back");
-    reload(&server);
+    server.reload();
     files.write("revoked", "user:alice");
-    reload(&server);
+    server.reload();
     server.log.wait_for("disconnected reason=\"token revoked\"");
     server.wait_seen("notifications/cancelled");
 }
@@ -473,7 +465,7 @@ fn a_busy_peer_is_ended_at_once() {
     server.wait_seen("flood");
     files.write("revoked", "a1");
     let begin = Instant::now();
-    reload(&server);
+    server.reload();
     assert_ended(&mut peer);
     assert!(begin.elapsed() < Duration::from_secs(5));
 }
@@ -481,7 +473,7 @@ fn a_busy_peer_is_ended_at_once() {
 #[test]
 fn sighup_stops_no_server() {
     let mut server = TestServer::start("tcp");
-    reload(&server);
+    server.reload();
     server.assert_serving();
     // Nor one whose terminal is gone, and stderr with it.
     let (reader, writer) = std::io::pipe().unwrap();
@@ -707,7 +699,7 @@ fn careless_secrets_earn_one_warning() {
     let short = "a secret is shorter than 256 bits";
     let told = |setup: Setup| {
         let server = setup.start();
-        reload(&server);
+        server.reload();
         let log = server.stop();
         [public, short].map(|text| log.matches(text).count())
     };

@@ -1,5 +1,5 @@
 //! TLS under a transport: [`Acceptor`] for servers, [`Connector`] for clients, and what to say when
-//! only one end speaks it. Certificates are read once, at start.
+//! only one end speaks it.
 
 mod pem;
 mod plain;
@@ -41,7 +41,8 @@ pub struct Identity<'a> {
     pub key: &'a Path,
 }
 
-/// The server's side of TLS.
+/// The server's side of TLS. Cheap to clone.
+#[derive(Clone)]
 pub struct Acceptor(TlsAcceptor);
 
 impl std::fmt::Debug for Acceptor {

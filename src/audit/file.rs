@@ -1,0 +1,247 @@
+//! The file of the audit log, and the thread that writes it.
+
+use super::event::{Event, Who};
+use super::queue::{Asked, Queue, Work, count};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How long events gather before they are written, unless there were none for a while.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// How long a file that cannot be written is left alone …
+const RETRY: Duration = Duration::from_secs(1);
+
+/// … and one whose reader, that of a FIFO say, has to take something first.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// Opens `path` to append whole lines. Never waits for the reader of a FIFO.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits();
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(nonblocking.cast_signed())
+        .open(path)?;
+    if ends_within_a_line(path).unwrap_or(false) {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
+}
+
+/// True where whoever wrote the file last was stopped in the middle of a line.
+fn ends_within_a_line(path: &Path) -> io::Result<bool> {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() || metadata.len() == 0 {
+        return Ok(false);
+    }
+    let (mut file, mut last) = (File::open(path)?, [0]);
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+/// Writes what stands in the queue.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Arc<Queue>,
+    path: PathBuf,
+    file: File,
+    lines: Vec<u8>,
+    /// So much of them is written.
+    written: usize,
+    /// So many events the last of them says are lost.
+    lost: u64,
+    /// Writing has failed, which has been logged.
+    broken: bool,
+}
+
+/// How far a write got.
+#[derive(Debug, PartialEq, Eq)]
+enum Wrote {
+    All,
+    /// No more for now.
+    Slow,
+    /// It has failed.
+    Failed,
+}
+
+impl Writer {
+    pub(super) fn new(queue: Arc<Queue>, path: PathBuf, file: File) -> Self {
+        Self {
+            queue,
+            path,
+            file,
+            lines: Vec::new(),
+            written: 0,
+            lost: 0,
+            broken: false,
+        }
+    }
+
+    /// Writes until the queue is closed and empty, or closed and the file cannot be written.
+    pub(super) fn run(mut self) {
+        loop {
+            let Work {
+                lines,
+                lost,
+                reopen,
+                last,
+            } = self.queue.next();
+            self.lines = lines;
+            self.note_loss(lost);
+            let all = self.write_all(reopen);
+            if !all || last {
+                return self.queue.leave(self.unwritten());
+            }
+            std::thread::sleep(GATHER);
+        }
+    }
+
+    fn note_loss(&mut self, lost: u64) {
+        self.lost = lost;
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                "events are missing in the audit log, whose file did not take them in time"
+            );
+            let event = Event::Lost { count: lost };
+            event.write(SystemTime::now(), &Who::default(), &mut self.lines);
+        }
+    }
+
+    /// False when that is not to be done before the end.
+    fn write_all(&mut self, mut reopen: bool) -> bool {
+        loop {
+            let wrote = self.write();
+            if std::mem::take(&mut reopen) {
+                self.reopen();
+                continue;
+            }
+            let pause = match wrote {
+                Wrote::All => return true,
+                Wrote::Slow => SLOW,
+                Wrote::Failed => RETRY,
+            };
+            let Asked {
+                reopen: anew,
+                close,
+            } = self.queue.pause(pause);
+            reopen = anew;
+            if close && !reopen {
+                match wrote {
+                    Wrote::Slow => std::thread::sleep(SLOW),
+                    _ => return self.write() == Wrote::All,
+                }
+            }
+        }
+    }
+
+    fn write(&mut self) -> Wrote {
+        while let Some(rest @ [_, ..]) = self.lines.get(self.written..) {
+            match self.file.write(rest) {
+                Ok(0) => return self.failed(&ErrorKind::WriteZero.into()),
+                Ok(written) => self.written += written,
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                Err(err) if err.kind() == ErrorKind::WouldBlock => return Wrote::Slow,
+                Err(err) => return self.failed(&err),
+            }
+        }
+        self.lines.clear();
+        self.written = 0;
+        self.lost = 0;
+        if std::mem::take(&mut self.broken) {
+            tracing::warn!(file = %self.path.display(), "the audit log is written again");
+        }
+        Wrote::All
+    }
+
+    fn failed(&mut self, err: &io::Error) -> Wrote {
+        if !self.broken {
+            self.broken = true;
+            tracing::error!(file = %self.path.display(), %err, "could not write the audit log; events wait, and are lost where too many do");
+        }
+        Wrote::Failed
+    }
+
+    /// Opens the file anew, since it has been moved away, say. A line that is half written in the old
+    /// file will be whole in the new one.
+    fn reopen(&mut self) {
+        match open(&self.path) {
+            Ok(file) => {
+                self.file = file;
+                let done = self.lines.get(..self.written).unwrap_or_default();
+                self.written = memchr::memrchr(b'\n', done).map_or(0, |end| end + 1);
+            }
+            Err(err) => {
+                tracing::error!(file = %self.path.display(), %err, "could not open the audit log again, and goes on with the file that was open");
+            }
+        }
+    }
+
+    fn unwritten(&self) -> u64 {
+        let lines = count(self.lines.get(self.written..).unwrap_or_default());
+        if lines > 0 && self.lost > 0 {
+            lines - 1 + self.lost
+        } else {
+            lines
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer(path: &Path) -> Writer {
+        let file = open(path).unwrap();
+        Writer::new(Arc::default(), path.to_owned(), file)
+    }
+
+    #[test]
+    fn half_a_line_at_the_end_of_the_file_stays_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit");
+        for (before, after) in [("", ""), ("whole\n", "whole\n"), ("ha", "ha\n")] {
+            std::fs::write(&path, before).unwrap();
+            open(&path).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+        }
+    }
+
+    #[test]
+    fn half_a_line_is_written_whole_into_the_next_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit");
+        let mut writer = writer(&path);
+        writer.lines = b"one\ntwo\nthree\n".to_vec();
+        // The disk was full in the middle of "two".
+        writer.written = 6;
+        writer.reopen();
+        assert_eq!(writer.write(), Wrote::All);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\nthree\n");
+    }
+
+    #[test]
+    fn a_full_disk_loses_nothing_that_was_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit");
+        let mut writer = writer(Path::new("/dev/full"));
+        writer.lines = b"one\ntwo\n".to_vec();
+        writer.note_loss(5);
+        assert_eq!(writer.write(), Wrote::Failed);
+        // Two lines, and five that are missing.
+        assert_eq!(writer.unwritten(), 7);
+        writer.path = path.clone();
+        writer.reopen();
+        assert_eq!(writer.write(), Wrote::All);
+        assert_eq!(writer.unwritten(), 0);
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(written.starts_with("one\ntwo\n{"), "{written}");
+        assert!(written.ends_with("\"event\":\"lost\",\"count\":5}\n"));
+    }
+}

@@ -1,0 +1,205 @@
+//! The audit log: who came, what was refused, blocked and, if asked for, allowed, as JSON lines in
+//! a file. What a line says is decided in [`event`], without I/O; [`queue`] holds lines until the
+//! thread in [`file`] has written them, so that no peer ever waits for the disk.
+
+mod event;
+mod file;
+mod queue;
+
+use crate::auth::Identity;
+use crate::jsonrpc::{Kind, Message, Refusal};
+use crate::permissions::{Denial, Rights};
+use event::{About, Event, Who};
+use file::Writer;
+use queue::Queue;
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the disk may take for what still waits when the server stops.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Where events go; off by default. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    queue: Option<Arc<Queue>>,
+    /// Messages that pass are events, too.
+    allowed: bool,
+}
+
+impl Log {
+    /// Appends to the file at `path`, which only its owner may read if it has to be made.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(path: PathBuf, allowed: bool) -> io::Result<Self> {
+        let file = file::open(&path)?;
+        let queue = Arc::new(Queue::default());
+        let writer = Writer::new(Arc::clone(&queue), path, file);
+        // It is not joined: where the disk hangs, so does the thread.
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.run())?;
+        Ok(Self {
+            queue: Some(queue),
+            allowed,
+        })
+    }
+
+    /// Opens the file anew, for what happens from now on.
+    pub fn reopen(&self) {
+        if let Some(queue) = &self.queue {
+            queue.reopen();
+        }
+    }
+
+    /// Files have been read again; these are broken, and stay as they were.
+    pub fn reloaded(&self, broken: &[&str]) {
+        self.record(&Event::Reload { broken }, &Who::default());
+    }
+
+    /// Writes what still waits. Nothing may be recorded after that.
+    pub fn close(&self) {
+        let Some(queue) = &self.queue else { return };
+        queue.close();
+        let lost = queue.drained(FLUSH);
+        if lost > 0 {
+            tracing::error!(lost, "the end of the audit log could not be written");
+        }
+    }
+
+    fn record(&self, event: &Event<'_>, who: &Who) {
+        let Some(queue) = &self.queue else { return };
+        if !queue.push(event, who) {
+            tracing::error!("the audit log does not keep up, and events are lost until it does");
+        }
+    }
+}
+
+/// The events of one connection, from [`Trail::begin`] until it is dropped.
+#[derive(Debug)]
+pub struct Trail {
+    log: Log,
+    who: Who,
+    end: &'static str,
+}
+
+impl Trail {
+    /// Somebody has connected. `connection` is what the logs call it.
+    #[must_use]
+    pub fn begin(log: &Log, connection: u64, peer: SocketAddr) -> Self {
+        let mut trail = Self {
+            log: log.clone(),
+            who: Who::default(),
+            end: "the server stops",
+        };
+        if trail.is_on() {
+            trail.who = Who::new(connection, peer);
+            trail.record(&Event::Connect);
+        }
+        trail
+    }
+
+    fn is_on(&self) -> bool {
+        self.log.queue.is_some()
+    }
+
+    fn record(&self, event: &Event<'_>) {
+        self.log.record(event, &self.who);
+    }
+
+    /// It has shown this certificate.
+    pub fn certified(&mut self, subject: &str) {
+        if self.is_on() {
+            self.who.add_certificate(subject);
+        }
+    }
+
+    /// Its token is good, whether or not it comes in.
+    pub fn identified(&mut self, identity: &Identity) {
+        if self.is_on() {
+            self.who.add_identity(identity);
+        }
+    }
+
+    /// It is in.
+    pub fn authenticated(&self) {
+        self.record(&Event::Authenticate);
+    }
+
+    /// It carries the session whose key begins so.
+    pub fn joined(&mut self, session: &str) {
+        if self.is_on() {
+            self.who.add_session(session);
+        }
+    }
+
+    /// It does not come in.
+    pub fn refused(&self, reason: &dyn Display) {
+        if self.is_on() {
+            let reason = &reason.to_string();
+            self.record(&Event::Refuse {
+                reason,
+                about: None,
+            });
+        }
+    }
+
+    /// What it sent is no message.
+    pub fn refused_line(&self, refusal: &Refusal) {
+        let about = Some(About::refusal(refusal));
+        let reason = refusal.reason;
+        self.record(&Event::Refuse { reason, about });
+    }
+
+    /// This message is not taken up.
+    pub fn refused_message(&self, message: &Message, reason: &str) {
+        if self.is_on() {
+            let about = Some(About::message(message));
+            self.record(&Event::Refuse { reason, about });
+        }
+    }
+
+    /// The policy forbids this message.
+    pub fn blocked(&self, denial: &Denial) {
+        if self.is_on() {
+            let about = About::denial(denial);
+            let rule = &denial.reason();
+            self.record(&Event::Block { about, rule });
+        }
+    }
+
+    /// The policy lets this message pass.
+    pub fn allowed(&self, message: &Message, rights: &Rights) {
+        if !self.log.allowed {
+            return;
+        }
+        let about = About::message(message);
+        let method = message.method();
+        let by_item = about
+            .item()
+            .and_then(|(kind, name)| rights.judge_item(method, kind, name)?.ok());
+        let rule = match (message.kind(), by_item) {
+            (Kind::Response(_), _) => "answers need no permission".to_owned(),
+            (_, Some(reason)) => reason.to_string(),
+            (kind, None) => match rights.judge_method(*kind == Kind::Notification, method) {
+                Ok(reason) | Err(reason) => reason.to_string(),
+            },
+        };
+        self.record(&Event::Allow { about, rule: &rule });
+    }
+
+    /// Why it will have ended.
+    pub fn ends(&mut self, reason: &'static str) {
+        self.end = reason;
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        self.record(&Event::Disconnect { reason: self.end });
+    }
+}

@@ -1,0 +1,222 @@
+//! The lines that wait to be written: bounded, so that a disk that does not keep up costs lines,
+//! which are counted, and never makes anybody wait.
+
+use super::event::{Event, Who};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// While more than this waits, in bytes, further events are lost.
+const LIMIT: usize = 4 << 20;
+
+/// Between whoever has something to record and the thread that writes it.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<u8>,
+    /// Events that found the queue full. From then on nothing is taken in until the writer has
+    /// come for what waits, so that all of these are missing in one place.
+    lost: u64,
+    /// Lines that the writer has taken and not written yet.
+    in_hand: u64,
+    /// The file is to be opened anew; the lines before this place belong in the old one.
+    reopen: Option<usize>,
+    closed: bool,
+    /// The writer waits for lines, and has to be woken.
+    idle: bool,
+    /// There is no writer any more.
+    gone: bool,
+}
+
+/// What the writer has to do, in this order.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// To be written.
+    pub lines: Vec<u8>,
+    /// So many events are missing behind them.
+    pub lost: u64,
+    /// The file is to be opened anew then.
+    pub reopen: bool,
+    /// Nothing more will come.
+    pub last: bool,
+}
+
+/// What a writer that is stuck is asked for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// To try another file.
+    pub reopen: bool,
+    /// To come to an end.
+    pub close: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an event, or counts it as lost. False for the first that is.
+    pub(super) fn push(&self, event: &Event<'_>, who: &Who) -> bool {
+        let mut state = self.lock();
+        if state.lost > 0 || state.lines.len() >= LIMIT {
+            state.lost += 1;
+            return state.lost > 1;
+        }
+        // Under the lock, so that the lines stand in the order of their times.
+        event.write(SystemTime::now(), who, &mut state.lines);
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        if idle {
+            self.changed.notify_all();
+        }
+        true
+    }
+
+    /// Lines that are pushed from now on belong in another file.
+    pub(super) fn reopen(&self) {
+        let mut state = self.lock();
+        let place = state.lines.len();
+        state.reopen.get_or_insert(place);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Nothing more will come.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// For the writer, which has written all it took: waits for work.
+    pub(super) fn next(&self) -> Work {
+        let mut state = self.lock();
+        state.in_hand = 0;
+        let waited = self.changed.wait_while(state, |state| {
+            let nothing = state.lines.is_empty() && state.lost == 0;
+            state.idle = nothing && state.reopen.is_none() && !state.closed;
+            state.idle
+        });
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let reopen = state.reopen.take();
+        let rest = reopen.map(|place| state.lines.split_off(place));
+        let lines = std::mem::replace(&mut state.lines, rest.unwrap_or_default());
+        let all = state.lines.is_empty();
+        let lost = if all {
+            std::mem::take(&mut state.lost)
+        } else {
+            0
+        };
+        state.in_hand = count(&lines) + lost;
+        Work {
+            lines,
+            lost,
+            reopen: reopen.is_some(),
+            last: state.closed && all,
+        }
+    }
+
+    /// For the writer, which could not write all it took: waits for `pause`, or until the file is to
+    /// be opened anew, or there is nothing to wait for any more.
+    pub(super) fn pause(&self, pause: Duration) -> Asked {
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, pause, |state| {
+            state.reopen.is_none() && !state.closed
+        });
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        Asked {
+            reopen: state.reopen.take().is_some(),
+            close: state.closed,
+        }
+    }
+
+    /// For the writer: it writes no more, and `unwritten` events are left of what it took.
+    pub(super) fn leave(&self, unwritten: u64) {
+        let mut state = self.lock();
+        state.in_hand = unwritten;
+        state.gone = true;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Waits until the writer has left, but not for longer than `patience`; gives how many events
+    /// have not been written.
+    pub(super) fn drained(&self, patience: Duration) -> u64 {
+        let state = self.lock();
+        let waited = self
+            .changed
+            .wait_timeout_while(state, patience, |state| !state.gone);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.in_hand + state.lost + count(&state.lines)
+    }
+}
+
+/// How many lines there are.
+pub(super) fn count(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(queue: &Queue, count: usize) -> usize {
+        let nobody = Who::default();
+        let taken = (0..count).map(|_| queue.push(&Event::Connect, &nobody));
+        taken.filter(|taken| *taken).count()
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_in_one_place() {
+        let queue = Queue::default();
+        push(&queue, 1);
+        let length = queue.next().lines.len();
+        // One line may begin below the limit and end above it.
+        let room = LIMIT.div_ceil(length);
+        assert_eq!(push(&queue, room), room);
+        // It is told once.
+        assert_eq!(push(&queue, 10), 9);
+        let work = queue.next();
+        assert_eq!((count(&work.lines), work.lost), (room as u64, 10));
+        push(&queue, 1);
+        let work = queue.next();
+        assert_eq!((count(&work.lines), work.lost), (1, 0));
+    }
+
+    #[test]
+    fn what_comes_after_a_rotation_belongs_in_the_new_file() {
+        let queue = Queue::default();
+        push(&queue, 2);
+        queue.reopen();
+        push(&queue, 3);
+        // Before the first has been carried out: the same.
+        queue.reopen();
+        let work = queue.next();
+        assert_eq!((count(&work.lines), work.reopen), (2, true));
+        let work = queue.next();
+        assert_eq!((count(&work.lines), work.reopen), (3, false));
+        queue.reopen();
+        let work = queue.next();
+        assert_eq!((count(&work.lines), work.reopen), (0, true));
+    }
+
+    #[test]
+    fn what_is_not_written_at_the_end_is_counted() {
+        let queue = Queue::default();
+        push(&queue, 2);
+        let work = queue.next();
+        assert!(!work.last);
+        push(&queue, 3);
+        queue.close();
+        // As if the disk hung.
+        assert_eq!(queue.drained(Duration::ZERO), 5);
+        assert!(queue.pause(Duration::from_secs(3600)).close);
+        let work = queue.next();
+        assert!(work.last);
+        queue.leave(1);
+        assert_eq!(queue.drained(Duration::from_secs(3600)), 1);
+    }
+}
