@@ -3,6 +3,7 @@
 //! They are notifications, so other servers ignore them; they are not counted, and never reach a
 //! child or a host.
 
+use crate::jsonrpc::{Kind, Message};
 use crate::utils::random_hex;
 use serde::Deserialize;
 
@@ -104,12 +105,27 @@ impl Control {
         else {
             return None;
         };
+        Self::new(method.strip_prefix(PREFIX)?, params)
+    }
+
+    /// Reads a message as a control line; `None` for any other.
+    #[must_use]
+    pub fn of(message: &Message) -> Option<Self> {
+        let name = message.method().strip_prefix(PREFIX)?;
+        if *message.kind() != Kind::Notification || message.size() > MAX_LENGTH {
+            return None;
+        }
+        let params = message.params().map(serde_json::from_slice);
+        Self::new(name, params.transpose().ok()?.unwrap_or_default())
+    }
+
+    fn new(name: &str, params: Params) -> Option<Self> {
         let Params {
             session,
             received,
             resumed,
         } = params;
-        match method.strip_prefix(PREFIX)? {
+        match name {
             "resume" => Some(Self::Resume { session, received }),
             "resumed" => Some(Self::Resumed {
                 session,

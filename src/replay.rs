@@ -13,6 +13,7 @@
 //! The owner bounds what is kept by [`Replay::bytes`], in which each line costs [`LINE_COST`] beside
 //! its own bytes: a bound in bytes is one in lines, too.
 
+use crate::utils::rope::Pieces;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -26,8 +27,8 @@ pub const LINE_COST: usize = 96;
 
 /// What a line costs while it is kept.
 #[must_use]
-pub fn cost(line: &Bytes) -> usize {
-    line.len() + LINE_COST
+pub fn cost(line: &impl Pieces) -> usize {
+    line.length() + LINE_COST
 }
 
 /// Why the far end is not believed.
@@ -52,20 +53,29 @@ pub enum Violation {
 }
 
 /// Lines to send now.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Batch {
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch<L = Bytes> {
     /// The lines, in order.
-    pub lines: Vec<Bytes>,
+    pub lines: Vec<L>,
     /// So many of them, the first ones, have been sent before.
     pub again: usize,
 }
 
+impl<L> Default for Batch<L> {
+    fn default() -> Self {
+        Self {
+            lines: Vec::new(),
+            again: 0,
+        }
+    }
+}
+
 /// One end of a session.
-#[derive(Debug, Default)]
-pub struct Replay {
+#[derive(Debug)]
+pub struct Replay<L = Bytes> {
     /// Keep lines until they are acknowledged. Without, they are forgotten as they are taken.
     keep: bool,
-    kept: VecDeque<Bytes>,
+    kept: VecDeque<L>,
     kept_bytes: usize,
     /// The number of the first line kept, which is also how many were acknowledged (or taken).
     base: u64,
@@ -81,7 +91,24 @@ pub struct Replay {
     untold_bytes: usize,
 }
 
-impl Replay {
+impl<L> Default for Replay<L> {
+    fn default() -> Self {
+        Self {
+            keep: false,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            base: 0,
+            next: 0,
+            sent: 0,
+            under_way: 0,
+            received: 0,
+            told: 0,
+            untold_bytes: 0,
+        }
+    }
+}
+
+impl<L: Pieces> Replay<L> {
     /// Keeps lines from here on. Nothing may have been taken yet that must come again.
     pub fn keep(&mut self) {
         self.keep = true;
@@ -106,24 +133,24 @@ impl Replay {
     }
 
     /// Adds a line to be sent.
-    pub fn push(&mut self, line: Bytes) {
+    pub fn push(&mut self, line: L) {
         self.kept_bytes += cost(&line);
         self.kept.push_back(line);
     }
 
     /// Lets those that were never sent and that `hurries` holds for go before the others that were
     /// never sent. Gives how many those are.
-    pub fn advance(&mut self, hurries: impl Fn(&Bytes) -> bool) -> usize {
+    pub fn advance(&mut self, hurries: impl Fn(&L) -> bool) -> usize {
         let sent = (self.sent - self.base) as usize;
         let unsent = self.kept.split_off(sent);
-        let (first, rest): (Vec<Bytes>, Vec<Bytes>) = unsent.into_iter().partition(hurries);
+        let (first, rest): (Vec<L>, Vec<L>) = unsent.into_iter().partition(hurries);
         let count = first.len();
         self.kept.extend(first.into_iter().chain(rest));
         count
     }
 
     /// Adds a line to be sent behind the first `ahead` that were never sent, and before the others.
-    pub fn push_early(&mut self, line: Bytes, ahead: usize) {
+    pub fn push_early(&mut self, line: L, ahead: usize) {
         self.kept_bytes += cost(&line);
         let sent = (self.sent - self.base) as usize;
         self.kept.insert((sent + ahead).min(self.kept.len()), line);
@@ -160,7 +187,7 @@ impl Replay {
     }
 
     /// Takes lines to be sent, of at most `bytes` unless the first alone is longer.
-    pub fn take(&mut self, bytes: usize) -> Batch {
+    pub fn take(&mut self, bytes: usize) -> Batch<L> {
         let mut batch = Batch::default();
         let mut taken = 0;
         while taken < bytes {
@@ -170,12 +197,12 @@ impl Replay {
                 self.kept.pop_front()
             };
             let Some(line) = line else { break };
-            taken += line.len();
+            taken += line.length();
             batch.again += usize::from(self.next < self.sent);
             self.next += 1;
             self.sent = self.sent.max(self.next);
             if self.keep {
-                self.under_way += line.len();
+                self.under_way += line.length();
             } else {
                 self.base = self.next;
                 self.kept_bytes -= cost(&line);
@@ -207,7 +234,7 @@ impl Replay {
                 break;
             };
             if self.base < self.next {
-                self.under_way = self.under_way.saturating_sub(line.len());
+                self.under_way = self.under_way.saturating_sub(line.length());
             }
             self.kept_bytes -= cost(&line);
             self.base += 1;
@@ -233,7 +260,7 @@ impl Replay {
     ///
     /// # Errors
     /// As [`Replay::acknowledge`].
-    pub fn unsend(&mut self, received: u64) -> Result<impl Iterator<Item = &Bytes>, Violation> {
+    pub fn unsend(&mut self, received: u64) -> Result<impl Iterator<Item = &L>, Violation> {
         self.acknowledge(received)?;
         let count = (self.sent - self.base) as usize;
         (self.next, self.sent) = (self.base, self.base);
@@ -282,7 +309,7 @@ impl Replay {
 
     /// Lines that were never sent on any connection, for a session that begins anew.
     #[must_use]
-    pub fn into_unsent(self) -> VecDeque<Bytes> {
+    pub fn into_unsent(self) -> VecDeque<L> {
         let sent = (self.sent - self.base) as usize;
         self.kept.into_iter().skip(sent).collect()
     }

@@ -26,7 +26,7 @@ impl Framed {
 /// Lets go what was to be sent.
 pub fn send(out: &mut Output) {
     let out = black_box(out);
-    out.to_child.iter_mut().for_each(Vec::clear);
+    out.to_child = Default::default();
     out.to_peer.clear();
 }
 
@@ -116,9 +116,10 @@ impl Proxy {
     }
 
     /// The id of the last line for the child.
-    pub fn last_id(&self) -> String {
-        let [lines, _] = &self.out.to_child;
-        let lines = std::str::from_utf8(lines).expect("UTF-8");
+    pub fn last_id(&mut self) -> String {
+        let [lines, _] = std::mem::take(&mut self.out.to_child);
+        let lines = lines.into_pieces().concat();
+        let lines = std::str::from_utf8(&lines).expect("UTF-8");
         let line = lines.lines().last().expect("a line for the child");
         let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
         value["id"].to_string()

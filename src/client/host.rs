@@ -2,6 +2,7 @@
 
 use super::Lines;
 use crate::transport::line::{LineError, LineReader};
+use crate::transport::stdio;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -107,7 +108,7 @@ impl Drop for HostInput {
 
 async fn read(sender: mpsc::UnboundedSender<(Bytes, OwnedSemaphorePermit)>) {
     let room = Arc::new(Semaphore::new(MAX_QUEUED));
-    let mut lines = LineReader::new(tokio::io::stdin(), MAX_HOST_LINE);
+    let mut lines = LineReader::new(stdio::input(), MAX_HOST_LINE);
     loop {
         let line = match lines.next().await {
             Ok(Some(line)) => line,
@@ -200,7 +201,7 @@ async fn write(
     mut lines: mpsc::UnboundedReceiver<(Bytes, Option<OwnedSemaphorePermit>)>,
     room: Arc<Semaphore>,
 ) {
-    let mut stdout = tokio::io::stdout();
+    let mut stdout = stdio::output();
     let mut gathered = Vec::new();
     while let Some((line, _share)) = lines.recv().await {
         gathered.clear();

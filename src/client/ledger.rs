@@ -5,6 +5,7 @@
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Field, Kind, MAX_CHILD_DEPTH, Message, RequestId, error_line,
 };
+use crate::utils::rope::Pieces;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -197,7 +198,7 @@ impl Ledger {
     pub(super) fn replay(&mut self) -> Option<Bytes> {
         self.replays += 1;
         let id = self.own_id("initialize");
-        Some(self.handshake.as_ref()?.to_line(Some(&id), &[]))
+        Some(self.handshake.as_ref()?.to_line(Some(&id), &[]).joined())
     }
 
     /// What follows the replayed `initialize`.
@@ -213,7 +214,8 @@ impl Ledger {
             .chain(self.subscriptions.values())
             .enumerate()
         {
-            lines.push(request.to_line(Some(&self.own_id(&place.to_string())), &[]));
+            let id = self.own_id(&place.to_string());
+            lines.push(request.to_line(Some(&id), &[]).joined());
         }
         lines
     }

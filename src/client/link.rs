@@ -166,7 +166,7 @@ impl Link {
         hello: Option<Control>,
     ) -> io::Result<End> {
         if let Some(hello) = hello {
-            writer.send(&[hello.to_line().into()]).await?;
+            writer.send(&[Bytes::from(hello.to_line())]).await?;
         }
         let began = Instant::now();
         let mut pings = tokio::time::interval_at(began + PING_EVERY, PING_EVERY);
@@ -198,7 +198,7 @@ impl Link {
                 if ack_due || due.is_zero() {
                     let received = self.state(State::tell_received);
                     writer
-                        .send(&[Control::Ack { received }.to_line().into()])
+                        .send(&[Bytes::from(Control::Ack { received }.to_line())])
                         .await?;
                     (acknowledged, untold_since) = (Instant::now(), None);
                     due = self.keepalive_interval;
@@ -210,7 +210,9 @@ impl Link {
             }
             if done {
                 if resumable {
-                    writer.send(&[Control::Leave.to_line().into()]).await?;
+                    writer
+                        .send(&[Bytes::from(Control::Leave.to_line())])
+                        .await?;
                 }
                 return Ok(End::Done);
             }

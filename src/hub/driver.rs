@@ -5,7 +5,9 @@ use crate::child::{Child, CommandLine, Pipes};
 use crate::jsonrpc::Outline;
 use crate::router::{Command, Exit, LANES, LaneId};
 use crate::transport::line::{LineError, LineReader};
+use crate::utils::apart::apart;
 use crate::utils::backoff;
+use crate::utils::rope::Rope;
 use futures_util::FutureExt;
 use futures_util::future::FusedFuture;
 use std::future::Future;
@@ -289,9 +291,9 @@ async fn live(
     stopped: watch::Receiver<bool>,
 ) -> (io::Result<std::process::ExitStatus>, bool) {
     let closed = Notify::new();
-    let mut reading = std::pin::pin!(read(shared, lane, stdout).fuse());
-    let feeding = feed(shared, lane, stdin, stopped.clone());
-    let life = async {
+    let mut reading = std::pin::pin!(apart(read(shared, lane, stdout)).fuse());
+    let feeding = apart(feed(shared, lane, stdin, stopped.clone()));
+    let life = apart(async {
         tokio::select! {
             status = child.wait() => return (status, false),
             // Without stdout it is of no use to anybody.
@@ -299,7 +301,7 @@ async fn live(
             () = asked(stopped) => {}
         }
         (child.stop().await, true)
-    };
+    });
     let pump = async {
         let read_all = async {
             (&mut reading).await;
@@ -340,7 +342,7 @@ async fn feed(
                 shared.to_child[lane.0].notified().await;
                 continue;
             }
-            let written = stdin.write_all(&lines).await;
+            let written = write_all(&mut stdin, lines).await;
             shared.drained.notify_waiters();
             if let Err(err) = written {
                 tracing::debug!(%err, "the MCP server does not read its stdin any more");
@@ -350,8 +352,15 @@ async fn feed(
     };
     tokio::select! {
         () = write => {}
-        () = asked(stopped) => {}
+        () = apart(asked(stopped)) => {}
     }
+}
+
+async fn write_all(stdin: &mut tokio::process::ChildStdin, lines: Rope) -> io::Result<()> {
+    for piece in lines.into_pieces() {
+        stdin.write_all(&piece).await?;
+    }
+    Ok(())
 }
 
 /// Reads a process's lines to the end of its stdout.

@@ -16,8 +16,8 @@ use crate::jsonrpc::{
 };
 use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
 use bytes::Bytes;
+use foldhash::{HashMap, HashMapExt};
 use session::Outbox;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
@@ -165,7 +165,7 @@ impl Hub {
 
     fn tell_everybody(&self, line: &'static [u8]) {
         for outbox in self.0.lock().outboxes.values() {
-            outbox.push(Bytes::from_static(line));
+            outbox.push(Bytes::from_static(line).into());
         }
     }
 

@@ -4,7 +4,7 @@ use super::{Core, Hub};
 use crate::permissions::{Permit, Rights};
 use crate::replay::Replay;
 use crate::router::{Profile, SessionId};
-use bytes::Bytes;
+use crate::utils::rope::{Line, Pieces};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -37,6 +37,12 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// False while too much waits for the MCP server already.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.hub.0.is_congested(self.id)
     }
 
     /// Waits while too much waits for the MCP server already. Cancel safe.
@@ -78,7 +84,7 @@ impl Session {
     ///
     /// # Errors
     /// When the session was cut. What still waited is lost if the peer was slow.
-    pub fn take(&self) -> Result<Vec<Bytes>, Cut> {
+    pub fn take(&self) -> Result<Vec<Line>, Cut> {
         let mut queue = self.outbox.lock();
         let batch = queue.replay.take(BATCH);
         match queue.cut {
@@ -104,7 +110,7 @@ impl Session {
     }
 
     /// Asks or tells the replay core of this session.
-    pub fn replay<T>(&self, ask: impl FnOnce(&mut Replay) -> T) -> T {
+    pub fn replay<T>(&self, ask: impl FnOnce(&mut Replay<Line>) -> T) -> T {
         ask(&mut self.outbox.lock().replay)
     }
 
@@ -159,7 +165,7 @@ pub(super) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Queue {
-    replay: Replay,
+    replay: Replay<Line>,
     cut: Option<Cut>,
 }
 
@@ -177,13 +183,13 @@ impl Outbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, line: Bytes) {
+    pub(super) fn push(&self, line: Line) {
         let mut queue = self.lock();
         if queue.cut.is_some() {
             return;
         }
         // An empty outbox takes any line: the bound is on what piles up.
-        if queue.replay.bytes() > 0 && queue.replay.bytes() + line.len() > self.limit {
+        if queue.replay.bytes() > 0 && queue.replay.bytes() + line.length() > self.limit {
             *queue = Queue {
                 cut: Some(Cut::Slow),
                 ..Queue::default()

@@ -5,7 +5,7 @@
 //! `_meta`. A member that some child would take for one of ours, but that we would not, is a way
 //! past the gate, so such a name is recognised as a look-alike and spoils the message.
 
-use super::scan::{self, Span};
+use super::scan::Span;
 
 macro_rules! fields {
     ($($variant:ident $exact:literal $folded:literal,)*) => {
@@ -13,8 +13,15 @@ macro_rules! fields {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Field { $(#[doc = concat!("`", $exact, "`")] $variant,)* }
 
-        /// Exact name and its folded form, in the order of [`Field`].
-        const NAMES: &[(Field, &str, &str)] = &[$((Field::$variant, $exact, $folded),)*];
+        /// Each field with the folded form of its name, in the order of [`Field`].
+        const NAMES: &[(Field, &str)] = &[$((Field::$variant, $folded),)*];
+
+        fn exactly(name: &[u8]) -> Option<Field> {
+            $(if name == $exact.as_bytes() {
+                return Some(Field::$variant);
+            })*
+            None
+        }
     };
 }
 
@@ -43,53 +50,44 @@ const MAX_FOLDED: usize = 24;
 /// Members found in one object.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields {
-    slots: [Slot; COUNT],
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-enum Slot {
-    #[default]
-    Absent,
-    Here(Span),
-    /// Twice, or under a look-alike name: some reader would see another value than we do.
-    Spoiled,
+    spans: [Span; COUNT],
+    /// A bit for each that was seen.
+    seen: u32,
+    /// A bit for each that stands twice or under a look-alike name: some reader would see another
+    /// value than we do.
+    spoiled: u32,
 }
 
 impl Fields {
-    /// Which field `key` (quotes included) is or looks like; `None` for a name nobody confuses.
-    pub(crate) fn recognise(key: &[u8]) -> Option<(Field, bool)> {
-        let inner = key.get(1..key.len().saturating_sub(1))?;
-        let escaped = memchr::memchr(b'\\', inner).is_some();
-        if !escaped
-            && let Some((field, ..)) = NAMES.iter().find(|(_, exact, _)| exact.as_bytes() == inner)
-        {
-            return Some((*field, true));
+    /// Which field `name` is or looks like, and whether it is exactly that; `None` for a name that
+    /// nobody confuses.
+    pub(crate) fn recognise(name: &[u8]) -> Option<(Field, bool)> {
+        if let Some(field) = exactly(name) {
+            return Some((field, true));
         }
-        let text = scan::unescape(key)?;
         let mut buffer = [0; MAX_FOLDED];
-        let folded = fold_loosely(&text, &mut buffer)?;
-        let (field, exact, _) = NAMES.iter().find(|(.., name)| name.as_bytes() == folded)?;
-        Some((*field, *exact == text))
+        let folded = fold_loosely(name, &mut buffer)?;
+        let (field, ..) = NAMES.iter().find(|(.., name)| name.as_bytes() == folded)?;
+        Some((*field, false))
     }
 
     /// Notes that `field` stands at `span`, under its exact name or not.
     pub(crate) fn note(&mut self, field: Field, exact: bool, span: Span) {
-        let slot = &mut self.slots[field as usize];
-        *slot = match slot {
-            Slot::Absent if exact => Slot::Here(span),
-            _ => Slot::Spoiled,
-        };
+        let bit = 1 << field as u32;
+        if !exact || self.seen & bit != 0 {
+            self.spoiled |= bit;
+        }
+        self.seen |= bit;
+        self.spans[field as usize] = span;
     }
 
     pub(crate) fn get(&self, field: Field) -> Option<Span> {
-        match self.slots[field as usize] {
-            Slot::Here(span) => Some(span),
-            Slot::Absent | Slot::Spoiled => None,
-        }
+        let bit = 1 << field as u32;
+        (self.seen & !self.spoiled & bit != 0).then(|| self.spans[field as usize])
     }
 
     pub(crate) fn is_spoiled(&self, field: Field) -> bool {
-        matches!(self.slots[field as usize], Slot::Spoiled)
+        self.spoiled & (1 << field as u32) != 0
     }
 }
 
@@ -127,22 +125,27 @@ pub(crate) const IN_REF: [&str; 3] = ["type", "name", "uri"];
 /// What policy reads inside the `notifications` of `subscriptions/listen`.
 pub(crate) const IN_NOTIFICATIONS: [&str; 1] = ["resourceSubscriptions"];
 
-/// Lower-cases `name` as Go's `encoding/json` folds it.
-fn fold_character(character: char) -> Option<u8> {
-    match character {
-        '\u{17f}' => Some(b's'),
-        '\u{212a}' => Some(b'k'),
-        _ => character
-            .is_ascii()
-            .then(|| (character as u8).to_ascii_lowercase()),
+/// The first character of `name` as Go's `encoding/json` folds it, and what follows. `None` for one
+/// that is in no name of ours.
+fn fold_first(name: &[u8]) -> Option<(u8, &[u8])> {
+    match name {
+        // U+017F and U+212A.
+        [0xc5, 0xbf, rest @ ..] => Some((b's', rest)),
+        [0xe2, 0x84, 0xaa, rest @ ..] => Some((b'k', rest)),
+        [first, rest @ ..] if first.is_ascii() => Some((first.to_ascii_lowercase(), rest)),
+        _ => None,
     }
 }
 
-fn fold_loosely<'b>(name: &str, buffer: &'b mut [u8; MAX_FOLDED]) -> Option<&'b [u8]> {
+fn fold_loosely<'b>(mut name: &[u8], buffer: &'b mut [u8; MAX_FOLDED]) -> Option<&'b [u8]> {
     let mut length = 0;
-    for character in name.chars().filter(|c| !matches!(c, '_' | '-')) {
-        *buffer.get_mut(length)? = fold_character(character)?;
-        length += 1;
+    while !name.is_empty() {
+        let (folded, rest) = fold_first(name)?;
+        name = rest;
+        if !matches!(folded, b'_' | b'-') {
+            *buffer.get_mut(length)? = folded;
+            length += 1;
+        }
     }
     Some(&buffer[..length])
 }
@@ -156,7 +159,7 @@ pub(crate) struct Loose {
 
 impl Loose {
     /// `None` for a name that none of ours is confused with.
-    pub(crate) fn of(name: &str) -> Option<Self> {
+    pub(crate) fn of(name: &[u8]) -> Option<Self> {
         let mut folded = [0; MAX_FOLDED];
         let length = fold_loosely(name, &mut folded)?.len();
         Some(Self { folded, length })
@@ -164,8 +167,37 @@ impl Loose {
 }
 
 /// True when `name` equals `exact` (ASCII, lower case) once case is folded as Go does.
-pub(crate) fn folds_to(name: &str, exact: &str) -> bool {
-    name.chars().map(fold_character).eq(exact.bytes().map(Some))
+pub(crate) fn folds_to(mut name: &[u8], exact: &str) -> bool {
+    exact.bytes().all(|byte| {
+        fold_first(name).is_some_and(|(folded, rest)| {
+            name = rest;
+            folded == byte
+        })
+    }) && name.is_empty()
+}
+
+macro_rules! methods {
+    ($($name:literal)*) => {
+        /// `name` as a constant, where it is a method of MCP that is often seen.
+        pub(crate) fn known_method(name: &str) -> Option<&'static str> {
+            match name {
+                $($name => Some($name),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+methods! {
+    "initialize" "ping" "server/discover"
+    "tools/list" "tools/call" "prompts/list" "prompts/get"
+    "resources/list" "resources/templates/list" "resources/read"
+    "resources/subscribe" "resources/unsubscribe" "subscriptions/listen"
+    "completion/complete" "logging/setLevel"
+    "tasks/get" "tasks/result" "tasks/list" "tasks/cancel" "tasks/update"
+    "sampling/createMessage" "roots/list" "elicitation/create"
+    "notifications/initialized" "notifications/cancelled" "notifications/progress"
+    "notifications/message" "notifications/resources/updated"
 }
 
 #[cfg(test)]
@@ -174,17 +206,16 @@ mod tests {
 
     #[test]
     fn look_alikes_are_recognised() {
-        let of = |key: &str| Fields::recognise(key.as_bytes());
-        assert_eq!(of("\"name\""), Some((Field::Name, true)));
-        assert_eq!(of("\"n\\u0061me\""), Some((Field::Name, true)));
-        assert_eq!(of("\"Name\""), Some((Field::Name, false)));
-        assert_eq!(of("\"ta\u{17f}\u{212a}Id\""), Some((Field::TaskId, false)));
-        assert_eq!(of("\"request_id\""), Some((Field::RequestId, false)));
-        assert_eq!(of("\"meta\""), Some((Field::Meta, false)));
-        assert_eq!(of("\"_meta\""), Some((Field::Meta, true)));
-        assert_eq!(of("\"names\""), None);
-        assert_eq!(of("\"\""), None);
-        assert_eq!(of("\"námé\""), None);
+        let of = |name: &str| Fields::recognise(name.as_bytes());
+        assert_eq!(of("name"), Some((Field::Name, true)));
+        assert_eq!(of("Name"), Some((Field::Name, false)));
+        assert_eq!(of("ta\u{17f}\u{212a}Id"), Some((Field::TaskId, false)));
+        assert_eq!(of("request_id"), Some((Field::RequestId, false)));
+        assert_eq!(of("meta"), Some((Field::Meta, false)));
+        assert_eq!(of("_meta"), Some((Field::Meta, true)));
+        for other in ["names", "", "námé", "\u{17f}", "task\u{c5}"] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 
     #[test]

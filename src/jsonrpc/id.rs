@@ -5,6 +5,9 @@ use super::scan;
 /// The largest integer that every JSON reader keeps exactly, 2^53 − 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
+/// So many digits has that.
+const MAX_DIGITS: usize = 16;
+
 /// The longest string id we keep, in bytes: ids wait in tables, and a peer must not fill those.
 pub const MAX_ID_LENGTH: usize = 1024;
 
@@ -27,10 +30,23 @@ impl RequestId {
             let text = scan::unescape(raw)?;
             return (text.len() <= MAX_ID_LENGTH).then(|| Self::String(text.into()));
         }
-        let text = std::str::from_utf8(raw).ok()?;
-        let number: i64 = text.parse().ok()?;
-        // i64's parser takes a leading plus, which JSON has already refused.
-        (number.unsigned_abs() <= MAX_SAFE_INTEGER).then_some(Self::Number(number))
+        let (negative, digits) = match raw {
+            [b'-', digits @ ..] => (true, digits),
+            digits => (false, digits),
+        };
+        if digits.is_empty() || digits.len() > MAX_DIGITS {
+            return None;
+        }
+        let mut number = 0;
+        for digit in digits {
+            number = number * 10 + u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+        }
+        let signed = if negative {
+            -number.cast_signed()
+        } else {
+            number.cast_signed()
+        };
+        (number <= MAX_SAFE_INTEGER).then_some(Self::Number(signed))
     }
 
     /// Appends the JSON text of this id.

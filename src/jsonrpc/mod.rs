@@ -20,12 +20,17 @@ pub use outline::Outline;
 pub(crate) use scan::{Span, unescape, write_string};
 pub(crate) use strict::{elements, members};
 
+use crate::utils::rope::{Line, Rope};
 use bytes::Bytes;
 use field::Fields;
 use scan::{Fault, Scanner};
+use std::borrow::Cow;
 
 /// How deep a peer's message may nest: what common readers take without complaint.
 pub const MAX_PEER_DEPTH: usize = 128;
+
+/// What a line that is written takes at once; more is rarely copied.
+const MAX_RESERVED: usize = 4096;
 
 /// How deep a child's message may nest.
 pub const MAX_CHILD_DEPTH: usize = scan::MAX_DEPTH;
@@ -48,12 +53,13 @@ pub enum Kind {
 pub struct Message {
     line: Bytes,
     kind: Kind,
-    method: Box<str>,
+    /// Borrowed where it is one of MCP's.
+    method: Cow<'static, str>,
     /// `params`, `result` or `error`.
     payload: Option<(&'static str, Span)>,
     fields: Fields,
-    progress_token: Option<(RequestId, Span)>,
-    subscription: Option<(RequestId, Span)>,
+    progress_token: Option<Box<(RequestId, Span)>>,
+    subscription: Option<Box<(RequestId, Span)>>,
     modern: bool,
     wants_logs: bool,
     /// Some byte of the line would end a line, or is odd white space, for some reader.
@@ -140,19 +146,19 @@ struct Head {
 impl Head {
     const NAMES: [&'static str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
-    fn slot(&mut self, name: &str) -> Option<&mut Option<Span>> {
+    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<Span>> {
         match name {
-            "jsonrpc" => Some(&mut self.jsonrpc),
-            "id" => Some(&mut self.id),
-            "method" => Some(&mut self.method),
-            "params" => Some(&mut self.params),
-            "result" => Some(&mut self.result),
-            "error" => Some(&mut self.error),
+            b"jsonrpc" => Some(&mut self.jsonrpc),
+            b"id" => Some(&mut self.id),
+            b"method" => Some(&mut self.method),
+            b"params" => Some(&mut self.params),
+            b"result" => Some(&mut self.result),
+            b"error" => Some(&mut self.error),
             _ => None,
         }
     }
 
-    fn note(&mut self, name: &str, span: Span) {
+    fn note(&mut self, name: &[u8], span: Span) {
         let taken = match self.slot(name) {
             Some(slot) => slot.replace(span).is_some(),
             None => match Self::NAMES
@@ -166,7 +172,7 @@ impl Head {
                 None => false,
             },
         };
-        self.id_spoiled |= taken && name == "id";
+        self.id_spoiled |= taken && name == b"id";
         self.spoiled |= taken;
     }
 }
@@ -195,19 +201,17 @@ impl Message {
             }
         }
         scanner.object(|scanner, key| {
-            // A name with half a surrogate pair has no agreed text; no known name looks like that.
-            let name = scan::unescape(key.of(&line)).unwrap_or_default();
+            let name = key.text(&line);
             let span = match (&*name, scanner.next_kind()) {
-                ("params", Some(b'{')) => inner.params(scanner, &line)?,
-                ("result", Some(b'{')) => inner.result(scanner, &line)?,
+                (b"params" | b"result", Some(b'{')) => inner.members(scanner, &line)?,
                 _ => scanner.value()?,
             };
             head.note(&name, span);
             Ok::<(), Refusal>(())
         })?;
         scanner.end()?;
-        let no_controls = scanner.no_controls();
-        let needs_mending = !no_controls || has_unicode_line_end(&line);
+        let needs_mending =
+            scanner.has_odd_white() || scanner.is_not_ascii() && has_unicode_line_end(&line);
         Self::assemble(line, &head, inner, needs_mending)
     }
 
@@ -239,9 +243,9 @@ impl Message {
         }
         let method = match head.method {
             Some(_) if answer => return Err(refuse("method beside result or error")),
-            Some(span) => Some(
-                scan::unescape(span.of(&line)).ok_or_else(|| refuse("method is not a string"))?,
-            ),
+            Some(span) => {
+                Some(read_method(span.of(&line)).ok_or_else(|| refuse("method is not a string"))?)
+            }
             None => None,
         };
         let (kind, payload) = match (&method, head.result, head.error) {
@@ -272,10 +276,9 @@ impl Message {
         if let Some(reason) = inner.fault(method.as_deref(), &line) {
             return Err(refuse(reason));
         }
-        let method: Box<str> = method.as_deref().unwrap_or_default().into();
         Ok(Self {
             kind,
-            method,
+            method: method.unwrap_or_default(),
             payload,
             fields: inner.fields,
             progress_token: inner.progress_token,
@@ -345,11 +348,11 @@ impl Message {
             "server",
             "subscriptions",
         ];
-        let family = self.method.split('/').next().unwrap_or_default();
+        let family = || self.method.split('/').next().unwrap_or_default();
         match &self.kind {
-            Kind::Request(_) => family == "notifications",
-            Kind::Notification if family == "notifications" => false,
-            Kind::Notification => self.progress_token.is_some() || REQUESTS.contains(&family),
+            Kind::Request(_) => family() == "notifications",
+            Kind::Notification if family() == "notifications" => false,
+            Kind::Notification => self.progress_token.is_some() || REQUESTS.contains(&family()),
             Kind::Response(_) => false,
         }
     }
@@ -377,7 +380,7 @@ impl Message {
     pub fn quotes(&self, field: Field) -> Option<RequestId> {
         match (field, &self.kind) {
             (Field::ProgressToken, Kind::Request(_)) => {
-                self.progress_token.as_ref().map(|(token, _)| token.clone())
+                self.progress_token().map(|(token, _)| token.clone())
             }
             _ => self.quoted_id(field).map(|(id, _)| id),
         }
@@ -401,7 +404,7 @@ impl Message {
 
     /// `_meta.progressToken` of a request, and where it stands.
     pub(crate) fn progress_token(&self) -> Option<&(RequestId, Span)> {
-        self.progress_token.as_ref()
+        self.progress_token.as_deref()
     }
 
     /// The JSON text of `result`; `None` for anything but a success.
@@ -422,7 +425,7 @@ impl Message {
 
     /// The id of the subscription that `_meta` quotes, and where it stands.
     pub(crate) fn subscription(&self) -> Option<&(RequestId, Span)> {
-        self.subscription.as_ref()
+        self.subscription.as_deref()
     }
 
     /// The JSON text of `params`.
@@ -465,32 +468,32 @@ impl Message {
 
     /// A copy of the JSON text of a member of `params`, fit to be written into another line.
     pub(crate) fn carry(&self, field: Field) -> Option<Vec<u8>> {
-        let mut text = Vec::new();
+        let mut text = Rope::default();
         self.copy(self.span(field)?, &mut text);
-        Some(text)
+        Some(text.into_pieces().concat())
     }
 
     /// Appends this message as one line with its newline: `id` in the place of its own, each edit
     /// in the place of its span. Edits must be in order and lie inside the payload.
-    pub(crate) fn write(&self, id: Option<&RequestId>, edits: &[Edit<'_>], out: &mut Vec<u8>) {
-        out.reserve(self.line.len() + 32);
-        out.extend(b"{\"jsonrpc\":\"2.0\"");
+    pub(crate) fn write(&self, id: Option<&RequestId>, edits: &[Edit<'_>], out: &mut Rope) {
+        let head = out.small();
+        head.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
         match (&self.kind, id) {
             (Kind::Notification, _) => {}
             (_, Some(id)) => {
-                out.extend(b",\"id\":");
-                id.write(out);
+                head.extend_from_slice(b",\"id\":");
+                id.write(head);
             }
-            (_, None) => out.extend(b",\"id\":null"),
+            (_, None) => head.extend_from_slice(b",\"id\":null"),
         }
         if !self.method.is_empty() || !matches!(self.kind, Kind::Response(_)) {
-            out.extend(b",\"method\":");
-            write_string(&self.method, out);
+            head.extend_from_slice(b",\"method\":");
+            write_string(&self.method, head);
         }
         if let Some((name, span)) = self.payload {
-            out.extend(b",\"");
-            out.extend(name.as_bytes());
-            out.extend(b"\":");
+            head.extend_from_slice(b",\"");
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b"\":");
             let mut at = span.start;
             for edit in edits {
                 self.copy(
@@ -500,7 +503,7 @@ impl Message {
                     },
                     out,
                 );
-                edit.with.write(out);
+                edit.with.write(out.small());
                 at = edit.span.end;
             }
             self.copy(
@@ -515,18 +518,19 @@ impl Message {
     }
 
     /// As [`Message::write`], into a line of its own.
-    pub(crate) fn to_line(&self, id: Option<&RequestId>, edits: &[Edit<'_>]) -> Bytes {
-        let mut line = Vec::new();
+    pub(crate) fn to_line(&self, id: Option<&RequestId>, edits: &[Edit<'_>]) -> Line {
+        let mut line = Rope::default();
+        line.small().reserve(self.line.len().min(MAX_RESERVED) + 32);
         self.write(id, edits, &mut line);
         line.into()
     }
 
-    fn copy(&self, span: Span, out: &mut Vec<u8>) {
+    fn copy(&self, span: Span, out: &mut Rope) {
         let text = span.of(&self.line);
         if self.needs_mending {
-            mend(text, out);
+            mend(text, out.small());
         } else {
-            out.extend_from_slice(text);
+            out.share(&self.line, text);
         }
     }
 }
@@ -556,26 +560,18 @@ impl Replacement<'_> {
 #[derive(Default)]
 struct Inner {
     fields: Fields,
-    progress_token: Option<(RequestId, Span)>,
-    subscription: Option<(RequestId, Span)>,
+    progress_token: Option<Box<(RequestId, Span)>>,
+    subscription: Option<Box<(RequestId, Span)>>,
     modern: bool,
     wants_logs: bool,
     meta_fault: Option<&'static str>,
 }
 
 impl Inner {
-    fn params(&mut self, scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Span, Fault> {
-        self.members(scanner, line)
-    }
-
-    fn result(&mut self, scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Span, Fault> {
-        self.members(scanner, line)
-    }
-
     fn members(&mut self, scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Span, Fault> {
         scanner.spanned(|scanner| {
             scanner.object(|scanner, key| {
-                let found = Fields::recognise(key.of(line));
+                let found = Fields::recognise(&key.text(line));
                 let span = match (found, scanner.next_kind()) {
                     (Some((Field::Meta, true)), Some(b'{')) => self.meta(scanner, line)?,
                     (Some((Field::Meta, true)), kind) => {
@@ -598,10 +594,11 @@ impl Inner {
         scanner.spanned(|scanner| {
             scanner.object(|scanner, key| {
                 let span = scanner.value()?;
-                match Fields::recognise(key.of(line)) {
+                let name = key.text(line);
+                match Fields::recognise(&name) {
                     Some((Field::ProgressToken, true)) if self.progress_token.is_none() => {
                         match quoted(span.of(line)) {
-                            Some(token) => self.progress_token = Some((token, span)),
+                            Some(token) => self.progress_token = Some((token, span).into()),
                             None => {
                                 self.meta_fault =
                                     Some("progressToken is not a string or an integer")
@@ -612,7 +609,7 @@ impl Inner {
                         self.meta_fault =
                             Some("progressToken stands twice or under a look-alike name");
                     }
-                    _ => self.modern_meta(key.of(line), span, line),
+                    _ => self.modern_meta(&name, span, line),
                 }
                 Ok::<(), Fault>(())
             })
@@ -621,15 +618,12 @@ impl Inner {
 
     /// The members of `_meta` that 2026-07-28 names; each counts under its exact name only, and
     /// once.
-    fn modern_meta(&mut self, key: &[u8], span: Span, line: &[u8]) {
-        let Some(name) = scan::unescape(key) else {
-            return;
-        };
-        let twice = match name.strip_prefix("io.modelcontextprotocol/") {
-            Some("protocolVersion") => std::mem::replace(&mut self.modern, true),
-            Some("logLevel") => std::mem::replace(&mut self.wants_logs, true),
-            Some("subscriptionId") => {
-                let first = RequestId::parse(span.of(line)).map(|id| (id, span));
+    fn modern_meta(&mut self, name: &[u8], span: Span, line: &[u8]) {
+        let twice = match name.strip_prefix(b"io.modelcontextprotocol/") {
+            Some(b"protocolVersion") => std::mem::replace(&mut self.modern, true),
+            Some(b"logLevel") => std::mem::replace(&mut self.wants_logs, true),
+            Some(b"subscriptionId") => {
+                let first = RequestId::parse(span.of(line)).map(|id| (id, span).into());
                 std::mem::replace(&mut self.subscription, first).is_some()
             }
             _ => false,
@@ -658,6 +652,15 @@ impl Inner {
         }
         self.meta_fault.filter(|_| method.is_some())
     }
+}
+
+/// A method, escapes undone; `None` for what is no string. Those of MCP need no memory of their own.
+fn read_method(raw: &[u8]) -> Option<Cow<'static, str>> {
+    let text = scan::unescape(raw)?;
+    Some(match field::known_method(&text) {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(text.into_owned()),
+    })
 }
 
 /// An id or token that stands in a payload, which may reach the child as it is: there `-0` would be
@@ -690,10 +693,9 @@ pub(crate) fn filter_array(list: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> 
 
 /// True when the line holds U+0085, U+2028 or U+2029, which end a line for some readers.
 fn has_unicode_line_end(line: &[u8]) -> bool {
-    !line.is_ascii()
-        && [&b"\xc2\x85"[..], b"\xe2\x80\xa8", b"\xe2\x80\xa9"]
-            .iter()
-            .any(|end| memchr::memmem::find(line, end).is_some())
+    [&b"\xc2\x85"[..], b"\xe2\x80\xa8", b"\xe2\x80\xa9"]
+        .iter()
+        .any(|end| memchr::memmem::find(line, end).is_some())
 }
 
 /// Copies valid JSON so that no reader finds the end of a line in it: control characters can only

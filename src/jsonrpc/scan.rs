@@ -4,9 +4,10 @@
 //! where it is: callers get spans. It knows nothing of JSON-RPC.
 
 use std::borrow::Cow;
+use wide::u8x16;
 
 /// Where a value stands in its line, in bytes. Lines are shorter than 4 GiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     pub start: u32,
     pub end: u32,
@@ -24,6 +25,31 @@ impl Span {
         Self {
             start: outer.start + self.start,
             end: outer.start + self.end,
+        }
+    }
+}
+
+/// A string as it stands in its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quoted {
+    /// Quotes included.
+    pub span: Span,
+    /// Nothing in it is escaped.
+    pub plain: bool,
+}
+
+impl Quoted {
+    /// Its text, escapes undone. Empty where it has no agreed one, as with half a surrogate pair: no
+    /// known name is empty.
+    pub(crate) fn text(self, line: &[u8]) -> Cow<'_, [u8]> {
+        let raw = self.span.of(line);
+        if self.plain {
+            return Cow::Borrowed(raw.get(1..raw.len() - 1).unwrap_or_default());
+        }
+        match unescape(raw) {
+            Some(Cow::Borrowed(text)) => Cow::Borrowed(text.as_bytes()),
+            Some(Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+            None => Cow::Borrowed(b""),
         }
     }
 }
@@ -83,16 +109,32 @@ pub(crate) struct Scanner<'a> {
     text: &'a [u8],
     pos: usize,
     nesting: Nesting,
-    /// No control characters anywhere, so strings need not be searched for them.
-    no_controls: bool,
+    /// There is white space that is not a plain blank.
+    odd_white: bool,
+    /// There is more than ASCII in a string.
+    not_ascii: bool,
+}
+
+/// Bytes that are looked at together.
+const BLOCK: usize = 16;
+
+/// Blocks that are looked at together inside a long string.
+const BLOCKS: usize = 4;
+
+/// The bytes of a block that a string cannot go on with are 0xff: quotes, backslashes, controls.
+fn stops(block: u8x16) -> u8x16 {
+    let controls = block.min(u8x16::splat(0x1f)).simd_eq(block);
+    quotes_and_escapes(block) | controls
+}
+
+fn quotes_and_escapes(block: u8x16) -> u8x16 {
+    block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'))
 }
 
 impl<'a> Scanner<'a> {
     /// Reads `text`, which must be valid UTF-8; at most `depth` containers may stand inside each
     /// other, and never more than [`MAX_DEPTH`].
     pub(crate) fn new(text: &'a [u8], depth: usize) -> Self {
-        // A fold without early exit: the compiler turns it into vector code.
-        let no_controls = !text.iter().fold(false, |seen, byte| seen | (*byte < 0x20));
         Self {
             text,
             pos: 0,
@@ -101,13 +143,19 @@ impl<'a> Scanner<'a> {
                 depth: 0,
                 limit: depth.min(MAX_DEPTH),
             },
-            no_controls,
+            odd_white: false,
+            not_ascii: false,
         }
     }
 
-    /// True when the text has no control characters at all, not even a tab as white space.
-    pub(crate) fn no_controls(&self) -> bool {
-        self.no_controls
+    /// True when some of the white space read so far is a tab or the end of a line.
+    pub(crate) fn has_odd_white(&self) -> bool {
+        self.odd_white
+    }
+
+    /// True where some string read so far has more than ASCII in it, or may have.
+    pub(crate) fn is_not_ascii(&self) -> bool {
+        self.not_ascii
     }
 
     fn peek(&self) -> Option<u8> {
@@ -128,8 +176,16 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    #[inline]
     fn white(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.skip_white();
+        }
+    }
+
+    fn skip_white(&mut self) {
+        while let Some(byte @ (b' ' | b'\t' | b'\r' | b'\n')) = self.peek() {
+            self.odd_white |= byte != b' ';
             self.pos += 1;
         }
     }
@@ -147,11 +203,11 @@ impl<'a> Scanner<'a> {
         self.peek()
     }
 
-    /// Reads one object, calling `member` with each key (quotes included) just before its value;
-    /// `member` must consume exactly that value.
+    /// Reads one object, calling `member` with each key just before its value; `member` must consume
+    /// exactly that value.
     pub(crate) fn object<E: From<Fault>>(
         &mut self,
-        mut member: impl FnMut(&mut Self, Span) -> Result<(), E>,
+        mut member: impl FnMut(&mut Self, Quoted) -> Result<(), E>,
     ) -> Result<(), E> {
         self.white();
         self.expect(b'{')?;
@@ -283,7 +339,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn key(&mut self) -> Result<Span, Fault> {
+    fn key(&mut self) -> Result<Quoted, Fault> {
         self.white();
         let key = self.string()?;
         self.white();
@@ -291,22 +347,72 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
-    /// Reads one string; the span includes the quotes.
-    fn string(&mut self) -> Result<Span, Fault> {
+    /// Reads one string.
+    fn string(&mut self) -> Result<Quoted, Fault> {
         let start = self.pos;
+        let mut plain = true;
         self.expect(b'"')?;
         loop {
-            let rest = self.text.get(self.pos..).unwrap_or_default();
-            let stop = memchr::memchr2(b'"', b'\\', rest).ok_or(Fault::Syntax)?;
-            if !self.no_controls && rest[..stop].iter().any(|byte| *byte < 0x20) {
-                return Err(Fault::Syntax);
+            self.pos += self.stop()?;
+            match self.text[self.pos] {
+                b'"' => {
+                    self.pos += 1;
+                    let span = self.span_from(start);
+                    return Ok(Quoted { span, plain });
+                }
+                b'\\' => {
+                    self.pos += 1;
+                    plain = false;
+                    self.escape()?;
+                }
+                _ => return Err(Fault::Syntax),
             }
-            self.pos += stop + 1;
-            if rest[stop] == b'"' {
-                return Ok(self.span_from(start));
-            }
-            self.escape()?;
         }
+    }
+
+    /// How far it is to the next byte that a string cannot go on with.
+    #[inline]
+    fn stop(&mut self) -> Result<usize, Fault> {
+        let rest = self.text.get(self.pos..).unwrap_or_default();
+        let mut at = 0;
+        while let Some(block) = rest.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+            let block = u8x16::new(*block);
+            self.not_ascii |= block.to_bitmask() != 0;
+            let found = stops(block).to_bitmask();
+            if found != 0 {
+                return Ok(at + found.trailing_zeros() as usize);
+            }
+            at += BLOCK;
+            if at == BLOCK * BLOCKS {
+                at += self.skip_plain(&rest[at..]);
+            }
+        }
+        let tail = rest.get(at..).unwrap_or_default();
+        self.not_ascii |= !tail.is_ascii();
+        let stop = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+        let found = tail.iter().position(stop).ok_or(Fault::Syntax)?;
+        Ok(at + found)
+    }
+
+    /// The length of what a long string certainly goes on with.
+    fn skip_plain(&mut self, rest: &[u8]) -> usize {
+        let mut seen = u8x16::splat(0);
+        let (groups, _) = rest.as_chunks::<{ BLOCK * BLOCKS }>();
+        let is_plain = |group: &&[u8; BLOCK * BLOCKS]| {
+            let (blocks, _) = group.as_chunks::<BLOCK>();
+            let mut found = u8x16::splat(0);
+            let mut least = u8x16::splat(0xff);
+            for block in blocks {
+                let block = u8x16::new(*block);
+                found |= quotes_and_escapes(block);
+                least = least.min(block);
+                seen |= block;
+            }
+            (found | stops(least)).to_bitmask() == 0
+        };
+        let plain = groups.iter().take_while(is_plain).count();
+        self.not_ascii |= seen.to_bitmask() != 0;
+        plain * BLOCK * BLOCKS
     }
 
     fn escape(&mut self) -> Result<(), Fault> {
@@ -377,6 +483,15 @@ pub(crate) fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
 /// escaped, besides what JSON itself demands.
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text
+        .bytes()
+        .fold(true, |plain, byte| plain & is_plain(byte))
+    {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     for character in text.chars() {
         match character {
             '"' | '\\' => out.extend([b'\\', character as u8]),

@@ -2,7 +2,7 @@
 //! rest.
 
 use super::field::{Field, Fields, IN_NOTIFICATIONS, IN_REF, Loose};
-use super::scan::{self, Fault, MAX_DEPTH, Scanner, Span};
+use super::scan::{Fault, MAX_DEPTH, Scanner, Span};
 
 /// Where the members `names` of one object stand, within its text. `None` when `text` is no object,
 /// or when one of them stands twice or under a look-alike name: some reader would see another
@@ -10,13 +10,12 @@ use super::scan::{self, Fault, MAX_DEPTH, Scanner, Span};
 pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[Option<Span>; N]> {
     let mut found = [None; N];
     let mut spoiled = false;
-    let loose = names.map(Loose::of);
+    let loose = names.map(|name| Loose::of(name.as_bytes()));
     let mut scanner = Scanner::new(text, MAX_DEPTH);
     let read = scanner.object(|scanner, key| {
         let span = scanner.value()?;
-        // A name with half a surrogate pair has no agreed text; no known name looks like that.
-        let key = scan::unescape(key.of(text)).unwrap_or_default();
-        match names.iter().position(|name| *name == key) {
+        let key = key.text(text);
+        match names.iter().position(|name| name.as_bytes() == &*key) {
             Some(at) => spoiled |= found[at].replace(span).is_some(),
             None => spoiled |= Loose::of(&key).is_some_and(|key| loose.contains(&Some(key))),
         }

@@ -1,6 +1,7 @@
 //! The gate by itself: a table of lines, and a second reader's opinion on random ones.
 
 use super::*;
+use crate::utils::rope::Pieces;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ fn read(line: impl AsRef<[u8]>) -> Result<Message, Refusal> {
 }
 
 fn written(message: &Message) -> String {
-    String::from_utf8(message.to_line(message.id(), &[]).to_vec()).unwrap()
+    String::from_utf8(message.to_line(message.id(), &[]).joined().to_vec()).unwrap()
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Which rules match a name, found without asking each of them.
 
 use super::rule::Rule;
+use foldhash::HashMap;
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A pattern with at least one `*`, which stands for any run of characters.

@@ -1,6 +1,7 @@
 //! Rules as tables.
 
 use super::*;
+use crate::utils::rope::Pieces;
 use crate::jsonrpc::MAX_PEER_DEPTH;
 
 const POLICY: &str = r#"{"permissions": {
@@ -519,7 +520,7 @@ fn cut(roles: &[&str], method: &str, result: &str) -> Option<String> {
         None => Vec::new(),
     };
     let line = answer.to_line(answer.id(), &edits);
-    let line = String::from_utf8(line.to_vec()).unwrap();
+    let line = String::from_utf8(line.joined().to_vec()).unwrap();
     let (_, rest) = line.split_once("\"result\":").unwrap();
     Some(rest.strip_suffix("}\n").unwrap().to_owned())
 }
@@ -732,7 +733,7 @@ mod properties {
                 let answer = Message::read(list.into(), MAX_PEER_DEPTH).unwrap();
                 let edits = permit.list().map(|filter| filter.edits(&answer).unwrap());
                 let line = answer.to_line(None, &edits.unwrap_or_default());
-                may.push(String::from_utf8_lossy(&line).contains("name"));
+                may.push(String::from_utf8_lossy(&line.joined()).contains("name"));
             }
         }
         may

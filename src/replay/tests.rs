@@ -11,7 +11,7 @@ fn sizes(lines: &[u32]) -> usize {
 
 #[test]
 fn impossible_numbers_are_refused() {
-    let mut end = Replay::default();
+    let mut end = Replay::<Bytes>::default();
     end.keep();
     for number in 0..3 {
         end.push(line(number));
@@ -44,7 +44,7 @@ fn impossible_numbers_are_refused() {
 
 #[test]
 fn acknowledgements_are_due_by_lines_and_by_bytes() {
-    let mut end = Replay::default();
+    let mut end = Replay::<Bytes>::default();
     assert!(!end.is_untold());
     assert!((1..ACK_LINES).all(|_| !end.receive(1)));
     assert!(end.receive(1));
@@ -55,7 +55,7 @@ fn acknowledgements_are_due_by_lines_and_by_bytes() {
 
 #[test]
 fn without_keeping_lines_are_gone_as_they_are_taken() {
-    let mut end = Replay::default();
+    let mut end = Replay::<Bytes>::default();
     end.push(line(0));
     end.push(line(1));
     assert_eq!(
@@ -82,14 +82,14 @@ fn without_keeping_lines_are_gone_as_they_are_taken() {
 /// Bug: lines of no length counted for nothing, and there was no end to them.
 #[test]
 fn a_bound_in_bytes_is_one_in_lines() {
-    let mut end = Replay::default();
+    let mut end = Replay::<Bytes>::default();
     (0..100).for_each(|_| end.push(Bytes::new()));
     assert_eq!(end.bytes(), 100 * LINE_COST);
 }
 
 #[test]
 fn what_a_far_end_that_stops_has_not_received_was_never_sent() {
-    let mut end = Replay::default();
+    let mut end = Replay::<Bytes>::default();
     end.keep();
     (0..4).for_each(|number| end.push(line(number)));
     assert_eq!(end.take(6).lines.len(), 3);
@@ -104,7 +104,7 @@ fn what_a_far_end_that_stops_has_not_received_was_never_sent() {
 
 #[test]
 fn some_lines_may_go_first() {
-    let mut end = Replay::default();
+    let mut end = Replay::<Bytes>::default();
     end.keep();
     (0..6).for_each(|number| end.push(line(number)));
     assert_eq!(end.take(1).lines, [line(0)]);
@@ -195,8 +195,8 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let mut model = Self {
-            client: Replay::default(),
-            server: Replay::default(),
+            client: Replay::<Bytes>::default(),
+            server: Replay::<Bytes>::default(),
             wires: vec![Wire::default()],
             client_on: Some(0),
             server_on: Some(0),

@@ -97,10 +97,10 @@ impl Router {
         }
         let state = &mut self.lanes[lane.0];
         state.service = Service::Fresh;
-        let held = std::mem::take(&mut state.held);
+        let mut held = std::mem::take(&mut state.held);
         // Whoever does not ask but goes ahead gets the server's own word on it.
         if !state.in_flight.is_empty() {
-            out.to_child[lane.0].extend(held);
+            out.to_child[lane.0].append(&mut held);
         }
     }
 

@@ -9,8 +9,8 @@ use super::tasks::Tasks;
 use super::{LEGACY_REVISIONS, LaneId, MODERN, NEWEST_LEGACY, Output, SessionId};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId, write_string};
 use crate::permissions::ListFilter;
-use bytes::Bytes;
-use std::collections::HashMap;
+use crate::utils::rope::{Line, Rope};
+use foldhash::HashMap;
 
 /// The `clientInfo` of the router itself.
 const OURSELVES: &str = concat!(
@@ -112,7 +112,7 @@ pub(super) struct Lane {
     pub engaged: bool,
     pub in_flight: HashMap<i64, Pending>,
     /// Lines for the child that wait for the end of the handshake, for its era, or for the process.
-    pub held: Vec<u8>,
+    pub held: Rope,
     /// The `clientInfo` of the first `initialize`.
     client: Option<Vec<u8>>,
     /// The log level that the child was told.
@@ -144,7 +144,7 @@ impl Lane {
     }
 
     /// Where lines for the child go now.
-    pub(super) fn sink<'a>(&'a mut self, lane: LaneId, out: &'a mut Output) -> &'a mut Vec<u8> {
+    pub(super) fn sink<'a>(&'a mut self, lane: LaneId, out: &'a mut Output) -> &'a mut Rope {
         match self.handshake {
             Handshake::Sent(_) => &mut self.held,
             _ if self.down || matches!(self.service, Service::Probing(_)) => &mut self.held,
@@ -182,7 +182,7 @@ impl Lane {
     /// Asks the process whether it is modern.
     pub(super) fn probe(&mut self, lane: LaneId, ours: i64, out: &mut Output) {
         self.service = Service::Probing(ours);
-        let to_child = &mut out.to_child[lane.0];
+        let to_child = out.to_child[lane.0].small();
         to_child.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
         RequestId::Number(ours).write(to_child);
         to_child.extend(b",\"method\":\"server/discover\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");
@@ -200,7 +200,7 @@ impl Lane {
         client: Option<Vec<u8>>,
         out: &mut Output,
     ) {
-        let to_child = &mut out.to_child[lane.0];
+        let to_child = out.to_child[lane.0].small();
         to_child.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
         RequestId::Number(ours).write(to_child);
         to_child.extend(b",\"method\":\"initialize\",\"params\":{\"protocolVersion\":");
@@ -294,7 +294,8 @@ impl Lane {
     }
 }
 
-pub(super) fn write_cancelled(id: i64, reason: &str, out: &mut Vec<u8>) {
+pub(super) fn write_cancelled(id: i64, reason: &str, out: &mut Rope) {
+    let out = out.small();
     out.extend(
         b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":",
     );
@@ -304,7 +305,8 @@ pub(super) fn write_cancelled(id: i64, reason: &str, out: &mut Vec<u8>) {
     out.extend(b"}}\n");
 }
 
-fn write_request(id: i64, method: &str, member: &str, value: &str, out: &mut Vec<u8>) {
+fn write_request(id: i64, method: &str, member: &str, value: &str, out: &mut Rope) {
+    let out = out.small();
     out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
     RequestId::Number(id).write(out);
     out.extend(b",\"method\":");
@@ -320,11 +322,7 @@ fn write_request(id: i64, method: &str, member: &str, value: &str, out: &mut Vec
 ///
 /// A peer that knows only an older revision than the child settled on is told its own: SDK clients
 /// refuse an answer newer than they know, and what newer revisions add is optional in answers.
-pub(super) fn answer_initialize(
-    answer: &Message,
-    id: &RequestId,
-    requested: Option<&str>,
-) -> Bytes {
+pub(super) fn answer_initialize(answer: &Message, id: &RequestId, requested: Option<&str>) -> Line {
     let age = |revision: &str| LEGACY_REVISIONS.iter().position(|known| *known == revision);
     let settled = answer.text(Field::ProtocolVersion);
     let older = match (requested, settled) {

@@ -5,6 +5,7 @@ use super::lane::{self, Handshake, Purpose, Service};
 use super::listens::Listen;
 use super::{Exit, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Field, Message, RequestId};
+use crate::utils::rope::{Line, Rope};
 use serde::Deserialize;
 
 impl Router {
@@ -70,7 +71,7 @@ impl Router {
         }
         let mut old = std::mem::take(&mut self.lanes[lane.0]);
         old.subscriptions.lapse();
-        out.to_child[lane.0].clear();
+        out.to_child[lane.0] = Rope::default();
         let mut in_flight: Vec<_> = std::mem::take(&mut old.in_flight).into_iter().collect();
         in_flight.sort_unstable_by_key(|(ours, _)| *ours);
         for (ours, mut pending) in in_flight {
@@ -90,7 +91,7 @@ impl Router {
             }
         }
         for (ours, ask) in old.asks.all() {
-            let mut line = Vec::new();
+            let mut line = Rope::default();
             lane::write_cancelled(ours, "the MCP server has exited", &mut line);
             out.to_peer.push((ask.session, line.into()));
         }
@@ -195,7 +196,7 @@ impl Router {
                 let line = format!(
                     "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{family}/list_changed\"}}\n"
                 );
-                let line = bytes::Bytes::from(line);
+                let line = Line::from(line.into_bytes());
                 for session in self.receivers(|_| true) {
                     out.to_peer.push((session, line.clone()));
                 }

@@ -3,6 +3,7 @@
 use super::lane::Purpose;
 use super::{LaneId, Router, SessionId};
 use crate::jsonrpc::{Edit, Message, Replacement, RequestId};
+use crate::utils::rope::Rope;
 use serde::Deserialize;
 
 /// The most `subscriptions/listen` that one peer may have open.
@@ -31,7 +32,7 @@ impl Listen {
     }
 
     /// Sends it again.
-    pub(super) fn renew(&mut self, ours: i64, out: &mut Vec<u8>) {
+    pub(super) fn renew(&mut self, ours: i64, out: &mut Rope) {
         self.lost = false;
         let ours = RequestId::Number(ours);
         let token = self.request.progress_token().map(|(_, span)| Edit {

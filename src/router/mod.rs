@@ -41,7 +41,7 @@ pub use pipe::Pipe;
 pub use session::Profile;
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
-use bytes::Bytes;
+use crate::utils::rope::{Line, Rope};
 use lane::{Handshake, Lane, Purpose, Service};
 use session::Session;
 use std::collections::BTreeMap;
@@ -107,9 +107,9 @@ pub enum Command {
 #[derive(Debug, Default)]
 pub struct Output {
     /// Whole lines for each lane's process.
-    pub to_child: [Vec<u8>; LANES],
+    pub to_child: [Rope; LANES],
     /// Whole lines for peers, in order.
-    pub to_peer: Vec<(SessionId, Bytes)>,
+    pub to_peer: Vec<(SessionId, Line)>,
     /// Processes to start and stop.
     pub commands: Vec<Command>,
 }
@@ -127,7 +127,7 @@ pub struct Exit {
 
 impl Exit {
     /// The error for a request that the process will not answer.
-    fn error_line(&self, id: &RequestId) -> Bytes {
+    fn error_line(&self, id: &RequestId) -> Line {
         let data = ErrorData::new("child-exited", Executed::Unknown)
             .with_exit(self.status.clone(), self.stderr.clone());
         error_line(
@@ -141,7 +141,7 @@ impl Exit {
 }
 
 /// The answer to a message whose method is of the other kind: none to a notification.
-fn misplaced(message: &Message) -> Option<Bytes> {
+fn misplaced(message: &Message) -> Option<Line> {
     tracing::debug!("dropped a request under a notification's name, or the reverse");
     let text = "Invalid Request: a notification has no id";
     let answer = |id| error_line(Some(id), Code::InvalidRequest, text, NO_DATA).into();

@@ -3,7 +3,7 @@
 use super::{Exit, LaneId, MAX_IN_FLIGHT, Output, Profile, SessionId, lists, session};
 use crate::jsonrpc::{Field, Kind, Message, RequestId};
 use crate::permissions::{ListFilter, Permit};
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// The most questions of the child that may be open; the oldest are forgotten first.
 const MAX_ASKED: usize = 1024;

@@ -5,7 +5,8 @@ use super::levels::Level;
 use super::tasks::Owner;
 use super::{LaneId, MAX_CANCELLED, MAX_IN_FLIGHT};
 use crate::jsonrpc::{Code, ErrorData, Executed, NO_DATA, RequestId, error_line};
-use std::collections::{HashMap, VecDeque};
+use foldhash::HashMap;
+use std::collections::VecDeque;
 
 /// Who a peer is, as far as it matters for routing.
 #[derive(Clone, Debug, Default)]

@@ -8,6 +8,8 @@ use crate::control::Control;
 use crate::hub::{Cut, Session};
 use crate::transport::Writer;
 use crate::transport::websocket::PING_EVERY;
+use crate::utils::apart::apart;
+use crate::utils::rope::Pieces;
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -39,35 +41,35 @@ impl Downstream<'_> {
         if let Some(first) = first {
             self.send(writer, &[first]).await?;
         }
-        let mut pings = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
-        let mut acknowledged = Instant::now();
-        let mut untold_since: Option<Instant> = None;
+        let began = Instant::now();
+        let mut pings = tokio::time::interval_at(began + PING_EVERY, PING_EVERY);
+        let mut stopping = std::pin::pin!(apart(self.context.stopping()));
+        let keepalive = self.context.settings.keepalive_interval;
+        let mut acknowledge_by = began + if self.resumable { keepalive } else { FOREVER };
+        let mut was_untold = false;
+        // Wakes us by then at the latest; it is not set anew for each message.
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(acknowledge_by));
         loop {
-            let mut due = FOREVER;
             if self.resumable {
                 let (untold, now_due) = self
                     .session
                     .replay(|replay| (replay.is_untold(), replay.is_due()));
-                untold_since = if untold {
-                    untold_since.or_else(|| Some(Instant::now()))
-                } else {
-                    None
-                };
-                due = self
-                    .context
-                    .settings
-                    .keepalive_interval
-                    .saturating_sub(acknowledged.elapsed());
-                if let Some(since) = untold_since {
-                    due = due.min(ACK_AFTER.saturating_sub(since.elapsed()));
+                if untold && !was_untold {
+                    acknowledge_by = acknowledge_by.min(Instant::now() + ACK_AFTER);
                 }
+                was_untold = untold;
+                let due = timer.is_elapsed() && acknowledge_by <= Instant::now();
                 // Before the lines: there may be no end to those.
-                if now_due || due.is_zero() {
+                if now_due || due {
                     let received = self.session.replay(|replay| replay.tell());
-                    self.send(writer, &[Control::Ack { received }.to_line().into()])
+                    self.send(writer, &[Bytes::from(Control::Ack { received }.to_line())])
                         .await?;
-                    (acknowledged, untold_since) = (Instant::now(), None);
+                    acknowledge_by = Instant::now() + keepalive;
+                    was_untold = false;
                     continue;
+                }
+                if timer.is_elapsed() || acknowledge_by < timer.deadline() {
+                    timer.as_mut().reset(acknowledge_by);
                 }
             }
             match self.session.take() {
@@ -84,9 +86,9 @@ impl Downstream<'_> {
             }
             tokio::select! {
                 () = self.session.changed() => {}
-                () = tokio::time::sleep(due) => {}
+                () = &mut timer, if self.resumable => {}
                 _ = pings.tick() => writer.ping().await?,
-                () = self.context.stopping(), if self.resumable && !self.activity.is_draining() => {
+                () = &mut stopping, if self.resumable && !self.activity.is_draining() => {
                     self.drain(writer).await?;
                 }
             }
@@ -101,10 +103,10 @@ impl Downstream<'_> {
         self.activity.draining.store(true, Ordering::Relaxed);
         let received = self.session.replay(|replay| replay.tell());
         let line = Control::Drain { received }.to_line();
-        self.send(writer, &[line.into()]).await
+        self.send(writer, &[Bytes::from(line)]).await
     }
 
-    async fn send(&self, writer: &mut Writer, lines: &[Bytes]) -> std::io::Result<()> {
+    async fn send(&self, writer: &mut Writer, lines: &[impl Pieces]) -> std::io::Result<()> {
         self.activity.sending.store(true, Ordering::Relaxed);
         writer.send(lines).await?;
         self.activity.sending.store(false, Ordering::Relaxed);

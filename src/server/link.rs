@@ -14,6 +14,7 @@ use crate::jsonrpc::{Code, NO_DATA, error_line};
 use crate::transport::line::LineError;
 use crate::transport::tls;
 use crate::transport::{Reader, Writer};
+use crate::utils::apart::apart;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -43,6 +44,12 @@ pub(super) enum End {
     /// The client asks for a session, with its first line: for this one, of which it has received
     /// so many lines.
     Resume(Option<SessionKey>, u64),
+}
+
+/// What ends a connection besides what is said on it.
+enum Trouble {
+    End(End),
+    Lapse(Lapse),
 }
 
 /// Carries messages both ways until one side ends; gives what is still to be said then.
@@ -78,14 +85,25 @@ pub(super) async fn carry(
             bytes: 0,
         };
         let ticket = Ticket::new(context, standing.identity(), *address);
-        let upstream = upstream(intake, standing.clone(), ticket, trail, fresh);
+        let upstream = apart(upstream(intake, standing.clone(), ticket, trail, fresh));
         let down = Downstream {
             session,
             activity: &activity,
             resumable,
             context,
         };
-        let mut downstream = std::pin::pin!(down.run(writer, first));
+        let mut downstream = std::pin::pin!(apart(down.run(writer, first)));
+        // Rarely does one of these happen.
+        let trouble = apart(async {
+            tokio::select! {
+                () = session.overflowed() => Trouble::End(End::Leave("it reads too slowly, its queue is full")),
+                lapse = lapse(standing, session) => Trouble::Lapse(lapse),
+                () = activity.idle(settings.idle_timeout, session) => Trouble::End(End::Leave("idle for too long")),
+                () = activity.silence(resumable.then_some(settings.keepalive_timeout)) => {
+                    Trouble::End(End::Lost("nothing heard of it for too long"))
+                }
+            }
+        });
         tokio::select! {
             end = upstream => match end {
                 UpstreamEnd::HalfClosed if half_open => {
@@ -130,12 +148,10 @@ pub(super) async fn carry(
                 }
             },
             end = &mut downstream => end,
-            () = session.overflowed() => End::Leave("it reads too slowly, its queue is full"),
-            lapse = lapse(standing, session) => barred(lapse, &mut last_words),
-            () = activity.idle(settings.idle_timeout, session) => End::Leave("idle for too long"),
-            () = activity.silence(resumable.then_some(settings.keepalive_timeout)) => {
-                End::Lost("nothing heard of it for too long")
-            }
+            trouble = trouble => match trouble {
+                Trouble::End(end) => end,
+                Trouble::Lapse(lapse) => barred(lapse, &mut last_words),
+            },
         }
     };
     // Half a line cannot be followed by another.

@@ -11,6 +11,7 @@ use crate::handshake;
 use crate::hub::Session;
 use crate::replay::Violation;
 use crate::transport;
+use crate::utils::apart::apart;
 use bytes::Bytes;
 
 /// Waits for the first line of a peer, so that no MCP server is started for a connection that goes
@@ -69,7 +70,7 @@ pub(super) async fn live(
         let resumable = registration.is_some();
         let ended = tokio::select! {
             ended = carry(&mut link, read.take(), session, context, resumable, first.take()) => Ok(ended),
-            handover = next_handover(&mut registration) => Err(handover),
+            handover = apart(next_handover(&mut registration)) => Err(handover),
         };
         let handover = match ended {
             Err(handover) => {

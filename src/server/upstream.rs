@@ -56,41 +56,57 @@ pub(super) struct Intake<'a> {
 }
 
 impl Intake<'_> {
-    /// The next line. Cancel safe.
-    async fn next(&mut self) -> Result<Bytes, UpstreamEnd> {
-        match self.ahead.pop_front() {
-            Some(line) => {
-                self.bytes -= line.len();
-                Ok(line)
+    /// The next message that is no acknowledgement. Cancel safe.
+    async fn next(&mut self) -> Result<Arrived, UpstreamEnd> {
+        loop {
+            let line = match self.ahead.pop_front() {
+                Some(line) => {
+                    self.bytes -= line.len();
+                    line
+                }
+                None => self.line().await?,
+            };
+            let arrived = Arrived::read(line);
+            match arrived.control {
+                Some(Control::Ack { received }) if self.resumable => self.acknowledge(received)?,
+                _ => return Ok(arrived),
             }
-            None => self.read().await,
         }
     }
 
     /// The next line of the connection that is no acknowledgement. Cancel safe.
     async fn read(&mut self) -> Result<Bytes, UpstreamEnd> {
         loop {
-            // Lines that have already arrived must not keep everybody else waiting.
-            tokio::task::consume_budget().await;
-            let read = match self.read.take() {
-                Some(read) => read,
-                None => self.reader.next().await,
-            };
-            let line = match read {
-                Ok(Some(line)) => line,
-                Ok(None) => return Err(UpstreamEnd::HalfClosed),
-                Err(LineError::TooLong { limit }) => return Err(UpstreamEnd::TooLong(limit)),
-                Err(err) => return Err(UpstreamEnd::Lost(err)),
-            };
-            self.activity.mark();
+            let line = self.line().await?;
             match Control::read(&line) {
-                Some(Control::Ack { received }) if self.resumable => self
-                    .session
-                    .replay(|replay| replay.acknowledge(received))
-                    .map_err(UpstreamEnd::Violation)?,
+                Some(Control::Ack { received }) if self.resumable => self.acknowledge(received)?,
                 _ => return Ok(line),
             }
         }
+    }
+
+    /// The next line of the connection. Cancel safe.
+    async fn line(&mut self) -> Result<Bytes, UpstreamEnd> {
+        // Lines that have already arrived must not keep everybody else waiting.
+        tokio::task::consume_budget().await;
+        let read = match self.read.take() {
+            Some(read) => read,
+            None => self.reader.next().await,
+        };
+        let line = match read {
+            Ok(Some(line)) => line,
+            Ok(None) => return Err(UpstreamEnd::HalfClosed),
+            Err(LineError::TooLong { limit }) => return Err(UpstreamEnd::TooLong(limit)),
+            Err(err) => return Err(UpstreamEnd::Lost(err)),
+        };
+        self.activity.mark();
+        Ok(line)
+    }
+
+    fn acknowledge(&self, received: u64) -> Result<(), UpstreamEnd> {
+        self.session
+            .replay(|replay| replay.acknowledge(received))
+            .map_err(UpstreamEnd::Violation)
     }
 
     /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A
@@ -120,6 +136,32 @@ impl Intake<'_> {
     }
 }
 
+/// A line of the peer, read.
+struct Arrived {
+    /// In bytes.
+    size: usize,
+    control: Option<Control>,
+    /// `None` for a blank line.
+    message: Option<Result<Message, Refusal>>,
+}
+
+impl Arrived {
+    fn read(line: Bytes) -> Self {
+        let size = line.len();
+        let blank = line.iter().all(u8::is_ascii_whitespace);
+        let message = (!blank).then(|| Message::read(line, MAX_PEER_DEPTH));
+        let control = match &message {
+            Some(Ok(message)) => Control::of(message),
+            _ => None,
+        };
+        Self {
+            size,
+            control,
+            message,
+        }
+    }
+}
+
 /// From the peer to the MCP server, each line through the gate and the policy. `fresh` is true
 /// where the first line may ask for a session.
 pub(super) async fn upstream(
@@ -144,9 +186,12 @@ async fn carry_upstream(
 ) -> Result<std::convert::Infallible, UpstreamEnd> {
     let (session, resumable) = (intake.session, intake.resumable);
     loop {
-        let line = intake.next().await?;
-        let size = line.len();
-        match Control::read(&line) {
+        let Arrived {
+            size,
+            control,
+            message,
+        } = intake.next().await?;
+        match control {
             None => {}
             Some(Control::Resume { session, received }) if fresh => {
                 return Err(UpstreamEnd::Resume(session, received));
@@ -156,8 +201,6 @@ async fn carry_upstream(
             Some(_) => continue,
         }
         fresh = false;
-        let blank = line.iter().all(u8::is_ascii_whitespace);
-        let message = (!blank).then(|| Message::read(line, MAX_PEER_DEPTH));
         let allowance = match &message {
             None => Ok(()),
             Some(Ok(message)) if matches!(message.kind(), Kind::Request(_)) => ticket.take(),
@@ -166,7 +209,9 @@ async fn carry_upstream(
                 Ok(())
             }
         };
-        intake.hear_until(session.room()).await?;
+        if !session.has_room() {
+            intake.hear_until(session.room()).await?;
+        }
         // What comes now is for our successor.
         if intake.activity.is_draining() {
             continue;

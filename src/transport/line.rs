@@ -1,18 +1,37 @@
 //! Newline frames over any byte stream: TCP, the child's pipes, our own stdio.
 
 use super::Pulse;
+use crate::utils::rope::Pieces;
 use bytes::{Bytes, BytesMut};
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// How much room a read is given at least.
-const READ_SIZE: usize = 8 * 1024;
+/// How much is read at once. So much memory is enough for all connections of a thread: what has
+/// arrived is copied to the connection it belongs to, so that one on which nothing arrives holds none.
+const READ_SIZE: usize = 64 * 1024;
+
+/// A line that is longer than this so far is read straight into its own buffer.
+const LONG: usize = READ_SIZE;
+
+/// How much of a long line is read at once, at most.
+const LONG_READ_SIZE: usize = 1 << 20;
+
+/// A buffer that is larger than this does not outlive its lines.
+const KEPT: usize = 1024;
+
+thread_local! {
+    static ARRIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
+}
 
 /// So much of a line that is skipped is looked at before others get their turn.
 const SKIP_SIZE: usize = 256 * 1024;
 
 /// Lines up to this size are gathered into one write.
-const GATHER_SIZE: usize = 16 * 1024;
+const GATHER_SIZE: usize = 64 * 1024;
 
 /// Why no line could be read.
 #[derive(Debug, thiserror::Error)]
@@ -80,12 +99,31 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             if let Some(line) = self.buffered() {
                 return line.map(Some);
             }
-            self.buffer.reserve(READ_SIZE);
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            if self.buffer.is_empty() && self.buffer.capacity() > KEPT {
+                self.buffer = BytesMut::new();
+            }
+            if self.fill().await? == 0 {
                 return Ok(None);
             }
             self.pulse.beat();
         }
+    }
+
+    async fn fill(&mut self) -> io::Result<usize> {
+        if self.buffer.len() < LONG {
+            return poll_fn(|context| self.poll_fill(context)).await;
+        }
+        self.buffer.reserve(self.buffer.len().min(LONG_READ_SIZE));
+        self.stream.read_buf(&mut self.buffer).await
+    }
+
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        ARRIVED.with_borrow_mut(|arrived| {
+            let mut read = ReadBuf::new(arrived);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut read))?;
+            self.buffer.extend_from_slice(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
     }
 
     /// A line that has already arrived.
@@ -156,8 +194,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     pub async fn discard(&mut self) {
         loop {
             self.buffer.clear();
-            self.buffer.reserve(READ_SIZE);
-            match self.stream.read_buf(&mut self.buffer).await {
+            match self.fill().await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
@@ -185,25 +222,28 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
     ///
     /// # Errors
     /// What the stream says.
-    pub async fn send(&mut self, lines: &[Bytes]) -> io::Result<()> {
-        if let [line] = lines {
-            self.stream.write_all(line).await?;
-            return self.stream.flush().await;
-        }
-        self.gathered.clear();
+    pub async fn send(&mut self, lines: &[impl Pieces]) -> io::Result<()> {
         for line in lines {
-            if self.gathered.len() + line.len() > GATHER_SIZE {
-                self.stream.write_all(&self.gathered).await?;
-                self.gathered.clear();
-            }
-            if line.len() > GATHER_SIZE {
-                self.stream.write_all(line).await?;
-            } else {
-                self.gathered.extend_from_slice(line);
+            for piece in line.pieces() {
+                if self.gathered.len() + piece.len() > GATHER_SIZE {
+                    self.write_gathered().await?;
+                }
+                if piece.len() > GATHER_SIZE {
+                    self.stream.write_all(piece).await?;
+                } else {
+                    self.gathered.extend_from_slice(piece);
+                }
             }
         }
-        self.stream.write_all(&self.gathered).await?;
+        self.write_gathered().await?;
+        self.gathered.shrink_to(KEPT);
         self.stream.flush().await
+    }
+
+    async fn write_gathered(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.gathered).await?;
+        self.gathered.clear();
+        Ok(())
     }
 
     /// Says that nothing more will come.

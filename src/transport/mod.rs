@@ -2,10 +2,12 @@
 //! after. Closed enums over the transports; nothing here knows JSON.
 
 pub mod line;
+pub mod stdio;
 pub mod tcp;
 pub mod tls;
 pub mod websocket;
 
+use crate::utils::rope::Pieces;
 use bytes::Bytes;
 use line::{LineError, LineReader, LineWriter};
 use std::io;
@@ -103,7 +105,7 @@ impl Connection {
     /// What the stream says.
     pub async fn send(&mut self, line: Vec<u8>) -> io::Result<()> {
         match self {
-            Self::Line(_, writer) => writer.send(&[line.into()]).await,
+            Self::Line(_, writer) => writer.send(&[Bytes::from(line)]).await,
             Self::WebSocket(socket) => socket.send(line).await,
         }
     }
@@ -187,7 +189,7 @@ impl Writer {
     ///
     /// # Errors
     /// What the stream says.
-    pub async fn send(&mut self, lines: &[Bytes]) -> io::Result<()> {
+    pub async fn send(&mut self, lines: &[impl Pieces]) -> io::Result<()> {
         match self {
             Self::Line(writer) => writer.send(lines).await,
             Self::WebSocket(writer) => writer.send(lines).await,

@@ -6,6 +6,7 @@
 use super::line::LineError;
 use super::{BoxedStream, Pulse, tls};
 use crate::utils::bucket::{Bucket, Pace};
+use crate::utils::rope::Pieces;
 use crate::utils::secret::Secret;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -386,9 +387,9 @@ impl WebSocketWriter {
     ///
     /// # Errors
     /// What the stream says.
-    pub async fn send(&mut self, lines: &[Bytes]) -> io::Result<()> {
+    pub async fn send(&mut self, lines: &[impl Pieces]) -> io::Result<()> {
         for line in lines {
-            self.sink.feed(text(line.clone())?).await.map_err(to_io)?;
+            self.sink.feed(text(line.joined())?).await.map_err(to_io)?;
         }
         self.sink.flush().await.map_err(to_io)
     }

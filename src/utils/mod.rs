@@ -1,7 +1,9 @@
 //! Small named things, one per file, that know nothing of MCP.
 
+pub mod apart;
 pub mod backoff;
 pub mod bucket;
+pub mod rope;
 pub mod secret;
 pub mod size;
 

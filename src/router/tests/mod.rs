@@ -4,6 +4,7 @@
 mod model;
 mod scenes;
 
+use crate::utils::rope::{Line, Pieces};
 use super::{Command, Exit, LaneId, Output, Profile, Router, SessionId};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use crate::permissions::{Permit, Rights};
@@ -66,7 +67,7 @@ impl Bench {
     /// What a lane's process has been told since the last look.
     fn child_heard(&mut self, lane: usize) -> Vec<Value> {
         let bytes = std::mem::take(&mut self.out.to_child[lane]);
-        let lines = String::from_utf8(bytes).unwrap();
+        let lines = String::from_utf8(bytes.into_pieces().concat()).unwrap();
         lines
             .lines()
             .map(|line| serde_json::from_str(line).expect(line))
@@ -76,7 +77,8 @@ impl Bench {
     /// What peers have been told since the last look.
     fn peers_heard(&mut self) -> Vec<(SessionId, Value)> {
         let lines = std::mem::take(&mut self.out.to_peer);
-        let read = |(session, line): (SessionId, bytes::Bytes)| {
+        let read = |(session, line): (SessionId, Line)| {
+            let line = line.joined();
             assert_eq!(memchr::memchr_iter(b'\n', &line).count(), 1);
             (session, serde_json::from_slice(&line).unwrap())
         };

@@ -1,0 +1,88 @@
+//! The MCP server of the benchmarks: as cheap as one can be, so that what lies before it shows.
+//!
+//! It reads nothing of a line but the id and the first letter of the tool: `echo` answers with text
+//! as long as the line was, `take` with a word, `give` with as much text as `bytes` says.
+
+use memchr::memchr;
+use memchr::memmem::find;
+use std::io::{self, Read, Write};
+
+const HANDSHAKE: &str = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}"#;
+
+/// What a line of text looks like inside a JSON string: as source code does, with its newline.
+pub const TEXT: &[u8; 64] = b"    let answer = request.answer(&mut connection, 512).await?; \\n";
+
+/// What an answer with text has before and behind it.
+const BEFORE: &[u8] = br#"{"content":[{"type":"text","text":""#;
+const BEHIND: &[u8] = br#""}]}"#;
+
+/// Appends `bytes` of JSON text, or a little less.
+pub fn fill(out: &mut Vec<u8>, bytes: usize) {
+    for _ in 0..bytes / TEXT.len() {
+        out.extend_from_slice(TEXT);
+    }
+    out.extend(std::iter::repeat_n(b'x', bytes % TEXT.len()));
+}
+
+/// Serves stdin until it ends.
+pub fn run() -> io::Result<()> {
+    let (mut stdin, mut stdout) = (io::stdin().lock(), io::stdout().lock());
+    let mut input = vec![0; 1 << 20];
+    let (mut filled, mut out) = (0, Vec::new());
+    loop {
+        let searched = filled;
+        if filled == input.len() {
+            input.resize(filled * 2, 0);
+        }
+        let read = stdin.read(&mut input[filled..])?;
+        if read == 0 {
+            return Ok(());
+        }
+        filled += read;
+        let (mut start, mut from) = (0, searched);
+        while let Some(end) = memchr(b'\n', &input[from..filled]).map(|at| from + at) {
+            answer(&input[start..end], &mut out);
+            (start, from) = (end + 1, end + 1);
+        }
+        input.copy_within(start..filled, 0);
+        filled -= start;
+        stdout.write_all(&out)?;
+        stdout.flush()?;
+        out.clear();
+        out.shrink_to(1 << 20);
+    }
+}
+
+/// The digits behind `name` near the begin of a line.
+fn number<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let head = &line[..line.len().min(256)];
+    let rest = &head[find(head, name)? + name.len()..];
+    let end = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    Some(&rest[..end])
+}
+
+fn answer(line: &[u8], out: &mut Vec<u8>) {
+    let Some(id) = number(line, b"\"id\":") else {
+        return;
+    };
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    out.extend_from_slice(id);
+    out.extend_from_slice(b",\"result\":");
+    let head = &line[..line.len().min(256)];
+    let tool = find(head, b"\"name\":\"").and_then(|at| head.get(at + 8));
+    let bytes = match tool {
+        Some(b'e') => line.len().saturating_sub(100),
+        Some(b'g') => number(line, b"\"bytes\":")
+            .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
+            .unwrap_or_default(),
+        _ => 4,
+    };
+    if find(head, b"\"initialize\"").is_some() {
+        out.extend_from_slice(HANDSHAKE.as_bytes());
+    } else {
+        out.extend_from_slice(BEFORE);
+        fill(out, bytes);
+        out.extend_from_slice(BEHIND);
+    }
+    out.extend_from_slice(b"}\n");
+}

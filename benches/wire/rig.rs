@@ -1,0 +1,313 @@
+//! What is measured: a child behind nothing, behind the pump, or behind `mcp-remote` with this and
+//! that switched on.
+
+use crate::peer::{Dialect, Peer};
+use crate::process::Process;
+use crate::pump::PIPE;
+use rustix::pipe::fcntl_setpipe_size;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_mcp-remote");
+const SECRET: &str = "what the benchmarks sign their tokens with";
+
+/// What stands before the child.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Front {
+    Nothing,
+    Pump,
+    Proxy,
+}
+
+/// How one thing that is measured is set up.
+#[derive(Clone)]
+pub struct Spec {
+    pub name: String,
+    pub front: Front,
+    pub websocket: bool,
+    /// Through a client process as well, whose stdio the peer speaks to.
+    pub client: bool,
+    pub auth: bool,
+    /// A policy of so many rules on methods.
+    pub rules: Option<usize>,
+    /// Rules on tools besides.
+    pub tools: bool,
+    pub resume: bool,
+    pub tls: bool,
+    pub audit: bool,
+}
+
+impl Spec {
+    fn new(name: &str, front: Front, websocket: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            front,
+            websocket,
+            client: false,
+            auth: false,
+            rules: None,
+            tools: false,
+            resume: false,
+            tls: false,
+            audit: false,
+        }
+    }
+
+    pub fn direct() -> Self {
+        Self::new("child alone", Front::Nothing, false)
+    }
+
+    pub fn pump(websocket: bool) -> Self {
+        Self::new("pump", Front::Pump, websocket)
+    }
+
+    /// `mcp-remote` with everything off.
+    pub fn bare(websocket: bool) -> Self {
+        Self::new("mcp-remote, bare", Front::Proxy, websocket)
+    }
+
+    /// `mcp-remote` with authentication, policy and resume: what the figures are about.
+    pub fn full(websocket: bool) -> Self {
+        Self {
+            auth: true,
+            rules: Some(10),
+            resume: true,
+            ..Self::new("mcp-remote", Front::Proxy, websocket)
+        }
+    }
+
+    pub fn named(self, name: &str) -> Self {
+        let name = name.to_owned();
+        Self { name, ..self }
+    }
+
+    /// The same through a client process.
+    pub fn through_client(self) -> Self {
+        let name = match self.front {
+            Front::Pump => "two pumps",
+            _ => "client and server",
+        };
+        Self {
+            client: true,
+            ..self.named(name)
+        }
+    }
+}
+
+/// Files and certificates that the servers need.
+pub struct Workshop {
+    folder: tempfile::TempDir,
+    token: String,
+    tls: Arc<ClientConfig>,
+}
+
+impl Workshop {
+    pub fn new() -> io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let token = Command::new(BINARY)
+            .args([
+                "generate-token",
+                "--quiet",
+                "--user",
+                "bench",
+                "--roles",
+                "bench",
+            ])
+            .env("MCP_REMOTE_JWT_SECRET", SECRET)
+            .stderr(Stdio::null())
+            .output()?;
+        let token = String::from_utf8(token.stdout).map_err(io::Error::other)?;
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])
+            .map_err(io::Error::other)?;
+        std::fs::write(folder.path().join("cert.pem"), certified.cert.pem())?;
+        std::fs::write(
+            folder.path().join("key.pem"),
+            certified.signing_key.serialize_pem(),
+        )?;
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(certified.cert.der().clone())
+            .map_err(io::Error::other)?;
+        let tls = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            folder,
+            token: token.trim().to_owned(),
+            tls: Arc::new(tls),
+        })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A policy that allows what the peers do, the last of its `rules` only.
+    fn policy(&self, rules: usize, tools: bool) -> io::Result<PathBuf> {
+        let methods = (3..rules).map(|number| format!("\"bench/method{number}\""));
+        let needed = ["initialize", "tools/list", "tools/call"].map(|name| format!("\"{name}\""));
+        let methods: Vec<String> = methods.chain(needed).collect();
+        let tools = if tools {
+            r#","allowedTools":["echo","take*","give"],"blockedTools":["delete_*","drop"]"#
+        } else {
+            ""
+        };
+        let text = format!(
+            "{{\"permissions\":{{\"bench\":{{\"allowedMethods\":[{}]{tools}}}}}}}",
+            methods.join(",")
+        );
+        let file = self.file(&format!("policy-{rules}-{}.json", !tools.is_empty()));
+        std::fs::write(&file, text)?;
+        Ok(file)
+    }
+}
+
+/// A child behind what the spec says, ready for peers.
+pub struct Rig {
+    pub name: String,
+    pub peers: Vec<Peer>,
+    pub server: Option<Process>,
+    pub client: Option<Process>,
+    pub port: u16,
+    pub dialect: Dialect,
+    /// Last, so that it outlives what lies before it.
+    _child: Option<Process>,
+}
+
+impl Rig {
+    /// Starts it and connects so many peers.
+    pub fn start(spec: &Spec, workshop: &Workshop, peers: usize) -> io::Result<Self> {
+        let mut rig = Self {
+            name: spec.name.clone(),
+            peers: Vec::new(),
+            server: None,
+            client: None,
+            port: 0,
+            dialect: Dialect::default(),
+            _child: None,
+        };
+        if spec.front == Front::Nothing {
+            let (peer, child) = piped(Command::new(this()?).arg("child"))?;
+            rig.peers.push(peer);
+            rig._child = Some(child);
+            return Ok(rig);
+        }
+        let (server, port) = Process::serve(&mut serve(spec, workshop)?)?;
+        rig.server = Some(server);
+        rig.port = port;
+        rig.dialect = Dialect {
+            websocket: spec.websocket,
+            token: spec.auth.then(|| workshop.token.clone()),
+            resume: spec.resume,
+            tls: spec.tls.then(|| Arc::clone(&workshop.tls)),
+        };
+        if spec.client {
+            let (peer, client) = piped(&mut connect(spec, workshop, port)?)?;
+            rig.peers.push(peer);
+            rig.client = Some(client);
+        } else {
+            for _ in 0..peers {
+                rig.add_peer()?;
+            }
+        }
+        Ok(rig)
+    }
+
+    pub fn add_peer(&mut self) -> io::Result<()> {
+        let peer = Peer::connect(self.port, &self.dialect)?;
+        self.peers.push(peer);
+        Ok(())
+    }
+
+    /// The only peer, or the first.
+    pub fn peer(&mut self) -> &mut Peer {
+        &mut self.peers[0]
+    }
+
+    /// The CPU time that what stands before the child has spent.
+    pub fn cpu(&self) -> io::Result<Duration> {
+        let processes = self.server.iter().chain(&self.client);
+        processes.map(Process::cpu).sum()
+    }
+}
+
+fn this() -> io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+/// Starts a process whose stdio is for one peer.
+fn piped(command: &mut Command) -> io::Result<(Peer, Process)> {
+    let mut process = Process(
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?,
+    );
+    let stdin = process.0.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let stdout = process.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    fcntl_setpipe_size(&stdin, PIPE)?;
+    fcntl_setpipe_size(&stdout, PIPE)?;
+    Ok((Peer::on_pipes(stdin, stdout)?, process))
+}
+
+/// The command of the server; its logs go nowhere.
+pub fn serve(spec: &Spec, workshop: &Workshop) -> io::Result<Command> {
+    let transport = if spec.websocket { "ws" } else { "tcp" };
+    if spec.front == Front::Pump {
+        let mut command = Command::new(this()?);
+        command.args(["pump", transport]).arg(this()?).arg("child");
+        return Ok(command);
+    }
+    let mut command = Command::new(BINARY);
+    command.args(["server", transport, "--port", "0", "--host", "127.0.0.1"]);
+    if spec.auth {
+        command.env("MCP_REMOTE_JWT_SECRET", SECRET);
+    }
+    if let Some(rules) = spec.rules {
+        let policy = workshop.policy(rules, spec.tools)?;
+        command.arg("--permissions-config").arg(policy);
+    }
+    if !spec.resume {
+        command.args(["--resume-window", "0s"]);
+    }
+    let with_file = |command: &mut Command, flag: &str, file: &Path| {
+        command.arg(flag).arg(file);
+    };
+    if spec.tls {
+        with_file(&mut command, "--tls-cert", &workshop.file("cert.pem"));
+        with_file(&mut command, "--tls-key", &workshop.file("key.pem"));
+    }
+    if spec.audit {
+        with_file(&mut command, "--audit-log", &workshop.file("audit.log"));
+        command.arg("--audit-allowed");
+    }
+    command.args(["--max-connections", "8192", "--max-sessions", "8192"]);
+    command.args(["--max-pending", "8192", "--max-pending-per-address", "8192"]);
+    command.arg("--").arg(this()?).arg("child");
+    command.stderr(Stdio::null());
+    Ok(command)
+}
+
+fn connect(spec: &Spec, workshop: &Workshop, port: u16) -> io::Result<Command> {
+    let transport = if spec.websocket { "ws" } else { "tcp" };
+    let port = port.to_string();
+    if spec.front == Front::Pump {
+        let mut command = Command::new(this()?);
+        command.args(["pump-client", &port]);
+        return Ok(command);
+    }
+    let mut command = Command::new(BINARY);
+    command.args(["client", transport, "--port", &port]);
+    if spec.auth {
+        command.env("MCP_REMOTE_JWT_TOKEN", &workshop.token);
+    }
+    if spec.resume {
+        command.arg("--auto-reconnect");
+    }
+    command.stderr(Stdio::null());
+    Ok(command)
+}

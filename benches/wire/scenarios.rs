@@ -1,0 +1,628 @@
+//! What is measured, and how: in each round every rig has its turn, so that whatever else the machine
+//! does hits all of them.
+
+use crate::peer::{Ask, Peer};
+use crate::process::Process;
+use crate::report::{Against, Goal, Report, Row, quantile};
+use crate::rig::{Rig, Spec, Workshop, serve};
+use rustix::event::epoll;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// A small message, in bytes.
+const SMALL: usize = 200;
+/// How many requests are in flight where messages are pipelined.
+const WINDOW: usize = 64;
+const MIB: usize = 1 << 20;
+
+/// How much to measure.
+#[derive(Clone, Copy)]
+pub struct Effort {
+    pub rounds: usize,
+    /// Requests in one turn, one after the other.
+    pub sequential: usize,
+    /// Requests in one turn, pipelined.
+    pub pipelined: usize,
+    /// Bytes in one turn, in large messages.
+    pub bytes: usize,
+    /// Connections that do nothing.
+    pub idle: &'static [usize],
+}
+
+impl Effort {
+    pub const FULL: Self = Self {
+        rounds: 15,
+        sequential: 2_000,
+        pipelined: 40_000,
+        bytes: 64 * MIB,
+        idle: &[100, 5_000],
+    };
+    pub const QUICK: Self = Self {
+        rounds: 5,
+        sequential: 500,
+        pipelined: 10_000,
+        bytes: 16 * MIB,
+        idle: &[100],
+    };
+}
+
+/// Runs scenarios and gathers their figures.
+pub struct Bench {
+    pub effort: Effort,
+    pub workshop: Workshop,
+    pub report: Report,
+}
+
+/// The figures of one turn, in the order of the scenario's metrics.
+type Turn = Vec<f64>;
+
+/// Something to measure, its metrics, and for each metric how it is compared and its goal.
+struct Scenario<'a> {
+    title: &'a str,
+    metrics: &'a [(&'static str, Against)],
+    /// The rig that the others are compared with.
+    yardstick: usize,
+}
+
+fn transport(websocket: bool) -> &'static str {
+    if websocket { "ws" } else { "tcp" }
+}
+
+impl Bench {
+    fn interleave(
+        &mut self,
+        scenario: &Scenario<'_>,
+        rigs: &mut [Rig],
+        goals: impl Fn(&str, &str) -> Option<Goal>,
+        mut turn: impl FnMut(&mut Rig) -> io::Result<Turn>,
+    ) -> io::Result<()> {
+        eprintln!("{} …", scenario.title);
+        let mut values: Vec<Vec<Turn>> = rigs.iter().map(|_| Vec::new()).collect();
+        for round in 0..=self.effort.rounds {
+            for (rig, values) in rigs.iter_mut().zip(&mut values) {
+                let figures = turn(rig).map_err(|err| {
+                    io::Error::other(format!("{}: {}: {err}", scenario.title, rig.name))
+                })?;
+                // The first round only warms up.
+                if round > 0 {
+                    values.push(figures);
+                }
+            }
+        }
+        let column = |rig: usize, metric: usize| -> Vec<f64> {
+            values[rig].iter().map(|turn| turn[metric]).collect()
+        };
+        for (metric, (name, against)) in scenario.metrics.iter().enumerate() {
+            for (at, rig) in rigs.iter().enumerate() {
+                let yardstick = (at != scenario.yardstick).then(|| {
+                    let name = rigs[scenario.yardstick].name.clone();
+                    (name, *against, column(scenario.yardstick, metric))
+                });
+                // Bare pipes have no proxy that could cost anything.
+                if column(at, metric).iter().all(|value| value.is_nan()) {
+                    continue;
+                }
+                self.report.0.push(Row {
+                    scenario: scenario.title.to_owned(),
+                    name: rig.name.clone(),
+                    metric: name,
+                    values: column(at, metric),
+                    yardstick,
+                    goal: goals(&rig.name, name),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, specs: &[Spec], peers: usize) -> io::Result<Vec<Rig>> {
+        specs
+            .iter()
+            .map(|spec| Rig::start(spec, &self.workshop, peers))
+            .collect()
+    }
+
+    /// One request after the other, everything on one CPU.
+    pub fn sequential(&mut self, websocket: bool) -> io::Result<()> {
+        let title = format!(
+            "One request after the other, {}, one CPU",
+            transport(websocket)
+        );
+        let specs = [
+            Spec::direct(),
+            Spec::pump(websocket),
+            Spec::bare(websocket),
+            Spec::full(websocket),
+        ];
+        let limit = if websocket { 1.2 } else { 1.1 };
+        let goals = |name: &str, metric: &str| match (name, metric) {
+            ("mcp-remote", "p50, µs") => Some(Goal::AtMost(limit)),
+            ("mcp-remote", "proxy CPU, µs/request") => Some(Goal::AtMost(1.15)),
+            _ => None,
+        };
+        self.round_trips(&title, &specs, 1, goals)
+    }
+
+    /// The same through a client process.
+    pub fn full_path(&mut self, websocket: bool) -> io::Result<()> {
+        let title = format!(
+            "One request after the other through client and server, {}, one CPU",
+            transport(websocket)
+        );
+        let specs = [
+            Spec::direct(),
+            Spec::pump(false).through_client(),
+            Spec::full(websocket).through_client(),
+        ];
+        let goals = |name: &str, metric: &str| match (name, metric) {
+            ("client and server", "p50, µs") => Some(Goal::AtMost(1.15)),
+            _ => None,
+        };
+        self.round_trips(&title, &specs, 1, goals)
+    }
+
+    /// What each feature adds to one request.
+    pub fn features(&mut self, websocket: bool) -> io::Result<()> {
+        let bare = Spec::bare(websocket);
+        let with = |name: &str, change: fn(&mut Spec)| {
+            let mut spec = bare.clone().named(name);
+            change(&mut spec);
+            spec
+        };
+        let specs = [
+            bare.clone(),
+            with("+ authentication", |spec| spec.auth = true),
+            with("+ policy", |spec| {
+                (spec.auth, spec.rules) = (true, Some(10))
+            }),
+            with("+ policy of 200 rules", |spec| {
+                (spec.auth, spec.rules) = (true, Some(200));
+            }),
+            with("+ tool rules", |spec| {
+                (spec.auth, spec.rules, spec.tools) = (true, Some(10), true);
+            }),
+            with("+ resume", |spec| spec.resume = true),
+            with("+ audit of all", |spec| spec.audit = true),
+            with("+ TLS", |spec| spec.tls = true),
+        ];
+        let title = format!(
+            "What each feature costs alone, {}, one CPU",
+            transport(websocket)
+        );
+        self.round_trips(&title, &specs, 0, |_, _| None)
+    }
+
+    fn round_trips(
+        &mut self,
+        title: &str,
+        specs: &[Spec],
+        yardstick: usize,
+        goals: impl Fn(&str, &str) -> Option<Goal>,
+    ) -> io::Result<()> {
+        let _pinned = Pinned::to_one_cpu()?;
+        let mut rigs = self.start(specs, 1)?;
+        let count = self.effort.sequential;
+        let scenario = Scenario {
+            title,
+            metrics: &[
+                ("p50, µs", Against::Ratio),
+                ("p99, µs", Against::Ratio),
+                ("proxy CPU, µs/request", Against::Ratio),
+            ],
+            yardstick,
+        };
+        self.interleave(&scenario, &mut rigs, goals, |rig| {
+            let before = rig.cpu()?;
+            let mut times = latencies(rig.peer(), count)?;
+            let cpu = per_request(rig, before, count)?;
+            times.sort_unstable_by(f64::total_cmp);
+            Ok(vec![quantile(&times, 0.5), quantile(&times, 0.99), cpu])
+        })
+    }
+
+    /// Many requests in flight, two CPUs.
+    pub fn pipelined(&mut self, websocket: bool) -> io::Result<()> {
+        let title = format!("{WINDOW} requests in flight, {}", transport(websocket));
+        let specs = [
+            Spec::direct(),
+            Spec::pump(websocket),
+            Spec::bare(websocket),
+            Spec::full(websocket),
+        ];
+        let least = if websocket { 1.0 } else { 0.9 };
+        let goals = |name: &str, metric: &str| match (name, metric) {
+            ("mcp-remote", "requests/s") => Some(Goal::AtLeast(least)),
+            _ => None,
+        };
+        let mut rigs = self.start(&specs, 1)?;
+        let count = self.effort.pipelined;
+        let scenario = Scenario {
+            title: &title,
+            metrics: &[
+                ("requests/s", Against::Ratio),
+                ("proxy CPU, s/100,000 requests", Against::Ratio),
+            ],
+            yardstick: 1,
+        };
+        self.interleave(&scenario, &mut rigs, goals, |rig| {
+            let before = rig.cpu()?;
+            let began = Instant::now();
+            crowd(&mut rig.peers, WINDOW, count)?;
+            let elapsed = began.elapsed().as_secs_f64();
+            let cpu = per_request(rig, before, count)? / 10.0;
+            Ok(vec![count as f64 / elapsed, cpu])
+        })?;
+        let own = self
+            .report
+            .0
+            .iter()
+            .rev()
+            .find(|row| row.name == "mcp-remote");
+        let own = own.map(|row| row.values.clone()).unwrap_or_default();
+        self.report.0.push(Row {
+            scenario: title,
+            name: "mcp-remote".to_owned(),
+            metric: "proxy CPU, s/100,000 requests, by itself",
+            values: own,
+            yardstick: None,
+            goal: Some(Goal::AtMost(0.10)),
+        });
+        Ok(())
+    }
+
+    /// 50 peers on one child, compared with one.
+    pub fn crowd(&mut self, websocket: bool) -> io::Result<()> {
+        let title = format!(
+            "50 peers with 8 requests in flight each, {}",
+            transport(websocket)
+        );
+        let one = Rig::start(
+            &Spec::full(websocket).named("one peer, 64 in flight"),
+            &self.workshop,
+            1,
+        )?;
+        let many = Rig::start(&Spec::full(websocket).named("50 peers"), &self.workshop, 50)?;
+        let count = self.effort.pipelined;
+        let scenario = Scenario {
+            title: &title,
+            metrics: &[
+                ("requests/s", Against::Ratio),
+                ("proxy CPU, s/100,000 requests", Against::Ratio),
+            ],
+            yardstick: 0,
+        };
+        let goals = |name: &str, metric: &str| {
+            (name == "50 peers" && metric == "requests/s").then_some(Goal::AtLeast(1.0))
+        };
+        self.interleave(&scenario, &mut [one, many], goals, |rig| {
+            let window = if rig.peers.len() == 1 { WINDOW } else { 8 };
+            let before = rig.cpu()?;
+            let began = Instant::now();
+            crowd(&mut rig.peers, window, count)?;
+            let elapsed = began.elapsed().as_secs_f64();
+            Ok(vec![
+                count as f64 / elapsed,
+                per_request(rig, before, count)? / 10.0,
+            ])
+        })
+    }
+
+    /// Large messages, each direction by itself.
+    pub fn large(&mut self, websocket: bool, size: usize, up: bool) -> io::Result<()> {
+        let direction = if up { "to the child" } else { "from the child" };
+        let title = format!("{} MiB {direction}, {}", size / MIB, transport(websocket));
+        let specs = [
+            Spec::direct(),
+            Spec::pump(websocket),
+            Spec::bare(websocket),
+            Spec::full(websocket),
+        ];
+        let goals = |name: &str, metric: &str| match (name, metric) {
+            ("mcp-remote", "MB/s") if size == 8 * MIB => Some(Goal::AtLeast(0.8)),
+            _ => None,
+        };
+        let mut rigs = self.start(&specs, 1)?;
+        let count = (self.effort.bytes / size).max(2);
+        let ask = if up { Ask::Take(size) } else { Ask::Give(size) };
+        let scenario = Scenario {
+            title: &title,
+            metrics: &[("MB/s", Against::Ratio)],
+            yardstick: 1,
+        };
+        self.interleave(&scenario, &mut rigs, goals, |rig| {
+            let began = Instant::now();
+            for _ in 0..count {
+                rig.peer().exchange(ask)?;
+            }
+            let megabytes = (count * size) as f64 / 1e6;
+            Ok(vec![megabytes / began.elapsed().as_secs_f64()])
+        })?;
+        let rig = Rig::start(&Spec::full(websocket), &self.workshop, 1)?;
+        self.memory_of_large(&title, rig, ask, size)
+    }
+
+    fn memory_of_large(
+        &mut self,
+        title: &str,
+        mut rig: Rig,
+        ask: Ask,
+        size: usize,
+    ) -> io::Result<()> {
+        rig.peer().exchange(Ask::Echo(SMALL))?;
+        let Some(server) = &rig.server else {
+            return Ok(());
+        };
+        let idle = server.resident()?;
+        server.reset_peak()?;
+        for _ in 0..4 {
+            rig.peers[0].exchange(ask)?;
+        }
+        let peak = server.peak()?.saturating_sub(idle) as f64 / size as f64;
+        // An acknowledgement lets go of what was kept, and a small exchange of what was in use.
+        std::thread::sleep(Duration::from_millis(1_200));
+        rig.peers[0].exchange(Ask::Echo(SMALL))?;
+        let after = server.resident()?.saturating_sub(idle) as f64 / MIB as f64;
+        for (metric, value, goal) in [
+            (
+                "memory at its peak, above idle, in messages",
+                peak,
+                Some(Goal::AtMost(3.0)),
+            ),
+            (
+                "memory afterwards, above idle, MiB",
+                after,
+                Some(Goal::AtMost(1.0)),
+            ),
+        ] {
+            self.single(title, "mcp-remote", metric, vec![value], goal);
+        }
+        Ok(())
+    }
+
+    fn single(
+        &mut self,
+        scenario: &str,
+        name: &str,
+        metric: &'static str,
+        values: Vec<f64>,
+        goal: Option<Goal>,
+    ) {
+        self.report.0.push(Row {
+            scenario: scenario.to_owned(),
+            name: name.to_owned(),
+            metric,
+            values,
+            yardstick: None,
+            goal,
+        });
+    }
+
+    /// From the start of the process to the first answer of its child.
+    pub fn cold_start(&mut self) -> io::Result<()> {
+        let specs = [
+            Spec::direct(),
+            Spec::pump(false),
+            Spec::full(false).named("mcp-remote tcp"),
+            Spec::full(true).named("mcp-remote ws"),
+        ];
+        let title = "From start to the first answer";
+        eprintln!("{title} …");
+        let mut values = vec![Vec::new(); specs.len()];
+        for round in 0..=self.effort.rounds * 2 {
+            for (spec, values) in specs.iter().zip(&mut values) {
+                let began = Instant::now();
+                let rig = Rig::start(spec, &self.workshop, 1)?;
+                let elapsed = began.elapsed().as_secs_f64() * 1e3;
+                drop(rig);
+                if round > 0 {
+                    values.push(elapsed);
+                }
+            }
+        }
+        for (at, spec) in specs.iter().enumerate() {
+            let yardstick = (at > 0).then(|| {
+                (
+                    specs[0].name.clone(),
+                    Against::Difference,
+                    values[0].clone(),
+                )
+            });
+            self.report.0.push(Row {
+                scenario: title.to_owned(),
+                name: spec.name.clone(),
+                metric: "ms",
+                values: values[at].clone(),
+                yardstick,
+                goal: spec
+                    .name
+                    .starts_with("mcp-remote")
+                    .then_some(Goal::AtMost(3.0)),
+            });
+        }
+        Ok(())
+    }
+
+    /// Resident memory of idle processes, and of each idle connection.
+    pub fn memory(&mut self) -> io::Result<()> {
+        let title = "Memory at rest";
+        eprintln!("{title} …");
+        raise_file_limit()?;
+        for websocket in [false, true] {
+            let spec = Spec::full(websocket);
+            let name = format!("server {}", transport(websocket));
+            let (server, _) = Process::serve(&mut serve(&spec, &self.workshop)?)?;
+            settle();
+            let idle = server.resident()? as f64 / MIB as f64;
+            drop(server);
+            self.single(
+                title,
+                &name,
+                "idle, MiB",
+                vec![idle],
+                Some(Goal::AtMost(6.0)),
+            );
+            let rig = Rig::start(&spec.clone().through_client(), &self.workshop, 1)?;
+            settle();
+            if let Some(client) = &rig.client {
+                let idle = client.resident()? as f64 / MIB as f64;
+                let name = format!("client {}", transport(websocket));
+                self.single(
+                    title,
+                    &name,
+                    "idle, MiB",
+                    vec![idle],
+                    Some(Goal::AtMost(5.0)),
+                );
+            }
+            drop(rig);
+            for count in self.effort.idle {
+                let mut rig = Rig::start(&spec, &self.workshop, 1)?;
+                let resident = |rig: &Rig| rig.server.as_ref().map_or(Ok(0), Process::resident);
+                settle();
+                let before = resident(&rig)?;
+                for _ in 0..*count {
+                    rig.add_peer()?;
+                }
+                settle();
+                let each = (resident(&rig)? - before) as f64 / 1024.0 / *count as f64;
+                let goal = Goal::AtMost(if websocket { 20.0 } else { 12.0 });
+                let metric = match count {
+                    100 => "of 100 idle connections each, KiB",
+                    _ => "of 5,000 idle connections each, KiB",
+                };
+                self.single(title, &name, metric, vec![each], Some(goal));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a peer that stops reading, and idle ones, do to the p99 of another.
+    pub fn neighbours(&mut self, websocket: bool) -> io::Result<()> {
+        raise_file_limit()?;
+        let title = format!("What neighbours do to a peer, {}", transport(websocket));
+        let alone = Spec::full(websocket).named("alone");
+        let mut rigs = self.start(
+            &[
+                alone.clone(),
+                alone.clone().named("beside one that does not read"),
+                alone.named("beside idle ones"),
+            ],
+            1,
+        )?;
+        rigs[1].add_peer()?;
+        let stalled = &mut rigs[1].peers[1];
+        for _ in 0..400 {
+            stalled.ask(Ask::Give(100_000));
+        }
+        stalled.flush()?;
+        let idle = self.effort.idle.last().copied().unwrap_or(0);
+        for _ in 0..idle {
+            rigs[2].add_peer()?;
+        }
+        let count = self.effort.sequential;
+        let scenario = Scenario {
+            title: &title,
+            metrics: &[("p50, µs", Against::Ratio), ("p99, µs", Against::Ratio)],
+            yardstick: 0,
+        };
+        let goals = |name: &str, metric: &str| {
+            (name != "alone" && metric == "p99, µs").then_some(Goal::AtMost(1.5))
+        };
+        self.interleave(&scenario, &mut rigs, goals, |rig| {
+            let mut times = latencies(rig.peer(), count)?;
+            times.sort_unstable_by(f64::total_cmp);
+            Ok(vec![quantile(&times, 0.5), quantile(&times, 0.99)])
+        })
+    }
+}
+
+/// Lets what is being set up come to rest.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+/// The time of each of `count` exchanges, in microseconds.
+fn latencies(peer: &mut Peer, count: usize) -> io::Result<Vec<f64>> {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let began = Instant::now();
+        peer.exchange(Ask::Echo(SMALL))?;
+        times.push(began.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(times)
+}
+
+/// The CPU time since `before` for each of `count` requests, in microseconds; none for a child alone.
+fn per_request(rig: &Rig, before: Duration, count: usize) -> io::Result<f64> {
+    if rig.server.is_none() {
+        return Ok(f64::NAN);
+    }
+    let spent = rig.cpu()?.saturating_sub(before);
+    Ok(spent.as_secs_f64() * 1e6 / count as f64)
+}
+
+/// Sends `count` requests altogether, each peer with `window` of them in flight.
+pub fn crowd(peers: &mut [Peer], window: usize, count: usize) -> io::Result<()> {
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for (at, peer) in peers.iter().enumerate() {
+        let data = epoll::EventData::new_u64(at as u64);
+        epoll::add(&poll, &*peer, data, epoll::EventFlags::IN)?;
+    }
+    let mut left = count;
+    let share = count / peers.len();
+    for peer in peers.iter_mut() {
+        for _ in 0..window.min(share) {
+            peer.ask(Ask::Echo(SMALL));
+            left -= 1;
+        }
+        peer.flush()?;
+    }
+    let mut events = Vec::with_capacity(peers.len());
+    let mut owed: u64 = peers.iter().map(Peer::owed).sum();
+    while owed > 0 {
+        events.clear();
+        epoll::wait(&poll, rustix::buffer::spare_capacity(&mut events), None)?;
+        for event in &events {
+            let peer = &mut peers[event.data.u64() as usize];
+            let answers = peer.answers()?;
+            owed -= answers as u64;
+            for _ in 0..answers.min(left) {
+                peer.ask(Ask::Echo(SMALL));
+            }
+            owed += answers.min(left) as u64;
+            left -= answers.min(left);
+            peer.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps this process, and what it starts meanwhile, on one CPU.
+struct Pinned(CpuSet);
+
+impl Pinned {
+    fn to_one_cpu() -> io::Result<Self> {
+        let all = sched_getaffinity(None)?;
+        let mut one = CpuSet::new();
+        let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| all.is_set(*cpu));
+        one.set(last.unwrap_or(0));
+        sched_setaffinity(None, &one)?;
+        Ok(Self(all))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // What was allowed before is allowed again.
+        let _restored = sched_setaffinity(None, &self.0);
+    }
+}
+
+/// Thousands of connections need as many files, here and in the servers.
+fn raise_file_limit() -> io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
