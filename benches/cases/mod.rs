@@ -200,7 +200,7 @@ fn round_trip(lines: &Lines, by: impl Measure) {
 }
 
 fn replay(lines: &Lines, by: impl Measure) {
-    let (mut near, mut far) = (Replay::default(), Replay::default());
+    let (mut near, mut far) = (Replay::<Bytes>::default(), Replay::<Bytes>::default());
     near.keep();
     let line = Bytes::from(lines.notification());
     by.measure(

@@ -129,7 +129,8 @@ impl Proxy {
         let session = self.next_session();
         let permit = self.permit(messages::call(self.asked, "search_notes", "{}").as_bytes());
         self.ask(session, &permit);
-        self.waiting.push_back(self.last_id());
+        let id = self.last_id();
+        self.waiting.push_back(id);
         self.send();
         permit
     }

@@ -336,13 +336,15 @@ async fn feed(
     stopped: watch::Receiver<bool>,
 ) {
     let write = async {
+        let mut lines = Rope::default();
         loop {
-            let lines = std::mem::take(&mut shared.lock().out.to_child[lane.0]);
+            std::mem::swap(&mut lines, &mut shared.lock().out.to_child[lane.0]);
             if lines.is_empty() {
                 shared.to_child[lane.0].notified().await;
                 continue;
             }
-            let written = write_all(&mut stdin, lines).await;
+            let written = write_all(&mut stdin, &lines).await;
+            lines.clear();
             shared.drained.notify_waiters();
             if let Err(err) = written {
                 tracing::debug!(%err, "the MCP server does not read its stdin any more");
@@ -356,9 +358,9 @@ async fn feed(
     }
 }
 
-async fn write_all(stdin: &mut tokio::process::ChildStdin, lines: Rope) -> io::Result<()> {
-    for piece in lines.into_pieces() {
-        stdin.write_all(&piece).await?;
+async fn write_all(stdin: &mut tokio::process::ChildStdin, lines: &Rope) -> io::Result<()> {
+    for piece in lines.pieces() {
+        stdin.write_all(piece).await?;
     }
     Ok(())
 }

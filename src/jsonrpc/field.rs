@@ -44,6 +44,9 @@ fields! {
 
 const COUNT: usize = NAMES.len();
 
+/// How folded names begin.
+const INITIALS: &[u8] = b"clmnprtu";
+
 /// The longest name worth folding; every name that policy or router read is shorter.
 const MAX_FOLDED: usize = 24;
 
@@ -62,6 +65,11 @@ impl Fields {
     /// Which field `name` is or looks like, and whether it is exactly that; `None` for a name that
     /// nobody confuses.
     pub(crate) fn recognise(name: &[u8]) -> Option<(Field, bool)> {
+        // Most names begin as none of ours does.
+        let first = name.first()?.to_ascii_lowercase();
+        if !matches!(first, b'_' | b'-') && !INITIALS.contains(&first) {
+            return None;
+        }
         if let Some(field) = exactly(name) {
             return Some((field, true));
         }
@@ -179,18 +187,18 @@ pub(crate) fn folds_to(mut name: &[u8], exact: &str) -> bool {
 macro_rules! methods {
     ($($name:literal)*) => {
         /// `name` as a constant, where it is a method of MCP that is often seen.
-        pub(crate) fn known_method(name: &str) -> Option<&'static str> {
-            match name {
-                $($name => Some($name),)*
-                _ => None,
-            }
+        pub(crate) fn known_method(name: &[u8]) -> Option<&'static str> {
+            $(if name == $name.as_bytes() {
+                return Some($name);
+            })*
+            None
         }
     };
 }
 
 methods! {
-    "initialize" "ping" "server/discover"
-    "tools/list" "tools/call" "prompts/list" "prompts/get"
+    "tools/call" "tools/list" "ping" "initialize" "server/discover"
+    "prompts/list" "prompts/get"
     "resources/list" "resources/templates/list" "resources/read"
     "resources/subscribe" "resources/unsubscribe" "subscriptions/listen"
     "completion/complete" "logging/setLevel"
@@ -215,6 +223,13 @@ mod tests {
         assert_eq!(of("_meta"), Some((Field::Meta, true)));
         for other in ["names", "", "námé", "\u{17f}", "task\u{c5}"] {
             assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn every_name_begins_as_names_do() {
+        for (_, folded) in NAMES {
+            assert!(INITIALS.contains(&folded.as_bytes()[0]), "{folded}");
         }
     }
 

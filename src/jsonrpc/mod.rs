@@ -23,7 +23,7 @@ pub(crate) use strict::{elements, members};
 use crate::utils::rope::{Line, Rope};
 use bytes::Bytes;
 use field::Fields;
-use scan::{Fault, Scanner};
+use scan::{Fault, Quoted, Scanner};
 use std::borrow::Cow;
 
 /// How deep a peer's message may nest: what common readers take without complaint.
@@ -129,51 +129,66 @@ impl From<Fault> for Refusal {
     }
 }
 
+/// A member of the outermost object that means something.
+#[derive(Clone, Copy)]
+enum Member {
+    Jsonrpc,
+    Id,
+    Method,
+    Params,
+    Result,
+    Error,
+}
+
+impl Member {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Jsonrpc, "jsonrpc"),
+        (Self::Id, "id"),
+        (Self::Method, "method"),
+        (Self::Params, "params"),
+        (Self::Result, "result"),
+        (Self::Error, "error"),
+    ];
+
+    /// Which one `name` is or looks like, and whether it is exactly that.
+    fn recognise(name: &[u8]) -> Option<(Self, bool)> {
+        let exactly = Self::ALL.iter().find(|(_, known)| known.as_bytes() == name);
+        if let Some((member, _)) = exactly {
+            return Some((*member, true));
+        }
+        let alike = |(_, known): &&(Self, &str)| field::folds_to(name, known);
+        Self::ALL
+            .iter()
+            .find(alike)
+            .map(|(member, _)| (*member, false))
+    }
+}
+
 /// The members of the outermost object, as found.
 #[derive(Default)]
 struct Head {
-    jsonrpc: Option<Span>,
-    id: Option<Span>,
-    method: Option<Span>,
-    params: Option<Span>,
-    result: Option<Span>,
-    error: Option<Span>,
+    spans: [Option<Span>; Member::ALL.len()],
+    /// The last `method`, if it is a string.
+    method_text: Option<Quoted>,
     /// A known member stood twice or under a look-alike name.
     spoiled: bool,
     id_spoiled: bool,
 }
 
 impl Head {
-    const NAMES: [&'static str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
-
-    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<Span>> {
-        match name {
-            b"jsonrpc" => Some(&mut self.jsonrpc),
-            b"id" => Some(&mut self.id),
-            b"method" => Some(&mut self.method),
-            b"params" => Some(&mut self.params),
-            b"result" => Some(&mut self.result),
-            b"error" => Some(&mut self.error),
-            _ => None,
-        }
+    fn get(&self, member: Member) -> Option<Span> {
+        self.spans[member as usize]
     }
 
-    fn note(&mut self, name: &[u8], span: Span) {
-        let taken = match self.slot(name) {
-            Some(slot) => slot.replace(span).is_some(),
-            None => match Self::NAMES
-                .iter()
-                .find(|known| field::folds_to(name, known))
-            {
-                Some(known) => {
-                    self.id_spoiled |= *known == "id";
-                    true
-                }
-                None => false,
-            },
-        };
-        self.id_spoiled |= taken && name == b"id";
-        self.spoiled |= taken;
+    fn note(&mut self, member: Member, exact: bool, span: Span) {
+        let twice = self.spans[member as usize].is_some();
+        if exact {
+            self.spans[member as usize] = Some(span);
+        }
+        if twice || !exact {
+            self.spoiled = true;
+            self.id_spoiled |= matches!(member, Member::Id);
+        }
     }
 }
 
@@ -183,36 +198,50 @@ impl Message {
     /// # Errors
     /// A [`Refusal`] that says what to answer. The line is then not to be passed on in any form.
     pub fn read(line: Bytes, depth: usize) -> Result<Self, Refusal> {
-        simdutf8::basic::from_utf8(&line).map_err(|_| Refusal::not_json("not UTF-8"))?;
         let mut scanner = Scanner::new(&line, depth);
         let mut head = Head::default();
         let mut inner = Inner::default();
-        match scanner.next_kind() {
-            Some(b'{') => {}
-            Some(b'[') => {
-                scanner.value()?;
-                scanner.end()?;
-                return Err(Refusal::invalid("batches are not supported"));
-            }
-            _ => {
-                scanner.value()?;
-                scanner.end()?;
-                return Err(Refusal::invalid("not a JSON object"));
-            }
+        let odd = match scanner.next_kind() {
+            Some(b'{') => None,
+            Some(b'[') => Some("batches are not supported"),
+            _ => Some("not a JSON object"),
+        };
+        if let Some(reason) = odd {
+            scanner.value()?;
+            Self::end(&mut scanner, &line)?;
+            return Err(Refusal::invalid(reason));
         }
         scanner.object(|scanner, key| {
-            let name = key.text(&line);
-            let span = match (&*name, scanner.next_kind()) {
-                (b"params" | b"result", Some(b'{')) => inner.members(scanner, &line)?,
+            let known = Member::recognise(&key.text(&line));
+            let span = match (known, scanner.next_kind()) {
+                (Some((Member::Method, true)), Some(b'"')) => {
+                    let quoted = scanner.string()?;
+                    head.method_text = Some(quoted);
+                    quoted.span
+                }
+                (Some((Member::Params | Member::Result, true)), Some(b'{')) => {
+                    inner.members(scanner, &line)?
+                }
                 _ => scanner.value()?,
             };
-            head.note(&name, span);
+            if let Some((member, exact)) = known {
+                head.note(member, exact, span);
+            }
             Ok::<(), Refusal>(())
         })?;
-        scanner.end()?;
+        Self::end(&mut scanner, &line)?;
         let needs_mending =
             scanner.has_odd_white() || scanner.is_not_ascii() && has_unicode_line_end(&line);
         Self::assemble(line, &head, inner, needs_mending)
+    }
+
+    fn end(scanner: &mut Scanner<'_>, line: &[u8]) -> Result<(), Refusal> {
+        scanner.end()?;
+        // Outside of strings everything has been found to be ASCII.
+        if scanner.is_not_ascii() && simdutf8::basic::from_utf8(line).is_err() {
+            return Err(Refusal::not_json("not UTF-8"));
+        }
+        Ok(())
     }
 
     fn assemble(
@@ -221,12 +250,12 @@ impl Message {
         inner: Inner,
         needs_mending: bool,
     ) -> Result<Self, Refusal> {
-        let id = match head.id {
+        let id = match head.get(Member::Id) {
             Some(span) if !head.id_spoiled => RequestId::parse(span.of(&line)),
             _ => None,
         };
         // An answer is refused without its id: the id names a request of the other side.
-        let answer = head.result.is_some() || head.error.is_some();
+        let answer = head.get(Member::Result).is_some() || head.get(Member::Error).is_some();
         let refuse = |reason| Refusal {
             id: if answer { None } else { id.clone() },
             ..Refusal::invalid(reason)
@@ -234,24 +263,27 @@ impl Message {
         if head.spoiled {
             return Err(refuse("a member stands twice or under a look-alike name"));
         }
-        if head.jsonrpc.map(|span| span.of(&line)) != Some(b"\"2.0\"") {
+        if head.get(Member::Jsonrpc).map(|span| span.of(&line)) != Some(b"\"2.0\"") {
             return Err(refuse("jsonrpc is not \"2.0\""));
         }
-        let null_id = head.id.is_some_and(|span| span.of(&line) == b"null");
-        if head.id.is_some() && id.is_none() && !(null_id && answer) {
+        let null_id = head
+            .get(Member::Id)
+            .is_some_and(|span| span.of(&line) == b"null");
+        if head.get(Member::Id).is_some() && id.is_none() && !(null_id && answer) {
             return Err(refuse("id is not a string or an integer"));
         }
-        let method = match head.method {
+        let method = match head.get(Member::Method) {
             Some(_) if answer => return Err(refuse("method beside result or error")),
-            Some(span) => {
-                Some(read_method(span.of(&line)).ok_or_else(|| refuse("method is not a string"))?)
+            Some(_) => {
+                let method = head.method_text.and_then(|text| read_method(text, &line));
+                Some(method.ok_or_else(|| refuse("method is not a string"))?)
             }
             None => None,
         };
-        let (kind, payload) = match (&method, head.result, head.error) {
+        let (kind, payload) = match (&method, head.get(Member::Result), head.get(Member::Error)) {
             (Some(_), ..) => {
                 let kind = id.clone().map_or(Kind::Notification, Kind::Request);
-                (kind, head.params.map(|span| ("params", span)))
+                (kind, head.get(Member::Params).map(|span| ("params", span)))
             }
             (None, Some(_), Some(_)) => return Err(refuse("result beside error")),
             (None, Some(result), None) => match id.clone() {
@@ -348,11 +380,14 @@ impl Message {
             "server",
             "subscriptions",
         ];
-        let family = || self.method.split('/').next().unwrap_or_default();
+        let is_of = |family: &str| {
+            let rest = self.method.strip_prefix(family);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         match &self.kind {
-            Kind::Request(_) => family() == "notifications",
-            Kind::Notification if family() == "notifications" => false,
-            Kind::Notification => self.progress_token.is_some() || REQUESTS.contains(&family()),
+            Kind::Request(_) => is_of("notifications"),
+            Kind::Notification if is_of("notifications") => false,
+            Kind::Notification => self.progress_token.is_some() || REQUESTS.into_iter().any(is_of),
             Kind::Response(_) => false,
         }
     }
@@ -477,6 +512,7 @@ impl Message {
     /// in the place of its span. Edits must be in order and lie inside the payload.
     pub(crate) fn write(&self, id: Option<&RequestId>, edits: &[Edit<'_>], out: &mut Rope) {
         let head = out.small();
+        head.reserve(self.line.len().min(MAX_RESERVED) + 32);
         head.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
         match (&self.kind, id) {
             (Kind::Notification, _) => {}
@@ -520,7 +556,6 @@ impl Message {
     /// As [`Message::write`], into a line of its own.
     pub(crate) fn to_line(&self, id: Option<&RequestId>, edits: &[Edit<'_>]) -> Line {
         let mut line = Rope::default();
-        line.small().reserve(self.line.len().min(MAX_RESERVED) + 32);
         self.write(id, edits, &mut line);
         line.into()
     }
@@ -655,12 +690,11 @@ impl Inner {
 }
 
 /// A method, escapes undone; `None` for what is no string. Those of MCP need no memory of their own.
-fn read_method(raw: &[u8]) -> Option<Cow<'static, str>> {
-    let text = scan::unescape(raw)?;
-    Some(match field::known_method(&text) {
-        Some(known) => Cow::Borrowed(known),
-        None => Cow::Owned(text.into_owned()),
-    })
+fn read_method(quoted: Quoted, line: &[u8]) -> Option<Cow<'static, str>> {
+    if let Some(known) = field::known_method(&quoted.text(line)) {
+        return Some(Cow::Borrowed(known));
+    }
+    scan::unescape(quoted.span.of(line)).map(|text| Cow::Owned(text.into_owned()))
 }
 
 /// An id or token that stands in a payload, which may reach the child as it is: there `-0` would be

@@ -113,22 +113,75 @@ pub(crate) struct Scanner<'a> {
     odd_white: bool,
     /// There is more than ASCII in a string.
     not_ascii: bool,
+    /// The block whose stops are known.
+    block: usize,
+    stops: u64,
 }
 
 /// Bytes that are looked at together.
-const BLOCK: usize = 16;
+const BLOCK: usize = 64;
 
-/// Blocks that are looked at together inside a long string.
-const BLOCKS: usize = 4;
+/// So many of them fit into a vector register.
+const LANES: usize = 16;
 
-/// The bytes of a block that a string cannot go on with are 0xff: quotes, backslashes, controls.
-fn stops(block: u8x16) -> u8x16 {
-    let controls = block.min(u8x16::splat(0x1f)).simd_eq(block);
-    quotes_and_escapes(block) | controls
+/// What a string cannot go on with.
+struct Stops {
+    /// A bit for each byte of a block that is a quote, a backslash or a control character.
+    mask: u64,
+    /// The block has more than ASCII in it.
+    not_ascii: bool,
 }
 
-fn quotes_and_escapes(block: u8x16) -> u8x16 {
-    block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'))
+impl Stops {
+    fn of(block: &[u8; BLOCK]) -> Self {
+        let mut all = u8x16::splat(0);
+        let mut mask = 0;
+        let (vectors, _) = block.as_chunks::<LANES>();
+        for (at, vector) in vectors.iter().enumerate() {
+            let vector = u8x16::new(*vector);
+            all |= vector;
+            let controls = vector.min(u8x16::splat(0x1f)).simd_eq(vector);
+            let found = quotes_and_escapes(vector) | controls;
+            mask |= u64::from(found.to_bitmask()) << (at * LANES);
+        }
+        let not_ascii = all.to_bitmask() != 0;
+        Self { mask, not_ascii }
+    }
+
+    /// As [`Stops::of`], for what may be shorter; there is a stop at its end then.
+    fn of_part(part: &[u8]) -> Self {
+        if let Some(block) = part.first_chunk() {
+            return Self::of(block);
+        }
+        let mut block = [0; BLOCK];
+        block[..part.len()].copy_from_slice(part);
+        Self::of(&block)
+    }
+}
+
+fn quotes_and_escapes(vector: u8x16) -> u8x16 {
+    vector.simd_eq(u8x16::splat(b'"')) | vector.simd_eq(u8x16::splat(b'\\'))
+}
+
+/// How many blocks a string certainly goes on over, and whether they are more than ASCII. Cheaper
+/// than [`Stops`], since it does not tell where one is.
+fn plain_blocks(rest: &[u8]) -> (usize, bool) {
+    let mut all = u8x16::splat(0);
+    let (blocks, _) = rest.as_chunks::<BLOCK>();
+    let is_plain = |block: &&[u8; BLOCK]| {
+        let (vectors, _) = block.as_chunks::<LANES>();
+        let (mut found, mut least) = (u8x16::splat(0), u8x16::splat(0xff));
+        for vector in vectors {
+            let vector = u8x16::new(*vector);
+            found |= quotes_and_escapes(vector);
+            least = least.min(vector);
+            all |= vector;
+        }
+        let controls = least.min(u8x16::splat(0x1f)).simd_eq(least);
+        (found | controls).to_bitmask() == 0
+    };
+    let plain = blocks.iter().take_while(is_plain).count();
+    (plain, all.to_bitmask() != 0)
 }
 
 impl<'a> Scanner<'a> {
@@ -145,6 +198,8 @@ impl<'a> Scanner<'a> {
             },
             odd_white: false,
             not_ascii: false,
+            block: usize::MAX,
+            stops: 0,
         }
     }
 
@@ -266,11 +321,30 @@ impl<'a> Scanner<'a> {
     pub(crate) fn value(&mut self) -> Result<Span, Fault> {
         self.white();
         let start = self.pos;
+        match self.peek() {
+            Some(b'{' | b'[') => self.container()?,
+            _ => self.scalar()?,
+        }
+        Ok(self.span_from(start))
+    }
+
+    fn scalar(&mut self) -> Result<(), Fault> {
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            Some(b't') => self.literal(b"true"),
+            Some(b'f') => self.literal(b"false"),
+            Some(b'n') => self.literal(b"null"),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => Err(Fault::Syntax),
+        }
+    }
+
+    /// Reads an object or array, without recursion.
+    fn container(&mut self) -> Result<(), Fault> {
         let floor = self.nesting.depth;
         loop {
             self.white();
             match self.peek() {
-                Some(b'"') => drop(self.string()?),
                 Some(b'{') => {
                     self.pos += 1;
                     self.nesting.push(Level::Object)?;
@@ -292,14 +366,10 @@ impl<'a> Scanner<'a> {
                         continue;
                     }
                 }
-                Some(b't') => self.literal(b"true")?,
-                Some(b'f') => self.literal(b"false")?,
-                Some(b'n') => self.literal(b"null")?,
-                Some(b'-' | b'0'..=b'9') => self.number()?,
-                _ => return Err(Fault::Syntax),
+                _ => self.scalar()?,
             }
             if !self.next_sibling(floor)? {
-                return Ok(self.span_from(start));
+                return Ok(());
             }
         }
     }
@@ -348,13 +418,12 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads one string.
-    fn string(&mut self) -> Result<Quoted, Fault> {
+    pub(crate) fn string(&mut self) -> Result<Quoted, Fault> {
         let start = self.pos;
         let mut plain = true;
         self.expect(b'"')?;
         loop {
-            self.pos += self.stop()?;
-            match self.text[self.pos] {
+            match self.stop()? {
                 b'"' => {
                     self.pos += 1;
                     let span = self.span_from(start);
@@ -370,49 +439,33 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// How far it is to the next byte that a string cannot go on with.
+    /// Goes on to the next byte that a string cannot go on with.
     #[inline]
-    fn stop(&mut self) -> Result<usize, Fault> {
-        let rest = self.text.get(self.pos..).unwrap_or_default();
-        let mut at = 0;
-        while let Some(block) = rest.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
-            let block = u8x16::new(*block);
-            self.not_ascii |= block.to_bitmask() != 0;
-            let found = stops(block).to_bitmask();
-            if found != 0 {
-                return Ok(at + found.trailing_zeros() as usize);
+    fn stop(&mut self) -> Result<u8, Fault> {
+        loop {
+            let block = self.pos / BLOCK;
+            if block != self.block {
+                self.look_at(block);
             }
-            at += BLOCK;
-            if at == BLOCK * BLOCKS {
-                at += self.skip_plain(&rest[at..]);
+            let mask = self.stops >> (self.pos % BLOCK);
+            if mask != 0 {
+                self.pos += mask.trailing_zeros() as usize;
+                return self.peek().ok_or(Fault::Syntax);
             }
+            self.pos = (block + 1) * BLOCK;
+            let rest = self.text.get(self.pos..).ok_or(Fault::Syntax)?;
+            let (plain, not_ascii) = plain_blocks(rest);
+            self.not_ascii |= not_ascii;
+            self.pos += plain * BLOCK;
         }
-        let tail = rest.get(at..).unwrap_or_default();
-        self.not_ascii |= !tail.is_ascii();
-        let stop = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-        let found = tail.iter().position(stop).ok_or(Fault::Syntax)?;
-        Ok(at + found)
     }
 
-    /// The length of what a long string certainly goes on with.
-    fn skip_plain(&mut self, rest: &[u8]) -> usize {
-        let mut seen = u8x16::splat(0);
-        let (groups, _) = rest.as_chunks::<{ BLOCK * BLOCKS }>();
-        let is_plain = |group: &&[u8; BLOCK * BLOCKS]| {
-            let (blocks, _) = group.as_chunks::<BLOCK>();
-            let mut found = u8x16::splat(0);
-            let mut least = u8x16::splat(0xff);
-            for block in blocks {
-                let block = u8x16::new(*block);
-                found |= quotes_and_escapes(block);
-                least = least.min(block);
-                seen |= block;
-            }
-            (found | stops(least)).to_bitmask() == 0
-        };
-        let plain = groups.iter().take_while(is_plain).count();
-        self.not_ascii |= seen.to_bitmask() != 0;
-        plain * BLOCK * BLOCKS
+    fn look_at(&mut self, block: usize) {
+        let part = self.text.get(block * BLOCK..).unwrap_or_default();
+        let Stops { mask, not_ascii } = Stops::of_part(part);
+        self.block = block;
+        self.stops = mask;
+        self.not_ascii |= not_ascii;
     }
 
     fn escape(&mut self) -> Result<(), Fault> {

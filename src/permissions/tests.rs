@@ -1,8 +1,8 @@
 //! Rules as tables.
 
 use super::*;
-use crate::utils::rope::Pieces;
 use crate::jsonrpc::MAX_PEER_DEPTH;
+use crate::utils::rope::Pieces;
 
 const POLICY: &str = r#"{"permissions": {
     "reader": {"allowedMethods": ["ping", "tools/list", "resources/*"], "blockedMethods": ["resources/write"]},

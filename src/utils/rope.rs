@@ -69,6 +69,20 @@ impl Rope {
         }
     }
 
+    /// The pieces, in order; the last may be empty.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let pieces = self.pieces.iter().map(|piece| &**piece);
+        pieces.chain([&*self.last])
+    }
+
+    /// Lets go of everything but a little room.
+    pub fn clear(&mut self) {
+        self.pieces.clear();
+        self.length = 0;
+        self.last.clear();
+        self.last.shrink_to(LARGE);
+    }
+
     /// The pieces, in order.
     #[must_use]
     pub fn into_pieces(mut self) -> Vec<Bytes> {

@@ -4,10 +4,10 @@
 mod model;
 mod scenes;
 
-use crate::utils::rope::{Line, Pieces};
 use super::{Command, Exit, LaneId, Output, Profile, Router, SessionId};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use crate::permissions::{Permit, Rights};
+use crate::utils::rope::{Line, Pieces};
 use serde_json::Value;
 
 /// A router, with what it said sorted by receiver.
