@@ -121,6 +121,9 @@ pub(crate) struct Scanner<'a> {
 /// Bytes that are looked at together.
 const BLOCK: usize = 64;
 
+/// Before so many bytes it pays to look for blocks without a stop first.
+const LONG: usize = 4 * BLOCK;
+
 /// So many of them fit into a vector register.
 const LANES: usize = 16;
 
@@ -418,6 +421,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads one string.
+    #[inline]
     pub(crate) fn string(&mut self) -> Result<Quoted, Fault> {
         let start = self.pos;
         let mut plain = true;
@@ -453,13 +457,21 @@ impl<'a> Scanner<'a> {
                 return self.peek().ok_or(Fault::Syntax);
             }
             self.pos = (block + 1) * BLOCK;
-            let rest = self.text.get(self.pos..).ok_or(Fault::Syntax)?;
-            let (plain, not_ascii) = plain_blocks(rest);
-            self.not_ascii |= not_ascii;
-            self.pos += plain * BLOCK;
+            if self.text.len().saturating_sub(self.pos) >= LONG {
+                self.skip_plain_blocks();
+            }
         }
     }
 
+    #[inline(never)]
+    fn skip_plain_blocks(&mut self) {
+        let rest = self.text.get(self.pos..).unwrap_or_default();
+        let (plain, not_ascii) = plain_blocks(rest);
+        self.not_ascii |= not_ascii;
+        self.pos += plain * BLOCK;
+    }
+
+    #[inline(never)]
     fn look_at(&mut self, block: usize) {
         let part = self.text.get(block * BLOCK..).unwrap_or_default();
         let Stops { mask, not_ascii } = Stops::of_part(part);

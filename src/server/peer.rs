@@ -69,7 +69,8 @@ pub(super) async fn serve(
         let mut trail = Trail::begin(&settings.audit, number, address);
         let mut access = settings.access.clone();
         let entered = tokio::select! {
-            entered = enter(stream, &context, &mut access, &mut trail) => entered,
+            // On the heap, so that a connection that is in does not keep the memory of getting in.
+            entered = Box::pin(enter(stream, &context, &mut access, &mut trail)) => entered,
             () = stranger.pushed_out() => {
                 let reason = "too many connections that do not say who they are";
                 tracing::warn!("refused: {reason}");

@@ -149,6 +149,9 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         let mut line = self.buffer.split_to(end + 1);
         line.truncate(end);
         self.searched = 0;
+        if end > KEPT && self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
         Some(Ok(line.freeze()))
     }
 
