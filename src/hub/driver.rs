@@ -335,7 +335,7 @@ async fn feed(
 ) {
     let write = async {
         loop {
-            let lines = std::mem::take(&mut shared.lock().out.to_child[lane.0]);
+            let lines = shared.lock().out.take(lane);
             if lines.is_empty() {
                 shared.to_child[lane.0].notified().await;
                 continue;
@@ -357,6 +357,7 @@ async fn feed(
 /// Reads a process's lines to the end of its stdout.
 async fn read(shared: &Shared, lane: LaneId, stdout: &mut LineReader<tokio::process::ChildStdout>) {
     loop {
+        shared.heard_out(lane).await;
         match stdout.next().await {
             Ok(Some(line)) => shared.child_message(lane, line),
             Ok(None) => return,

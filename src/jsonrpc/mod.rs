@@ -54,6 +54,7 @@ pub struct Message {
     fields: Fields,
     progress_token: Option<(RequestId, Span)>,
     subscription: Option<(RequestId, Span)>,
+    related_task: Option<Span>,
     modern: bool,
     wants_logs: bool,
     /// Some byte of the line would end a line, or is odd white space, for some reader.
@@ -280,6 +281,7 @@ impl Message {
             fields: inner.fields,
             progress_token: inner.progress_token,
             subscription: inner.subscription,
+            related_task: inner.related_task,
             modern: inner.modern,
             wants_logs: inner.wants_logs,
             needs_mending,
@@ -448,19 +450,30 @@ impl Message {
             .or_else(|| self.text(Field::TaskId).map(|id| id.into_owned()))
     }
 
+    /// The id of the task that `_meta` says the message belongs to (2025-11-25
+    /// basic/utilities/tasks "Associating Task-Related Messages"); empty where that cannot be read.
+    pub(crate) fn related_task(&self) -> Option<String> {
+        let task = self.related_task?.of(&self.line);
+        let id = members(task, ["taskId"]).and_then(|[id]| scan::unescape(id?.of(task)));
+        Some(id.unwrap_or_default().into_owned())
+    }
+
+    /// The JSON text of `error`; `None` for anything but a failure.
+    pub(crate) fn error(&self) -> Option<&[u8]> {
+        match self.payload {
+            Some(("error", span)) => Some(span.of(&self.line)),
+            _ => None,
+        }
+    }
+
     /// The `code` of an error answer.
     pub(crate) fn error_code(&self) -> Option<i64> {
         #[derive(serde::Deserialize)]
         struct ErrorHead {
             code: i64,
         }
-        match self.payload {
-            Some(("error", span)) => {
-                let head: ErrorHead = serde_json::from_slice(span.of(&self.line)).ok()?;
-                Some(head.code)
-            }
-            _ => None,
-        }
+        let head: ErrorHead = serde_json::from_slice(self.error()?).ok()?;
+        Some(head.code)
     }
 
     /// A copy of the JSON text of a member of `params`, fit to be written into another line.
@@ -558,6 +571,7 @@ struct Inner {
     fields: Fields,
     progress_token: Option<(RequestId, Span)>,
     subscription: Option<(RequestId, Span)>,
+    related_task: Option<Span>,
     modern: bool,
     wants_logs: bool,
     meta_fault: Option<&'static str>,
@@ -619,7 +633,7 @@ impl Inner {
         })
     }
 
-    /// The members of `_meta` that 2026-07-28 names; each counts under its exact name only, and
+    /// The members of `_meta` that MCP names; each counts under its exact name only, and
     /// once.
     fn modern_meta(&mut self, key: &[u8], span: Span, line: &[u8]) {
         let Some(name) = scan::unescape(key) else {
@@ -632,6 +646,7 @@ impl Inner {
                 let first = RequestId::parse(span.of(line)).map(|id| (id, span));
                 std::mem::replace(&mut self.subscription, first).is_some()
             }
+            Some("related-task") => self.related_task.replace(span).is_some(),
             _ => false,
         };
         if twice {
