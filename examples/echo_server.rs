@@ -15,6 +15,7 @@
 //! | `notify` | a notification of this method comes first |
 //! | `ask` | a request of this method, with the id `"asked"`, comes first |
 //! | `askBytes` | and is so many bytes long, and more |
+//! | `askTimes` | and that so many times |
 //! | `spawn` | a grandchild is started; the result holds its `grandchild` pid |
 //! | `silent` | there is no answer |
 //! | `deaf` | stdin is not read any more |
@@ -125,11 +126,13 @@ fn echo(message: Value) {
         notify(method, &json!({"from": "echo"}));
     }
     if let Some(method) = text("ask") {
-        print(&format!(
-            r#"{{"jsonrpc":"2.0","method":{method:?},"params":{{"text":""#
-        ));
-        print_bytes(number("askBytes").unwrap_or(0));
-        print("\"},\"id\":\"asked\"}\n");
+        for _ in 0..number("askTimes").unwrap_or(1) {
+            print(&format!(
+                r#"{{"jsonrpc":"2.0","method":{method:?},"params":{{"text":""#
+            ));
+            print_bytes(number("askBytes").unwrap_or(0));
+            print("\"},\"id\":\"asked\"}\n");
+        }
     }
     if let Some(bytes) = number("huge") {
         print(r#"{"result":{"content":[],"blob":""#);

@@ -338,7 +338,7 @@ async fn feed(
     let write = async {
         let mut lines = Rope::default();
         loop {
-            std::mem::swap(&mut lines, &mut shared.lock().out.to_child[lane.0]);
+            lines = shared.lock().out.take(lane, lines);
             if lines.is_empty() {
                 shared.to_child[lane.0].notified().await;
                 continue;
@@ -368,6 +368,7 @@ async fn write_all(stdin: &mut tokio::process::ChildStdin, lines: &Rope) -> io::
 /// Reads a process's lines to the end of its stdout.
 async fn read(shared: &Shared, lane: LaneId, stdout: &mut LineReader<tokio::process::ChildStdout>) {
     loop {
+        shared.heard_out(lane).await;
         match stdout.next().await {
             Ok(Some(line)) => shared.child_message(lane, line),
             Ok(None) => return,

@@ -22,7 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
-/// While more than this waits for a child, in bytes, peers are not read.
+/// While more than this waits for a child, in bytes, peers are not read; nor is the child itself while
+/// so much of it answers its own questions.
 const HIGH_WATER: usize = 1 << 20;
 
 /// How often to look whether everything is answered, while the server waits for that to stop.
@@ -227,6 +228,17 @@ impl Shared {
         }
     }
 
+    /// Waits while too many answers wait for a process that goes on asking.
+    async fn heard_out(&self, lane: LaneId) {
+        loop {
+            let drained = self.drained.notified();
+            if self.lock().out.answers[lane.0] <= HIGH_WATER {
+                return;
+            }
+            drained.await;
+        }
+    }
+
     fn child_message(&self, lane: LaneId, line: Bytes) {
         match Message::read(line.clone(), MAX_CHILD_DEPTH) {
             Ok(message) => self.child_said(lane, &message),
@@ -258,7 +270,7 @@ impl Shared {
             }
             Some(Kind::Request(id)) => {
                 let error = error_line(Some(&id), Code::InvalidRequest, loss.request, NO_DATA);
-                self.handle(|_, out| out.to_child[lane.0].extend(error));
+                self.handle(|_, out| out.answer(lane, &error));
             }
             _ => {}
         }

@@ -60,6 +60,7 @@ pub struct Message {
     fields: Fields,
     progress_token: Option<Box<(RequestId, Span)>>,
     subscription: Option<Box<(RequestId, Span)>>,
+    related_task: Option<Span>,
     modern: bool,
     wants_logs: bool,
     /// Some byte of the line would end a line, or is odd white space, for some reader.
@@ -315,6 +316,7 @@ impl Message {
             fields: inner.fields,
             progress_token: inner.progress_token,
             subscription: inner.subscription,
+            related_task: inner.related_task,
             modern: inner.modern,
             wants_logs: inner.wants_logs,
             needs_mending,
@@ -486,19 +488,30 @@ impl Message {
             .or_else(|| self.text(Field::TaskId).map(|id| id.into_owned()))
     }
 
+    /// The id of the task that `_meta` says the message belongs to (2025-11-25
+    /// basic/utilities/tasks "Associating Task-Related Messages"); empty where that cannot be read.
+    pub(crate) fn related_task(&self) -> Option<String> {
+        let task = self.related_task?.of(&self.line);
+        let id = members(task, ["taskId"]).and_then(|[id]| scan::unescape(id?.of(task)));
+        Some(id.unwrap_or_default().into_owned())
+    }
+
+    /// The JSON text of `error`; `None` for anything but a failure.
+    pub(crate) fn error(&self) -> Option<&[u8]> {
+        match self.payload {
+            Some(("error", span)) => Some(span.of(&self.line)),
+            _ => None,
+        }
+    }
+
     /// The `code` of an error answer.
     pub(crate) fn error_code(&self) -> Option<i64> {
         #[derive(serde::Deserialize)]
         struct ErrorHead {
             code: i64,
         }
-        match self.payload {
-            Some(("error", span)) => {
-                let head: ErrorHead = serde_json::from_slice(span.of(&self.line)).ok()?;
-                Some(head.code)
-            }
-            _ => None,
-        }
+        let head: ErrorHead = serde_json::from_slice(self.error()?).ok()?;
+        Some(head.code)
     }
 
     /// A copy of the JSON text of a member of `params`, fit to be written into another line.
@@ -597,6 +610,7 @@ struct Inner {
     fields: Fields,
     progress_token: Option<Box<(RequestId, Span)>>,
     subscription: Option<Box<(RequestId, Span)>>,
+    related_task: Option<Span>,
     modern: bool,
     wants_logs: bool,
     meta_fault: Option<&'static str>,
@@ -651,7 +665,7 @@ impl Inner {
         })
     }
 
-    /// The members of `_meta` that 2026-07-28 names; each counts under its exact name only, and
+    /// The members of `_meta` that MCP names; each counts under its exact name only, and
     /// once.
     fn modern_meta(&mut self, name: &[u8], span: Span, line: &[u8]) {
         let twice = match name.strip_prefix(b"io.modelcontextprotocol/") {
@@ -661,6 +675,7 @@ impl Inner {
                 let first = RequestId::parse(span.of(line)).map(|id| (id, span).into());
                 std::mem::replace(&mut self.subscription, first).is_some()
             }
+            Some(b"related-task") => self.related_task.replace(span).is_some(),
             _ => false,
         };
         if twice {

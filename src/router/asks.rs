@@ -9,8 +9,13 @@ use std::collections::BTreeMap;
 /// The most questions of one child that may be open.
 pub(super) const MAX_OPEN: usize = 1024;
 
-/// The most questions that may wait for a peer to finish its handshake.
-pub(super) const MAX_PARKED: usize = 64;
+/// The most questions that may wait for a peer to finish its handshake, and the longest of them in
+/// bytes.
+const MAX_PARKED: usize = 64;
+const MAX_PARKED_SIZE: usize = 64 * 1024;
+
+/// The error that says which URLs the user has to visit first (2025-11-25 client/elicitation).
+const URL_ELICITATION_REQUIRED: i64 = -32042;
 
 /// The most URL elicitations whose completion we still pass on.
 const MAX_ELICITATIONS: usize = 1024;
@@ -119,6 +124,34 @@ impl Need {
     }
 }
 
+/// The elicitations that an answer sends its peer to; the child will report when they are complete.
+pub(super) fn elicitations_required(answer: &Message) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Error {
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        elicitations: Vec<Elicitation>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Elicitation {
+        elicitation_id: String,
+    }
+    if answer.error_code() != Some(URL_ELICITATION_REQUIRED) {
+        return Vec::new();
+    }
+    let error: Option<Error> = answer
+        .error()
+        .and_then(|raw| serde_json::from_slice(raw).ok());
+    let elicitations = error.map(|error| error.data.elicitations);
+    let ids = elicitations.into_iter().flatten();
+    ids.map(|elicitation| elicitation.elicitation_id)
+        .take(MAX_ELICITATIONS)
+        .collect()
+}
+
 /// A question on its way.
 #[derive(Debug)]
 pub(super) struct Ask {
@@ -135,6 +168,8 @@ pub(super) struct Asks {
     open: BTreeMap<i64, Ask>,
     /// Questions for peers that have not finished their handshake.
     pub parked: Vec<Message>,
+    /// The peer that has just said that its roots have changed: the child will ask for them.
+    pub roots_changed: Option<SessionId>,
     /// Who was sent to which URL, oldest first.
     elicitations: Vec<(String, SessionId)>,
 }
@@ -146,6 +181,10 @@ impl Asks {
 
     pub(super) fn is_full(&self) -> bool {
         self.open.len() >= MAX_OPEN
+    }
+
+    pub(super) fn may_park(&self, question: &Message) -> bool {
+        self.parked.len() < MAX_PARKED && question.size() <= MAX_PARKED_SIZE
     }
 
     /// The question `ours`, if it was `session` that was asked.

@@ -2,7 +2,7 @@
 
 use super::asks::{self, Ask, Need};
 use super::from_peer::OwnAnswer;
-use super::lane::{Pending, Purpose, Service};
+use super::lane::{Lane, Pending, Purpose, Service};
 use super::levels::Level;
 use super::listens::changes_after_renewal;
 use super::lists;
@@ -54,12 +54,18 @@ impl Router {
         match &pending.purpose {
             Purpose::SetLevel(_) if message.result().is_none() => {
                 session.level = None;
-                state.level = None;
+                // What it was told before was what the others want.
+                let needed = self.most_verbose();
+                self.lanes[lane.0].level = needed;
             }
-            Purpose::ListTasks => {
-                let span = message.span(Field::Tasks);
-                let raw = message.raw(Field::Tasks);
-                list = span.zip(raw.map(|raw| state.tasks.filter(raw, &session.owner)));
+            Purpose::ListTasks if message.result().is_some() => {
+                let tasks = message.span(Field::Tasks).zip(message.raw(Field::Tasks));
+                let Some((span, raw)) = tasks else {
+                    let line = lists::unreadable(&pending.id);
+                    out.to_peer.push((pending.session, line.into()));
+                    return;
+                };
+                list = Some((span, state.tasks.filter(raw, &session.owner)));
             }
             Purpose::List(filter) => match filter.edits(message) {
                 Ok(cuts) => edits = cuts,
@@ -69,7 +75,17 @@ impl Router {
                     return;
                 }
             },
-            Purpose::Forward => state.tasks.note(message, &session.owner),
+            Purpose::Forward => {
+                let made_task = state.tasks.note(message, &session.owner);
+                if let Some(token) = pending.progress_token.filter(|_| made_task) {
+                    state.tasks.keep_progress(ours, pending.session, token);
+                }
+                for elicitation in asks::elicitations_required(message) {
+                    state
+                        .asks
+                        .remember_elicitation(elicitation, pending.session);
+                }
+            }
             _ => {}
         }
         if let Some((span, list)) = &list {
@@ -140,48 +156,56 @@ impl Router {
     ) {
         if message.method() == "ping" {
             let line = OwnAnswer::Done.to_line(id);
-            out.to_child[lane.0].extend(line);
+            out.answer(lane, &line);
             return;
         }
         let need = Need::of(message);
         let chosen = need
             .as_ref()
-            .and_then(|need| self.choose(lane, need, message.method()));
+            .and_then(|need| self.choose(lane, need, message));
         match (need, chosen) {
             (Some(need), Some(Chosen::Ready(session))) if !self.lanes[lane.0].asks.is_full() => {
                 self.ask(lane, session, need, id, message, out);
             }
-            (_, Some(Chosen::Unready))
-                if self.lanes[lane.0].asks.parked.len() < asks::MAX_PARKED =>
-            {
-                self.lanes[lane.0].asks.parked.push(message.clone());
+            (_, Some(Chosen::Unready)) if self.lanes[lane.0].asks.may_park(message) => {
+                self.lanes[lane.0].asks.parked.push(message.detached());
             }
             _ => {
-                out.to_child[lane.0].extend(super::nobody_to_ask(id, message.method()));
+                out.answer(lane, &super::nobody_to_ask(id, message.method()));
             }
         }
     }
 
-    /// Who is to be asked: of the peers with requests in flight on this lane, the one with the
-    /// youngest that can answer; where nothing is in flight, or the question is about nobody's
-    /// call, the first that can.
-    fn choose(&self, lane: LaneId, need: &Need, method: &str) -> Option<Chosen> {
+    /// Who is to be asked: where the question belongs to a task, a peer of the task's owner. Else of
+    /// the peers with requests in flight on this lane, the one with the youngest that can answer;
+    /// where nothing is in flight, or the question is about nobody's call, the first that can.
+    /// Roots are asked of the peer that has just said that its own have changed.
+    fn choose(&mut self, lane: LaneId, need: &Need, question: &Message) -> Option<Chosen> {
+        let state = &mut self.lanes[lane.0];
+        let changed = match need {
+            Need::Roots => state.asks.roots_changed.take(),
+            _ => None,
+        };
+        let task = question.related_task();
+        let owner = task.map(|task| state.tasks.owner(&task));
         let able = self.sessions.iter().filter(|(_, session)| {
             session.initialized
                 && !session.modern
-                && !session.blocked.contains(&method)
+                && !session.blocked.contains(&question.method())
                 && need.is_met_by(&session.capabilities)
         });
         let busy = self
             .sessions
             .values()
             .any(|session| session.youngest(lane).is_some());
-        let candidates = able.filter(|(_, session)| {
-            need.concerns_anybody() || !busy || session.youngest(lane).is_some()
+        let candidates = able.filter(|(_, session)| match owner {
+            Some(owner) => owner == Some(&session.owner),
+            None => need.concerns_anybody() || !busy || session.youngest(lane).is_some(),
         });
         let best = candidates.max_by_key(|(id, session)| {
             (
                 session.ready,
+                Some(**id) == changed,
                 session.youngest(lane),
                 std::cmp::Reverse(**id),
             )
@@ -332,12 +356,17 @@ impl Router {
     /// Progress goes to the peer whose request it is, under the token which that peer chose.
     fn progress(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
         let quoted = message.quoted_id(Field::ProgressToken);
-        let pending = quoted.as_ref().and_then(|(token, _)| match token {
-            RequestId::Number(ours) => self.lanes[lane.0].in_flight.get(ours),
+        let Lane {
+            in_flight, tasks, ..
+        } = &self.lanes[lane.0];
+        let asker = quoted.as_ref().and_then(|(token, _)| match token {
+            RequestId::Number(ours) => match in_flight.get(ours) {
+                Some(pending) => Some((pending.session, pending.progress_token.as_ref()?)),
+                None => tasks.progress_of(*ours),
+            },
             RequestId::String(_) => None,
         });
-        let token = pending.and_then(|pending| pending.progress_token.as_ref());
-        let (Some((_, span)), Some(pending), Some(token)) = (quoted, pending, token) else {
+        let (Some((_, span)), Some((session, token))) = (quoted, asker) else {
             tracing::debug!("dropped progress that nobody asked for");
             return;
         };
@@ -345,8 +374,7 @@ impl Router {
             span,
             with: Replacement::Id(token),
         };
-        out.to_peer
-            .push((pending.session, message.to_line(None, &[edit])));
+        out.to_peer.push((session, message.to_line(None, &[edit])));
     }
 
     /// The child takes a question back, or (2026-07-28) ends a subscription.

@@ -47,6 +47,15 @@ impl Router {
             return;
         }
         self.open_handshake(lane, None, out);
+        // Who goes ahead with its handshake done can be asked, whatever it has not said.
+        if message.method() != "ping"
+            && self
+                .sessions
+                .get(&from)
+                .is_some_and(|session| session.initialized)
+        {
+            self.is_ready(from, out);
+        }
         let ours = self.fresh_id();
         let purpose = match self.prepare(lane, from, ours, permit) {
             Ok(purpose) => purpose,
@@ -111,9 +120,15 @@ impl Router {
             return Ok(Purpose::List(filter.clone()));
         }
         let message = permit.message();
+        if let Some(task) = message.related_task()
+            && !self.owns(lane, from, &task)
+        {
+            return Err(OwnAnswer::NoSuchTask);
+        }
         let legacy = self.lanes[lane.0].service == Service::Legacy;
         match message.method() {
             "server/discover" => Ok(Purpose::Discover),
+            "subscriptions/listen" if legacy => Ok(Purpose::Forward),
             "subscriptions/listen" if self.may_listen(lane, from, message) => {
                 Ok(Purpose::Listen(Box::new(Listen::new(message))))
             }
@@ -122,18 +137,27 @@ impl Router {
             "resources/unsubscribe" if legacy => self.unsubscribe(lane, from, message),
             "logging/setLevel" if legacy => self.set_level(lane, from, message),
             "tasks/list" => Ok(Purpose::ListTasks),
-            method if method.starts_with("tasks/") => {
-                let owner = self.sessions.get(&from).map(|session| &session.owner);
-                let task = message.text(Field::TaskId);
-                let tasks = &self.lanes[lane.0].tasks;
-                match (task, owner) {
-                    (Some(task), Some(owner)) if tasks.is_owned_by(&task, owner) => {
-                        Ok(Purpose::Forward)
-                    }
-                    _ => Err(OwnAnswer::NoSuchTask),
-                }
-            }
+            method if method.starts_with("tasks/") => match message.text(Field::TaskId) {
+                Some(task) if self.owns(lane, from, &task) => Ok(Purpose::Forward),
+                _ => Err(OwnAnswer::NoSuchTask),
+            },
             _ => Ok(Purpose::Forward),
+        }
+    }
+
+    fn owns(&self, lane: LaneId, peer: SessionId, task: &str) -> bool {
+        let session = self.sessions.get(&peer);
+        session.is_some_and(|session| self.lanes[lane.0].tasks.is_owned_by(task, &session.owner))
+    }
+
+    /// A peer can be asked from now on.
+    fn is_ready(&mut self, peer: SessionId, out: &mut Output) {
+        match self.sessions.get_mut(&peer) {
+            Some(session) if !session.ready => session.ready = true,
+            _ => return,
+        }
+        for lane in LaneId::ALL {
+            self.ask_parked(lane, out);
         }
     }
 
@@ -200,7 +224,7 @@ impl Router {
         Ok(Purpose::SetLevel(needed))
     }
 
-    fn most_verbose(&self) -> Option<Level> {
+    pub(super) fn most_verbose(&self) -> Option<Level> {
         self.sessions
             .values()
             .filter_map(|session| session.level)
@@ -223,14 +247,7 @@ impl Router {
     fn notification(&mut self, from: SessionId, message: &Message, out: &mut Output) {
         match message.method() {
             // The router has said it for everybody.
-            "notifications/initialized" => {
-                if let Some(session) = self.sessions.get_mut(&from) {
-                    session.ready = true;
-                }
-                for lane in LaneId::ALL {
-                    self.ask_parked(lane, out);
-                }
-            }
+            "notifications/initialized" => self.is_ready(from, out),
             "notifications/cancelled" => self.cancelled_by_peer(from, message, out),
             "notifications/progress" => self.progress_of_peer(from, message, out),
             _ => {
@@ -241,6 +258,9 @@ impl Router {
                     // Without a handshake, a request has to come first: others end some servers.
                     tracing::debug!("dropped a notification to a process that knows no client yet");
                     return;
+                }
+                if message.method() == "notifications/roots/list_changed" {
+                    state.asks.roots_changed = Some(from);
                 }
                 message.write(None, &[], state.sink(lane, out));
             }
@@ -266,6 +286,10 @@ impl Router {
         let state = &mut self.lanes[lane.0];
         if let Some(pending) = state.in_flight.get_mut(&ours) {
             if !pending.is_cancellable() {
+                if matches!(pending.purpose, Purpose::Listen(_)) {
+                    session.answered(&pending.id, ours);
+                    state.in_flight.remove(&ours);
+                }
                 return;
             }
             if matches!(pending.purpose, Purpose::Listen(_)) {

@@ -4,9 +4,10 @@
 use super::asks::{self, Asks};
 use super::levels::Level;
 use super::listens::Listen;
+use super::revision::{self, Revision};
 use super::subscriptions::Subscriptions;
 use super::tasks::Tasks;
-use super::{LEGACY_REVISIONS, LaneId, MODERN, NEWEST_LEGACY, Output, SessionId};
+use super::{LaneId, Output, SessionId};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId, write_string};
 use crate::permissions::ListFilter;
 use crate::utils::rope::{Line, Rope};
@@ -70,9 +71,14 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// False for what others may wait for, too: a subscription is ended by unsubscribing.
+    /// False for what others may wait for, too, a subscription being ended by unsubscribing; and for
+    /// what the process has not heard of.
     pub(super) fn is_cancellable(&self) -> bool {
-        !matches!(self.purpose, Purpose::Subscribe { .. })
+        match &self.purpose {
+            Purpose::Subscribe { .. } => false,
+            Purpose::Listen(listen) => !listen.lost,
+            _ => true,
+        }
     }
 }
 
@@ -95,8 +101,9 @@ pub(super) struct Sent {
     ours: i64,
     /// The process is a successor.
     pub renewal: bool,
-    /// Peers that wait for the answer, with their ids and the revisions they asked for.
-    pub waiting: Vec<(SessionId, RequestId, Option<String>)>,
+    /// Peers that wait for the answer, with their ids and the revisions they asked for, where we know
+    /// those.
+    pub waiting: Vec<(SessionId, RequestId, Option<Revision>)>,
 }
 
 /// One process.
@@ -186,7 +193,7 @@ impl Lane {
         to_child.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
         RequestId::Number(ours).write(to_child);
         to_child.extend(b",\"method\":\"server/discover\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");
-        write_string(MODERN, to_child);
+        write_string(revision::MODERN, to_child);
         to_child.extend(b",\"io.modelcontextprotocol/clientInfo\":");
         to_child.extend(OURSELVES.as_bytes());
         to_child.extend(b",\"io.modelcontextprotocol/clientCapabilities\":{}}}}\n");
@@ -204,7 +211,7 @@ impl Lane {
         to_child.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
         RequestId::Number(ours).write(to_child);
         to_child.extend(b",\"method\":\"initialize\",\"params\":{\"protocolVersion\":");
-        write_string(NEWEST_LEGACY, to_child);
+        write_string(Revision::NEWEST.name(), to_child);
         to_child.extend(b",\"capabilities\":");
         to_child.extend(asks::CAPABILITIES.as_bytes());
         to_child.extend(b",\"clientInfo\":");
@@ -226,11 +233,16 @@ impl Lane {
         &mut self,
         session: SessionId,
         id: RequestId,
-        requested: Option<String>,
+        requested: Option<Revision>,
     ) {
         if let Handshake::Sent(sent) = &mut self.handshake {
             sent.waiting.push((session, id, requested));
         }
+    }
+
+    /// True while a peer waits for the answer to its `initialize`.
+    pub(super) fn is_awaited(&self) -> bool {
+        matches!(&self.handshake, Handshake::Sent(sent) if !sent.waiting.is_empty())
     }
 
     /// The id of this peer's `initialize`, while the answer is under way.
@@ -264,7 +276,7 @@ impl Lane {
         out: &mut Output,
     ) -> Option<Sent> {
         let next = match answer.result() {
-            Some(_) => Handshake::Done(Box::new(answer.clone())),
+            Some(_) => Handshake::Done(Box::new(answer.detached())),
             None => Handshake::Refused,
         };
         let Handshake::Sent(sent) = std::mem::replace(&mut self.handshake, next) else {
@@ -322,30 +334,22 @@ fn write_request(id: i64, method: &str, member: &str, value: &str, out: &mut Rop
 ///
 /// A peer that knows only an older revision than the child settled on is told its own: SDK clients
 /// refuse an answer newer than they know, and what newer revisions add is optional in answers.
-pub(super) fn answer_initialize(answer: &Message, id: &RequestId, requested: Option<&str>) -> Line {
-    let age = |revision: &str| LEGACY_REVISIONS.iter().position(|known| *known == revision);
+pub(super) fn answer_initialize(
+    answer: &Message,
+    id: &RequestId,
+    requested: Option<Revision>,
+) -> Line {
     let settled = answer.text(Field::ProtocolVersion);
-    let older = match (requested, settled) {
-        (Some(requested), Some(settled)) => {
-            age(requested)
-                .zip(age(&settled))
-                .and_then(|(requested_age, settled_age)| {
-                    (requested_age < settled_age).then_some(requested)
-                })
-        }
-        _ => None,
-    };
-    let quoted = older.map(|revision| {
-        let mut text = Vec::new();
-        write_string(revision, &mut text);
-        text
-    });
+    let settled = settled.and_then(|text| Revision::parse(&text));
+    let quoted = requested
+        .filter(|requested| settled.is_some_and(|settled| *requested < settled))
+        .map(|older| format!("\"{}\"", older.name()));
     let edit = answer
         .span(Field::ProtocolVersion)
         .zip(quoted.as_deref())
         .map(|(span, text)| Edit {
             span,
-            with: Replacement::Json(text),
+            with: Replacement::Json(text.as_bytes()),
         });
     answer.to_line(Some(id), edit.as_slice())
 }

@@ -3,6 +3,7 @@
 
 use super::lane::{self, Handshake, Purpose, Service};
 use super::listens::Listen;
+use super::revision::Revision;
 use super::{Exit, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Field, Message, RequestId};
 use crate::utils::rope::{Line, Rope};
@@ -25,13 +26,11 @@ impl Router {
         }
         let requested = message
             .text(Field::ProtocolVersion)
-            .map(|text| text.into_owned());
+            .and_then(|text| Revision::parse(&text));
         let state = &mut self.lanes[lane.0];
         if let Handshake::Done(answer) = &state.handshake {
-            out.to_peer.push((
-                from,
-                lane::answer_initialize(answer, id, requested.as_deref()),
-            ));
+            out.to_peer
+                .push((from, lane::answer_initialize(answer, id, requested)));
             if let Some(session) = self.sessions.get_mut(&from) {
                 session.initialized = true;
             }
@@ -65,13 +64,12 @@ impl Router {
     /// A lane's process has ended: everybody who waits for it gets an error. Where another one
     /// follows, the handshake, log level and subscriptions are kept for it.
     pub fn child_exited(&mut self, lane: LaneId, exit: &Exit, out: &mut Output) {
-        let probing = self.is_probing(lane);
-        if probing && self.legacy_only.is_none() {
+        if self.is_probing(lane) && self.legacy_only.is_none() {
             self.probe_was_fatal(lane, out);
         }
         let mut old = std::mem::take(&mut self.lanes[lane.0]);
         old.subscriptions.lapse();
-        out.to_child[lane.0] = Rope::default();
+        let _lost = out.take(lane, Rope::default());
         let mut in_flight: Vec<_> = std::mem::take(&mut old.in_flight).into_iter().collect();
         in_flight.sort_unstable_by_key(|(ours, _)| *ours);
         for (ours, mut pending) in in_flight {
@@ -79,7 +77,7 @@ impl Router {
                 continue;
             };
             match &mut pending.purpose {
-                Purpose::Listen(listen) if exit.restarts && !probing => {
+                Purpose::Listen(listen) if exit.restarts && old.service == Service::Modern => {
                     listen.lost = true;
                     self.lanes[lane.0].in_flight.insert(ours, pending);
                 }
@@ -158,10 +156,8 @@ impl Router {
             self.announce_changes(answer, out);
         }
         for (session, id, requested) in sent.waiting {
-            out.to_peer.push((
-                session,
-                lane::answer_initialize(answer, &id, requested.as_deref()),
-            ));
+            out.to_peer
+                .push((session, lane::answer_initialize(answer, &id, requested)));
             if let Some(session) = self.sessions.get_mut(&session) {
                 session.initialized |= answer.result().is_some();
             }

@@ -32,6 +32,7 @@ mod listens;
 mod lists;
 mod pipe;
 mod revise;
+mod revision;
 mod session;
 mod subscriptions;
 mod tasks;
@@ -42,7 +43,7 @@ pub use session::Profile;
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
 use crate::utils::rope::{Line, Rope};
-use lane::{Handshake, Lane, Purpose, Service};
+use lane::{Lane, Purpose, Service};
 use session::Session;
 use std::collections::BTreeMap;
 
@@ -55,16 +56,6 @@ pub const MAX_CANCELLED: usize = 256;
 /// The requests of a child that a policy may keep from the peers of a role, by blocking them.
 pub const ASKED_OF_PEERS: [&str; 3] =
     ["roots/list", "sampling/createMessage", "elicitation/create"];
-
-/// The newest revision with an `initialize` handshake: what the router asks every server for, so
-/// that what a server offers does not depend on who came first.
-const NEWEST_LEGACY: &str = "2025-11-25";
-
-/// The revisions with an `initialize` handshake, oldest first.
-const LEGACY_REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", NEWEST_LEGACY];
-
-/// The revision without a handshake that the router asks every server for.
-const MODERN: &str = "2026-07-28";
 
 /// Why requests of a peer that leaves are cancelled.
 const PEER_LEFT: &str = "the client has disconnected";
@@ -112,6 +103,24 @@ pub struct Output {
     pub to_peer: Vec<(SessionId, Line)>,
     /// Processes to start and stop.
     pub commands: Vec<Command>,
+    /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
+    /// not read must not fill our memory.
+    pub answers: [usize; LANES],
+}
+
+impl Output {
+    /// Answers a process in the place of a peer.
+    pub fn answer(&mut self, lane: LaneId, line: &[u8]) {
+        self.to_child[lane.0].extend(line);
+        self.answers[lane.0] += line.len();
+    }
+
+    /// Takes what waits for a process, and leaves `spare` for what comes next.
+    #[must_use]
+    pub fn take(&mut self, lane: LaneId, spare: Rope) -> Rope {
+        self.answers[lane.0] = 0;
+        std::mem::replace(&mut self.to_child[lane.0], spare)
+    }
 }
 
 /// How a process ended, for the errors that its peers get.
@@ -207,13 +216,14 @@ impl Router {
         }
         for lane in LaneId::ALL {
             self.lanes[lane.0].forget_waiting(id);
+            self.lanes[lane.0].tasks.leave(id);
             for uri in self.lanes[lane.0].subscriptions.leave(id) {
                 let ours = self.fresh_id();
                 self.lanes[lane.0].tell(lane, ours, "resources/unsubscribe", "uri", &uri, out);
             }
             for ask in self.lanes[lane.0].asks.leave(id) {
                 let line = error_line(Some(&ask.id), Code::InternalError, PEER_LEFT, NO_DATA);
-                out.to_child[lane.0].extend(line);
+                out.answer(lane, &line);
             }
             self.lower_level(lane, out);
             self.ask_parked(lane, out);
@@ -237,13 +247,13 @@ impl Router {
     /// `subscriptions/listen` do not.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        let pending = self.lanes.iter().flat_map(|lane| lane.in_flight.values());
-        let mut awaited = pending.filter(|pending| !matches!(pending.purpose, Purpose::Listen(_)));
-        awaited.next().is_some()
-            || self
-                .lanes
-                .iter()
-                .any(|lane| matches!(lane.handshake, Handshake::Sent(_)))
+        // Nobody waits for what was cancelled, and some servers never answer that.
+        let mut open = self.sessions.values().flat_map(Session::open);
+        let is_awaited = |(lane, ours): (LaneId, i64)| {
+            let pending = self.lanes[lane.0].in_flight.get(&ours);
+            pending.is_some_and(|pending| !matches!(pending.purpose, Purpose::Listen(_)))
+        };
+        open.any(is_awaited) || self.lanes.iter().any(Lane::is_awaited)
     }
 
     /// The lane that a peer's messages go to, as far as it has told.

@@ -105,7 +105,7 @@ impl Pipe {
                     .any(|method| *method == message.method()) =>
             {
                 let line = super::nobody_to_ask(id, message.method());
-                out.to_child[LaneId::FIRST.0].extend(line);
+                out.answer(LaneId::FIRST, &line);
                 return;
             }
             Kind::Request(id) => {

@@ -66,7 +66,9 @@ impl Router {
         let Some(pending) = self.lanes[lane.0].in_flight.remove(&ours) else {
             return;
         };
-        self.lanes[lane.0].cancel(lane, ours, NOT_ALLOWED, out);
+        if pending.is_cancellable() {
+            self.lanes[lane.0].cancel(lane, ours, NOT_ALLOWED, out);
+        }
         if let Some(session) = self.sessions.get_mut(&id) {
             session.answered(&pending.id, ours);
         }

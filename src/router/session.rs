@@ -56,6 +56,11 @@ impl Session {
         here.map(|(_, ours)| *ours).max()
     }
 
+    /// Every request that it waits for.
+    pub(super) fn open(&self) -> impl Iterator<Item = (LaneId, i64)> {
+        self.in_flight.values().copied()
+    }
+
     /// Every request that the child may still answer.
     pub(super) fn requests(&self) -> impl Iterator<Item = (LaneId, i64)> {
         self.in_flight.values().chain(&self.cancelled).copied()

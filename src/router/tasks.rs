@@ -1,9 +1,10 @@
 //! Whose tasks are whose (2025-11-25 basic/utilities/tasks "Security"; the 2026 extension): a
 //! shared child sees one client only, so the router keeps the table.
 
+use super::SessionId;
 use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line, filter_array};
 use serde::Deserialize;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// The most tasks of one child that we know the owner of; the oldest are forgotten first, and
 /// then nobody can reach them.
@@ -13,31 +14,72 @@ const MAX_TASKS: usize = 65_536;
 /// tokens without one) are one owner together.
 pub(super) type Owner = Option<String>;
 
+/// The most tasks of one session whose progress we still pass on.
+const MAX_PROGRESS: usize = 256;
+
 /// Owners by task id.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     owners: HashMap<String, Owner>,
     order: VecDeque<String>,
+    /// The session and the progress token of a request that made a task, by the token that the
+    /// child knows: it stays good for as long as the task lives.
+    progress: BTreeMap<i64, (SessionId, RequestId)>,
 }
 
 impl Tasks {
-    /// Notes the task that an answer to a request of `owner` made, if it did.
-    pub(super) fn note(&mut self, answer: &Message, owner: &Owner) {
+    /// Notes the task that an answer to a request of `owner` made; false where it made none. A task
+    /// stays with whom it belonged to first, whatever later answers quote its id.
+    pub(super) fn note(&mut self, answer: &Message, owner: &Owner) -> bool {
         let Some(id) = answer.created_task() else {
-            return;
+            return false;
         };
-        if self.owners.insert(id.clone(), owner.clone()).is_none() {
-            self.order.push_back(id);
+        if id.is_empty() || self.owners.contains_key(&id) {
+            return false;
         }
+        self.owners.insert(id.clone(), owner.clone());
+        self.order.push_back(id);
         if self.order.len() > MAX_TASKS
             && let Some(oldest) = self.order.pop_front()
         {
             self.owners.remove(&oldest);
         }
+        true
+    }
+
+    /// The request `ours` has made a task: its progress still goes to `session`.
+    pub(super) fn keep_progress(&mut self, ours: i64, session: SessionId, token: RequestId) {
+        let own = |(_, (other, _)): &(&i64, &(SessionId, RequestId))| *other == session;
+        let oldest = self.progress.iter().find(own).map(|(ours, _)| *ours);
+        if self.progress.iter().filter(own).count() >= MAX_PROGRESS {
+            oldest.map(|oldest| self.progress.remove(&oldest));
+        }
+        self.progress.insert(ours, (session, token));
+    }
+
+    /// Whom progress under this token of the child goes to, and under which token of theirs.
+    pub(super) fn progress_of(&self, ours: i64) -> Option<(SessionId, &RequestId)> {
+        let (session, token) = self.progress.get(&ours)?;
+        Some((*session, token))
+    }
+
+    /// A session has ended: its tasks stay with its user, their progress goes to nobody.
+    pub(super) fn leave(&mut self, session: SessionId) {
+        self.progress.retain(|_, (other, _)| *other != session);
+    }
+
+    /// `None` for a task that nobody we know has made.
+    pub(super) fn owner(&self, task: &str) -> Option<&Owner> {
+        self.owners.get(task)
     }
 
     pub(super) fn is_owned_by(&self, task: &str, owner: &Owner) -> bool {
-        self.owners.get(task) == Some(owner)
+        self.owner(task) == Some(owner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_progress(&self) -> bool {
+        !self.progress.is_empty()
     }
 
     /// The list of an answer to `tasks/list`, without other people's tasks.

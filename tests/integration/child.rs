@@ -1,7 +1,7 @@
 //! The child's life: what it says, how it ends, and that nothing of it stays.
 
-use crate::common::{BOTH, Setup, TestClient, TestServer, request};
-use crate::process::{is_alive, wait_gone, wait_reaped};
+use crate::common::{BOTH, Setup, TestClient, TestServer, request, token_with};
+use crate::process::{eventually, is_alive, wait_gone, wait_reaped};
 use crate::wire::TestPeer;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -113,6 +113,50 @@ fn an_answer_that_cannot_be_read_is_an_error() {
     let noise = "{\"id\":4,\"level\":\"error\",\"error\":\"no message\",\"result\":[}\n";
     let answer = peer.ask(4, "x", json!({"print": noise}));
     assert_eq!(answer["result"]["method"], "x", "{answer}");
+}
+
+/// A process that asks and does not read its answers filled our memory with them.
+#[test]
+fn a_child_that_asks_without_end_and_reads_nothing_fills_no_memory() {
+    for args in [&[][..], &["--isolate"]] {
+        let policy = json!({"permissions": {"user": {"allowedMethods": ["*"], "blockedMethods": ["roots/list"]}}});
+        let server = Setup::new("tcp").args(args).policy(&policy).start();
+        let mut peer = server.peer_with(&token_with(&["user"]));
+        let pid = peer.ask(1, "x", json!({}))["result"]["pid"]
+            .as_u64()
+            .unwrap();
+        // Each of these is answered at once, by us.
+        peer.send(&request(
+            2,
+            "x",
+            json!({"ask": "roots/list", "askTimes": 1_000_000}),
+        ));
+        let mut before = None;
+        eventually("the child can write no more", || {
+            let now = Some(cpu_ticks(pid));
+            let still = now == before && now > Some(0);
+            before = now;
+            std::thread::sleep(Duration::from_millis(300));
+            still.then_some(())
+        });
+        let peak = peak_memory(server.pid());
+        assert!(peak < 60 << 20, "{} MiB", peak >> 20);
+        kill(pid);
+        if args.is_empty() {
+            assert_eq!(peer.next()["error"]["message"], "MCP server exited");
+            assert_eq!(peer.ask(3, "x", json!({}))["id"], 3);
+        }
+    }
+}
+
+/// How long a process has worked.
+fn cpu_ticks(pid: u64) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let times = stat.rsplit(')').next().unwrap().split_whitespace().skip(11);
+    times
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum()
 }
 
 /// The most memory that a process has had, in bytes.

@@ -1,0 +1,116 @@
+//! What happens in a history.
+
+use crate::router::LANES;
+use proptest::prelude::*;
+
+/// What can happen. Numbers pick among what there is at that time.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Connect {
+        modern: bool,
+        user: usize,
+    },
+    Request {
+        peer: usize,
+        id: u8,
+        token: bool,
+    },
+    Notify {
+        peer: usize,
+    },
+    Discover {
+        peer: usize,
+        id: u8,
+        proper: bool,
+    },
+    Listen {
+        peer: usize,
+        id: u8,
+        token: bool,
+    },
+    Acknowledge {
+        pick: usize,
+    },
+    AboutTask {
+        peer: usize,
+        id: u8,
+        task: u8,
+    },
+    TaskStatus {
+        lane: usize,
+        task: u8,
+    },
+    Subscribe {
+        peer: usize,
+        uri: u8,
+        on: bool,
+    },
+    SetLevel {
+        peer: usize,
+        level: usize,
+    },
+    Cancel {
+        peer: usize,
+        id: u8,
+    },
+    Leave {
+        peer: usize,
+    },
+    Answer {
+        pick: usize,
+        error: bool,
+        task: Option<u8>,
+    },
+    Progress {
+        pick: usize,
+    },
+    Ask {
+        lane: usize,
+        task: Option<u8>,
+    },
+    TakeBack {
+        pick: usize,
+    },
+    AnswerAsk {
+        pick: usize,
+        peer: usize,
+    },
+    Updated {
+        uri: u8,
+    },
+    Broadcast,
+    Die {
+        lane: usize,
+    },
+    Return {
+        lane: usize,
+    },
+}
+
+pub(super) fn event() -> impl Strategy<Value = Event> {
+    let (pick, peer, id, uri, lane) = (0usize..64, 0usize..8, 0u8..5, 0u8..3, 0..LANES);
+    let task = || prop::option::weighted(0.3, 0u8..4);
+    prop_oneof![
+        3 => (any::<bool>(), 0usize..2).prop_map(|(modern, user)| Event::Connect { modern, user }),
+        8 => (peer.clone(), id.clone(), any::<bool>()).prop_map(|(peer, id, token)| Event::Request { peer, id, token }),
+        1 => peer.clone().prop_map(|peer| Event::Notify { peer }),
+        1 => (peer.clone(), id.clone(), any::<bool>()).prop_map(|(peer, id, proper)| Event::Discover { peer, id, proper }),
+        2 => (peer.clone(), id.clone(), any::<bool>()).prop_map(|(peer, id, token)| Event::Listen { peer, id, token }),
+        2 => pick.clone().prop_map(|pick| Event::Acknowledge { pick }),
+        1 => (peer.clone(), id.clone(), 0u8..4).prop_map(|(peer, id, task)| Event::AboutTask { peer, id, task }),
+        1 => (lane.clone(), 0u8..4).prop_map(|(lane, task)| Event::TaskStatus { lane, task }),
+        2 => (peer.clone(), uri.clone(), any::<bool>()).prop_map(|(peer, uri, on)| Event::Subscribe { peer, uri, on }),
+        1 => (peer.clone(), 0usize..4).prop_map(|(peer, level)| Event::SetLevel { peer, level }),
+        2 => (peer.clone(), id).prop_map(|(peer, id)| Event::Cancel { peer, id }),
+        1 => peer.clone().prop_map(|peer| Event::Leave { peer }),
+        9 => (pick.clone(), prop::bool::weighted(0.3), task()).prop_map(|(pick, error, task)| Event::Answer { pick, error, task }),
+        3 => pick.clone().prop_map(|pick| Event::Progress { pick }),
+        2 => (lane.clone(), task()).prop_map(|(lane, task)| Event::Ask { lane, task }),
+        1 => pick.clone().prop_map(|pick| Event::TakeBack { pick }),
+        3 => (pick, peer).prop_map(|(pick, peer)| Event::AnswerAsk { pick, peer }),
+        1 => uri.prop_map(|uri| Event::Updated { uri }),
+        1 => Just(Event::Broadcast),
+        1 => lane.clone().prop_map(|lane| Event::Die { lane }),
+        2 => lane.prop_map(|lane| Event::Return { lane }),
+    ]
+}

@@ -1,0 +1,614 @@
+//! Long random histories against a model that knows only who asked what.
+
+mod event;
+
+use super::*;
+use crate::router::LANES;
+use event::{Event, event};
+use proptest::prelude::*;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// A request of a peer, or of the router, as a process sees it.
+struct Seen {
+    lane: usize,
+    ours: Value,
+    /// `tag` of the params, which the answer carries back: `SESSION/NUMBER`.
+    tag: Value,
+    token: Option<Value>,
+    method: String,
+    /// A listen that the process has acknowledged.
+    acknowledged: bool,
+}
+
+/// What the model believes of one peer.
+#[derive(Default)]
+struct Peer {
+    modern: bool,
+    user: usize,
+    /// Requests without an answer: by id text, their tag. `None` for handshakes and the like.
+    open: HashMap<String, Option<String>>,
+    /// Tags of requests that were cancelled: an answer may come, and at most once.
+    cancelled: BTreeSet<String>,
+    /// Tags and tokens of requests that made a task.
+    working: BTreeMap<String, Value>,
+    /// Tags of listens whose acknowledgement it has had.
+    acknowledged: BTreeSet<String>,
+    /// Questions that it was asked, by the id it knows.
+    asked: BTreeSet<String>,
+    wanted: BTreeSet<String>,
+}
+
+/// What one process has heard in its life.
+#[derive(Default)]
+struct Life {
+    ids: BTreeSet<String>,
+    requests: u32,
+    initialize: bool,
+    initialize_answered: bool,
+    initialized: bool,
+}
+
+#[derive(Default)]
+struct World {
+    bench: Bench,
+    peers: BTreeMap<SessionId, Peer>,
+    at_child: Vec<Seen>,
+    /// Answered with a task, so that progress may still come.
+    tasks_at_child: Vec<Seen>,
+    up: [bool; LANES],
+    lives: [Life; LANES],
+    requests: u32,
+    /// Child ids of questions that wait for an answer, by lane.
+    questions: Vec<(usize, String)>,
+    asks: u32,
+    answered_questions: BTreeSet<String>,
+    known_ids: BTreeSet<String>,
+    /// Users by the tasks of each lane's process.
+    tasks: HashMap<(usize, String), usize>,
+}
+
+const LEVELS: [&str; 4] = ["debug", "info", "warning", "error"];
+const LISTEN: &str = "subscriptions/listen";
+const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+const RELATED: &str = "io.modelcontextprotocol/related-task";
+
+fn task_id(task: u8) -> String {
+    format!("t{task}")
+}
+
+impl World {
+    fn pick_peer(&self, pick: usize) -> Option<SessionId> {
+        let count = self.peers.len();
+        self.peers.keys().nth(pick % count.max(1)).copied()
+    }
+
+    fn pick_of(&self, pick: usize, modern: bool) -> Option<SessionId> {
+        self.pick_peer(pick)
+            .filter(|peer| self.peers[peer].modern == modern)
+    }
+
+    /// The user of the peer whose request has this tag, while it is there.
+    fn user_of(&self, tag: &Value) -> Option<usize> {
+        let (session, _) = tag.as_str()?.split_once('/')?;
+        let mut peers = self.peers.iter();
+        let (_, peer) = peers.find(|(known, _)| known.to_string() == session)?;
+        Some(peer.user)
+    }
+
+    /// Sends a request whose answer carries its tag.
+    fn ask(&mut self, peer: SessionId, id: u8, method: &str, token: bool, mut params: Value) {
+        self.requests += 1;
+        let tag = format!("{peer}/{}", self.requests);
+        let mut meta = serde_json::Map::new();
+        if token {
+            meta.insert("progressToken".into(), json!(id));
+        }
+        if self.peers[&peer].modern {
+            meta.insert(
+                "io.modelcontextprotocol/protocolVersion".into(),
+                json!("2026-07-28"),
+            );
+        }
+        params["tag"] = json!(tag);
+        if params.get("_meta").is_none() {
+            params["_meta"] = meta.into();
+        }
+        self.send(peer, id, method, params, Some(tag));
+    }
+
+    fn send(&mut self, peer: SessionId, id: u8, method: &str, params: Value, tag: Option<String>) {
+        let line = json!({"jsonrpc":"2.0","id":id,"method":method,"params":params}).to_string();
+        let key = id.to_string();
+        let state = self.peers.get_mut(&peer).unwrap();
+        let doubled = state.open.contains_key(&key);
+        if !doubled {
+            state.open.insert(key, tag);
+        }
+        self.bench.peer(peer, &line);
+        if doubled {
+            let (session, refusal) = self.bench.peers_heard().pop().expect("a refusal");
+            assert_eq!(session, peer);
+            assert_eq!(
+                (&refusal["id"], &refusal["error"]["code"]),
+                (&json!(id), &json!(-32600))
+            );
+        }
+        self.look();
+    }
+
+    fn child_says(&mut self, lane: usize, line: &Value) {
+        if self.up[lane] {
+            self.bench.child(lane, &line.to_string());
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        self.peers_act(event);
+        self.processes_act(event);
+        self.look();
+    }
+
+    fn peers_act(&mut self, event: &Event) {
+        match *event {
+            Event::Connect { modern, user } if self.peers.len() < 8 => {
+                let session = self.bench.attach_user(["alice", "bob"][user]);
+                let peer = Peer {
+                    modern,
+                    user,
+                    ..Peer::default()
+                };
+                self.peers.insert(session, peer);
+                if !modern {
+                    let params =
+                        json!({"protocolVersion":"2025-11-25","capabilities":{"sampling":{}}});
+                    self.send(session, 0, "initialize", params, None);
+                    self.bench.peer(
+                        session,
+                        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+                    );
+                }
+            }
+            Event::Request { peer, id, token } => {
+                if let Some(peer) = self.pick_peer(peer) {
+                    self.ask(peer, id, "tools/call", token, json!({}));
+                }
+            }
+            Event::Notify { peer } => {
+                if let Some(peer) = self.pick_peer(peer) {
+                    self.bench
+                        .peer(peer, r#"{"jsonrpc":"2.0","method":"x/hello"}"#);
+                }
+            }
+            Event::Discover { peer, id, proper } => {
+                if let Some(peer) = self.pick_of(peer, true) {
+                    let params = if proper {
+                        json!({})
+                    } else {
+                        json!({"_meta":null})
+                    };
+                    self.ask(peer, id, "server/discover", false, params);
+                }
+            }
+            Event::Listen { peer, id, token } => {
+                if let Some(peer) = self.pick_of(peer, true) {
+                    self.ask(peer, id, LISTEN, token, json!({}));
+                }
+            }
+            Event::AboutTask { peer, id, task } => {
+                if let Some(peer) = self.pick_peer(peer) {
+                    let params = json!({"taskId": task_id(task)});
+                    self.ask(peer, id, "tasks/get", false, params);
+                }
+            }
+            Event::Subscribe { peer, uri, on } => {
+                let Some(peer) = self.pick_of(peer, false) else {
+                    return;
+                };
+                let uri = format!("x:{uri}");
+                let state = self.peers.get_mut(&peer).unwrap();
+                if state.open.contains_key("9") {
+                    return;
+                }
+                let method = if on {
+                    state.wanted.insert(uri.clone());
+                    "resources/subscribe"
+                } else {
+                    state.wanted.remove(&uri);
+                    "resources/unsubscribe"
+                };
+                self.send(peer, 9, method, json!({"uri":uri}), None);
+            }
+            Event::SetLevel { peer, level } => {
+                if let Some(peer) = self.pick_of(peer, false) {
+                    let params = json!({"level":LEVELS[level]});
+                    self.send(peer, 8, "logging/setLevel", params, None);
+                }
+            }
+            Event::Cancel { peer, id } => {
+                let Some(peer) = self.pick_peer(peer) else {
+                    return;
+                };
+                let line = json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":id}}).to_string();
+                self.bench.peer(peer, &line);
+                let state = self.peers.get_mut(&peer).unwrap();
+                if let Some(Some(tag)) = state.open.get(&id.to_string()).cloned() {
+                    state.open.remove(&id.to_string());
+                    state.cancelled.insert(tag);
+                }
+            }
+            Event::Leave { peer } => {
+                if let Some(peer) = self.pick_peer(peer) {
+                    self.peers.remove(&peer);
+                    self.bench.detach(peer);
+                }
+            }
+            Event::AnswerAsk { pick, peer } => self.answer_ask(pick, peer),
+            _ => {}
+        }
+    }
+
+    /// Somebody answers a question, who may or may not be the one who was asked.
+    fn answer_ask(&mut self, pick: usize, peer: usize) {
+        let asked: Vec<(SessionId, String)> = self
+            .peers
+            .iter()
+            .flat_map(|(session, peer)| peer.asked.iter().map(|id| (*session, id.clone())))
+            .collect();
+        let Some(from) = self.pick_peer(peer).filter(|_| !asked.is_empty()) else {
+            return;
+        };
+        let (asked_peer, id) = asked[pick % asked.len()].clone();
+        let before = self.answered_questions.len();
+        self.bench.peer(
+            from,
+            &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
+        );
+        self.look();
+        let answered = self.answered_questions.len() - before;
+        assert_eq!(
+            answered,
+            usize::from(from == asked_peer),
+            "who was not asked cannot answer"
+        );
+        if from == asked_peer {
+            self.peers.get_mut(&from).unwrap().asked.remove(&id);
+        }
+    }
+
+    fn processes_act(&mut self, event: &Event) {
+        match *event {
+            Event::Answer { pick, error, task } if !self.at_child.is_empty() => {
+                let pick = pick % self.at_child.len();
+                if self.at_child[pick].method == LISTEN && !error {
+                    return;
+                }
+                let seen = self.at_child.remove(pick);
+                self.answer(seen, error, task);
+            }
+            Event::Acknowledge { pick } if !self.at_child.is_empty() => {
+                let pick = pick % self.at_child.len();
+                self.acknowledge(pick);
+            }
+            Event::Progress { pick } => {
+                let mut seen = self.at_child.iter().chain(&self.tasks_at_child);
+                let count = self.at_child.len() + self.tasks_at_child.len();
+                let Some(seen) = seen.nth(pick % count.max(1)) else {
+                    return;
+                };
+                let Some(token) = &seen.token else { return };
+                let line = json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":token,"tag":seen.tag}});
+                self.child_says(seen.lane, &line);
+            }
+            Event::TaskStatus { lane, task } => {
+                let params = json!({"taskId":task_id(task),"lane":lane});
+                let line =
+                    json!({"jsonrpc":"2.0","method":"notifications/tasks/status","params":params});
+                self.child_says(lane, &line);
+            }
+            Event::Ask { lane, task } if self.up[lane] => {
+                self.asks += 1;
+                let id = format!("q{}", self.asks);
+                let mut params = json!({"lane":lane});
+                if let Some(task) = task {
+                    params["_meta"] = json!({RELATED: {"taskId": task_id(task)}});
+                }
+                let line = json!({"jsonrpc":"2.0","id":id,"method":"sampling/createMessage","params":params});
+                self.questions.push((lane, id));
+                self.child_says(lane, &line);
+            }
+            Event::TakeBack { pick } if !self.questions.is_empty() => {
+                let pick = pick % self.questions.len();
+                let (lane, id) = self.questions.remove(pick);
+                let line = json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":id}});
+                self.child_says(lane, &line);
+            }
+            Event::Updated { uri } => {
+                for lane in 0..LANES {
+                    self.child_says(lane, &json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":format!("x:{uri}")}}));
+                }
+            }
+            Event::Broadcast => {
+                for lane in 0..LANES {
+                    self.child_says(
+                        lane,
+                        &json!({"jsonrpc":"2.0","method":"notifications/tools/list_changed"}),
+                    );
+                }
+            }
+            Event::Die { lane } if self.up[lane] => self.die(lane, true),
+            Event::Return { lane }
+                if !self.up[lane]
+                    && self.bench.router.lanes[lane].service != super::super::Service::Idle =>
+            {
+                self.start(lane);
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, lane: usize) {
+        self.up[lane] = true;
+        self.lives[lane] = Life::default();
+        self.bench.start(lane);
+    }
+
+    fn die(&mut self, lane: usize, restarts: bool) {
+        self.up[lane] = false;
+        self.at_child.retain(|seen| seen.lane != lane);
+        self.tasks_at_child.retain(|seen| seen.lane != lane);
+        self.questions.retain(|(at, _)| *at != lane);
+        self.tasks.retain(|(at, _), _| *at != lane);
+        self.bench.exit(lane, restarts);
+    }
+
+    fn answer(&mut self, seen: Seen, error: bool, task: Option<u8>) {
+        let mut body = json!({"tag":seen.tag});
+        if seen.method == "initialize" {
+            self.lives[seen.lane].initialize_answered = true;
+            body = json!({"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}}});
+        }
+        let error = error && seen.method != "initialize";
+        let task = task.filter(|_| seen.method == "tools/call" && !error);
+        if let Some(task) = task.map(task_id) {
+            body["task"] = json!({"taskId":task});
+            if let Some(user) = self.user_of(&seen.tag) {
+                self.tasks.entry((seen.lane, task)).or_insert(user);
+            }
+        }
+        let line = if error {
+            json!({"jsonrpc":"2.0","id":seen.ours,"error":{"code":1,"message":"no","data":body}})
+        } else {
+            json!({"jsonrpc":"2.0","id":seen.ours,"result":body})
+        };
+        self.bench.child(seen.lane, &line.to_string());
+        if task.is_some() {
+            self.tasks_at_child.push(seen);
+        }
+    }
+
+    fn acknowledge(&mut self, at: usize) {
+        let seen = &mut self.at_child[at];
+        if seen.method == LISTEN && !std::mem::replace(&mut seen.acknowledged, true) {
+            let params = json!({"_meta":{SUBSCRIPTION:seen.ours},"notifications":{"toolsListChanged":true},"tag":seen.tag});
+            let line = json!({"jsonrpc":"2.0","method":ACKNOWLEDGED,"params":params});
+            let lane = seen.lane;
+            self.child_says(lane, &line);
+        }
+    }
+
+    /// Reads everything that was said, and checks it against what may be said.
+    fn look(&mut self) {
+        for command in self.bench.commands() {
+            match command {
+                Command::Start(lane) => self.start(lane.0),
+                Command::Stop(lane) => self.die(lane.0, false),
+            }
+        }
+        for lane in 0..LANES {
+            if !self.up[lane] {
+                continue;
+            }
+            for line in self.bench.child_heard(lane) {
+                self.child_hears(lane, &line);
+            }
+        }
+        for (session, line) in self.bench.peers_heard() {
+            self.peer_hears(session, &line);
+        }
+    }
+
+    fn child_hears(&mut self, lane: usize, line: &Value) {
+        let life = &mut self.lives[lane];
+        let Some(method) = line["method"].as_str() else {
+            let id = line["id"].as_str().unwrap().to_owned();
+            let question = (lane, id.clone());
+            let at = self.questions.iter().position(|asked| *asked == question);
+            self.questions.remove(at.expect("an answer to no question"));
+            let first = self.answered_questions.insert(id);
+            assert!(first, "a question was answered twice");
+            return;
+        };
+        match method {
+            "initialize" => {
+                let again = std::mem::replace(&mut life.initialize, true);
+                assert!(!again, "a second handshake");
+            }
+            "notifications/initialized" => {
+                let again = std::mem::replace(&mut life.initialized, true);
+                assert!(life.initialize_answered && !again);
+            }
+            _ if life.initialize => assert!(life.initialized, "{method} in the handshake"),
+            _ => assert!(
+                line.get("id").is_some() || life.requests > 0,
+                "{method} before everything else"
+            ),
+        }
+        let Some(ours) = line.get("id") else { return };
+        life.requests += 1;
+        assert!(life.ids.insert(ours.to_string()), "an id was used twice");
+        assert!(
+            self.known_ids.insert(ours.to_string()) || method == LISTEN,
+            "an id of another process was used"
+        );
+        let tag = line["params"]["tag"].clone();
+        if method == "tasks/get" {
+            let task = line["params"]["taskId"].as_str().unwrap().to_owned();
+            let owner = self.tasks.get(&(lane, task)).copied();
+            assert!(owner.is_some() && owner == self.user_of(&tag));
+        }
+        let token = line["params"]["_meta"].get("progressToken").cloned();
+        assert!(token.is_none() || token.as_ref() == Some(ours));
+        self.at_child.push(Seen {
+            lane,
+            ours: ours.clone(),
+            tag,
+            token,
+            method: method.to_owned(),
+            acknowledged: false,
+        });
+    }
+
+    fn peer_hears(&mut self, session: SessionId, line: &Value) {
+        let (method, id, params) = (line["method"].as_str(), line.get("id"), &line["params"]);
+        let peer = self
+            .peers
+            .get_mut(&session)
+            .expect("said to a peer that is gone");
+        let owns = |task: &Value| {
+            let lane = params["lane"].as_u64().unwrap() as usize;
+            let task = (lane, task.as_str().unwrap().to_owned());
+            self.tasks.get(&task) == Some(&peer.user)
+        };
+        let tag = params["tag"].as_str().unwrap_or_default();
+        let is_open = |id: &Value| {
+            let open = peer.open.get(&id.to_string());
+            open.is_some_and(|open| open.as_deref() == Some(tag))
+        };
+        match (method, id) {
+            (Some(method), Some(id)) => {
+                assert_eq!(method, "sampling/createMessage");
+                let related = &params["_meta"][RELATED];
+                assert!(related.is_null() || owns(&related["taskId"]));
+                assert!(!peer.modern && peer.asked.insert(id.to_string()));
+            }
+            (Some("notifications/progress"), None) => {
+                assert!(
+                    tag.starts_with(&format!("{session}/")),
+                    "somebody else's progress"
+                );
+                let token = &params["progressToken"];
+                assert!(
+                    peer.cancelled.contains(tag)
+                        || is_open(token)
+                        || peer.working.get(tag) == Some(token),
+                    "progress on nothing"
+                );
+            }
+            (Some("notifications/cancelled"), None) => {
+                peer.asked.remove(&params["requestId"].to_string());
+            }
+            (Some("notifications/resources/updated"), None) => {
+                let uri = params["uri"].as_str().unwrap();
+                assert!(
+                    peer.wanted.contains(uri),
+                    "an update that nobody subscribed to"
+                );
+            }
+            (Some("notifications/tasks/status"), None) => assert!(owns(&params["taskId"])),
+            (Some(ACKNOWLEDGED), None) => {
+                let open = is_open(&params["_meta"][SUBSCRIPTION]);
+                assert!(open || peer.cancelled.contains(tag), "not its own");
+                let first = peer.acknowledged.insert(tag.to_owned());
+                assert!(first, "acknowledged twice");
+            }
+            (Some(_), None) => match params["_meta"].get(SUBSCRIPTION) {
+                Some(id) => assert!(peer.open.contains_key(&id.to_string())),
+                None => assert!(!peer.modern, "a broadcast to a modern peer"),
+            },
+            (None, id) => {
+                let id = id.expect("an answer without id").to_string();
+                let result = &line["result"];
+                let tag = result["tag"]
+                    .as_str()
+                    .or(line["error"]["data"]["tag"].as_str());
+                if let Some(tag) = tag.filter(|_| !result["task"].is_null()) {
+                    // Its token was the number that is its id.
+                    let token = serde_json::from_str(&id).unwrap();
+                    peer.working.insert(tag.to_owned(), token);
+                }
+                if tag.is_some_and(|tag| peer.cancelled.remove(tag)) {
+                    return;
+                }
+                let asked = peer.open.remove(&id).expect("an answer to nothing asked");
+                if let Some(tag) = tag {
+                    assert_eq!(asked.as_deref(), Some(tag), "somebody else's answer");
+                }
+            }
+        }
+    }
+
+    /// Lets every process come back and answer what it was asked: then nothing may be owed.
+    fn settle(&mut self) {
+        for round in 0.. {
+            for lane in 0..LANES {
+                self.happen(&Event::Return { lane });
+            }
+            for at in 0..self.at_child.len() {
+                self.acknowledge(at);
+                self.look();
+            }
+            let waiting = std::mem::take(&mut self.at_child);
+            if waiting.is_empty() {
+                break;
+            }
+            for seen in waiting {
+                let tag = seen.tag.as_str().unwrap_or_default().to_owned();
+                let listen = seen.method == LISTEN;
+                let answers = |peer: &Peer| peer.open.values().flatten().any(|open| *open == tag);
+                if let Some(peer) = self.peers.values().find(|peer| answers(peer)) {
+                    assert!(!listen || peer.acknowledged.contains(&tag));
+                }
+                self.answer(seen, false, None);
+                self.look();
+            }
+            assert!(round < 10, "it never settles");
+        }
+        for (session, peer) in &self.peers {
+            assert!(peer.open.is_empty(), "{session} waits for {:?}", peer.open);
+            assert_eq!(self.bench.router.owed(*session), 0);
+        }
+        assert!(!self.bench.router.is_busy());
+        for session in std::mem::take(&mut self.peers).into_keys() {
+            self.bench.detach(session);
+        }
+        self.look();
+        assert!(
+            self.questions.is_empty(),
+            "questions without answers: {:?}",
+            self.questions
+        );
+        let router = &self.bench.router;
+        assert!(router.sessions.is_empty());
+        for lane in &router.lanes {
+            assert!(lane.in_flight.is_empty() && lane.held.is_empty());
+            assert_eq!(lane.asks.all().count() + lane.asks.parked.len(), 0);
+            assert!(lane.subscriptions.is_empty() && !lane.tasks.has_progress());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    /// The invariants at the top of the router, over random histories of up to 80 events.
+    #[test]
+    fn the_invariants_hold(events in prop::collection::vec(event(), 1..80)) {
+        let mut world = World { up: [true, false], ..World::default() };
+        for event in &events {
+            world.happen(event);
+        }
+        world.settle();
+    }
+}

@@ -1,0 +1,246 @@
+//! Handshakes and eras: which process serves whom.
+
+use super::*;
+
+#[test]
+fn two_eras_get_two_processes() {
+    let mut bench = Bench::default();
+    let (modern, legacy) = (bench.modern(), bench.attach());
+    bench.peer(modern, LISTEN);
+    let listen = bench.child_heard(0).remove(0);
+    bench.peer(legacy, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
+    assert_eq!(bench.commands(), [Command::Start(LaneId(1))]);
+    assert_eq!(bench.child_heard(1)[0]["method"], "initialize");
+    bench.start(1);
+    // The subscription's id is mapped in the acknowledgement, notifications and the result.
+    let ours = &listen["id"];
+    for line in [
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{ours}}},"notifications":{{}}}}}}"#
+        ),
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{ours}}}}}}}"#
+        ),
+    ] {
+        bench.child(0, &line);
+        let told = bench.told(modern);
+        assert_eq!(
+            told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
+            "listen-1"
+        );
+    }
+    bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":{ours},"result":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{ours}}},"resultType":"complete"}}}}"#));
+    let told = bench.told(modern);
+    assert_eq!(
+        (
+            &told["id"],
+            &told["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"]
+        ),
+        (&json!("listen-1"), &json!("listen-1"))
+    );
+    // What is for everybody in one era is for nobody in the other.
+    bench.child(
+        0,
+        r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,
+    );
+    assert!(bench.peers_heard().is_empty());
+}
+
+/// A peer's malformed question made every server look legacy, to everybody and for ever.
+#[test]
+fn no_peer_decides_what_era_the_server_is_of() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.attach(), bench.attach());
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#);
+    let ours = bench.child_heard(0).remove(0);
+    assert_eq!(
+        ours["params"]["_meta"],
+        json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "mcp-remote", "version": env!("CARGO_PKG_VERSION")},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        })
+    );
+    bench.peer(b, LISTEN);
+    assert!(bench.child_heard(0).is_empty());
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":ours["id"],"result":{}}).to_string(),
+    );
+    let heard = bench.child_heard(0);
+    assert_eq!(
+        heard.iter().map(|line| &line["method"]).collect::<Vec<_>>(),
+        ["server/discover", "subscriptions/listen"]
+    );
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":heard[0]["id"],"error":{"code":-32602,"message":"no _meta"}})
+            .to_string(),
+    );
+    assert_eq!(bench.told(a)["error"]["code"], -32602);
+    // It is still a modern server, which is asked no second time.
+    bench.peer(b, &DISCOVER.replace("\"p\"", "2"));
+    assert_eq!(bench.child_heard(0)[0]["method"], "server/discover");
+    assert!(bench.commands().is_empty());
+}
+
+#[test]
+fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
+    let refusal = |id: &Value| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"Method not found"}}}}"#
+        )
+    };
+    // First of all peers: the process is used for what comes next.
+    let mut bench = Bench::default();
+    let a = bench.attach();
+    bench.peer(a, DISCOVER);
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(0, &refusal(&id));
+    assert_eq!(bench.told(a)["error"]["code"], -32601);
+    bench.shake_hands(a, "{}");
+    let b = bench.attach();
+    bench.peer(b, DISCOVER);
+    assert_eq!(bench.told(b)["id"], "p");
+    assert!(bench.commands().is_empty());
+    // After a legacy peer: a second process, for as long as the question stands.
+    let mut bench = Bench::default();
+    bench.legacy("{}");
+    let b = bench.attach();
+    bench.peer(b, DISCOVER);
+    assert_eq!(bench.commands(), [Command::Start(LaneId(1))]);
+    bench.start(1);
+    let id = bench.child_heard(1)[0]["id"].clone();
+    bench.child(1, &refusal(&id));
+    bench.told(b);
+    assert_eq!(bench.commands(), [Command::Stop(LaneId(1))]);
+    bench.exit(1, false);
+    bench.shake_hands(b, "{}");
+    // Who does not ask but goes ahead is served by what there is.
+    let mut bench = Bench::default();
+    let a = bench.attach();
+    bench.peer(a, DISCOVER);
+    let b = bench.attach();
+    bench.peer(b, MODERN_CALL);
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(0, &refusal(&id));
+    assert_eq!(bench.told(a)["id"], "p");
+    let call = bench.child_heard(0).pop().unwrap();
+    bench.child(0, &refusal(&call["id"]));
+    assert_eq!(bench.told(b)["id"], 1);
+}
+
+/// Older servers on `rmcp` end when the first message is not `initialize`.
+#[test]
+fn a_server_that_ends_when_it_is_asked_for_its_era_is_legacy() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.attach(), bench.attach());
+    bench.peer(a, DISCOVER);
+    assert!(bench.router.is_probing(LaneId(0)));
+    bench.exit(0, true);
+    assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
+    bench.start(0);
+    assert!(bench.child_heard(0).is_empty());
+    // Once may have been chance.
+    bench.peer(b, DISCOVER);
+    bench.exit(0, true);
+    assert_eq!(bench.told(b)["error"]["code"], -32601);
+    bench.start(0);
+    bench.peer(a, DISCOVER);
+    assert_eq!(bench.told(a)["error"]["code"], -32601);
+    bench.shake_hands(a, "{}");
+}
+
+/// A notification before everything else ended a server on `rmcp`.
+#[test]
+fn a_process_without_handshake_hears_a_request_first() {
+    let hello = r#"{"jsonrpc":"2.0","method":"x/hello","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
+    let mut bench = Bench::default();
+    let a = bench.attach();
+    bench.peer(a, hello);
+    let ours = bench.child_heard(0).remove(0);
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":ours["id"],"result":{}}).to_string(),
+    );
+    bench.peer(a, hello);
+    assert!(bench.child_heard(0).is_empty());
+    bench.peer(a, MODERN_CALL);
+    bench.peer(a, hello);
+    let heard = bench.child_heard(0);
+    assert_eq!(
+        heard.iter().map(|line| &line["method"]).collect::<Vec<_>>(),
+        ["tools/call", "x/hello"]
+    );
+    bench.exit(0, true);
+    bench.told(a);
+    bench.start(0);
+    bench.peer(a, hello);
+    assert!(bench.child_heard(0).is_empty());
+}
+
+#[test]
+fn one_handshake_for_all_and_requests_before_it_are_held() {
+    let mut bench = Bench::default();
+    let (a, b, old) = (bench.attach(), bench.attach(), bench.attach());
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":5,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{"x":1},"clientInfo":{"name":"first","version":"1"}}}"#);
+    let lines = bench.child_heard(0);
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["params"]["clientInfo"]["name"], "first");
+    assert_eq!(lines[0]["params"]["protocolVersion"], "2025-11-25");
+    assert!(lines[0]["params"]["capabilities"]["sampling"].is_object());
+    bench.peer(b, r#"{"jsonrpc":"2.0","id":5,"method":"tools/list"}"#);
+    bench.peer(old, r#"{"jsonrpc":"2.0","id":6,"method":"initialize","params":{"protocolVersion":"2024-11-05","capabilities":{}}}"#);
+    bench.peer(
+        old,
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+    );
+    assert!(bench.child_heard(0).is_empty());
+    bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"protocolVersion":"2025-11-25","capabilities":{{}}}}}}"#, lines[0]["id"]));
+    let methods: Vec<Value> = bench
+        .child_heard(0)
+        .iter()
+        .map(|line| line["method"].clone())
+        .collect();
+    assert_eq!(methods, ["notifications/initialized", "tools/list"]);
+    let told = bench.peers_heard();
+    assert_eq!(
+        told[0],
+        (
+            a,
+            json!({"jsonrpc":"2.0","id":5,"result":{"protocolVersion":"2025-06-18","capabilities":{}}})
+        )
+    );
+    assert_eq!(
+        told[1],
+        (
+            old,
+            json!({"jsonrpc":"2.0","id":6,"result":{"protocolVersion":"2024-11-05","capabilities":{}}})
+        )
+    );
+    // Later ones are answered without asking the child.
+    let late = bench.attach();
+    bench.peer(late, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2099-01-01"}}"#);
+    assert_eq!(bench.told(late)["result"]["protocolVersion"], "2025-11-25");
+    assert!(bench.child_heard(0).is_empty());
+}
+
+#[test]
+fn a_peer_without_handshake_is_served_after_the_routers_own() {
+    let mut bench = Bench::default();
+    let a = bench.attach();
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
+    let lines = bench.child_heard(0);
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["params"]["clientInfo"]["name"], "mcp-remote");
+    // A server that knows no handshake gets the request all the same.
+    bench.child(
+        0,
+        &format!(
+            r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":-32601,"message":"what?"}}}}"#,
+            lines[0]["id"]
+        ),
+    );
+    assert_eq!(bench.child_heard(0)[0]["method"], "tools/list");
+    assert!(bench.peers_heard().is_empty());
+}

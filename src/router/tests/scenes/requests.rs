@@ -1,0 +1,217 @@
+//! Requests and what belongs to them: each peer has its own.
+
+use super::*;
+use crate::router::{MAX_LISTEN_SIZE, MAX_LISTENS};
+
+#[test]
+fn ids_and_progress_tokens_are_mapped_and_nothing_else_is_touched() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+    let call = r#"{"jsonrpc":"2.0","id":0,"method":"tools/call","params":{"_meta":{"progressToken":"0","x":0},"name":"t","arguments":{"id":0,"progressToken":"0"}}}"#;
+    bench.peer(a, call);
+    bench.peer(b, call);
+    let lines = bench.child_heard(0);
+    let ids: Vec<i64> = lines
+        .iter()
+        .map(|line| line["id"].as_i64().unwrap())
+        .collect();
+    assert_ne!(ids[0], ids[1]);
+    for (line, id) in lines.iter().zip(&ids) {
+        assert_eq!(
+            line["params"],
+            json!({"_meta":{"progressToken":id,"x":0},"name":"t","arguments":{"id":0,"progressToken":"0"}})
+        );
+    }
+    bench.child(0, &format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{},"progress":1}}}}"#, ids[1]));
+    assert_eq!(
+        bench.told(b)["params"],
+        json!({"progressToken":"0","progress":1})
+    );
+    bench.child(
+        0,
+        &format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{"who":"b"}}}}"#,
+            ids[1]
+        ),
+    );
+    assert_eq!(
+        bench.told(b),
+        json!({"jsonrpc":"2.0","id":0,"result":{"who":"b"}})
+    );
+    bench.child(
+        0,
+        &format!(
+            r#"{{"jsonrpc":"2.0","id":{},"error":{{"code":1,"message":"a"}}}}"#,
+            ids[0]
+        ),
+    );
+    assert_eq!(
+        bench.told(a),
+        json!({"jsonrpc":"2.0","id":0,"error":{"code":1,"message":"a"}})
+    );
+    // Late, doubled and foreign things reach nobody.
+    for line in [
+        format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, ids[0]),
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{},"progress":2}}}}"#,
+            ids[1]
+        ),
+        r#"{"jsonrpc":"2.0","id":"0","result":{}}"#.into(),
+        r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":""}}"#.into(),
+    ] {
+        bench.child(0, &line);
+    }
+    assert!(bench.peers_heard().is_empty());
+}
+
+#[test]
+fn an_id_in_flight_is_refused_and_ids_are_compared_as_typed() {
+    let mut bench = Bench::default();
+    let a = bench.legacy("{}");
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":"1","method":"ping"}"#);
+    assert_eq!(bench.child_heard(0).len(), 2);
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
+    assert!(bench.child_heard(0).is_empty());
+    let refused = bench.told(a);
+    assert_eq!(
+        (&refused["id"], &refused["error"]["code"]),
+        (&json!(1), &json!(-32600))
+    );
+}
+
+#[test]
+fn peers_cancel_their_own_requests_only() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
+    let ours = bench.child_heard(0)[0]["id"].clone();
+    for foreign in [json!(1), ours.clone(), json!("1")] {
+        bench.peer(b, &json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":foreign}}).to_string());
+    }
+    assert!(bench.child_heard(0).is_empty());
+    bench.peer(a, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"reason":"why not"}}"#);
+    assert_eq!(
+        bench.child_heard(0)[0]["params"],
+        json!({"requestId":ours,"reason":"why not"})
+    );
+    // Servers that answer nevertheless are heard.
+    bench.child(
+        0,
+        &format!(r#"{{"jsonrpc":"2.0","id":{ours},"error":{{"code":0,"message":"cancelled"}}}}"#),
+    );
+    assert_eq!(bench.told(a)["id"], 1);
+}
+
+#[test]
+fn a_leaving_peers_requests_are_cancelled() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
+    bench.peer(b, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
+    let lines = bench.child_heard(0);
+    bench.detach(a);
+    let told = bench.child_heard(0);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["method"], "notifications/cancelled");
+    assert_eq!(told[0]["params"]["requestId"], lines[0]["id"]);
+    bench.child(
+        0,
+        &format!(
+            r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#,
+            lines[0]["id"]
+        ),
+    );
+    assert!(bench.peers_heard().is_empty());
+}
+
+#[test]
+fn requests_as_notifications_and_the_reverse_reach_no_child() {
+    let mut bench = Bench::default();
+    let a = bench.legacy("{}");
+    let mut pipe = crate::router::Pipe::default();
+    let mut piped = Output::default();
+    for (line, answered) in [
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"notifications/cancelled","params":{"requestId":1}}"#,
+            true,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":2,"method":"notifications/initialized"}"#,
+            true,
+        ),
+        (r#"{"jsonrpc":"2.0","method":"initialize"}"#, false),
+        (
+            r#"{"jsonrpc":"2.0","method":"tasks/cancel","params":{"taskId":"t"}}"#,
+            false,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"resources/unsubscribe","params":{"uri":"x:1"}}"#,
+            false,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"x/run","params":{"_meta":{"progressToken":1}}}"#,
+            false,
+        ),
+    ] {
+        bench.peer(a, line);
+        pipe.peer_message(&permit(line), &mut piped);
+        let heard = bench.peers_heard();
+        assert_eq!(heard.len(), usize::from(answered), "{line}");
+        assert!(
+            heard
+                .iter()
+                .all(|(_, line)| line["error"]["code"] == -32600)
+        );
+        assert_eq!(std::mem::take(&mut piped.to_peer).len(), heard.len());
+        assert!(bench.child_heard(0).is_empty(), "{line}");
+        assert!(piped.to_child[0].is_empty(), "{line}");
+    }
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","method":"x/changed","params":{"a":1}}"#,
+    );
+    assert_eq!(bench.child_heard(0)[0]["method"], "x/changed");
+}
+
+#[test]
+fn what_a_peer_can_make_the_router_keep_is_bounded() {
+    let mut bench = Bench::default();
+    let a = bench.attach();
+    bench.start(0);
+    let listen = |id: usize, more: &str| {
+        LISTEN
+            .replace("\"listen-1\"", &id.to_string())
+            .replace("\"notifications\"", &format!("{more}\"notifications\""))
+    };
+    for id in 0..MAX_LISTENS {
+        bench.peer(a, &listen(id, ""));
+    }
+    assert!(bench.peers_heard().is_empty());
+    bench.peer(a, &listen(1000, ""));
+    assert_eq!(
+        bench.told(a)["error"]["data"]["reason"],
+        "too-many-subscriptions"
+    );
+    let b = bench.attach();
+    let long = format!("\"x\":\"{}\",", "x".repeat(MAX_LISTEN_SIZE));
+    bench.peer(b, &listen(1, &long));
+    assert_eq!(
+        bench.told(b)["error"]["data"]["reason"],
+        "too-many-subscriptions"
+    );
+}
+
+/// Servers need not answer what was cancelled; ours waited for that until it gave up draining.
+#[test]
+fn nobody_waits_for_what_was_cancelled() {
+    let mut bench = Bench::default();
+    let a = bench.legacy("{}");
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
+    assert!(bench.router.is_busy());
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
+    );
+    assert!(!bench.router.is_busy());
+}

@@ -1,0 +1,400 @@
+//! What all peers share and each has to itself: subscriptions, log levels, tasks.
+
+use super::*;
+
+#[test]
+fn subscriptions_are_counted_per_uri() {
+    let mut bench = Bench::default();
+    let (a, b, c) = (bench.legacy("{}"), bench.legacy("{}"), bench.legacy("{}"));
+    let subscribe =
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"f:///d"}}"#;
+    let unsubscribe =
+        r#"{"jsonrpc":"2.0","id":2,"method":"resources/unsubscribe","params":{"uri":"f:///d"}}"#;
+    bench.peer(a, subscribe);
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(
+        0,
+        &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
+    );
+    bench.told(a);
+    bench.peer(b, subscribe);
+    assert_eq!(bench.told(b), json!({"jsonrpc":"2.0","id":1,"result":{}}));
+    assert!(bench.child_heard(0).is_empty());
+    for uri in ["f:///d", "f:///d/part"] {
+        bench.child(0, &json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":uri}}).to_string());
+        let told: Vec<SessionId> = bench
+            .peers_heard()
+            .into_iter()
+            .map(|(session, _)| session)
+            .collect();
+        assert_eq!(told, [a, b]);
+    }
+    bench.child(0, r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"f:///dd"}}"#);
+    bench.peer(b, unsubscribe);
+    assert_eq!(bench.told(b)["result"], json!({}));
+    assert!(bench.child_heard(0).is_empty());
+    bench.detach(a);
+    assert_eq!(bench.child_heard(0)[0]["method"], "resources/unsubscribe");
+    // A subscription that the child refuses does not count.
+    bench.peer(c, subscribe);
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(
+        0,
+        &format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":1,"message":""}}}}"#),
+    );
+    bench.told(c);
+    bench.child(
+        0,
+        r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"f:///d"}}"#,
+    );
+    assert!(bench.peers_heard().is_empty());
+}
+
+/// Two peers that asked for one resource before the child had answered the first of them each
+/// reached the child, and the first to leave ended the subscription of both.
+#[test]
+fn who_subscribes_at_the_same_moment_shares_the_childs_answer() {
+    let subscribe = |id: i32| {
+        json!({"jsonrpc":"2.0","id":id,"method":"resources/subscribe","params":{"uri":"f:///d"}})
+            .to_string()
+    };
+    let update =
+        r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"f:///d"}}"#;
+    let mut bench = Bench::default();
+    let (a, b, c) = (bench.legacy("{}"), bench.legacy("{}"), bench.legacy("{}"));
+    for (id, peer) in [a, b, c].into_iter().enumerate() {
+        bench.peer(peer, &subscribe(id as i32));
+    }
+    let asked = bench.child_heard(0);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    // The child's answer is everybody's, so nobody can cancel it, nor take it along.
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}"#,
+    );
+    bench.detach(a);
+    assert!(bench.child_heard(0).is_empty());
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":asked[0]["id"],"result":{"own":"a"}}).to_string(),
+    );
+    assert_eq!(
+        bench.peers_heard(),
+        [
+            (b, json!({"jsonrpc":"2.0","id":1,"result":{}})),
+            (c, json!({"jsonrpc":"2.0","id":2,"result":{}}))
+        ]
+    );
+    bench.child(0, update);
+    assert_eq!(bench.peers_heard().len(), 2);
+    bench.detach(b);
+    assert!(bench.child_heard(0).is_empty());
+    bench.detach(c);
+    assert_eq!(bench.child_heard(0)[0]["method"], "resources/unsubscribe");
+
+    // A refusal is everybody's, too, and the next one asks anew.
+    let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+    bench.peer(a, &subscribe(1));
+    bench.peer(b, &subscribe(1));
+    let asked = bench.child_heard(0);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":asked[0]["id"],"error":{"code":1,"message":"no"}}).to_string(),
+    );
+    let told = bench.peers_heard();
+    assert_eq!(told.len(), 2);
+    assert!(
+        told.iter()
+            .all(|(_, line)| line["error"]["message"] == "no")
+    );
+    bench.child(0, update);
+    assert!(bench.peers_heard().is_empty());
+
+    // What a process had not agreed to when it died is not renewed: the peers were told no.
+    bench.peer(a, &subscribe(1));
+    bench.peer(b, &subscribe(1));
+    bench.exit(0, true);
+    assert_eq!(bench.peers_heard().len(), 2);
+    bench.start(0);
+    let handshake = bench.child_heard(0).remove(0);
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":handshake["id"],"result":{}}).to_string(),
+    );
+    assert_eq!(bench.child_heard(0).len(), 1);
+    assert!(bench.router.lanes[0].subscriptions.is_empty());
+}
+
+#[test]
+fn every_peer_has_its_log_level_and_the_child_the_most_verbose() {
+    let mut bench = Bench::default();
+    let (a, b, c) = (bench.legacy("{}"), bench.legacy("{}"), bench.legacy("{}"));
+    let set = |level: &str| {
+        json!({"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":level}})
+            .to_string()
+    };
+    let say = |level: &str| {
+        json!({"jsonrpc":"2.0","method":"notifications/message","params":{"level":level,"data":1}})
+            .to_string()
+    };
+    let heard = |bench: &mut Bench, level: &str| -> Vec<SessionId> {
+        bench.child(0, &say(level));
+        bench
+            .peers_heard()
+            .into_iter()
+            .map(|(session, _)| session)
+            .collect()
+    };
+    assert_eq!(heard(&mut bench, "debug"), [a, b, c]);
+    for (peer, level) in [(a, "error"), (b, "debug")] {
+        bench.peer(peer, &set(level));
+        let request = bench.child_heard(0).remove(0);
+        assert_eq!(request["params"]["level"], level);
+        bench.child(
+            0,
+            &format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#,
+                request["id"]
+            ),
+        );
+        assert_eq!(bench.told(peer)["result"], json!({}));
+    }
+    bench.peer(a, &set("warning"));
+    assert_eq!(bench.told(a)["result"], json!({}));
+    assert!(bench.child_heard(0).is_empty());
+    assert_eq!(heard(&mut bench, "debug"), [b]);
+    assert_eq!(heard(&mut bench, "info"), [b, c]);
+    assert_eq!(heard(&mut bench, "warning"), [a, b, c]);
+    bench.detach(b);
+    assert_eq!(bench.child_heard(0)[0]["params"]["level"], "warning");
+}
+
+#[test]
+fn a_modern_servers_logs_reach_the_only_peer_that_wants_them() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.modern(), bench.attach());
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/logLevel":"info"}}}"#;
+    let say =
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#;
+    bench.peer(a, call);
+    bench.child(0, say);
+    bench.told(a);
+    bench.peer(b, call);
+    bench.child(0, say);
+    assert!(bench.peers_heard().is_empty());
+}
+
+#[test]
+fn tasks_belong_to_the_user_who_made_them() {
+    let mut bench = Bench::default();
+    let (alice, bob, alice_again) = (
+        bench.attach_user("alice"),
+        bench.attach_user("bob"),
+        bench.attach_user("alice"),
+    );
+    for session in [alice, bob, alice_again] {
+        bench.shake_hands(session, "{}");
+    }
+    bench.peer(
+        alice,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","task":{}}}"#,
+    );
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"task":{{"taskId":"T","status":"working"}}}}}}"#));
+    bench.told(alice);
+    for method in ["tasks/get", "tasks/result", "tasks/cancel", "tasks/update"] {
+        let request =
+            json!({"jsonrpc":"2.0","id":2,"method":method,"params":{"taskId":"T"}}).to_string();
+        bench.peer(bob, &request);
+        assert_eq!(bench.told(bob)["error"]["code"], -32602);
+        assert!(bench.child_heard(0).is_empty());
+        bench.peer(alice_again, &request);
+        let id = bench.child_heard(0)[0]["id"].clone();
+        bench.child(
+            0,
+            &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
+        );
+        bench.told(alice_again);
+    }
+    for (session, tasks) in [(alice, json!([{"taskId":"T"}])), (bob, json!([]))] {
+        bench.peer(session, r#"{"jsonrpc":"2.0","id":3,"method":"tasks/list"}"#);
+        let id = bench.child_heard(0)[0]["id"].clone();
+        bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tasks":[{{"taskId":"other"}},{{"taskId":"T"}}],"nextCursor":"c"}}}}"#));
+        assert_eq!(
+            bench.told(session)["result"],
+            json!({"tasks":tasks,"nextCursor":"c"})
+        );
+    }
+    bench.child(0, r#"{"jsonrpc":"2.0","method":"notifications/tasks/status","params":{"taskId":"T","status":"completed"}}"#);
+    let told: Vec<SessionId> = bench
+        .peers_heard()
+        .into_iter()
+        .map(|(session, _)| session)
+        .collect();
+    assert_eq!(told, [alice, alice_again]);
+}
+
+/// A server that refused one peer's level was not told the others' level again when it returned.
+#[test]
+fn a_level_that_is_refused_leaves_that_of_the_others() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+    for (peer, level, answer) in [
+        (a, "error", json!({"result":{}})),
+        (b, "debug", json!({"error":{"code":1,"message":"no"}})),
+    ] {
+        bench.peer(
+            peer,
+            &json!({"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":level}})
+                .to_string(),
+        );
+        let mut line = answer;
+        line["jsonrpc"] = json!("2.0");
+        line["id"] = bench.child_heard(0)[0]["id"].clone();
+        bench.child(0, &line.to_string());
+        bench.told(peer);
+    }
+    bench.exit(0, true);
+    bench.start(0);
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(0, &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string());
+    assert_eq!(bench.child_heard(0)[1]["params"]["level"], "error");
+}
+
+/// An answer that quoted the id of somebody else's task took the task away from its owner.
+#[test]
+fn a_task_stays_with_who_made_it() {
+    let mut bench = Bench::default();
+    let (alice, bob) = (bench.attach_user("alice"), bench.attach_user("bob"));
+    for session in [alice, bob] {
+        bench.shake_hands(session, "{}");
+        bench.peer(session, r#"{"jsonrpc":"2.0","id":1,"method":"x/make"}"#);
+        let id = bench.child_heard(0)[0]["id"].clone();
+        bench.child(
+            0,
+            &json!({"jsonrpc":"2.0","id":id,"result":{"taskId":"T"}}).to_string(),
+        );
+        bench.told(session);
+    }
+    let about = r#"{"jsonrpc":"2.0","id":2,"method":"tasks/get","params":{"taskId":"T"}}"#;
+    bench.peer(bob, about);
+    assert_eq!(bench.told(bob)["error"]["code"], -32602);
+    bench.peer(alice, about);
+    assert_eq!(bench.child_heard(0)[0]["method"], "tasks/get");
+}
+
+const RELATED: &str = "io.modelcontextprotocol/related-task";
+
+/// A question that belongs to a task went to whoever was at work, of whatever user.
+#[test]
+fn a_question_of_a_task_goes_to_its_owner() {
+    let sampling = r#"{"sampling":{}}"#;
+    let mut bench = Bench::default();
+    let (alice, bob) = (bench.attach_user("alice"), bench.attach_user("bob"));
+    for session in [alice, bob] {
+        bench.shake_hands(session, sampling);
+    }
+    make_task(&mut bench, alice);
+    bench.peer(bob, r#"{"jsonrpc":"2.0","id":2,"method":"tools/call"}"#);
+    bench.child_heard(0);
+    let ask = |id: i32, task: Value| {
+        let params = json!({"_meta":{RELATED:{"taskId":task}}});
+        json!({"jsonrpc":"2.0","id":id,"method":"sampling/createMessage","params":params})
+            .to_string()
+    };
+    bench.child(0, &ask(1, json!("T")));
+    bench.told(alice);
+    for (id, nobodys) in [(2, json!("other")), (3, json!(7))] {
+        bench.child(0, &ask(id, nobodys));
+        assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
+    }
+    bench.detach(alice);
+    bench.child_heard(0);
+    bench.child(0, &ask(4, json!("T")));
+    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
+    assert!(bench.peers_heard().is_empty());
+}
+
+fn make_task(bench: &mut Bench, session: SessionId) -> Value {
+    bench.peer(
+        session,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"progressToken":"p"},"task":{}}}"#,
+    );
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":id,"result":{"task":{"taskId":"T"}}}).to_string(),
+    );
+    bench.told(session);
+    id
+}
+
+/// The official TypeScript SDK puts the answer to a request into the queue of the task that it names.
+#[test]
+fn nobody_names_somebody_elses_task() {
+    let mut bench = Bench::default();
+    let (alice, bob) = (bench.attach_user("alice"), bench.attach_user("bob"));
+    for session in [alice, bob] {
+        bench.shake_hands(session, "{}");
+    }
+    make_task(&mut bench, alice);
+    for (related, owners) in [
+        (r#"{"taskId":"T"}"#, true),
+        (r#"{"taskId":"T","taskId":"T"}"#, false),
+        ("{}", false),
+        ("null", false),
+    ] {
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"_meta":{{"{RELATED}":{related}}}}}}}"#
+        );
+        bench.peer(bob, &call);
+        assert_eq!(bench.told(bob)["error"]["code"], -32602);
+        bench.peer(alice, &call);
+        let passed = bench.child_heard(0);
+        assert_eq!(passed.len(), usize::from(owners), "{related}");
+        if let Some(call) = passed.first() {
+            bench.child(
+                0,
+                &json!({"jsonrpc":"2.0","id":call["id"],"result":{}}).to_string(),
+            );
+        }
+        bench.told(alice);
+    }
+}
+
+/// Once its request was answered with a task, the task's progress reached nobody.
+#[test]
+fn progress_of_a_task_goes_on_under_the_token_of_its_request() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+    let id = make_task(&mut bench, a);
+    let progress =
+        json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":id,"progress":1}})
+            .to_string();
+    bench.child(0, &progress);
+    assert_eq!(bench.told(a)["params"]["progressToken"], "p");
+    bench.detach(b);
+    bench.child(0, &progress);
+    bench.told(a);
+    bench.detach(a);
+    bench.child(0, &progress);
+    assert!(bench.peers_heard().is_empty());
+    assert!(!bench.router.lanes[0].tasks.has_progress());
+}
+
+/// An answer to `tasks/list` that held `tasks` twice was passed on as it was.
+#[test]
+fn a_list_of_tasks_that_cannot_be_cut_down_is_withheld() {
+    let mut bench = Bench::default();
+    let a = bench.legacy("{}");
+    for list in [r#"{"tasks":[],"tasks":[{"taskId":"T"}]}"#, "{}"] {
+        bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tasks/list"}"#);
+        let id = bench.child_heard(0)[0]["id"].clone();
+        bench.child(
+            0,
+            &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{list}}}"#),
+        );
+        assert_eq!(bench.told(a)["error"]["data"]["reason"], "unreadable-list");
+    }
+}
