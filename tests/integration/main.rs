@@ -1,6 +1,7 @@
 //! The real binary with real processes and sockets, seen from outside.
 
 mod auth;
+mod certificates;
 mod child;
 mod cli;
 mod client;
