@@ -8,7 +8,7 @@
 use crate::child::{Child, CommandLine, Pipes};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::permissions::{Permit, Rights};
-use crate::replay::Replay;
+use crate::replay::{Replay, cost};
 use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::backoff;
@@ -195,12 +195,25 @@ impl Hub {
         }
     }
 
-    /// True while a request waits for an answer that will come by itself.
+    /// True while a request waits for an answer that will come by itself, or a peer that
+    /// acknowledges has not acknowledged everything.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        match &self.0.lock().core {
+        let state = self.0.lock();
+        let busy = match &state.core {
             Core::Shared(router) => router.is_busy(),
             Core::Isolated(pipe) => pipe.owed() > 0,
+        };
+        busy || state.outboxes.values().any(|outbox| {
+            let queue = outbox.lock();
+            queue.replay.keeps() && !queue.replay.is_settled()
+        })
+    }
+
+    fn in_flight(&self, session: SessionId) -> usize {
+        match &self.0.lock().core {
+            Core::Shared(router) => router.owed(session),
+            Core::Isolated(pipe) => pipe.owed(),
         }
     }
 
@@ -373,10 +386,17 @@ impl Session {
 
     /// Completes when the peer is cut because it reads too slowly, even where a write to it hangs.
     pub async fn overflowed(&self) {
+        while self.cut().await != Cut::Slow {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Completes when nothing more will come for the peer. Cancel safe.
+    pub async fn cut(&self) -> Cut {
         loop {
-            let changed = self.outbox.overflow.notified();
-            if self.outbox.lock().cut == Some(Cut::Slow) {
-                return;
+            let changed = self.outbox.cut_off.notified();
+            if let Some(cut) = self.outbox.lock().cut {
+                return cut;
             }
             changed.await;
         }
@@ -389,29 +409,45 @@ impl Session {
 
     /// The same for whoever does not own the session.
     pub fn watch(&self) -> Watch {
-        Watch(Arc::clone(&self.outbox))
+        Watch {
+            id: self.id,
+            hub: self.hub.clone(),
+            outbox: Arc::clone(&self.outbox),
+        }
     }
 
     /// How many requests of the peer still wait for an answer, in the child or in the outbox.
     #[must_use]
     pub fn owed(&self) -> usize {
-        let in_flight = match &self.hub.0.lock().core {
-            Core::Shared(router) => router.owed(self.id),
-            Core::Isolated(pipe) => pipe.owed(),
-        };
-        in_flight + self.outbox.lock().replay.waiting()
+        self.hub.in_flight(self.id) + self.outbox.lock().replay.waiting()
+    }
+
+    /// See [`Watch::is_settled`].
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.watch().is_settled()
     }
 }
 
-/// A look at a session's numbers from outside.
+/// A look at a session from outside.
 #[derive(Clone, Debug)]
-pub struct Watch(Arc<Outbox>);
+pub struct Watch {
+    id: SessionId,
+    hub: Hub,
+    outbox: Arc<Outbox>,
+}
 
 impl Watch {
     /// See [`Replay::is_outdated`].
     #[must_use]
     pub fn is_outdated(&self, received: u64) -> bool {
-        self.0.lock().replay.is_outdated(received)
+        self.outbox.lock().replay.is_outdated(received)
+    }
+
+    /// True where the peer waits for nothing and has all that it ever got.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.hub.in_flight(self.id) == 0 && self.outbox.lock().replay.is_settled()
     }
 }
 
@@ -432,7 +468,7 @@ impl Drop for Session {
 struct Outbox {
     queue: Mutex<Queue>,
     wake: Notify,
-    overflow: Notify,
+    cut_off: Notify,
     limit: usize,
 }
 
@@ -447,7 +483,7 @@ impl Outbox {
         Self {
             queue: Mutex::default(),
             wake: Notify::new(),
-            overflow: Notify::new(),
+            cut_off: Notify::new(),
             limit,
         }
     }
@@ -462,12 +498,12 @@ impl Outbox {
             return;
         }
         // An empty outbox takes any line: the bound is on what piles up.
-        if queue.replay.bytes() > 0 && queue.replay.bytes() + line.len() > self.limit {
+        if queue.replay.bytes() > 0 && queue.replay.bytes() + cost(&line) > self.limit {
             *queue = Queue {
                 cut: Some(Cut::Slow),
                 ..Queue::default()
             };
-            self.overflow.notify_waiters();
+            self.cut_off.notify_waiters();
         } else {
             queue.replay.push(line);
         }
@@ -477,6 +513,7 @@ impl Outbox {
 
     fn cut(&self, cut: Cut) {
         self.lock().cut.get_or_insert(cut);
+        self.cut_off.notify_waiters();
         self.wake.notify_one();
     }
 }

@@ -6,7 +6,7 @@ use super::downstream::Downstream;
 use super::peer::Context;
 use super::rate::Ticket;
 use super::upstream::{Intake, Read, UpstreamEnd, upstream};
-use crate::control::SessionKey;
+use crate::control::Control;
 use crate::handshake;
 use crate::hub::Session;
 use crate::jsonrpc::{Code, NO_DATA, error_line};
@@ -15,6 +15,7 @@ use crate::transport::tls;
 use crate::transport::{Reader, Writer};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -26,9 +27,9 @@ pub(super) struct Link {
     pub reader: Reader,
     pub writer: Writer,
     pub standing: Standing,
-    pub address: std::net::SocketAddr,
-    /// Its place among the connections.
-    pub _place: OwnedSemaphorePermit,
+    pub address: SocketAddr,
+    /// Its place among the connections; `None` where it can only take over that of its session.
+    pub place: Option<OwnedSemaphorePermit>,
 }
 
 /// How a connection ended.
@@ -37,9 +38,6 @@ pub(super) enum End {
     Leave(&'static str),
     /// The session may go on with another connection.
     Lost(&'static str),
-    /// The client asks for a session, with its first line: for this one, of which it has received
-    /// so many lines.
-    Resume(Option<SessionKey>, u64),
 }
 
 /// Carries messages both ways until one side ends; gives what is still to be said then.
@@ -61,7 +59,6 @@ pub(super) async fn carry(
     let settings = &context.settings;
     let activity = Activity::new(reader.pulse());
     let mut last_words: Vec<Bytes> = Vec::new();
-    let fresh = first.is_none() && !resumable;
     let half_open = matches!(reader, Reader::Line(_)) && !resumable;
     let end = {
         let intake = Intake {
@@ -72,9 +69,10 @@ pub(super) async fn carry(
             resumable,
             ahead: VecDeque::new(),
             bytes: 0,
+            room_ahead: &context.room_ahead,
         };
         let ticket = Ticket::new(context, standing.identity(), *address);
-        let upstream = upstream(intake, standing.clone(), ticket, fresh);
+        let upstream = upstream(intake, standing.clone(), ticket);
         let down = Downstream {
             session,
             activity: &activity,
@@ -99,8 +97,12 @@ pub(super) async fn carry(
                 }
                 UpstreamEnd::HalfClosed if resumable => End::Lost("the peer has hung up"),
                 UpstreamEnd::HalfClosed => End::Leave("the peer has left"),
-                UpstreamEnd::Left => End::Leave("the peer has left"),
-                UpstreamEnd::Resume(wanted, received) => End::Resume(wanted, received),
+                UpstreamEnd::Left => {
+                    // So that the client knows that its last words have been heard.
+                    let received = session.replay(|replay| replay.tell());
+                    last_words.push(Control::Ack { received }.to_line().into());
+                    End::Leave("the peer has left")
+                }
                 UpstreamEnd::TooLong(limit) => {
                     let text = format!("Invalid Request: a message is longer than {limit} bytes");
                     last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
@@ -128,7 +130,14 @@ pub(super) async fn carry(
             end = &mut downstream => end,
             () = session.overflowed() => End::Leave("it reads too slowly, its queue is full"),
             lapse = lapse(standing, session) => barred(lapse, &mut last_words),
-            () = activity.idle(settings.idle_timeout, session) => End::Leave("idle for too long"),
+            () = activity.idle(settings.idle_timeout, session) => {
+                if resumable {
+                    let received = session.replay(|replay| replay.tell());
+                    let idle = true;
+                    last_words.push(Control::Drain { received, idle }.to_line().into());
+                }
+                End::Leave("idle for too long")
+            }
             () = activity.silence(resumable.then_some(settings.keepalive_timeout)) => {
                 End::Lost("nothing heard of it for too long")
             }

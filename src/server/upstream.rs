@@ -3,25 +3,30 @@
 use super::access::{Lapse, Standing};
 use super::activity::Activity;
 use super::rate::Ticket;
-use crate::control::{Control, PREFIX, SessionKey};
+use crate::control::{Control, PREFIX};
 use crate::hub::Session;
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, RequestId,
     error_line,
 };
 use crate::permissions::{Denial, ItemKind, Permit, Rights};
-use crate::replay::{ACK_BYTES, Violation};
+use crate::replay::{ACK_BYTES, Violation, cost};
 use crate::transport::Reader;
 use crate::transport::line::LineError;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What is read ahead of a client that can resume while the MCP server takes nothing, in bytes:
 /// more than such a client sends without an acknowledgement, so that its own acknowledgements and
 /// signs of life get through.
 const AHEAD: usize = 4 * ACK_BYTES;
+
+/// What is read ahead of all clients together, in bytes. Beyond it they are not read, as others are
+/// that cannot resume.
+pub(super) const AHEAD_OF_ALL: usize = 64 << 20;
 
 /// What a connection has said before there was a session to serve it.
 pub(super) type Read = Result<Option<Bytes>, LineError>;
@@ -34,7 +39,6 @@ pub(super) enum UpstreamEnd {
     HalfClosed,
     /// The client has said that it leaves.
     Left,
-    Resume(Option<SessionKey>, u64),
     TooLong(usize),
     Lapsed(Lapse),
     Violation(Violation),
@@ -50,16 +54,18 @@ pub(super) struct Intake<'a> {
     pub activity: &'a Activity,
     pub resumable: bool,
     /// Lines that were read while the MCP server took none.
-    pub ahead: VecDeque<Bytes>,
+    pub ahead: VecDeque<(Bytes, Option<SemaphorePermit<'a>>)>,
     pub bytes: usize,
+    /// A permit is a byte that may be read ahead of anybody.
+    pub room_ahead: &'a Semaphore,
 }
 
 impl Intake<'_> {
     /// The next line. Cancel safe.
     async fn next(&mut self) -> Result<Bytes, UpstreamEnd> {
         match self.ahead.pop_front() {
-            Some(line) => {
-                self.bytes -= line.len();
+            Some((line, _)) => {
+                self.bytes -= cost(&line);
                 Ok(line)
             }
             None => self.read().await,
@@ -81,7 +87,6 @@ impl Intake<'_> {
                 Err(LineError::TooLong { limit }) => return Err(UpstreamEnd::TooLong(limit)),
                 Err(err) => return Err(UpstreamEnd::Lost(err)),
             };
-            self.activity.mark();
             match Control::read(&line) {
                 Some(Control::Ack { received }) if self.resumable => self
                     .session
@@ -97,7 +102,7 @@ impl Intake<'_> {
     async fn hear_until(&mut self, room: impl Future<Output = ()>) -> Result<(), UpstreamEnd> {
         let mut room = std::pin::pin!(room);
         while self.resumable {
-            let full = self.bytes >= AHEAD;
+            let full = self.bytes >= AHEAD || self.room_ahead.available_permits() == 0;
             // Whom we do not listen to is not silent.
             self.activity.deaf.store(full, Ordering::Relaxed);
             let line = tokio::select! {
@@ -111,23 +116,24 @@ impl Intake<'_> {
                 }
                 line = self.read(), if !full => line?,
             };
-            self.bytes += line.len();
-            self.ahead.push_back(line);
+            self.bytes += cost(&line);
+            let share = cost(&line).min(self.room_ahead.available_permits());
+            let share = u32::try_from(share).unwrap_or(u32::MAX);
+            let share = self.room_ahead.try_acquire_many(share).ok();
+            self.ahead.push_back((line, share));
         }
         room.await;
         Ok(())
     }
 }
 
-/// From the peer to the MCP server, each line through the gate and the policy. `fresh` is true
-/// where the first line may ask for a session.
+/// From the peer to the MCP server, each line through the gate and the policy.
 pub(super) async fn upstream(
     mut intake: Intake<'_>,
     standing: Standing,
     ticket: Ticket<'_>,
-    fresh: bool,
 ) -> UpstreamEnd {
-    match carry_upstream(&mut intake, standing, ticket, fresh).await {
+    match carry_upstream(&mut intake, standing, ticket).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -137,7 +143,6 @@ async fn carry_upstream(
     intake: &mut Intake<'_>,
     mut standing: Standing,
     mut ticket: Ticket<'_>,
-    mut fresh: bool,
 ) -> Result<std::convert::Infallible, UpstreamEnd> {
     let (session, resumable) = (intake.session, intake.resumable);
     loop {
@@ -145,15 +150,18 @@ async fn carry_upstream(
         let size = line.len();
         match Control::read(&line) {
             None => {}
-            Some(Control::Resume { session, received }) if fresh => {
-                return Err(UpstreamEnd::Resume(session, received));
-            }
             Some(Control::Leave) if resumable => return Err(UpstreamEnd::Left),
+            Some(Control::Drain { .. }) if intake.activity.is_draining() => {
+                intake.activity.heard.store(true, Ordering::Relaxed);
+                continue;
+            }
             // Meaningless here, and nothing for a child.
             Some(_) => continue,
         }
-        fresh = false;
         let blank = line.iter().all(u8::is_ascii_whitespace);
+        if !blank {
+            intake.activity.mark();
+        }
         let message = (!blank).then(|| Message::read(line, MAX_PEER_DEPTH));
         let allowance = match &message {
             None => Ok(()),
@@ -164,8 +172,7 @@ async fn carry_upstream(
             }
         };
         intake.hear_until(session.room()).await?;
-        // What comes now is for our successor.
-        if intake.activity.is_draining() {
+        if intake.activity.discards() {
             continue;
         }
         standing.renew().map_err(UpstreamEnd::Lapsed)?;
@@ -182,7 +189,7 @@ async fn carry_upstream(
                 }
             }
         }
-        if resumable && !intake.activity.is_draining() {
+        if resumable && !intake.activity.discards() {
             // No await stands between the hand-over above and this: a line is either both handed
             // over and counted, or neither.
             session.received(size);
