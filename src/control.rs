@@ -62,11 +62,14 @@ pub enum Control {
     },
     /// Client: it leaves for good, the session ends.
     Leave,
-    /// Server: it is about to stop, and takes no more than it has received: the rest is for its
-    /// successor.
+    /// Server: it is about to stop, and takes no more than it has received, answers aside: the rest
+    /// is for its successor. Client: it has read that, and sends nothing but answers from here on.
     Drain {
         /// How many lines those are.
         received: u64,
+        /// The server only ends a session that nobody uses, and stays: there is no need to come back
+        /// before there is something to say.
+        idle: bool,
     },
 }
 
@@ -85,6 +88,7 @@ struct Params {
     session: Option<SessionKey>,
     received: u64,
     resumed: bool,
+    idle: bool,
 }
 
 /// Longer lines are no control lines; most lines need not be looked at any closer.
@@ -124,6 +128,7 @@ impl Control {
             session,
             received,
             resumed,
+            idle,
         } = params;
         match name {
             "resume" => Some(Self::Resume { session, received }),
@@ -134,7 +139,7 @@ impl Control {
             }),
             "ack" => Some(Self::Ack { received }),
             "leave" => Some(Self::Leave),
-            "drain" => Some(Self::Drain { received }),
+            "drain" => Some(Self::Drain { received, idle }),
             _ => None,
         }
     }
@@ -164,7 +169,10 @@ impl Control {
             ),
             Self::Ack { received } => ("ack", format!("{{\"received\":{received}}}")),
             Self::Leave => ("leave", "{}".to_owned()),
-            Self::Drain { received } => ("drain", format!("{{\"received\":{received}}}")),
+            Self::Drain { received, idle } => {
+                let idle = if *idle { ",\"idle\":true" } else { "" };
+                ("drain", format!("{{\"received\":{received}{idle}}}"))
+            }
         };
         format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{PREFIX}{name}\",\"params\":{params}}}\n")
             .into_bytes()
@@ -203,8 +211,18 @@ mod tests {
                 r#"{"jsonrpc":"2.0","method":"mcp-remote/leave","params":{}}"#,
             ),
             (
-                Control::Drain { received: 3 },
+                Control::Drain {
+                    received: 3,
+                    idle: false,
+                },
                 r#"{"jsonrpc":"2.0","method":"mcp-remote/drain","params":{"received":3}}"#,
+            ),
+            (
+                Control::Drain {
+                    received: 3,
+                    idle: true,
+                },
+                r#"{"jsonrpc":"2.0","method":"mcp-remote/drain","params":{"received":3,"idle":true}}"#,
             ),
         ] {
             assert_eq!(

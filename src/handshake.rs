@@ -8,11 +8,15 @@ use crate::transport::line::LineError;
 use crate::transport::tls::Mismatch;
 use crate::utils::secret::Secret;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use std::time::Duration;
 
 /// The longest first line that a stranger may send, in bytes.
 pub const MAX_TOKEN_LINE: usize = 16 * 1024;
+
+/// The longest refusal, in bytes; it names the roles of a token.
+const MAX_REFUSAL: usize = 2 * MAX_TOKEN_LINE;
 
 /// What a server demands of a peer.
 #[derive(Debug)]
@@ -70,6 +74,9 @@ pub enum Refused {
     /// All places are taken.
     #[error("too many connections")]
     Full,
+    /// The server stops, and serves only those who have a session.
+    #[error("the server stops")]
+    Stopping,
     /// It went away or the stream failed.
     #[error("connection lost before authentication: {0}")]
     Gone(LineError),
@@ -113,6 +120,11 @@ impl Refused {
             Self::Full => {
                 let data = ErrorData::new("too-many-connections", Executed::No);
                 let text = "Too many connections";
+                Some(error_line(None, Code::InternalError, text, Some(&data)))
+            }
+            Self::Stopping => {
+                let data = ErrorData::new("stopping", Executed::No);
+                let text = "The server stops";
                 Some(error_line(None, Code::InternalError, text, Some(&data)))
             }
             Self::Gone(_) | Self::HungUp => None,
@@ -164,7 +176,7 @@ struct Rejection {
     code: i64,
     message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    data: Option<serde_json::Value>,
+    data: Option<Value>,
 }
 
 /// The server's side.
@@ -188,14 +200,17 @@ impl Door<'_> {
         &self,
         connection: &mut Connection,
         bearer: Option<&Secret>,
-        place: impl FnOnce() -> Option<P>,
+        place: impl FnOnce(&Identity) -> Result<P, Refused>,
     ) -> Result<(Identity, P), Refused> {
-        let place = || place().ok_or(Refused::Full);
+        let enter = |identity: Identity| {
+            let place = place(&identity)?;
+            Ok((identity, place))
+        };
         let Some(guard) = self.guard else {
-            return Ok((Identity::default(), place()?));
+            return enter(Identity::default());
         };
         if let Some(token) = bearer {
-            return Ok((guard.check(token, self.now)?, place()?));
+            return enter(guard.check(token, self.now)?);
         }
         let line = match connection.next().await {
             Ok(Some(line)) => line,
@@ -207,8 +222,7 @@ impl Door<'_> {
             return Err(Refused::NoToken("too long"));
         }
         let token = std::str::from_utf8(&line).map_err(|_| Refused::NoToken("not UTF-8"))?;
-        let identity = guard.check(&token.trim().to_owned().into(), self.now)?;
-        let place = place()?;
+        let (identity, place) = enter(guard.check(&token.trim().to_owned().into(), self.now)?)?;
         let line = welcome(&identity, self.resume).map_err(|err| Refused::Gone(err.into()))?;
         let sent = connection.send(line).await;
         sent.map_err(|err| Refused::Gone(err.into()))?;
@@ -256,7 +270,8 @@ pub async fn present(connection: &mut Connection, token: &Secret) -> Result<bool
         let hung_up = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the server hung up");
         return Err(LineError::from(hung_up).into());
     };
-    if let Some(refusal) = read_refusal(&line) {
+    // Nobody else has been able to say anything yet.
+    if let Some((_, refusal)) = refusal(&line) {
         return Err(Rejected::ByServer(refusal));
     }
     if wants_tls(&line) {
@@ -287,39 +302,44 @@ pub async fn present(connection: &mut Connection, token: &Secret) -> Result<bool
     }
 }
 
-/// The text of a refusal: one of this wire's own errors, without an id.
+/// The text of a refusal: one of this wire's own errors, without an `id` member. MCP servers use the
+/// same codes for other things, but what they say never reaches a peer without an `id`.
 #[must_use]
 pub fn read_refusal(line: &Bytes) -> Option<String> {
+    match refusal(line)? {
+        (None, text) => Some(text),
+        (Some(_), _) => None,
+    }
+}
+
+/// What is a refusal but for its `id`, which may stand there as `null`.
+fn refusal(line: &Bytes) -> Option<(Option<Value>, String)> {
     #[derive(Deserialize)]
     struct Refusal {
-        id: Option<serde_json::Value>,
+        #[serde(default, deserialize_with = "as_it_is")]
+        id: Option<Value>,
         error: Rejection,
     }
-    let Refusal { id: None, error } = serde_json::from_slice(line).ok()? else {
-        return None;
-    };
-    let own = [
-        Code::InsufficientRoles,
-        Code::AuthenticationFailed,
-        Code::AuthenticationTimeout,
-    ];
-    if !own.iter().any(|code| *code as i64 == error.code) {
+    fn as_it_is<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+        Value::deserialize(value).map(Some)
+    }
+    if line.len() > MAX_REFUSAL {
         return None;
     }
-    let text = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
+    let Refusal { id, error } = serde_json::from_slice(line).ok()?;
+    let data = error.data.as_ref()?;
+    let text = |name: &str| data.get(name)?.as_str().map(str::to_owned);
+    let detail = if error.code == Code::AuthenticationFailed as i64 {
+        text("reason")?
+    } else if error.code == Code::AuthenticationTimeout as i64 {
+        text("timeout")?
+    } else if error.code == Code::InsufficientRoles as i64 {
+        format!("one of {} is required", data.get("required")?)
+    } else {
+        return None;
     };
-    let data = error.data.as_ref();
-    let detail = data.and_then(|data| match (data.get("reason"), data.get("required")) {
-        (Some(reason), _) => Some(text(reason)),
-        (None, Some(required)) => Some(format!("one of {} is required", text(required))),
-        _ => data.get("timeout").map(text),
-    });
-    Some(match detail {
-        Some(detail) => format!("{} ({detail})", error.message),
-        None => error.message,
-    })
+    let refused = id.as_ref().is_none_or(Value::is_null);
+    refused.then(|| (id, format!("{} ({detail})", error.message)))
 }
 
 /// The text of an error that a server of ours sends to a connection as a whole, before it hangs
@@ -344,4 +364,40 @@ fn notice(line: &Bytes) -> Option<Rejection> {
     let error = answer.error?;
     let source = error.data.as_ref()?.get("source")?;
     (source == "mcp-remote").then_some(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bug: an error of the MCP server that named no request and had one of the codes of a refusal
+    /// ended the client.
+    #[test]
+    fn only_a_refusal_is_one() {
+        let read = |line: Vec<u8>| read_refusal(&line.into());
+        assert_eq!(
+            read(authentication_failed("Token expired")).as_deref(),
+            Some("Authentication failed (Token expired)")
+        );
+        assert_eq!(
+            read(authentication_timeout(Duration::from_secs(10))).as_deref(),
+            Some("Authentication timeout (10 seconds)")
+        );
+        let identity = Box::new(Identity::default());
+        let required = vec!["a".to_owned(), "b".to_owned()];
+        let roles = Refused::Roles { identity, required };
+        assert_eq!(
+            roles.to_line().and_then(read).as_deref(),
+            Some("Insufficient roles (one of [\"a\",\"b\"] is required)")
+        );
+        for other in [
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"x","data":{"reason":"y"}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32002,"message":"x","data":{"reason":"y"}}}"#,
+            r#"{"jsonrpc":"2.0","error":{"code":-32002,"message":"Resource not found","data":{"uri":"file:///x"}}}"#,
+            r#"{"jsonrpc":"2.0","error":{"code":-32001,"message":"Request timeout"}}"#,
+            r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"x","data":{"reason":"y"}}}"#,
+        ] {
+            assert_eq!(read(other.into()), None, "{other}");
+        }
+    }
 }

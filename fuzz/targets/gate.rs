@@ -13,7 +13,7 @@ fn written(message: Message) -> Option<Vec<u8>> {
     pipe.peer_message(&permit, &mut out);
     let [line, other] = out.to_child;
     assert!(other.is_empty());
-    (!line.is_empty()).then_some(line)
+    (!line.is_empty()).then(|| line.into_pieces().concat())
 }
 
 pub fn run(data: &[u8]) {

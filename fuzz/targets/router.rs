@@ -4,6 +4,7 @@
 use mcp_remote::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use mcp_remote::permissions::{Permit, Rights};
 use mcp_remote::router::{Command, Exit, LANES, LaneId, Output, Profile, Router, SessionId};
+use mcp_remote::utils::rope::Pieces;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -273,13 +274,14 @@ impl World {
                 continue;
             }
             let bytes = std::mem::take(&mut self.out.to_child[lane]);
+            let bytes = bytes.into_pieces().concat();
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
                 let line: Value = serde_json::from_slice(line).expect("a line");
                 self.child_hears(lane, &line);
             }
         }
         for (session, line) in std::mem::take(&mut self.out.to_peer) {
-            let line: Value = serde_json::from_slice(&line).expect("a line");
+            let line: Value = serde_json::from_slice(&line.joined()).expect("a line");
             self.peer_hears(session, &line);
         }
     }

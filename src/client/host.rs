@@ -1,6 +1,7 @@
 //! Our own stdin and stdout, which are the host's side of the wire.
 
 use super::Lines;
+use crate::replay::LINE_COST;
 use crate::transport::line::{LineError, LineReader};
 use crate::transport::stdio;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -86,14 +87,19 @@ impl HostInput {
         Some(line.slice(..line.len().saturating_sub(1)))
     }
 
-    /// Completes when stdin has ended and nothing waits to be sent. Cancel safe.
-    pub(super) async fn abandoned(&mut self) {
+    /// Completes when the host has said something, or stdin has ended. Cancel safe.
+    pub(super) async fn stirs(&mut self) {
         if !self.ended && self.peeked.is_none() {
             match self.queue.recv().await {
                 Some((line, _)) => self.peeked = Some(line),
                 None => self.ended = true,
             }
         }
+    }
+
+    /// Completes when stdin has ended and nothing waits to be sent. Cancel safe.
+    pub(super) async fn abandoned(&mut self) {
+        self.stirs().await;
         if self.peeked.is_some() {
             std::future::pending::<()>().await;
         }
@@ -144,7 +150,8 @@ async fn queue(
     let mut with_end = BytesMut::with_capacity(line.len() + 1);
     with_end.put_slice(line);
     with_end.put_u8(b'\n');
-    let size = u32::try_from(with_end.len().min(MAX_QUEUED)).unwrap_or(u32::MAX);
+    let size = (with_end.len() + LINE_COST).min(MAX_QUEUED);
+    let size = u32::try_from(size).unwrap_or(u32::MAX);
     match Arc::clone(room).acquire_many_owned(size).await {
         Ok(permit) => sender.send((with_end.freeze(), permit)).is_ok(),
         Err(_) => false,
@@ -175,7 +182,8 @@ impl HostOutput {
 
     /// Waits until there is room for a line of `bytes`; `None` when the host reads no more.
     pub(super) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let share = u32::try_from(bytes.clamp(1, MAX_UNWRITTEN)).unwrap_or(u32::MAX);
+        let share = (bytes + LINE_COST).min(MAX_UNWRITTEN);
+        let share = u32::try_from(share).unwrap_or(u32::MAX);
         Arc::clone(&self.room).acquire_many_owned(share).await.ok()
     }
 
@@ -235,15 +243,47 @@ pub(super) async fn parent_gone() {
     }
 }
 
-/// Completes when the machine has been asleep: timers do not run then, clocks do.
-pub(super) async fn slept() {
+/// Completes when the machine has been asleep: timers do not run then, the `clock` does.
+pub(super) async fn slept(clock: impl Fn() -> SystemTime) {
     let mut checks = tokio::time::interval(PARENT_CHECK);
     loop {
-        let (timer, clock) = (tokio::time::Instant::now(), SystemTime::now());
+        let (timer, begin) = (tokio::time::Instant::now(), clock());
         checks.tick().await;
         checks.tick().await;
-        if clock.elapsed().unwrap_or_default() > timer.elapsed() + ASLEEP {
+        // A clock that was set back says nothing.
+        let passed = clock().duration_since(begin).unwrap_or_default();
+        if passed > timer.elapsed() + ASLEEP {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    /// When it is noticed that the clock jumps by so many seconds, after 100 s.
+    async fn noticed(jump: i64) -> Option<u64> {
+        let began = Instant::now();
+        let clock = || {
+            let passed = began.elapsed();
+            let jumped: i64 = if passed.as_secs() < 100 { 0 } else { jump };
+            let seconds = (1 << 30) + jumped;
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs()) + passed
+        };
+        let day = Duration::from_secs(24 * 3600);
+        let slept = tokio::time::timeout(day, slept(clock)).await;
+        slept.ok().map(|()| began.elapsed().as_secs())
+    }
+
+    /// A laptop that is closed for an hour, in virtual time; and clocks that are set.
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_was_asleep_is_known_by_its_clock() {
+        let noticed_at = noticed(3600).await.unwrap();
+        assert!((100..=103).contains(&noticed_at), "{noticed_at}");
+        for set in [5, -5, -3600] {
+            assert_eq!(noticed(set).await, None, "a clock was set by {set} s");
         }
     }
 }

@@ -3,18 +3,21 @@
 //! Pure: lines go in, verdicts come out.
 
 use crate::jsonrpc::{
-    Code, ErrorData, Executed, Field, Kind, MAX_CHILD_DEPTH, Message, RequestId, error_line,
+    Code, Edit, ErrorData, Executed, Field, Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message,
+    Replacement, RequestId, error_line,
 };
 use crate::utils::rope::Pieces;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// What to do with a line from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Hand it to the host.
     Pass,
+    /// Hand this to the host in its place, newline included.
+    Change(Bytes),
     /// It is no JSON object, nor a batch of them: nothing for a host.
     Drop,
     /// It answers our own replay of the handshake; true when that went well.
@@ -23,6 +26,13 @@ pub(super) enum Verdict {
 
 /// Ids of the ledger's own requests begin so.
 const OWN: &str = "mcp-remote/replay-";
+
+/// Questions whose ids would be mistaken for those of earlier ones get ids that begin so.
+const AGAIN: &str = "mcp-remote/again-";
+
+/// The most questions of servers that are remembered, open ones and forgotten ones each; the oldest
+/// go first.
+const MAX_ASKED: usize = 1024;
 
 /// A request of the host without an answer.
 #[derive(Debug)]
@@ -35,12 +45,25 @@ struct Open {
     matters: Option<Message>,
 }
 
+/// A question of the server that the host has not answered.
+#[derive(Debug)]
+struct Question {
+    /// As the host knows it.
+    host: RequestId,
+    /// As the server does.
+    server: RequestId,
+}
+
 /// The table of one client.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     in_flight: HashMap<RequestId, Open>,
-    /// Questions of the server that the host has not answered.
-    asked: HashSet<RequestId>,
+    asked: VecDeque<Question>,
+    /// Questions of servers that have forgotten us, as the host knows them: it may still answer, and
+    /// a new server may ask something else under the same id.
+    stale: VecDeque<RequestId>,
+    /// Lines of the host that the server cannot read, and has not complained of.
+    unreadable: usize,
     sent: u64,
     /// The host's `initialize`, once it has been answered with a result.
     handshake: Option<Message>,
@@ -51,13 +74,42 @@ pub(super) struct Ledger {
     /// Its `resources/subscribe`, answered likewise, by URI.
     subscriptions: BTreeMap<String, Message>,
     replays: u64,
+    renamed: u64,
 }
 
 impl Ledger {
+    /// A line of the host, newline included, as it is to be sent at some time; `None` for an answer
+    /// to a question that nobody asks any more.
+    pub(super) fn hear(&mut self, line: Bytes) -> Option<Bytes> {
+        if self.asked.is_empty() && self.stale.is_empty() {
+            return Some(line);
+        }
+        let Ok(message) = Message::read(without_end(&line), MAX_CHILD_DEPTH) else {
+            return Some(line);
+        };
+        let Kind::Response(Some(id)) = message.kind() else {
+            return Some(line);
+        };
+        let known = self.asked.iter().position(|asked| asked.host == *id);
+        if let Some(asked) = known.and_then(|place| self.asked.remove(place)) {
+            return Some(if asked.host == asked.server {
+                line
+            } else {
+                message.to_line(Some(&asked.server), &[]).joined()
+            });
+        }
+        if let Some(place) = self.stale.iter().position(|stale| stale == id) {
+            self.stale.remove(place);
+            return None;
+        }
+        Some(line)
+    }
+
     /// A line of the host is about to be sent. What is no message is sent as well: the server
     /// will say what is wrong with it.
     pub(super) fn send(&mut self, line: &Bytes) {
-        let Ok(message) = Message::read(line.clone(), MAX_CHILD_DEPTH) else {
+        let Ok(message) = Message::read(line.clone(), MAX_PEER_DEPTH) else {
+            self.unreadable += 1;
             return;
         };
         match message.kind() {
@@ -89,14 +141,14 @@ impl Ledger {
                 }
                 _ => {}
             },
-            Kind::Response(Some(id)) => drop(self.asked.remove(id)),
-            Kind::Response(None) => {}
+            Kind::Response(_) => {}
         }
     }
 
     /// A line that was sent has not been received, and never will be: it will be sent again.
     pub(super) fn unsend(&mut self, line: &Bytes) {
-        let Ok(message) = Message::read(line.clone(), MAX_CHILD_DEPTH) else {
+        let Ok(message) = Message::read(line.clone(), MAX_PEER_DEPTH) else {
+            self.unreadable = self.unreadable.saturating_sub(1);
             return;
         };
         match message.kind() {
@@ -108,8 +160,9 @@ impl Ledger {
         }
     }
 
-    /// True for lines of our own that are made anew when they are needed again.
-    pub(super) fn is_replayed(&self, line: &Bytes) -> bool {
+    /// True for lines that are nothing for a new server: our own, which are made anew, and answers to
+    /// what another has asked.
+    pub(super) fn is_past(&self, line: &Bytes) -> bool {
         let Ok(message) = Message::read(line.clone(), MAX_CHILD_DEPTH) else {
             return false;
         };
@@ -118,7 +171,7 @@ impl Ledger {
             Kind::Notification => {
                 self.initialized && message.method() == "notifications/initialized"
             }
-            Kind::Response(_) => false,
+            Kind::Response(_) => true,
         }
     }
 
@@ -134,11 +187,12 @@ impl Ledger {
         };
         let id = match message.kind() {
             Kind::Response(Some(id)) => id,
-            Kind::Request(id) => {
-                self.asked.insert(id.clone());
+            Kind::Response(None) => {
+                self.unreadable = self.unreadable.saturating_sub(1);
                 return Verdict::Pass;
             }
-            _ => return Verdict::Pass,
+            Kind::Request(id) => return self.ask(id, &message),
+            Kind::Notification => return self.notified(&message),
         };
         let succeeded = message.result().is_some();
         if let Some(open) = self.in_flight.remove(id) {
@@ -148,9 +202,48 @@ impl Ledger {
             return Verdict::Pass;
         }
         match id {
-            _ if !is_own(id) => Verdict::Pass,
+            _ if !is_own(id) => {
+                // It may have read more of a line than we have.
+                self.unreadable = self.unreadable.saturating_sub(1);
+                Verdict::Pass
+            }
             _ if *id == self.own_id("initialize") => Verdict::Replayed(succeeded),
             _ => Verdict::Drop,
+        }
+    }
+
+    /// A question of the server.
+    fn ask(&mut self, id: &RequestId, question: &Message) -> Verdict {
+        let mut host = id.clone();
+        if self.stale.contains(id) {
+            self.renamed += 1;
+            host = RequestId::String(format!("{AGAIN}{}", self.renamed).into());
+        }
+        let verdict = if host == *id {
+            Verdict::Pass
+        } else {
+            Verdict::Change(question.to_line(Some(&host), &[]).joined())
+        };
+        let server = id.clone();
+        push_bounded(&mut self.asked, Question { host, server });
+        verdict
+    }
+
+    /// A notification of the server, which may call off a question that goes by another name here.
+    fn notified(&self, message: &Message) -> Verdict {
+        let named = match message.method() {
+            "notifications/cancelled" => message.quoted_id(Field::RequestId),
+            _ => None,
+        };
+        let Some((id, span)) = named else {
+            return Verdict::Pass;
+        };
+        match self.asked.iter().find(|asked| asked.server == id) {
+            Some(asked) if asked.host != id => {
+                let with = Replacement::Id(&asked.host);
+                Verdict::Change(message.to_line(None, &[Edit { span, with }]).joined())
+            }
+            _ => Verdict::Pass,
         }
     }
 
@@ -175,6 +268,11 @@ impl Ledger {
         self.in_flight.len()
     }
 
+    /// True while the server has not complained of everything that it cannot read.
+    pub(super) fn is_misread(&self) -> bool {
+        self.unreadable > 0
+    }
+
     /// The server has forgotten the host: the errors for what was in flight, in order, and the
     /// cancellations of what it had asked.
     pub(super) fn lost(&mut self, message: &str, data: &ErrorData) -> Vec<Vec<u8>> {
@@ -183,14 +281,19 @@ impl Ledger {
         let errors = owed
             .iter()
             .map(|(id, _)| error_line(Some(id), Code::InternalError, message, Some(data)));
-        let cancel = |id: RequestId| {
+        let cancel = |asked: &Question| {
             let mut line =
                 b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":".to_vec();
-            id.write(&mut line);
+            asked.host.write(&mut line);
             line.extend(b"}}\n");
             line
         };
-        errors.chain(self.asked.drain().map(cancel)).collect()
+        let lines = errors.chain(self.asked.iter().map(cancel)).collect();
+        for asked in self.asked.drain(..) {
+            push_bounded(&mut self.stale, asked.host);
+        }
+        self.unreadable = 0;
+        lines
     }
 
     /// The `initialize` that tells a new server what the host told the old one; `None` when the
@@ -223,6 +326,18 @@ impl Ledger {
     fn own_id(&self, what: &str) -> RequestId {
         RequestId::String(format!("{OWN}{}-{what}", self.replays).into())
     }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, entry: T) {
+    if queue.len() >= MAX_ASKED {
+        queue.pop_front();
+    }
+    queue.push_back(entry);
+}
+
+/// The line without its newline.
+pub(super) fn without_end(line: &Bytes) -> Bytes {
+    line.slice(..line.len().saturating_sub(1))
 }
 
 /// True for ids of the ledger's own requests.
@@ -303,14 +418,108 @@ mod tests {
         for line in [&request, &initialized] {
             ledger.send(line);
         }
-        assert!(ledger.is_replayed(&initialized) && !ledger.is_replayed(&request));
+        assert!(ledger.is_past(&initialized) && !ledger.is_past(&request));
         for line in [&request, &initialized] {
             ledger.unsend(line);
         }
-        assert!(!ledger.is_replayed(&initialized));
+        assert!(!ledger.is_past(&initialized));
         assert!(ledger.lost("Connection lost", &CONNECTION_LOST).is_empty());
         let own = bytes(r#"{"jsonrpc":"2.0","id":"mcp-remote/replay-1-0","method":"ping"}"#);
-        assert!(ledger.is_replayed(&own));
+        assert!(ledger.is_past(&own));
+        let answer = bytes(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+        assert!(ledger.is_past(&answer));
+    }
+
+    /// Bug: the host's answer to a question of a server that was gone reached its successor, which
+    /// had asked something else under the same id.
+    #[test]
+    fn answers_do_not_reach_other_questions() {
+        let mut ledger = Ledger::default();
+        let question = |id: &str, method: &str| {
+            bytes(&format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"}}"#
+            ))
+        };
+        let answer = |id: &str| {
+            bytes(&format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}\n"
+            ))
+        };
+        for id in ["0", "1", "2"] {
+            let asked = question(id, "elicitation/create");
+            assert_eq!(ledger.receive(&asked), Verdict::Pass);
+        }
+        assert_eq!(ledger.hear(answer("1")), Some(answer("1")));
+        let lines = ledger.lost("Connection lost", &CONNECTION_LOST);
+        assert_eq!(lines.len(), 2);
+        assert!(
+            text(&lines[0])
+                .ends_with("\"notifications/cancelled\",\"params\":{\"requestId\":0}}\n")
+        );
+        // The new server asks under ids that the host knows, and one that it has done with.
+        let renamed = "\"mcp-remote/again-1\"";
+        let Verdict::Change(asked) = ledger.receive(&question("0", "roots/list")) else {
+            panic!("the host takes this for the other question");
+        };
+        assert_eq!(
+            text(&asked).trim_end(),
+            text(&question(renamed, "roots/list"))
+        );
+        assert_eq!(ledger.receive(&question("1", "roots/list")), Verdict::Pass);
+        let cancelled = bytes(
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0,"reason":"x"}}"#,
+        );
+        let Verdict::Change(cancelled) = ledger.receive(&cancelled) else {
+            panic!("the host takes this for the other question");
+        };
+        assert_eq!(
+            text(&cancelled).trim_end(),
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"mcp-remote/again-1","reason":"x"}}"#
+        );
+        // Late, and once; then the answer to the new one.
+        assert_eq!(ledger.hear(answer("0")), None);
+        assert_eq!(ledger.hear(answer(renamed)), Some(answer("0")));
+        assert_eq!(ledger.hear(answer("1")), Some(answer("1")));
+        assert_eq!(ledger.hear(answer("2")), None);
+        assert_eq!(ledger.hear(answer("9")), Some(answer("9")));
+    }
+
+    /// Bug: a server that asked and asked filled the client's memory.
+    #[test]
+    fn questions_are_bounded() {
+        let mut ledger = Ledger::default();
+        for round in 0..3 {
+            for id in 0..2 * MAX_ASKED {
+                ledger.receive(&bytes(&format!(
+                    r#"{{"jsonrpc":"2.0","id":"{round}-{id}","method":"ping"}}"#
+                )));
+            }
+            assert_eq!(ledger.lost("x", &CONNECTION_LOST).len(), MAX_ASKED);
+        }
+        assert_eq!(ledger.stale.len(), MAX_ASKED);
+    }
+
+    /// Bug: `printf '{' | mcp-remote client …` could leave before the server had said what is wrong
+    /// with it; and a request nested too deep was waited for in vain.
+    #[test]
+    fn a_complaint_is_waited_for() {
+        let mut ledger = Ledger::default();
+        let deep = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":[{}]}}"#,
+            "[".repeat(130) + &"]".repeat(130)
+        );
+        for line in ["{", r#"{"jsonrpc":"2.0","id":5}"#, &*deep] {
+            ledger.send(&bytes(line));
+        }
+        assert_eq!(ledger.owed(), 0);
+        for complaint in ["null", "5", "null"] {
+            assert!(ledger.is_misread());
+            let line = format!(
+                r#"{{"jsonrpc":"2.0","id":{complaint},"error":{{"code":-32600,"message":"x"}}}}"#
+            );
+            assert_eq!(ledger.receive(&bytes(&line)), Verdict::Pass);
+        }
+        assert!(!ledger.is_misread());
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! The client's end of one connection after the other.
 
 use super::host::{self, HostInput, HostOutput};
-use super::state::{News, State, Turn};
+use super::state::{News, State, Turn, Wait};
 use super::{CONNECT_TIMEOUT, MAX_SERVER_LINE};
 use crate::control::Control;
 use crate::handshake;
-use crate::jsonrpc::ErrorData;
 use crate::replay::Violation;
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Mismatch};
@@ -14,7 +13,7 @@ use crate::transport::{Connection, Reader, Writer};
 use bytes::Bytes;
 use std::io;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
@@ -24,12 +23,21 @@ const ACK_AFTER: Duration = Duration::from_secs(1);
 /// The longest time that tokio's timers take without trouble.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long a server that may not know what a session is may take to say that it does. One of ours
+/// says so at once.
+const OFFER: Duration = Duration::from_secs(1);
+
+/// How long a host that has said nothing yet may take for that, when we give up.
+const FIRST_WORDS: Duration = Duration::from_secs(1);
+
 /// How a connection ended.
 pub(super) enum End {
     /// The host has left and has all its answers, or reads no more.
     Done,
     /// The connection is gone.
     Lost(String),
+    /// The server has closed a session that nobody used.
+    Dismissed,
     /// The server does not want us.
     Rejected(String),
     /// TLS is wrong, and will stay so.
@@ -51,6 +59,7 @@ pub(super) struct Link {
     /// Something has changed that concerns what is sent.
     wake: Notify,
     left: Notify,
+    served: Notify,
     output: HostOutput,
     keepalive_interval: Duration,
     keepalive_timeout: Duration,
@@ -62,6 +71,7 @@ impl Link {
             state: Mutex::default(),
             wake: Notify::new(),
             left: Notify::new(),
+            served: Notify::new(),
             output: HostOutput::start(),
             keepalive_interval,
             keepalive_timeout,
@@ -75,7 +85,23 @@ impl Link {
         for line in state.told() {
             self.output.push(line, None);
         }
+        if state.is_served() {
+            self.served.notify_one();
+        }
         outcome
+    }
+
+    /// Completes when the host has left and waits for nothing, see [`State::is_served`].
+    pub(super) async fn served(&self) {
+        self.served.notified().await;
+    }
+
+    /// See [`State::end`]. True when there is nothing more to do.
+    pub(super) fn end(&self) -> bool {
+        self.state(|state| {
+            state.end();
+            state.is_done()
+        })
     }
 
     /// Says goodbye as soon as possible.
@@ -100,10 +126,17 @@ impl Link {
         self.state(State::lose);
     }
 
-    /// See [`State::give_up`].
-    pub(super) fn give_up(&self, text: &str, data: &ErrorData, input: &mut HostInput) {
+    /// See [`State::give_up`]. A host that has just started us may not have said yet what it wants to
+    /// have answered.
+    pub(super) async fn give_up(&self, text: &str, reason: &'static str, input: &mut HostInput) {
+        if !self.state(|state| state.has_heard()) {
+            let first = tokio::time::timeout(FIRST_WORDS, input.next()).await;
+            if let Ok(Some(lines)) = first {
+                self.state(|state| state.say(lines));
+            }
+        }
         let unread = std::iter::from_fn(|| input.try_next());
-        self.state(|state| state.give_up(text, data, unread));
+        self.state(|state| state.give_up(text, reason, unread));
     }
 
     /// Completes when the host reads no more.
@@ -137,8 +170,14 @@ impl Link {
                 end = up => end,
                 end = down => end,
                 () = self.output.closed() => End::Done,
-                () = host::slept() => End::Lost("this machine was asleep".to_owned()),
+                () = host::slept(SystemTime::now) => End::Lost("this machine was asleep".to_owned()),
             }
+        };
+        let (done, dismissed) = self.state(|state| (state.is_done(), state.is_dismissed()));
+        let end = match end {
+            End::Lost(_) if done => End::Done,
+            End::Lost(_) if dismissed => End::Dismissed,
+            end => end,
         };
         if matches!(end, End::Done) {
             crate::transport::close(reader, writer, &[]).await;
@@ -174,14 +213,22 @@ impl Link {
         let mut untold_since: Option<Instant> = None;
         loop {
             let Turn {
+                control,
                 lines,
                 open,
                 resumable,
-                waits,
+                wait,
                 untold,
                 ack_due,
                 done,
             } = self.state(State::turn);
+            if done {
+                return Ok(End::Done);
+            }
+            if let Some(control) = control {
+                writer.send(&[Bytes::from(control.to_line())]).await?;
+                continue;
+            }
             let mut due = FOREVER;
             if resumable {
                 untold_since = if untold {
@@ -208,17 +255,16 @@ impl Link {
                 writer.send(&lines).await?;
                 continue;
             }
-            if done {
-                if resumable {
-                    writer
-                        .send(&[Bytes::from(Control::Leave.to_line())])
-                        .await?;
-                }
-                return Ok(End::Done);
-            }
-            if !resumable && waits {
-                due = CONNECT_TIMEOUT.saturating_sub(began.elapsed());
+            if let Some(wait) = wait {
+                let limit = match wait {
+                    Wait::Long => CONNECT_TIMEOUT,
+                    Wait::Short => OFFER,
+                };
+                due = limit.saturating_sub(began.elapsed());
                 if due.is_zero() {
+                    if self.state(State::wait_no_longer) {
+                        continue;
+                    }
                     return Ok(End::Lost("the server does not answer".to_owned()));
                 }
             }
@@ -259,11 +305,18 @@ impl Link {
             if let Some(reason) = handshake::read_refusal(&line) {
                 return End::Rejected(reason);
             }
-            if handshake::wants_tls(&line) {
+            if handshake::wants_tls(&line) && !watched {
                 return End::lost(&Mismatch.into());
             }
             if let Some(notice) = handshake::read_notice(&line) {
-                return End::Lost(notice);
+                if !watched {
+                    return End::Lost(notice);
+                }
+                // One of the session's lines, and we do not know who wrote it. A server that means it
+                // hangs up.
+                tracing::warn!(notice, "an error that is not for the host");
+                self.state(|state| state.swallow(&line));
+                continue;
             }
             let control = Control::read(&line);
             let heeded = self.heed(control.as_ref(), report);
@@ -298,8 +351,8 @@ impl Link {
     /// A line of the server is handed to the host and counted, both or neither.
     fn receive(&self, line: Bytes, room: OwnedSemaphorePermit) {
         let wake = self.state(|state| {
-            let (pass, wake) = state.receive(&line);
-            if pass {
+            let (line, wake) = state.receive(line);
+            if let Some(line) = line {
                 self.output.push(line, Some(room));
             }
             wake

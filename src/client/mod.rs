@@ -6,7 +6,6 @@ mod link;
 mod state;
 
 use crate::handshake::{self, Rejected};
-use crate::jsonrpc::{ErrorData, Executed};
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Connector, Plain};
 use crate::transport::websocket::WebSocket;
@@ -15,7 +14,6 @@ use crate::utils::backoff;
 use crate::utils::secret::Secret;
 use bytes::Bytes;
 use host::HostInput;
-use ledger::CONNECTION_LOST;
 use link::{End, Link};
 use state::News;
 use std::cell::Cell;
@@ -34,6 +32,10 @@ const MAX_SERVER_LINE: usize = (64 << 20) + (64 << 10);
 
 /// How long a connection may still take to stand when the host has left and said nothing.
 const ABANDONED: Duration = Duration::from_secs(1);
+
+/// A host that has left and waits for nothing is served for so long: until the server has what the
+/// host said last, and has said what it thinks of it.
+const COURTESY: Duration = Duration::from_secs(1);
 
 /// How long a goodbye may take when we are told to leave.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -138,11 +140,22 @@ pub async fn run(
         input: HostInput::start(),
         link: &link,
     };
+    let told_to_leave = async {
+        let forsaken = async {
+            link.served().await;
+            tokio::time::sleep(COURTESY).await;
+        };
+        tokio::select! {
+            () = shutdown => {}
+            () = host::parent_gone() => {}
+            () = forsaken => {}
+        }
+    };
     let outcome = {
         let mut living = std::pin::pin!(client.live());
         tokio::select! {
             outcome = &mut living => outcome,
-            () = async { tokio::select! { () = shutdown => {}, () = host::parent_gone() => {} } } => {
+            () = told_to_leave => {
                 link.leave();
                 // A server that does not take our goodbye does without.
                 tokio::time::timeout(GOODBYE, living).await.unwrap_or(Ok(()))
@@ -150,14 +163,14 @@ pub async fn run(
         }
     };
     if let Err(err) = &outcome {
-        let (text, data) = match err {
-            ClientError::Rejected(_) | ClientError::NoToken => (
-                "Authentication failed",
-                ErrorData::new("authentication-failed", Executed::No),
-            ),
-            _ => ("Connection lost", CONNECTION_LOST),
+        let (text, reason) = match err {
+            ClientError::Rejected(_) | ClientError::NoToken => {
+                ("Authentication failed", "authentication-failed")
+            }
+            _ => ("Connection lost", "connection-lost"),
         };
-        link.give_up(text, &data, &mut client.input);
+        let giving_up = link.give_up(text, reason, &mut client.input);
+        giving_up.await;
     }
     // A host that does not read does not keep us.
     let _unread = tokio::time::timeout(LAST_WRITES, link.finish()).await;
@@ -203,6 +216,18 @@ impl Client<'_> {
                 End::Rejected(_) => return Err(ClientError::NoToken),
                 End::Tls(reason) => return Err(self.no_tls(reason)),
                 End::Lost(reason) => reason,
+                End::Dismissed => {
+                    tracing::info!(%address, "the server has ended the idle session");
+                    tokio::select! {
+                        biased;
+                        () = std::future::ready(()), if self.link.is_owing() => {}
+                        () = self.input.stirs() => {}
+                        () = self.link.left() => return Ok(()),
+                        () = self.link.unread() => return Ok(()),
+                    }
+                    (tries, lost_at) = (0, None);
+                    continue;
+                }
             };
             if self.settings.reconnect.is_none() {
                 return Err(ClientError::Lost {
@@ -253,18 +278,19 @@ impl Client<'_> {
                 *tries += 1;
                 tokio::select! {
                     () = tokio::time::sleep(backoff::jitter(pause)) => {}
-                    () = self.input.abandoned(), if !self.link.is_owing() => return Ok(None),
+                    () = abandoned(&mut self.input, self.link) => return Ok(None),
                     () = self.link.unread() => return Ok(None),
                     () = self.link.left() => return Ok(None),
                 }
             }
             let abandoned = async {
-                self.input.abandoned().await;
+                abandoned(&mut self.input, self.link).await;
                 tokio::time::sleep(ABANDONED).await;
             };
             let opened = tokio::select! {
                 opened = tokio::time::timeout(CONNECT_TIMEOUT, open(&self.settings)) => opened,
-                () = abandoned, if !self.link.is_owing() => return Ok(None),
+                () = abandoned => return Ok(None),
+                () = self.link.left() => return Ok(None),
             };
             let failure = match opened {
                 Ok(Ok(opened)) => return Ok(Some(opened)),
@@ -297,6 +323,14 @@ impl Client<'_> {
             address: self.address.clone(),
             reason,
         }
+    }
+}
+
+/// Completes when the host has left and there is nothing more to do for it. Cancel safe.
+async fn abandoned(input: &mut HostInput, link: &Link) {
+    input.abandoned().await;
+    if !link.end() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -3,9 +3,11 @@
 //!
 //! Pure: no I/O, no clock. What an event makes for the host is fetched with [`State::told`].
 
-use super::ledger::{CONNECTION_LOST, Ledger, Verdict};
+use super::ledger::{CONNECTION_LOST, Ledger, Verdict, without_end};
 use crate::control::{Control, SessionKey};
-use crate::jsonrpc::{ErrorData, Executed};
+use crate::jsonrpc::{
+    Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Message, NO_DATA, error_line,
+};
 use crate::replay::{ACK_BYTES, Replay, Violation};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -21,8 +23,12 @@ const WINDOW: usize = 2 * ACK_BYTES;
 /// What is sent at once, in bytes; one line may be longer.
 const BATCH: usize = 256 * 1024;
 
+/// So many connections in a row on which the server has not said whether it knows us, and it is
+/// taken for one that cannot. Fewer would give up on a machine that is only asleep.
+const MAX_UNANSWERED: u32 = 4;
+
 /// What the server is to us on a new connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// It goes on where the last connection was lost.
     Resumed { again: u64 },
@@ -35,23 +41,34 @@ pub(super) enum News {
 enum Stage {
     /// Nothing yet, and it may have forgotten us: nothing is sent before it has answered.
     Asked,
-    /// Nothing yet; we begin anew. It has promised an answer, or we do not know what it is.
-    Offered { promised: bool },
+    /// Nothing yet; we begin anew, and nothing is sent before it has answered while we wait for that.
+    Offered { wait: Option<Wait> },
     /// It can resume.
     Resumable,
     /// It cannot.
     Plain,
 }
 
+/// How long the server may take to say what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// As long as it takes to connect: an answer is certain.
+    Long,
+    /// A moment: it may be one that never answers.
+    Short,
+}
+
 /// What is to be done about sending.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Turn {
+    /// Comes first.
+    pub control: Option<Control>,
     pub lines: Vec<Bytes>,
     /// The host may be read.
     pub open: bool,
     pub resumable: bool,
     /// The server owes us an answer before anything else can be sent.
-    pub waits: bool,
+    pub wait: Option<Wait>,
     pub untold: bool,
     pub ack_due: bool,
     pub done: bool,
@@ -64,16 +81,28 @@ pub(super) struct State {
     replay: Replay,
     session: Option<SessionKey>,
     stage: Stage,
+    /// Connections in a row on which we asked in vain.
+    unanswered: u32,
+    /// The last server that was offered a session does not know what that is.
+    is_plain: bool,
     /// Requests that got an error since the last report.
     failed: usize,
     /// Lines that wait until the server has taken our handshake again.
     rejoin: Option<VecDeque<Bytes>>,
-    /// The server stops soon: what is not sent is for its successor.
-    draining: bool,
+    /// The server stops soon: what is not sent is for its successor, but for so many answers.
+    draining: Option<usize>,
+    /// The server is to be told that we know.
+    drain_heard: bool,
+    /// The server has closed a session that nobody used.
+    dismissed: bool,
+    /// The host has said something.
+    heard: bool,
     /// The host says no more.
     ended: bool,
     /// We have been told to leave.
     leaving: bool,
+    /// We have said goodbye on this connection.
+    left: bool,
     /// Lines of our own for the host, without newlines.
     told: Vec<Bytes>,
 }
@@ -85,11 +114,17 @@ impl Default for State {
             replay: Replay::default(),
             session: None,
             stage: Stage::Plain,
+            unanswered: 0,
+            is_plain: false,
             failed: 0,
             rejoin: None,
-            draining: false,
+            draining: None,
+            drain_heard: false,
+            dismissed: false,
+            heard: false,
             ended: false,
             leaving: false,
+            left: false,
             told: Vec::new(),
         }
     }
@@ -108,7 +143,30 @@ impl State {
 
     /// The host has said something: lines with their newlines.
     pub(super) fn say(&mut self, lines: Vec<Bytes>) {
-        lines.into_iter().for_each(|line| self.replay.push(line));
+        self.heard = true;
+        for line in lines {
+            if simdutf8::basic::from_utf8(&line).is_err() {
+                // Not every transport could carry it.
+                let text = "Parse error: not UTF-8";
+                self.tell(vec![error_line(None, Code::ParseError, text, NO_DATA)]);
+                continue;
+            }
+            let Some(line) = self.ledger.hear(line) else {
+                continue;
+            };
+            match &mut self.draining {
+                Some(ahead) if is_answer(&line) => {
+                    self.replay.push_early(line, *ahead);
+                    *ahead += 1;
+                }
+                _ => self.replay.push(line),
+            }
+        }
+    }
+
+    /// True once the host has said something.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard
     }
 
     /// The host says no more.
@@ -123,12 +181,39 @@ impl State {
 
     /// True when the host waits for something, or something waits to be sent.
     pub(super) fn is_owing(&self) -> bool {
-        self.ledger.owed() > 0 || self.replay.bytes() > 0 || self.rejoin.is_some()
+        // While we rejoin, what waits is our own.
+        let waiting = match &self.rejoin {
+            Some(held) => held.len(),
+            None => self.replay.waiting(),
+        };
+        self.ledger.owed() > 0 || waiting > 0
+    }
+
+    /// True when the host has left and waits for nothing. What we may still wait for ourselves is
+    /// worth a moment, and no more.
+    pub(super) fn is_served(&self) -> bool {
+        self.ended && !self.is_owing()
+    }
+
+    /// True when nothing more is to be done for the host.
+    pub(super) fn is_done(&self) -> bool {
+        let settled = self.replay.is_settled();
+        match self.stage {
+            Stage::Resumable => {
+                (self.leaving || self.is_served()) && settled && !self.ledger.is_misread()
+            }
+            _ => self.leaving || self.is_served() && settled && !self.ledger.is_misread(),
+        }
     }
 
     /// True when the server gives signs of life.
     pub(super) fn is_resumable(&self) -> bool {
         self.stage == Stage::Resumable
+    }
+
+    /// True when the server ends this connection because nobody needs it.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.dismissed
     }
 
     /// The connection is lost. Where the server cannot resume, that is the end of what it knew.
@@ -143,15 +228,38 @@ impl State {
         self.session = None;
     }
 
-    /// Nothing will be sent any more: everything that the host is owed gets an error, what it has
-    /// said and we have not taken yet included.
+    /// The server has not said in time what it is. True when the connection is still good for
+    /// something.
+    pub(super) fn wait_no_longer(&mut self) -> bool {
+        match self.stage {
+            Stage::Offered {
+                wait: Some(Wait::Short),
+            } => {
+                self.stage = Stage::Offered { wait: None };
+                true
+            }
+            Stage::Asked => {
+                self.unanswered += 1;
+                if self.unanswered >= MAX_UNANSWERED {
+                    self.session = None;
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Nothing will be sent any more: everything that the host is owed gets an error, for `reason`,
+    /// what it has said and we have not taken yet included.
     pub(super) fn give_up(
         &mut self,
         text: &str,
-        data: &ErrorData,
+        reason: &'static str,
         unread: impl Iterator<Item = Bytes>,
     ) {
-        let lost = self.ledger.lost(text, data);
+        let lost = self
+            .ledger
+            .lost(text, &ErrorData::new(reason, Executed::Unknown));
         self.tell(lost);
         let replay = std::mem::take(&mut self.replay);
         let unsent = self.rejoin.take().unwrap_or_else(|| replay.into_unsent());
@@ -159,8 +267,9 @@ impl State {
         for line in unsent.chain(unread) {
             self.ledger.send(&line);
         }
-        let not_executed = ErrorData::new("connection-lost", Executed::No);
-        let lost = self.ledger.lost(text, &not_executed);
+        let lost = self
+            .ledger
+            .lost(text, &ErrorData::new(reason, Executed::No));
         self.tell(lost);
     }
 
@@ -174,8 +283,12 @@ impl State {
         // While a replay waits for its answer, nothing else has been pushed.
         let mut unsent = self.rejoin.take().unwrap_or_else(|| replay.into_unsent());
         // The rest of an earlier replay may be among it.
-        unsent.retain(|line| !self.ledger.is_replayed(&without_end(line)));
+        unsent.retain(|line| !self.ledger.is_past(&without_end(line)));
         self.session = None;
+        if self.ended && unsent.is_empty() {
+            // Nobody is left to go on for.
+            return;
+        }
         match self.ledger.replay() {
             Some(handshake) => {
                 self.replay.push(handshake);
@@ -199,7 +312,10 @@ impl State {
         resume: bool,
         promised: bool,
     ) -> (Option<Control>, Option<News>) {
-        self.draining = false;
+        self.draining = None;
+        self.drain_heard = false;
+        self.dismissed = false;
+        self.left = false;
         match (resume, self.session.clone()) {
             (true, Some(key)) => {
                 self.stage = Stage::Asked;
@@ -208,10 +324,14 @@ impl State {
                 (Some(Control::Resume { session, received }), None)
             }
             (true, None) => {
-                self.stage = Stage::Offered { promised };
+                let wait = match (promised, self.is_plain) {
+                    (true, _) => Some(Wait::Long),
+                    (false, false) => Some(Wait::Short),
+                    (false, true) => None,
+                };
+                self.stage = Stage::Offered { wait };
                 self.replay.keep();
-                let session = None;
-                let received = 0;
+                let (session, received) = (None, 0);
                 (Some(Control::Resume { session, received }), None)
             }
             (false, session) => {
@@ -233,45 +353,43 @@ impl State {
         &mut self,
         first: Option<&Control>,
     ) -> Result<(bool, Option<News>), Violation> {
-        match (self.stage, first) {
-            (
-                Stage::Asked,
-                Some(Control::Resumed {
-                    session,
-                    received,
-                    resumed: true,
-                }),
-            ) if *session == self.session => {
-                let again = self.replay.resume(*received)?;
+        let asked = match self.stage {
+            Stage::Asked => true,
+            Stage::Offered { .. } => false,
+            Stage::Resumable | Stage::Plain => return Ok((false, None)),
+        };
+        self.unanswered = 0;
+        let answer = match first {
+            Some(Control::Resumed {
+                session,
+                received,
+                resumed,
+            }) => Some((session, *received, *resumed)),
+            _ => None,
+        };
+        if let (true, Some((session, received, true))) = (asked, answer)
+            && *session == self.session
+        {
+            let again = self.replay.resume(received)?;
+            self.stage = Stage::Resumable;
+            return Ok((true, Some(News::Resumed { again })));
+        }
+        if asked {
+            self.begin_anew();
+            self.replay.keep();
+        }
+        match answer {
+            Some((Some(session), ..)) => {
+                self.session = Some(session.clone());
                 self.stage = Stage::Resumable;
-                Ok((true, Some(News::Resumed { again })))
             }
-            (Stage::Asked | Stage::Offered { .. }, Some(Control::Resumed { session, .. })) => {
-                if self.stage == Stage::Asked {
-                    self.begin_anew();
-                }
-                self.session.clone_from(session);
-                if session.is_some() {
-                    if self.stage == Stage::Asked {
-                        self.replay.keep();
-                    }
-                    self.stage = Stage::Resumable;
-                } else {
-                    self.replay.stop_keeping();
-                    self.stage = Stage::Plain;
-                }
-                Ok((true, Some(self.news())))
-            }
-            (Stage::Asked | Stage::Offered { .. }, _) => {
-                if self.stage == Stage::Asked {
-                    self.begin_anew();
-                }
+            _ => {
                 self.replay.stop_keeping();
                 self.stage = Stage::Plain;
-                Ok((false, Some(self.news())))
             }
-            (Stage::Resumable | Stage::Plain, _) => Ok((false, None)),
         }
+        self.is_plain = answer.is_none();
+        Ok((answer.is_some(), Some(self.news())))
     }
 
     /// Another control line of the server.
@@ -283,25 +401,29 @@ impl State {
             Control::Ack { received } if self.stage == Stage::Resumable => {
                 self.replay.acknowledge(*received)?;
             }
-            Control::Drain { received } if self.stage == Stage::Resumable => {
+            Control::Drain { received, idle } if self.stage == Stage::Resumable => {
                 for line in self.replay.unsend(*received)? {
                     self.ledger.unsend(&without_end(line));
                 }
-                self.draining = true;
+                self.draining = Some(self.replay.advance(is_answer));
+                self.drain_heard = true;
+                self.dismissed = *idle;
+                tracing::debug!(idle, "the server ends the session soon");
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// A message of the server. Gives whether the host gets it, and whether there is something to
-    /// be done about sending.
-    pub(super) fn receive(&mut self, line: &Bytes) -> (bool, bool) {
+    /// A message of the server. Gives what the host gets, and whether there is something to be done
+    /// about sending.
+    pub(super) fn receive(&mut self, line: Bytes) -> (Option<Bytes>, bool) {
         let first = !self.replay.is_untold();
         let due = self.stage == Stage::Resumable && (self.replay.receive(line.len()) || first);
-        match self.ledger.receive(line) {
-            Verdict::Pass => (true, due || self.ended),
-            Verdict::Drop => (false, due || self.ended),
+        let line = match self.ledger.receive(&line) {
+            Verdict::Pass => Some(line),
+            Verdict::Change(line) => Some(without_end(&line)),
+            Verdict::Drop => None,
             Verdict::Replayed(succeeded) => {
                 if !succeeded {
                     tracing::warn!("the server did not take the handshake a second time");
@@ -311,42 +433,78 @@ impl State {
                 rest.into_iter()
                     .chain(held)
                     .for_each(|line| self.replay.push(line));
-                (false, true)
+                return (None, true);
             }
+        };
+        (line, due || self.ended)
+    }
+
+    /// A line of the server that is counted, and not for the host.
+    pub(super) fn swallow(&mut self, line: &Bytes) {
+        if self.stage == Stage::Resumable {
+            self.replay.receive(line.len());
         }
     }
 
     /// What is to be done now about sending.
     pub(super) fn turn(&mut self) -> Turn {
-        let waits = matches!(self.stage, Stage::Asked | Stage::Offered { promised: true });
-        let congested = self.stage == Stage::Resumable && self.replay.under_way() >= WINDOW;
-        let may_send = !waits && !congested && !self.draining;
-        let batch = if may_send {
-            self.replay.take(BATCH)
+        let wait = match self.stage {
+            Stage::Asked => Some(Wait::Long),
+            Stage::Offered { wait } => wait,
+            Stage::Resumable | Stage::Plain => None,
+        };
+        let resumable = self.stage == Stage::Resumable;
+        if std::mem::take(&mut self.drain_heard) {
+            let received = self.replay.tell();
+            let idle = false;
+            return Turn {
+                control: Some(Control::Drain { received, idle }),
+                resumable,
+                ..Turn::default()
+            };
+        }
+        let congested = resumable && self.replay.under_way() >= WINDOW;
+        let lines = if wait.is_some() || congested {
+            Vec::new()
         } else {
-            Default::default()
+            self.take()
+        };
+        let served = self.is_served() && lines.is_empty();
+        // Who says goodbye is told no more.
+        let parts = self.leaving || served && !self.ledger.is_misread();
+        let goodbye = resumable && parts && !self.left && lines.is_empty();
+        self.left |= goodbye;
+        let rejoins = self.rejoin.is_some();
+        Turn {
+            control: goodbye.then_some(Control::Leave),
+            open: !self.ended
+                && !rejoins
+                && wait.is_none()
+                && !congested
+                && self.replay.bytes() < MAX_BACKLOG,
+            resumable,
+            wait: wait.or_else(|| (rejoins && !resumable).then_some(Wait::Long)),
+            untold: self.replay.is_untold(),
+            ack_due: self.replay.is_due() || self.draining.is_some() && self.replay.is_untold(),
+            done: !goodbye && lines.is_empty() && self.is_done(),
+            lines,
+        }
+    }
+
+    /// Takes lines to be sent: while the server drains, answers only.
+    fn take(&mut self) -> Vec<Bytes> {
+        let batch = match &mut self.draining {
+            None => self.replay.take(BATCH),
+            Some(0) => return Vec::new(),
+            Some(ahead) => {
+                *ahead -= 1;
+                self.replay.take(1)
+            }
         };
         for line in batch.lines.iter().skip(batch.again) {
             self.ledger.send(&without_end(line));
         }
-        let idle = batch.lines.is_empty();
-        let served = self.ended
-            && idle
-            && self.replay.waiting() == 0
-            && self.rejoin.is_none()
-            && self.ledger.owed() == 0;
-        Turn {
-            open: !self.ended
-                && self.rejoin.is_none()
-                && may_send
-                && self.replay.bytes() < MAX_BACKLOG,
-            lines: batch.lines,
-            resumable: self.stage == Stage::Resumable,
-            waits: waits || self.rejoin.is_some(),
-            untold: self.replay.is_untold(),
-            ack_due: self.replay.is_due(),
-            done: self.leaving || served,
-        }
+        batch.lines
     }
 
     /// How many lines of the server we have, which it is about to be told.
@@ -355,6 +513,12 @@ impl State {
     }
 }
 
-fn without_end(line: &Bytes) -> Bytes {
-    line.slice(..line.len().saturating_sub(1))
+/// True for the host's answer to a question: the request that the question belongs to cannot end
+/// before it.
+fn is_answer(line: &Bytes) -> bool {
+    let message = Message::read(without_end(line), MAX_PEER_DEPTH);
+    message.is_ok_and(|message| matches!(message.kind(), Kind::Response(Some(_))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,12 +144,22 @@ impl Hub {
         Session::new(id, self.clone(), outbox)
     }
 
-    /// True while a request waits for an answer that will come by itself.
+    /// True while a request waits for an answer that will come by itself, or a peer that
+    /// acknowledges has not acknowledged everything.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        match &self.0.lock().core {
+        let state = self.0.lock();
+        let busy = match &state.core {
             Core::Shared(router) => router.is_busy(),
             Core::Isolated(pipe) => pipe.owed() > 0,
+        };
+        busy || state.outboxes.values().any(|outbox| outbox.awaits())
+    }
+
+    fn in_flight(&self, session: SessionId) -> usize {
+        match &self.0.lock().core {
+            Core::Shared(router) => router.owed(session),
+            Core::Isolated(pipe) => pipe.owed(),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::{Core, Hub};
 use crate::permissions::{Permit, Rights};
-use crate::replay::Replay;
+use crate::replay::{Replay, cost};
 use crate::router::{Profile, SessionId};
-use crate::utils::rope::{Line, Pieces};
+use crate::utils::rope::Line;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -100,10 +100,17 @@ impl Session {
 
     /// Completes when the peer is cut because it reads too slowly, even where a write to it hangs.
     pub async fn overflowed(&self) {
+        while self.cut().await != Cut::Slow {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Completes when nothing more will come for the peer. Cancel safe.
+    pub async fn cut(&self) -> Cut {
         loop {
-            let changed = self.outbox.overflow.notified();
-            if self.outbox.lock().cut == Some(Cut::Slow) {
-                return;
+            let changed = self.outbox.cut_off.notified();
+            if let Some(cut) = self.outbox.lock().cut {
+                return cut;
             }
             changed.await;
         }
@@ -116,29 +123,45 @@ impl Session {
 
     /// The same for whoever does not own the session.
     pub fn watch(&self) -> Watch {
-        Watch(Arc::clone(&self.outbox))
+        Watch {
+            id: self.id,
+            hub: self.hub.clone(),
+            outbox: Arc::clone(&self.outbox),
+        }
     }
 
     /// How many requests of the peer still wait for an answer, in the child or in the outbox.
     #[must_use]
     pub fn owed(&self) -> usize {
-        let in_flight = match &self.hub.0.lock().core {
-            Core::Shared(router) => router.owed(self.id),
-            Core::Isolated(pipe) => pipe.owed(),
-        };
-        in_flight + self.outbox.lock().replay.waiting()
+        self.hub.in_flight(self.id) + self.outbox.lock().replay.waiting()
+    }
+
+    /// See [`Watch::is_settled`].
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.watch().is_settled()
     }
 }
 
-/// A look at a session's numbers from outside.
+/// A look at a session from outside.
 #[derive(Clone, Debug)]
-pub struct Watch(Arc<Outbox>);
+pub struct Watch {
+    id: SessionId,
+    hub: Hub,
+    outbox: Arc<Outbox>,
+}
 
 impl Watch {
     /// See [`Replay::is_outdated`].
     #[must_use]
     pub fn is_outdated(&self, received: u64) -> bool {
-        self.0.lock().replay.is_outdated(received)
+        self.outbox.lock().replay.is_outdated(received)
+    }
+
+    /// True where the peer waits for nothing and has all that it ever got.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.hub.in_flight(self.id) == 0 && self.outbox.lock().replay.is_settled()
     }
 }
 
@@ -159,7 +182,7 @@ impl Drop for Session {
 pub(super) struct Outbox {
     queue: Mutex<Queue>,
     wake: Notify,
-    overflow: Notify,
+    cut_off: Notify,
     limit: usize,
 }
 
@@ -174,7 +197,7 @@ impl Outbox {
         Self {
             queue: Mutex::default(),
             wake: Notify::new(),
-            overflow: Notify::new(),
+            cut_off: Notify::new(),
             limit,
         }
     }
@@ -183,18 +206,24 @@ impl Outbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// True while a peer that acknowledges has not acknowledged everything.
+    pub(super) fn awaits(&self) -> bool {
+        let queue = self.lock();
+        queue.replay.keeps() && !queue.replay.is_settled()
+    }
+
     pub(super) fn push(&self, line: Line) {
         let mut queue = self.lock();
         if queue.cut.is_some() {
             return;
         }
         // An empty outbox takes any line: the bound is on what piles up.
-        if queue.replay.bytes() > 0 && queue.replay.bytes() + line.length() > self.limit {
+        if queue.replay.bytes() > 0 && queue.replay.bytes() + cost(&line) > self.limit {
             *queue = Queue {
                 cut: Some(Cut::Slow),
                 ..Queue::default()
             };
-            self.overflow.notify_waiters();
+            self.cut_off.notify_waiters();
         } else {
             queue.replay.push(line);
         }
@@ -204,6 +233,7 @@ impl Outbox {
 
     pub(super) fn cut(&self, cut: Cut) {
         self.lock().cut.get_or_insert(cut);
+        self.cut_off.notify_waiters();
         self.wake.notify_one();
     }
 }

@@ -279,11 +279,11 @@ impl Model {
             let item = self
                 .client_on
                 .and_then(|on| self.wires[on].down.pop_front());
-            self.to_client(item);
+            self.client_gets(item);
         } else if let Some(on) = self.server_on
             && let Some(item) = self.wires[on].up.pop_front()
         {
-            self.to_server(item);
+            self.server_gets(item);
         } else if let Some(on) = self.client_on {
             self.arrive(on);
         }
@@ -309,7 +309,7 @@ impl Model {
         (self.server_drains, self.heard) = (false, false);
     }
 
-    fn to_client(&mut self, item: Option<Item>) {
+    fn client_gets(&mut self, item: Option<Item>) {
         match item {
             None => {}
             Some(Item::Line(line)) => {
@@ -334,7 +334,7 @@ impl Model {
         }
     }
 
-    fn to_server(&mut self, item: Item) {
+    fn server_gets(&mut self, item: Item) {
         match item {
             Item::Line(_) if self.server_drains && !self.heard => {}
             Item::Line(line) => {

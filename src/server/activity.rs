@@ -13,9 +13,11 @@ pub(super) struct Activity {
     last: Mutex<Instant>,
     pub pulse: Pulse,
     /// Lines have been taken from the session and not yet been sent altogether.
-    pub sending: AtomicBool,
-    /// The client has been told that nothing more is taken.
+    sending: AtomicBool,
+    /// The client has been told that nothing more is taken …
     pub draining: AtomicBool,
+    /// … and has read that: what comes now are answers.
+    pub heard: AtomicBool,
     /// The connection is not read, since the MCP server takes nothing.
     pub deaf: AtomicBool,
     changed: tokio::sync::Notify,
@@ -28,14 +30,26 @@ impl Activity {
             pulse,
             sending: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             changed: tokio::sync::Notify::new(),
         }
     }
 
+    /// A message has passed. Signs of life and other control lines are none.
     pub(super) fn mark(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Something is being sent, or has been.
+    pub(super) fn set_sending(&self, sending: bool) {
+        self.sending.store(sending, Ordering::Relaxed);
         self.changed.notify_waiters();
+    }
+
+    /// True while what comes is for our successor.
+    pub(super) fn discards(&self) -> bool {
+        self.is_draining() && !self.heard.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -46,17 +60,17 @@ impl Activity {
         self.sending.load(Ordering::Relaxed)
     }
 
-    /// Waits for the next mark.
+    /// Waits until something is sent, or has been.
     pub(super) async fn wait(&self) {
         self.changed.notified().await;
     }
 
-    /// Completes when nothing has happened for `limit` and the peer waits for nothing.
+    /// Completes when no message has passed for `limit` and the peer waits for nothing.
     pub(super) async fn idle(&self, limit: Option<Duration>, session: &Session) {
         let limit = limit.unwrap_or(FOREVER);
         loop {
             until_still(&self.last, limit).await;
-            if session.owed() == 0 {
+            if session.is_settled() {
                 return;
             }
             tokio::time::sleep(limit).await;

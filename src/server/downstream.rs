@@ -76,12 +76,13 @@ impl Downstream<'_> {
                 Ok(lines) if lines.is_empty() => {}
                 Ok(lines) => {
                     self.send(writer, &lines).await?;
+                    self.activity.mark();
                     continue;
                 }
                 Err(Cut::Slow) => return Ok(End::Leave("it reads too slowly, its queue is full")),
                 Err(Cut::Stopped) => {
                     self.drain(writer).await?;
-                    return Ok(End::Leave("the server stops"));
+                    return Ok(End::Leave(self.context.why_cut()));
                 }
             }
             tokio::select! {
@@ -95,22 +96,22 @@ impl Downstream<'_> {
         }
     }
 
-    /// Tells a client that can resume what we have received, and that we take no more.
+    /// Tells a client that can resume what we have received, and that we take no more but answers.
     async fn drain(&self, writer: &mut Writer) -> std::io::Result<()> {
         if !self.resumable || self.activity.is_draining() {
             return Ok(());
         }
         self.activity.draining.store(true, Ordering::Relaxed);
         let received = self.session.replay(|replay| replay.tell());
-        let line = Control::Drain { received }.to_line();
+        let idle = false;
+        let line = Control::Drain { received, idle }.to_line();
         self.send(writer, &[Bytes::from(line)]).await
     }
 
     async fn send(&self, writer: &mut Writer, lines: &[impl Pieces]) -> std::io::Result<()> {
-        self.activity.sending.store(true, Ordering::Relaxed);
+        self.activity.set_sending(true);
         writer.send(lines).await?;
-        self.activity.sending.store(false, Ordering::Relaxed);
-        self.activity.mark();
+        self.activity.set_sending(false);
         Ok(())
     }
 }

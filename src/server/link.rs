@@ -7,7 +7,7 @@ use super::peer::Context;
 use super::rate::Ticket;
 use super::upstream::{Intake, Read, UpstreamEnd, upstream};
 use crate::audit::Trail;
-use crate::control::SessionKey;
+use crate::control::Control;
 use crate::handshake;
 use crate::hub::Session;
 use crate::jsonrpc::{Code, NO_DATA, error_line};
@@ -17,6 +17,7 @@ use crate::transport::{Reader, Writer};
 use crate::utils::apart::apart;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -28,11 +29,11 @@ pub(super) struct Link {
     pub reader: Reader,
     pub writer: Writer,
     pub standing: Standing,
-    pub address: std::net::SocketAddr,
+    pub address: SocketAddr,
     /// What is recorded of it.
     pub trail: Trail,
-    /// Its place among the connections.
-    pub _place: OwnedSemaphorePermit,
+    /// Its place among the connections; `None` where it can only take over that of its session.
+    pub place: Option<OwnedSemaphorePermit>,
 }
 
 /// How a connection ended.
@@ -41,15 +42,14 @@ pub(super) enum End {
     Leave(&'static str),
     /// The session may go on with another connection.
     Lost(&'static str),
-    /// The client asks for a session, with its first line: for this one, of which it has received
-    /// so many lines.
-    Resume(Option<SessionKey>, u64),
 }
 
 /// What ends a connection besides what is said on it.
 enum Trouble {
-    End(End),
+    Slow,
     Lapse(Lapse),
+    Idle,
+    Silence,
 }
 
 /// Carries messages both ways until one side ends; gives what is still to be said then.
@@ -72,7 +72,6 @@ pub(super) async fn carry(
     let settings = &context.settings;
     let activity = Activity::new(reader.pulse());
     let mut last_words: Vec<Bytes> = Vec::new();
-    let fresh = first.is_none() && !resumable;
     let half_open = matches!(reader, Reader::Line(_)) && !resumable;
     let end = {
         let intake = Intake {
@@ -83,9 +82,10 @@ pub(super) async fn carry(
             resumable,
             ahead: VecDeque::new(),
             bytes: 0,
+            room_ahead: &context.room_ahead,
         };
         let ticket = Ticket::new(context, standing.identity(), *address);
-        let upstream = apart(upstream(intake, standing.clone(), ticket, trail, fresh));
+        let upstream = apart(upstream(intake, standing.clone(), ticket, trail));
         let down = Downstream {
             session,
             activity: &activity,
@@ -96,12 +96,10 @@ pub(super) async fn carry(
         // Rarely does one of these happen.
         let trouble = apart(async {
             tokio::select! {
-                () = session.overflowed() => Trouble::End(End::Leave("it reads too slowly, its queue is full")),
+                () = session.overflowed() => Trouble::Slow,
                 lapse = lapse(standing, session) => Trouble::Lapse(lapse),
-                () = activity.idle(settings.idle_timeout, session) => Trouble::End(End::Leave("idle for too long")),
-                () = activity.silence(resumable.then_some(settings.keepalive_timeout)) => {
-                    Trouble::End(End::Lost("nothing heard of it for too long"))
-                }
+                () = activity.idle(settings.idle_timeout, session) => Trouble::Idle,
+                () = activity.silence(resumable.then_some(settings.keepalive_timeout)) => Trouble::Silence,
             }
         });
         tokio::select! {
@@ -121,8 +119,12 @@ pub(super) async fn carry(
                 }
                 UpstreamEnd::HalfClosed if resumable => End::Lost("the peer has hung up"),
                 UpstreamEnd::HalfClosed => End::Leave("the peer has left"),
-                UpstreamEnd::Left => End::Leave("the peer has left"),
-                UpstreamEnd::Resume(wanted, received) => End::Resume(wanted, received),
+                UpstreamEnd::Left => {
+                    // So that the client knows that its last words have been heard.
+                    let received = session.replay(|replay| replay.tell());
+                    last_words.push(Control::Ack { received }.to_line().into());
+                    End::Leave("the peer has left")
+                }
                 UpstreamEnd::TooLong(limit) => {
                     let text = format!("Invalid Request: a message is longer than {limit} bytes");
                     last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
@@ -149,8 +151,17 @@ pub(super) async fn carry(
             },
             end = &mut downstream => end,
             trouble = trouble => match trouble {
-                Trouble::End(end) => end,
+                Trouble::Slow => End::Leave("it reads too slowly, its queue is full"),
                 Trouble::Lapse(lapse) => barred(lapse, &mut last_words),
+                Trouble::Idle => {
+                    if resumable {
+                        let received = session.replay(|replay| replay.tell());
+                        let idle = true;
+                        last_words.push(Control::Drain { received, idle }.to_line().into());
+                    }
+                    End::Leave("idle for too long")
+                }
+                Trouble::Silence => End::Lost("nothing heard of it for too long"),
             },
         }
     };

@@ -146,36 +146,51 @@ pub async fn run(
         rates: settings.rate.map(rate::Limiter::new).map(Mutex::new),
         settings,
         registry,
+        room_ahead: Semaphore::new(upstream::AHEAD_OF_ALL),
         source,
         stopped,
     });
-    let mut peers = JoinSet::new();
+    let mut arrivals = Arrivals::new(&context.settings);
     let outcome = {
         let mut driving = std::pin::pin!(driving);
         let ended = tokio::select! {
             outcome = &mut driving => Some(outcome),
             () = shutdown => None,
-            never = accept(&listeners, &context, &mut peers) => match never {},
+            never = arrivals.accept(&listeners, &context) => match never {},
         };
-        drop(listeners);
         stopping.send_replace(true);
         match ended {
-            Some(outcome) => outcome,
+            Some(outcome) => {
+                drop(listeners);
+                outcome
+            }
             None => {
-                if let Source::Shared(hub) = &context.source {
-                    let idle = hub.idle(context.settings.drain_timeout);
+                let patience = context.settings.drain_timeout;
+                let returning = async {
+                    // Closed as soon as nobody is expected.
+                    let listeners = listeners;
                     tokio::select! {
-                        () = idle => {}
-                        // Should it end by itself now, that is no failure any more.
-                        _ended = &mut driving => return Ok(()),
+                        biased;
+                        _ = tokio::time::timeout(patience, context.registry.nobody_awaited()) => {}
+                        never = arrivals.accept(&listeners, &context) => match never {},
                     }
+                };
+                let idle = async {
+                    if let Source::Shared(hub) = &context.source {
+                        hub.idle(patience).await;
+                    }
+                };
+                tokio::select! {
+                    _drained = async { tokio::join!(returning, idle) } => {}
+                    // Should it end by itself now, that is no failure any more.
+                    _ended = &mut driving => return Ok(()),
                 }
                 stop.notify_one();
                 driving.await
             }
         }
     };
-    let drain = async { while peers.join_next().await.is_some() {} };
+    let drain = async { while arrivals.peers.join_next().await.is_some() {} };
     let patience = match &context.source {
         Source::Shared(_) => DRAIN,
         Source::Isolated { .. } => DRAIN + STOP + context.settings.drain_timeout,
@@ -186,37 +201,56 @@ pub async fn run(
     outcome
 }
 
-async fn accept(
-    listeners: &Listeners,
-    context: &Arc<peer::Context>,
-    peers: &mut JoinSet<()>,
-) -> std::convert::Infallible {
-    let settings = &context.settings;
-    let strangers = Arc::new(strangers::Strangers::new(
-        settings.max_pending,
-        settings.max_pending_per_address,
-    ));
-    let mut number: u64 = 0;
-    loop {
-        let accepted = tokio::select! {
-            accepted = listeners.accept() => accepted,
-            Some(_) = peers.join_next() => continue,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(err) => {
-                tracing::error!(%err, "could not accept a connection");
-                strangers.push_out_oldest();
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        number += 1;
-        crate::transport::tcp::tune(&stream);
-        let stranger = strangers.enter(address);
-        let context = Arc::clone(context);
-        peers.spawn(peer::serve(stream, address, number, context, stranger));
-        // Whoever shows a token at once gets to it before the next one pushes it out.
-        tokio::task::yield_now().await;
+/// Whoever has come, and is still here.
+struct Arrivals {
+    strangers: Arc<strangers::Strangers>,
+    peers: JoinSet<()>,
+    number: u64,
+}
+
+impl Arrivals {
+    fn new(settings: &Settings) -> Self {
+        let Settings {
+            max_pending,
+            max_pending_per_address,
+            ..
+        } = *settings;
+        let strangers = strangers::Strangers::new(max_pending, max_pending_per_address);
+        Self {
+            strangers: Arc::new(strangers),
+            peers: JoinSet::new(),
+            number: 0,
+        }
+    }
+
+    /// Serves whoever comes. Cancel safe.
+    async fn accept(
+        &mut self,
+        listeners: &Listeners,
+        context: &Arc<peer::Context>,
+    ) -> std::convert::Infallible {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listeners.accept() => accepted,
+                Some(_) = self.peers.join_next() => continue,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(err) => {
+                    tracing::error!(%err, "could not accept a connection");
+                    self.strangers.push_out_oldest();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            self.number += 1;
+            crate::transport::tcp::tune(&stream);
+            let stranger = self.strangers.enter(address);
+            let context = Arc::clone(context);
+            self.peers
+                .spawn(peer::serve(stream, address, self.number, context, stranger));
+            // Whoever shows a token at once gets to it before the next one pushes it out.
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -4,11 +4,12 @@ use super::access::{Access, Standing, now};
 use super::link::Link;
 use super::rate::Limiter;
 use super::registry::Registry;
-use super::session;
+use super::session::{self, Opening};
 use super::strangers::Stranger;
 use super::{Settings, Source};
 use crate::audit::Trail;
 use crate::auth::Identity;
+use crate::control::Control;
 use crate::handshake::{self, Door, MAX_TOKEN_LINE, Refused};
 use crate::hub::Hub;
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
@@ -16,6 +17,7 @@ use crate::transport::line::LineError;
 use crate::transport::tls::{self, AcceptError, Plain};
 use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
 use crate::transport::{self, BoxedStream, Connection, Protocol};
+use bytes::Bytes;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -42,6 +44,8 @@ pub(super) struct Context {
     pub rates: Option<Mutex<Limiter>>,
     /// Sessions that outlive their connections.
     pub registry: Arc<Registry>,
+    /// A permit is a byte that may be read ahead of a client while the MCP server takes nothing.
+    pub room_ahead: Semaphore,
     /// Turns true when the server stops.
     pub stopped: watch::Receiver<bool>,
 }
@@ -51,6 +55,35 @@ impl Context {
     pub(super) async fn stopping(&self) {
         // An error says that the sender is gone, and with it the server.
         drop(self.stopped.clone().wait_for(|stopped| *stopped).await);
+    }
+
+    /// A place for a peer. Where there is none, or the server stops, it may still go on with a
+    /// session, which has a place.
+    fn place(&self, identity: &Identity) -> Result<Option<OwnedSemaphorePermit>, Refused> {
+        let stopping = *self.stopped.borrow();
+        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        match place {
+            Some(place) if !stopping => Ok(Some(place)),
+            _ if self.registry.knows(identity) => Ok(None),
+            _ => Err(self.full()),
+        }
+    }
+
+    fn full(&self) -> Refused {
+        if *self.stopped.borrow() {
+            Refused::Stopping
+        } else {
+            Refused::Full
+        }
+    }
+
+    /// Why a session is cut while nothing is wrong with its peer.
+    pub(super) fn why_cut(&self) -> &'static str {
+        if *self.stopped.borrow() {
+            "the server stops"
+        } else {
+            "its MCP server has ended"
+        }
     }
 }
 
@@ -90,22 +123,27 @@ pub(super) async fn serve(
             trail.identified(&identity);
             trail.authenticated();
         }
-        let standing = Standing::new(access, identity);
         let (reader, writer) = connection.split(settings.max_message_size);
         let link = Link {
             reader,
             writer,
-            standing,
+            standing: Standing::new(access, identity),
             address,
             trail,
-            _place: place,
+            place,
         };
-        let end = match &context.source {
-            Source::Shared(hub) => {
-                let session = hub.attach(link.standing.profile());
-                session::live(link, None, &session, &context).await
-            }
-            Source::Isolated { .. } => isolated(link, &context).await,
+        if link.place.is_none() {
+            return take_over(link, &context).await;
+        }
+        let end = match session::hello(link, &context).await {
+            Err(reason) => reason,
+            Ok((link, opening)) => match &context.source {
+                Source::Shared(hub) => {
+                    let session = hub.attach(link.standing.profile());
+                    session::live(link, opening, &session, &context).await
+                }
+                Source::Isolated { .. } => isolated(link, opening, &context).await,
+            },
         };
         tracing::info!(reason = end, "disconnected");
     }
@@ -114,7 +152,7 @@ pub(super) async fn serve(
 }
 
 /// Serves a session with an MCP server of its own.
-async fn isolated(link: Link, context: &Context) -> &'static str {
+async fn isolated(mut link: Link, opening: Opening, context: &Context) -> &'static str {
     let Source::Isolated {
         command,
         limits,
@@ -123,11 +161,7 @@ async fn isolated(link: Link, context: &Context) -> &'static str {
     else {
         return "not isolated";
     };
-    let (mut link, read) = match session::hello(link, context).await {
-        Ok(greeted) => greeted,
-        Err(reason) => return reason,
-    };
-    let Ok(_place) = places.try_acquire() else {
+    let Ok(place) = places.try_acquire() else {
         let reason = "too many MCP servers";
         tracing::warn!("refused: {reason}");
         refused(&mut link.trail, &reason);
@@ -145,7 +179,7 @@ async fn isolated(link: Link, context: &Context) -> &'static str {
     let session = hub.attach(link.standing.profile());
     let left = tokio::sync::Notify::new();
     let living = async {
-        let end = session::live(link, Some(read), &session, context).await;
+        let end = session::live(link, opening, &session, context).await;
         left.notify_one();
         end
     };
@@ -159,20 +193,27 @@ async fn isolated(link: Link, context: &Context) -> &'static str {
             () = hub.idle(context.settings.drain_timeout) => {}
         }
     };
-    let (end, outcome) = tokio::join!(living, driver.run(leaving));
+    let running = async {
+        let outcome = driver.run(leaving).await;
+        // The session may go on for a while, to tell its client what was said last.
+        drop(place);
+        outcome
+    };
+    let (end, outcome) = tokio::join!(living, running);
     if let Err(err) = outcome {
         tracing::error!(%err, "the MCP server of this peer is lost");
     }
     end
 }
 
-/// Opens the transport and authenticates, both within the time there is for it.
+/// Opens the transport and authenticates, both within the time there is for it. Gives the connection,
+/// who it is, and its place, where there is one.
 async fn enter(
     stream: TcpStream,
     context: &Context,
     access: &mut watch::Receiver<Arc<Access>>,
     trail: &mut Trail,
-) -> Option<(Connection, Identity, OwnedSemaphorePermit)> {
+) -> Option<(Connection, Identity, Option<OwnedSemaphorePermit>)> {
     let settings = &context.settings;
     let deadline = Instant::now() + settings.auth_timeout;
     let opened = tokio::time::timeout_at(deadline, open(stream, settings, trail)).await;
@@ -190,13 +231,13 @@ async fn enter(
         }
     };
     // What changes from here on is noticed when the peer is in.
-    let access = Arc::clone(&access.borrow_and_update());
-    let place = || Arc::clone(&context.places).try_acquire_owned().ok();
+    let now_holds = Arc::clone(&access.borrow_and_update());
     let door = Door {
-        guard: access.guard.as_ref(),
+        guard: now_holds.guard.as_ref(),
         now: now(),
         resume: !settings.resume_window.is_zero(),
     };
+    let place = |identity: &Identity| context.place(identity);
     let admitted = door.admit(&mut connection, upgrade.bearer.as_ref(), place);
     let refusal = match tokio::time::timeout_at(deadline, admitted).await {
         Ok(Ok((identity, place))) => return Some((connection, identity, place)),
@@ -215,6 +256,26 @@ async fn enter(
         say_and_close(connection, line).await;
     }
     None
+}
+
+/// For a connection without a place: lets it go on with the session that it names, or refuses it.
+async fn take_over(mut link: Link, context: &Context) {
+    let first = tokio::time::timeout(context.settings.auth_timeout, link.reader.next()).await;
+    if let Ok(Ok(Some(line))) = first
+        && let Some(Control::Resume {
+            session: Some(key),
+            received,
+        }) = Control::read(&line)
+    {
+        match context.registry.hand_over(&key, link, received) {
+            Ok(()) => return tracing::info!(reason = "its session goes on", "disconnected"),
+            Err(back) => link = *back,
+        }
+    }
+    let refusal = context.full();
+    log_refusal(&refusal, &mut link.trail);
+    let last_words = refusal.to_line().map(Bytes::from);
+    transport::close(link.reader, link.writer, last_words.as_slice()).await;
 }
 
 /// For the audit log: the connection ends, since it is not let in.

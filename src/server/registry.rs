@@ -6,7 +6,11 @@ use crate::control::SessionKey;
 use crate::hub::Watch;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How often to look whether somebody is still waited for, while the server stops.
+const CHECK: Duration = Duration::from_millis(20);
 
 /// Whose session it is: the user and the roles of the token, as they stand in it.
 type Owner = (Option<String>, Vec<String>);
@@ -28,7 +32,16 @@ pub(super) struct Registry {
 struct Slot {
     owner: Owner,
     watch: Watch,
-    sender: mpsc::Sender<Handover>,
+    /// It has no connection.
+    waits: bool,
+    next: Arc<Next>,
+}
+
+/// The latest connection for a session; the ones before it have been given up by their client.
+#[derive(Debug, Default)]
+struct Next {
+    handover: Mutex<Option<Handover>>,
+    come: Notify,
 }
 
 /// A session's place in the registry; leaving it is dropping this.
@@ -36,7 +49,7 @@ struct Slot {
 pub(super) struct Registration {
     pub key: SessionKey,
     registry: Arc<Registry>,
-    handovers: mpsc::Receiver<Handover>,
+    next: Arc<Next>,
 }
 
 impl Registry {
@@ -62,45 +75,65 @@ impl Registry {
             return None;
         }
         let key = SessionKey::generate();
-        let (sender, handovers) = mpsc::channel(1);
+        let next = Arc::<Next>::default();
         slots.insert(
             key.clone(),
             Slot {
                 owner: owner(identity),
                 watch,
-                sender,
+                waits: false,
+                next: Arc::clone(&next),
             },
         );
         Some(Registration {
             key,
             registry: Arc::clone(self),
-            handovers,
+            next,
         })
     }
 
     /// Gives a connection to the session `key`; gives it back where there is no such session, or
-    /// it is somebody else's, or just getting another connection, or has got a later one.
+    /// it is somebody else's, or has got a later one.
     pub(super) fn hand_over(
         &self,
         key: &SessionKey,
         mut link: Link,
         received: u64,
     ) -> Result<(), Box<Link>> {
-        let sender = match self.lock().get(key) {
-            Some(slot)
-                if slot.owner == owner(link.standing.identity())
-                    && !slot.watch.is_outdated(received) =>
-            {
-                slot.sender.clone()
-            }
-            _ => return Err(Box::new(link)),
+        // The lock is held to the end, so that a session that ends meanwhile takes the connection
+        // with it.
+        let slots = self.lock();
+        let slot = slots.get(key).filter(|slot| {
+            slot.owner == owner(link.standing.identity()) && !slot.watch.is_outdated(received)
+        });
+        let Some(slot) = slot else {
+            return Err(Box::new(link));
         };
         // Should the session end before it has taken the connection.
         link.trail.ends("its session has ended");
-        let handover = Handover { link, received };
-        sender
-            .try_send(handover)
-            .map_err(|err| Box::new(err.into_inner().link))
+        *slot.next.lock() = Some(Handover { link, received });
+        slot.next.come.notify_one();
+        Ok(())
+    }
+
+    /// True where somebody has a session that may be gone on with.
+    pub(super) fn knows(&self, identity: &Identity) -> bool {
+        let owner = owner(identity);
+        self.lock().values().any(|slot| slot.owner == owner)
+    }
+
+    /// Completes when no session that is owed something waits for its client.
+    pub(super) async fn nobody_awaited(&self) {
+        let awaited = |slot: &Slot| slot.waits && !slot.watch.is_settled();
+        while self.lock().values().any(awaited) {
+            tokio::time::sleep(CHECK).await;
+        }
+    }
+}
+
+impl Next {
+    fn lock(&self) -> MutexGuard<'_, Option<Handover>> {
+        self.handover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,11 +143,19 @@ fn owner(identity: &Identity) -> Owner {
 
 impl Registration {
     /// The next connection of this session. Cancel safe.
-    pub(super) async fn handover(&mut self) -> Handover {
-        match self.handovers.recv().await {
-            Some(handover) => handover,
-            // The registry holds the other end for as long as this exists.
-            None => std::future::pending().await,
+    pub(super) async fn handover(&self) -> Handover {
+        loop {
+            if let Some(handover) = self.next.lock().take() {
+                return handover;
+            }
+            self.next.come.notified().await;
+        }
+    }
+
+    /// Notes whether the session has a connection.
+    pub(super) fn set_waiting(&self, waits: bool) {
+        if let Some(slot) = self.registry.lock().get_mut(&self.key) {
+            slot.waits = waits;
         }
     }
 }
@@ -122,5 +163,13 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.registry.lock().remove(&self.key);
+    }
+}
+
+impl std::fmt::Debug for Handover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handover")
+            .field("received", &self.received)
+            .finish_non_exhaustive()
     }
 }

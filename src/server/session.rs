@@ -1,5 +1,5 @@
-//! The life of one session: messages both ways over one connection, and, with a client that speaks
-//! `mcp-remote/resume`, over the connections that follow.
+//! The life of one session: over one connection, and, with a client that speaks
+//! `mcp-remote/resume`, over those that follow.
 
 use super::access::{Lapse, expiry, revoked};
 use super::link::{End, Link, carry};
@@ -8,15 +8,26 @@ use super::registry::{Handover, Registration};
 use super::upstream::Read;
 use crate::control::Control;
 use crate::handshake;
-use crate::hub::Session;
+use crate::hub::{Cut, Session};
 use crate::replay::Violation;
 use crate::transport;
 use crate::utils::apart::apart;
 use bytes::Bytes;
 
-/// Waits for the first line of a peer, so that no MCP server is started for a connection that goes
-/// on with a session. Gives the connection and what it said, unless there is nothing more to do.
-pub(super) async fn hello(mut link: Link, context: &Context) -> Result<(Link, Read), &'static str> {
+/// How a connection begins that does not go on with a session.
+pub(super) enum Opening {
+    /// It asks for a session that can be resumed.
+    Resumable,
+    /// It is one of a peer that knows nothing of that, and has said this.
+    Plain(Read),
+}
+
+/// Waits for the first line of a peer: a connection may go on with a session, and no MCP server is
+/// started for it then. Gives the connection and what it wants, unless there is nothing more to do.
+pub(super) async fn hello(
+    mut link: Link,
+    context: &Context,
+) -> Result<(Link, Opening), &'static str> {
     let idle = context.settings.idle_timeout.unwrap_or(super::FOREVER);
     let standing = link.standing.clone();
     let bad = async {
@@ -27,21 +38,18 @@ pub(super) async fn hello(mut link: Link, context: &Context) -> Result<(Link, Re
     };
     let (reason, last_words) = tokio::select! {
         read = link.reader.next() => match read {
-            Ok(None) => {
-                let reason = "the peer has left";
-                link.trail.ends(reason);
-                return Err(reason);
-            }
+            Ok(None) => ("the peer has left", None),
             Ok(Some(line)) => return match Control::read(&line) {
                 Some(Control::Resume { session: Some(key), received }) => {
                     match context.registry.hand_over(&key, link, received) {
                         Ok(()) => Err("its session goes on"),
-                        Err(back) => Ok((*back, Ok(Some(line)))),
+                        Err(back) => Ok((*back, Opening::Resumable)),
                     }
                 }
-                _ => Ok((link, Ok(Some(line)))),
+                Some(Control::Resume { session: None, .. }) => Ok((link, Opening::Resumable)),
+                _ => Ok((link, Opening::Plain(Ok(Some(line))))),
             },
-            Err(err) => return Ok((link, Err(err))),
+            Err(err) => return Ok((link, Opening::Plain(Err(err)))),
         },
         () = context.stopping() => ("the server stops", None),
         () = tokio::time::sleep(idle) => ("idle for too long", None),
@@ -54,39 +62,40 @@ pub(super) async fn hello(mut link: Link, context: &Context) -> Result<(Link, Re
     Err(reason)
 }
 
-/// Serves a session over its connections, to its end; gives the reason for the log. `read` is what
-/// the first connection has said already.
+/// Serves a session over its connections, to its end; gives the reason for the log.
 pub(super) async fn live(
-    link: Link,
-    mut read: Option<Read>,
+    mut link: Link,
+    opening: Opening,
     session: &Session,
     context: &Context,
 ) -> &'static str {
-    let settings = &context.settings;
-    let mut registration: Option<Registration> = None;
-    let mut first: Option<Bytes> = None;
+    // The place is the session's for as long as it lives, so that its client finds room.
+    let _place = link.place.take();
+    let (registration, mut first, mut read) = match opening {
+        Opening::Plain(read) => (None, None, Some(read)),
+        Opening::Resumable => {
+            let registration = register(&mut link, session, context);
+            let first = Control::Resumed {
+                session: registration.as_ref().map(|known| known.key.clone()),
+                received: 0,
+                resumed: false,
+            };
+            (registration, Some(first), None)
+        }
+    };
     let mut link = Box::new(link);
     loop {
+        let first_line = first.take().map(|first| Bytes::from(first.to_line()));
         let resumable = registration.is_some();
         let ended = tokio::select! {
-            ended = carry(&mut link, read.take(), session, context, resumable, first.take()) => Ok(ended),
-            handover = apart(next_handover(&mut registration)) => Err(handover),
+            ended = carry(&mut link, read.take(), session, context, resumable, first_line) => Ok(ended),
+            handover = apart(next_handover(registration.as_ref())) => Err(handover),
         };
         let handover = match ended {
             Err(handover) => {
                 link.trail
                     .ends("its session goes on over another connection");
                 handover
-            }
-            Ok((End::Resume(wanted, received), _)) => {
-                if let Some(key) = wanted {
-                    match context.registry.hand_over(&key, *link, received) {
-                        Ok(()) => return "its session goes on",
-                        Err(back) => link = back,
-                    }
-                }
-                (registration, first) = open(&mut link, session, context);
-                continue;
             }
             Ok((End::Leave(reason), last_words)) => {
                 link.trail.ends(reason);
@@ -98,20 +107,29 @@ pub(super) async fn live(
             }
             Ok((End::Lost(reason), _)) => {
                 link.trail.ends(reason);
-                let Some(registration) = &mut registration else {
+                let Some(registration) = &registration else {
                     return reason;
                 };
+                // A client that may not even know of it gets another one.
+                if session.replay(|replay| replay.is_blank()) {
+                    return reason;
+                }
+                let session_key = registration.key.short();
+                tracing::info!(
+                    reason,
+                    session = session_key,
+                    "waiting for the client to come back"
+                );
                 let standing = link.standing.clone();
                 drop(link);
-                let key = registration.key.short().to_owned();
-                tracing::info!(reason, session = key, "waiting for the client to come back");
-                tokio::select! {
+                registration.set_waiting(true);
+                let handover = tokio::select! {
                     handover = registration.handover() => handover,
-                    () = tokio::time::sleep(settings.resume_window) => return "the client has not come back",
-                    () = session.overflowed() => return "its queue is full",
+                    reason = given_up(session, context) => return reason,
                     () = revoked(standing) => return Lapse::Revoked.name(),
-                    () = context.stopping() => return "the server stops",
-                }
+                };
+                registration.set_waiting(false);
+                handover
             }
         };
         let Handover {
@@ -119,29 +137,23 @@ pub(super) async fn live(
             received,
         } = handover;
         link = Box::new(new);
+        // Its session has one.
+        link.place = None;
         let Some(registration) = &registration else {
             return "there is no session";
         };
-        let resumed = session.replay(|replay| {
-            let again = replay.resume(received)?;
-            Ok::<_, Violation>((again, replay.tell()))
-        });
-        match resumed {
+        match session.replay(|replay| Ok::<_, Violation>((replay.resume(received)?, replay.tell())))
+        {
             Ok((again, received)) => {
                 tracing::info!(session = registration.key.short(), address = %link.address, again, "resumed");
                 link.trail.joined(registration.key.short());
                 // While nobody was there, nobody took over what has changed.
                 session.revise(link.standing.profile(), link.standing.rights());
-                let session = Some(registration.key.clone());
-                first = Some(
-                    Control::Resumed {
-                        session,
-                        received,
-                        resumed: true,
-                    }
-                    .to_line()
-                    .into(),
-                );
+                first = Some(Control::Resumed {
+                    session: Some(registration.key.clone()),
+                    received,
+                    resumed: true,
+                });
             }
             Err(violation) => {
                 tracing::warn!(%violation, "refused to resume");
@@ -153,39 +165,42 @@ pub(super) async fn live(
     }
 }
 
-async fn next_handover(registration: &mut Option<Registration>) -> Handover {
+async fn next_handover(registration: Option<&Registration>) -> Handover {
     match registration {
         Some(registration) => registration.handover().await,
         None => std::future::pending().await,
     }
 }
 
-/// Makes a session one that can be resumed, where there is room; gives what to tell the client.
-fn open(
-    link: &mut Link,
-    session: &Session,
-    context: &Context,
-) -> (Option<Registration>, Option<Bytes>) {
-    let enabled = !context.settings.resume_window.is_zero();
-    let registration = if enabled {
-        context
-            .registry
-            .register(link.standing.identity(), session.watch())
-    } else {
-        None
+/// Completes when there is no point in waiting for the client of a session any longer.
+async fn given_up(session: &Session, context: &Context) -> &'static str {
+    let window = tokio::time::sleep(context.settings.resume_window);
+    let cut = async {
+        match session.cut().await {
+            Cut::Slow => "its queue is full",
+            // What the MCP server said last is still worth something.
+            Cut::Stopped if session.is_settled() => context.why_cut(),
+            Cut::Stopped => {
+                context.stopping().await;
+                context.why_cut()
+            }
+        }
     };
-    if let Some(registration) = &registration {
-        link.trail.joined(registration.key.short());
-        session.replay(|replay| replay.keep());
+    tokio::select! {
+        () = window => "the client has not come back",
+        reason = cut => reason,
     }
-    let key = registration
-        .as_ref()
-        .map(|registration| registration.key.clone());
-    let line = Control::Resumed {
-        session: key,
-        received: 0,
-        resumed: false,
+}
+
+/// Makes a session one that can be resumed, where there is room.
+fn register(link: &mut Link, session: &Session, context: &Context) -> Option<Registration> {
+    if context.settings.resume_window.is_zero() {
+        return None;
     }
-    .to_line();
-    (registration, Some(line.into()))
+    let registration = context
+        .registry
+        .register(link.standing.identity(), session.watch())?;
+    link.trail.joined(registration.key.short());
+    session.replay(|replay| replay.keep());
+    Some(registration)
 }

@@ -4,25 +4,30 @@ use super::access::{Lapse, Standing};
 use super::activity::Activity;
 use super::rate::Ticket;
 use crate::audit::Trail;
-use crate::control::{Control, PREFIX, SessionKey};
+use crate::control::{Control, PREFIX};
 use crate::hub::Session;
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, RequestId,
     error_line,
 };
 use crate::permissions::{Denial, ItemKind, Permit, Rights};
-use crate::replay::{ACK_BYTES, Violation};
+use crate::replay::{ACK_BYTES, Violation, cost};
 use crate::transport::Reader;
 use crate::transport::line::LineError;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What is read ahead of a client that can resume while the MCP server takes nothing, in bytes:
 /// more than such a client sends without an acknowledgement, so that its own acknowledgements and
 /// signs of life get through.
 const AHEAD: usize = 4 * ACK_BYTES;
+
+/// What is read ahead of all clients together, in bytes. Beyond it they are not read, as others are
+/// that cannot resume.
+pub(super) const AHEAD_OF_ALL: usize = 64 << 20;
 
 /// What a connection has said before there was a session to serve it.
 pub(super) type Read = Result<Option<Bytes>, LineError>;
@@ -35,7 +40,6 @@ pub(super) enum UpstreamEnd {
     HalfClosed,
     /// The client has said that it leaves.
     Left,
-    Resume(Option<SessionKey>, u64),
     TooLong(usize),
     Lapsed(Lapse),
     Violation(Violation),
@@ -51,8 +55,10 @@ pub(super) struct Intake<'a> {
     pub activity: &'a Activity,
     pub resumable: bool,
     /// Lines that were read while the MCP server took none.
-    pub ahead: VecDeque<Bytes>,
+    pub ahead: VecDeque<(Bytes, Option<SemaphorePermit<'a>>)>,
     pub bytes: usize,
+    /// A permit is a byte that may be read ahead of anybody.
+    pub room_ahead: &'a Semaphore,
 }
 
 impl Intake<'_> {
@@ -60,8 +66,8 @@ impl Intake<'_> {
     async fn next(&mut self) -> Result<Arrived, UpstreamEnd> {
         loop {
             let line = match self.ahead.pop_front() {
-                Some(line) => {
-                    self.bytes -= line.len();
+                Some((line, _)) => {
+                    self.bytes -= cost(&line);
                     line
                 }
                 None => self.line().await?,
@@ -93,14 +99,12 @@ impl Intake<'_> {
             Some(read) => read,
             None => self.reader.next().await,
         };
-        let line = match read {
-            Ok(Some(line)) => line,
-            Ok(None) => return Err(UpstreamEnd::HalfClosed),
-            Err(LineError::TooLong { limit }) => return Err(UpstreamEnd::TooLong(limit)),
-            Err(err) => return Err(UpstreamEnd::Lost(err)),
-        };
-        self.activity.mark();
-        Ok(line)
+        match read {
+            Ok(Some(line)) => Ok(line),
+            Ok(None) => Err(UpstreamEnd::HalfClosed),
+            Err(LineError::TooLong { limit }) => Err(UpstreamEnd::TooLong(limit)),
+            Err(err) => Err(UpstreamEnd::Lost(err)),
+        }
     }
 
     fn acknowledge(&self, received: u64) -> Result<(), UpstreamEnd> {
@@ -114,7 +118,7 @@ impl Intake<'_> {
     async fn hear_until(&mut self, room: impl Future<Output = ()>) -> Result<(), UpstreamEnd> {
         let mut room = std::pin::pin!(room);
         while self.resumable {
-            let full = self.bytes >= AHEAD;
+            let full = self.bytes >= AHEAD || self.room_ahead.available_permits() == 0;
             // Whom we do not listen to is not silent.
             self.activity.deaf.store(full, Ordering::Relaxed);
             let line = tokio::select! {
@@ -128,8 +132,11 @@ impl Intake<'_> {
                 }
                 line = self.read(), if !full => line?,
             };
-            self.bytes += line.len();
-            self.ahead.push_back(line);
+            self.bytes += cost(&line);
+            let share = cost(&line).min(self.room_ahead.available_permits());
+            let share = u32::try_from(share).unwrap_or(u32::MAX);
+            let share = self.room_ahead.try_acquire_many(share).ok();
+            self.ahead.push_back((line, share));
         }
         room.await;
         Ok(())
@@ -162,16 +169,14 @@ impl Arrived {
     }
 }
 
-/// From the peer to the MCP server, each line through the gate and the policy. `fresh` is true
-/// where the first line may ask for a session.
+/// From the peer to the MCP server, each line through the gate and the policy.
 pub(super) async fn upstream(
     mut intake: Intake<'_>,
     standing: Standing,
     ticket: Ticket<'_>,
     trail: &Trail,
-    fresh: bool,
 ) -> UpstreamEnd {
-    match carry_upstream(&mut intake, standing, ticket, trail, fresh).await {
+    match carry_upstream(&mut intake, standing, ticket, trail).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -182,7 +187,6 @@ async fn carry_upstream(
     mut standing: Standing,
     mut ticket: Ticket<'_>,
     trail: &Trail,
-    mut fresh: bool,
 ) -> Result<std::convert::Infallible, UpstreamEnd> {
     let (session, resumable) = (intake.session, intake.resumable);
     loop {
@@ -193,14 +197,17 @@ async fn carry_upstream(
         } = intake.next().await?;
         match control {
             None => {}
-            Some(Control::Resume { session, received }) if fresh => {
-                return Err(UpstreamEnd::Resume(session, received));
-            }
             Some(Control::Leave) if resumable => return Err(UpstreamEnd::Left),
+            Some(Control::Drain { .. }) if intake.activity.is_draining() => {
+                intake.activity.heard.store(true, Ordering::Relaxed);
+                continue;
+            }
             // Meaningless here, and nothing for a child.
             Some(_) => continue,
         }
-        fresh = false;
+        if message.is_some() {
+            intake.activity.mark();
+        }
         let allowance = match &message {
             None => Ok(()),
             Some(Ok(message)) if matches!(message.kind(), Kind::Request(_)) => ticket.take(),
@@ -212,8 +219,7 @@ async fn carry_upstream(
         if !session.has_room() {
             intake.hear_until(session.room()).await?;
         }
-        // What comes now is for our successor.
-        if intake.activity.is_draining() {
+        if intake.activity.discards() {
             continue;
         }
         standing.renew().map_err(UpstreamEnd::Lapsed)?;
@@ -233,7 +239,7 @@ async fn carry_upstream(
                 }
             }
         }
-        if resumable && !intake.activity.is_draining() {
+        if resumable && !intake.activity.discards() {
             // No await stands between the hand-over above and this: a line is either both handed
             // over and counted, or neither.
             session.received(size);

@@ -1,7 +1,10 @@
 //! Dead connections are found, and slow ones are not taken for dead.
 
-use crate::load::{Host, Tally, stop};
+use crate::common::{BOTH, Setup};
+use crate::load::{ALERT, Host, Tally, stop};
+use crate::process::{eventually, is_alive, wait_gone};
 use crate::relay::{Fault, Relay};
+use crate::wire::TestPeer;
 use std::time::{Duration, Instant};
 
 /// [`crate::load::ALERT`] has 1.5 s.
@@ -65,4 +68,95 @@ fn a_long_message_on_a_slow_wire_is_no_silence() {
         assert_eq!(relay.connections(), 1);
         stop(server);
     }
+}
+
+/// Bug: signs of life kept a session busy that nobody used. It ends for good, and the client comes
+/// back when there is something to say, and no earlier.
+#[test]
+fn a_session_that_nobody_uses_ends() {
+    for transport in BOTH {
+        let tally = Tally::new();
+        let setup = tally.server(transport).secret();
+        let server = setup.args(&["--isolate", "--idle-timeout", "2s"]).start();
+        let relay = Relay::new(server.port);
+        let mut host = Host::start(transport, relay.port, 1, true);
+        host.loses = true;
+        host.initialize();
+        // A request that takes longer is no idleness.
+        host.ask_sized(0, 1, 1, 3000);
+        host.hear_until(0);
+        let child = |text: &str| text.lines().last()?.split(' ').next_back()?.parse().ok();
+        let first: u64 = eventually("it is executed", || child(&tally.text()));
+        assert!(is_alive(first));
+        host.client.log.wait_for("has ended the idle session");
+        wait_gone(first);
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(relay.connections(), 1, "it came back for nothing");
+        host.ask_sized(1, 1, 1, 0);
+        host.hear_until(0);
+        assert_eq!((host.counts.answered, host.counts.failed), (2, 0));
+        assert_eq!(tally.executed(1), [0, 1]);
+        let log = host.client.log.text();
+        assert!(!log.contains("lost") && !log.contains("WARN"), "{log}");
+        // A host that leaves meanwhile is not held up.
+        eventually("it ends again", || {
+            let log = host.client.log.text();
+            (log.matches("has ended the idle session").count() == 2).then_some(())
+        });
+        host.leave();
+        stop(server);
+    }
+}
+
+/// What is said at the moment when an idle session ends is for the next one.
+#[test]
+fn nothing_is_lost_at_the_end_of_an_idle_session() {
+    for transport in BOTH {
+        let tally = Tally::new();
+        let server = tally
+            .server(transport)
+            .args(&["--idle-timeout", "50ms"])
+            .start();
+        let mut host = Host::start(transport, server.port, 1, false);
+        host.loses = true;
+        host.initialize();
+        for n in 0..60 {
+            std::thread::sleep(Duration::from_millis(40 + n % 25));
+            host.ask_sized(n, 1, 1, 0);
+            host.hear();
+        }
+        host.hear_until(0);
+        assert_eq!(host.failed, [0u64; 0]);
+        assert_eq!(tally.executed(1), (0..60).collect::<Vec<_>>());
+        let ends = host
+            .client
+            .log
+            .text()
+            .matches("ended the idle session")
+            .count();
+        assert!(ends > 1, "only {ends} ends");
+        let log = host.client.log.text();
+        assert!(!log.contains("lost"), "{log}");
+        host.leave();
+        stop(server);
+    }
+}
+
+/// Signs of life of a peer that says nothing else are not messages, whatever it is.
+#[test]
+fn acknowledgements_are_no_messages() {
+    let server = Setup::new("tcp")
+        .args(ALERT)
+        .args(&["--idle-timeout", "1s"])
+        .start();
+    let mut peer = TestPeer::connect("tcp", server.port);
+    peer.send(
+        r#"{"jsonrpc":"2.0","method":"mcp-remote/resume","params":{"session":null,"received":0}}"#,
+    );
+    peer.drip(
+        b"{\"jsonrpc\":\"2.0\",\"method\":\"mcp-remote/ack\",\"params\":{\"received\":0}}\n\n",
+    );
+    server.log.wait_for("idle for too long");
+    let last = std::iter::from_fn(|| peer.next_line()).last();
+    assert!(last.is_some_and(|line| line.contains("\"idle\":true")));
 }

@@ -1,12 +1,14 @@
 //! While both ends live, broken connections cost nothing: nothing lost, nothing doubled, nothing
 //! hung, nothing out of order.
 
-use crate::load::{Host, Seed, Tally, seeds, stop};
+use crate::certificates::Files;
+use crate::common::BOTH;
+use crate::load::{Host, Seed, Tally, Toll, seeds, stop};
 use crate::process::PATIENCE;
 use crate::relay::{Plan, Relay};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const REQUESTS: u64 = 2000;
 const CUTS: usize = 50;
@@ -14,23 +16,60 @@ const CUTS: usize = 50;
 /// Most requests in flight; a host asks a few things at a time, and now and then many.
 const MOST: usize = 64;
 
-fn run(transport: &'static str, seed: u64, setup: impl Fn(&Tally) -> crate::common::Setup) {
-    let _seed = Seed(seed, transport);
+/// How both ends are set up.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    transport: &'static str,
+    secret: bool,
+    tls: bool,
+    isolated: bool,
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = [
+            (self.secret, "secret"),
+            (self.tls, "tls"),
+            (self.isolated, "isolated"),
+        ];
+        f.write_str(self.transport)?;
+        let mut words = words.iter().filter(|(has, _)| *has);
+        words.try_for_each(|(_, word)| write!(f, " {word}"))
+    }
+}
+
+fn run(way: Way, seed: u64, requests: u64, cuts: usize) -> Toll {
+    let _seed = Seed(seed, way.transport);
     let mut random = StdRng::seed_from_u64(seed);
     let tally = Tally::new();
-    let server = setup(&tally).start();
+    let files = Files::new();
+    let mut setup = tally.server(way.transport);
+    let mut flags = Vec::new();
+    if way.secret {
+        setup = setup.secret();
+    }
+    if way.tls {
+        let identity = files.identity("server");
+        setup = setup.args(&identity.iter().map(String::as_str).collect::<Vec<_>>());
+        flags = files.trusting("ca");
+    }
+    if way.isolated {
+        setup = setup.args(&["--isolate", "--max-children", "1"]);
+    }
+    let server = setup.start();
     let relay = Relay::new(server.port);
     let began = Instant::now();
-    let mut host = Host::start(transport, relay.port, 1, true);
-    host.initialize();
+    let mut host = Host::start_with(way.transport, relay.port, 1, way.secret, &flags);
+    host.tolerant = true;
     let plan = Plan {
-        cuts: CUTS,
+        cuts,
         every: 300 << 10,
         silent: true,
     };
     relay.begin(plan, seed);
+    host.initialize();
     // More than the requests asked for, where the wire has not broken often enough by then.
-    while host.asked() < REQUESTS || (relay.cuts() < CUTS && host.asked() < 20 * REQUESTS) {
+    while host.asked() < requests || (relay.cuts() < cuts && host.asked() < 20 * requests) {
         host.ask(&mut random);
         let most = if random.random_ratio(1, 50) { 0 } else { MOST };
         if host.owed() > most {
@@ -39,63 +78,93 @@ fn run(transport: &'static str, seed: u64, setup: impl Fn(&Tally) -> crate::comm
         host.hear();
     }
     host.hear_until(0);
-    let asked = host.asked();
-    host.leave();
-    let counts = host.counts;
-    assert_eq!((counts.answered as u64, counts.failed), (asked, 0));
-    assert_eq!(counts.notes, asked, "a notification is lost");
-    let expected: Vec<u64> = (0..asked).collect();
-    assert!(
-        tally.executed(1) == expected,
-        "not executed once and in order"
+    let toll = host.toll(&tally, relay.cuts());
+    println!(
+        "{way}, seed {seed}: {toll}; {} connections, {:.1} s",
+        relay.connections(),
+        began.elapsed().as_secs_f64()
     );
-    assert!(relay.cuts() >= CUTS, "only {} cuts", relay.cuts());
+    if std::env::var_os("CHAOS_LOG").is_some() {
+        println!("{}", host.client.log.text());
+    }
+    if toll.hung == 0 {
+        host.leave();
+    }
+    assert!(relay.cuts() >= cuts, "only {} cuts", relay.cuts());
     let text = tally.text();
     assert!(
         !text.contains("mcp-remote/"),
         "a control line has reached the child"
     );
-    let log = host.client.log.text();
-    assert!(!log.contains("does not know us"), "{log}");
-    if std::env::var_os("CHAOS_LOG").is_some() {
-        println!("{log}");
-    }
-    println!(
-        "{transport} seed {seed}: {asked} requests, {} cuts, {} connections, all answered and executed once and in order, {:.1} s",
-        relay.cuts(),
-        relay.connections(),
-        began.elapsed().as_secs_f64()
-    );
-    assert!(
-        began.elapsed() < Duration::from_secs(60),
-        "too slow: {:?}",
-        began.elapsed()
-    );
     stop(server);
+    toll
+}
+
+/// Runs all seeds before it says what is wrong.
+fn run_all(ways: impl IntoIterator<Item = (Way, u64)>, requests: u64, cuts: usize) {
+    let mut sum = Toll::default();
+    for (way, seed) in ways {
+        sum += run(way, seed, requests, cuts);
+    }
+    println!("{} runs: {sum}", sum.runs);
+    assert!(sum.is_nothing(), "{sum}");
+}
+
+fn usual(transport: &'static str) -> Way {
+    Way {
+        transport,
+        secret: true,
+        tls: false,
+        isolated: false,
+    }
 }
 
 #[test]
 fn nothing_is_lost_over_tcp() {
-    for seed in seeds(&[1, 2, 3]) {
-        run("tcp", seed, |tally| tally.server("tcp").secret());
-    }
+    let seeds = seeds(&[1, 2, 3]).into_iter();
+    run_all(seeds.map(|seed| (usual("tcp"), seed)), REQUESTS, CUTS);
 }
 
 #[test]
 fn nothing_is_lost_over_websocket() {
-    for seed in seeds(&[1, 2, 3]) {
-        run("ws", seed, |tally| tally.server("ws").secret());
-    }
+    let seeds = seeds(&[1, 2, 3]).into_iter();
+    run_all(seeds.map(|seed| (usual("ws"), seed)), REQUESTS, CUTS);
 }
 
+/// Every combination, each with seeds of its own. Bug: without a token, what was sent before the
+/// server's first line was lost with the connection.
 #[test]
-fn nothing_is_lost_with_a_child_of_ones_own() {
-    for seed in seeds(&[4]) {
-        run("tcp", seed, |tally| {
-            tally
-                .server("tcp")
-                .secret()
-                .args(&["--isolate", "--max-children", "1"])
-        });
+fn nothing_is_lost_in_any_combination() {
+    let mut ways = Vec::new();
+    for number in 0..16 {
+        let way = Way {
+            transport: BOTH[number & 1],
+            secret: number & 2 != 0,
+            tls: number & 4 != 0,
+            isolated: number & 8 != 0,
+        };
+        let seeds = seeds(&[100 + number as u64]).into_iter();
+        ways.extend(seeds.map(|seed| (way, seed)));
     }
+    run_all(ways, REQUESTS / 5, CUTS / 4);
+}
+
+/// The ways with the most between the two ends, at full length.
+#[test]
+fn nothing_is_lost_under_tls_and_with_a_child_of_ones_own() {
+    let way = |transport, tls, isolated| Way {
+        tls,
+        isolated,
+        ..usual(transport)
+    };
+    let ways = [
+        (way("tcp", true, false), 4),
+        (way("ws", true, false), 5),
+        (way("tcp", false, true), 6),
+        (way("ws", true, true), 7),
+    ];
+    let all = ways
+        .into_iter()
+        .flat_map(|(way, seed)| seeds(&[seed]).into_iter().map(move |seed| (way, seed)));
+    run_all(all, REQUESTS, CUTS);
 }

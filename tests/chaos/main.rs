@@ -1,10 +1,22 @@
 //! Real clients and real servers with a wire between them that breaks, and processes that die.
 //!
-//! `CHAOS_SEED=N` runs one seed, `CHAOS_SEEDS=N` runs the seeds 1 to N; a failure names its seed.
+//! | what | how |
+//! |---|---|
+//! | all of it, with fixed seeds | `cargo test --test chaos` |
+//! | 2,000 requests under 50 cuts, over TCP and over WebSocket, with the seeds 1 to 100 | `CHAOS_SEEDS=100 cargo test --test chaos nothing_is_lost_over -- --nocapture` |
+//! | one seed of a failure, which names it | `CHAOS_SEED=N cargo test --test chaos NAME -- --nocapture` |
+//! | ten minutes of 20 clients, with the server's memory at each minute | `CHAOS_SOAK=600 cargo test --test chaos soak -- --nocapture` |
+//!
+//! Each run prints a [`load::Toll`]: requests, cuts, and how many were lost, doubled and hung.
+//! `CHAOS_LOG=1` prints what the client logs, too.
 
+#[allow(dead_code)]
+#[path = "../integration/certificates.rs"]
+mod certificates;
 #[allow(dead_code)]
 #[path = "../integration/common.rs"]
 mod common;
+mod drain;
 mod leaving;
 mod liveness;
 mod load;
@@ -17,6 +29,7 @@ mod process;
 mod relay;
 mod restart;
 mod soak;
+mod suspend;
 mod takeover;
 #[allow(dead_code)]
 #[path = "../integration/wire.rs"]

@@ -188,3 +188,105 @@ fn there_are_so_many_sessions_and_no_more() {
     host.leave();
     stop(server);
 }
+
+/// Bug: a full server refused a client that came back, while its old connection was not yet known
+/// to be dead.
+#[test]
+fn a_full_server_takes_its_sessions_back() {
+    for transport in BOTH {
+        for secret in [false, true] {
+            for isolated in [false, true] {
+                let args: &[&str] = if isolated { &["--isolate"] } else { &[] };
+                let mut setup = Setup::new(transport).args(&["--max-connections", "1"]);
+                setup = setup.args(args);
+                if secret {
+                    setup = setup.secret();
+                }
+                let server = setup.start();
+                let come = |user: &str| match secret {
+                    true => {
+                        let mut peer = server.peer();
+                        peer.send(&token_of(user, &["user"]));
+                        peer
+                    }
+                    false => server.peer(),
+                };
+                let let_in = |peer: &mut TestPeer| {
+                    if secret {
+                        assert_eq!(peer.next()["result"]["authenticated"], true);
+                    }
+                };
+                let mut old = come("alice");
+                let_in(&mut old);
+                let session = resume(&mut old, &Value::Null, 0)["session"].clone();
+                old.send(&crate::common::request(1, "x", json!({"delayMs": 300})));
+                server.wait_seen("delayMs");
+                // The old connection stands, and nobody hears of it any more.
+                let mut new = come("alice");
+                let_in(&mut new);
+                assert_eq!(resume(&mut new, &session, 0)["resumed"], true);
+                assert_eq!(next_message(&mut new)["id"], 1);
+                // Whoever has no session, or says something else, finds no room.
+                let full = |answer: Value| {
+                    assert_eq!(
+                        answer["error"]["data"]["reason"], "too-many-connections",
+                        "{answer}"
+                    );
+                };
+                for hello in [
+                    crate::common::request(1, "x", json!({})),
+                    r#"{"jsonrpc":"2.0","method":"mcp-remote/resume","params":{"session":null,"received":0}}"#.to_owned(),
+                    r#"{"jsonrpc":"2.0","method":"mcp-remote/resume","params":{"session":"00000000000000000000000000000000","received":0}}"#.to_owned(),
+                ] {
+                    let mut other = come("alice");
+                    let_in(&mut other);
+                    other.send(&hello);
+                    full(other.next());
+                    other.assert_closed();
+                }
+                if secret {
+                    full(come("bob").next());
+                }
+                // A session that waits keeps its place.
+                drop(new);
+                server.log.wait_for("waiting for the client");
+                let mut other = come("alice");
+                let_in(&mut other);
+                other.send(&crate::common::request(1, "x", json!({})));
+                full(other.next());
+                let mut new = come("alice");
+                let_in(&mut new);
+                assert_eq!(resume(&mut new, &session, 1)["resumed"], true);
+                new.send(r#"{"jsonrpc":"2.0","method":"mcp-remote/leave","params":{}}"#);
+                assert_eq!(new.next()["method"], "mcp-remote/ack");
+                eventually("the place is free", || {
+                    let mut other = come("alice");
+                    other.send(&crate::common::request("free?", "x", json!({})));
+                    (0..3).find_map(|_| {
+                        let line = other.next_line()?;
+                        line.contains("\"id\":\"free?\"").then_some(())
+                    })
+                });
+                assert!(!server.seen().contains("mcp-remote/"));
+            }
+        }
+    }
+}
+
+/// Nobody waits for a client that cannot know of its session.
+#[test]
+fn a_session_that_carried_nothing_ends_with_its_connection() {
+    let server = Setup::new("tcp").args(&["--max-sessions", "1"]).start();
+    for _ in 0..3 {
+        let mut peer = server.peer();
+        let answer = resume(&mut peer, &Value::Null, 0);
+        assert!(answer["session"].is_string(), "{answer}");
+        drop(peer);
+        eventually("it has ended", || {
+            let log = server.log.text();
+            let gone = log.matches("disconnected").count();
+            (gone == log.matches(" connected").count()).then_some(())
+        });
+    }
+    assert!(!server.log.text().contains("waiting for the client"));
+}

@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 const AGAIN: &[&str] = &[
     "--auto-reconnect",
@@ -344,7 +345,8 @@ fn a_full_server_is_tried_again() {
         assert_eq!(client.next()["result"]["method"], "x");
         // Without --auto-reconnect it says what is wrong.
         let mut command = client_command(transport, server.port);
-        let outcome = run(command.env("MCP_REMOTE_JWT_TOKEN", token_with(&[])), b"");
+        command.env("MCP_REMOTE_JWT_TOKEN", token_with(&["another"]));
+        let outcome = run(&mut command, b"");
         assert_fails(&outcome, 1, "Too many connections");
     }
 }
@@ -392,4 +394,234 @@ fn signals_end_a_client() {
         let log = server.log.text();
         (log.matches("disconnected").count() == 2).then_some(())
     });
+}
+
+/// Bug: the client could leave before the server had said what is wrong with a line.
+#[test]
+fn a_line_that_cannot_be_read_is_complained_of() {
+    for transport in BOTH {
+        let server = TestServer::start(transport);
+        for (stdin, code) in [
+            (&b"{"[..], -32700),
+            (b"[]\n", -32600),
+            (b"{\"jsonrpc\":\"2.0\",\"id\":5}\n", -32600),
+            // Bug: over WebSocket this could not be sent, was tried again and again, and ended the
+            // client where it could not come back.
+            (b"{\"a\":\"\xff\"}\n", -32700),
+        ] {
+            for args in [&[][..], AGAIN] {
+                let mut command = client_command(transport, server.port);
+                let outcome = run(command.args(args), stdin);
+                assert_eq!(outcome.code, Some(0), "{outcome:?}");
+                let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+                assert_eq!(answer["error"]["code"], code, "{outcome:?}");
+            }
+        }
+    }
+}
+
+/// Bug: a request nested deeper than the server reads was waited for in vain.
+#[test]
+fn a_request_nested_too_deep_keeps_nobody() {
+    let server = TestServer::start("tcp");
+    let nested = "[".repeat(200) + &"]".repeat(200);
+    let deep = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":{nested}}}"#);
+    let outcome = run(&mut client_command("tcp", server.port), deep.as_bytes());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stdout.contains("nested too deep"), "{outcome:?}");
+}
+
+/// Bug: an error of the MCP server that names no request ended the client where its code was one of
+/// ours, and one that looked like an error of the proxy made it come back again and again.
+#[test]
+fn errors_without_a_request_are_for_the_host() {
+    for transport in BOTH {
+        let server = Setup::new(transport).secret().args(&["--isolate"]).start();
+        let token = token_with(&["user"]);
+        for args in [&[][..], AGAIN] {
+            let mut client = TestClient::start(transport, server.port, args, Some(&token));
+            for code in [-32001, -32002, -32003] {
+                let data = json!({"reason": "x", "timeout": "y", "required": []});
+                let error = json!({"jsonrpc": "2.0", "id": null,
+                    "error": {"code": code, "message": "m", "data": data}});
+                let print = format!("{error}\n");
+                client.send(&request(code, "x", json!({"print": print})));
+                assert_eq!(client.next(), error);
+                assert_eq!(client.next()["id"], code);
+            }
+            if args == AGAIN {
+                let error = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32603,
+                    "message": "m", "data": {"source": "mcp-remote", "reason": "tls-required"}}});
+                let print = format!("{error}\n");
+                client.send(&request(1, "x", json!({"print": print})));
+                assert_eq!(client.next()["id"], 1);
+            }
+            client.close_stdin();
+            assert_eq!(client.wait(), Some(0));
+            let log = client.log.to_the_end();
+            assert!(!log.contains("lost"), "{log}");
+        }
+    }
+}
+
+/// Bug: a client that failed within milliseconds left the first request of its host unanswered.
+#[test]
+fn a_host_that_is_slow_to_ask_is_answered_all_the_same() {
+    for transport in BOTH {
+        let mut client = TestClient::start(transport, free_port(), &[], None);
+        // Longer than it takes to fail.
+        std::thread::sleep(Duration::from_millis(300));
+        client.send(&request("first", "initialize", json!({})));
+        assert_lost(&client.next(), "first", "no");
+        assert_eq!(client.wait(), Some(1));
+    }
+}
+
+/// Bug: requests that were under way when the token expired were said not to have been executed.
+#[test]
+fn what_was_sent_before_a_refusal_may_have_been_executed() {
+    for args in [&[][..], AGAIN] {
+        let acceptor = Acceptor::new("tcp");
+        let mut client = TestClient::start("tcp", acceptor.port(), args, Some("t"));
+        let mut server = acceptor.accept();
+        server.next_line();
+        server.send(r#"{"jsonrpc":"2.0","result":{"authenticated":true}}"#);
+        client.send(&request("sent", "x", json!({})));
+        assert_eq!(server.next()["id"], "sent");
+        server.send(r#"{"jsonrpc":"2.0","error":{"code":-32002,"message":"Authentication failed","data":{"reason":"Token expired"}}}"#);
+        let answer = client.next();
+        assert_eq!(answer["error"]["message"], "Authentication failed");
+        let data = json!({"source": "mcp-remote", "reason": "authentication-failed", "executed": "unknown"});
+        assert_eq!(answer["error"]["data"], data);
+        assert_eq!(client.wait(), Some(1));
+    }
+}
+
+const LEAVE: &str = r#"{"jsonrpc":"2.0","method":"mcp-remote/leave","params":{}}"#;
+
+fn control(method: &str, params: Value) -> String {
+    json!({"jsonrpc": "2.0", "method": format!("mcp-remote/{method}"), "params": params})
+        .to_string()
+}
+
+/// Makes a session of a connection whose first line is `mcp-remote/resume`; gives what that says.
+fn resumed(server: &mut TestPeer, session: &str, received: u64, resumed: bool) -> Value {
+    let hello = server.next();
+    assert_eq!(hello["method"], "mcp-remote/resume", "{hello}");
+    let params = json!({"session": session, "received": received, "resumed": resumed});
+    server.send(&control("resumed", params));
+    hello["params"].clone()
+}
+
+/// The next line that is no sign of life.
+fn next_but_acks(server: &mut TestPeer) -> Option<String> {
+    std::iter::from_fn(|| server.next_line()).find(|line| !line.contains("mcp-remote/ack"))
+}
+
+/// Bug: a notification that was under way when the wire broke as the host left was lost.
+#[test]
+fn the_last_words_of_a_host_arrive() {
+    let note = r#"{"jsonrpc":"2.0","method":"notifications/last"}"#;
+    for transport in BOTH {
+        let acceptor = Acceptor::new(transport);
+        let mut client = TestClient::start(transport, acceptor.port(), AGAIN, None);
+        let mut server = acceptor.accept();
+        resumed(&mut server, "s", 0, false);
+        client.send(note);
+        client.close_stdin();
+        assert_eq!(next_but_acks(&mut server).as_deref(), Some(note));
+        assert_eq!(next_but_acks(&mut server).as_deref(), Some(LEAVE));
+        // Neither has been received.
+        drop(server);
+        let mut server = acceptor.accept();
+        assert_eq!(resumed(&mut server, "s", 0, true)["session"], "s");
+        assert_eq!(next_but_acks(&mut server).as_deref(), Some(note));
+        assert_eq!(next_but_acks(&mut server).as_deref(), Some(LEAVE));
+        server.send(&control("ack", json!({"received": 1})));
+        assert_eq!(client.wait(), Some(0));
+    }
+}
+
+/// A server that does not say that it has the last words is not waited for; and one that has
+/// forgotten the session is not told about the host again.
+#[test]
+fn nobody_waits_long_for_a_goodbye() {
+    for forgets in [false, true] {
+        let acceptor = Acceptor::new("tcp");
+        let mut client = TestClient::start("tcp", acceptor.port(), AGAIN, None);
+        let mut server = acceptor.accept();
+        resumed(&mut server, "s", 0, false);
+        client.send(&request(0, "initialize", json!({})));
+        next_but_acks(&mut server);
+        server.send(&answer(&json!(0)));
+        client.next();
+        client.close_stdin();
+        let began = Instant::now();
+        assert_eq!(next_but_acks(&mut server).as_deref(), Some(LEAVE));
+        if forgets {
+            drop(server);
+            server = acceptor.accept();
+            resumed(&mut server, "t", 0, false);
+            assert_eq!(next_but_acks(&mut server).as_deref(), Some(LEAVE));
+        }
+        assert_eq!(client.wait(), Some(0));
+        assert!(
+            began.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+}
+
+/// Bug: a client that had to repeat the handshake, and whose host had left, tried for ever.
+#[test]
+fn a_host_that_left_is_not_represented() {
+    let port = free_port();
+    let args = [
+        "--auto-reconnect",
+        "--max-attempts",
+        "0",
+        "--reconnect-delay",
+        "50",
+    ];
+    let mut client = TestClient::start("tcp", port, &args, None);
+    let acceptor = Acceptor::at("tcp", port);
+    let mut server = acceptor.accept();
+    resumed(&mut server, "s", 0, false);
+    client.send(&request(0, "initialize", json!({})));
+    next_but_acks(&mut server);
+    server.send(&answer(&json!(0)));
+    client.next();
+    // It counts wrongly, so that the client forgets the session, and is gone.
+    server.send(&control("ack", json!({"received": 9})));
+    drop(acceptor);
+    client.log.wait_for("connection lost");
+    client.close_stdin();
+    let began = Instant::now();
+    assert_eq!(client.wait(), Some(0));
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+/// Bug: without a token, what was sent before the server's first line was lost with the connection.
+#[test]
+fn nothing_is_sent_before_a_server_has_said_what_it_is() {
+    for transport in BOTH {
+        let acceptor = Acceptor::new(transport);
+        let mut client = TestClient::start(transport, acceptor.port(), AGAIN, None);
+        client.send(&request(0, "x", json!({})));
+        for _ in 0..3 {
+            let mut server = acceptor.accept();
+            assert_eq!(server.next()["method"], "mcp-remote/resume");
+            assert!(!server.has_more());
+        }
+        let mut server = acceptor.accept();
+        resumed(&mut server, "s", 0, false);
+        assert_eq!(server.next()["id"], 0);
+        server.send(&answer(&json!(0)));
+        assert_eq!(client.next()["id"], 0);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod auth;
+mod certificates;
 mod child;
 mod cli;
 mod client;

@@ -1,11 +1,10 @@
 //! TLS at both ends: who trusts whom, and what is said where it does not come to stand.
 
+use crate::certificates::{Files, here, named};
 use crate::common::{BOTH, Setup, TestClient, TestServer, client_command, request, token_with};
 use crate::process::{PATIENCE, assert_fails, binary, eventually, run};
 use crate::wire::{Acceptor, TestPeer};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-};
+use rcgen::{BasicConstraints, IsCa};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,113 +12,28 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 const AGAIN: [&str; 3] = ["--auto-reconnect", "--reconnect-delay", "20"];
 
-/// Certificates in a folder: NAME.pem and NAME.key.
-struct Files(TempDir);
-
-impl Files {
-    /// `ca`, `server` for localhost, and `client` for alice; `other` is an authority, too.
-    fn new() -> Self {
-        let files = Self(tempfile::tempdir().unwrap());
-        let ca = files.authority("ca");
-        files.signed("server", &here(), &ca);
-        files.signed("client", &named("alice", &[]), &ca);
-        let other = files.authority("other");
-        files.signed("stranger", &named("mallory", &[]), &other);
-        files
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
-    }
-
-    fn authority(&self, name: &str) -> Issuer<'static, KeyPair> {
-        let mut params = named(name, &[]);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        self.write(name, &certificate.pem(), &key);
-        Issuer::new(params, key)
-    }
-
-    fn signed(&self, name: &str, params: &CertificateParams, by: &Issuer<'static, KeyPair>) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, by).unwrap();
-        self.write(name, &certificate.pem(), &key);
-    }
-
-    fn self_signed(&self, name: &str, params: &CertificateParams) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        self.write(name, &certificate.pem(), &key);
-    }
-
-    fn write(&self, name: &str, certificate: &str, key: &KeyPair) {
-        std::fs::write(self.path(&format!("{name}.pem")), certificate).unwrap();
-        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-
-    /// Flags that name a certificate and its key.
-    fn identity(&self, name: &str) -> Vec<String> {
-        let [certificate, key] = ["pem", "key"].map(|end| self.path(&format!("{name}.{end}")));
-        vec!["--tls-cert".into(), certificate, "--tls-key".into(), key]
-    }
-
-    fn server(&self, transport: &'static str) -> Setup {
-        self.server_as(transport, "server")
-    }
-
-    fn server_as(&self, transport: &'static str, name: &str) -> Setup {
-        let identity = self.identity(name);
-        let identity: Vec<&str> = identity.iter().map(String::as_str).collect();
-        Setup::new(transport).args(&identity)
-    }
-
-    /// What makes a client speak TLS and trust the authority `ca`.
-    fn trusting(&self, ca: &str) -> Vec<String> {
-        let ca = self.path(&format!("{ca}.pem"));
-        vec!["--tls".into(), "--tls-ca".into(), ca]
-    }
-
-    /// A client of no make in particular: lines over TLS.
-    fn raw(&self, port: u16) -> BufReader<StreamOwned<ClientConnection, TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from_pem_file(self.path("ca.pem")).unwrap();
-        roots.add(ca).unwrap();
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = ServerName::try_from("localhost").unwrap();
-        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        BufReader::new(StreamOwned::new(connection, socket))
-    }
-}
-
-fn named(name: &str, hosts: &[&str]) -> CertificateParams {
-    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-    let mut params = CertificateParams::new(hosts).unwrap();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, "Tests, Inc.");
-    params
-}
-
-/// For whatever this machine is called by the tests.
-fn here() -> CertificateParams {
-    named("the server", &["localhost", "127.0.0.1"])
+/// A client of no make in particular: lines over TLS.
+fn raw(files: &Files, port: u16) -> BufReader<StreamOwned<ClientConnection, TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(files.path("ca.pem")).unwrap();
+    roots.add(ca).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    BufReader::new(StreamOwned::new(connection, socket))
 }
 
 /// Asks one question through the client, and gives the answer.
@@ -534,7 +448,7 @@ fn line_and_end(peer: &mut impl BufRead) -> Value {
 fn the_end_is_announced_in_both_directions() {
     let files = Files::new();
     let server = files.server("tcp").start();
-    let mut peer = files.raw(server.port);
+    let mut peer = raw(&files, server.port);
     let question = request(1, "x", json!({"delayMs": 100}));
     writeln!(peer.get_mut(), "{question}").unwrap();
     // What stood before the end is still answered.
@@ -542,7 +456,7 @@ fn the_end_is_announced_in_both_directions() {
     peer.get_mut().flush().unwrap();
     assert_eq!(line_and_end(&mut peer)["id"], 1);
     let server = files.server("tcp").secret().start();
-    let mut peer = files.raw(server.port);
+    let mut peer = raw(&files, server.port);
     write!(peer.get_mut(), "nonsense\n{question}\n").unwrap();
     peer.get_mut().flush().unwrap();
     assert_eq!(

@@ -1,0 +1,91 @@
+//! Certificates that are made on the spot.
+
+use crate::common::Setup;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
+use tempfile::TempDir;
+
+/// Certificates in a folder: NAME.pem and NAME.key.
+pub struct Files(TempDir);
+
+impl Files {
+    /// `ca`, `server` for localhost, and `client` for alice; `other` is an authority, too.
+    pub fn new() -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        let ca = files.authority("ca");
+        files.signed("server", &here(), &ca);
+        files.signed("client", &named("alice", &[]), &ca);
+        let other = files.authority("other");
+        files.signed("stranger", &named("mallory", &[]), &other);
+        files
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    pub fn authority(&self, name: &str) -> Issuer<'static, KeyPair> {
+        let mut params = named(name, &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        self.write(name, &certificate.pem(), &key);
+        Issuer::new(params, key)
+    }
+
+    pub fn signed(&self, name: &str, params: &CertificateParams, by: &Issuer<'static, KeyPair>) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, by).unwrap();
+        self.write(name, &certificate.pem(), &key);
+    }
+
+    pub fn self_signed(&self, name: &str, params: &CertificateParams) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        self.write(name, &certificate.pem(), &key);
+    }
+
+    pub fn write(&self, name: &str, certificate: &str, key: &KeyPair) {
+        std::fs::write(self.path(&format!("{name}.pem")), certificate).unwrap();
+        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+
+    /// Flags that name a certificate and its key.
+    pub fn identity(&self, name: &str) -> Vec<String> {
+        let [certificate, key] = ["pem", "key"].map(|end| self.path(&format!("{name}.{end}")));
+        vec!["--tls-cert".into(), certificate, "--tls-key".into(), key]
+    }
+
+    pub fn server(&self, transport: &'static str) -> Setup {
+        self.server_as(transport, "server")
+    }
+
+    pub fn server_as(&self, transport: &'static str, name: &str) -> Setup {
+        let identity = self.identity(name);
+        let identity: Vec<&str> = identity.iter().map(String::as_str).collect();
+        Setup::new(transport).args(&identity)
+    }
+
+    /// What makes a client speak TLS and trust the authority `ca`.
+    pub fn trusting(&self, ca: &str) -> Vec<String> {
+        let ca = self.path(&format!("{ca}.pem"));
+        vec!["--tls".into(), "--tls-ca".into(), ca]
+    }
+}
+
+pub fn named(name: &str, hosts: &[&str]) -> CertificateParams {
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+    let mut params = CertificateParams::new(hosts).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "Tests, Inc.");
+    params
+}
+
+/// For whatever this machine is called by the tests.
+pub fn here() -> CertificateParams {
+    named("the server", &["localhost", "127.0.0.1"])
+}
