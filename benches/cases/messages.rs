@@ -185,22 +185,41 @@ pub const POLICY: &str = r#"{"permissions": {"user": {
     "blockedTools": ["delete_*"]
 }}}"#;
 
-/// A policy of so many rules, and a tool that the last of them allows.
-pub fn policy(rules: usize) -> (String, String) {
-    let blocked = rules / 3;
-    let allowed = rules - blocked - 1;
-    let list = |count: usize, name: &str| {
-        // Every third is a family of tools.
-        let patterns = (0..count).rev().map(|number| match number % 3 {
-            0 => format!("\"{name}_{number}_*\""),
-            _ => format!("\"{name}_{number}\""),
-        });
+/// How the rules of a policy name tools.
+#[derive(Clone, Copy, Debug)]
+pub enum Naming {
+    /// Each names one.
+    Names,
+    /// Each names those that begin alike.
+    Families,
+}
+
+impl fmt::Display for Naming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Names => "names",
+            Self::Families => "families",
+        })
+    }
+}
+
+/// A policy of so many rules, and a tool that its last rule but those that block allows.
+pub fn policy(naming: Naming, rules: usize) -> (String, &'static str) {
+    let (end, tool) = match naming {
+        Naming::Names => ("", "read_0"),
+        Naming::Families => ("_*", "read_0_notes"),
+    };
+    let list = |verb: &str, count: usize| {
+        let patterns = (0..count)
+            .rev()
+            .map(|number| format!("\"{verb}_{number}{end}\""));
         patterns.collect::<Vec<_>>().join(",")
     };
+    let blocked = rules / 3;
     let text = format!(
         r#"{{"permissions":{{"user":{{"allowedMethods":["tools/call"],"allowedTools":[{}],"blockedTools":[{}]}}}}}}"#,
-        list(allowed, "read"),
-        list(blocked, "write"),
+        list("read", rules - 1 - blocked),
+        list("write", blocked),
     );
-    (text, "read_0_notes".to_owned())
+    (text, tool)
 }

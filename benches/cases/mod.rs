@@ -13,7 +13,7 @@ use mcp_remote::jsonrpc::{MAX_PEER_DEPTH, Message};
 use mcp_remote::permissions::{Policy, Rights};
 use mcp_remote::replay::Replay;
 use mcp_remote::router::{Output, Pipe};
-use messages::{Lines, Shape};
+use messages::{Lines, Naming, Shape};
 use proxy::{Framed, Proxy};
 use std::fmt;
 use std::hint::black_box;
@@ -37,7 +37,7 @@ enum Part {
     /// Reading a line strictly and writing it anew.
     Gate(Shape),
     /// Deciding on a tool call, with so many rules.
-    Policy { rules: usize },
+    Policy { naming: Naming, rules: usize },
     /// A request and an answer, for so many peers with so many requests in flight altogether.
     Router { sessions: usize, in_flight: usize },
     /// A request's line to the child's and its answer's line to the peer's: gate, policy, router.
@@ -54,6 +54,7 @@ enum Part {
 
 const KIB: usize = 1024;
 const SIZES: [usize; 4] = [200, 2 * KIB, 64 * KIB, KIB * KIB];
+const RULES: [usize; 3] = [3, 200, 2000];
 
 impl Case {
     /// All of them.
@@ -72,7 +73,9 @@ impl Case {
                 .into_iter()
                 .flat_map(|shape| sized(Part::Gate(shape))),
         );
-        all.extend([3, 200, 2000].map(|rules| small(Part::Policy { rules })));
+        for naming in [Naming::Names, Naming::Families] {
+            all.extend(RULES.map(|rules| small(Part::Policy { naming, rules })));
+        }
         all.extend([
             router(1, 1),
             router(1, 100),
@@ -84,7 +87,11 @@ impl Case {
                 .into_iter()
                 .flat_map(|shape| sized(Part::RoundTrip(shape))),
         );
-        all.extend([small(Part::ToolsList), small(Part::Replay)]);
+        all.push(Self {
+            part: Part::ToolsList,
+            size: Lines::tools_list().answer("").len(),
+        });
+        all.push(small(Part::Replay));
         for transport in Transport::ALL {
             all.extend(sized(Part::Read(transport)));
             all.extend(sized(Part::Write(transport)));
@@ -101,7 +108,7 @@ impl Case {
     pub fn measure(&self, by: impl Measure) {
         match self.part {
             Part::Gate(shape) => gate(&Lines::new(shape, self.size), by),
-            Part::Policy { rules } => policy(rules, by),
+            Part::Policy { naming, rules } => policy(naming, rules, by),
             Part::Router {
                 sessions,
                 in_flight,
@@ -124,7 +131,7 @@ impl fmt::Display for Case {
         };
         match self.part {
             Part::Gate(shape) => write!(f, "gate/{shape}/{size}"),
-            Part::Policy { rules } => write!(f, "policy/{rules}_rules"),
+            Part::Policy { naming, rules } => write!(f, "policy/{naming}/{rules}_rules"),
             Part::Router {
                 sessions,
                 in_flight,
@@ -154,12 +161,12 @@ fn gate(lines: &Lines, by: impl Measure) {
     );
 }
 
-fn policy(rules: usize, by: impl Measure) {
-    let (policy, tool) = messages::policy(rules);
+fn policy(naming: Naming, rules: usize, by: impl Measure) {
+    let (policy, tool) = messages::policy(naming, rules);
     let rights = Policy::parse(&policy)
         .expect("a policy")
         .rights(&["user".to_owned()]);
-    let line = Bytes::from(messages::call(1, &tool, "{}"));
+    let line = Bytes::from(messages::call(1, tool, "{}"));
     by.measure(
         || Message::read(line.clone(), MAX_PEER_DEPTH).expect("a message"),
         |message| drop(black_box(rights.decide(message).expect("a permit"))),
