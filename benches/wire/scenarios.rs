@@ -567,7 +567,7 @@ pub fn crowd(peers: &mut [Peer], window: usize, count: usize) -> io::Result<()> 
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for (at, peer) in peers.iter().enumerate() {
         let data = epoll::EventData::new_u64(at as u64);
-        epoll::add(&poll, &*peer, data, epoll::EventFlags::IN)?;
+        epoll::add(&poll, peer, data, epoll::EventFlags::IN)?;
     }
     let mut left = count;
     let share = count / peers.len();
