@@ -8,9 +8,8 @@
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How long a process group may take to leave once its stdin is closed, and again after SIGTERM.
@@ -20,8 +19,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub const COMMAND: &str = "reap-orphans";
 const DETACHED: &str = "--detached";
 
-/// What is yet to be told to the reaper: little more than two words for each MCP server.
-static WORDS: OnceLock<Sender<(char, Pid)>> = OnceLock::new();
+/// Our end of the pipe; `None` when there is no reaper.
+static PIPE: OnceLock<Option<Mutex<ChildStdin>>> = OnceLock::new();
 
 /// Tells the reaper of a process group that is ours.
 pub(crate) fn watch(group: Pid) {
@@ -34,38 +33,31 @@ pub(crate) fn forget(group: Pid) {
 }
 
 fn tell(sign: char, group: Pid) {
-    // Without a reaper, which has been logged, nobody listens.
-    let _nobody = WORDS.get_or_init(start).send((sign, group));
+    let Some(pipe) = PIPE.get_or_init(start) else {
+        return;
+    };
+    let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
+    // A few bytes into a pipe that is read at once: this does not block.
+    if let Err(err) = writeln!(pipe, "{sign}{}", group.as_raw_nonzero()) {
+        tracing::debug!(%err, "the reaper is gone");
+    }
 }
 
-/// Starts the reaper, on a thread of its own: no peer waits for that.
-fn start() -> Sender<(char, Pid)> {
-    let (sender, words) = channel();
-    let thread = std::thread::Builder::new().spawn(move || {
-        if let Err(err) = pass_on(&words) {
-            without(&err);
+fn start() -> Option<Mutex<ChildStdin>> {
+    let spawn = || {
+        let mut starter = reaper()?.stdin(Stdio::piped()).spawn()?;
+        let pipe = starter.stdin.take();
+        // It ends at once, and leaves the reaper to the system: our only children are MCP servers.
+        std::thread::spawn(move || starter.wait());
+        pipe.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::BrokenPipe))
+    };
+    match spawn() {
+        Ok(pipe) => Some(Mutex::new(pipe)),
+        Err(err) => {
+            tracing::warn!(%err, "no reaper: MCP servers may outlive a server that is killed");
+            None
         }
-    });
-    if let Err(err) = thread {
-        without(&err);
     }
-    sender
-}
-
-fn without(err: &std::io::Error) {
-    tracing::warn!(%err, "no reaper: MCP servers may outlive a server that is killed");
-}
-
-fn pass_on(words: &Receiver<(char, Pid)>) -> std::io::Result<()> {
-    let mut starter = reaper()?.stdin(Stdio::piped()).spawn()?;
-    let pipe = starter.stdin.take();
-    // It ends at once, and leaves the reaper to the system: our only children are MCP servers.
-    starter.wait()?;
-    let mut pipe = pipe.ok_or(std::io::ErrorKind::BrokenPipe)?;
-    for (sign, group) in words {
-        writeln!(pipe, "{sign}{}", group.as_raw_nonzero())?;
-    }
-    Ok(())
 }
 
 fn reaper() -> std::io::Result<Command> {
