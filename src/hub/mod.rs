@@ -33,20 +33,20 @@ const IDLE_CHECK: Duration = Duration::from_millis(20);
 struct Loss {
     /// To whoever waits for an answer.
     answer: &'static str,
-    reason: &'static str,
+    data: ErrorData,
     /// To the child that asked.
     request: &'static str,
 }
 
 const TOO_LARGE: Loss = Loss {
     answer: "The MCP server's answer is too large",
-    reason: "answer-too-large",
+    data: ErrorData::new("answer-too-large", Executed::Unknown),
     request: "Invalid Request: too large",
 };
 
 const UNREADABLE: Loss = Loss {
     answer: "The MCP server's answer cannot be read",
-    reason: "answer-unreadable",
+    data: ErrorData::new("answer-unreadable", Executed::Unknown),
     request: "Invalid Request: cannot be read",
 };
 
@@ -272,8 +272,8 @@ impl Shared {
     fn child_unread(&self, lane: LaneId, kind: Option<Kind>, loss: &Loss) {
         match kind {
             Some(Kind::Response(Some(id))) => {
-                let data = ErrorData::new(loss.reason, Executed::Unknown);
-                let error = error_line(Some(&id), Code::InternalError, loss.answer, Some(&data));
+                let data = Some(&loss.data);
+                let error = error_line(Some(&id), Code::InternalError, loss.answer, data);
                 if let Ok(message) = Message::read(error.into(), MAX_CHILD_DEPTH) {
                     self.child_said(lane, &message);
                 }

@@ -1,9 +1,9 @@
 //! The child's life: what it says, how it ends, and that nothing of it stays.
 
 use crate::common::{BOTH, Setup, TestClient, TestServer, request, token_with};
-use crate::process::{eventually, is_alive, wait_gone, wait_reaped};
+use crate::process::{eventually, is_alive, kill, wait_gone, wait_reaped};
 use crate::wire::TestPeer;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -248,11 +248,6 @@ fn a_killed_child_is_noticed() {
     wait_gone(grandchild);
 }
 
-fn kill(pid: u64) {
-    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-    rustix::process::kill_process(pid, Signal::KILL).unwrap();
-}
-
 #[test]
 fn a_child_that_does_not_read_holds_up_nobody_for_ever() {
     let server = TestServer::start("tcp");
@@ -437,8 +432,7 @@ fn a_child_that_is_killed_under_load_leaves_nobody_waiting() {
         for client in &clients {
             assert_eq!(client.next()["id"], 0);
         }
-        let child = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-        kill_process(child, Signal::KILL).unwrap();
+        kill(pid);
         let killed = Instant::now();
         for client in &mut clients {
             let mut ids: Vec<u64> = (1..40)

@@ -16,6 +16,7 @@ mod multiplex;
 mod policy;
 mod process;
 mod rmcp_client;
+mod rmcp_server;
 mod tcp;
 mod tls;
 mod tokens;

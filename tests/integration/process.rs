@@ -45,6 +45,12 @@ pub fn is_alive(pid: u64) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
+/// Ends a process at once.
+pub fn kill(pid: u64) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+}
+
 /// Waits until a process has ended and has been reaped.
 pub fn wait_reaped(pid: u64) {
     let stat = format!("/proc/{pid}/stat");

@@ -63,6 +63,21 @@ class Adapter:
         result = await self._send(types.GetPromptRequest(method="prompts/get", params=params), types.GetPromptResult)
         return "".join(getattr(message.content, "text", "") for message in result.messages)
 
+    async def complete(self, name: str, argument: str, value: str) -> Json:
+        params = types.CompleteRequestParams(
+            ref=types.PromptReference(type="ref/prompt", name=name),
+            argument=types.CompletionArgument(name=argument, value=value),
+        )
+        request = types.CompleteRequest(method="completion/complete", params=params)
+        completion = (await self._send(request, types.CompleteResult)).completion
+        return [completion.values, completion.total, completion.hasMore]
+
+    async def resources(self, cursor: str | None) -> tuple[list[str], str | None]:
+        # This SDK puts a cursor beside the parameters, where no server looks for it: one page has to do.
+        assert cursor is None
+        page = await self._send(types.ListResourcesRequest(method="resources/list"), types.ListResourcesResult)
+        return [str(resource.uri) for resource in page.resources], None
+
     async def ping(self) -> Json:
         return dump(await self._send(types.PingRequest(method="ping"), types.EmptyResult))
 

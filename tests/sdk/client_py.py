@@ -94,6 +94,17 @@ class Adapter:
         return "".join(getattr(message.content, "text", "") for message in messages)
 
     @failing
+    async def complete(self, name: str, argument: str, value: str) -> Json:
+        ref = types.PromptReference(type="ref/prompt", name=name)
+        completion = (await self.client.complete(ref, {"name": argument, "value": value})).completion
+        return [completion.values, completion.total, completion.has_more]
+
+    @failing
+    async def resources(self, cursor: str | None) -> tuple[list[str], str | None]:
+        page = await self.client.list_resources(cursor=cursor, cache_mode="bypass")
+        return [str(resource.uri) for resource in page.resources], page.next_cursor
+
+    @failing
     async def ping(self) -> Json:
         return (await self.client.send_ping()).model_dump(exclude_none=True, exclude={"meta", "result_type"})
 

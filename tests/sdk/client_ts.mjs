@@ -168,6 +168,21 @@ const verbs = {
     const { messages } = await client.getPrompt({ name, arguments: args });
     return messages.map(({ content }) => content.text ?? "").join("");
   },
+  complete: async ({ name, argument, value }) => {
+    const params = { ref: { type: "ref/prompt", name }, argument: { name: argument, value } };
+    const { completion } = await client.complete(params);
+    return [completion.values, completion.total ?? null, completion.hasMore ?? null];
+  },
+  resources: async () => {
+    const pages = [];
+    let cursor;
+    do {
+      const page = await client.listResources(cursor ? { cursor } : {}, { cacheMode: "bypass" });
+      pages.push(page.resources.map(({ uri }) => uri));
+      cursor = page.nextCursor;
+    } while (cursor);
+    return pages;
+  },
   ping: async () => plain(await client.ping()),
   cancel: async ({ tool, args, after }) => {
     const control = new AbortController();

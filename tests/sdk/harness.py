@@ -62,6 +62,9 @@ class Server:
     progress: Json = None
     read: str | None = None
     prompt: Json = None
+    complete: Json = None
+    # Its list of resources is the same for all and may come in pages.
+    pages: bool = False
     big: Json = None
     # Tools that it offers by what its client declared, so a shared child may offer more or fewer of them.
     varying: tuple[str, ...] = ()

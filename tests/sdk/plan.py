@@ -36,6 +36,8 @@ class Adapter(Protocol):
     async def call(self, tool: str, args: Json, heard: Heard | None = None) -> Json: ...
     async def read(self, uri: str) -> str: ...
     async def prompt(self, name: str, args: Json) -> str: ...
+    async def complete(self, name: str, argument: str, value: str) -> Json: ...
+    async def resources(self, cursor: str | None) -> tuple[list[str], str | None]: ...
     async def ping(self) -> Json: ...
 
 
@@ -151,6 +153,18 @@ class Runner:
 
     async def do_prompt(self, step: Json) -> Json:
         return await self.adapter.prompt(step["name"], step["args"])
+
+    async def do_complete(self, step: Json) -> Json:
+        return await self.adapter.complete(step["name"], step["argument"], step["value"])
+
+    async def do_resources(self, _step: Json) -> Json:
+        """The URIs of each page."""
+        page, cursor = await self.adapter.resources(None)
+        pages = [page]
+        while cursor is not None:
+            page, cursor = await self.adapter.resources(cursor)
+            pages.append(page)
+        return pages
 
     async def do_ping(self, _step: Json) -> Json:
         return await self.adapter.ping()

@@ -13,6 +13,8 @@ from mcp.server.mcpserver import Context, Elicit, ListRoots, MCPServer, Resolve,
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPDeprecationWarning
 from mcp_types import (
+    Completion,
+    CompletionArgument,
     CreateMessageResult,
     EmptyResult,
     ListRootsResult,
@@ -159,6 +161,11 @@ def note_by(name: str) -> str:
 def greet(name: str) -> str:
     """A prompt that quotes its argument."""
     return f"Please greet {name}."
+
+
+@server.completion()
+async def complete(_ref: Any, argument: CompletionArgument, _context: Any) -> Completion:
+    return Completion(values=[f"{argument.value}-one", f"{argument.value}-two"], total=2, has_more=False)
 
 
 async def on_set_level(_ctx: Any, params: SetLevelRequestParams) -> EmptyResult:

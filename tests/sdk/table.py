@@ -7,7 +7,7 @@ sense behind the proxy is judged by the row's `check`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import HERE, NODE, PACKAGES, REPO, WORK, Client, Json, Part, Server
@@ -51,6 +51,8 @@ EVERYTHING = Server(
     progress={"tool": "trigger-long-running-operation", "args": {"duration": 0.4, "steps": 4}},
     read="demo://resource/static/document/architecture.md",
     prompt={"name": "args-prompt", "args": {"city": "{tag}"}},
+    complete={"name": "completable-prompt", "argument": "department", "value": "S"},
+    pages=True,
     big={"tool": "echo", "args": {"message": "{tag} {big}"}},
     varying=(
         "get-roots-list",
@@ -69,16 +71,23 @@ PY_SERVER = Server(
     progress={"tool": "slow", "args": {"ms": 400, "tag": "{tag}", "steps": 4}},
     read="note://by/{tag}",
     prompt={"name": "greet", "args": {"name": "{tag}"}},
+    complete={"name": "greet", "argument": "name", "value": "{tag}"},
+    pages=True,
     big={"tool": "echo", "args": {"text": "{big}", "tag": "{tag}"}},
 )
 
 
 def servers(binary: Path) -> list[Server]:
     """The servers of the main group. The project's own example is among them as soon as it exists."""
-    found = [FILESYSTEM, EVERYTHING, PY_SERVER]
+    found = [FILESYSTEM, EVERYTHING, *dual(binary)]
     if (REPO / "examples/notes_server").exists():
         found.append(notes(binary.parent / "examples/notes_server"))
     return found
+
+
+def dual(binary: Path) -> tuple[Server, ...]:
+    """The servers on SDKs that serve both eras; they offer the same, by different code."""
+    return PY_SERVER, replace(PY_SERVER, name="rmcp", command=(str(binary.parent / "examples/rmcp_server"),))
 
 
 def notes(path: Path) -> Server:
@@ -89,6 +98,7 @@ def notes(path: Path) -> Server:
         many={"tool": "write_note", "args": {"name": "{tag}-{i}", "text": "{tag} \u2028 é {i}"}},
         read="note:///{tag}-7",
         prompt={"name": "summarise", "args": {"note": "{tag}-7"}},
+        complete={"name": "summarise", "argument": "note", "value": "{tag}-1"},
         big={"tool": "write_note", "args": {"name": "{tag}", "text": "{big}"}},
     )
 
@@ -118,7 +128,7 @@ class Row:
 
 
 def rows(binary: Path) -> list[Row]:
-    return [*main_rows(binary), *peer_rows()]
+    return [*main_rows(binary), *peer_rows(binary)]
 
 
 # --- group main: one child and its users -----------------------------------------------------------------------------
@@ -131,6 +141,10 @@ def session(server: Server, client: Client) -> tuple[Json, ...]:
         steps.append({"do": "read", "uri": server.read})
     if server.prompt:
         steps.append({"do": "prompt", **server.prompt})
+    if server.complete:
+        steps.append({"do": "complete", **server.complete})
+    if server.pages:
+        steps.append({"do": "resources"})
     if server.progress:
         steps.append({"do": "progress", **server.progress})
     if client.mode == "legacy":
@@ -143,7 +157,7 @@ def session(server: Server, client: Client) -> tuple[Json, ...]:
 def reading(server: Server) -> tuple[Json, ...]:
     """What a role without `tools/call` does: it is told no, and its session goes on."""
     steps: list[Json] = [{"do": "tools"}, {"do": "call", **server.many}, {"do": "many", "count": 5, **server.many}]
-    if server in (EVERYTHING, PY_SERVER):
+    if server.pages:
         steps.append({"do": "read", "uri": server.read})
     steps.append({"do": "tools", "as": "tools again"})
     return tuple(steps)
@@ -208,10 +222,11 @@ def main_rows(binary: Path) -> Iterator[Row]:
             for client, transport in zip(MODERN_ONLY, ("tcp", "ws")):
                 part = Part(client, ({"do": "tools"},))
                 yield Row("main", f"{client.name} is refused", server, transport, ((part,),), fails=True)
-    yield from cancel_rows()
+    for server in dual(binary):
+        yield from cancel_rows(server)
 
 
-def cancel_rows() -> Iterator[Row]:
+def cancel_rows(server: Server) -> Iterator[Row]:
     """Cancelling one's own call, and leaving in the middle of one, while another client has the same ids in flight."""
     slow = {"tool": "slow", "args": {"ms": 20_000, "tag": "{tag}"}}
     meet = {"do": "barrier", "name": "meet", "parties": 2}
@@ -233,23 +248,24 @@ def cancel_rows() -> Iterator[Row]:
     for transport in ("tcp", "ws"):
         for client in (PY_AUTO, PY_LEGACY, TS1, TS2_AUTO):
             pair = (Part(client, cancels, compare=False), Part(client, works, compare=False))
-            yield Row("main", f"{client.name} cancels a call", PY_SERVER, transport, (pair,), cancelled)
+            yield Row("main", f"{client.name} cancels a call", server, transport, (pair,), cancelled)
         for client in (PY_AUTO, PY_LEGACY):
             pair = (Part(client, leaves, compare=False), Part(client, watches, compare=False))
-            yield Row("main", f"{client.name} leaves in a call", PY_SERVER, transport, (pair,), left)
+            yield Row("main", f"{client.name} leaves in a call", server, transport, (pair,), left)
 
 
 # --- group peers: everything else that MCP can express, shared -------------------------------------------------------
 
 
-def peer_rows() -> Iterator[Row]:
+def peer_rows(binary: Path) -> Iterator[Row]:
     for transport in ("tcp", "ws"):
-        yield from subscription_rows(transport)
-        yield from log_rows(transport)
-        yield from asking_rows(transport)
+        for server in dual(binary):
+            yield from subscription_rows(server, transport)
+            yield from log_rows(server, transport)
+            yield from asking_rows(server, transport)
         yield from everything_rows(transport)
-        yield from isolate_rows(transport)
-        yield from narrow_rows(transport)
+        yield from isolate_rows(binary, transport)
+        yield from narrow_rows(binary, transport)
 
 
 def alike(server: Server, what: str, transport: str, client: Client, steps: tuple[Json, ...], **more: Json) -> Row:
@@ -262,7 +278,7 @@ def barrier(name: str, parties: int) -> Json:
     return {"do": "barrier", "name": name, "parties": parties}
 
 
-def subscription_rows(transport: str) -> Iterator[Row]:
+def subscription_rows(server: Server, transport: str) -> Iterator[Row]:
     """Two clients subscribe, the third does not; the first one touches the resource and changes the tool list."""
 
     def wait(name: str, method: str, count: int) -> Json:
@@ -299,7 +315,7 @@ def subscription_rows(transport: str) -> Iterator[Row]:
         parts = tuple(
             Part(client, script(opening if n < 2 else (), n == 0, n < 2, True), compare=False) for n in range(3)
         )
-        yield Row("peers", f"{client.name} × 3 subscribe", PY_SERVER, transport, (parts,), expect([1, 1, 1]))
+        yield Row("peers", f"{client.name} × 3 subscribe", server, transport, (parts,), expect([1, 1, 1]))
         steps = (
             *opening,
             {"do": "call", "tool": "touch", "args": {"uri": NOTE}},
@@ -308,16 +324,16 @@ def subscription_rows(transport: str) -> Iterator[Row]:
             {"do": "call", "as": "touch again", "tool": "touch", "args": {"uri": NOTE}},
             wait("updated again", UPDATED, 0),
         )
-        yield Row("peers", f"{client.name} × 1 unsubscribe", PY_SERVER, transport, ((Part(client, steps),),))
+        yield Row("peers", f"{client.name} × 1 unsubscribe", server, transport, ((Part(client, steps),),))
     for client in MODERN_PEERS:
         opening = ({"do": "listen", "uris": [NOTE], "tools": True},)
         parts = tuple(
             Part(client, script(opening if n < 2 else (), n == 0, n < 2, n < 2), compare=False) for n in range(3)
         )
-        yield Row("peers", f"{client.name} × 3 listen", PY_SERVER, transport, (parts,), expect([1, 1, 0]))
+        yield Row("peers", f"{client.name} × 3 listen", server, transport, (parts,), expect([1, 1, 0]))
 
 
-def log_rows(transport: str) -> Iterator[Row]:
+def log_rows(server: Server, transport: str) -> Iterator[Row]:
     """Each client gets the log level that it asked for, whatever the others ask for."""
 
     def levels(level: str) -> list[str]:
@@ -340,12 +356,12 @@ def log_rows(transport: str) -> Iterator[Row]:
 
         scripts = (script("debug", True), script("error", False))
         parts = tuple(Part(client, steps, compare=False) for steps in scripts)
-        yield Row("peers", f"{client.name} × 2 log levels", PY_SERVER, transport, (parts,), check)
+        yield Row("peers", f"{client.name} × 2 log levels", server, transport, (parts,), check)
         steps = ({"do": "level", "level": "warning"}, act, wait)
-        yield Row("peers", f"{client.name} × 1 log level", PY_SERVER, transport, ((Part(client, steps),),))
+        yield Row("peers", f"{client.name} × 1 log level", server, transport, ((Part(client, steps),),))
     for client in MODERN_PEERS:
         part = Part(client, (act, wait), log_level="warning")
-        yield Row("peers", f"{client.name} × 1 log level", PY_SERVER, transport, ((part,),))
+        yield Row("peers", f"{client.name} × 1 log level", server, transport, ((part,),))
 
 
 def in_turns(steps: tuple[Json, ...]) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
@@ -360,7 +376,7 @@ def in_turns(steps: tuple[Json, ...]) -> tuple[tuple[Json, ...], tuple[Json, ...
     )
 
 
-def asking_rows(transport: str) -> Iterator[Row]:
+def asking_rows(server: Server, transport: str) -> Iterator[Row]:
     """The server asks its client back; each client answers with its own tag, and only its own questions."""
     ask = tuple(
         {"do": "many", "as": tool, "tool": tool, "args": {"tag": "{tag}-{i}"}, "count": 3}
@@ -376,13 +392,13 @@ def asking_rows(transport: str) -> Iterator[Row]:
 
     for client in LEGACY_PEERS:
         pair = tuple(Part(client, turn, able=True) for turn in in_turns(steps))
-        yield Row("peers", f"{client.name} × 2 are asked in turns", PY_SERVER, transport, (pair,))
+        yield Row("peers", f"{client.name} × 2 are asked in turns", server, transport, (pair,))
         # The shared child was told that its client can be asked, so the error is another one than directly.
         poor = Part(client, question, compare=False)
-        yield Row("peers", f"{client.name} × 2 cannot be asked", PY_SERVER, transport, ((poor, poor),), refused)
+        yield Row("peers", f"{client.name} × 2 cannot be asked", server, transport, ((poor, poor),), refused)
     for client in MODERN_PEERS:
-        yield alike(PY_SERVER, "are asked", transport, client, steps, able=True)
-        yield alike(PY_SERVER, "cannot be asked", transport, client, question)
+        yield alike(server, "are asked", transport, client, steps, able=True)
+        yield alike(server, "cannot be asked", transport, client, question)
 
 
 def everything_rows(transport: str) -> Iterator[Row]:
@@ -422,22 +438,24 @@ def everything_rows(transport: str) -> Iterator[Row]:
     yield Row("peers", "ts1 × 2 tasks", EVERYTHING, transport, (pair,), check)
 
 
-def isolate_rows(transport: str) -> Iterator[Row]:
+def isolate_rows(binary: Path, transport: str) -> Iterator[Row]:
     """A child for each session: then each client is alone, even with a server that remembers its first one."""
     alone = Part(TS1, ({"do": "call", "tool": "get-roots-list"}, {"do": "tools"}), able=True)
     yield Row("peers", "ts1 × 2 roots, isolated", EVERYTHING, transport, ((alone, alone),), extra=("--isolate",))
-    for client in CLIENTS:
-        part = user(PY_SERVER, client)
-        yield Row("peers", f"{client.name} × 2, isolated", PY_SERVER, transport, ((part, part),), extra=("--isolate",))
+    for server in dual(binary):
+        for client in CLIENTS:
+            part = user(server, client)
+            yield Row("peers", f"{client.name} × 2, isolated", server, transport, ((part, part),), extra=("--isolate",))
 
 
-def narrow_rows(transport: str) -> Iterator[Row]:
+def narrow_rows(binary: Path, transport: str) -> Iterator[Row]:
     """A role that may use one tool of the server and some of its resources sees no others, and is told no."""
 
     def denied(what: str) -> Json:
         return {"code": -32601, "message": f"Method not allowed: Access denied for {what}"}
 
-    for server, tools in ((EVERYTHING, ["echo"]), (PY_SERVER, ["echo", "touch"])):
+    both = tuple((server, ["echo", "touch"]) for server in dual(binary))
+    for server, tools in ((EVERYTHING, ["echo"]), *both):
         steps = (
             {"do": "tools"},
             {"do": "call", "as": "other tool", "tool": "slow", "args": {"ms": 1}},

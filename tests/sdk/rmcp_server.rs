@@ -1,0 +1,532 @@
+//! A stdio MCP server on the `rmcp` crate that serves legacy and modern clients: the twin of
+//! `py_server.py`, whose words apply. Besides that it has completion, lists in pages and, for
+//! clients that declare the extension, tasks.
+
+// Logging, sampling and roots are deprecated since 2026-07-28, but legacy clients live on them.
+#![expect(deprecated)]
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ClientCapabilities,
+    CompleteRequestParams, CompleteResult, CompletionInfo, ContentBlock, CreateTaskResult,
+    ErrorData, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult,
+    Implementation, InputRequest, InputRequests, InputRequiredResult, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingLevel,
+    LoggingMessageNotificationParam, PaginatedRequestParams, ProgressNotificationParam,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
+    ResourceUpdatedNotificationParam, ServerCapabilities, ServerConfig, ServerRequest,
+    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
+};
+use rmcp::service::{RequestContext, RoleServer, SubscriptionContext, SubscriptionSink};
+use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
+use rmcp::{ServerHandler, ServiceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+const LEVELS: [LoggingLevel; 8] = [
+    LoggingLevel::Debug,
+    LoggingLevel::Info,
+    LoggingLevel::Notice,
+    LoggingLevel::Warning,
+    LoggingLevel::Error,
+    LoggingLevel::Critical,
+    LoggingLevel::Alert,
+    LoggingLevel::Emergency,
+];
+
+/// How many resources one page of their list has.
+const PAGE: usize = 2;
+
+const NOTES: [(&str, &str); 5] = [
+    ("note://one", "the first note"),
+    ("note://two", "the second note"),
+    ("note://three", "the third note"),
+    ("note://four", "the fourth note"),
+    ("note://five", "the fifth note"),
+];
+
+type Context = RequestContext<RoleServer>;
+
+#[derive(Default)]
+struct Server {
+    state: Mutex<State>,
+    tasks: TaskManager,
+}
+
+/// What MCP itself asks a server to remember.
+#[derive(Default)]
+struct State {
+    cancelled: Vec<String>,
+    subscribed: BTreeSet<String>,
+    level: usize,
+    listening: Vec<Arc<SubscriptionSink>>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let service = Server::default().serve(rmcp::transport::stdio()).await?;
+    service.waiting().await?;
+    Ok(())
+}
+
+/// A result from its JSON text, which is shorter than its builders.
+fn result<T: DeserializeOwned>(mut json: Value) -> Result<T, ErrorData> {
+    // `rmcp` takes it away again where the client is a legacy one.
+    json["resultType"] = json!("complete");
+    model(json)
+}
+
+fn model<T: DeserializeOwned>(json: Value) -> Result<T, ErrorData> {
+    serde_json::from_value(json).map_err(|err| ErrorData::internal_error(err.to_string(), None))
+}
+
+fn failed(err: impl std::fmt::Display) -> ErrorData {
+    ErrorData::internal_error(err.to_string(), None)
+}
+
+fn is_modern(context: &Context) -> bool {
+    context
+        .protocol_version()
+        .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
+}
+
+fn rank(level: LoggingLevel) -> usize {
+    LEVELS.iter().position(|known| *known == level).unwrap_or(0)
+}
+
+/// The name of a tool and its parameters, each with its JSON type.
+fn tool(name: &str, parameters: &[(&str, &str)]) -> Value {
+    let properties: serde_json::Map<String, Value> = parameters
+        .iter()
+        .map(|(name, kind)| ((*name).to_owned(), json!({"type": kind})))
+        .collect();
+    json!({"name": name, "description": name, "inputSchema": {"type": "object", "properties": properties}})
+}
+
+/// What the client is asked by the tool of this name.
+fn question(tool: &str, tag: &str) -> Result<InputRequest, ErrorData> {
+    model(match tool {
+        "ask" => json!({"method": "elicitation/create", "params": {
+            "mode": "form",
+            "message": format!("{tag} asks for a name"),
+            "requestedSchema": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}},
+                "required": ["name"],
+            },
+        }}),
+        "sample" => json!({"method": "sampling/createMessage", "params": {
+            "messages": [
+                {"role": "user", "content": {"type": "text", "text": format!("{tag} asks the model")}},
+            ],
+            "maxTokens": 50,
+        }}),
+        _ => json!({"method": "roots/list"}),
+    })
+}
+
+/// What the client has to be able to do for that.
+fn needed_for(tool: &str) -> ClientCapabilities {
+    let capabilities = ClientCapabilities::builder();
+    match tool {
+        "ask" => capabilities.enable_elicitation().build(),
+        "sample" => capabilities.enable_sampling().build(),
+        _ => capabilities.enable_roots().build(),
+    }
+}
+
+/// What the client's answer says, in words.
+fn told(tool: &str, answer: &Value) -> String {
+    match tool {
+        "ask" => format!("user said {}", answer["content"]["name"]),
+        "sample" => {
+            let content = &answer["content"];
+            let content = content.get(0).unwrap_or(content);
+            format!("model said {}", content["text"])
+        }
+        _ => format!("roots are {}", answer["roots"]),
+    }
+}
+
+impl Server {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn slow(&self, arguments: &Value, tag: &str, context: &Context) -> String {
+        let steps = arguments["steps"].as_u64().unwrap_or(4);
+        let pause = Duration::from_millis(arguments["ms"].as_u64().unwrap_or(0)) / steps as u32;
+        for step in 1..=steps {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = context.ct.cancelled() => {
+                    self.state().cancelled.push(tag.to_owned());
+                    return format!("{tag}: cancelled");
+                }
+            }
+            if let Some(token) = context.meta.get_progress_token() {
+                let progress = ProgressNotificationParam::new(token, step as f64)
+                    .with_total(steps as f64)
+                    .with_message(tag);
+                // Where this cannot be sent, the answer cannot either.
+                let _gone = context.peer.notify_progress(progress).await;
+            }
+        }
+        format!("{tag}: done after {steps} steps")
+    }
+
+    async fn log(&self, tag: &str, context: &Context) -> Result<(), ErrorData> {
+        let wanted = if is_modern(context) {
+            context.meta.log_level().map(rank)
+        } else {
+            Some(self.state().level)
+        };
+        for level in LEVELS.into_iter().skip(wanted.unwrap_or(LEVELS.len())) {
+            let data = json!(format!("{tag}: {level:?}"));
+            let message = LoggingMessageNotificationParam::new(level, data);
+            let sent = context.peer.notify_logging_message(message).await;
+            sent.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn listening(&self) -> Vec<Arc<SubscriptionSink>> {
+        self.state().listening.clone()
+    }
+
+    async fn touch(&self, uri: &str, context: &Context) -> Result<(), ErrorData> {
+        for sink in self.listening() {
+            // Who has not subscribed to it does not get it.
+            let _not_accepted = sink.notify_resource_updated(uri).await;
+        }
+        let subscribed = self.state().subscribed.contains(uri);
+        if subscribed && !is_modern(context) {
+            let update = ResourceUpdatedNotificationParam::new(uri);
+            let sent = context.peer.notify_resource_updated(update).await;
+            sent.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    async fn announce(&self, context: &Context) -> Result<(), ErrorData> {
+        for sink in self.listening() {
+            let _not_accepted = sink.notify_tool_list_changed().await;
+        }
+        if !is_modern(context) {
+            let sent = context.peer.notify_tool_list_changed().await;
+            sent.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Asks a legacy client by a request of our own; `None` where a modern one has to be asked by an
+    /// answer and has not yet said it. What a modern one has to bring back is checked.
+    async fn asked(
+        &self,
+        request: &CallToolRequestParams,
+        tag: &str,
+        context: &Context,
+    ) -> Result<Option<Value>, ErrorData> {
+        if is_modern(context) {
+            let responses = request.input_responses.as_ref();
+            let Some(answer) = responses.and_then(|responses| responses.get("answer")) else {
+                let needed = needed_for(&request.name);
+                let able = context.client_capabilities().is_some_and(|has| {
+                    (needed.elicitation.is_none() || has.elicitation.is_some())
+                        && (needed.sampling.is_none() || has.sampling.is_some())
+                        && (needed.roots.is_none() || has.roots.is_some())
+                });
+                return if able {
+                    Ok(None)
+                } else {
+                    Err(ErrorData::missing_required_client_capability(needed))
+                };
+            };
+            if request.request_state != Some(state_for(tag)) {
+                return Err(ErrorData::invalid_params(
+                    "requestState has changed on its way",
+                    None,
+                ));
+            }
+            return Ok(Some(answer.clone()));
+        }
+        let question = match question(&request.name, tag)? {
+            InputRequest::CreateMessage(request) => ServerRequest::CreateMessageRequest(request),
+            InputRequest::Elicitation(request) => ServerRequest::ElicitRequest(request),
+            InputRequest::ListRoots(request) => ServerRequest::ListRootsRequest(request),
+            _ => return Err(failed("there is no such question")),
+        };
+        let answer = context.peer.send_request(question).await.map_err(failed)?;
+        serde_json::to_value(answer).map(Some).map_err(failed)
+    }
+
+    /// Works in the background where the client can take a task, and right away where it cannot.
+    async fn work(&self, arguments: &Value, tag: &str, context: &Context) -> CallToolResponse {
+        let (tag, pause) = (
+            tag.to_owned(),
+            Duration::from_millis(arguments["ms"].as_u64().unwrap_or(0)),
+        );
+        let done =
+            move || CallToolResult::success(vec![ContentBlock::text(format!("{tag}: worked"))]);
+        let takes_tasks = context
+            .client_capabilities()
+            .is_some_and(|capabilities| capabilities.supports_tasks());
+        if !takes_tasks {
+            tokio::time::sleep(pause).await;
+            return done().into();
+        }
+        let options = TaskOptions::new().with_poll_interval_ms(20);
+        let task = self.tasks.spawn(options, move |task| {
+            Box::pin(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => Ok(done()),
+                    () = task.cancelled() => Err(TaskExit::Cancelled),
+                }
+            })
+        });
+        CreateTaskResult::new(task).into()
+    }
+}
+
+/// Text that not every carrier brings back as it was.
+fn state_for(tag: &str) -> String {
+    format!("{tag} \u{2028}\\/\"\u{e9} 1.0 -0 \u{1f600}")
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .enable_prompts()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_logging()
+            .enable_completions()
+            .enable_tasks()
+            .build();
+        ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new("rmcp-server", "1.0.0"))
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: Context,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let tag = ("tag", "string");
+        result(json!({"tools": [
+            tool("echo", &[("text", "string"), tag]),
+            tool("slow", &[("ms", "integer"), ("steps", "integer"), tag]),
+            tool("cancelled", &[]),
+            tool("whoami", &[]),
+            tool("fail", &[tag]),
+            tool("log", &[tag]),
+            tool("touch", &[("uri", "string")]),
+            tool("announce", &[]),
+            tool("ask", &[tag]),
+            tool("sample", &[tag]),
+            tool("roots", &[tag]),
+            tool("work", &[("ms", "integer"), tag]),
+        ]}))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: Context,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let arguments = Value::Object(request.arguments.clone().unwrap_or_default());
+        let text = |name: &str| arguments[name].as_str().unwrap_or_default();
+        let tag = text("tag");
+        let answer = match &*request.name {
+            "echo" => format!("{tag}: {}", text("text")),
+            "slow" => self.slow(&arguments, tag, &context).await,
+            "cancelled" => format!("cancelled: {}", self.state().cancelled.join(" ")),
+            "whoami" => {
+                let client = context.client_info().map(|client| client.name);
+                format!("you are {}", client.unwrap_or_default())
+            }
+            "fail" => {
+                let content = ContentBlock::text(format!("{tag}: failed as asked"));
+                return Ok(CallToolResult::error(vec![content]).into());
+            }
+            "log" => {
+                self.log(tag, &context).await?;
+                format!("{tag}: logged")
+            }
+            "touch" => {
+                self.touch(text("uri"), &context).await?;
+                format!("touched {}", text("uri"))
+            }
+            "announce" => {
+                self.announce(&context).await?;
+                "announced".to_owned()
+            }
+            name @ ("ask" | "sample" | "roots") => {
+                match self.asked(&request, tag, &context).await? {
+                    Some(answer) => format!("{tag}: {}", told(name, &answer)),
+                    None => {
+                        let question = question(name, tag)?;
+                        let questions = InputRequests::from([("answer".to_owned(), question)]);
+                        let state = Some(state_for(tag));
+                        return Ok(InputRequiredResult::new(Some(questions), state).into());
+                    }
+                }
+            }
+            "work" => return Ok(self.work(&arguments, tag, &context).await),
+            other => {
+                let text = format!("Unknown tool: {other}");
+                return Err(ErrorData::invalid_params(text, None));
+            }
+        };
+        Ok(CallToolResult::success(vec![ContentBlock::text(answer)]).into())
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: Context,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let cursor = request.and_then(|request| request.cursor);
+        let start = match cursor.as_deref().map(str::parse) {
+            None => 0,
+            Some(Ok(start)) if start < NOTES.len() => start,
+            Some(_) => return Err(ErrorData::invalid_params("Invalid cursor", None)),
+        };
+        let end = NOTES.len().min(start + PAGE);
+        let page: Vec<Value> = NOTES[start..end]
+            .iter()
+            .map(|(uri, _)| json!({"uri": uri, "name": uri}))
+            .collect();
+        let mut list = json!({"resources": page});
+        if end < NOTES.len() {
+            list["nextCursor"] = json!(end.to_string());
+        }
+        result(list)
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: Context,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        result(json!({"resourceTemplates": [{"uriTemplate": "note://by/{name}", "name": "by"}]}))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: Context,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let uri = &*request.uri;
+        let note = NOTES.iter().find(|(known, _)| *known == uri);
+        let text = match (note, uri.strip_prefix("note://by/")) {
+            (Some((_, text)), _) => (*text).to_owned(),
+            (None, Some(name)) => format!("a note by {name}"),
+            (None, None) => {
+                let text = format!("Resource not found: {uri}");
+                return Err(ErrorData::resource_not_found(text, None));
+            }
+        };
+        let contents = json!({"contents": [{"uri": uri, "mimeType": "text/plain", "text": text}]});
+        result(contents).map(ReadResourceResponse::Complete)
+    }
+
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: Context,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let arguments = json!([{"name": "name", "required": true}]);
+        result(json!({"prompts": [{"name": "greet", "arguments": arguments}]}))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _context: Context,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let arguments = Value::Object(request.arguments.unwrap_or_default());
+        let text = format!(
+            "Please greet {}.",
+            arguments["name"].as_str().unwrap_or_default()
+        );
+        let content = json!({"type": "text", "text": text});
+        let messages = json!({"messages": [{"role": "user", "content": content}]});
+        result(messages).map(GetPromptResponse::Complete)
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: Context,
+    ) -> Result<CompleteResult, ErrorData> {
+        let start = request.argument.value;
+        let values = vec![format!("{start}-one"), format!("{start}-two")];
+        let completion = CompletionInfo::with_all_values(values).map_err(failed)?;
+        Ok(CompleteResult::new(completion))
+    }
+
+    async fn set_level(
+        &self,
+        request: SetLevelRequestParams,
+        _context: Context,
+    ) -> Result<(), ErrorData> {
+        self.state().level = rank(request.level);
+        Ok(())
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        _context: Context,
+    ) -> Result<(), ErrorData> {
+        self.state().subscribed.insert(request.uri.to_string());
+        Ok(())
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: Context,
+    ) -> Result<(), ErrorData> {
+        self.state().subscribed.remove(&*request.uri);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        Some(requested.supported_by(&self.get_info().capabilities))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let sink = Arc::new(context.sink().clone());
+        self.state().listening.push(Arc::clone(&sink));
+        context.cancelled().await;
+        self.state()
+            .listening
+            .retain(|other| !Arc::ptr_eq(other, &sink));
+        Ok(())
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _context: Context,
+    ) -> Result<GetTaskResult, ErrorData> {
+        Ok(GetTaskResult::new(self.tasks.get_task(&request.task_id)?))
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _context: Context,
+    ) -> Result<(), ErrorData> {
+        self.tasks.cancel_task(&request.task_id)
+    }
+}
