@@ -10,6 +10,7 @@ use crate::transport::line::LineError;
 use crate::transport::tls::{self, Mismatch};
 use crate::transport::websocket::PING_EVERY;
 use crate::transport::{Connection, Reader, Writer};
+use crate::utils::apart::apart;
 use bytes::Bytes;
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -22,6 +23,9 @@ const ACK_AFTER: Duration = Duration::from_secs(1);
 
 /// The longest time that tokio's timers take without trouble.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A timer that goes off so much late is not set anew.
+const TOLERANCE: Duration = Duration::from_millis(5);
 
 /// How long a server that may not know what a session is may take to say that it does. One of ours
 /// says so at once.
@@ -164,13 +168,12 @@ impl Link {
         let (hello, news) = self.state(|state| state.greet(resume, promised));
         news.into_iter().for_each(&report);
         let end = {
-            let up = self.upstream(&mut writer, input, hello);
-            let down = self.downstream(&mut reader, &report);
+            let up = apart(self.upstream(&mut writer, input, hello));
+            let down = apart(self.downstream(&mut reader, &report));
             tokio::select! {
                 end = up => end,
                 end = down => end,
-                () = self.output.closed() => End::Done,
-                () = host::slept(SystemTime::now) => End::Lost("this machine was asleep".to_owned()),
+                end = apart(self.trouble()) => end,
             }
         };
         let (done, dismissed) = self.state(|state| (state.is_done(), state.is_dismissed()));
@@ -183,6 +186,14 @@ impl Link {
             crate::transport::close(reader, writer, &[]).await;
         }
         end
+    }
+
+    /// What ends a connection besides what is said on it.
+    async fn trouble(&self) -> End {
+        tokio::select! {
+            () = self.output.closed() => End::Done,
+            () = host::slept(SystemTime::now) => End::Lost("this machine was asleep".to_owned()),
+        }
     }
 
     /// From the host to the server.
@@ -211,6 +222,8 @@ impl Link {
         let mut pings = tokio::time::interval_at(began + PING_EVERY, PING_EVERY);
         let mut acknowledged = began;
         let mut untold_since: Option<Instant> = None;
+        // It is not set anew for each message.
+        let mut timer = std::pin::pin!(tokio::time::sleep(FOREVER));
         loop {
             let Turn {
                 control,
@@ -268,13 +281,17 @@ impl Link {
                     return Ok(End::Lost("the server does not answer".to_owned()));
                 }
             }
+            let wake_by = Instant::now() + due;
+            if timer.is_elapsed() || wake_by + TOLERANCE < timer.deadline() {
+                timer.as_mut().reset(wake_by);
+            }
             tokio::select! {
                 lines = input.next(), if open => match lines {
                     Some(lines) => self.state(|state| state.say(lines)),
                     None => self.state(State::end),
                 },
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(due) => {}
+                () = &mut timer => {}
                 _ = pings.tick() => writer.ping().await?,
             }
         }
@@ -283,17 +300,18 @@ impl Link {
     /// From the server to the host.
     async fn downstream(&self, reader: &mut Reader, report: &impl Fn(News)) -> End {
         let pulse = reader.pulse();
+        let mut limit = FOREVER;
+        let mut silence = std::pin::pin!(pulse.stop(limit));
         loop {
             let watched = self.state(|state| state.is_resumable());
-            let limit = if watched {
-                self.keepalive_timeout
-            } else {
-                FOREVER
-            };
+            if watched && limit == FOREVER {
+                limit = self.keepalive_timeout;
+                silence.set(pulse.stop(limit));
+            }
             let read = tokio::select! {
                 biased;
                 read = reader.next() => Ok(read),
-                () = pulse.stop(limit) => Err(()),
+                () = &mut silence => Err(()),
             };
             let line = match read {
                 Ok(Ok(Some(line))) => line,

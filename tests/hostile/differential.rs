@@ -5,6 +5,7 @@ use crate::recorder::{self, LANGUAGES, Seen};
 use mcp_remote::jsonrpc::{Field, Kind, MAX_PEER_DEPTH, Message, RequestId};
 use mcp_remote::permissions::{Permit, Rights};
 use mcp_remote::router::{LaneId, Output, Pipe, Profile, Router};
+use mcp_remote::utils::rope::Rope;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -444,12 +445,18 @@ fn through_pipe(line: &[u8], written: &mut Written) {
     }
     let mut out = Output::default();
     pipe.peer_message(&permit, &mut out);
-    let bytes = &out.to_child[0];
+    let bytes = &for_child(&mut out);
     if !bytes.is_empty() {
         let message = permit.message();
         let is_request = matches!(message.kind(), Kind::Request(_));
         written.add(bytes, Understood::of(message), is_request, line);
     }
+}
+
+/// What the first process is told.
+fn for_child(out: &mut Output) -> Vec<u8> {
+    let told = out.take(LaneId::FIRST, Rope::default());
+    told.into_pieces().concat()
 }
 
 fn permit_of(line: &str) -> Permit {
@@ -465,13 +472,13 @@ fn through_router(line: &[u8], written: &mut Written) {
     router.child_started(LaneId::FIRST, &mut out);
     let hello = r#"{"jsonrpc":"2.0","id":"h","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
     router.peer_message(session, &permit_of(hello), &mut out);
-    let asked: Value = serde_json::from_slice(&out.to_child[0]).expect("one request");
+    let asked: Value = serde_json::from_slice(&for_child(&mut out)).expect("one request");
     let answer = json!({"jsonrpc":"2.0","id":asked["id"],"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{}}});
     let answer = Message::read(answer.to_string().into(), MAX_PEER_DEPTH).expect("an answer");
     router.child_message(LaneId::FIRST, &answer, &mut out);
     let mut out = Output::default();
     router.peer_message(session, &permit, &mut out);
-    let bytes = &out.to_child[0];
+    let bytes = &for_child(&mut out);
     // A first request of the other era starts a handshake or a process of its own.
     if bytes.is_empty() || message.method() == "initialize" {
         return;
