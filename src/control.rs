@@ -3,13 +3,14 @@
 //! They are notifications, so other servers ignore them; they are not counted, and never reach a
 //! child or a host.
 
+use crate::jsonrpc::{Kind, Message};
 use crate::utils::random_hex;
 use serde::Deserialize;
 
 /// Every control method begins so.
 pub const PREFIX: &str = "mcp-remote/";
 
-/// The names a session on the wire: 128 random bits. Knowing it is not enough: a session belongs
+/// Names a session on the wire: 128 random bits. Knowing it is not enough: a session belongs
 /// to the user and roles of its token.
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
@@ -33,6 +34,13 @@ impl std::fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SessionKey({}…)", self.short())
     }
+}
+
+/// True for a notification whose name is one of a control line: whoever counts lines would not count
+/// it.
+#[must_use]
+pub fn is_named(message: &Message) -> bool {
+    *message.kind() == Kind::Notification && message.method().starts_with(PREFIX)
 }
 
 /// What a control line says.

@@ -6,6 +6,7 @@
 //! answer from the pipe's task straight into the peer's outbox.
 
 use crate::child::{Child, CommandLine, Pipes};
+use crate::control;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::permissions::{Permit, Rights};
 use crate::replay::{Replay, cost};
@@ -294,6 +295,11 @@ impl Shared {
 
     fn child_message(&self, lane: LaneId, line: Bytes) {
         match Message::read(line, MAX_CHILD_DEPTH) {
+            Ok(message) if control::is_named(&message) => {
+                tracing::warn!(
+                    "dropped a notification of the MCP server under one of our own names"
+                );
+            }
             Ok(message) => {
                 self.lock().answered[lane.0] = true;
                 self.handle(|core, out| match core {

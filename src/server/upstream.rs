@@ -158,6 +158,9 @@ async fn carry_upstream(
             // Meaningless here, and nothing for a child.
             Some(_) => continue,
         }
+        if intake.activity.discards() {
+            continue;
+        }
         let blank = line.iter().all(u8::is_ascii_whitespace);
         if !blank {
             intake.activity.mark();
@@ -172,6 +175,7 @@ async fn carry_upstream(
             }
         };
         intake.hear_until(session.room()).await?;
+        // Meanwhile the server may have been told to stop.
         if intake.activity.discards() {
             continue;
         }
