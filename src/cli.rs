@@ -335,7 +335,8 @@ pub struct ServerArgs {
         help_heading = "Limits"
     )]
     pub max_message_size: ByteSize,
-    /// Most connections at a time, after authentication; one more is told so and closed
+    /// Most connections at a time, after authentication, sessions that wait for their client
+    /// included; one more is told so and closed
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CONNECTIONS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub max_connections: u32,
     /// Most connections at a time that have not authenticated yet, WebSocket upgrade included; the
@@ -351,7 +352,8 @@ pub struct ServerArgs {
     /// Most requests of one user at once, with --rate-limit [default: twice the rate]
     #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_BURST", value_parser = clap::value_parser!(u32).range(1..), requires = "rate_limit", help_heading = "Limits")]
     pub rate_burst: Option<u32>,
-    /// Close connections on which no message passes for so long: 30m, 12h [default: never]
+    /// Close connections on which no message passes for so long, and end their sessions: 30m, 12h
+    /// [default: never]
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_IDLE_TIMEOUT", value_parser = positive_duration, help_heading = "Limits")]
     pub idle_timeout: Option<Duration>,
     /// How long a session waits for its client to come back after the connection was lost; 0s
@@ -370,7 +372,8 @@ pub struct ServerArgs {
     /// Signs of life.
     #[command(flatten)]
     pub keepalive: KeepaliveArgs,
-    /// How long requests in flight may take to be answered when the server stops
+    /// When the server stops: how long requests in flight may take to be answered, and clients to
+    /// fetch what they are owed
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_DRAIN_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration, help_heading = "Sessions")]
     pub drain_timeout: Duration,
     /// Give every peer an MCP server of its own, started when it comes and ended when it leaves;

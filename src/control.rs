@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// Every control method begins so.
 pub const PREFIX: &str = "mcp-remote/";
 
-/// The names a session on the wire: 128 random bits. Knowing it is not enough: a session belongs
+/// Names a session on the wire: 128 random bits. Knowing it is not enough: a session belongs
 /// to the user and roles of its token.
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
@@ -34,6 +34,13 @@ impl std::fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "SessionKey({}…)", self.short())
     }
+}
+
+/// True for a notification whose name is one of a control line: whoever counts lines would not count
+/// it.
+#[must_use]
+pub fn is_named(message: &Message) -> bool {
+    *message.kind() == Kind::Notification && message.method().starts_with(PREFIX)
 }
 
 /// What a control line says.
@@ -109,28 +116,13 @@ impl Control {
         else {
             return None;
         };
-        Self::new(method.strip_prefix(PREFIX)?, params)
-    }
-
-    /// Reads a message as a control line; `None` for any other.
-    #[must_use]
-    pub fn of(message: &Message) -> Option<Self> {
-        let name = message.method().strip_prefix(PREFIX)?;
-        if *message.kind() != Kind::Notification || message.size() > MAX_LENGTH {
-            return None;
-        }
-        let params = message.params().map(serde_json::from_slice);
-        Self::new(name, params.transpose().ok()?.unwrap_or_default())
-    }
-
-    fn new(name: &str, params: Params) -> Option<Self> {
         let Params {
             session,
             received,
             resumed,
             idle,
         } = params;
-        match name {
+        match method.strip_prefix(PREFIX)? {
             "resume" => Some(Self::Resume { session, received }),
             "resumed" => Some(Self::Resumed {
                 session,
@@ -141,6 +133,16 @@ impl Control {
             "leave" => Some(Self::Leave),
             "drain" => Some(Self::Drain { received, idle }),
             _ => None,
+        }
+    }
+
+    /// As [`Control::read`], of a line that has been read as a message.
+    #[must_use]
+    pub fn of(message: &Message) -> Option<Self> {
+        if is_named(message) {
+            Self::read(message.line())
+        } else {
+            None
         }
     }
 

@@ -5,6 +5,7 @@ use super::state::{News, State, Turn, Wait};
 use super::{CONNECT_TIMEOUT, MAX_SERVER_LINE};
 use crate::control::Control;
 use crate::handshake;
+use crate::jsonrpc::{ErrorData, Executed};
 use crate::replay::Violation;
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Mismatch};
@@ -132,7 +133,12 @@ impl Link {
 
     /// See [`State::give_up`]. A host that has just started us may not have said yet what it wants to
     /// have answered.
-    pub(super) async fn give_up(&self, text: &str, reason: &'static str, input: &mut HostInput) {
+    pub(super) async fn give_up(
+        &self,
+        text: &str,
+        data: fn(Executed) -> ErrorData,
+        input: &mut HostInput,
+    ) {
         if !self.state(|state| state.has_heard()) {
             let first = tokio::time::timeout(FIRST_WORDS, input.next()).await;
             if let Ok(Some(lines)) = first {
@@ -140,7 +146,7 @@ impl Link {
             }
         }
         let unread = std::iter::from_fn(|| input.try_next());
-        self.state(|state| state.give_up(text, reason, unread));
+        self.state(|state| state.give_up(text, data, unread));
     }
 
     /// Completes when the host reads no more.

@@ -6,6 +6,7 @@ mod link;
 mod state;
 
 use crate::handshake::{self, Rejected};
+use crate::jsonrpc::{ErrorData, Executed};
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Connector, Plain};
 use crate::transport::websocket::WebSocket;
@@ -163,14 +164,17 @@ pub async fn run(
         }
     };
     if let Err(err) = &outcome {
-        let (text, reason) = match err {
+        let (text, data): (_, fn(Executed) -> ErrorData) = match err {
             ClientError::Rejected(_) | ClientError::NoToken => {
-                ("Authentication failed", "authentication-failed")
+                ("Authentication failed", |executed| {
+                    ErrorData::new("authentication-failed", executed)
+                })
             }
-            _ => ("Connection lost", "connection-lost"),
+            _ => ("Connection lost", |executed| {
+                ErrorData::new("connection-lost", executed)
+            }),
         };
-        let giving_up = link.give_up(text, reason, &mut client.input);
-        giving_up.await;
+        link.give_up(text, data, &mut client.input).await;
     }
     // A host that does not read does not keep us.
     let _unread = tokio::time::timeout(LAST_WRITES, link.finish()).await;

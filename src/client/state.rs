@@ -151,6 +151,11 @@ impl State {
                 self.tell(vec![error_line(None, Code::ParseError, text, NO_DATA)]);
                 continue;
             }
+            if Control::read(&without_end(&line)).is_some() {
+                // The server would not count it.
+                tracing::warn!("dropped a notification of the host under one of our own names");
+                continue;
+            }
             let Some(line) = self.ledger.hear(line) else {
                 continue;
             };
@@ -249,17 +254,15 @@ impl State {
         }
     }
 
-    /// Nothing will be sent any more: everything that the host is owed gets an error, for `reason`,
-    /// what it has said and we have not taken yet included.
+    /// Nothing will be sent any more: everything that the host is owed gets an error, what it has
+    /// said and we have not taken yet included.
     pub(super) fn give_up(
         &mut self,
         text: &str,
-        reason: &'static str,
+        data: fn(Executed) -> ErrorData,
         unread: impl Iterator<Item = Bytes>,
     ) {
-        let lost = self
-            .ledger
-            .lost(text, &ErrorData::new(reason, Executed::Unknown));
+        let lost = self.ledger.lost(text, &data(Executed::Unknown));
         self.tell(lost);
         let replay = std::mem::take(&mut self.replay);
         let unsent = self.rejoin.take().unwrap_or_else(|| replay.into_unsent());
@@ -267,9 +270,7 @@ impl State {
         for line in unsent.chain(unread) {
             self.ledger.send(&line);
         }
-        let lost = self
-            .ledger
-            .lost(text, &ErrorData::new(reason, Executed::No));
+        let lost = self.ledger.lost(text, &data(Executed::No));
         self.tell(lost);
     }
 

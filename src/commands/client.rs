@@ -134,7 +134,9 @@ fn read_tls(args: &ClientArgs, place: &Place) -> Result<Option<Connector>, Failu
 mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
+    use crate::transport::Pulse;
     use clap::Parser;
+    use tokio::time::Instant;
 
     #[test]
     fn settings_do_not_show_the_token() {
@@ -145,5 +147,40 @@ mod tests {
         let settings = settings(&args).map_err(|failure| failure.0).unwrap();
         assert_eq!(settings.token.as_ref().unwrap().expose(), "hunter2");
         assert!(!format!("{settings:?}").contains("hunter"));
+    }
+
+    /// In virtual time, with the settings of whoever sets nothing.
+    #[tokio::test(start_paused = true)]
+    async fn silence_of_45_seconds_is_found_and_less_is_not() {
+        let limits = ["client tcp --port 1", "server tcp --port 1 -- x"].map(|typed| {
+            let typed = ["mcp-remote"].into_iter().chain(typed.split(' '));
+            match Cli::parse_from(typed).command {
+                Command::Client(args) => args.keepalive,
+                Command::Server(args) => args.keepalive,
+                _ => panic!("neither client nor server"),
+            }
+        });
+        let second = Duration::from_secs(1);
+        for limit in limits {
+            assert_eq!(limit.keepalive_interval, 15 * second);
+            assert_eq!(limit.keepalive_timeout, 45 * second);
+            let pulse = Pulse::default();
+            let began = Instant::now();
+            let beats = async {
+                // An hour of it, each one just in time.
+                while began.elapsed() < 3600 * second {
+                    tokio::time::sleep(limit.keepalive_timeout - 3 * second).await;
+                    pulse.beat();
+                }
+                Instant::now()
+            };
+            let stop = async {
+                pulse.stop(limit.keepalive_timeout).await;
+                Instant::now()
+            };
+            let (last, found) = tokio::join!(beats, stop);
+            let silent = found - last;
+            assert!(silent >= 45 * second && silent < 48 * second, "{silent:?}");
+        }
     }
 }

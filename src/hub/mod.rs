@@ -11,6 +11,7 @@ pub use driver::{Driver, HubError};
 pub use session::{Cut, Session, Watch};
 
 use crate::child::CommandLine;
+use crate::control;
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, Outline, error_line,
 };
@@ -251,6 +252,11 @@ impl Shared {
 
     fn child_message(&self, lane: LaneId, line: Bytes) {
         match Message::read(line.clone(), MAX_CHILD_DEPTH) {
+            Ok(message) if control::is_named(&message) => {
+                tracing::warn!(
+                    "dropped a notification of the MCP server under one of our own names"
+                );
+            }
             Ok(message) => self.child_said(lane, &message),
             Err(refusal) => {
                 tracing::warn!(%refusal, "dropped a line of the MCP server's stdout that is no JSON-RPC message");

@@ -405,6 +405,11 @@ impl Message {
         self.line.len()
     }
 
+    /// That line.
+    pub(crate) fn line(&self) -> &[u8] {
+        &self.line
+    }
+
     /// A string member of `params` that policy or router read, escapes undone.
     #[must_use]
     pub fn text(&self, field: Field) -> Option<std::borrow::Cow<'_, str>> {

@@ -79,6 +79,20 @@ fn without_keeping_lines_are_gone_as_they_are_taken() {
     assert!(end.is_settled() && end.bytes() == 0);
 }
 
+/// What has arrived on an earlier connection may be acknowledged before it is sent again.
+#[test]
+fn an_acknowledgement_may_come_first() {
+    let mut end = Replay::default();
+    end.keep();
+    (0..4).for_each(|number| end.push(line(number)));
+    end.take(6);
+    assert_eq!(end.resume(1), Ok(2));
+    end.acknowledge(3).unwrap();
+    assert_eq!((end.waiting(), end.under_way()), (1, 0));
+    let batch = end.take(9);
+    assert_eq!((batch.lines, batch.again), (vec![line(3)], 0));
+}
+
 /// Bug: lines of no length counted for nothing, and there was no end to them.
 #[test]
 fn a_bound_in_bytes_is_one_in_lines() {

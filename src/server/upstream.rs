@@ -205,6 +205,9 @@ async fn carry_upstream(
             // Meaningless here, and nothing for a child.
             Some(_) => continue,
         }
+        if intake.activity.discards() {
+            continue;
+        }
         if message.is_some() {
             intake.activity.mark();
         }
@@ -219,6 +222,7 @@ async fn carry_upstream(
         if !session.has_room() {
             intake.hear_until(session.room()).await?;
         }
+        // Meanwhile the server may have been told to stop.
         if intake.activity.discards() {
             continue;
         }

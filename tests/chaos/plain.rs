@@ -1,7 +1,9 @@
 //! Peers that know nothing of sessions see nothing of them.
 
-use crate::common::{BOTH, Setup, request, token_with};
-use crate::load::ALERT;
+use crate::common::{BOTH, Setup, TestClient, request, token_with};
+use crate::load::{AGAIN, ALERT};
+use crate::process::eventually;
+use crate::relay::{Fault, Relay};
 use serde_json::json;
 use std::time::Duration;
 
@@ -50,4 +52,44 @@ fn no_control_line_reaches_a_peer_that_asked_for_none() {
     peer.send(&request(1, "x", json!({})));
     assert_eq!(peer.next()["id"], 1);
     assert!(!server.seen().contains("mcp-remote/"));
+}
+
+/// Bug: a line of the host or of the MCP server that looked like a control line was counted by one
+/// end only: after the next cut a message came twice, or the session was lost.
+#[test]
+fn control_lines_of_others_are_not_counted() {
+    let names = ["resume", "resumed", "ack", "leave", "drain", "other"];
+    for transport in BOTH {
+        for args in [&[][..], &["--isolate"]] {
+            let server = Setup::new(transport).args(ALERT).args(args).start();
+            let relay = Relay::new(server.port);
+            let flags = [AGAIN, ALERT].concat();
+            let mut client = TestClient::start(transport, relay.port, &flags, None);
+            client.ask(0, "initialize", json!({"protocolVersion": "2025-06-18"}));
+            for (id, name) in names.into_iter().enumerate() {
+                let params = json!({"received": 1, "session": "x", "resumed": true});
+                let method = format!("mcp-remote/{name}");
+                let line = json!({"jsonrpc": "2.0", "method": method, "params": params});
+                client.send(&line.to_string());
+                let print = format!("{line}\n");
+                client.send(&request(id, "x", json!({"print": print})));
+                assert_eq!(client.next()["id"], id, "{name}");
+                relay.strike(Fault::Reset, 0);
+                eventually("it is back", || {
+                    let log = client.log.text();
+                    (log.matches("nothing is lost").count() == id + 1).then_some(())
+                });
+            }
+            client.send(&request("last", "x", json!({})));
+            assert_eq!(client.next()["id"], "last");
+            client.close_stdin();
+            assert_eq!(client.wait(), Some(0));
+            let seen = server.seen();
+            assert_eq!(
+                seen.matches("\"method\":\"x\"").count(),
+                names.len() + 1,
+                "{seen}"
+            );
+        }
+    }
 }
