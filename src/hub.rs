@@ -6,8 +6,9 @@
 //! answer from the pipe's task straight into the peer's outbox.
 
 use crate::child::{Child, CommandLine, Pipes};
+use crate::control::PREFIX;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
-use crate::permissions::{Permit, Rights};
+use crate::permissions::Permit;
 use crate::replay::Replay;
 use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
 use crate::transport::line::{LineError, LineReader};
@@ -281,6 +282,11 @@ impl Shared {
 
     fn child_message(&self, lane: LaneId, line: Bytes) {
         match Message::read(line, MAX_CHILD_DEPTH) {
+            Ok(message) if message.method().starts_with(PREFIX) => {
+                tracing::warn!(
+                    "dropped a line of the MCP server that reads as one of the proxy's own"
+                );
+            }
             Ok(message) => {
                 self.lock().answered[lane.0] = true;
                 self.handle(|core, out| match core {
@@ -332,9 +338,9 @@ impl Session {
     }
 
     /// The peer's rights have changed: subscriptions that they do not cover any more end.
-    pub fn revise(&self, profile: Profile, rights: &Rights) {
+    pub fn revise(&self, profile: Profile) {
         self.hub.0.handle(|core, out| match core {
-            Core::Shared(router) => router.revise(self.id, profile, rights, out),
+            Core::Shared(router) => router.revise(self.id, profile, out),
             Core::Isolated(pipe) => pipe.revise(profile),
         });
     }

@@ -24,7 +24,6 @@ pub(super) enum Verdict {
 const OWN: &str = "mcp-remote/replay-";
 
 /// A request of the host without an answer.
-#[derive(Debug)]
 struct Open {
     /// Its place in the order of sending.
     place: u64,
@@ -35,7 +34,7 @@ struct Open {
 }
 
 /// The table of one client.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Ledger {
     in_flight: HashMap<RequestId, Open>,
     /// Questions of the server that the host has not answered.

@@ -2,7 +2,7 @@
 //!
 //! Children read names loosely: Go folds case (U+017F and U+212A included), Go's second JSON
 //! package also skips `_` and `-`, Python's SDK takes `request_id` for `requestId` and `meta` for
-//! `_meta`. A member that some child would take for one of ours, but that we would not, is a way
+//! `_meta`, and for readers in C a name ends at a NUL. A member that some child would take for one of ours, but that we would not, is a way
 //! past the gate, so such a name is recognised as a look-alike and spoils the message.
 
 use super::scan::{self, Span};
@@ -140,7 +140,8 @@ fn fold_character(character: char) -> Option<u8> {
 
 fn fold_loosely<'b>(name: &str, buffer: &'b mut [u8; MAX_FOLDED]) -> Option<&'b [u8]> {
     let mut length = 0;
-    for character in name.chars().filter(|c| !matches!(c, '_' | '-')) {
+    let read = name.chars().take_while(|c| *c != '\0');
+    for character in read.filter(|c| !matches!(c, '_' | '-')) {
         *buffer.get_mut(length)? = fold_character(character)?;
         length += 1;
     }
@@ -182,6 +183,7 @@ mod tests {
         assert_eq!(of("\"request_id\""), Some((Field::RequestId, false)));
         assert_eq!(of("\"meta\""), Some((Field::Meta, false)));
         assert_eq!(of("\"_meta\""), Some((Field::Meta, true)));
+        assert_eq!(of("\"name\\u0000x\""), Some((Field::Name, false)));
         assert_eq!(of("\"names\""), None);
         assert_eq!(of("\"\""), None);
         assert_eq!(of("\"námé\""), None);

@@ -1,7 +1,7 @@
 //! The router's other direction: what a process of the MCP server says, and to whom.
 
 use super::asks::{self, Ask, Need};
-use super::lane::{self, Purpose, Service};
+use super::lane::{self, Probe, Purpose, Service};
 use super::levels::Level;
 use super::lists;
 use super::{Command, LaneId, Output, Router, SessionId};
@@ -27,6 +27,19 @@ impl Router {
             self.handshake_answered(lane, message, out);
             return;
         }
+        if let Some(probe) = state.probe.take_if(|probe| probe.ours == ours) {
+            self.probed(lane, message, probe, out);
+            return;
+        }
+        if state.service == Service::Probing
+            && self.legacy_only.is_none()
+            && let Some(pending) = state.in_flight.get(&ours)
+            && matches!(pending.purpose, Purpose::Discover)
+            && !is_modern(message)
+        {
+            self.doubt(lane, ours, message, out);
+            return;
+        }
         let Some(pending) = state.in_flight.remove(&ours) else {
             tracing::debug!(
                 id = ours,
@@ -49,10 +62,15 @@ impl Router {
                 session.level = None;
                 state.level = None;
             }
-            Purpose::ListTasks => {
-                let span = message.span(Field::Tasks);
-                let raw = message.raw(Field::Tasks);
-                list = span.zip(raw.map(|raw| state.tasks.filter(raw, &session.owner)));
+            Purpose::ListTasks if message.result().is_some() => {
+                let (Some(span), Some(raw)) =
+                    (message.span(Field::Tasks), message.raw(Field::Tasks))
+                else {
+                    let line = lists::unreadable(&pending.id);
+                    out.to_peer.push((pending.session, line.into()));
+                    return;
+                };
+                list = Some((span, state.tasks.filter(raw, &session.profile.user)));
             }
             Purpose::List(filter) => match filter.edits(message) {
                 Ok(cuts) => edits = cuts,
@@ -62,7 +80,7 @@ impl Router {
                     return;
                 }
             },
-            Purpose::Forward => state.tasks.note(message, &session.owner),
+            Purpose::Forward => state.tasks.note(message, &session.profile.user),
             _ => {}
         }
         if let Some((span, list)) = &list {
@@ -83,22 +101,41 @@ impl Router {
         out.to_peer
             .push((pending.session, message.to_line(Some(&pending.id), &edits)));
         if matches!(pending.purpose, Purpose::Discover) && state.service == Service::Probing {
-            self.discovered(lane, message, out);
+            state.service = Service::Modern;
         }
     }
 
-    /// The first answer to `server/discover` tells what the server is. Errors of 2026-07-28's own
-    /// range come from modern servers only (basic "Error Codes").
-    fn discovered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
-        let modern = answer.result().is_some()
-            || answer
-                .error_code()
-                .is_some_and(|code| (-32099..=-32020).contains(&code));
-        if modern {
+    /// An answer to `server/discover` reads as if the server were a legacy one. What a peer has asked
+    /// may be odd, and what follows holds for all of them, so the router asks once more, in its own
+    /// words, before it passes that answer on.
+    fn doubt(&mut self, lane: LaneId, ours: i64, answer: &Message, out: &mut Output) {
+        let fresh = self.next_id + 1;
+        let state = &mut self.lanes[lane.0];
+        let probe = state.probe.get_or_insert_with(|| {
+            lane::write_discover(fresh, &mut out.to_child[lane.0]);
+            self.next_id = fresh;
+            Probe {
+                ours: fresh,
+                held: Vec::new(),
+            }
+        });
+        probe.held.push((ours, answer.detached()));
+    }
+
+    /// The answer to the router's own `server/discover` tells what the server is.
+    fn probed(&mut self, lane: LaneId, answer: &Message, probe: Probe, out: &mut Output) {
+        if is_modern(answer) {
             self.lanes[lane.0].service = Service::Modern;
-            return;
+        } else if self.lanes[lane.0].service == Service::Probing {
+            self.found_legacy(lane, answer, out);
         }
-        self.legacy_only = Some(answer.clone());
+        for (ours, answer) in probe.held {
+            self.answer(lane, ours, &answer, out);
+        }
+    }
+
+    fn found_legacy(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
+        self.legacy_only = Some(answer.detached());
         if self
             .lanes
             .iter()
@@ -219,7 +256,7 @@ impl Router {
         let able = self.sessions.iter().filter(|(_, session)| {
             session.initialized
                 && !session.modern
-                && !session.blocked.contains(&method)
+                && !session.profile.is_kept_from(method)
                 && need.is_met_by(&session.capabilities)
         });
         let busy = self
@@ -315,7 +352,8 @@ impl Router {
             }
             "notifications/resources/updated" => match message.text(Field::Uri) {
                 Some(uri) => {
-                    let interested = self.lanes[lane.0].subscriptions.interested_in(&uri);
+                    let mut interested = self.lanes[lane.0].subscriptions.interested_in(&uri);
+                    interested.retain(|id| self.may_hear(*id, message));
                     interested.into_iter().collect()
                 }
                 None => Vec::new(),
@@ -324,7 +362,7 @@ impl Router {
                 match message.text(Field::TaskId) {
                     Some(task) => {
                         let tasks = &self.lanes[lane.0].tasks;
-                        self.receivers(|session| tasks.is_owned_by(&task, &session.owner))
+                        self.receivers(|session| tasks.is_owned_by(&task, &session.profile.user))
                     }
                     None => Vec::new(),
                 }
@@ -360,6 +398,11 @@ impl Router {
         } else {
             sessions
         }
+    }
+
+    fn may_hear(&self, session: SessionId, message: &Message) -> bool {
+        let session = self.sessions.get(&session);
+        session.is_some_and(|session| session.profile.may_hear(message))
     }
 
     fn elicitation_complete(&mut self, lane: LaneId, message: &Message) -> Vec<SessionId> {
@@ -464,9 +507,13 @@ impl Router {
             .text(Field::TaskId)
             .filter(|_| message.method().starts_with("notifications/tasks"));
         if foreign_task.is_some_and(|task| {
-            !session.is_some_and(|session| state.tasks.is_owned_by(&task, &session.owner))
+            !session.is_some_and(|session| state.tasks.is_owned_by(&task, &session.profile.user))
         }) {
             tracing::debug!("dropped the status of somebody else's task");
+            return;
+        }
+        if !session.is_some_and(|session| session.profile.may_hear(message)) {
+            tracing::debug!("dropped word of a resource that the peer may not subscribe to");
             return;
         }
         let edit = Edit {
@@ -476,6 +523,13 @@ impl Router {
         out.to_peer
             .push((pending.session, message.to_line(None, &[edit])));
     }
+}
+
+/// True for an answer to `server/discover` that only a modern server gives. Errors of 2026-07-28's
+/// own range come from those only (basic "Error Codes").
+fn is_modern(answer: &Message) -> bool {
+    let code = answer.error_code();
+    answer.result().is_some() || code.is_some_and(|code| (-32099..=-32020).contains(&code))
 }
 
 /// Whether the peer that is to be asked has finished its handshake.

@@ -5,11 +5,18 @@ use super::asks::{self, Asks};
 use super::levels::Level;
 use super::subscriptions::Subscriptions;
 use super::tasks::Tasks;
-use super::{LEGACY_REVISIONS, LaneId, NEWEST_LEGACY, Output, SessionId};
+use super::{LEGACY_REVISIONS, LaneId, NEWEST_LEGACY, OLDEST_MODERN, Output, SessionId};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId, write_string};
 use crate::permissions::ListFilter;
 use bytes::Bytes;
 use std::collections::HashMap;
+
+/// The `clientInfo` of the router itself.
+const OWN_INFO: &str = concat!(
+    r#"{"name":"mcp-remote","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}"#
+);
 
 /// Whom a lane's process serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +35,6 @@ pub(super) enum Service {
 }
 
 /// What a request in flight is for, beyond being answered to its peer.
-#[derive(Debug)]
 pub(super) enum Purpose {
     Forward,
     /// `server/discover`: the answer also tells the server's era.
@@ -48,7 +54,6 @@ pub(super) enum Purpose {
 }
 
 /// A request in flight, kept under the id that the child knows it by.
-#[derive(Debug)]
 pub(super) struct Pending {
     pub session: SessionId,
     /// The peer's id.
@@ -61,7 +66,7 @@ pub(super) struct Pending {
 }
 
 /// How far the legacy handshake is.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) enum Handshake {
     #[default]
     Needed,
@@ -74,7 +79,6 @@ pub(super) enum Handshake {
 }
 
 /// An `initialize` under way.
-#[derive(Debug)]
 pub(super) struct Sent {
     ours: i64,
     /// The child replaces one that had its handshake.
@@ -83,10 +87,18 @@ pub(super) struct Sent {
     pub waiting: Vec<(SessionId, RequestId, Option<String>)>,
 }
 
+/// The router's own `server/discover`, under way.
+pub(super) struct Probe {
+    pub ours: i64,
+    /// Answers to peers that wait for its outcome, by the ids that they answer.
+    pub held: Vec<(i64, Message)>,
+}
+
 /// One process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Lane {
     pub service: Service,
+    pub probe: Option<Probe>,
     pub handshake: Handshake,
     /// The process has ended and the next one has not started.
     pub down: bool,
@@ -166,14 +178,9 @@ impl Lane {
         to_child.extend(b",\"capabilities\":");
         to_child.extend(asks::CAPABILITIES.as_bytes());
         to_child.extend(b",\"clientInfo\":");
-        let own = concat!(
-            r#"{"name":"mcp-remote","version":""#,
-            env!("CARGO_PKG_VERSION"),
-            r#""}"#
-        );
         let client = client
             .or_else(|| self.client.take())
-            .unwrap_or_else(|| own.into());
+            .unwrap_or_else(|| OWN_INFO.into());
         to_child.extend_from_slice(&client);
         to_child.extend(b"}}\n");
         self.client = Some(client);
@@ -254,6 +261,16 @@ impl Lane {
         to_child.append(&mut self.held);
         Some(sent)
     }
+}
+
+pub(super) fn write_discover(id: i64, out: &mut Vec<u8>) {
+    out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    RequestId::Number(id).write(out);
+    out.extend(b",\"method\":\"server/discover\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");
+    write_string(OLDEST_MODERN, out);
+    out.extend(b",\"io.modelcontextprotocol/clientInfo\":");
+    out.extend(OWN_INFO.as_bytes());
+    out.extend(b",\"io.modelcontextprotocol/clientCapabilities\":{}}}}\n");
 }
 
 pub(super) fn write_cancelled(id: i64, reason: &str, out: &mut Vec<u8>) {

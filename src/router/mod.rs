@@ -33,7 +33,7 @@ mod subscriptions;
 mod tasks;
 
 pub use pipe::Pipe;
-pub use session::Profile;
+pub use session::{ASKED_OF_PEERS, Profile};
 
 use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Field, Kind, Message, NO_DATA, Replacement, RequestId,
@@ -59,16 +59,15 @@ pub const MAX_LISTEN_SIZE: usize = 64 * 1024;
 /// The most cancelled requests of one peer whose answer we still look out for.
 pub const MAX_CANCELLED: usize = 256;
 
-/// The requests of a child that a policy may keep from the peers of a role, by blocking them.
-pub const ASKED_OF_PEERS: [&str; 3] =
-    ["roots/list", "sampling/createMessage", "elicitation/create"];
-
 /// The newest revision with an `initialize` handshake: what the router asks every server for, so
 /// that what a server offers does not depend on who came first.
 const NEWEST_LEGACY: &str = "2025-11-25";
 
 /// The revisions with an `initialize` handshake, oldest first.
 const LEGACY_REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", NEWEST_LEGACY];
+
+/// The first revision without one.
+const OLDEST_MODERN: &str = "2026-07-28";
 
 /// Why requests of a peer that leaves are cancelled.
 const PEER_LEFT: &str = "the client has disconnected";
@@ -107,8 +106,8 @@ pub enum Command {
     Stop(LaneId),
 }
 
-/// What an event leads to.
-#[derive(Debug, Default)]
+/// What an event leads to. `Debug` shows how much, never what.
+#[derive(Default)]
 pub struct Output {
     /// Whole lines for each lane's process.
     pub to_child: [Vec<u8>; LANES],
@@ -116,6 +115,16 @@ pub struct Output {
     pub to_peer: Vec<(SessionId, Bytes)>,
     /// Processes to start and stop.
     pub commands: Vec<Command>,
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output")
+            .field("to_child", &self.to_child.each_ref().map(Vec::len))
+            .field("to_peer", &self.to_peer.len())
+            .field("commands", &self.commands)
+            .finish()
+    }
 }
 
 /// How a process ended, for the errors that its peers get.
@@ -152,8 +161,8 @@ fn misplaced(message: &Message) -> Option<Bytes> {
     message.id().map(answer)
 }
 
-/// The table of sessions, lanes and requests in flight.
-#[derive(Debug)]
+/// The table of sessions, lanes and requests in flight. `Debug` shows its size: it holds what peers
+/// have sent.
 pub struct Router {
     /// In order of arrival, so that broadcasts and choices are the same every time.
     sessions: BTreeMap<SessionId, Session>,
@@ -162,6 +171,14 @@ pub struct Router {
     next_id: i64,
     /// The error with which the server answered `server/discover`, if it is not a modern one.
     legacy_only: Option<Message>,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router")
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Router {
@@ -373,7 +390,10 @@ impl Router {
             "logging/setLevel" if legacy => self.set_level(lane, from, message),
             "tasks/list" => Ok(Purpose::ListTasks),
             method if method.starts_with("tasks/") => {
-                let owner = self.sessions.get(&from).map(|session| &session.owner);
+                let owner = self
+                    .sessions
+                    .get(&from)
+                    .map(|session| &session.profile.user);
                 let task = message.text(Field::TaskId);
                 let tasks = &self.lanes[lane.0].tasks;
                 match (task, owner) {

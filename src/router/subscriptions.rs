@@ -10,10 +10,10 @@ pub(super) const MAX_PER_SESSION: usize = 1024;
 pub(super) const MAX_URI: usize = 4096;
 
 /// Subscribers by URI.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Subscriptions(BTreeMap<String, Topic>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Topic {
     subscribers: BTreeSet<SessionId>,
     /// The child has agreed.

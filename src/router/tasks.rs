@@ -3,6 +3,7 @@
 
 use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line, filter_array};
 use serde::Deserialize;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 /// The most tasks of one child that we know the owner of; the oldest are forgotten first, and
@@ -14,19 +15,21 @@ const MAX_TASKS: usize = 65_536;
 pub(super) type Owner = Option<String>;
 
 /// Owners by task id.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Tasks {
     owners: HashMap<String, Owner>,
     order: VecDeque<String>,
 }
 
 impl Tasks {
-    /// Notes the task that an answer to a request of `owner` made, if it did.
+    /// Notes the task that an answer to a request of `owner` made, if it did. Whose a task is stays so:
+    /// an answer may hold an id because its asker put it there.
     pub(super) fn note(&mut self, answer: &Message, owner: &Owner) {
         let Some(id) = answer.created_task() else {
             return;
         };
-        if self.owners.insert(id.clone(), owner.clone()).is_none() {
+        if let Entry::Vacant(entry) = self.owners.entry(id.clone()) {
+            entry.insert(owner.clone());
             self.order.push_back(id);
         }
         if self.order.len() > MAX_TASKS

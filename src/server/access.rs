@@ -3,7 +3,7 @@
 use crate::auth::{Identity, TokenError};
 use crate::handshake::{Guard, Refused};
 use crate::permissions::{Policy, Rights};
-use crate::router::{ASKED_OF_PEERS, Profile};
+use crate::router::Profile;
 use crate::transport::tls::Acceptor;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -59,12 +59,9 @@ impl Standing {
 
     /// What the router has to know.
     pub(super) fn profile(&self) -> Profile {
-        let blocked = ASKED_OF_PEERS.into_iter();
         Profile {
             user: self.identity.user.clone(),
-            blocked: blocked
-                .filter(|method| self.rights.blocks(method))
-                .collect(),
+            rights: self.rights.clone(),
         }
     }
 

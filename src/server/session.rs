@@ -189,7 +189,7 @@ pub(super) async fn live(
                 tracing::info!(session = registration.key.short(), address = %link.address, again, "resumed");
                 link.trail.joined(registration.key.short());
                 // While nobody was there, nobody took over what has changed.
-                session.revise(link.standing.profile(), link.standing.rights());
+                session.revise(link.standing.profile());
                 let session = Some(registration.key.clone());
                 first = Some(
                     Control::Resumed {
@@ -749,7 +749,7 @@ async fn lapse(standing: &mut Standing, session: &Session) -> Lapse {
             renewed = standing.renewed() => renewed,
         };
         match renewed {
-            Ok(()) => session.revise(standing.profile(), standing.rights()),
+            Ok(()) => session.revise(standing.profile()),
             Err(lapse) => return lapse,
         }
     }

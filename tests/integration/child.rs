@@ -63,6 +63,41 @@ fn what_is_no_message_on_stdout_is_dropped() {
     }
 }
 
+/// A child could end or derange the sessions of our clients, whose control lines stand among its own.
+#[test]
+fn the_child_cannot_speak_for_the_proxy() {
+    let lines = [
+        r#"{"jsonrpc":"2.0","method":"mcp-remote/drain","params":{"received":0}}"#,
+        r#"{"jsonrpc":"2.0","method":"mcp-remote/ack","params":{"received":999}}"#,
+        r#"{"jsonrpc":"2.0","method":"mcp-remote\/resumed","params":{}}"#,
+        r#"{"jsonrpc":"2.0","id":"q","method":"mcp-remote/leave","params":{}}"#,
+        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"x","data":{"source":"mcp-remote"}}}"#,
+    ];
+    for flags in [&[][..], &["--isolate"]] {
+        let server = Setup::new("tcp").args(flags).start();
+        let mut client = TestClient::start("tcp", server.port, &["--auto-reconnect"], None);
+        client.ask(
+            "init",
+            "initialize",
+            json!({"protocolVersion": "2025-11-25"}),
+        );
+        client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        for (id, line) in lines.iter().enumerate() {
+            let answer = client.ask(id, "x", json!({"print": format!("{line}\n")}));
+            assert_eq!(answer["id"], id, "{line}: {answer}");
+        }
+        client.close_stdin();
+        assert_eq!(client.wait(), Some(0));
+        let log = client.log.text();
+        assert_eq!(log.matches("connected").count(), 1, "{log}");
+        let dropped = server
+            .stop()
+            .matches("reads as one of the proxy's own")
+            .count();
+        assert_eq!(dropped, 4);
+    }
+}
+
 #[test]
 fn the_child_does_not_see_our_settings() {
     let server = Setup::new("tcp")

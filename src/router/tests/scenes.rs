@@ -1,7 +1,8 @@
 //! One scene per promise.
 
 use super::*;
-use crate::router::{MAX_LISTEN_SIZE, MAX_LISTENS};
+use crate::permissions::Policy;
+use crate::router::{MAX_LISTEN_SIZE, MAX_LISTENS, Pipe};
 use serde_json::json;
 
 const LISTEN: &str = r#"{"jsonrpc":"2.0","id":"listen-1","method":"subscriptions/listen","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"notifications":{"toolsListChanged":true}}}"#;
@@ -300,8 +301,8 @@ fn a_question_waits_for_the_end_of_the_handshake_and_can_be_taken_back() {
 fn a_policy_can_keep_questions_from_a_peer() {
     let mut bench = Bench::default();
     let kept = bench.router.attach(Profile {
-        user: None,
-        blocked: vec!["roots/list"],
+        rights: rights(json!({"allowedMethods": ["*"], "blockedMethods": ["roots/list"]})),
+        ..Profile::anybody()
     });
     bench.shake_hands(kept, r#"{"roots":{}}"#);
     bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#);
@@ -468,12 +469,20 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
             r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"Method not found"}}}}"#
         )
     };
+    // The router asks again in its own words, and believes that.
+    let asks_again = |bench: &mut Bench, lane: usize| {
+        let id = bench.child_heard(lane)[0]["id"].clone();
+        bench.child(lane, &refusal(&id));
+        assert!(bench.peers_heard().is_empty());
+        let own = bench.child_heard(lane).remove(0);
+        assert_eq!(own["method"], "server/discover");
+        bench.child(lane, &refusal(&own["id"]));
+    };
     // First of all peers: the process is used for what comes next.
     let mut bench = Bench::default();
     let a = bench.attach();
     bench.peer(a, probe);
-    let id = bench.child_heard(0)[0]["id"].clone();
-    bench.child(0, &refusal(&id));
+    asks_again(&mut bench, 0);
     assert_eq!(bench.told(a)["error"]["code"], -32601);
     bench.shake_hands(a, "{}");
     let b = bench.attach();
@@ -487,12 +496,50 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
     bench.peer(b, probe);
     assert_eq!(bench.commands(), [Command::Start(LaneId(1))]);
     bench.start(1);
-    let id = bench.child_heard(1)[0]["id"].clone();
-    bench.child(1, &refusal(&id));
-    bench.told(b);
+    asks_again(&mut bench, 1);
+    assert_eq!(bench.told(b)["id"], "p");
     assert_eq!(bench.commands(), [Command::Stop(LaneId(1))]);
     bench.exit(1, false);
     bench.shake_hands(b, "{}");
+}
+
+/// A peer that provoked an error with odd params made a modern server a legacy one for everybody, and
+/// its error, with whatever that quotes, was what later peers got.
+#[test]
+fn one_peers_odd_probe_decides_nothing_for_the_others() {
+    let odd = r#"{"jsonrpc":"2.0","id":"odd","method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":["hunter2"]}}}"#;
+    let good = r#"{"jsonrpc":"2.0","id":"good","method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
+    let mut bench = Bench::default();
+    let (mallory, leaver, alice) = (bench.attach(), bench.attach(), bench.attach());
+    bench.peer(mallory, odd);
+    bench.peer(leaver, odd);
+    let asked = bench.child_heard(0);
+    for request in &asked {
+        let id = &request["id"];
+        bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32602,"message":"hunter2 is no text"}}}}"#));
+    }
+    // One question for both, and nobody is told anything yet.
+    let own = bench.child_heard(0);
+    assert_eq!(own.len(), 1);
+    assert!(bench.peers_heard().is_empty());
+    assert_eq!(bench.router.owed(mallory), 1);
+    bench.detach(leaver);
+    bench.child_heard(0);
+    let id = &own[0]["id"];
+    bench.child(
+        0,
+        &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"supportedVersions":[]}}}}"#),
+    );
+    assert_eq!(bench.told(mallory)["error"]["code"], -32602);
+    assert_eq!(bench.router.owed(mallory), 0);
+    bench.peer(alice, good);
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(
+        0,
+        &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
+    );
+    assert_eq!(bench.told(alice)["result"], json!({}));
+    assert!(bench.commands().is_empty());
 }
 
 #[test]
@@ -543,6 +590,148 @@ fn tasks_belong_to_the_user_who_made_them() {
         .map(|(session, _)| session)
         .collect();
     assert_eq!(told, [alice, alice_again]);
+}
+
+/// Whoever got an answer with somebody else's task in it became its owner.
+#[test]
+fn an_answer_makes_nobody_the_owner_of_another_users_task() {
+    let mut bench = Bench::default();
+    let (alice, mallory) = (bench.attach_user("alice"), bench.attach_user("mallory"));
+    for session in [alice, mallory] {
+        bench.shake_hands(session, "{}");
+        bench.peer(
+            session,
+            r#"{"jsonrpc":"2.0","id":1,"method":"x/echo","params":{"task":{"taskId":"T"}}}"#,
+        );
+        let id = bench.child_heard(0)[0]["id"].clone();
+        bench.child(
+            0,
+            &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"task":{{"taskId":"T"}}}}}}"#),
+        );
+        bench.told(session);
+    }
+    let get = r#"{"jsonrpc":"2.0","id":2,"method":"tasks/get","params":{"taskId":"T"}}"#;
+    bench.peer(mallory, get);
+    assert_eq!(bench.told(mallory)["error"]["code"], -32602);
+    bench.peer(alice, get);
+    assert_eq!(bench.child_heard(0)[0]["method"], "tasks/get");
+}
+
+/// A list of tasks that could not be cut down was passed on as it was.
+#[test]
+fn a_list_of_tasks_that_cannot_be_read_is_withheld() {
+    let mut bench = Bench::default();
+    let session = bench.legacy("{}");
+    for (outcome, code) in [
+        (r#""result":{"tasks":[],"tasks":[{"taskId":"T"}]}"#, -32603),
+        (r#""result":{"tasks":[],"Tasks":[{"taskId":"T"}]}"#, -32603),
+        (r#""result":{"items":[{"taskId":"T"}]}"#, -32603),
+        (r#""error":{"code":-32601,"message":"x"}"#, -32601),
+    ] {
+        bench.peer(session, r#"{"jsonrpc":"2.0","id":3,"method":"tasks/list"}"#);
+        let id = bench.child_heard(0)[0]["id"].clone();
+        bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":{id},{outcome}}}"#));
+        assert_eq!(bench.told(session)["error"]["code"], code, "{outcome}");
+    }
+}
+
+fn rights(role: Value) -> Rights {
+    let file = json!({"permissions": {"r": role}}).to_string();
+    Policy::parse(&file).unwrap().rights(&["r".to_owned()])
+}
+
+/// A subscription to a folder brought word of everything in it, blocked or not.
+#[test]
+fn no_peer_hears_of_a_resource_that_it_may_not_subscribe_to() {
+    let role = json!({"allowedMethods": ["*"], "blockedResources": ["note:///secret*"]});
+    let profile = Profile {
+        rights: rights(role),
+        ..Profile::anybody()
+    };
+    let mut bench = Bench::default();
+    let (held, free) = (bench.router.attach(profile.clone()), bench.attach());
+    let subscribe =
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"note:///"}}"#;
+    for session in [held, free] {
+        bench.shake_hands(session, "{}");
+    }
+    for session in [held, free] {
+        bench.peer(session, subscribe);
+    }
+    for request in bench.child_heard(0) {
+        let id = &request["id"];
+        bench.child(
+            0,
+            &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
+        );
+    }
+    bench.peers_heard();
+    let hears = |bench: &mut Bench, uri: &str| {
+        bench.child(0, &json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":uri}}).to_string());
+        let heard = bench.peers_heard();
+        heard.into_iter().map(|(to, _)| to).collect::<Vec<_>>()
+    };
+    assert_eq!(hears(&mut bench, "note:///public"), [held, free]);
+    assert_eq!(hears(&mut bench, "note:///secret/1"), [free]);
+    // What is not plainly spelt might be anything.
+    assert_eq!(hears(&mut bench, "note:///%73ecret"), [free]);
+    // The same under a subscription of 2026-07-28 …
+    let mut bench = Bench::default();
+    let held = bench.router.attach(profile.clone());
+    bench.peer(held, LISTEN);
+    let id = bench.child_heard(0)[0]["id"].clone();
+    let updated = |uri: &str| {
+        json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":{
+            "uri": uri, "_meta": {"io.modelcontextprotocol/subscriptionId": id},
+        }})
+    };
+    bench.child(0, &updated("note:///secret/1").to_string());
+    assert!(bench.peers_heard().is_empty());
+    bench.child(0, &updated("note:///public").to_string());
+    assert_eq!(bench.told(held)["params"]["uri"], "note:///public");
+    // … and for a peer with a process of its own.
+    let (mut pipe, mut out) = (Pipe::default(), Output::default());
+    pipe.attach(profile);
+    for (uri, passes) in [("note:///secret/1", false), ("note:///public", true)] {
+        let line = updated(uri).to_string().into();
+        let message = Message::read(line, MAX_CHILD_DEPTH).unwrap();
+        pipe.child_message(&message, &mut out);
+        assert_eq!(out.to_peer.drain(..).count(), usize::from(passes), "{uri}");
+    }
+}
+
+/// A panic or a debug line must not show what peers send.
+#[test]
+fn debug_shows_no_content() {
+    let mut bench = Bench::default();
+    let session = bench.attach_user("alice");
+    let (mut pipe, mut out) = (Pipe::default(), Output::default());
+    pipe.attach(Profile::anybody());
+    for line in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"hunter2":1},"clientInfo":{"name":"hunter2","version":"1"}}}"#,
+        r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"_meta":{"progressToken":"hunter2"},"name":"t","arguments":{"hunter2":"hunter2"}}}"#,
+        r#"{"jsonrpc":"2.0","id":3,"method":"resources/subscribe","params":{"uri":"note:///hunter2"}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"method":"tasks/get","params":{"taskId":"hunter2"}}"#,
+        LISTEN.replace("true", r#""hunter2""#).as_str(),
+        r#"{"jsonrpc":"2.0","method":"x/y","params":{"hunter2":1}}"#,
+    ] {
+        bench.peer(session, line);
+        let permit = permit(line);
+        pipe.peer_message(&permit, &mut out);
+        let shown = format!(
+            "{:?} {:?} {pipe:?} {out:?} {permit:?}",
+            bench.router, bench.out
+        );
+        assert!(!shown.contains("hunter"), "{shown}");
+        // Nor as bytes.
+        assert!(!shown.contains("104, 117"), "{shown}");
+        assert!(shown.contains("sessions: 1"), "{shown}");
+    }
+    let read = json!({"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"db://u:hunter2@h/"}});
+    let message = Message::read(read.to_string().into(), MAX_PEER_DEPTH).unwrap();
+    let none = json!({"allowedMethods": ["*"], "allowedResources": []});
+    let denial = rights(none).decide(message).unwrap_err();
+    assert!(!format!("{denial:?}").contains("hunter"), "{denial:?}");
 }
 
 #[test]
@@ -656,7 +845,7 @@ fn a_modern_servers_logs_reach_the_only_peer_that_wants_them() {
 fn requests_as_notifications_and_the_reverse_reach_no_child() {
     let mut bench = Bench::default();
     let a = bench.legacy("{}");
-    let mut pipe = crate::router::Pipe::default();
+    let mut pipe = Pipe::default();
     let mut piped = Output::default();
     for (line, answered) in [
         (
