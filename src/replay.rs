@@ -52,13 +52,33 @@ pub enum Violation {
     },
 }
 
-/// Lines to send now.
-#[derive(Debug, PartialEq, Eq)]
+/// Lines to send now. `Debug` shows how many, never what they say.
+#[derive(PartialEq, Eq)]
 pub struct Batch<L = Bytes> {
     /// The lines, in order.
     pub lines: Vec<L>,
     /// So many of them, the first ones, have been sent before.
     pub again: usize,
+}
+
+impl<L> std::fmt::Debug for Batch<L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch")
+            .field("lines", &self.lines.len())
+            .field("again", &self.again)
+            .finish()
+    }
+}
+
+impl<L> std::fmt::Debug for Replay<L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replay")
+            .field("kept", &self.kept.len())
+            .field("base", &self.base)
+            .field("sent", &self.sent)
+            .field("received", &self.received)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<L> Default for Batch<L> {
@@ -70,8 +90,7 @@ impl<L> Default for Batch<L> {
     }
 }
 
-/// One end of a session.
-#[derive(Debug)]
+/// One end of a session. `Debug` shows its numbers, never its lines.
 pub struct Replay<L = Bytes> {
     /// Keep lines until they are acknowledged. Without, they are forgotten as they are taken.
     keep: bool,

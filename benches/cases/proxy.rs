@@ -55,7 +55,7 @@ impl Proxy {
             waiting: VecDeque::new(),
         };
         for number in 0..sessions {
-            let session = proxy.router.attach(Profile::default());
+            let session = proxy.router.attach(Profile::anybody());
             proxy.sessions.push(session);
             proxy.ask(session, &proxy.permit(messages::INITIALIZE.as_bytes()));
             if number == 0 {

@@ -61,11 +61,15 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
+/// Each piece is a turn of the whole machinery, and thousands of them find no more than these.
+const MAX_PIECES: usize = 64;
+
 /// The first byte chooses the transport, the second a limit or the size of pieces.
 pub fn run(data: &[u8]) {
     let [kind, size, rest @ ..] = data else {
         return;
     };
+    let rest = &rest[..rest.len().min(1024)];
     if kind & 1 == 0 {
         stream(rest, usize::from(*size), usize::from(kind >> 1) + 1);
     } else {
@@ -73,9 +77,14 @@ pub fn run(data: &[u8]) {
     }
 }
 
+/// Pieces of `size`, or larger ones where these were too many.
+fn pieces(bytes: &[u8], size: usize) -> impl Iterator<Item = Vec<u8>> {
+    let size = size.max(bytes.len().div_ceil(MAX_PIECES));
+    bytes.chunks(size).map(<[u8]>::to_vec)
+}
+
 fn stream(bytes: &[u8], limit: usize, size: usize) {
-    let pieces = bytes.chunks(size).map(<[u8]>::to_vec).collect();
-    let mut reader = LineReader::new(Pieces(pieces), limit);
+    let mut reader = LineReader::new(Pieces(pieces(bytes, size).collect()), limit);
     let mut lines: Vec<Option<Vec<u8>>> = Vec::new();
     block_on(async {
         loop {
@@ -117,8 +126,8 @@ fn websocket(mut bytes: &[u8], size: usize) {
         }
     }
     // A client waits for the answer to its upgrade.
-    let pieces = [UPGRADE].into_iter().chain(wire.chunks(size));
-    let pieces = Pieces(pieces.map(<[u8]>::to_vec).collect());
+    let pieces = std::iter::once(UPGRADE.to_vec()).chain(pieces(&wire, size));
+    let pieces = Pieces(pieces.collect());
     let limit = 300;
     let mut read = Vec::new();
     block_on(async {

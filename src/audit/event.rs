@@ -17,7 +17,6 @@ const MAX_TEXT: usize = 256;
 const MAX_ROLES: usize = 32;
 
 /// Something that is on record.
-#[derive(Debug)]
 pub(super) enum Event<'a> {
     /// Somebody has connected.
     Connect,
@@ -85,7 +84,7 @@ impl Event<'_> {
 }
 
 /// Whose connection it is: the members that all its lines have. What is not known yet is missing.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Who {
     members: Vec<u8>,
 }
@@ -119,7 +118,6 @@ impl Who {
 }
 
 /// What is said of a message: nothing of its content but the name that rules are about.
-#[derive(Debug)]
 pub(super) struct About<'a> {
     kind: Option<&'static str>,
     method: &'a str,

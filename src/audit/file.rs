@@ -46,7 +46,6 @@ fn ends_within_a_line(path: &Path) -> io::Result<bool> {
 }
 
 /// Writes what stands in the queue.
-#[derive(Debug)]
 pub(super) struct Writer {
     queue: Arc<Queue>,
     path: PathBuf,

@@ -80,7 +80,6 @@ impl Log {
 }
 
 /// The events of one connection, from [`Trail::begin`] until it is dropped.
-#[derive(Debug)]
 pub struct Trail {
     log: Log,
     who: Who,

@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime};
 const LIMIT: usize = 4 << 20;
 
 /// Between whoever has something to record and the thread that writes it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     lines: Vec<u8>,
     /// Events that found the queue full. From then on nothing is taken in until the writer has
@@ -32,8 +32,13 @@ struct State {
     gone: bool,
 }
 
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Queue(…)")
+    }
+}
+
 /// What the writer has to do, in this order.
-#[derive(Debug)]
 pub(super) struct Work {
     /// To be written.
     pub lines: Vec<u8>,

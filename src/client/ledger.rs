@@ -35,7 +35,6 @@ const AGAIN: &str = "mcp-remote/again-";
 const MAX_ASKED: usize = 1024;
 
 /// A request of the host without an answer.
-#[derive(Debug)]
 struct Open {
     /// Its place in the order of sending.
     place: u64,
@@ -55,7 +54,7 @@ struct Question {
 }
 
 /// The table of one client.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Ledger {
     in_flight: HashMap<RequestId, Open>,
     asked: VecDeque<Question>,

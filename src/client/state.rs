@@ -75,7 +75,6 @@ pub(super) struct Turn {
 }
 
 /// How we stand.
-#[derive(Debug)]
 pub(super) struct State {
     ledger: Ledger,
     replay: Replay,

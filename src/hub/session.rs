@@ -1,7 +1,7 @@
 //! One peer's place at the hub, and the lines that wait for it there.
 
 use super::{Core, Hub};
-use crate::permissions::{Permit, Rights};
+use crate::permissions::Permit;
 use crate::replay::{Replay, cost};
 use crate::router::{Profile, SessionId};
 use crate::utils::rope::Line;
@@ -59,9 +59,9 @@ impl Session {
     }
 
     /// The peer's rights have changed: subscriptions that they do not cover any more end.
-    pub fn revise(&self, profile: Profile, rights: &Rights) {
+    pub fn revise(&self, profile: Profile) {
         self.hub.0.handle(|core, out| match core {
-            Core::Shared(router) => router.revise(self.id, profile, rights, out),
+            Core::Shared(router) => router.revise(self.id, profile, out),
             Core::Isolated(pipe) => pipe.revise(profile),
         });
     }

@@ -2,8 +2,9 @@
 //!
 //! Children read names loosely: Go folds case (U+017F and U+212A included), Go's second JSON
 //! package also skips `_` and `-`, Python's SDK takes `request_id` for `requestId` and `meta` for
-//! `_meta`. A member that some child would take for one of ours, but that we would not, is a way
-//! past the gate, so such a name is recognised as a look-alike and spoils the message.
+//! `_meta`, and for readers in C a name ends at a NUL. A member that some child would take for one
+//! of ours, but that we would not, is a way past the gate, so such a name is recognised as a
+//! look-alike and spoils the message.
 
 use super::scan::Span;
 
@@ -149,6 +150,9 @@ fn fold_loosely<'b>(mut name: &[u8], buffer: &'b mut [u8; MAX_FOLDED]) -> Option
     let mut length = 0;
     while !name.is_empty() {
         let (folded, rest) = fold_first(name)?;
+        if folded == 0 {
+            break;
+        }
         name = rest;
         if !matches!(folded, b'_' | b'-') {
             *buffer.get_mut(length)? = folded;
@@ -221,6 +225,7 @@ mod tests {
         assert_eq!(of("request_id"), Some((Field::RequestId, false)));
         assert_eq!(of("meta"), Some((Field::Meta, false)));
         assert_eq!(of("_meta"), Some((Field::Meta, true)));
+        assert_eq!(of("name\0x"), Some((Field::Name, false)));
         for other in ["names", "", "námé", "\u{17f}", "task\u{c5}"] {
             assert_eq!(of(other), None, "{other}");
         }

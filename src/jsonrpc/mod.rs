@@ -281,6 +281,10 @@ impl Message {
             }
             None => None,
         };
+        // Text ends there for readers in C.
+        if method.as_ref().is_some_and(|method| method.contains('\0')) {
+            return Err(refuse("method holds a NUL"));
+        }
         let (kind, payload) = match (&method, head.get(Member::Result), head.get(Member::Error)) {
             (Some(_), ..) => {
                 let kind = id.clone().map_or(Kind::Notification, Kind::Request);
@@ -697,13 +701,16 @@ impl Inner {
         if spoiled && method.is_some() {
             return Some("a member of params stands twice or under a look-alike name");
         }
-        // Half a surrogate pair: Go reads another text than Python and Node do.
+        // Half a surrogate pair: Go reads another text than Python and Node do. NUL: C does.
         let no_text = |field: &Field| {
             let raw = self.fields.get(*field).map(|span| span.of(line));
-            raw.is_some_and(|raw| raw.first() == Some(&b'"') && scan::unescape(raw).is_none())
+            raw.is_some_and(|raw| {
+                raw.first() == Some(&b'"')
+                    && scan::unescape(raw).is_none_or(|text| text.contains('\0'))
+            })
         };
         if read.iter().any(no_text) {
-            return Some("a member of params holds half a surrogate pair");
+            return Some("a member of params holds half a surrogate pair, or a NUL");
         }
         self.meta_fault.filter(|_| method.is_some())
     }

@@ -71,6 +71,7 @@ mod tests {
             r#"{"name":1,"n\u0061me":1}"#,
             r#"{"Name":1}"#,
             r#"{"name":1,"_URI":1}"#,
+            r#"{"name":1,"name\u0000":1}"#,
             r#"["name"]"#,
             "null",
         ] {

@@ -244,6 +244,21 @@ fn what_does_not_pass_is_refused_with_the_id_that_is_due() {
             Code::InvalidRequest,
             json!(1),
         ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a\u0000b"}}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","name\u0000":"b"}}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/list\u0000"}"#,
+            Code::InvalidRequest,
+            json!(1),
+        ),
         (&deep, Code::InvalidRequest, json!(null)),
     ] {
         let refusal = read(line).expect_err(line);

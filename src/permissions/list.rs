@@ -1,7 +1,7 @@
 //! List answers, cut down to what a peer may use.
 
-use super::rights::{Rules, Use};
-use crate::jsonrpc::{Edit, Message, Replacement, Span, elements, members, unescape};
+use super::rights::{Rules, Use, name_of};
+use crate::jsonrpc::{Edit, Message, Replacement, Span, elements, members};
 use std::sync::Arc;
 
 /// What the answer to a list request has to be passed through.
@@ -73,7 +73,7 @@ impl ListFilter {
     }
 
     fn shows(&self, element: &[u8], key: &str) -> bool {
-        let name = members(element, [key]).and_then(|[name]| unescape(name?.of(element)));
+        let name = members(element, [key]).and_then(|[name]| name_of(name?.of(element)));
         name.is_some_and(|name| self.rules.judge_item(self.list, &name).is_ok())
     }
 }

@@ -40,13 +40,23 @@ impl Permit {
     }
 }
 
-/// A tool, prompt or resource that a message is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A tool, prompt or resource that a message is about. `Debug` does not show URIs, which may hold
+/// credentials.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Item {
     /// Which of them.
     pub kind: ItemKind,
     /// Its name, or its URI.
     pub name: String,
+}
+
+impl std::fmt::Debug for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind {
+            ItemKind::Resource => write!(f, "resource …"),
+            kind => write!(f, "{kind} {:?}", self.name),
+        }
+    }
 }
 
 /// A message that may not.

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// The longest name or URI that rules are asked about, in bytes; a longer one is denied.
 const MAX_NAME: usize = 8192;
 
+/// The most resources that rules are asked about for one message, so that it keeps nobody waiting.
+const MAX_LISTENED: usize = 1024;
+
 macro_rules! uses {
     ($($variant:ident $method:literal $kind:ident,)*) => {
         /// A method that uses what rules may name, and what it uses.
@@ -92,6 +95,7 @@ pub type Verdict<'a> = Result<Reason<'a>, Reason<'a>>;
 const NO_RULE: Reason<'_> = Reason::Words("no rule allows it");
 const NO_POLICY: Reason<'_> = Reason::Words("there is no policy");
 const UNNAMED: Reason<'_> = Reason::Words("it does not say what it uses");
+const TOO_MANY: Reason<'_> = Reason::Words("it names too many resources");
 const LIST_AS_TASK: Reason<'_> = Reason::Words("a list that is cut down cannot be a task");
 
 /// Which tools, prompts or resources the roles that allow a method let it use.
@@ -211,7 +215,11 @@ impl Rules {
                 }
             }
             "subscriptions/listen" if self.bounds(Use::Listen) => {
-                for uri in listened(message).ok_or_else(|| deny(None, UNNAMED))? {
+                let uris = listened(message).ok_or_else(|| deny(None, UNNAMED))?;
+                if uris.len() > MAX_LISTENED {
+                    return Err(deny(None, TOO_MANY));
+                }
+                for uri in uris {
                     item(Use::Listen, &uri)?;
                 }
             }
@@ -259,6 +267,11 @@ fn judge_template<'a>(
     }
 }
 
+/// The text of a JSON string that all readers read the same: for those in C it would end at a NUL.
+pub(super) fn name_of(raw: &[u8]) -> Option<Cow<'_, str>> {
+    unescape(raw).filter(|name| !name.contains('\0'))
+}
+
 /// The prompt or resource that `completion/complete` refers to, and whatever else stands in its
 /// place, in case a server goes by that.
 fn completed(message: &Message) -> Option<Vec<(Use, Cow<'_, str>)>> {
@@ -267,10 +280,10 @@ fn completed(message: &Message) -> Option<Vec<(Use, Cow<'_, str>)>> {
     let mut used = Vec::new();
     for (place, span) in [(Use::CompletePrompt, name), (Use::CompleteResource, uri)] {
         if let Some(span) = span {
-            used.push((place, unescape(span.of(raw))?));
+            used.push((place, name_of(span.of(raw))?));
         }
     }
-    let needed = match &*unescape(kind?.of(raw))? {
+    let needed = match &*name_of(kind?.of(raw))? {
         "ref/prompt" => Use::CompletePrompt,
         "ref/resource" => Use::CompleteResource,
         _ => return None,
@@ -288,7 +301,7 @@ fn listened(message: &Message) -> Option<Vec<Cow<'_, str>>> {
         return Some(Vec::new());
     };
     let mut uris = Some(Vec::new());
-    elements(list, |span| match (unescape(span.of(list)), &mut uris) {
+    elements(list, |span| match (name_of(span.of(list)), &mut uris) {
         (Some(uri), Some(uris)) => uris.push(uri),
         _ => uris = None,
     })?;

@@ -403,12 +403,31 @@ fn the_table_of_items() {
             r#"{"ref":{"type":"ref/prompt","name":"a summary","uri":"note:///two"}}"#.into(),
             false,
         ),
+        // For readers in C, text ends there.
+        (
+            &["reader"],
+            "completion/complete",
+            r#"{"ref":{"type":"ref/prompt","name":"a summary\u0000"}}"#.into(),
+            false,
+        ),
         // Subscriptions.
         (
             &["reader"],
             "subscriptions/listen",
             listen(r#"["note:///one","note:///public/a"]"#),
             true,
+        ),
+        (
+            &["reader"],
+            "subscriptions/listen",
+            listen(&format!("{:?}", ["note:///one"; 1024])),
+            true,
+        ),
+        (
+            &["reader"],
+            "subscriptions/listen",
+            listen(&format!("{:?}", ["note:///one"; 1025])),
+            false,
         ),
         (
             &["reader"],

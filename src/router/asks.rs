@@ -25,7 +25,7 @@ const MAX_ELICITATIONS: usize = 1024;
 pub(super) const CAPABILITIES: &str = r#"{"roots":{"listChanged":true},"sampling":{"context":{},"tools":{}},"elicitation":{"form":{},"url":{}}}"#;
 
 /// What a peer said in its `initialize` that it can do.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 pub(super) struct Capabilities {
     #[serde(default)]
     roots: Option<IgnoredAny>,
@@ -35,13 +35,13 @@ pub(super) struct Capabilities {
     elicitation: Option<Elicitation>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 struct Sampling {
     #[serde(default)]
     tools: Option<IgnoredAny>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 struct Elicitation {
     #[serde(default)]
     form: Option<IgnoredAny>,
@@ -50,7 +50,7 @@ struct Elicitation {
 }
 
 /// What a question needs of the peer that is to answer it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Need {
     Roots,
     Sampling {
@@ -153,7 +153,6 @@ pub(super) fn elicitations_required(answer: &Message) -> Vec<String> {
 }
 
 /// A question on its way.
-#[derive(Debug)]
 pub(super) struct Ask {
     pub session: SessionId,
     /// The child's id.
@@ -163,7 +162,7 @@ pub(super) struct Ask {
 }
 
 /// The open questions of one child, by the id that the peer knows them by.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Asks {
     open: BTreeMap<i64, Ask>,
     /// Questions for peers that have not finished their handshake.

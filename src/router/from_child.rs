@@ -65,7 +65,7 @@ impl Router {
                     out.to_peer.push((pending.session, line.into()));
                     return;
                 };
-                list = Some((span, state.tasks.filter(raw, &session.owner)));
+                list = Some((span, state.tasks.filter(raw, &session.profile.user)));
             }
             Purpose::List(filter) => match filter.edits(message) {
                 Ok(cuts) => edits = cuts,
@@ -76,7 +76,7 @@ impl Router {
                 }
             },
             Purpose::Forward => {
-                let made_task = state.tasks.note(message, &session.owner);
+                let made_task = state.tasks.note(message, &session.profile.user);
                 if let Some(token) = pending.progress_token.filter(|_| made_task) {
                     state.tasks.keep_progress(ours, pending.session, token);
                 }
@@ -191,7 +191,7 @@ impl Router {
         let able = self.sessions.iter().filter(|(_, session)| {
             session.initialized
                 && !session.modern
-                && !session.blocked.contains(&question.method())
+                && !session.profile.is_kept_from(question.method())
                 && need.is_met_by(&session.capabilities)
         });
         let busy = self
@@ -199,7 +199,7 @@ impl Router {
             .values()
             .any(|session| session.youngest(lane).is_some());
         let candidates = able.filter(|(_, session)| match owner {
-            Some(owner) => owner == Some(&session.owner),
+            Some(owner) => owner == Some(&session.profile.user),
             None => need.concerns_anybody() || !busy || session.youngest(lane).is_some(),
         });
         let best = candidates.max_by_key(|(id, session)| {
@@ -289,7 +289,8 @@ impl Router {
             }
             "notifications/resources/updated" => match message.text(Field::Uri) {
                 Some(uri) => {
-                    let interested = self.lanes[lane.0].subscriptions.interested_in(&uri);
+                    let mut interested = self.lanes[lane.0].subscriptions.interested_in(&uri);
+                    interested.retain(|id| self.may_hear(*id, message));
                     interested.into_iter().collect()
                 }
                 None => Vec::new(),
@@ -298,7 +299,7 @@ impl Router {
                 match message.text(Field::TaskId) {
                     Some(task) => {
                         let tasks = &self.lanes[lane.0].tasks;
-                        self.receivers(|session| tasks.is_owned_by(&task, &session.owner))
+                        self.receivers(|session| tasks.is_owned_by(&task, &session.profile.user))
                     }
                     None => Vec::new(),
                 }
@@ -334,6 +335,11 @@ impl Router {
         } else {
             sessions
         }
+    }
+
+    fn may_hear(&self, session: SessionId, message: &Message) -> bool {
+        let session = self.sessions.get(&session);
+        session.is_some_and(|session| session.profile.may_hear(message))
     }
 
     fn elicitation_complete(&mut self, lane: LaneId, message: &Message) -> Vec<SessionId> {
@@ -441,9 +447,13 @@ impl Router {
             .text(Field::TaskId)
             .filter(|_| message.method().starts_with("notifications/tasks"));
         if foreign_task.is_some_and(|task| {
-            !session.is_some_and(|session| state.tasks.is_owned_by(&task, &session.owner))
+            !session.is_some_and(|session| state.tasks.is_owned_by(&task, &session.profile.user))
         }) {
             tracing::debug!("dropped the status of somebody else's task");
+            return;
+        }
+        if !session.is_some_and(|session| session.profile.may_hear(message)) {
+            tracing::debug!("dropped word of a resource that the peer may not subscribe to");
             return;
         }
         let edit = Edit {

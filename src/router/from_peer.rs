@@ -147,7 +147,11 @@ impl Router {
 
     fn owns(&self, lane: LaneId, peer: SessionId, task: &str) -> bool {
         let session = self.sessions.get(&peer);
-        session.is_some_and(|session| self.lanes[lane.0].tasks.is_owned_by(task, &session.owner))
+        session.is_some_and(|session| {
+            self.lanes[lane.0]
+                .tasks
+                .is_owned_by(task, &session.profile.user)
+        })
     }
 
     /// A peer can be asked from now on.

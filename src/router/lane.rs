@@ -107,7 +107,7 @@ pub(super) struct Sent {
 }
 
 /// One process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Lane {
     pub service: Service,
     pub handshake: Handshake,

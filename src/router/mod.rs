@@ -39,7 +39,7 @@ mod tasks;
 
 pub use listens::{MAX_LISTEN_SIZE, MAX_LISTENS};
 pub use pipe::Pipe;
-pub use session::Profile;
+pub use session::{ASKED_OF_PEERS, Profile};
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
 use crate::utils::rope::{Line, Rope};
@@ -52,10 +52,6 @@ pub const MAX_IN_FLIGHT: usize = 16_384;
 
 /// The most cancelled requests of one peer whose answer we still look out for.
 pub const MAX_CANCELLED: usize = 256;
-
-/// The requests of a child that a policy may keep from the peers of a role, by blocking them.
-pub const ASKED_OF_PEERS: [&str; 3] =
-    ["roots/list", "sampling/createMessage", "elicitation/create"];
 
 /// Why requests of a peer that leaves are cancelled.
 const PEER_LEFT: &str = "the client has disconnected";
@@ -94,8 +90,8 @@ pub enum Command {
     Stop(LaneId),
 }
 
-/// What an event leads to.
-#[derive(Debug, Default)]
+/// What an event leads to. `Debug` shows how much, never what.
+#[derive(Default)]
 pub struct Output {
     /// Whole lines for each lane's process.
     pub to_child: [Rope; LANES],
@@ -106,6 +102,16 @@ pub struct Output {
     /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
     /// not read must not fill our memory.
     pub answers: [usize; LANES],
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output")
+            .field("to_child", &self.to_child.each_ref().map(Rope::len))
+            .field("to_peer", &self.to_peer.len())
+            .field("commands", &self.commands)
+            .finish()
+    }
 }
 
 impl Output {
@@ -157,8 +163,8 @@ fn misplaced(message: &Message) -> Option<Line> {
     message.id().map(answer)
 }
 
-/// The table of sessions, lanes and requests in flight.
-#[derive(Debug)]
+/// The table of sessions, lanes and requests in flight. `Debug` shows its size: it holds what peers
+/// have sent.
 pub struct Router {
     /// In order of arrival, so that broadcasts and choices are the same every time.
     sessions: BTreeMap<SessionId, Session>,
@@ -169,6 +175,14 @@ pub struct Router {
     legacy_only: Option<Message>,
     /// So many processes in a row have ended while they were asked for their era.
     fatal_probes: u8,
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router")
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Router {

@@ -9,14 +9,23 @@ use foldhash::HashMap;
 const MAX_ASKED: usize = 1024;
 
 /// One peer, one child. Ids pass as they are; what is kept is what is owed to either side.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Pipe {
     /// With what the answer has to be passed through.
     in_flight: HashMap<RequestId, Option<ListFilter>>,
     /// The peer has asked for a list that rules may cut down, so answers have to be told apart.
     sees_cut_lists: bool,
     asked: Vec<RequestId>,
-    blocked: Vec<&'static str>,
+    /// The peer, once it has come.
+    profile: Option<Profile>,
+}
+
+impl std::fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipe")
+            .field("in_flight", &self.in_flight.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Pipe {
@@ -25,13 +34,13 @@ impl Pipe {
 
     /// The peer has come.
     pub fn attach(&mut self, profile: Profile) -> SessionId {
-        self.blocked = profile.blocked;
+        self.profile = Some(profile);
         Self::SESSION
     }
 
     /// The peer's rights have changed.
     pub fn revise(&mut self, profile: Profile) {
-        self.blocked = profile.blocked;
+        self.profile = Some(profile);
     }
 
     /// How many requests of the peer wait for an answer.
@@ -98,12 +107,7 @@ impl Pipe {
     /// A message from the child.
     pub fn child_message(&mut self, message: &Message, out: &mut Output) {
         match message.kind() {
-            Kind::Request(id)
-                if self
-                    .blocked
-                    .iter()
-                    .any(|method| *method == message.method()) =>
-            {
+            Kind::Request(id) if self.is_kept_from(message.method()) => {
                 let line = super::nobody_to_ask(id, message.method());
                 out.answer(LaneId::FIRST, &line);
                 return;
@@ -113,6 +117,10 @@ impl Pipe {
                     self.asked.remove(0);
                 }
                 self.asked.push(id.clone());
+            }
+            Kind::Response(None) => {
+                tracing::warn!("the MCP server answered without an id");
+                return;
             }
             Kind::Response(Some(id)) => match self.in_flight.remove(id) {
                 Some(Some(filter)) => {
@@ -129,10 +137,24 @@ impl Pipe {
                 }
                 _ => {}
             },
+            Kind::Notification if !self.may_hear(message) => {
+                tracing::debug!("dropped word of a resource that the peer may not subscribe to");
+                return;
+            }
             _ => {}
         }
         out.to_peer
             .push((Self::SESSION, message.to_line(message.id(), &[])));
+    }
+
+    fn is_kept_from(&self, method: &str) -> bool {
+        let profile = self.profile.as_ref();
+        profile.is_some_and(|profile| profile.is_kept_from(method))
+    }
+
+    fn may_hear(&self, message: &Message) -> bool {
+        let profile = self.profile.as_ref();
+        profile.is_some_and(|profile| profile.may_hear(message))
     }
 
     /// The child has ended: what it owed is answered with errors.

@@ -12,21 +12,22 @@ const NOT_ALLOWED: &str = "the client may not do this any more";
 impl Router {
     /// The rights of a peer have changed. What it is subscribed to and might not subscribe to any
     /// more, it loses.
-    pub fn revise(&mut self, id: SessionId, profile: Profile, rights: &Rights, out: &mut Output) {
+    pub fn revise(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        session.blocked = profile.blocked;
+        let rights = profile.rights.clone();
+        session.profile = profile;
         for lane in LaneId::ALL {
             for uri in self.lanes[lane.0].subscriptions.of(id) {
-                if may_subscribe(rights, &uri) || self.lanes[lane.0].subscriptions.remove(&uri, id)
+                if may_subscribe(&rights, &uri) || self.lanes[lane.0].subscriptions.remove(&uri, id)
                 {
                     continue;
                 }
                 let ours = self.fresh_id();
                 self.lanes[lane.0].tell(lane, ours, "resources/unsubscribe", "uri", &uri, out);
             }
-            for (ours, denial) in self.forbidden_listens(lane, id, rights) {
+            for (ours, denial) in self.forbidden_listens(lane, id, &rights) {
                 self.end_listen(lane, id, ours, &denial, out);
             }
         }

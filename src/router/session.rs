@@ -2,26 +2,64 @@
 
 use super::asks::Capabilities;
 use super::levels::Level;
-use super::tasks::Owner;
 use super::{LaneId, MAX_CANCELLED, MAX_IN_FLIGHT};
-use crate::jsonrpc::{Code, ErrorData, Executed, NO_DATA, RequestId, error_line};
+use crate::jsonrpc::{Code, ErrorData, Executed, Field, Message, NO_DATA, RequestId, error_line};
+use crate::permissions::{ItemKind, Rights};
 use foldhash::HashMap;
 use std::collections::VecDeque;
 
+/// The requests of a child that a policy may keep from the peers of a role, by blocking them.
+pub const ASKED_OF_PEERS: [&str; 3] =
+    ["roots/list", "sampling/createMessage", "elicitation/create"];
+
 /// Who a peer is, as far as it matters for routing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Profile {
     /// The user of its token.
     pub user: Option<String>,
-    /// Requests of the child that its roles block, such as `roots/list`.
-    pub blocked: Vec<&'static str>,
+    /// What it may do, which is also what it may hear of.
+    pub rights: Rights,
+}
+
+impl Profile {
+    /// Somebody without a token, where there is no policy.
+    #[must_use]
+    pub fn anybody() -> Self {
+        Self {
+            user: None,
+            rights: Rights::everything(),
+        }
+    }
+
+    /// True where its roles keep it from being asked this by the child.
+    pub(super) fn is_kept_from(&self, method: &str) -> bool {
+        ASKED_OF_PEERS.contains(&method) && self.rights.blocks(method)
+    }
+
+    /// False for word of a change to a resource that the peer may not subscribe to: a subscription
+    /// may cover more than its own URI.
+    pub(super) fn may_hear(&self, notification: &Message) -> bool {
+        if notification.method() != "notifications/resources/updated" {
+            return true;
+        }
+        let method = match notification.subscription() {
+            Some(_) => "subscriptions/listen",
+            None => "resources/subscribe",
+        };
+        let kind = ItemKind::Resource;
+        match notification.text(Field::Uri) {
+            Some(uri) => {
+                let verdict = self.rights.judge_item(method, kind, &uri);
+                verdict.is_none_or(|verdict| verdict.is_ok())
+            }
+            None => !self.rights.bounds(method, kind),
+        }
+    }
 }
 
 /// One peer's side of the table.
-#[derive(Debug, Default)]
 pub(super) struct Session {
-    pub owner: Owner,
-    pub blocked: Vec<&'static str>,
+    pub profile: Profile,
     /// An `initialize` of this peer has been answered with a result.
     pub initialized: bool,
     /// It has said `notifications/initialized`, so it can be asked.
@@ -40,9 +78,14 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(profile: Profile) -> Self {
         Self {
-            owner: profile.user,
-            blocked: profile.blocked,
-            ..Self::default()
+            profile,
+            initialized: false,
+            ready: false,
+            capabilities: Capabilities::default(),
+            modern: false,
+            level: None,
+            in_flight: HashMap::default(),
+            cancelled: VecDeque::new(),
         }
     }
 

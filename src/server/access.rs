@@ -4,7 +4,7 @@ use crate::auth::{Identity, TokenError};
 use crate::handshake::{Guard, Refused};
 use crate::hub::Session;
 use crate::permissions::{Policy, Rights};
-use crate::router::{ASKED_OF_PEERS, Profile};
+use crate::router::Profile;
 use crate::transport::tls::Acceptor;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -60,12 +60,9 @@ impl Standing {
 
     /// What the router has to know.
     pub(super) fn profile(&self) -> Profile {
-        let blocked = ASKED_OF_PEERS.into_iter();
         Profile {
             user: self.identity.user.clone(),
-            blocked: blocked
-                .filter(|method| self.rights.blocks(method))
-                .collect(),
+            rights: self.rights.clone(),
         }
     }
 
@@ -153,7 +150,7 @@ pub(super) async fn lapse(standing: &mut Standing, session: &Session) -> Lapse {
             renewed = standing.renewed() => renewed,
         };
         match renewed {
-            Ok(()) => session.revise(standing.profile(), standing.rights()),
+            Ok(()) => session.revise(standing.profile()),
             Err(lapse) => return lapse,
         }
     }

@@ -178,8 +178,10 @@ impl std::fmt::Debug for Handover {
 mod tests {
     use super::super::access::{Access, Standing};
     use super::*;
+    use crate::audit::{Log, Trail};
     use crate::child::CommandLine;
     use crate::hub::{Hub, Limits};
+    use crate::router::Profile;
     use crate::transport::Connection;
     use tokio::io::{AsyncReadExt, DuplexStream};
 
@@ -188,6 +190,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(64);
         let (reader, writer) = Connection::over_stream(Box::new(near), 1024).split(1024);
         let access = Access {
+            tls: None,
             guard: None,
             policy: None,
         };
@@ -196,11 +199,13 @@ mod tests {
             ..Identity::default()
         };
         let (_, access) = tokio::sync::watch::channel(Arc::new(access));
+        let address = ([127, 0, 0, 1], 1).into();
         let link = Link {
             reader,
             writer,
             standing: Standing::new(access, identity),
-            address: ([127, 0, 0, 1], 1).into(),
+            address,
+            trail: Trail::begin(&Log::default(), 1, address),
             place: None,
         };
         (link, far)
@@ -219,7 +224,7 @@ mod tests {
         let (hub, _) = Hub::isolated(command, limits);
         (
             Arc::new(Registry::new(limit)),
-            hub.attach(Default::default()),
+            hub.attach(Profile::anybody()),
         )
     }
 

@@ -148,7 +148,7 @@ pub(super) async fn live(
                 tracing::info!(session = registration.key.short(), address = %link.address, again, "resumed");
                 link.trail.joined(registration.key.short());
                 // While nobody was there, nobody took over what has changed.
-                session.revise(link.standing.profile(), link.standing.rights());
+                session.revise(link.standing.profile());
                 first = Some(Control::Resumed {
                     session: Some(registration.key.clone()),
                     received,

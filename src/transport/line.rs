@@ -53,8 +53,7 @@ pub enum LineError {
     Io(#[from] io::Error),
 }
 
-/// Cuts a byte stream into lines.
-#[derive(Debug)]
+/// Cuts a byte stream into lines. `Debug` does not show what has been read.
 pub struct LineReader<R> {
     stream: R,
     buffer: BytesMut,
@@ -64,6 +63,14 @@ pub struct LineReader<R> {
     /// The line under way is too long: it is thrown away up to its end.
     skipping: bool,
     pulse: Pulse,
+}
+
+impl<R> std::fmt::Debug for LineReader<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LineReader")
+            .field("buffered", &self.buffer.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
@@ -206,7 +213,6 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 }
 
 /// Writes lines to a byte stream.
-#[derive(Debug)]
 pub struct LineWriter<W> {
     stream: W,
     gathered: Vec<u8>,
@@ -286,6 +292,17 @@ mod tests {
                 }
             }
         })
+    }
+
+    #[tokio::test]
+    async fn debug_shows_no_bytes() {
+        let mut reader = LineReader::new(&b"one\nhunter2"[..], 100);
+        assert_eq!(reader.next().await.unwrap().unwrap(), "one");
+        let shown = format!("{reader:?}");
+        assert!(
+            !shown.contains("hunter") && shown.contains("buffered: 7"),
+            "{shown}"
+        );
     }
 
     struct Pieces(std::collections::VecDeque<Vec<u8>>);

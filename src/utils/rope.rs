@@ -7,14 +7,20 @@ use std::sync::Arc;
 /// From so many bytes on a part is shared instead of copied.
 const LARGE: usize = 32 * 1024;
 
-/// Whole lines, or one line being written.
-#[derive(Debug, Default)]
+/// Whole lines, or one line being written. `Debug` shows how long it is, never what it says.
+#[derive(Default)]
 pub struct Rope {
     pieces: Vec<Bytes>,
     /// The bytes in `pieces`.
     length: usize,
     /// What comes behind them.
     last: Vec<u8>,
+}
+
+impl std::fmt::Debug for Rope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Rope({} bytes)", self.len())
+    }
 }
 
 impl Rope {
@@ -91,13 +97,19 @@ impl Rope {
     }
 }
 
-/// One line, newline included.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One line, newline included. `Debug` shows how long it is, never what it says.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Line {
     /// In one piece.
     Whole(Bytes),
     /// In several.
     Pieces(Arc<[Bytes]>),
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Line({} bytes)", self.length())
+    }
 }
 
 impl From<Rope> for Line {

@@ -28,6 +28,8 @@ pub struct Case {
     pub leaves: bool,
     /// Children that themselves refuse what the gate rightly passes.
     pub not_for: &'static [&'static str],
+    /// What a peer with a child of its own may say to it.
+    pub shared_only: bool,
 }
 
 impl Case {
@@ -76,6 +78,7 @@ impl Table {
             closes: false,
             leaves: false,
             not_for: &[],
+            shared_only: false,
         });
         self.0.last_mut().expect("just pushed")
     }
@@ -118,6 +121,7 @@ pub fn cases() -> Vec<Case> {
     ids(&mut table);
     answers_and_notifications(&mut table);
     misplaced(&mut table);
+    things(&mut table);
     segments(&mut table);
     frames(&mut table);
     table.0
@@ -151,8 +155,6 @@ fn plain(table: &mut Table) {
         "tools/*",
         "*",
         "",
-        "tools/call\\u0000",
-        "tools/list\\u0000",
         "tools/list\\n",
         "tools/list\\u2028tools/call",
         "tool\\u017f/list",
@@ -170,6 +172,10 @@ fn plain(table: &mut Table) {
     ] {
         let line = quoted(method, "5");
         table.line(format!("method '{method}'"), line, "5 -32601");
+    }
+    for method in ["tools/call\\u0000", "tools/list\\u0000", "\\u0000"] {
+        let line = quoted(method, "5");
+        table.line(format!("method '{method}'"), line, "5 -32600");
     }
     let long = quoted(&"m".repeat(10_000), "5");
     table.line("a very long method", long, "5 -32601");
@@ -595,6 +601,8 @@ fn params(table: &mut Table) {
             "half a surrogate pair in the name",
             r#""name":"EVIL\ud800""#,
         ),
+        ("NUL in the name", r#""name":"EVIL\u0000good""#),
+        ("a key with NUL", r#""name":"good","name\u0000":"EVIL""#),
     ] {
         table.call(format!("in params: {name}"), call(inside), "5 -32600");
     }
@@ -611,7 +619,6 @@ fn params(table: &mut Table) {
             "a Cyrillic name",
             "\"name\":\"good\",\"n\u{430}me\":\"EVIL\"",
         ),
-        ("a name with NUL", r#""name":"good","name\u0000":"EVIL""#),
         ("a name with a space", r#""name":"good","name ":"EVIL""#),
         (
             "a name with half a pair",
@@ -623,7 +630,8 @@ fn params(table: &mut Table) {
         ),
         ("_meta null", r#""name":"good","_meta":null"#),
     ] {
-        table.call(format!("in params, harmless: {name}"), call(inside), "5 ok");
+        let case = table.call(format!("in params, harmless: {name}"), call(inside), "5 ok");
+        case.shared_only = name == "a progress token";
     }
     let read = |params: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":5,"method":"resources/read","params":{{{params}}}}}"#)
@@ -1194,7 +1202,7 @@ fn answers_and_notifications(table: &mut Table) {
             "5 -32601",
         ),
     ] {
-        table.line(name, line, answers);
+        table.line(name, line, answers).shared_only = name.starts_with("progress on");
     }
 }
 
@@ -1241,6 +1249,118 @@ fn misplaced(table: &mut Table) {
     );
 }
 
+/// A peer that may use every method, but not the tool, the prompt or the resources called `EVIL`.
+fn things(table: &mut Table) {
+    let mut add = |method: &str, params: &str, answer: &str| {
+        let line = format!(r#"{{"jsonrpc":"2.0","id":5,"method":"{method}"{params}}}"#);
+        let case = table.line(format!("{method} with {params}"), line, answer);
+        case.role = "careful";
+        case.may = &[
+            "ping",
+            "tools/call",
+            "prompts/get",
+            "resources/read",
+            "completion/complete",
+        ];
+    };
+    add(
+        "tools/call",
+        r#","params":{"name":"good","arguments":{"name":"EVIL"}}"#,
+        "5 ok",
+    );
+    add("resources/read", r#","params":{"uri":"x:good"}"#, "5 ok");
+    for method in ["tools/call", "prompts/get"] {
+        for params in [
+            r#","params":{"name":"EVIL"}"#,
+            r#","params":{"name":"\u0045VI\u004c"}"#,
+            r#","params":{"n\u0061me":"EVIL"}"#,
+            r#","params":{"arguments":{"name":"EVIL"}}"#,
+            r#","params":{"name":["EVIL"]}"#,
+            r#","params":{"name":{"name":"EVIL"}}"#,
+            r#","params":{"name":null}"#,
+            r#","params":{"name":7}"#,
+            r#","params":["EVIL"]"#,
+            r#","params":{}"#,
+            "",
+        ] {
+            add(method, params, "5 -32601");
+        }
+    }
+    for method in [
+        "resources/read",
+        "resources/subscribe",
+        "resources/unsubscribe",
+    ] {
+        for uri in [
+            "\"x:EVIL\"",
+            "\"x:EVIL/1\"",
+            "\"x:EVIL?a\"",
+            "\"x:EVIL#a\"",
+            "\"X:EVIL\"",
+            "\"x:%45VIL\"",
+            "\"x:EV%49L\"",
+            "\"x:\\u0045VIL\"",
+            "\" x:EVIL\"",
+            "\"x:a/../EVIL\"",
+            "\"x:./EVIL\"",
+            "\"x:\\\\EVIL\"",
+            "\"x:\\tEVIL\"",
+            "[\"x:EVIL\"]",
+            "null",
+        ] {
+            add(method, &format!(r#","params":{{"uri":{uri}}}"#), "5 -32601");
+        }
+        add(method, "", "5 -32601");
+    }
+    let prompt = r#""type":"ref/prompt""#;
+    let resource = r#""type":"ref/resource""#;
+    for inside in [
+        &format!(r#""ref":{{{prompt},"name":"EVIL"}}"#),
+        &format!(r#""ref":{{{prompt},"name":"good","uri":"x:EVIL"}}"#),
+        &format!(r#""ref":{{{prompt}}}"#),
+        &format!(r#""ref":{{{resource},"uri":"x:EVIL"}}"#),
+        &format!(r#""ref":{{{resource},"uri":"x:EVIL{{a}}"}}"#),
+        &format!(r#""ref":{{{resource},"uri":"{{+a}}"}}"#),
+        &format!(r#""ref":{{{resource},"uri":"x:good","name":"EVIL"}}"#),
+        r#""ref":{"type":"ref/other","name":"EVIL"}"#,
+        r#""ref":{"name":"EVIL"}"#,
+        r#""ref":[{"type":"ref/prompt","name":"EVIL"}]"#,
+        r#""argument":{}"#,
+    ] {
+        add(
+            "completion/complete",
+            &format!(r#","params":{{{inside}}}"#),
+            "5 -32601",
+        );
+    }
+    for inside in [
+        &format!(r#""ref":{{{prompt},"name":"good","name":"EVIL"}}"#),
+        &format!(r#""ref":{{{prompt},"name":"good","Name":"EVIL"}}"#),
+        &format!(r#""ref":{{{resource},"uri":"x:good","u_ri":"x:EVIL"}}"#),
+        &format!(r#""ref":{{{prompt},"name":"good"}},"Ref":{{{prompt},"name":"EVIL"}}"#),
+    ] {
+        add(
+            "completion/complete",
+            &format!(r#","params":{{{inside}}}"#),
+            "5 -32600",
+        );
+    }
+    for list in [
+        r#"["x:good","x:EVIL"]"#,
+        r#""x:EVIL""#,
+        r#"[["x:EVIL"]]"#,
+        r#"{"0":"x:EVIL"}"#,
+        "null",
+    ] {
+        let params = format!(r#","params":{{"notifications":{{"resourceSubscriptions":{list}}}}}"#);
+        add("subscriptions/listen", &params, "5 -32601");
+    }
+    add("tools/list", r#","params":{"task":{}}"#, "5 -32601");
+    let line = r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"EVIL"}}"#;
+    let case = table.line("a forbidden tool as a notification", line, "");
+    (case.role, case.may) = ("careful", &["ping"]);
+}
+
 /// TCP, cut where it should not matter.
 fn segments(table: &mut Table) {
     let bytes = |texts: &[&str]| {
@@ -1271,6 +1391,7 @@ fn segments(table: &mut Table) {
             closes: false,
             leaves: false,
             not_for: &[],
+            shared_only: false,
         }
         .leaves(),
     );
@@ -1284,6 +1405,7 @@ fn segments(table: &mut Table) {
             closes: false,
             leaves: false,
             not_for: &[],
+            shared_only: false,
         }
         .leaves(),
     );
@@ -1298,6 +1420,7 @@ fn segments(table: &mut Table) {
             closes: false,
             leaves: false,
             not_for: &[],
+            shared_only: false,
         }
         .closes(),
     );

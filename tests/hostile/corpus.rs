@@ -1,4 +1,4 @@
-//! Every case, over both transports, in front of every child: nothing forbidden is parsed by the
+//! Every case, over both transports, in front of every child, shared and alone: nothing forbidden is parsed by the
 //! child, another peer goes on undisturbed, and what is answered is answered with its own id.
 
 use crate::cases::{Case, Input, cases};
@@ -27,7 +27,7 @@ fn token_for(user: &str, role: &str) -> String {
 }
 
 impl Bench {
-    fn new(transport: &'static str, language: &str) -> Self {
+    fn new(transport: &'static str, language: &str, flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let record = folder.path().join("record");
         let command = recorder::command(language, &record);
@@ -36,11 +36,16 @@ impl Bench {
             "lister": {"allowedMethods": ["initialize", "server/discover", "ping", "tools/list", "notifications/progress"]},
             "anybody": {"allowedMethods": ["*"]},
             "caller": {"allowedMethods": ["tools/call", "tools/list", "resources/read"]},
+            "careful": {
+                "allowedMethods": ["*"],
+                "blockedTools": ["EVIL"], "blockedPrompts": ["EVIL"], "blockedResources": ["x:EVIL*"],
+            },
         }});
         let limit = LIMIT.to_string();
         let server = Setup::new(transport)
             .policy(&policy)
             .args(&["--max-message-size", &limit])
+            .args(flags)
             .program(&command)
             .start();
         let mut bystander = server.peer_with(&token_for("bystander", "lister"));
@@ -79,7 +84,12 @@ impl Bench {
             if case.leaves {
                 drop(peer);
             } else {
-                peer.send(&request("done", "tools/list", json!({})));
+                // A list would have to be cut down for some, and the recorders' cannot be.
+                let harmless = match case.role {
+                    "careful" => "ping",
+                    _ => "tools/list",
+                };
+                peer.send(&request("done", harmless, json!({})));
                 loop {
                     let line = peer.next_line();
                     let line = line.unwrap_or_else(|| panic!("{name}: closed after {answers:?}"));
@@ -91,7 +101,7 @@ impl Bench {
                         other => answers.push(other),
                     }
                 }
-                let after = peer.ask("after", "tools/list", json!({}));
+                let after = peer.ask("after", harmless, json!({}));
                 assert_eq!(after["id"], "after", "{name}: more than the answers");
             }
         }
@@ -203,11 +213,13 @@ impl Delivery {
     }
 }
 
-fn run_all(transport: &'static str, language: &str) {
-    let mut bench = Bench::new(transport, language);
+fn run_all(transport: &'static str, language: &str, flags: &[&str]) {
+    let mut bench = Bench::new(transport, language, flags);
     let (mut ran, mut refused_by_reader, mut failures) = (0, 0, Vec::new());
     for case in &cases() {
+        let alone = !flags.is_empty();
         let fits = match case.input {
+            _ if alone && case.shared_only => false,
             Input::Line(_) => true,
             Input::Segments(_) => transport == "tcp",
             Input::Frames(_) => transport == "ws",
@@ -246,8 +258,8 @@ fn run_all(transport: &'static str, language: &str) {
 }
 
 macro_rules! runs {
-    ($($name:ident $transport:literal $language:literal,)*) => {
-        $(#[test] fn $name() { run_all($transport, $language); })*
+    ($($name:ident $transport:literal $language:literal $($flag:literal)?,)*) => {
+        $(#[test] fn $name() { run_all($transport, $language, &[$($flag)?]); })*
 
         /// No child is forgotten.
         #[test]
@@ -265,6 +277,8 @@ runs! {
     node_over_websocket "ws" "node",
     go_over_tcp "tcp" "go",
     go_over_websocket "ws" "go",
+    go_alone_over_tcp "tcp" "go" "--isolate",
+    go_alone_over_websocket "ws" "go" "--isolate",
 }
 
 #[test]

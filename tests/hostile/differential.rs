@@ -468,7 +468,7 @@ fn through_router(line: &[u8], written: &mut Written) {
     let Some(permit) = permit(line) else { return };
     let message = permit.message();
     let (mut router, mut out) = (Router::new(), Output::default());
-    let session = router.attach(Profile::default());
+    let session = router.attach(Profile::anybody());
     router.child_started(LaneId::FIRST, &mut out);
     let hello = r#"{"jsonrpc":"2.0","id":"h","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
     router.peer_message(session, &permit_of(hello), &mut out);

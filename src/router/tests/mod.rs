@@ -32,7 +32,7 @@ impl Bench {
     fn attach_user(&mut self, user: &str) -> SessionId {
         self.router.attach(Profile {
             user: Some(user.to_owned()),
-            blocked: Vec::new(),
+            ..Profile::anybody()
         })
     }
 

@@ -1,6 +1,7 @@
 //! What the server asks, and who is asked.
 
 use super::*;
+use crate::permissions::Policy;
 
 #[test]
 fn questions_go_to_the_peer_that_is_at_work_and_its_answer_comes_back() {
@@ -107,9 +108,12 @@ fn a_question_waits_for_the_end_of_the_handshake_and_can_be_taken_back() {
 #[test]
 fn a_policy_can_keep_questions_from_a_peer() {
     let mut bench = Bench::default();
+    let policy =
+        r#"{"permissions":{"r":{"allowedMethods":["*"],"blockedMethods":["roots/list"]}}}"#;
+    let policy = Policy::parse(policy).unwrap();
     let kept = bench.router.attach(Profile {
         user: None,
-        blocked: vec!["roots/list"],
+        rights: policy.rights(&["r".to_owned()]),
     });
     bench.shake_hands(kept, r#"{"roots":{}}"#);
     bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#);
