@@ -433,14 +433,21 @@ impl Router {
             tracing::debug!("dropped a notification of a subscription that has ended");
             return;
         };
-        if message.method() == "notifications/subscriptions/acknowledged"
-            && let Purpose::Listen(listen) = &mut pending.purpose
-            && std::mem::replace(&mut listen.acknowledged, true)
-        {
-            let lines = changes_after_renewal(message, &pending.id);
-            out.to_peer
-                .extend(lines.into_iter().map(|line| (pending.session, line.into())));
-            return;
+        if message.method() == "notifications/subscriptions/acknowledged" {
+            match &mut pending.purpose {
+                Purpose::Listen(listen) if !listen.acknowledged => listen.acknowledged = true,
+                Purpose::Listen(_) => {
+                    let lines = changes_after_renewal(message, &pending.id);
+                    out.to_peer
+                        .extend(lines.into_iter().map(|line| (pending.session, line.into())));
+                    return;
+                }
+                Purpose::Unlisten => {
+                    tracing::debug!("dropped word of a subscription that its peer has cancelled");
+                    return;
+                }
+                _ => {}
+            }
         }
         let session = self.sessions.get(&pending.session);
         let foreign_task = message

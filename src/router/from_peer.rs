@@ -297,7 +297,7 @@ impl Router {
                 return;
             }
             if matches!(pending.purpose, Purpose::Listen(_)) {
-                pending.purpose = Purpose::Forward;
+                pending.purpose = Purpose::Unlisten;
             }
         }
         let ours = RequestId::Number(ours);
