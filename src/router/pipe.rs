@@ -118,10 +118,6 @@ impl Pipe {
                 }
                 self.asked.push(id.clone());
             }
-            Kind::Response(None) => {
-                tracing::warn!("the MCP server answered without an id");
-                return;
-            }
             Kind::Response(Some(id)) => match self.in_flight.remove(id) {
                 Some(Some(filter)) => {
                     let line = match filter.edits(message) {
