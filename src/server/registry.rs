@@ -173,3 +173,104 @@ impl std::fmt::Debug for Handover {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::access::{Access, Standing};
+    use super::*;
+    use crate::child::CommandLine;
+    use crate::hub::{Hub, Limits};
+    use crate::transport::Connection;
+    use tokio::io::{AsyncReadExt, DuplexStream};
+
+    /// A connection, and its far end.
+    fn link(user: &str) -> (Link, DuplexStream) {
+        let (near, far) = tokio::io::duplex(64);
+        let (reader, writer) = Connection::over_stream(Box::new(near), 1024).split(1024);
+        let access = Access {
+            guard: None,
+            policy: None,
+        };
+        let identity = Identity {
+            user: Some(user.to_owned()),
+            ..Identity::default()
+        };
+        let (_, access) = tokio::sync::watch::channel(Arc::new(access));
+        let link = Link {
+            reader,
+            writer,
+            standing: Standing::new(access, identity),
+            address: ([127, 0, 0, 1], 1).into(),
+            place: None,
+        };
+        (link, far)
+    }
+
+    fn registry(limit: usize) -> (Arc<Registry>, crate::hub::Session) {
+        let command = CommandLine {
+            program: "true".into(),
+            arguments: Vec::new(),
+        };
+        let limits = Limits {
+            child_message: 1024,
+            outbox: 1024,
+            restarts: 0,
+        };
+        let (hub, _) = Hub::isolated(command, limits);
+        (
+            Arc::new(Registry::new(limit)),
+            hub.attach(Default::default()),
+        )
+    }
+
+    async fn is_closed(far: &mut DuplexStream) -> bool {
+        let read = tokio::time::timeout(Duration::from_secs(1), far.read(&mut [0])).await;
+        matches!(read, Ok(Ok(0)))
+    }
+
+    /// Bug: a client that came back twice in a row, faster than its session took notice, was told
+    /// that there is no such session.
+    #[tokio::test]
+    async fn the_latest_connection_is_the_one() {
+        let (registry, session) = registry(1);
+        let (first, mut first_far) = link("alice");
+        let (second, mut second_far) = link("alice");
+        let registration = registry
+            .register(first.standing.identity(), session.watch())
+            .unwrap();
+        let key = registration.key.clone();
+        assert!(registry.hand_over(&key, first, 0).is_ok());
+        assert!(registry.hand_over(&key, second, 0).is_ok());
+        assert!(is_closed(&mut first_far).await);
+        let handover = registration.handover().await;
+        assert!(!is_closed(&mut second_far).await);
+        drop(handover);
+        assert!(is_closed(&mut second_far).await);
+    }
+
+    #[tokio::test]
+    async fn places_are_bounded_and_belong_to_somebody() {
+        let (registry, session) = registry(1);
+        let (alice, _far) = link("alice");
+        let (bob, mut bob_far) = link("bob");
+        let identity = alice.standing.identity().clone();
+        let registration = registry.register(&identity, session.watch()).unwrap();
+        assert!(registry.register(&identity, session.watch()).is_none());
+        assert!(registry.knows(&identity) && !registry.knows(bob.standing.identity()));
+        let key = registration.key.clone();
+        let bob = registry.hand_over(&key, bob, 0).unwrap_err();
+        assert!(
+            registry
+                .hand_over(&SessionKey::generate(), *bob, 0)
+                .is_err()
+        );
+        assert!(is_closed(&mut bob_far).await);
+        // A session that ends takes a connection that was on its way to it along.
+        let (again, mut again_far) = link("alice");
+        assert!(registry.hand_over(&key, again, 0).is_ok());
+        drop(registration);
+        assert!(is_closed(&mut again_far).await);
+        assert!(!registry.knows(&identity));
+        assert!(registry.hand_over(&key, alice, 0).is_err());
+    }
+}

@@ -180,6 +180,8 @@ struct Model {
     answered: Vec<u64>,
     failed: Vec<u64>,
     executed: Vec<u64>,
+    /// A server is gone, and what it knew.
+    restarted: bool,
 }
 
 impl Model {
@@ -195,6 +197,7 @@ impl Model {
             answered: Vec::new(),
             failed: Vec::new(),
             executed: Vec::new(),
+            restarted: false,
         }
     }
 
@@ -390,6 +393,7 @@ impl Model {
             Event::Restart => {
                 self.lose();
                 self.session.number = usize::MAX;
+                self.restarted = true;
             }
             Event::Drain => {
                 if !self.session.drains {
@@ -433,6 +437,7 @@ impl Model {
         assert_eq!(ended, asked, "answered once, or failed once");
         let ordered = self.executed.windows(2).all(|pair| pair[0] < pair[1]);
         assert!(ordered, "executed once and in order: {:?}", self.executed);
+        assert!(self.restarted || self.failed.is_empty(), "nothing was lost");
         let executed = |id| self.executed.contains(id);
         assert!(self.answered.iter().all(executed));
         assert!(!self.state.is_owing());
