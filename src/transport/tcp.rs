@@ -151,3 +151,28 @@ pub fn tune(stream: &TcpStream) {
         tracing::debug!(%err, "could not set socket options");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_notice_dead_connections() {
+        let listeners = Listeners::bind(Some("127.0.0.1"), 0, true).await.unwrap();
+        let port = listeners.port().unwrap();
+        let (near, far) = tokio::join!(connect("127.0.0.1", port), listeners.accept());
+        let (near, (far, _)) = (near.unwrap(), far.unwrap());
+        tune(&far);
+        for stream in [near, far] {
+            assert!(stream.nodelay().unwrap());
+            let socket = SockRef::from(&stream);
+            assert!(socket.keepalive().unwrap());
+            #[cfg(target_os = "linux")]
+            {
+                assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+                assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_AFTER);
+                assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_EVERY);
+            }
+        }
+    }
+}

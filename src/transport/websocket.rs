@@ -627,4 +627,34 @@ mod tests {
         assert_eq!(lines_of(&["{", "oops\n{}"]), ["{oops", "{}"]);
         assert_eq!(lines_of(&["", "\r\n"]), ["\r"]);
     }
+
+    /// In virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_even_ping_is_gone() {
+        let (near, far) = tokio::io::duplex(4096);
+        let (server, client) = tokio::join!(
+            WebSocket::accept(Box::new(far), None, 1000, &[]),
+            WebSocket::connect(Box::new(near), "ws://localhost/", 1000),
+        );
+        let (mut reader, _writer) = server.unwrap().0.split(1000);
+        let (_reader, mut writer) = client.unwrap().split(1000);
+        let pings = async {
+            for _ in 0..5 {
+                tokio::time::sleep(SILENCE - Duration::from_secs(10)).await;
+                writer.ping().await.unwrap();
+            }
+            Instant::now()
+        };
+        let silence = async {
+            let read = reader.next().await;
+            assert!(matches!(read, Err(LineError::Silent(SILENCE))), "{read:?}");
+            Instant::now()
+        };
+        let (last, found) = tokio::join!(pings, silence);
+        let silent = found - last;
+        assert!(
+            silent >= SILENCE && silent < SILENCE * 17 / 16 + Duration::from_secs(1),
+            "{silent:?}"
+        );
+    }
 }

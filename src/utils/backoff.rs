@@ -34,4 +34,21 @@ mod tests {
         assert_eq!(seconds, [1, 2, 4, 16, 30, 30, 30, 30]);
         assert_eq!(delay(Duration::ZERO, 40), Duration::ZERO);
     }
+
+    #[test]
+    fn the_schedule_is_the_upper_bound() {
+        let second = Duration::from_secs(1);
+        let pauses: Vec<Duration> = (0..1000).map(|_| jitter(second)).collect();
+        assert!(
+            pauses
+                .iter()
+                .all(|pause| (second / 2..=second).contains(pause))
+        );
+        let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+        assert!(
+            *most - *least > second / 4,
+            "all at once: {least:?} to {most:?}"
+        );
+        assert_eq!(jitter(Duration::ZERO), Duration::ZERO);
+    }
 }

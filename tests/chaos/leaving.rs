@@ -153,6 +153,9 @@ fn a_lost_connection_and_its_return_are_one_line_each() {
             let lines = |part: &str| log.matches(part).count();
             assert_eq!(lines("connection lost") as u64, round, "{log}");
             assert_eq!(lines("connected again") as u64, round, "{log}");
+            let back = log.lines().rfind(|line| line.contains("connected again"));
+            let back = back.unwrap_or_default();
+            assert!(back.contains("after=") && back.contains("again="), "{back}");
         }
         host.leave();
         stop(server);

@@ -1,10 +1,10 @@
 //! A server that dies, or is replaced, in the middle of a load.
 
 use crate::load::{Host, Seed, Tally, seeds, stop};
-use crate::process::wait_gone;
+use crate::process::{is_alive, wait_gone};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -164,4 +164,63 @@ fn draining_has_an_end() {
     }
     stop(server);
     assert_replayed(&tally);
+}
+
+/// The process that has executed the last request.
+fn last_child(tally: &Tally) -> Option<u64> {
+    let text = tally.text();
+    let line = text.lines().rfind(|line| line.starts_with("run 1 "))?;
+    line.split(' ').next_back()?.parse().ok()
+}
+
+/// With a process for every session that is the end of what it knew, and no more.
+#[test]
+fn a_killed_child_of_ones_own_costs_errors_and_nothing_else() {
+    for (transport, seed) in [("tcp", 11), ("ws", 12)] {
+        for seed in seeds(&[seed]) {
+            let _seed = Seed(seed, transport);
+            let mut random = StdRng::seed_from_u64(seed);
+            let tally = Tally::new();
+            let setup = tally.server(transport).secret();
+            let server = setup.args(&["--isolate", "--max-children", "1"]).start();
+            let mut host = Host::start(transport, server.port, 1, true);
+            host.loses = true;
+            host.initialize();
+            for _ in 0..3 {
+                let kill_at = random.random_range(1..REQUESTS / 3);
+                for at in 0..REQUESTS / 3 {
+                    if at == kill_at {
+                        let child = loop {
+                            host.ask(&mut random);
+                            host.hear_until(0);
+                            // The last one to execute something may be gone already.
+                            if let Some(child) = last_child(&tally).filter(|pid| is_alive(*pid)) {
+                                break Pid::from_raw(child as i32).unwrap();
+                            }
+                        };
+                        for _ in 0..10 {
+                            host.ask(&mut random);
+                        }
+                        kill_process(child, Signal::KILL).unwrap();
+                    }
+                    host.ask(&mut random);
+                    host.hear();
+                    if host.owed() > 100 {
+                        host.hear_until(50);
+                    }
+                }
+            }
+            host.hear_until(0);
+            let asked = host.asked();
+            host.leave();
+            let executed = assert_once(&host, &tally, asked);
+            assert_replayed(&tally);
+            assert_eq!(server.log.text().matches("MCP server started").count(), 4);
+            println!(
+                "{transport} seed {seed}: {asked} requests, 3 kills of the MCP server, {:?}, {executed} executed",
+                host.counts
+            );
+            stop(server);
+        }
+    }
 }
