@@ -290,7 +290,10 @@ impl Model {
             Item::Control(Control::Ack { received }) => {
                 self.session.replay.acknowledge(received).unwrap();
             }
-            Item::Control(Control::Drain { .. }) => self.session.heard = true,
+            Item::Control(Control::Drain { received, .. }) => {
+                self.session.replay.acknowledge(received).unwrap();
+                self.session.heard = true;
+            }
             Item::Control(other) => panic!("{other:?}"),
             Item::Line(_) if self.session.drains && !self.session.heard => {}
             Item::Line(line) => {
