@@ -7,7 +7,7 @@
 //! | edge | [`commands`], [`cli`] |
 //! | wiring | [`server`], [`client`], [`handshake`] |
 //! | motion | [`audit`], [`hub`], [`child`], [`reaper`], [`transport`], [`shutdown`] |
-//! | decisions and words | [`permissions`], [`auth`], [`revocations`], [`router`]; [`jsonrpc`], [`utils`] |
+//! | decisions and words | [`permissions`], [`auth`], [`revocations`], [`router`], [`replay`]; [`jsonrpc`], [`control`], [`utils`] |
 //!
 //! The lowest floor knows no runtime, no clock and no files: bytes go in, values come out. What
 //! the program promises lives there: [`jsonrpc::Message::read`] is the only place where bytes

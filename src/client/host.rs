@@ -97,6 +97,11 @@ impl HostInput {
         }
     }
 
+    /// True when stdin is known to have ended, and nothing waits to be sent.
+    pub(super) fn has_left(&self) -> bool {
+        self.ended && self.peeked.is_none()
+    }
+
     /// Completes when stdin has ended and nothing waits to be sent. Cancel safe.
     pub(super) async fn abandoned(&mut self) {
         self.stirs().await;

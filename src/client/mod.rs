@@ -229,6 +229,9 @@ impl Client<'_> {
                         () = self.link.left() => return Ok(()),
                         () = self.link.unread() => return Ok(()),
                     }
+                    if self.input.has_left() && self.link.end() {
+                        return Ok(());
+                    }
                     (tries, lost_at) = (0, None);
                     continue;
                 }

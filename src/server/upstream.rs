@@ -65,16 +65,19 @@ impl Intake<'_> {
     /// The next message that is no acknowledgement. Cancel safe.
     async fn next(&mut self) -> Result<Arrived, UpstreamEnd> {
         loop {
-            let line = match self.ahead.pop_front() {
+            let (line, heeded) = match self.ahead.pop_front() {
                 Some((line, _)) => {
                     self.bytes -= cost(&line);
-                    line
+                    (line, true)
                 }
-                None => self.line().await?,
+                None => (self.line().await?, false),
             };
             let arrived = Arrived::read(line);
+            if !heeded {
+                self.heed(arrived.control.as_ref())?;
+            }
             match arrived.control {
-                Some(Control::Ack { received }) if self.resumable => self.acknowledge(received)?,
+                Some(Control::Ack { .. }) if self.resumable => {}
                 _ => return Ok(arrived),
             }
         }
@@ -84,11 +87,28 @@ impl Intake<'_> {
     async fn read(&mut self) -> Result<Bytes, UpstreamEnd> {
         loop {
             let line = self.line().await?;
-            match Control::read(&line) {
-                Some(Control::Ack { received }) if self.resumable => self.acknowledge(received)?,
+            let control = Control::read(&line);
+            self.heed(control.as_ref())?;
+            match control {
+                Some(Control::Ack { .. }) if self.resumable => {}
                 _ => return Ok(line),
             }
         }
+    }
+
+    /// What a control line says of what the client has received counts at once, whatever waits
+    /// before it.
+    fn heed(&self, control: Option<&Control>) -> Result<(), UpstreamEnd> {
+        let received = match control {
+            Some(Control::Ack { received } | Control::Drain { received, .. }) => *received,
+            _ => return Ok(()),
+        };
+        if !self.resumable {
+            return Ok(());
+        }
+        self.session
+            .replay(|replay| replay.acknowledge(received))
+            .map_err(UpstreamEnd::Violation)
     }
 
     /// The next line of the connection. Cancel safe.
@@ -105,12 +125,6 @@ impl Intake<'_> {
             Err(LineError::TooLong { limit }) => Err(UpstreamEnd::TooLong(limit)),
             Err(err) => Err(UpstreamEnd::Lost(err)),
         }
-    }
-
-    fn acknowledge(&self, received: u64) -> Result<(), UpstreamEnd> {
-        self.session
-            .replay(|replay| replay.acknowledge(received))
-            .map_err(UpstreamEnd::Violation)
     }
 
     /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A

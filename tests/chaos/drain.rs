@@ -88,6 +88,27 @@ fn nobody_is_waited_for_longer_than_it_makes_sense() {
     }
 }
 
+/// With the settings of whoever sets nothing, acknowledgements included.
+#[test]
+fn a_server_whose_clients_have_everything_stops_soon() {
+    for transport in BOTH {
+        let server = Setup::new(transport).args(&["--drain-timeout", "20s"]);
+        let mut server = server.start();
+        let mut client = TestClient::start(transport, server.port, AGAIN, None);
+        assert_eq!(client.ask(1, "x", json!({}))["id"], 1);
+        let began = Instant::now();
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait().code(), Some(0));
+        assert!(
+            began.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            began.elapsed()
+        );
+        client.close_stdin();
+        assert_eq!(client.wait(), Some(0));
+    }
+}
+
 /// Bug: while the server drained, the host could not answer what the MCP server asked, and the
 /// request that had led to the question could not end.
 #[test]

@@ -6,7 +6,7 @@ use crate::process::{eventually, is_alive, wait_gone};
 use crate::relay::{Fault, Relay};
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -117,6 +117,11 @@ fn a_second_signal_ends_a_server_at_once() {
     server.signal(Signal::TERM);
     server.log.wait_for("a second signal ends at once");
     std::thread::sleep(Duration::from_millis(300));
+    assert!(is_alive(server.pid()), "it waits for what is in flight");
+    eventually("it does not listen any more", || {
+        let refused = TcpStream::connect(("127.0.0.1", server.port));
+        refused.is_err().then_some(())
+    });
     assert!(is_alive(server.pid()), "it waits for what is in flight");
     let began = Instant::now();
     server.signal(Signal::TERM);

@@ -2,12 +2,13 @@
 //! hung, nothing out of order.
 
 use crate::certificates::Files;
-use crate::common::BOTH;
-use crate::load::{Host, Seed, Tally, Toll, seeds, stop};
+use crate::common::{BOTH, Setup, TestClient, request};
+use crate::load::{AGAIN, ALERT, Host, Seed, Tally, Toll, seeds, stop};
 use crate::process::PATIENCE;
 use crate::relay::{Plan, Relay};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::json;
 use std::time::Instant;
 
 const REQUESTS: u64 = 2000;
@@ -167,4 +168,52 @@ fn nothing_is_lost_under_tls_and_with_a_child_of_ones_own() {
         .into_iter()
         .flat_map(|(way, seed)| seeds(&[seed]).into_iter().map(move |seed| (way, seed)));
     run_all(all, REQUESTS, CUTS);
+}
+
+/// What the MCP server asks is asked once, and answered once.
+#[test]
+fn questions_and_their_answers_are_not_lost() {
+    for (number, transport) in BOTH.into_iter().cycle().take(4).enumerate() {
+        for seed in seeds(&[200 + number as u64]) {
+            let _seed = Seed(seed, transport);
+            let args: &[&str] = if number < 2 { &[] } else { &["--isolate"] };
+            let server = Setup::new(transport).args(ALERT).args(args).start();
+            let relay = Relay::new(server.port);
+            let flags = [AGAIN, ALERT].concat();
+            let mut client = TestClient::start(transport, relay.port, &flags, None);
+            let params =
+                json!({"protocolVersion": "2025-06-18", "capabilities": {"elicitation": {}}});
+            client.ask("init", "initialize", params);
+            client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+            let plan = Plan {
+                cuts: 30,
+                every: 700,
+                silent: false,
+            };
+            relay.begin(plan, seed);
+            let mut asked = 0;
+            while relay.cuts() < 30 || asked < 100 {
+                let params = json!({"ask": "elicitation/create", "n": asked});
+                client.send(&request(asked, "tools/call", params));
+                // In this order: the child asks before it answers.
+                let question = client.next();
+                assert_eq!(question["method"], "elicitation/create", "{question}");
+                assert_eq!(client.next()["id"], asked);
+                let result = json!({"action": "accept", "content": {"n": asked}});
+                let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": result});
+                client.send(&answer.to_string());
+                server.wait_seen(&format!("\"content\":{{\"n\":{asked}}}"));
+                asked += 1;
+            }
+            let answers = server.seen().matches("\"content\"").count();
+            assert_eq!(answers as u64, asked, "lost or doubled");
+            println!(
+                "{transport} {args:?}, seed {seed}: {asked} questions, {} cuts",
+                relay.cuts()
+            );
+            client.close_stdin();
+            assert_eq!(client.wait(), Some(0));
+            stop(server);
+        }
+    }
 }

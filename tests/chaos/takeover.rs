@@ -5,7 +5,10 @@ use crate::load::{Host, Tally, stop};
 use crate::process::eventually;
 use crate::relay::{Fault, Relay};
 use crate::wire::TestPeer;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 
 fn resume(peer: &mut TestPeer, session: &Value, received: u64) -> Value {
     let line = json!({"jsonrpc": "2.0", "method": "mcp-remote/resume",
@@ -289,4 +292,53 @@ fn a_session_that_carried_nothing_ends_with_its_connection() {
         });
     }
     assert!(!server.log.text().contains("waiting for the client"));
+}
+
+/// Control lines in any order, with any numbers, on sessions that others hold as well.
+#[test]
+fn nonsense_in_control_lines_harms_nobody_else() {
+    for (transport, seed) in BOTH.into_iter().zip([51, 52]) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let server = Setup::new(transport).start();
+        let mut other = server.peer();
+        let mut keys = vec![Value::Null, json!("0".repeat(32)), json!("x"), json!(7)];
+        let mut peers = VecDeque::new();
+        for round in 0..200 {
+            if round % 20 == 0 {
+                // One that is held, and may be taken over.
+                let mut holder = server.peer();
+                keys.push(resume(&mut holder, &Value::Null, 0)["session"].clone());
+                holder.send(&crate::common::request(1, "x", json!({})));
+                assert_eq!(next_message(&mut holder)["id"], 1);
+                peers.push_back(holder);
+            }
+            let key = keys[random.random_range(0..keys.len())].clone();
+            let mut line = |name: &str| {
+                let number = [0, 0, 0, 1, 2, u64::MAX][random.random_range(0..6)];
+                let params =
+                    json!({"session": key, "received": number, "resumed": true, "idle": true});
+                json!({"jsonrpc": "2.0", "method": format!("mcp-remote/{name}"), "params": params})
+                    .to_string()
+            };
+            let mut lines = vec![line("resume")];
+            for name in ["ack", "drain", "resume", "resumed", "ack", "leave", "other"] {
+                lines.push(line(name));
+            }
+            let first = random.random_range(1..lines.len());
+            lines.swap(first, 1);
+            lines.truncate(random.random_range(1..8));
+            lines.push(crate::common::request(round, "x", json!({"notify": "n"})));
+            let mut peer = server.peer();
+            peer.send(&lines.join("\n"));
+            peers.push_back(peer);
+            if peers.len() > 8 {
+                peers.pop_front();
+            }
+            assert_eq!(other.ask(round, "x", json!({}))["id"], round);
+        }
+        assert!(!server.seen().contains("mcp-remote/"));
+        let log = server.log.text();
+        assert!(log.matches("refused to resume").count() > 3, "{log}");
+        stop(server);
+    }
 }

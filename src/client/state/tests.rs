@@ -290,7 +290,10 @@ impl Model {
             Item::Control(Control::Ack { received }) => {
                 self.session.replay.acknowledge(received).unwrap();
             }
-            Item::Control(Control::Drain { .. }) => self.session.heard = true,
+            Item::Control(Control::Drain { received, .. }) => {
+                self.session.replay.acknowledge(received).unwrap();
+                self.session.heard = true;
+            }
             Item::Control(other) => panic!("{other:?}"),
             Item::Line(_) if self.session.drains && !self.session.heard => {}
             Item::Line(line) => {
@@ -477,5 +480,119 @@ proptest! {
         }
         model.finish();
         model.check();
+    }
+}
+
+fn control() -> impl Strategy<Value = Control> {
+    let number = || prop_oneof![4 => 0u64..6, 1 => any::<u64>()];
+    let session = || prop::option::of((0usize..3).prop_map(key));
+    prop_oneof![
+        (session(), number(), any::<bool>()).prop_map(|(session, received, resumed)| {
+            Control::Resumed {
+                session,
+                received,
+                resumed,
+            }
+        }),
+        (session(), number()).prop_map(|(session, received)| Control::Resume { session, received }),
+        number().prop_map(|received| Control::Ack { received }),
+        (number(), any::<bool>()).prop_map(|(received, idle)| Control::Drain { received, idle }),
+        Just(Control::Leave),
+    ]
+}
+
+#[derive(Clone, Debug)]
+enum Nonsense {
+    Greet(bool, bool),
+    Control(Control),
+    Line(usize),
+    Say(usize),
+    Turn,
+    Lose,
+    Wait,
+    Distrust,
+    End,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
+
+    /// A server that says anything at any time breaks nothing here, and gets nothing to execute
+    /// twice on one connection.
+    #[test]
+    fn a_server_may_say_anything(events in prop::collection::vec(prop_oneof![
+        2 => any::<(bool, bool)>().prop_map(|(resume, promised)| Nonsense::Greet(resume, promised)),
+        6 => control().prop_map(Nonsense::Control),
+        3 => (0usize..6).prop_map(Nonsense::Line),
+        5 => (0usize..6).prop_map(Nonsense::Say),
+        5 => Just(Nonsense::Turn),
+        1 => Just(Nonsense::Lose),
+        1 => Just(Nonsense::Wait),
+        1 => Just(Nonsense::Distrust),
+        1 => Just(Nonsense::End),
+    ], 0..120)) {
+        let mut state = State::default();
+        let mut next = 0;
+        let mut sent_here: Vec<Bytes> = Vec::new();
+        for event in events {
+            match event {
+                Nonsense::Greet(resume, promised) => {
+                    state.lose();
+                    state.greet(resume, promised);
+                    sent_here.clear();
+                }
+                Nonsense::Control(control) => match state.meet(Some(&control)) {
+                    Ok((true, _)) => {}
+                    Ok((false, _)) if state.heed(&control).is_ok() => {
+                        if matches!(control, Control::Drain { .. }) {
+                            // What was sent is said not to have been received.
+                            sent_here.clear();
+                        }
+                    }
+                    _ => state.distrust(),
+                },
+                Nonsense::Line(kind) => {
+                    let line = match kind {
+                        0 => answer(&json!(next)),
+                        1 => answer(&json!("mcp-remote/replay-1-initialize")),
+                        2 => line(&json!({"jsonrpc": "2.0", "id": 0, "method": "ping"})),
+                        3 => line(&json!({"jsonrpc": "2.0", "id": null, "error": {"code": 1, "message": ""}})),
+                        4 => answer(&json!("initialize")),
+                        _ => Bytes::from_static(b"{\n"),
+                    };
+                    if state.meet(None).is_ok() {
+                        state.receive(without_end(&line));
+                    }
+                }
+                Nonsense::Say(kind) => {
+                    next += 1;
+                    state.say(vec![match kind {
+                        0 => answer(&json!(0)),
+                        1 => line(&json!({"jsonrpc": "2.0", "id": "initialize", "method": "initialize"})),
+                        2 => line(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})),
+                        3 => Bytes::from_static(b"{\n"),
+                        4 => Bytes::from_static(b"\xff\n"),
+                        _ => request(next),
+                    }]);
+                }
+                Nonsense::Turn => {
+                    let turn = state.turn();
+                    prop_assert!(turn.wait.is_none() || turn.lines.is_empty() || turn.resumable
+                        || turn.wait == Some(Wait::Long));
+                    for line in turn.lines {
+                        if line.ends_with(b"\"method\":\"x\"}\n") {
+                            prop_assert!(!sent_here.contains(&line), "sent twice");
+                            sent_here.push(line);
+                        }
+                    }
+                }
+                Nonsense::Lose => state.lose(),
+                Nonsense::Wait => drop(state.wait_no_longer()),
+                Nonsense::Distrust => state.distrust(),
+                Nonsense::End => state.end(),
+            }
+            state.told();
+            state.is_done();
+        }
     }
 }
