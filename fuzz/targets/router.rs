@@ -263,12 +263,11 @@ impl World {
                     self.start(lane);
                 } else if command == Command::Stop(id) {
                     self.wanted[lane] = false;
-                    if std::mem::take(&mut self.up[lane]) {
-                        self.seen.retain(|seen| seen.lane != lane);
-                        self.questions.retain(|(at, _)| *at != lane);
-                        self.router
-                            .child_exited(id, &Exit::default(), &mut self.out);
-                    }
+                    self.up[lane] = false;
+                    self.seen.retain(|seen| seen.lane != lane);
+                    self.questions.retain(|(at, _)| *at != lane);
+                    self.router
+                        .child_exited(id, &Exit::default(), &mut self.out);
                 }
             }
         }

@@ -90,8 +90,7 @@ impl Router {
         }
         self.legacy_only = Some(answer.detached());
         self.answer_discovers(lane, out);
-        let legacy = |lane: &super::Lane| lane.service == Service::Legacy;
-        if self.lanes.iter().any(legacy) {
+        if self.serves_legacy() {
             out.commands.push(Command::Stop(lane));
             return;
         }
@@ -119,6 +118,15 @@ impl Router {
         );
         self.legacy_only = Message::read(line.into(), MAX_CHILD_DEPTH).ok();
         self.answer_discovers(lane, out);
+        if self.serves_legacy() {
+            out.commands.push(Command::Stop(lane));
+        }
+    }
+
+    fn serves_legacy(&self) -> bool {
+        self.lanes
+            .iter()
+            .any(|lane| lane.service == Service::Legacy)
     }
 
     /// Whoever asks a lane whether the server is modern is told that it is not.

@@ -401,7 +401,8 @@ impl Router {
             return;
         }
         let RequestId::Number(ours) = id else { return };
-        let is_listen = |purpose: &Purpose| matches!(purpose, Purpose::Listen(_));
+        let is_listen =
+            |purpose: &Purpose| matches!(purpose, Purpose::Listen(listen) if !listen.cancelled);
         if !state
             .in_flight
             .get(&ours)
@@ -433,21 +434,17 @@ impl Router {
             tracing::debug!("dropped a notification of a subscription that has ended");
             return;
         };
-        if message.method() == "notifications/subscriptions/acknowledged" {
-            match &mut pending.purpose {
-                Purpose::Listen(listen) if !listen.acknowledged => listen.acknowledged = true,
-                Purpose::Listen(_) => {
-                    let lines = changes_after_renewal(message, &pending.id);
-                    out.to_peer
-                        .extend(lines.into_iter().map(|line| (pending.session, line.into())));
-                    return;
-                }
-                Purpose::Unlisten => {
-                    tracing::debug!("dropped word of a subscription that its peer has cancelled");
-                    return;
-                }
-                _ => {}
+        if message.method() == "notifications/subscriptions/acknowledged"
+            && let Purpose::Listen(listen) = &mut pending.purpose
+            && std::mem::replace(&mut listen.acknowledged, true)
+        {
+            if listen.cancelled {
+                return;
             }
+            let lines = changes_after_renewal(message, &pending.id);
+            out.to_peer
+                .extend(lines.into_iter().map(|line| (pending.session, line.into())));
+            return;
         }
         let session = self.sessions.get(&pending.session);
         let foreign_task = message

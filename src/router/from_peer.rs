@@ -296,8 +296,8 @@ impl Router {
                 }
                 return;
             }
-            if matches!(pending.purpose, Purpose::Listen(_)) {
-                pending.purpose = Purpose::Unlisten;
+            if let Purpose::Listen(listen) = &mut pending.purpose {
+                listen.cancelled = true;
             }
         }
         let ours = RequestId::Number(ours);

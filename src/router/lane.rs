@@ -55,8 +55,6 @@ pub(super) enum Purpose {
     List(ListFilter),
     /// `subscriptions/listen`, to be sent again to the next process.
     Listen(Box<Listen>),
-    /// `subscriptions/listen` that its peer has cancelled.
-    Unlisten,
 }
 
 /// A request in flight, kept under the id that the child knows it by.

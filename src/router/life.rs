@@ -77,7 +77,9 @@ impl Router {
                 continue;
             };
             match &mut pending.purpose {
-                Purpose::Listen(listen) if exit.restarts && old.service == Service::Modern => {
+                Purpose::Listen(listen)
+                    if exit.restarts && old.service == Service::Modern && !listen.cancelled =>
+                {
                     listen.lost = true;
                     self.lanes[lane.0].in_flight.insert(ours, pending);
                 }

@@ -20,6 +20,8 @@ pub(super) struct Listen {
     pub acknowledged: bool,
     /// The process that had it is gone.
     pub lost: bool,
+    /// The peer has cancelled it.
+    pub cancelled: bool,
 }
 
 impl Listen {
@@ -28,6 +30,7 @@ impl Listen {
             request: request.detached(),
             acknowledged: false,
             lost: false,
+            cancelled: false,
         }
     }
 
@@ -49,7 +52,7 @@ impl Router {
         let in_flight = &self.lanes[lane.0].in_flight;
         let is_listen = |ours: &i64| {
             let pending = in_flight.get(ours).map(|pending| &pending.purpose);
-            matches!(pending, Some(Purpose::Listen(_)))
+            matches!(pending, Some(Purpose::Listen(listen)) if !listen.cancelled)
         };
         let session = self.sessions.get(&from);
         message.size() <= MAX_LISTEN_SIZE

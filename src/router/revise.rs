@@ -42,7 +42,7 @@ impl Router {
         let pending = self.lanes[lane.0].in_flight.iter();
         let own = pending.filter(|(_, pending)| pending.session == id);
         let judge = |ours: i64, purpose: &Purpose| match purpose {
-            Purpose::Listen(listen) => {
+            Purpose::Listen(listen) if !listen.cancelled => {
                 let denial = rights.decide(listen.request.clone()).err()?;
                 Some((ours, denial))
             }

@@ -2,6 +2,7 @@
 
 use super::SessionId;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The most resources that one peer may be subscribed to.
 pub(super) const MAX_PER_SESSION: usize = 1024;
@@ -12,7 +13,9 @@ pub(super) const MAX_URI: usize = 4096;
 /// Subscribers by URI.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    topics: BTreeMap<String, Topic>,
+    topics: BTreeMap<Arc<str>, Topic>,
+    /// The same, by subscriber.
+    sessions: BTreeMap<SessionId, BTreeSet<Arc<str>>>,
     /// What the child was asked to agree to and has not answered, by the id it knows that by.
     asked: BTreeMap<i64, Asked>,
 }
@@ -34,7 +37,7 @@ pub(super) enum Consent {
 
 #[derive(Debug)]
 struct Asked {
-    uri: String,
+    uri: Arc<str>,
     /// The requests that its answer answers, never none.
     waiting: Vec<i64>,
 }
@@ -43,7 +46,11 @@ impl Subscriptions {
     /// Notes that `session` subscribes with the request `ours`, which is to be sent to the child
     /// where that is what it is asked under.
     pub(super) fn add(&mut self, uri: &str, session: SessionId, ours: i64) -> Consent {
-        let topic = self.topics.entry(uri.to_owned()).or_insert(Topic {
+        let known = self.topics.get_key_value(uri);
+        let uri = known.map_or_else(|| Arc::from(uri), |(uri, _)| Arc::clone(uri));
+        let own = self.sessions.entry(session).or_default();
+        own.insert(Arc::clone(&uri));
+        let topic = self.topics.entry(Arc::clone(&uri)).or_insert(Topic {
             subscribers: BTreeSet::new(),
             consent: Consent::Asked(ours),
         });
@@ -54,7 +61,6 @@ impl Subscriptions {
                 None => {
                     topic.consent = Consent::Asked(ours);
                     let waiting = vec![ours];
-                    let uri = uri.to_owned();
                     self.asked.insert(ours, Asked { uri, waiting });
                 }
             }
@@ -71,7 +77,7 @@ impl Subscriptions {
         {
             topic.consent = Consent::Given;
             if !agreed {
-                self.topics.remove(&uri);
+                self.close(&uri);
             }
         }
         Some(waiting)
@@ -89,13 +95,22 @@ impl Subscriptions {
 
     /// The child is gone: what it had not agreed to is over.
     pub(super) fn lapse(&mut self) {
-        self.asked.clear();
-        self.topics
-            .retain(|_, topic| topic.consent == Consent::Given);
+        for Asked { uri, .. } in std::mem::take(&mut self.asked).into_values() {
+            let topic = self.topics.get(&uri);
+            if topic.is_some_and(|topic| topic.consent != Consent::Given) {
+                self.close(&uri);
+            }
+        }
     }
 
     /// Notes that `session` does not subscribe any more; true when others still do.
     pub(super) fn remove(&mut self, uri: &str, session: SessionId) -> bool {
+        if let Some(own) = self.sessions.get_mut(&session) {
+            own.remove(uri);
+            if own.is_empty() {
+                self.sessions.remove(&session);
+            }
+        }
         let Some(topic) = self.topics.get_mut(uri) else {
             return false;
         };
@@ -108,56 +123,85 @@ impl Subscriptions {
     }
 
     /// What `session` is subscribed to.
-    pub(super) fn of(&self, session: SessionId) -> Vec<String> {
-        let own = self
-            .topics
-            .iter()
-            .filter(|(_, topic)| topic.subscribers.contains(&session));
-        own.map(|(uri, _)| uri.clone()).collect()
+    pub(super) fn of(&self, session: SessionId) -> Vec<Arc<str>> {
+        let own = self.sessions.get(&session);
+        own.into_iter().flatten().cloned().collect()
     }
 
     pub(super) fn count(&self, session: SessionId) -> usize {
-        self.topics
-            .values()
-            .filter(|topic| topic.subscribers.contains(&session))
-            .count()
+        self.sessions.get(&session).map_or(0, BTreeSet::len)
     }
 
     /// Ends all subscriptions of a session; gives the URIs that nobody is subscribed to any more.
-    pub(super) fn leave(&mut self, session: SessionId) -> Vec<String> {
-        let mut orphaned = Vec::new();
-        self.topics.retain(|uri, topic| {
-            if topic.subscribers.remove(&session) && topic.subscribers.is_empty() {
-                orphaned.push(uri.clone());
-            }
-            !topic.subscribers.is_empty()
-        });
-        orphaned
+    pub(super) fn leave(&mut self, session: SessionId) -> Vec<Arc<str>> {
+        let mut own = self.of(session);
+        own.retain(|uri| !self.remove(uri, session));
+        own
+    }
+
+    /// Nobody is subscribed to `uri` any more.
+    fn close(&mut self, uri: &str) {
+        let topic = self.topics.remove(uri);
+        for session in topic.into_iter().flat_map(|topic| topic.subscribers) {
+            self.remove(uri, session);
+        }
     }
 
     /// What the child has agreed to.
     pub(super) fn agreed(&self) -> impl Iterator<Item = &str> {
         let given = |topic: &Topic| topic.consent == Consent::Given;
         let agreed = self.topics.iter().filter(move |(_, topic)| given(topic));
-        agreed.map(|(uri, _)| uri.as_str())
+        agreed.map(|(uri, _)| &**uri)
     }
 
     /// True when nothing is kept.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.topics.is_empty() && self.asked.is_empty()
+        self.topics.is_empty() && self.sessions.is_empty() && self.asked.is_empty()
     }
 
     /// Who wants to know that `uri` changed: its subscribers, and those of a resource that it is
     /// part of (2025-11-25 schema, `ResourceUpdatedNotification`: "might be a sub-resource").
     pub(super) fn interested_in(&self, uri: &str) -> BTreeSet<SessionId> {
-        let within = |base: &str| {
-            uri.strip_prefix(base)
-                .is_some_and(|rest| rest.is_empty() || base.ends_with('/') || rest.starts_with('/'))
-        };
-        let subscribed = self.topics.iter().filter(|(base, _)| within(base));
-        subscribed
-            .flat_map(|(_, topic)| topic.subscribers.iter().copied())
+        let slashes = uri.match_indices('/').map(|(at, _)| at);
+        let parents = slashes.flat_map(|at| [uri.get(..at), uri.get(..=at)]);
+        let bases = parents.flatten().chain([uri]);
+        let topics = bases.filter_map(|base| self.topics.get(base));
+        topics
+            .flat_map(|topic| topic.subscribers.iter().copied())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Who is interested is found without a look at every resource.
+        #[test]
+        fn updates_of_parts_are_for_subscribers_of_the_whole(
+            bases in prop::collection::vec("[ab/:]{0,6}", 0..8),
+            uri in "[ab/:]{0,8}",
+        ) {
+            let mut subscriptions = Subscriptions::default();
+            let mut expected = BTreeSet::new();
+            for (at, base) in (0u64..).zip(&bases) {
+                subscriptions.add(base, SessionId(at), at as i64);
+                let within = uri.strip_prefix(base.as_str()).is_some_and(|rest| {
+                    rest.is_empty() || base.ends_with('/') || rest.starts_with('/')
+                });
+                if within {
+                    expected.insert(SessionId(at));
+                }
+            }
+            prop_assert_eq!(subscriptions.interested_in(&uri), expected);
+            for at in (0u64..).take(bases.len()) {
+                subscriptions.leave(SessionId(at));
+            }
+            subscriptions.lapse();
+            prop_assert!(subscriptions.is_empty());
+        }
     }
 }

@@ -4,7 +4,7 @@
 use super::SessionId;
 use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line, filter_array};
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 /// The most tasks of one child that we know the owner of; the oldest are forgotten first, and
 /// then nobody can reach them.
@@ -24,7 +24,9 @@ pub(super) struct Tasks {
     order: VecDeque<String>,
     /// The session and the progress token of a request that made a task, by the token that the
     /// child knows: it stays good for as long as the task lives.
-    progress: BTreeMap<i64, (SessionId, RequestId)>,
+    progress: HashMap<i64, (SessionId, RequestId)>,
+    /// The same, by session, oldest first.
+    in_progress: HashMap<SessionId, VecDeque<i64>>,
 }
 
 impl Tasks {
@@ -49,12 +51,14 @@ impl Tasks {
 
     /// The request `ours` has made a task: its progress still goes to `session`.
     pub(super) fn keep_progress(&mut self, ours: i64, session: SessionId, token: RequestId) {
-        let own = |(_, (other, _)): &(&i64, &(SessionId, RequestId))| *other == session;
-        let oldest = self.progress.iter().find(own).map(|(ours, _)| *ours);
-        if self.progress.iter().filter(own).count() >= MAX_PROGRESS {
-            oldest.map(|oldest| self.progress.remove(&oldest));
-        }
         self.progress.insert(ours, (session, token));
+        let own = self.in_progress.entry(session).or_default();
+        own.push_back(ours);
+        if own.len() > MAX_PROGRESS
+            && let Some(oldest) = own.pop_front()
+        {
+            self.progress.remove(&oldest);
+        }
     }
 
     /// Whom progress under this token of the child goes to, and under which token of theirs.
@@ -65,7 +69,9 @@ impl Tasks {
 
     /// A session has ended: its tasks stay with its user, their progress goes to nobody.
     pub(super) fn leave(&mut self, session: SessionId) {
-        self.progress.retain(|_, (other, _)| *other != session);
+        for ours in self.in_progress.remove(&session).into_iter().flatten() {
+            self.progress.remove(&ours);
+        }
     }
 
     /// `None` for a task that nobody we know has made.
@@ -79,7 +85,7 @@ impl Tasks {
 
     #[cfg(test)]
     pub(super) fn has_progress(&self) -> bool {
-        !self.progress.is_empty()
+        !self.progress.is_empty() || !self.in_progress.is_empty()
     }
 
     /// The list of an answer to `tasks/list`, without other people's tasks.

@@ -149,6 +149,19 @@ fn a_server_that_ends_when_it_is_asked_for_its_era_is_legacy() {
     bench.peer(a, DISCOVER);
     assert_eq!(bench.told(a)["error"]["code"], -32601);
     bench.shake_hands(a, "{}");
+    // Where legacy peers are served already, no process is kept for it.
+    let mut bench = Bench::default();
+    bench.legacy("{}");
+    let a = bench.attach();
+    for _ in 0..2 {
+        bench.peer(a, DISCOVER);
+        bench.exit(1, true);
+        bench.told(a);
+    }
+    assert_eq!(
+        bench.commands(),
+        [Command::Start(LaneId(1)), Command::Stop(LaneId(1))]
+    );
 }
 
 /// A notification before everything else ended a server on `rmcp`.

@@ -124,6 +124,28 @@ fn a_listen_that_was_not_acknowledged_when_the_process_died_is_afterwards() {
     );
 }
 
+/// One that was renewed and then cancelled was acknowledged a second time.
+#[test]
+fn a_renewed_listen_that_is_cancelled_is_not_heard_of_again() {
+    let mut bench = Bench::default();
+    let a = bench.modern();
+    bench.peer(a, LISTEN);
+    let listen = bench.child_heard(0).remove(0);
+    bench.child(0, &acknowledgement(&listen));
+    bench.told(a);
+    bench.exit(0, true);
+    bench.start(0);
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"listen-1"}}"#,
+    );
+    bench.child(0, &acknowledgement(&listen));
+    assert!(bench.peers_heard().is_empty());
+    bench.exit(0, true);
+    bench.start(0);
+    assert!(bench.router.lanes[0].in_flight.is_empty());
+}
+
 /// One that came between two processes was sent twice, under one id.
 #[test]
 fn a_listen_that_comes_between_two_processes_is_sent_once() {
