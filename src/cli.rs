@@ -1,5 +1,6 @@
 //! What can be typed: clap structs only, checked for shape.
 
+use crate::jsonrpc::MAX_LINE;
 use crate::transport::Protocol;
 use crate::utils::secret::Secret;
 use crate::utils::size::ByteSize;
@@ -325,13 +326,14 @@ pub struct ServerArgs {
         help_heading = "TLS"
     )]
     pub tls_client_ca: Option<PathBuf>,
-    /// Longest message a peer may send: 512KiB, 9MiB; MCP servers on the official TypeScript SDK end
+    /// Longest message a peer may send: 512KiB, 9MiB, 1GiB at most; MCP servers on the official TypeScript SDK end
     /// themselves above 10MiB
     #[arg(
         long,
         value_name = "SIZE",
         env = "MCP_REMOTE_MAX_MESSAGE_SIZE",
         default_value = "9MiB",
+        value_parser = message_size,
         help_heading = "Limits"
     )]
     pub max_message_size: ByteSize,
@@ -612,6 +614,15 @@ pub struct InspectTokenArgs {
     /// What tokens must say.
     #[command(flatten)]
     pub demands: DemandArgs,
+}
+
+fn message_size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if size.0 > MAX_LINE {
+        Err(format!("must be {} at most", ByteSize(MAX_LINE)))
+    } else {
+        Ok(size)
+    }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

@@ -18,13 +18,15 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     lines: Vec<u8>,
+    /// How many they are.
+    count: u64,
     /// Events that found the queue full. From then on nothing is taken in until the writer has
     /// come for what waits, so that all of these are missing in one place.
     lost: u64,
     /// Lines that the writer has taken and not written yet.
     in_hand: u64,
-    /// The file is to be opened anew; the lines before this place belong in the old one.
-    reopen: Option<usize>,
+    /// The file is to be opened anew; so many bytes, and lines, belong in the old one.
+    reopen: Option<(usize, u64)>,
     closed: bool,
     /// The writer waits for lines, and has to be woken.
     idle: bool,
@@ -73,6 +75,7 @@ impl Queue {
         }
         // Under the lock, so that the lines stand in the order of their times.
         event.write(SystemTime::now(), who, &mut state.lines);
+        state.count += 1;
         let idle = std::mem::take(&mut state.idle);
         drop(state);
         if idle {
@@ -84,7 +87,7 @@ impl Queue {
     /// Lines that are pushed from now on belong in another file.
     pub(super) fn reopen(&self) {
         let mut state = self.lock();
-        let place = state.lines.len();
+        let place = (state.lines.len(), state.count);
         state.reopen.get_or_insert(place);
         drop(state);
         self.changed.notify_all();
@@ -107,15 +110,18 @@ impl Queue {
         });
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         let reopen = state.reopen.take();
-        let rest = reopen.map(|place| state.lines.split_off(place));
-        let lines = std::mem::replace(&mut state.lines, rest.unwrap_or_default());
-        let all = state.lines.is_empty();
+        let (rest, left) = match reopen {
+            Some((place, before)) => (state.lines.split_off(place), state.count - before),
+            None => (Vec::new(), 0),
+        };
+        let lines = std::mem::replace(&mut state.lines, rest);
+        let all = left == 0;
         let lost = if all {
             std::mem::take(&mut state.lost)
         } else {
             0
         };
-        state.in_hand = count(&lines) + lost;
+        state.in_hand = std::mem::replace(&mut state.count, left) - left + lost;
         Work {
             lines,
             lost,
@@ -155,18 +161,17 @@ impl Queue {
             .changed
             .wait_timeout_while(state, patience, |state| !state.gone);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.in_hand + state.lost + count(&state.lines)
+        state.in_hand + state.lost + state.count
     }
-}
-
-/// How many lines there are.
-pub(super) fn count(lines: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn count(lines: &[u8]) -> u64 {
+        memchr::memchr_iter(b'\n', lines).count() as u64
+    }
 
     fn push(queue: &Queue, count: usize) -> usize {
         let nobody = Who::default();

@@ -35,6 +35,10 @@ const MAX_RESERVED: usize = 4096;
 /// How deep a child's message may nest.
 pub const MAX_CHILD_DEPTH: usize = scan::MAX_DEPTH;
 
+/// The longest line that is ever read, in bytes, whatever the settings: where things stand in it is
+/// kept in 32 bits.
+pub const MAX_LINE: usize = 1 << 30;
+
 /// What a message is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -199,6 +203,9 @@ impl Message {
     /// # Errors
     /// A [`Refusal`] that says what to answer. The line is then not to be passed on in any form.
     pub fn read(line: Bytes, depth: usize) -> Result<Self, Refusal> {
+        if line.len() > MAX_LINE {
+            return Err(Refusal::invalid("longer than any message may be"));
+        }
         let mut scanner = Scanner::new(&line, depth);
         let mut head = Head::default();
         let mut inner = Inner::default();

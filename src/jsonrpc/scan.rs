@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use wide::u8x16;
 
-/// Where a value stands in its line, in bytes. Lines are shorter than 4 GiB.
+/// Where a value stands in its line, in bytes. Lines are no longer than [`super::MAX_LINE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     pub start: u32,

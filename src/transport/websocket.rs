@@ -37,6 +37,9 @@ const PINGS_PER_SECOND: u32 = 10;
 /// not read.
 const PING_BURST: u32 = 100;
 
+/// The most of a refused origin that is told and logged, in characters.
+const MAX_LOGGED_ORIGIN: usize = 256;
+
 /// The subprotocol that MCP clients offer.
 const SUBPROTOCOL: &str = "mcp";
 
@@ -273,7 +276,8 @@ fn config(limit: usize) -> WebSocketConfig {
 /// The origin of a web page that may not come in. Programs send no `Origin`.
 fn refused_origin(headers: &HeaderMap, allowed: &[String]) -> Option<String> {
     let origin = String::from_utf8_lossy(headers.get(header::ORIGIN)?.as_bytes()).into_owned();
-    (!allowed.contains(&origin)).then_some(origin)
+    let refused = !allowed.contains(&origin);
+    refused.then(|| origin.chars().take(MAX_LOGGED_ORIGIN).collect())
 }
 
 /// True when one of the parameters of a query is a token by its name.

@@ -40,6 +40,11 @@ fn bad_usage_is_told_in_one_line() {
             "not a size",
         ),
         (
+            "server tcp --port 1 --max-message-size 1025MiB -- x",
+            2,
+            "at most",
+        ),
+        (
             "server tcp --port 1 --max-connections 0 -- x",
             2,
             "0 is not in",
