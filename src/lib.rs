@@ -14,6 +14,8 @@
 //! become a message, [`permissions::Rights::decide`] the only one where a message becomes a permit,
 //! and [`router::Router`] decides who gets what.
 
+#![forbid(unsafe_code)]
+
 pub mod audit;
 pub mod auth;
 pub mod child;
