@@ -17,6 +17,7 @@ macro_rules! fields {
         /// Each field with the folded form of its name, in the order of [`Field`].
         const NAMES: &[(Field, &str)] = &[$((Field::$variant, $folded),)*];
 
+        #[inline(always)]
         fn exactly(name: &[u8]) -> Option<Field> {
             $(if name == $exact.as_bytes() {
                 return Some(Field::$variant);
@@ -45,11 +46,13 @@ fields! {
 
 const COUNT: usize = NAMES.len();
 
-/// How folded names begin.
-const INITIALS: &[u8] = b"clmnprtu";
-
-/// The longest name worth folding; every name that policy or router read is shorter.
-const MAX_FOLDED: usize = 24;
+/// True for a byte with which a name may begin that looks like one of ours.
+fn is_initial(byte: u8) -> bool {
+    matches!(
+        byte.to_ascii_lowercase(),
+        b'_' | b'-' | b'c' | b'l' | b'm' | b'n' | b'p' | b'r' | b't' | b'u'
+    )
+}
 
 /// Members found in one object.
 #[derive(Clone, Debug, Default)]
@@ -60,29 +63,45 @@ pub(crate) struct Fields {
     /// A bit for each that stands twice or under a look-alike name: some reader would see another
     /// value than we do.
     spoiled: u32,
+    /// A bit for each that is a string in which something is escaped.
+    escaped: u32,
 }
 
 impl Fields {
     /// Which field `name` is or looks like, and whether it is exactly that; `None` for a name that
     /// nobody confuses.
+    #[inline(always)]
     pub(crate) fn recognise(name: &[u8]) -> Option<(Field, bool)> {
-        // Most names begin as none of ours does.
-        let first = name.first()?.to_ascii_lowercase();
-        if !matches!(first, b'_' | b'-') && !INITIALS.contains(&first) {
+        if !is_initial(*name.first()?) {
             return None;
         }
         if let Some(field) = exactly(name) {
             return Some((field, true));
         }
-        let mut buffer = [0; MAX_FOLDED];
-        let folded = fold_loosely(name, &mut buffer)?;
-        let (field, ..) = NAMES.iter().find(|(.., name)| name.as_bytes() == folded)?;
-        Some((*field, false))
+        Some((Self::alike(name)?, false))
     }
 
-    /// Notes that `field` stands at `span`, under its exact name or not.
-    pub(crate) fn note(&mut self, field: Field, exact: bool, span: Span) {
+    #[inline(never)]
+    fn alike(name: &[u8]) -> Option<Field> {
+        // Most names are written as they fold.
+        let folded = name.iter().all(u8::is_ascii_lowercase);
+        let alike = |(_, known): &&(Field, &str)| {
+            if folded {
+                name == known.as_bytes()
+            } else {
+                Folded(name).eq(known.bytes())
+            }
+        };
+        NAMES.iter().find(alike).map(|(field, _)| *field)
+    }
+
+    /// Notes that `field` stands at `span`, under its exact name or not; `plain` where it is no string
+    /// with escapes.
+    pub(crate) fn note(&mut self, field: Field, exact: bool, span: Span, plain: bool) {
         let bit = 1 << field as u32;
+        if !plain {
+            self.escaped |= bit;
+        }
         if !exact || self.seen & bit != 0 {
             self.spoiled |= bit;
         }
@@ -97,6 +116,11 @@ impl Fields {
 
     pub(crate) fn is_spoiled(&self, field: Field) -> bool {
         self.spoiled & (1 << field as u32) != 0
+    }
+
+    /// True for a string in which something is, or was the first time, escaped.
+    pub(crate) fn is_escaped(&self, field: Field) -> bool {
+        self.escaped & (1 << field as u32) != 0
     }
 }
 
@@ -146,36 +170,32 @@ fn fold_first(name: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-fn fold_loosely<'b>(mut name: &[u8], buffer: &'b mut [u8; MAX_FOLDED]) -> Option<&'b [u8]> {
-    let mut length = 0;
-    while !name.is_empty() {
-        let (folded, rest) = fold_first(name)?;
-        if folded == 0 {
-            break;
-        }
-        name = rest;
-        if !matches!(folded, b'_' | b'-') {
-            *buffer.get_mut(length)? = folded;
-            length += 1;
+/// A name as the loosest reader sees it, byte by byte.
+struct Folded<'a>(&'a [u8]);
+
+impl Iterator for Folded<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        loop {
+            // No name of ours has this byte.
+            let (folded, rest) = match self.0 {
+                [] => return None,
+                name => fold_first(name).unwrap_or((0xff, &[])),
+            };
+            self.0 = rest;
+            match folded {
+                0 => return None,
+                b'_' | b'-' => {}
+                folded => return Some(folded),
+            }
         }
     }
-    Some(&buffer[..length])
 }
 
-/// A name as the loosest reader sees it, to be compared with others.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Loose {
-    folded: [u8; MAX_FOLDED],
-    length: usize,
-}
-
-impl Loose {
-    /// `None` for a name that none of ours is confused with.
-    pub(crate) fn of(name: &[u8]) -> Option<Self> {
-        let mut folded = [0; MAX_FOLDED];
-        let length = fold_loosely(name, &mut folded)?.len();
-        Some(Self { folded, length })
-    }
+/// True when the loosest reader takes `name` for `known`.
+pub(crate) fn looks_like(name: &[u8], known: &str) -> bool {
+    Folded(name).eq(Folded(known.as_bytes()))
 }
 
 /// True when `name` equals `exact` (ASCII, lower case) once case is folded as Go does.
@@ -234,7 +254,7 @@ mod tests {
     #[test]
     fn every_name_begins_as_names_do() {
         for (_, folded) in NAMES {
-            assert!(INITIALS.contains(&folded.as_bytes()[0]), "{folded}");
+            assert!(is_initial(folded.as_bytes()[0]), "{folded}");
         }
     }
 
@@ -242,11 +262,11 @@ mod tests {
     fn a_field_seen_twice_is_spoiled() {
         let span = Span { start: 0, end: 1 };
         let mut fields = Fields::default();
-        fields.note(Field::Uri, true, span);
+        fields.note(Field::Uri, true, span, true);
         assert_eq!(fields.get(Field::Uri), Some(span));
-        fields.note(Field::Uri, true, span);
+        fields.note(Field::Uri, true, span, true);
         assert!(fields.is_spoiled(Field::Uri));
-        fields.note(Field::Name, false, span);
+        fields.note(Field::Name, false, span, true);
         assert!(fields.is_spoiled(Field::Name) && fields.get(Field::Name).is_none());
     }
 }

@@ -146,33 +146,42 @@ enum Member {
 }
 
 impl Member {
-    const ALL: [(Self, &'static str); 6] = [
-        (Self::Jsonrpc, "jsonrpc"),
-        (Self::Id, "id"),
-        (Self::Method, "method"),
-        (Self::Params, "params"),
-        (Self::Result, "result"),
-        (Self::Error, "error"),
-    ];
+    const COUNT: usize = 6;
 
     /// Which one `name` is or looks like, and whether it is exactly that.
+    #[inline(always)]
     fn recognise(name: &[u8]) -> Option<(Self, bool)> {
-        let exactly = Self::ALL.iter().find(|(_, known)| known.as_bytes() == name);
-        if let Some((member, _)) = exactly {
-            return Some((*member, true));
-        }
+        let exactly = match name {
+            b"jsonrpc" => Self::Jsonrpc,
+            b"id" => Self::Id,
+            b"method" => Self::Method,
+            b"params" => Self::Params,
+            b"result" => Self::Result,
+            b"error" => Self::Error,
+            _ => return Some((Self::alike(name)?, false)),
+        };
+        Some((exactly, true))
+    }
+
+    #[inline(never)]
+    fn alike(name: &[u8]) -> Option<Self> {
+        let known = [
+            (Self::Jsonrpc, "jsonrpc"),
+            (Self::Id, "id"),
+            (Self::Method, "method"),
+            (Self::Params, "params"),
+            (Self::Result, "result"),
+            (Self::Error, "error"),
+        ];
         let alike = |(_, known): &&(Self, &str)| field::folds_to(name, known);
-        Self::ALL
-            .iter()
-            .find(alike)
-            .map(|(member, _)| (*member, false))
+        known.iter().find(alike).map(|(member, _)| *member)
     }
 }
 
 /// The members of the outermost object, as found.
 #[derive(Default)]
 struct Head {
-    spans: [Option<Span>; Member::ALL.len()],
+    spans: [Option<Span>; Member::COUNT],
     /// The last `method`, if it is a string.
     method_text: Option<Quoted>,
     /// A known member stood twice or under a look-alike name.
@@ -551,9 +560,17 @@ impl Message {
             }
             (_, None) => head.extend_from_slice(b",\"id\":null"),
         }
-        if !self.method.is_empty() || !matches!(self.kind, Kind::Response(_)) {
-            head.extend_from_slice(b",\"method\":");
-            write_string(&self.method, head);
+        match &self.method {
+            _ if matches!(self.kind, Kind::Response(_)) => {}
+            Cow::Borrowed(known) => {
+                head.extend_from_slice(b",\"method\":\"");
+                head.extend_from_slice(known.as_bytes());
+                head.push(b'"');
+            }
+            Cow::Owned(method) => {
+                head.extend_from_slice(b",\"method\":");
+                write_string(method, head);
+            }
         }
         if let Some((name, span)) = self.payload {
             head.extend_from_slice(b",\"");
@@ -637,18 +654,23 @@ impl Inner {
         scanner.spanned(|scanner| {
             scanner.object(|scanner, key| {
                 let found = Fields::recognise(&key.text(line));
-                let span = match (found, scanner.next_kind()) {
+                let kind = scanner.next_kind();
+                let mut plain = true;
+                let span = match (found, kind) {
                     (Some((Field::Meta, true)), Some(b'{')) => self.meta(scanner, line)?,
-                    (Some((Field::Meta, true)), kind) => {
-                        if kind != Some(b'n') {
-                            self.meta_fault = Some("_meta is not an object");
-                        }
-                        scanner.value()?
+                    (Some(_), Some(b'"')) => {
+                        let quoted = scanner.string()?;
+                        plain = quoted.plain;
+                        quoted.span
                     }
                     _ => scanner.value()?,
                 };
+                if matches!(found, Some((Field::Meta, true))) && !matches!(kind, Some(b'{' | b'n'))
+                {
+                    self.meta_fault = Some("_meta is not an object");
+                }
                 if let Some((field, exact)) = found {
-                    self.fields.note(field, exact, span);
+                    self.fields.note(field, exact, span, plain);
                 }
                 Ok::<(), Fault>(())
             })
@@ -711,10 +733,11 @@ impl Inner {
         // Half a surrogate pair: Go reads another text than Python and Node do. NUL: C does.
         let no_text = |field: &Field| {
             let raw = self.fields.get(*field).map(|span| span.of(line));
-            raw.is_some_and(|raw| {
-                raw.first() == Some(&b'"')
-                    && scan::unescape(raw).is_none_or(|text| text.contains('\0'))
-            })
+            self.fields.is_escaped(*field)
+                && raw.is_some_and(|raw| {
+                    raw.first() == Some(&b'"')
+                        && scan::unescape(raw).is_none_or(|text| text.contains('\0'))
+                })
         };
         if read.iter().any(no_text) {
             return Some("a member of params holds half a surrogate pair, or a NUL");

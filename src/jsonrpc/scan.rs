@@ -70,33 +70,49 @@ enum Level {
     Array,
 }
 
-/// Open containers, outermost first, one bit each.
-struct Nesting {
-    bits: [u64; MAX_DEPTH / 64],
-    depth: usize,
-    limit: usize,
+impl Level {
+    fn start(self) -> u8 {
+        match self {
+            Self::Object => b'{',
+            Self::Array => b'[',
+        }
+    }
+
+    fn end(self) -> u8 {
+        match self {
+            Self::Object => b'}',
+            Self::Array => b']',
+        }
+    }
 }
 
 /// The deepest nesting any caller may ask for.
 pub(crate) const MAX_DEPTH: usize = 1024;
 
-impl Nesting {
-    fn push(&mut self, level: Level) -> Result<(), Fault> {
-        if self.depth >= self.limit {
-            return Err(Fault::Depth);
-        }
-        let (word, bit) = (self.depth / 64, 1u64 << (self.depth % 64));
+/// How a string is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Style {
+    Plain,
+    Escaped,
+}
+
+/// Open containers by their depth, a bit for each that is an object.
+struct Levels([u64; MAX_DEPTH / 64]);
+
+impl Levels {
+    #[inline(always)]
+    fn set(&mut self, depth: usize, level: Level) {
+        let bit = 1u64 << (depth % 64);
+        let word = &mut self.0[depth / 64 % (MAX_DEPTH / 64)];
         match level {
-            Level::Object => self.bits[word] |= bit,
-            Level::Array => self.bits[word] &= !bit,
+            Level::Object => *word |= bit,
+            Level::Array => *word &= !bit,
         }
-        self.depth += 1;
-        Ok(())
     }
 
-    fn top(&self) -> Level {
-        let at = self.depth - 1;
-        if self.bits[at / 64] >> (at % 64) & 1 == 1 {
+    #[inline(always)]
+    fn get(&self, depth: usize) -> Level {
+        if self.0[depth / 64 % (MAX_DEPTH / 64)] >> (depth % 64) & 1 == 1 {
             Level::Object
         } else {
             Level::Array
@@ -104,22 +120,28 @@ impl Nesting {
     }
 }
 
-/// A cursor over one text.
+/// A cursor over one text. What is read often takes `&mut self` and is small enough to be inlined;
+/// the rest takes and gives `self`, so that a cursor can stay in registers.
+#[derive(Clone, Copy)]
 pub(crate) struct Scanner<'a> {
     text: &'a [u8],
     pos: usize,
-    nesting: Nesting,
+    /// So many containers may still be opened inside each other.
+    room: usize,
+    /// Where the block begins whose stops are known.
+    block: usize,
+    stops: u64,
     /// There is white space that is not a plain blank.
     odd_white: bool,
     /// There is more than ASCII in a string.
     not_ascii: bool,
-    /// The block whose stops are known.
-    block: usize,
-    stops: u64,
 }
 
 /// Bytes that are looked at together.
 const BLOCK: usize = 64;
+
+/// Where no block begins that any byte of a line is in.
+const NO_BLOCK: usize = usize::MAX / 2;
 
 /// Before so many bytes it pays to look for blocks without a stop first.
 const LONG: usize = 4 * BLOCK;
@@ -190,19 +212,16 @@ fn plain_blocks(rest: &[u8]) -> (usize, bool) {
 impl<'a> Scanner<'a> {
     /// Reads `text`, which must be valid UTF-8; at most `depth` containers may stand inside each
     /// other, and never more than [`MAX_DEPTH`].
+    #[inline(always)]
     pub(crate) fn new(text: &'a [u8], depth: usize) -> Self {
         Self {
             text,
             pos: 0,
-            nesting: Nesting {
-                bits: [0; MAX_DEPTH / 64],
-                depth: 0,
-                limit: depth.min(MAX_DEPTH),
-            },
+            room: depth.min(MAX_DEPTH),
+            block: NO_BLOCK,
+            stops: 0,
             odd_white: false,
             not_ascii: false,
-            block: usize::MAX,
-            stops: 0,
         }
     }
 
@@ -216,38 +235,63 @@ impl<'a> Scanner<'a> {
         self.not_ascii
     }
 
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.text.get(self.pos).copied()
     }
 
+    /// Consumes `byte`, if that comes next.
+    #[inline(always)]
     fn eat(&mut self, byte: u8) -> bool {
-        let found = self.peek() == Some(byte);
-        self.pos += usize::from(found);
-        found
+        if self.peek() == Some(byte) {
+            self.pos += 1;
+            return true;
+        }
+        false
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), Fault> {
-        if self.eat(byte) {
-            Ok(())
-        } else {
-            Err(Fault::Syntax)
+    /// Consumes `byte`, if that is the next that is not white space.
+    #[inline(always)]
+    fn eat_solid(&mut self, byte: u8) -> bool {
+        self.eat(byte) || self.next_kind() == Some(byte) && self.eat(byte)
+    }
+
+    /// The first byte of the next value, which says what it is; nothing is consumed.
+    #[inline(always)]
+    pub(crate) fn next_kind(&mut self) -> Option<u8> {
+        match self.peek() {
+            Some(byte) if byte <= b' ' => {
+                *self = self.skip_white().unpacked();
+                self.peek()
+            }
+            byte => byte,
         }
     }
 
-    #[inline]
-    fn white(&mut self) {
-        if self.peek().is_some_and(|byte| byte <= b' ') {
-            self.skip_white();
+    /// The same in variables of the caller's own, which can be registers.
+    #[inline(always)]
+    fn unpacked(self) -> Self {
+        Self {
+            text: self.text,
+            pos: self.pos,
+            room: self.room,
+            block: self.block,
+            stops: self.stops,
+            odd_white: self.odd_white,
+            not_ascii: self.not_ascii,
         }
     }
 
-    fn skip_white(&mut self) {
+    #[inline(never)]
+    fn skip_white(mut self) -> Self {
         while let Some(byte @ (b' ' | b'\t' | b'\r' | b'\n')) = self.peek() {
             self.odd_white |= byte != b' ';
             self.pos += 1;
         }
+        self
     }
 
+    #[inline(always)]
     fn span_from(&self, start: usize) -> Span {
         Span {
             start: start as u32,
@@ -255,215 +299,282 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The first byte of the next value, which says what it is; nothing is consumed.
-    pub(crate) fn next_kind(&mut self) -> Option<u8> {
-        self.white();
-        self.peek()
+    /// Reads one container, calling `part` before each value in it, which must consume exactly that.
+    #[inline(always)]
+    fn each<E: From<Fault>>(
+        &mut self,
+        level: Level,
+        mut part: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.eat_solid(level.start()) {
+            return Err(Fault::Syntax.into());
+        }
+        self.room = self.room.checked_sub(1).ok_or(Fault::Depth)?;
+        if !self.eat_solid(level.end()) {
+            loop {
+                part(self)?;
+                if !self.eat_solid(b',') {
+                    break;
+                }
+            }
+            if !self.eat(level.end()) {
+                return Err(Fault::Syntax.into());
+            }
+        }
+        self.room += 1;
+        Ok(())
     }
 
     /// Reads one object, calling `member` with each key just before its value; `member` must consume
     /// exactly that value.
+    #[inline(always)]
     pub(crate) fn object<E: From<Fault>>(
         &mut self,
         mut member: impl FnMut(&mut Self, Quoted) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.white();
-        self.expect(b'{')?;
-        self.nesting.push(Level::Object)?;
-        self.white();
-        if !self.eat(b'}') {
-            loop {
-                let key = self.key()?;
-                member(self, key)?;
-                self.white();
-                if self.eat(b'}') {
-                    break;
-                }
-                self.expect(b',')?;
-            }
-        }
-        self.nesting.depth -= 1;
-        Ok(())
-    }
-
-    /// Where what `read` consumes stands, leading white space aside.
-    pub(crate) fn spanned<E>(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<(), E>,
-    ) -> Result<Span, E> {
-        self.white();
-        let start = self.pos;
-        read(self)?;
-        Ok(self.span_from(start))
+        self.each(Level::Object, |scanner| {
+            let key = scanner.key()?;
+            member(scanner, key)
+        })
     }
 
     /// Reads one array, calling `element` before each element; it must consume exactly that one.
     pub(crate) fn array<E: From<Fault>>(
         &mut self,
-        mut element: impl FnMut(&mut Self) -> Result<(), E>,
+        element: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.white();
-        self.expect(b'[')?;
-        self.nesting.push(Level::Array)?;
-        self.white();
-        if !self.eat(b']') {
-            loop {
-                element(self)?;
-                self.white();
-                if self.eat(b']') {
-                    break;
-                }
-                self.expect(b',')?;
-            }
-        }
-        self.nesting.depth -= 1;
-        Ok(())
+        self.each(Level::Array, element)
+    }
+
+    /// Where what `read` consumes stands, leading white space aside.
+    #[inline(always)]
+    pub(crate) fn spanned<E>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<Span, E> {
+        self.next_kind();
+        let start = self.pos;
+        read(self)?;
+        Ok(self.span_from(start))
     }
 
     /// Reads one value of any kind and says where it stood.
+    #[inline(always)]
     pub(crate) fn value(&mut self) -> Result<Span, Fault> {
-        self.white();
+        let kind = self.next_kind();
         let start = self.pos;
-        match self.peek() {
-            Some(b'{' | b'[') => self.container()?,
-            _ => self.scalar()?,
+        match kind {
+            Some(b'"') => return self.string().map(|quoted| quoted.span),
+            Some(b'{' | b'[') => {
+                let (after, fault) = self.container();
+                *self = after.unpacked();
+                fault?;
+            }
+            Some(first) => self.scalar(first)?,
+            None => return Err(Fault::Syntax),
         }
         Ok(self.span_from(start))
     }
 
-    fn scalar(&mut self) -> Result<(), Fault> {
-        match self.peek() {
-            Some(b'"') => self.string().map(drop),
-            Some(b't') => self.literal(b"true"),
-            Some(b'f') => self.literal(b"false"),
-            Some(b'n') => self.literal(b"null"),
-            Some(b'-' | b'0'..=b'9') => self.number(),
+    /// Reads what is neither a container nor a string, and begins with `first`.
+    #[inline(always)]
+    fn scalar(&mut self, first: u8) -> Result<(), Fault> {
+        match first {
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
             _ => Err(Fault::Syntax),
         }
     }
 
-    /// Reads an object or array, without recursion.
-    fn container(&mut self) -> Result<(), Fault> {
-        let floor = self.nesting.depth;
-        loop {
-            self.white();
-            match self.peek() {
-                Some(b'{') => {
-                    self.pos += 1;
-                    self.nesting.push(Level::Object)?;
-                    self.white();
-                    if self.eat(b'}') {
-                        self.nesting.depth -= 1;
-                    } else {
-                        self.key()?;
-                        continue;
-                    }
-                }
-                Some(b'[') => {
-                    self.pos += 1;
-                    self.nesting.push(Level::Array)?;
-                    self.white();
-                    if self.eat(b']') {
-                        self.nesting.depth -= 1;
-                    } else {
-                        continue;
-                    }
-                }
-                _ => self.scalar()?,
-            }
-            if !self.next_sibling(floor)? {
-                return Ok(());
-            }
+    #[inline(always)]
+    fn word<const N: usize>(&mut self, word: &[u8; N]) -> Result<(), Fault> {
+        let end = self.pos + N;
+        if self.text.get(self.pos..end) != Some(word) {
+            return Err(Fault::Syntax);
         }
+        self.pos = end;
+        Ok(())
     }
 
-    /// After a value: closes what ends here. True when another value follows above `floor`.
-    fn next_sibling(&mut self, floor: usize) -> Result<bool, Fault> {
-        while self.nesting.depth > floor {
-            self.white();
-            match (self.peek(), self.nesting.top()) {
-                (Some(b','), Level::Object) => {
-                    self.pos += 1;
-                    self.white();
-                    self.key()?;
-                    return Ok(true);
-                }
-                (Some(b','), Level::Array) => {
-                    self.pos += 1;
-                    return Ok(true);
-                }
-                (Some(b'}'), Level::Object) | (Some(b']'), Level::Array) => {
-                    self.pos += 1;
-                    self.nesting.depth -= 1;
-                }
-                _ => return Err(Fault::Syntax),
+    #[inline(always)]
+    fn number(&mut self) -> Result<(), Fault> {
+        self.eat(b'-');
+        if !self.eat(b'0') {
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
+            if self.eat(b'.') {
+                self.digits()?;
+            }
+            if self.eat(b'e') || self.eat(b'E') {
+                let _sign = self.eat(b'+') || self.eat(b'-');
+                self.digits()?;
             }
         }
-        Ok(false)
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn digits(&mut self) -> Result<(), Fault> {
+        if !matches!(self.peek(), Some(b'0'..=b'9')) {
+            return Err(Fault::Syntax);
+        }
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.pos += 1;
+        }
+        Ok(())
+    }
+
+    /// Reads an object or array, without recursion.
+    #[inline(never)]
+    fn container(self) -> (Self, Result<(), Fault>) {
+        let mut at = self.unpacked();
+        let read = at.nested();
+        (at, read)
+    }
+
+    #[inline(always)]
+    fn nested(&mut self) -> Result<(), Fault> {
+        let mut levels = Levels([0; MAX_DEPTH / 64]);
+        // The innermost open container; so many are open around it.
+        let (mut level, mut depth) = (Level::Array, 0);
+        loop {
+            let opens = match self.next_kind() {
+                Some(b'{') => Some(Level::Object),
+                Some(b'[') => Some(Level::Array),
+                Some(b'"') => {
+                    self.string()?;
+                    None
+                }
+                Some(first) => {
+                    self.scalar(first)?;
+                    None
+                }
+                None => return Err(Fault::Syntax),
+            };
+            let mut ended = true;
+            if let Some(inner) = opens {
+                if depth == self.room {
+                    return Err(Fault::Depth);
+                }
+                self.pos += 1;
+                ended = self.eat_solid(inner.end());
+                if !ended {
+                    levels.set(depth, level);
+                    depth += 1;
+                    level = inner;
+                }
+            }
+            while ended {
+                if depth == 0 {
+                    return Ok(());
+                }
+                if self.eat_solid(b',') {
+                    break;
+                }
+                if !self.eat(level.end()) {
+                    return Err(Fault::Syntax);
+                }
+                depth -= 1;
+                level = levels.get(depth);
+            }
+            if level == Level::Object {
+                self.key()?;
+            }
+        }
     }
 
     /// Fails unless nothing but white space is left.
     pub(crate) fn end(&mut self) -> Result<(), Fault> {
-        self.white();
-        if self.pos == self.text.len() {
-            Ok(())
+        match self.next_kind() {
+            None => Ok(()),
+            Some(_) => Err(Fault::Syntax),
+        }
+    }
+
+    #[inline(always)]
+    fn key(&mut self) -> Result<Quoted, Fault> {
+        if self.peek() != Some(b'"') {
+            self.next_kind();
+        }
+        let key = self.string()?;
+        if self.eat_solid(b':') {
+            Ok(key)
         } else {
             Err(Fault::Syntax)
         }
     }
 
-    fn key(&mut self) -> Result<Quoted, Fault> {
-        self.white();
-        let key = self.string()?;
-        self.white();
-        self.expect(b':')?;
-        Ok(key)
-    }
-
     /// Reads one string.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<Quoted, Fault> {
         let start = self.pos;
+        if !self.eat(b'"') {
+            return Err(Fault::Syntax);
+        }
         let mut plain = true;
-        self.expect(b'"')?;
-        loop {
-            match self.stop()? {
-                b'"' => {
-                    self.pos += 1;
-                    let span = self.span_from(start);
-                    return Ok(Quoted { span, plain });
-                }
-                b'\\' => {
-                    self.pos += 1;
-                    plain = false;
-                    self.escape()?;
-                }
-                _ => return Err(Fault::Syntax),
-            }
+        // Most end in the block that they begin in.
+        let within = self.pos.wrapping_sub(self.block);
+        let stops = self.stops.unbounded_shr(within.min(BLOCK) as u32);
+        let end = self.pos + stops.trailing_zeros() as usize;
+        if stops != 0 && self.text.get(end) == Some(&b'"') {
+            self.pos = end + 1;
+        } else {
+            let (after, read) = self.rest_of_string();
+            *self = after.unpacked();
+            plain = read? == Style::Plain;
         }
+        let span = self.span_from(start);
+        Ok(Quoted { span, plain })
     }
 
-    /// Goes on to the next byte that a string cannot go on with.
-    #[inline]
-    fn stop(&mut self) -> Result<u8, Fault> {
-        loop {
-            let block = self.pos / BLOCK;
-            if block != self.block {
-                self.look_at(block);
-            }
-            let mask = self.stops >> (self.pos % BLOCK);
-            if mask != 0 {
-                self.pos += mask.trailing_zeros() as usize;
-                return self.peek().ok_or(Fault::Syntax);
-            }
-            self.pos = (block + 1) * BLOCK;
-            if self.text.len().saturating_sub(self.pos) >= LONG {
-                self.skip_plain_blocks();
-            }
-        }
-    }
-
+    /// Reads on to the end of a string.
     #[inline(never)]
+    fn rest_of_string(self) -> (Self, Result<Style, Fault>) {
+        let mut at = self.unpacked();
+        let read = at.to_quote();
+        (at, read)
+    }
+
+    #[inline(always)]
+    fn to_quote(&mut self) -> Result<Style, Fault> {
+        let mut style = Style::Plain;
+        loop {
+            let within = self.pos % BLOCK;
+            if self.pos - within != self.block {
+                self.look_at(self.pos - within);
+            }
+            let stops = self.stops >> within;
+            if stops == 0 {
+                self.pos += BLOCK - within;
+                // Where one block has no stop at all, the next ones may have none either.
+                if self.stops == 0 && self.text.len().saturating_sub(self.pos) >= LONG {
+                    self.skip_plain_blocks();
+                }
+                continue;
+            }
+            self.pos += stops.trailing_zeros() as usize;
+            let rest = self.text.get(self.pos..).unwrap_or_default();
+            self.pos += match rest {
+                [b'"', ..] => {
+                    self.pos += 1;
+                    return Ok(style);
+                }
+                [
+                    b'\\',
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+                    ..,
+                ] => 2,
+                [b'\\', b'u', hex @ ..] if is_code_unit(hex) => 6,
+                _ => return Err(Fault::Syntax),
+            };
+            style = Style::Escaped;
+        }
+    }
+
+    #[inline(always)]
     fn skip_plain_blocks(&mut self) {
         let rest = self.text.get(self.pos..).unwrap_or_default();
         let (plain, not_ascii) = plain_blocks(rest);
@@ -471,67 +582,19 @@ impl<'a> Scanner<'a> {
         self.pos += plain * BLOCK;
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn look_at(&mut self, block: usize) {
-        let part = self.text.get(block * BLOCK..).unwrap_or_default();
+        let part = self.text.get(block..).unwrap_or_default();
         let Stops { mask, not_ascii } = Stops::of_part(part);
         self.block = block;
         self.stops = mask;
         self.not_ascii |= not_ascii;
     }
+}
 
-    fn escape(&mut self) -> Result<(), Fault> {
-        let kind = self.peek().ok_or(Fault::Syntax)?;
-        self.pos += 1;
-        match kind {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(()),
-            b'u' => {
-                let hex = self.text.get(self.pos..self.pos + 4).unwrap_or_default();
-                if hex.len() < 4 || !hex.iter().all(u8::is_ascii_hexdigit) {
-                    return Err(Fault::Syntax);
-                }
-                self.pos += 4;
-                Ok(())
-            }
-            _ => Err(Fault::Syntax),
-        }
-    }
-
-    fn literal(&mut self, word: &[u8]) -> Result<(), Fault> {
-        if self.text[self.pos..].starts_with(word) {
-            self.pos += word.len();
-            Ok(())
-        } else {
-            Err(Fault::Syntax)
-        }
-    }
-
-    fn number(&mut self) -> Result<(), Fault> {
-        self.eat(b'-');
-        if !self.eat(b'0') {
-            self.digits()?;
-        }
-        if self.eat(b'.') {
-            self.digits()?;
-        }
-        if self.eat(b'e') || self.eat(b'E') {
-            let _sign = self.eat(b'+') || self.eat(b'-');
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    fn digits(&mut self) -> Result<(), Fault> {
-        let start = self.pos;
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
-            self.pos += 1;
-        }
-        if self.pos == start {
-            Err(Fault::Syntax)
-        } else {
-            Ok(())
-        }
-    }
+fn is_code_unit(hex: &[u8]) -> bool {
+    hex.first_chunk::<4>()
+        .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// The text of a JSON string (quotes included) with its escapes undone; `None` when `raw` is no

@@ -1,7 +1,7 @@
 //! Parts of a payload that policy reads only where it has rules, as strictly as the gate reads the
 //! rest.
 
-use super::field::{Field, Fields, IN_NOTIFICATIONS, IN_REF, Loose};
+use super::field::{Field, Fields, IN_NOTIFICATIONS, IN_REF, looks_like};
 use super::scan::{Fault, MAX_DEPTH, Scanner, Span};
 
 /// Where the members `names` of one object stand, within its text. `None` when `text` is no object,
@@ -10,14 +10,13 @@ use super::scan::{Fault, MAX_DEPTH, Scanner, Span};
 pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[Option<Span>; N]> {
     let mut found = [None; N];
     let mut spoiled = false;
-    let loose = names.map(|name| Loose::of(name.as_bytes()));
     let mut scanner = Scanner::new(text, MAX_DEPTH);
     let read = scanner.object(|scanner, key| {
         let span = scanner.value()?;
         let key = key.text(text);
         match names.iter().position(|name| name.as_bytes() == &*key) {
             Some(at) => spoiled |= found[at].replace(span).is_some(),
-            None => spoiled |= Loose::of(&key).is_some_and(|key| loose.contains(&Some(key))),
+            None => spoiled |= names.iter().any(|name| looks_like(&key, name)),
         }
         Ok::<(), Fault>(())
     });
