@@ -291,7 +291,7 @@ async fn live(
     stopped: watch::Receiver<bool>,
 ) -> (io::Result<std::process::ExitStatus>, bool) {
     let closed = Notify::new();
-    let mut reading = std::pin::pin!(apart(read(shared, lane, stdout)).fuse());
+    let mut reading = apart(read(shared, lane, stdout)).fuse();
     let feeding = apart(feed(shared, lane, stdin, stopped.clone()));
     let life = apart(async {
         tokio::select! {

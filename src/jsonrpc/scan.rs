@@ -454,31 +454,33 @@ impl<'a> Scanner<'a> {
                 }
                 None => return Err(Fault::Syntax),
             };
-            let mut ended = true;
+            // A value or a member follows in a container that is open.
+            let mut more = false;
             if let Some(inner) = opens {
                 if depth == self.room {
                     return Err(Fault::Depth);
                 }
                 self.pos += 1;
-                ended = self.eat_solid(inner.end());
-                if !ended {
+                more = !self.eat_solid(inner.end());
+                if more {
                     levels.set(depth, level);
                     depth += 1;
                     level = inner;
                 }
             }
-            while ended {
+            // Whatever ends behind the value.
+            while !more {
                 if depth == 0 {
                     return Ok(());
                 }
                 if self.eat_solid(b',') {
-                    break;
-                }
-                if !self.eat(level.end()) {
+                    more = true;
+                } else if self.eat(level.end()) {
+                    depth -= 1;
+                    level = levels.get(depth);
+                } else {
                     return Err(Fault::Syntax);
                 }
-                depth -= 1;
-                level = levels.get(depth);
             }
             if level == Level::Object {
                 self.key()?;
@@ -534,12 +536,12 @@ impl<'a> Scanner<'a> {
     #[inline(never)]
     fn rest_of_string(self) -> (Self, Result<Style, Fault>) {
         let mut at = self.unpacked();
-        let read = at.to_quote();
+        let read = at.end_of_string();
         (at, read)
     }
 
     #[inline(always)]
-    fn to_quote(&mut self) -> Result<Style, Fault> {
+    fn end_of_string(&mut self) -> Result<Style, Fault> {
         let mut style = Style::Plain;
         loop {
             let within = self.pos % BLOCK;

@@ -43,7 +43,7 @@ impl Downstream<'_> {
         }
         let began = Instant::now();
         let mut pings = tokio::time::interval_at(began + PING_EVERY, PING_EVERY);
-        let mut stopping = std::pin::pin!(apart(self.context.stopping()));
+        let mut stopping = apart(self.context.stopping());
         let keepalive = self.context.settings.keepalive_interval;
         let mut acknowledge_by = began + if self.resumable { keepalive } else { FOREVER };
         let mut was_untold = false;

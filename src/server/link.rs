@@ -92,7 +92,7 @@ pub(super) async fn carry(
             resumable,
             context,
         };
-        let mut downstream = std::pin::pin!(apart(down.run(writer, first)));
+        let mut downstream = apart(down.run(writer, first));
         // Rarely does one of these happen.
         let trouble = apart(async {
             tokio::select! {

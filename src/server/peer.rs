@@ -98,51 +98,23 @@ pub(super) async fn serve(
     let span = tracing::info_span!("peer", id = number, %address, certificate = tracing::field::Empty, user = tracing::field::Empty, roles = tracing::field::Empty);
     async {
         tracing::info!("connected");
-        let settings = &context.settings;
-        let mut trail = Trail::begin(&settings.audit, number, address);
-        let mut access = settings.access.clone();
-        let entered = tokio::select! {
-            // On the heap, so that a connection that is in does not keep the memory of getting in.
-            entered = Box::pin(enter(stream, &context, &mut access, &mut trail)) => entered,
-            () = stranger.pushed_out() => {
-                let reason = "too many connections that do not say who they are";
-                tracing::warn!("refused: {reason}");
-                refused(&mut trail, &reason);
-                return;
-            }
-        };
-        drop(stranger);
-        let Some((connection, identity, place)) = entered else {
+        let entered = link(stream, address, number, &context, &mut stranger).await;
+        let Some(link) = entered else {
             return;
         };
-        let span = tracing::Span::current();
-        span.record("user", identity.name());
-        span.record("roles", identity.roles.join(","));
-        if identity.token.is_some() {
-            tracing::info!("authenticated");
-            trail.identified(&identity);
-            trail.authenticated();
-        }
-        let (reader, writer) = connection.split(settings.max_message_size);
-        let link = Link {
-            reader,
-            writer,
-            standing: Standing::new(access, identity),
-            address,
-            trail,
-            place,
-        };
+        drop(stranger);
+        // What is rare or long is on the heap, so that nobody keeps the memory that others need.
         if link.place.is_none() {
-            return take_over(link, &context).await;
+            return Box::pin(take_over(link, &context)).await;
         }
-        let end = match session::hello(link, &context).await {
+        let end = match Box::pin(session::hello(link, &context)).await {
             Err(reason) => reason,
             Ok((link, opening)) => match &context.source {
                 Source::Shared(hub) => {
                     let session = hub.attach(link.standing.profile());
                     session::live(link, opening, &session, &context).await
                 }
-                Source::Isolated { .. } => isolated(link, opening, &context).await,
+                Source::Isolated { .. } => Box::pin(isolated(link, opening, &context)).await,
             },
         };
         tracing::info!(reason = end, "disconnected");
@@ -151,8 +123,48 @@ pub(super) async fn serve(
     .await;
 }
 
+/// The connection of a stranger that has come in.
+async fn link(
+    stream: TcpStream,
+    address: SocketAddr,
+    number: u64,
+    context: &Context,
+    stranger: &mut Stranger,
+) -> Option<Box<Link>> {
+    let settings = &context.settings;
+    let mut trail = Trail::begin(&settings.audit, number, address);
+    let mut access = settings.access.clone();
+    let entered = tokio::select! {
+        entered = Box::pin(enter(stream, context, &mut access, &mut trail)) => entered,
+        () = stranger.pushed_out() => {
+            let reason = "too many connections that do not say who they are";
+            tracing::warn!("refused: {reason}");
+            refused(&mut trail, &reason);
+            return None;
+        }
+    };
+    let (connection, identity, place) = entered?;
+    let span = tracing::Span::current();
+    span.record("user", identity.name());
+    span.record("roles", identity.roles.join(","));
+    if identity.token.is_some() {
+        tracing::info!("authenticated");
+        trail.identified(&identity);
+        trail.authenticated();
+    }
+    let (reader, writer) = connection.split(settings.max_message_size);
+    Some(Box::new(Link {
+        reader,
+        writer,
+        standing: Standing::new(access, identity),
+        address,
+        trail,
+        place,
+    }))
+}
+
 /// Serves a session with an MCP server of its own.
-async fn isolated(mut link: Link, opening: Opening, context: &Context) -> &'static str {
+async fn isolated(mut link: Box<Link>, opening: Opening, context: &Context) -> &'static str {
     let Source::Isolated {
         command,
         limits,
@@ -172,7 +184,8 @@ async fn isolated(mut link: Link, opening: Opening, context: &Context) -> &'stat
             "Too many MCP servers",
             Some(&data),
         );
-        transport::close(link.reader, link.writer, &[line.into()]).await;
+        let Link { reader, writer, .. } = *link;
+        transport::close(reader, writer, &[line.into()]).await;
         return reason;
     };
     let (hub, driver) = Hub::isolated(command.clone(), *limits);
@@ -259,7 +272,7 @@ async fn enter(
 }
 
 /// For a connection without a place: lets it go on with the session that it names, or refuses it.
-async fn take_over(mut link: Link, context: &Context) {
+async fn take_over(mut link: Box<Link>, context: &Context) {
     let first = tokio::time::timeout(context.settings.auth_timeout, link.reader.next()).await;
     if let Ok(Ok(Some(line))) = first
         && let Some(Control::Resume {
@@ -269,13 +282,14 @@ async fn take_over(mut link: Link, context: &Context) {
     {
         match context.registry.hand_over(&key, link, received) {
             Ok(()) => return tracing::info!(reason = "its session goes on", "disconnected"),
-            Err(back) => link = *back,
+            Err(back) => link = back,
         }
     }
     let refusal = context.full();
     log_refusal(&refusal, &mut link.trail);
     let last_words = refusal.to_line().map(Bytes::from);
-    transport::close(link.reader, link.writer, last_words.as_slice()).await;
+    let Link { reader, writer, .. } = *link;
+    transport::close(reader, writer, last_words.as_slice()).await;
 }
 
 /// For the audit log: the connection ends, since it is not let in.

@@ -17,7 +17,7 @@ type Owner = (Option<String>, Vec<String>);
 
 /// A new connection for a session, and how many lines its client has received.
 pub(super) struct Handover {
-    pub link: Link,
+    pub link: Box<Link>,
     pub received: u64,
 }
 
@@ -97,7 +97,7 @@ impl Registry {
     pub(super) fn hand_over(
         &self,
         key: &SessionKey,
-        mut link: Link,
+        mut link: Box<Link>,
         received: u64,
     ) -> Result<(), Box<Link>> {
         // The lock is held to the end, so that a session that ends meanwhile takes the connection
@@ -107,7 +107,7 @@ impl Registry {
             slot.owner == owner(link.standing.identity()) && !slot.watch.is_outdated(received)
         });
         let Some(slot) = slot else {
-            return Err(Box::new(link));
+            return Err(link);
         };
         // Should the session end before it has taken the connection.
         link.trail.ends("its session has ended");
@@ -186,7 +186,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream};
 
     /// A connection, and its far end.
-    fn link(user: &str) -> (Link, DuplexStream) {
+    fn link(user: &str) -> (Box<Link>, DuplexStream) {
         let (near, far) = tokio::io::duplex(64);
         let (reader, writer) = Connection::over_stream(Box::new(near), 1024).split(1024);
         let access = Access {
@@ -200,14 +200,14 @@ mod tests {
         };
         let (_, access) = tokio::sync::watch::channel(Arc::new(access));
         let address = ([127, 0, 0, 1], 1).into();
-        let link = Link {
+        let link = Box::new(Link {
             reader,
             writer,
             standing: Standing::new(access, identity),
             address,
             trail: Trail::begin(&Log::default(), 1, address),
             place: None,
-        };
+        });
         (link, far)
     }
 
@@ -264,11 +264,7 @@ mod tests {
         assert!(registry.knows(&identity) && !registry.knows(bob.standing.identity()));
         let key = registration.key.clone();
         let bob = registry.hand_over(&key, bob, 0).unwrap_err();
-        assert!(
-            registry
-                .hand_over(&SessionKey::generate(), *bob, 0)
-                .is_err()
-        );
+        assert!(registry.hand_over(&SessionKey::generate(), bob, 0).is_err());
         assert!(is_closed(&mut bob_far).await);
         // A session that ends takes a connection that was on its way to it along.
         let (again, mut again_far) = link("alice");

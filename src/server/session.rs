@@ -25,9 +25,9 @@ pub(super) enum Opening {
 /// Waits for the first line of a peer: a connection may go on with a session, and no MCP server is
 /// started for it then. Gives the connection and what it wants, unless there is nothing more to do.
 pub(super) async fn hello(
-    mut link: Link,
+    mut link: Box<Link>,
     context: &Context,
-) -> Result<(Link, Opening), &'static str> {
+) -> Result<(Box<Link>, Opening), &'static str> {
     let idle = context.settings.idle_timeout.unwrap_or(super::FOREVER);
     let standing = link.standing.clone();
     let bad = async {
@@ -43,7 +43,7 @@ pub(super) async fn hello(
                 Some(Control::Resume { session: Some(key), received }) => {
                     match context.registry.hand_over(&key, link, received) {
                         Ok(()) => Err("its session goes on"),
-                        Err(back) => Ok((*back, Opening::Resumable)),
+                        Err(back) => Ok((back, Opening::Resumable)),
                     }
                 }
                 Some(Control::Resume { session: None, .. }) => Ok((link, Opening::Resumable)),
@@ -58,13 +58,14 @@ pub(super) async fn hello(
         }
     };
     link.trail.ends(reason);
-    transport::close(link.reader, link.writer, last_words.as_slice()).await;
+    let Link { reader, writer, .. } = *link;
+    transport::close(reader, writer, last_words.as_slice()).await;
     Err(reason)
 }
 
 /// Serves a session over its connections, to its end; gives the reason for the log.
 pub(super) async fn live(
-    mut link: Link,
+    mut link: Box<Link>,
     opening: Opening,
     session: &Session,
     context: &Context,
@@ -83,7 +84,6 @@ pub(super) async fn live(
             (registration, Some(first), None)
         }
     };
-    let mut link = Box::new(link);
     loop {
         let first_line = first.take().map(|first| Bytes::from(first.to_line()));
         let resumable = registration.is_some();
@@ -136,7 +136,7 @@ pub(super) async fn live(
             link: new,
             received,
         } = handover;
-        link = Box::new(new);
+        link = new;
         // Its session has one.
         link.place = None;
         let Some(registration) = &registration else {

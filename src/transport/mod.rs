@@ -221,7 +221,8 @@ impl Writer {
 
 /// Sends the last words and closes, as [`Connection::close`] does.
 pub async fn close(reader: Reader, mut writer: Writer, last_words: &[Bytes]) {
-    let drain = async {
+    // On the heap, so that whoever may come to this does not keep the memory for it.
+    let drain = Box::pin(async {
         if writer.send(last_words).await.is_err() || writer.close().await.is_err() {
             return;
         }
@@ -230,6 +231,6 @@ pub async fn close(reader: Reader, mut writer: Writer, last_words: &[Bytes]) {
             (Reader::Line(mut reader), _) => reader.discard().await,
             (Reader::WebSocket(_), Writer::Line(_)) => {}
         }
-    };
+    });
     let _slow = tokio::time::timeout(LINGER, drain).await;
 }

@@ -1,31 +1,50 @@
 //! A future that is polled when it was woken itself, and not whenever its task was.
 
 use futures_util::task::AtomicWaker;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// As `future`. A task that waits for many things at once would otherwise look at all of them each
-/// time that one of them happens.
-pub async fn apart<F: Future>(future: F) -> F::Output {
+/// See [`apart`].
+pub struct Apart<F> {
+    future: Pin<Box<F>>,
+    bell: Arc<Bell>,
+    waker: Waker,
+}
+
+/// As `future`, which is put on the heap. A task that waits for many things at once would otherwise
+/// look at all of them each time that one of them happens, and keep room for each of them twice.
+pub fn apart<F: Future>(future: F) -> Apart<F> {
     let bell = Arc::new(Bell {
         rung: AtomicBool::new(true),
         task: AtomicWaker::new(),
     });
-    let waker = Waker::from(Arc::clone(&bell));
-    let mut future = pin!(future);
-    poll_fn(|context| {
+    Apart {
+        future: Box::pin(future),
+        waker: Waker::from(Arc::clone(&bell)),
+        bell,
+    }
+}
+
+impl<F: Future> Future for Apart<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Self {
+            future,
+            bell,
+            waker,
+        } = &mut *self;
         // In this order: whoever rings after the look wakes this task.
         bell.task.register(context.waker());
         if bell.rung.swap(false, Ordering::AcqRel) {
-            future.as_mut().poll(&mut Context::from_waker(&waker))
+            future.as_mut().poll(&mut Context::from_waker(waker))
         } else {
             Poll::Pending
         }
-    })
-    .await
+    }
 }
 
 struct Bell {
@@ -47,16 +66,17 @@ impl Wake for Bell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
 
     #[tokio::test]
     async fn others_that_are_woken_do_not_poll_it() {
         let mut polls = 0;
         let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
         {
-            let mut quiet = pin!(apart(poll_fn(|context| {
+            let mut quiet = apart(poll_fn(|context| {
                 polls += 1;
                 receiver.poll_recv(context)
-            })));
+            }));
             for _ in 0..10 {
                 tokio::select! {
                     biased;
