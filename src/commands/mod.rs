@@ -16,8 +16,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -86,10 +85,10 @@ fn start_logs(format: LogFormat) {
     let asked = std::env::var("RUST_LOG")
         .ok()
         .filter(|filter| !filter.trim().is_empty());
-    let filter = asked.and_then(|filter| EnvFilter::try_new(filter).ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
+    let chosen = asked.and_then(|filter| filter.parse::<Targets>().ok());
+    let chosen = chosen.unwrap_or_else(|| level.parse().unwrap_or_default());
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         // Complaints about a stderr that is gone would go there, too, and panic.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
@@ -97,11 +96,12 @@ fn start_logs(format: LogFormat) {
     match format {
         LogFormat::Text => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(ansi).finish().with(no_payloads).init();
+            let lines = builder.with_ansi(ansi).finish();
+            lines.with(chosen).with(no_payloads).init();
         }
         LogFormat::Json => {
             let builder = builder.json().flatten_event(true);
-            builder.finish().with(no_payloads).init();
+            builder.finish().with(chosen).with(no_payloads).init();
         }
     }
 }

@@ -128,7 +128,16 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// # Errors
 /// The last address's.
 pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((host, port)).await?;
+    // Known without asking the system's resolver, which takes a thread (RFC 6761 section 6.3).
+    let stream = if host == "localhost" {
+        let addresses: [SocketAddr; 2] = [
+            (Ipv4Addr::LOCALHOST, port).into(),
+            (Ipv6Addr::LOCALHOST, port).into(),
+        ];
+        TcpStream::connect(&addresses[..]).await?
+    } else {
+        TcpStream::connect((host, port)).await?
+    };
     tune(&stream);
     Ok(stream)
 }
