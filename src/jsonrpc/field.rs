@@ -63,7 +63,8 @@ pub(crate) struct Fields {
     /// A bit for each that stands twice or under a look-alike name: some reader would see another
     /// value than we do.
     spoiled: u32,
-    /// A bit for each that is a string in which something is escaped.
+    /// A bit for each that is a string in which something is escaped: only that may have no text that
+    /// all readers agree on.
     escaped: u32,
 }
 
@@ -118,7 +119,7 @@ impl Fields {
         self.spoiled & (1 << field as u32) != 0
     }
 
-    /// True for a string in which something is, or was the first time, escaped.
+    /// True for a string in which something is escaped.
     pub(crate) fn is_escaped(&self, field: Field) -> bool {
         self.escaped & (1 << field as u32) != 0
     }

@@ -146,7 +146,14 @@ enum Member {
 }
 
 impl Member {
-    const COUNT: usize = 6;
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Jsonrpc, "jsonrpc"),
+        (Self::Id, "id"),
+        (Self::Method, "method"),
+        (Self::Params, "params"),
+        (Self::Result, "result"),
+        (Self::Error, "error"),
+    ];
 
     /// Which one `name` is or looks like, and whether it is exactly that.
     #[inline(always)]
@@ -165,23 +172,15 @@ impl Member {
 
     #[inline(never)]
     fn alike(name: &[u8]) -> Option<Self> {
-        let known = [
-            (Self::Jsonrpc, "jsonrpc"),
-            (Self::Id, "id"),
-            (Self::Method, "method"),
-            (Self::Params, "params"),
-            (Self::Result, "result"),
-            (Self::Error, "error"),
-        ];
         let alike = |(_, known): &&(Self, &str)| field::folds_to(name, known);
-        known.iter().find(alike).map(|(member, _)| *member)
+        Self::ALL.iter().find(alike).map(|(member, _)| *member)
     }
 }
 
 /// The members of the outermost object, as found.
 #[derive(Default)]
 struct Head {
-    spans: [Option<Span>; Member::COUNT],
+    spans: [Option<Span>; Member::ALL.len()],
     /// The last `method`, if it is a string.
     method_text: Option<Quoted>,
     /// A known member stood twice or under a look-alike name.
@@ -433,7 +432,12 @@ impl Message {
     /// A string member of `params` that policy or router read, escapes undone.
     #[must_use]
     pub fn text(&self, field: Field) -> Option<std::borrow::Cow<'_, str>> {
-        scan::unescape(self.raw(field)?)
+        let raw = self.raw(field)?;
+        if self.fields.is_escaped(field) {
+            scan::unescape(raw)
+        } else {
+            scan::plain(raw).map(Cow::Borrowed)
+        }
     }
 
     /// The id or token that a member of `params` quotes; for [`Field::ProgressToken`] of a request
@@ -562,6 +566,7 @@ impl Message {
         }
         match &self.method {
             _ if matches!(self.kind, Kind::Response(_)) => {}
+            // MCP's own have nothing to escape.
             Cow::Borrowed(known) => {
                 head.extend_from_slice(b",\"method\":\"");
                 head.extend_from_slice(known.as_bytes());
@@ -734,10 +739,7 @@ impl Inner {
         let no_text = |field: &Field| {
             let raw = self.fields.get(*field).map(|span| span.of(line));
             self.fields.is_escaped(*field)
-                && raw.is_some_and(|raw| {
-                    raw.first() == Some(&b'"')
-                        && scan::unescape(raw).is_none_or(|text| text.contains('\0'))
-                })
+                && raw.is_some_and(|raw| scan::unescape(raw).is_none_or(|text| text.contains('\0')))
         };
         if read.iter().any(no_text) {
             return Some("a member of params holds half a surrogate pair, or a NUL");

@@ -99,6 +99,7 @@ enum Style {
 /// Open containers by their depth, a bit for each that is an object.
 struct Levels([u64; MAX_DEPTH / 64]);
 
+// No depth is out of range, whoever asks: the remainder says so to the compiler.
 impl Levels {
     #[inline(always)]
     fn set(&mut self, depth: usize, level: Level) {
@@ -602,11 +603,17 @@ fn is_code_unit(hex: &[u8]) -> bool {
 /// The text of a JSON string (quotes included) with its escapes undone; `None` when `raw` is no
 /// string or holds half a surrogate pair, which readers turn into different texts.
 pub(crate) fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
-    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    if memchr::memchr(b'\\', inner).is_none() {
-        return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
+    if memchr::memchr(b'\\', raw).is_none() {
+        return plain(raw).map(Cow::Borrowed);
     }
     serde_json::from_slice::<String>(raw).ok().map(Cow::Owned)
+}
+
+/// The text of a JSON string (quotes included) in which nothing is escaped; `None` when `raw` is no
+/// string.
+pub(crate) fn plain(raw: &[u8]) -> Option<&str> {
+    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    std::str::from_utf8(inner).ok()
 }
 
 /// Appends `text` as a JSON string. Everything that some reader takes for the end of a line is

@@ -382,3 +382,14 @@ proptest! {
         let _either = read(&line);
     }
 }
+
+#[test]
+fn members_are_recognised_by_their_names_and_by_what_looks_like_them() {
+    for (member, name) in Member::ALL {
+        let found = |name: &str| Member::recognise(name.as_bytes()).map(|(m, e)| (m as usize, e));
+        assert_eq!(found(name), Some((member as usize, true)), "{name}");
+        let alike = name.to_uppercase();
+        assert_eq!(found(&alike), Some((member as usize, false)), "{alike}");
+        assert_eq!(found(&format!("{name}s")), None);
+    }
+}
