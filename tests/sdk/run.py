@@ -135,6 +135,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     default = os.environ.get("MCP_REMOTE_BINARY", str(REPO / "target/release/mcp-remote"))
     parser.add_argument("--binary", type=Path, default=Path(default), help="mcp-remote (default: %(default)s)")
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        default=REPO / "target/debug/examples",
+        help="where the servers of the project itself are (default: %(default)s)",
+    )
     parser.add_argument("--group", choices=("main", "peers", "all"), default="all")
     parser.add_argument("--filter", default="", help="only rows whose title has all of these words")
     parser.add_argument("--quick", action="store_true", help="a dozen rows that touch everything once")
@@ -151,7 +157,7 @@ def main() -> int:
     binary = args.binary.resolve()
     chosen = [
         row
-        for row in rows(binary)
+        for row in rows(args.examples.resolve())
         if args.group in (row.group, "all")
         and (row.quick or not args.quick)
         and all(word in f"{row.group} {row.title}" for word in args.filter.split())
@@ -165,7 +171,9 @@ def main() -> int:
     try:
         install()
         if not args.direct and not binary.is_file():
-            raise Failed(f"{binary} is missing: cargo build --release --bins --examples")
+            raise Failed(f"{binary} is missing: cargo build --release --bins")
+        if not args.examples.is_dir():
+            raise Failed(f"{args.examples} is missing: cargo build --examples")
     except Failed as error:
         print(f"FAILED  setup: {error}\n0 passed, {len(chosen)} failed", flush=True)
         return 1

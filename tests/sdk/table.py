@@ -77,17 +77,17 @@ PY_SERVER = Server(
 )
 
 
-def servers(binary: Path) -> list[Server]:
+def servers(examples: Path) -> list[Server]:
     """The servers of the main group. The project's own example is among them as soon as it exists."""
-    found = [FILESYSTEM, EVERYTHING, *dual(binary)]
+    found = [FILESYSTEM, EVERYTHING, *dual(examples)]
     if (REPO / "examples/notes_server").exists():
-        found.append(notes(binary.parent / "examples/notes_server"))
+        found.append(notes(examples / "notes_server"))
     return found
 
 
-def dual(binary: Path) -> tuple[Server, ...]:
+def dual(examples: Path) -> tuple[Server, ...]:
     """The servers on SDKs that serve both eras; they offer the same, by different code."""
-    return PY_SERVER, replace(PY_SERVER, name="rmcp", command=(str(binary.parent / "examples/rmcp_server"),))
+    return PY_SERVER, replace(PY_SERVER, name="rmcp", command=(str(examples / "rmcp_server"),))
 
 
 def notes(path: Path) -> Server:
@@ -127,8 +127,8 @@ class Row:
         return [part for wave in self.waves for part in wave]
 
 
-def rows(binary: Path) -> list[Row]:
-    return [*main_rows(binary), *peer_rows(binary)]
+def rows(examples: Path) -> list[Row]:
+    return [*main_rows(examples), *peer_rows(examples)]
 
 
 # --- group main: one child and its users -----------------------------------------------------------------------------
@@ -184,8 +184,8 @@ def user(server: Server, client: Client) -> Part:
     return Part(client, session(server, client))
 
 
-def main_rows(binary: Path) -> Iterator[Row]:
-    for server in servers(binary):
+def main_rows(examples: Path) -> Iterator[Row]:
+    for server in servers(examples):
         able = CLIENTS + (MODERN_ONLY if "modern" in server.eras else ())
         for transport in ("tcp", "ws"):
             for client in able:
@@ -222,7 +222,7 @@ def main_rows(binary: Path) -> Iterator[Row]:
             for client, transport in zip(MODERN_ONLY, ("tcp", "ws")):
                 part = Part(client, ({"do": "tools"},))
                 yield Row("main", f"{client.name} is refused", server, transport, ((part,),), fails=True)
-    for server in dual(binary):
+    for server in dual(examples):
         yield from cancel_rows(server)
 
 
@@ -257,15 +257,15 @@ def cancel_rows(server: Server) -> Iterator[Row]:
 # --- group peers: everything else that MCP can express, shared -------------------------------------------------------
 
 
-def peer_rows(binary: Path) -> Iterator[Row]:
+def peer_rows(examples: Path) -> Iterator[Row]:
     for transport in ("tcp", "ws"):
-        for server in dual(binary):
+        for server in dual(examples):
             yield from subscription_rows(server, transport)
             yield from log_rows(server, transport)
             yield from asking_rows(server, transport)
         yield from everything_rows(transport)
-        yield from isolate_rows(binary, transport)
-        yield from narrow_rows(binary, transport)
+        yield from isolate_rows(examples, transport)
+        yield from narrow_rows(examples, transport)
 
 
 def alike(server: Server, what: str, transport: str, client: Client, steps: tuple[Json, ...], **more: Json) -> Row:
@@ -438,23 +438,23 @@ def everything_rows(transport: str) -> Iterator[Row]:
     yield Row("peers", "ts1 × 2 tasks", EVERYTHING, transport, (pair,), check)
 
 
-def isolate_rows(binary: Path, transport: str) -> Iterator[Row]:
+def isolate_rows(examples: Path, transport: str) -> Iterator[Row]:
     """A child for each session: then each client is alone, even with a server that remembers its first one."""
     alone = Part(TS1, ({"do": "call", "tool": "get-roots-list"}, {"do": "tools"}), able=True)
     yield Row("peers", "ts1 × 2 roots, isolated", EVERYTHING, transport, ((alone, alone),), extra=("--isolate",))
-    for server in dual(binary):
+    for server in dual(examples):
         for client in CLIENTS:
             part = user(server, client)
             yield Row("peers", f"{client.name} × 2, isolated", server, transport, ((part, part),), extra=("--isolate",))
 
 
-def narrow_rows(binary: Path, transport: str) -> Iterator[Row]:
+def narrow_rows(examples: Path, transport: str) -> Iterator[Row]:
     """A role that may use one tool of the server and some of its resources sees no others, and is told no."""
 
     def denied(what: str) -> Json:
         return {"code": -32601, "message": f"Method not allowed: Access denied for {what}"}
 
-    both = tuple((server, ["echo", "touch"]) for server in dual(binary))
+    both = tuple((server, ["echo", "touch"]) for server in dual(examples))
     for server, tools in ((EVERYTHING, ["echo"]), *both):
         steps = (
             {"do": "tools"},
