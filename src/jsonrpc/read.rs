@@ -1,0 +1,345 @@
+//! From bytes to a message: the head is read strictly, payloads are passed over and left where they are.
+
+use super::field::{self, Field, Fields};
+use super::id::RequestId;
+use super::scan::{self, Fault, Quoted, Scanner, Span};
+use super::{Kind, MAX_LINE, Message, Refusal, strict};
+use bytes::Bytes;
+use std::borrow::Cow;
+
+/// A member of the outermost object that means something.
+#[derive(Clone, Copy)]
+pub(super) enum Member {
+    Jsonrpc,
+    Id,
+    Method,
+    Params,
+    Result,
+    Error,
+}
+
+impl Member {
+    pub(super) const ALL: [(Self, &'static str); 6] = [
+        (Self::Jsonrpc, "jsonrpc"),
+        (Self::Id, "id"),
+        (Self::Method, "method"),
+        (Self::Params, "params"),
+        (Self::Result, "result"),
+        (Self::Error, "error"),
+    ];
+
+    /// Which one `name` is or looks like, and whether it is exactly that.
+    #[inline(always)]
+    pub(super) fn recognise(name: &[u8]) -> Option<(Self, bool)> {
+        let exactly = match name {
+            b"jsonrpc" => Self::Jsonrpc,
+            b"id" => Self::Id,
+            b"method" => Self::Method,
+            b"params" => Self::Params,
+            b"result" => Self::Result,
+            b"error" => Self::Error,
+            _ => return Some((Self::alike(name)?, false)),
+        };
+        Some((exactly, true))
+    }
+
+    #[inline(never)]
+    fn alike(name: &[u8]) -> Option<Self> {
+        let alike = |(_, known): &&(Self, &str)| field::folds_to(name, known);
+        Self::ALL.iter().find(alike).map(|(member, _)| *member)
+    }
+}
+
+/// The members of the outermost object, as found.
+#[derive(Default)]
+struct Head {
+    spans: [Option<Span>; Member::ALL.len()],
+    /// The last `method`, if it is a string.
+    method_text: Option<Quoted>,
+    /// A known member stood twice or under a look-alike name.
+    spoiled: bool,
+    id_spoiled: bool,
+}
+
+impl Head {
+    fn get(&self, member: Member) -> Option<Span> {
+        self.spans[member as usize]
+    }
+
+    fn note(&mut self, member: Member, exact: bool, span: Span) {
+        let twice = self.spans[member as usize].is_some();
+        if exact {
+            self.spans[member as usize] = Some(span);
+        }
+        if twice || !exact {
+            self.spoiled = true;
+            self.id_spoiled |= matches!(member, Member::Id);
+        }
+    }
+}
+
+impl Message {
+    /// Reads one line (without its newline), nested at most `depth` deep.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that says what to answer. The line is then not to be passed on in any form.
+    pub fn read(line: Bytes, depth: usize) -> Result<Self, Refusal> {
+        if line.len() > MAX_LINE {
+            return Err(Refusal::invalid("longer than any message may be"));
+        }
+        let mut scanner = Scanner::new(&line, depth);
+        let mut head = Head::default();
+        let mut inner = Inner::default();
+        let odd = match scanner.next_kind() {
+            Some(b'{') => None,
+            Some(b'[') => Some("batches are not supported"),
+            _ => Some("not a JSON object"),
+        };
+        if let Some(reason) = odd {
+            scanner.value()?;
+            Self::end(&mut scanner, &line)?;
+            return Err(Refusal::invalid(reason));
+        }
+        scanner.object(|scanner, key| {
+            let known = Member::recognise(&key.text(&line));
+            let span = match (known, scanner.next_kind()) {
+                (Some((Member::Method, true)), Some(b'"')) => {
+                    let quoted = scanner.string()?;
+                    head.method_text = Some(quoted);
+                    quoted.span
+                }
+                (Some((Member::Params | Member::Result, true)), Some(b'{')) => {
+                    inner.members(scanner, &line)?
+                }
+                _ => scanner.value()?,
+            };
+            if let Some((member, exact)) = known {
+                head.note(member, exact, span);
+            }
+            Ok::<(), Refusal>(())
+        })?;
+        Self::end(&mut scanner, &line)?;
+        let needs_mending =
+            scanner.has_odd_white() || scanner.is_not_ascii() && has_unicode_line_end(&line);
+        Self::assemble(line, &head, inner, needs_mending)
+    }
+
+    fn end(scanner: &mut Scanner<'_>, line: &[u8]) -> Result<(), Refusal> {
+        scanner.end()?;
+        // Outside of strings everything has been found to be ASCII.
+        if scanner.is_not_ascii() && simdutf8::basic::from_utf8(line).is_err() {
+            return Err(Refusal::not_json("not UTF-8"));
+        }
+        Ok(())
+    }
+
+    fn assemble(
+        line: Bytes,
+        head: &Head,
+        inner: Inner,
+        needs_mending: bool,
+    ) -> Result<Self, Refusal> {
+        let id = match head.get(Member::Id) {
+            Some(span) if !head.id_spoiled => RequestId::parse(span.of(&line)),
+            _ => None,
+        };
+        // An answer is refused without its id: the id names a request of the other side.
+        let answer = head.get(Member::Result).is_some() || head.get(Member::Error).is_some();
+        let refuse = |reason| Refusal {
+            id: if answer { None } else { id.clone() },
+            ..Refusal::invalid(reason)
+        };
+        if head.spoiled {
+            return Err(refuse("a member stands twice or under a look-alike name"));
+        }
+        if head.get(Member::Jsonrpc).map(|span| span.of(&line)) != Some(b"\"2.0\"") {
+            return Err(refuse("jsonrpc is not \"2.0\""));
+        }
+        let null_id = head
+            .get(Member::Id)
+            .is_some_and(|span| span.of(&line) == b"null");
+        if head.get(Member::Id).is_some() && id.is_none() && !(null_id && answer) {
+            return Err(refuse("id is not a string or an integer"));
+        }
+        let method = match head.get(Member::Method) {
+            Some(_) if answer => return Err(refuse("method beside result or error")),
+            Some(_) => {
+                let method = head.method_text.and_then(|text| read_method(text, &line));
+                Some(method.ok_or_else(|| refuse("method is not a string"))?)
+            }
+            None => None,
+        };
+        // Text ends there for readers in C.
+        if method.as_ref().is_some_and(|method| method.contains('\0')) {
+            return Err(refuse("method holds a NUL"));
+        }
+        let (kind, payload) = match (&method, head.get(Member::Result), head.get(Member::Error)) {
+            (Some(_), ..) => {
+                let kind = id.clone().map_or(Kind::Notification, Kind::Request);
+                (kind, head.get(Member::Params).map(|span| ("params", span)))
+            }
+            (None, Some(_), Some(_)) => return Err(refuse("result beside error")),
+            (None, Some(result), None) => match id.clone() {
+                Some(id) => (Kind::Response(Some(id)), Some(("result", result))),
+                None => return Err(refuse("a result without an id")),
+            },
+            (None, None, Some(error)) => (Kind::Response(id.clone()), Some(("error", error))),
+            (None, None, None) => return Err(refuse("neither method nor result nor error")),
+        };
+        if let Some(("params", span)) = payload
+            && !matches!(span.of(&line).first(), Some(b'{' | b'['))
+        {
+            return Err(refuse("params is neither an object nor an array"));
+        }
+        if payload.is_none() && answer
+            || payload.is_some_and(|(name, span)| {
+                name == "error" && span.of(&line).first() != Some(&b'{')
+            })
+        {
+            return Err(refuse("error is not an object"));
+        }
+        if let Some(reason) = inner.fault(method.as_deref(), &line) {
+            return Err(refuse(reason));
+        }
+        Ok(Self {
+            kind,
+            method: method.unwrap_or_default(),
+            payload,
+            fields: inner.fields,
+            progress_token: inner.progress_token,
+            subscription: inner.subscription,
+            related_task: inner.related_task,
+            modern: inner.modern,
+            wants_logs: inner.wants_logs,
+            needs_mending,
+            line,
+        })
+    }
+}
+
+/// What is found inside `params` or `result` while the line is read once.
+#[derive(Default)]
+struct Inner {
+    fields: Fields,
+    progress_token: Option<Box<(RequestId, Span)>>,
+    subscription: Option<Box<(RequestId, Span)>>,
+    related_task: Option<Span>,
+    modern: bool,
+    wants_logs: bool,
+    meta_fault: Option<&'static str>,
+}
+
+impl Inner {
+    fn members(&mut self, scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Span, Fault> {
+        scanner.spanned(|scanner| {
+            scanner.object(|scanner, key| {
+                let found = Fields::recognise(&key.text(line));
+                let kind = scanner.next_kind();
+                let mut plain = true;
+                let span = match (found, kind) {
+                    (Some((Field::Meta, true)), Some(b'{')) => self.meta(scanner, line)?,
+                    (Some(_), Some(b'"')) => {
+                        let quoted = scanner.string()?;
+                        plain = quoted.plain;
+                        quoted.span
+                    }
+                    _ => scanner.value()?,
+                };
+                if matches!(found, Some((Field::Meta, true))) && !matches!(kind, Some(b'{' | b'n'))
+                {
+                    self.meta_fault = Some("_meta is not an object");
+                }
+                if let Some((field, exact)) = found {
+                    self.fields.note(field, exact, span, plain);
+                }
+                Ok::<(), Fault>(())
+            })
+        })
+    }
+
+    fn meta(&mut self, scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Span, Fault> {
+        scanner.spanned(|scanner| {
+            scanner.object(|scanner, key| {
+                let span = scanner.value()?;
+                let name = key.text(line);
+                match Fields::recognise(&name) {
+                    Some((Field::ProgressToken, true)) if self.progress_token.is_none() => {
+                        match quoted(span.of(line)) {
+                            Some(token) => self.progress_token = Some((token, span).into()),
+                            None => {
+                                self.meta_fault =
+                                    Some("progressToken is not a string or an integer")
+                            }
+                        }
+                    }
+                    Some((Field::ProgressToken, _)) => {
+                        self.meta_fault =
+                            Some("progressToken stands twice or under a look-alike name");
+                    }
+                    _ => self.modern_meta(&name, span, line),
+                }
+                Ok::<(), Fault>(())
+            })
+        })
+    }
+
+    /// The members of `_meta` that MCP names; each counts under its exact name only, and
+    /// once.
+    fn modern_meta(&mut self, name: &[u8], span: Span, line: &[u8]) {
+        let twice = match name.strip_prefix(b"io.modelcontextprotocol/") {
+            Some(b"protocolVersion") => std::mem::replace(&mut self.modern, true),
+            Some(b"logLevel") => std::mem::replace(&mut self.wants_logs, true),
+            Some(b"subscriptionId") => {
+                let first = RequestId::parse(span.of(line)).map(|id| (id, span).into());
+                std::mem::replace(&mut self.subscription, first).is_some()
+            }
+            Some(b"related-task") => self.related_task.replace(span).is_some(),
+            _ => false,
+        };
+        if twice {
+            self.meta_fault = Some("a member of _meta stands twice");
+        }
+    }
+
+    /// What makes a message with this method invalid, if anything.
+    fn fault(&self, method: Option<&str>, line: &[u8]) -> Option<&'static str> {
+        let read = method.map_or(&[][..], field::read_by);
+        let spoiled = self.fields.is_spoiled(Field::Meta)
+            || read.iter().any(|field| self.fields.is_spoiled(*field))
+            || method.is_some_and(|method| strict::is_spoiled_within(method, &self.fields, line));
+        if spoiled && method.is_some() {
+            return Some("a member of params stands twice or under a look-alike name");
+        }
+        // Half a surrogate pair: Go reads another text than Python and Node do. NUL: C does.
+        let no_text = |field: &Field| {
+            let raw = self.fields.get(*field).map(|span| span.of(line));
+            self.fields.is_escaped(*field)
+                && raw.is_some_and(|raw| scan::unescape(raw).is_none_or(|text| text.contains('\0')))
+        };
+        if read.iter().any(no_text) {
+            return Some("a member of params holds half a surrogate pair, or a NUL");
+        }
+        self.meta_fault.filter(|_| method.is_some())
+    }
+}
+
+/// A method, escapes undone; `None` for what is no string. Those of MCP need no memory of their own.
+fn read_method(quoted: Quoted, line: &[u8]) -> Option<Cow<'static, str>> {
+    if let Some(known) = field::known_method(&quoted.text(line)) {
+        return Some(Cow::Borrowed(known));
+    }
+    scan::unescape(quoted.span.of(line)).map(|text| Cow::Owned(text.into_owned()))
+}
+
+/// An id or token that stands in a payload, which may reach the child as it is: there `-0` would be
+/// an integer to some readers only.
+pub(super) fn quoted(raw: &[u8]) -> Option<RequestId> {
+    RequestId::parse(raw).filter(|_| raw != b"-0")
+}
+
+/// True when the line holds U+0085, U+2028 or U+2029, which end a line for some readers.
+fn has_unicode_line_end(line: &[u8]) -> bool {
+    [&b"\xc2\x85"[..], b"\xe2\x80\xa8", b"\xe2\x80\xa9"]
+        .iter()
+        .any(|end| memchr::memmem::find(line, end).is_some())
+}
