@@ -2,7 +2,7 @@
 // @modelcontextprotocol/client. plan.py has the same verbs for Python and says what each is for.
 
 import { createHash, randomUUID } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 
@@ -200,6 +200,29 @@ const verbs = {
       if (JSON.stringify(answer).includes(contains)) return answer;
       await sleep(0.1);
     }
+  },
+  load: async ({ tool, args, workers }) => {
+    const [killed, failed, wrong] = [join(plan.sync, "killed"), new Set(), []];
+    let [calls, late] = [0, 0];
+    const worker = async (number) => {
+      for (let served = 0; ; ) {
+        const after = existsSync(killed);
+        const mine = `${number}-${served}`;
+        calls += 1;
+        const answer = await call(tool, fill(args, { "{i}": mine })).catch((error) => void failed.add(failure(error).message));
+        if (answer !== undefined) {
+          served += 1;
+          const text = JSON.stringify(answer);
+          if (!text.includes(tag) || !text.includes(mine)) wrong.push(answer);
+        }
+        if (!after && existsSync(killed)) late = Math.max(late, Date.now() / 1000 - Number(readFileSync(killed, "utf8")));
+        if (after && answer !== undefined) return;
+        if (served === 3) writeFileSync(join(plan.sync, "loaded", `${tag}-${number}`), "");
+        await sleep(answer === undefined ? 0.02 : 0);
+      }
+    };
+    await Promise.all(Array.from({ length: workers }, (_, number) => worker(number)));
+    return { calls, failed: [...failed].sort(), wrong, late };
   },
   barrier: async ({ name, parties }) => {
     const where = join(plan.sync, name);

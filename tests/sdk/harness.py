@@ -28,7 +28,8 @@ PACKAGES = NODE / "node_modules/@modelcontextprotocol"
 CLIENT_TIMEOUT = 60.0
 # The SDKs close stdin, wait 2 s and then kill; a client that took longer than this was killed.
 CLOSE_LIMIT = 1.9
-MARK = "MCP_REMOTE_SDK_ROW"
+# Not MCP_REMOTE_…: `mcp-remote server` keeps its own settings from its child.
+MARK = "SDK_TABLE_ROW"
 
 ROLES: Json = {
     "permissions": {
@@ -119,7 +120,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         (self.root / "files").mkdir()
-        (self.root / "sync").mkdir()
+        (self.root / "sync/loaded").mkdir(parents=True)
 
     @property
     def files(self) -> str:
@@ -141,6 +142,26 @@ class Stage:
             except OSError:
                 continue  # it is gone, or not ours
         return found
+
+    def kill(self, server: Server, loaded: int) -> None:
+        """Waits until so many workers of the clients are at it, then kills the server's processes and says when."""
+        end = time.monotonic() + CLIENT_TIMEOUT / 2
+        while len(list((self.root / "sync/loaded").iterdir())) < loaded:
+            if time.monotonic() > end:
+                raise Failed(f"not all of the {loaded} workers were served")
+            time.sleep(0.02)
+        command = " ".join(fill(server.command, {"{root}": self.files}))
+        victims = [pid for pid, line in self.running().items() if line == command]
+        if not victims:
+            raise Failed(f"{command} is not running")
+        # A fast server would have answered everything; one that has stopped soon owes every worker an answer.
+        for pid in victims:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.3)
+        (self.root / "sync/now").write_text(str(time.time()))
+        (self.root / "sync/now").rename(self.root / "sync/killed")
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
 
     def gone(self, within: float) -> dict[int, str]:
         """Waits for all of them to end; what is left then is killed and returned."""

@@ -194,6 +194,37 @@ class Runner:
             await asyncio.sleep(0.1)
         return answer
 
+    async def do_load(self, step: Json) -> Json:
+        """Keeps calls in flight until run.py has killed the server's process, and then until each worker is served."""
+        sync, calls, failed, wrong, late = Path(self.plan["sync"]), 0, set[str](), list[Json](), 0.0
+
+        async def worker(number: int) -> None:
+            nonlocal calls, late
+            served = 0
+            while True:
+                killed = (sync / "killed").exists()
+                mine = f"{number}-{served}"
+                calls += 1
+                try:
+                    answer = await self.adapter.call(step["tool"], fill(step["args"], {"{i}": mine}))
+                except Failure as failure:
+                    answer = None
+                    failed.add(failure.seen["message"])
+                else:
+                    served += 1
+                    if self.plan["tag"] not in str(answer) or mine not in str(answer):
+                        wrong.append(answer)
+                if not killed and (sync / "killed").exists():
+                    late = max(late, time.time() - float((sync / "killed").read_text()))
+                if killed and answer is not None:
+                    return
+                if served == 3:
+                    (sync / "loaded" / f"{self.plan['tag']}-{number}").touch()
+                await asyncio.sleep(0.02 if answer is None else 0)
+
+        await asyncio.gather(*(worker(number) for number in range(step["workers"])))
+        return {"calls": calls, "failed": sorted(failed), "wrong": wrong, "late": round(late, 3)}
+
     async def do_barrier(self, step: Json) -> Json:
         """Waits for the other clients of the row, by files: the clients have nothing else in common."""
         where = Path(self.plan["sync"], step["name"])

@@ -108,6 +108,8 @@ def attempt(row: Row, binary: Path, directs: Directs) -> list[str]:
                 now, todo = todo[: len(wave)], todo[len(wave) :]
                 with ThreadPoolExecutor(len(wave)) as pool:
                     jobs = [pool.submit(drive, here, part, tag, launch, marks) for part, tag, launch in now]
+                    if row.kills:
+                        here.kill(row.server, sum(step.get("workers", 0) for part in wave for step in part.steps))
                     verdicts += [job.result() for job in jobs]
             reasons += judge(row, directs, verdicts, here.files)
         except Failed as error:

@@ -16,6 +16,8 @@ Check = Callable[[list[Json]], Iterable[str]]
 DENIED = {"code": -32601, "message": "Method not allowed: Access denied for method 'tools/call'"}
 LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
 NOTE = "note://one"
+# Seconds from the end of a process to the last answer of what it owed.
+KILLED_LIMIT = 2.0
 LIST_CHANGED = "notifications/tools/list_changed"
 UPDATED = "notifications/resources/updated"
 MESSAGE = "notifications/message"
@@ -117,6 +119,8 @@ class Row:
     quick: bool = False
     # The clients must fail, in the same way as without the proxy.
     fails: bool = False
+    # The server's processes are killed when every client has its calls in flight.
+    kills: bool = False
 
     @property
     def title(self) -> str:
@@ -222,6 +226,7 @@ def main_rows(examples: Path) -> Iterator[Row]:
             for client, transport in zip(MODERN_ONLY, ("tcp", "ws")):
                 part = Part(client, ({"do": "tools"},))
                 yield Row("main", f"{client.name} is refused", server, transport, ((part,),), fails=True)
+        yield from killed_rows(server)
     for server in dual(examples):
         yield from cancel_rows(server)
 
@@ -252,6 +257,23 @@ def cancel_rows(server: Server) -> Iterator[Row]:
         for client in (PY_AUTO, PY_LEGACY):
             pair = (Part(client, leaves, compare=False), Part(client, watches, compare=False))
             yield Row("main", f"{client.name} leaves in a call", server, transport, (pair,), left)
+
+
+def killed_rows(server: Server) -> Iterator[Row]:
+    """Five different clients with eight calls in flight each, and the server's process is killed."""
+    load = {"do": "load", "workers": 8, "timeout": 40, **server.many}
+
+    def check(seen: list[Json]) -> Iterator[str]:
+        loads = [one["load"] for one in seen]
+        for one in loads:
+            if one["wrong"] or one["late"] > KILLED_LIMIT or any("MCP server exited" not in why for why in one["failed"]):
+                yield f"{one}"
+        if not any(one["failed"] for one in loads):
+            yield "nothing was in flight when the process was killed"
+
+    for transport in ("tcp", "ws"):
+        parts = tuple(Part(client, (load, {"do": "tools"}), compare=False) for client in CLIENTS)
+        yield Row("main", "5 different clients, kill -9", server, transport, (parts,), check, kills=True)
 
 
 # --- group peers: everything else that MCP can express, shared -------------------------------------------------------
