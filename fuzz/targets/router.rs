@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 struct Peer {
-    /// Tags of what waits for an answer, by the text of its id.
-    open: BTreeMap<String, String>,
+    /// Methods and tags of what waits for an answer, by the text of its id.
+    open: BTreeMap<String, (&'static str, String)>,
     cancelled: BTreeSet<String>,
     asked: Vec<Value>,
 }
@@ -70,12 +70,12 @@ impl World {
         self.look();
     }
 
-    fn request(&mut self, peer: SessionId, id: &Value, method: &str, mut params: Value) {
+    fn request(&mut self, peer: SessionId, id: &Value, method: &'static str, mut params: Value) {
         self.count += 1;
         let tag = format!("{peer}/{}", self.count);
         params["tag"] = json!(tag);
         let open = &mut self.peers.get_mut(&peer).expect("a peer").open;
-        open.entry(id.to_string()).or_insert(tag);
+        open.entry(id.to_string()).or_insert((method, tag));
         self.say(
             peer,
             &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}),
@@ -142,24 +142,16 @@ impl World {
                 json!({"taskId": format!("t{}", b % 3), "_meta": meta}),
             ),
             9 => {
-                let key = id.to_string();
-                let is_listen = self.seen.iter().any(|seen| {
-                    Some(&seen.tag)
-                        == self.peers[&peer]
-                            .open
-                            .get(&key)
-                            .map(|tag| json!(tag))
-                            .as_ref()
-                        && seen.method == "initialize"
-                });
                 self.say(peer, &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}));
                 let state = self.peers.get_mut(&peer).expect("a peer");
-                // An initialize cannot be cancelled.
-                if !is_listen
-                    && self.router.owed(peer) < state.open.len()
-                    && let Some(tag) = state.open.remove(&key)
-                {
-                    state.cancelled.insert(tag);
+                if let Some((method, tag)) = state.open.get(&id.to_string()).cloned() {
+                    // Whether what concerns all peers can be cancelled depends on who serves it.
+                    if ["tools/call", "server/discover", "tasks/get"].contains(&method) {
+                        state.open.remove(&id.to_string());
+                    }
+                    if method != "initialize" {
+                        state.cancelled.insert(tag);
+                    }
                 }
             }
             10 => {

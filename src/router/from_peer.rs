@@ -200,7 +200,7 @@ impl Router {
         if shared {
             Err(OwnAnswer::Done)
         } else {
-            Ok(Purpose::Forward)
+            Ok(Purpose::Unsubscribe)
         }
     }
 

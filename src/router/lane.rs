@@ -47,6 +47,8 @@ pub(super) enum Purpose {
     Subscribe {
         via: i64,
     },
+    /// `resources/unsubscribe`, by the last one who was subscribed.
+    Unsubscribe,
     /// `logging/setLevel`: what the child was told.
     SetLevel(Level),
     /// `tasks/list`.
@@ -71,11 +73,11 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// False for what others may wait for, too, a subscription being ended by unsubscribing; and for
-    /// what the process has not heard of.
+    /// False for what changes what the process knows of all its peers, which a cancellation would
+    /// leave unknown to us, and for what it has not heard of.
     pub(super) fn is_cancellable(&self) -> bool {
         match &self.purpose {
-            Purpose::Subscribe { .. } => false,
+            Purpose::Subscribe { .. } | Purpose::Unsubscribe | Purpose::SetLevel(_) => false,
             Purpose::Listen(listen) => !listen.lost,
             _ => true,
         }

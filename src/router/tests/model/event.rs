@@ -75,6 +75,10 @@ pub(super) enum Event {
         pick: usize,
         peer: usize,
     },
+    ProgressOnAsk {
+        pick: usize,
+        peer: usize,
+    },
     Updated {
         uri: u8,
     },
@@ -107,7 +111,8 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         3 => pick.clone().prop_map(|pick| Event::Progress { pick }),
         2 => (lane.clone(), task()).prop_map(|(lane, task)| Event::Ask { lane, task }),
         1 => pick.clone().prop_map(|pick| Event::TakeBack { pick }),
-        3 => (pick, peer).prop_map(|(pick, peer)| Event::AnswerAsk { pick, peer }),
+        3 => (pick.clone(), peer.clone()).prop_map(|(pick, peer)| Event::AnswerAsk { pick, peer }),
+        2 => (pick, peer).prop_map(|(pick, peer)| Event::ProgressOnAsk { pick, peer }),
         1 => uri.prop_map(|uri| Event::Updated { uri }),
         1 => Just(Event::Broadcast),
         1 => lane.clone().prop_map(|lane| Event::Die { lane }),

@@ -19,6 +19,8 @@ struct Seen {
     method: String,
     /// A listen that the process has acknowledged.
     acknowledged: bool,
+    /// The process has been told that nobody waits for it.
+    cancelled: bool,
 }
 
 /// What the model believes of one peer.
@@ -59,10 +61,14 @@ struct World {
     up: [bool; LANES],
     lives: [Life; LANES],
     requests: u32,
+    /// Tags of all requests that were ever cancelled.
+    withdrawn: BTreeSet<String>,
     /// Child ids of questions that wait for an answer, by lane.
     questions: Vec<(usize, String)>,
     asks: u32,
     answered_questions: BTreeSet<String>,
+    /// Progress on questions that has reached a process.
+    progress_heard: usize,
     known_ids: BTreeSet<String>,
     /// Users by the tasks of each lane's process.
     tasks: HashMap<(usize, String), usize>,
@@ -73,6 +79,11 @@ const LISTEN: &str = "subscriptions/listen";
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 const RELATED: &str = "io.modelcontextprotocol/related-task";
+
+/// The token of a question for its progress.
+fn token_of(question: &str) -> String {
+    format!("token of {question}")
+}
 
 fn task_id(task: u8) -> String {
     format!("t{task}")
@@ -235,7 +246,19 @@ impl World {
                 let state = self.peers.get_mut(&peer).unwrap();
                 if let Some(Some(tag)) = state.open.get(&id.to_string()).cloned() {
                     state.open.remove(&id.to_string());
-                    state.cancelled.insert(tag);
+                    state.cancelled.insert(tag.clone());
+                    self.withdrawn.insert(tag.clone());
+                    self.look();
+                    for seen in &self.at_child {
+                        let life = &self.lives[seen.lane];
+                        // In the handshake nothing is said.
+                        if seen.tag == tag
+                            && seen.method == "tools/call"
+                            && life.initialize == life.initialized
+                        {
+                            assert!(seen.cancelled, "a process works on what was cancelled");
+                        }
+                    }
                 }
             }
             Event::Leave { peer } => {
@@ -244,37 +267,58 @@ impl World {
                     self.bench.detach(peer);
                 }
             }
-            Event::AnswerAsk { pick, peer } => self.answer_ask(pick, peer),
+            Event::AnswerAsk { pick, peer } => {
+                let Some((from, asked, id)) = self.pick_question(pick, peer) else {
+                    return;
+                };
+                let before = self.answered_questions.len();
+                self.bench.peer(
+                    from,
+                    &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string(),
+                );
+                self.look();
+                let answered = self.answered_questions.len() - before;
+                assert_eq!(
+                    answered,
+                    usize::from(from == asked),
+                    "who was not asked cannot answer"
+                );
+                if from == asked {
+                    self.peers
+                        .get_mut(&from)
+                        .unwrap()
+                        .asked
+                        .remove(&id.to_string());
+                }
+            }
+            Event::ProgressOnAsk { pick, peer } => {
+                let Some((from, asked, id)) = self.pick_question(pick, peer) else {
+                    return;
+                };
+                let before = self.progress_heard;
+                let line = json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":id}});
+                self.bench.peer(from, &line.to_string());
+                self.look();
+                let heard = self.progress_heard - before;
+                assert_eq!(
+                    heard,
+                    usize::from(from == asked),
+                    "who was not asked has no progress"
+                );
+            }
             _ => {}
         }
     }
 
-    /// Somebody answers a question, who may or may not be the one who was asked.
-    fn answer_ask(&mut self, pick: usize, peer: usize) {
-        let asked: Vec<(SessionId, String)> = self
-            .peers
-            .iter()
-            .flat_map(|(session, peer)| peer.asked.iter().map(|id| (*session, id.clone())))
+    /// A question that is open, whom it was put to, and somebody who may or may not be that one.
+    fn pick_question(&self, pick: usize, peer: usize) -> Option<(SessionId, SessionId, i64)> {
+        let peers = self.peers.iter();
+        let asked: Vec<(SessionId, &String)> = peers
+            .flat_map(|(session, peer)| peer.asked.iter().map(|id| (*session, id)))
             .collect();
-        let Some(from) = self.pick_peer(peer).filter(|_| !asked.is_empty()) else {
-            return;
-        };
-        let (asked_peer, id) = asked[pick % asked.len()].clone();
-        let before = self.answered_questions.len();
-        self.bench.peer(
-            from,
-            &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
-        );
-        self.look();
-        let answered = self.answered_questions.len() - before;
-        assert_eq!(
-            answered,
-            usize::from(from == asked_peer),
-            "who was not asked cannot answer"
-        );
-        if from == asked_peer {
-            self.peers.get_mut(&from).unwrap().asked.remove(&id);
-        }
+        let from = self.pick_peer(peer)?;
+        let (asked, id) = asked.get(pick % asked.len().max(1))?;
+        Some((from, *asked, id.parse().unwrap()))
     }
 
     fn processes_act(&mut self, event: &Event) {
@@ -310,9 +354,9 @@ impl World {
             Event::Ask { lane, task } if self.up[lane] => {
                 self.asks += 1;
                 let id = format!("q{}", self.asks);
-                let mut params = json!({"lane":lane});
+                let mut params = json!({"lane":lane,"_meta":{"progressToken":token_of(&id)}});
                 if let Some(task) = task {
-                    params["_meta"] = json!({RELATED: {"taskId": task_id(task)}});
+                    params["_meta"][RELATED] = json!({"taskId": task_id(task)});
                 }
                 let line = json!({"jsonrpc":"2.0","id":id,"method":"sampling/createMessage","params":params});
                 self.questions.push((lane, id));
@@ -368,6 +412,9 @@ impl World {
         if seen.method == "initialize" {
             self.lives[seen.lane].initialize_answered = true;
             body = json!({"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}}});
+        }
+        if seen.method == LISTEN {
+            body["_meta"] = json!({SUBSCRIPTION: seen.ours});
         }
         let error = error && seen.method != "initialize";
         let task = task.filter(|_| seen.method == "tools/call" && !error);
@@ -430,6 +477,17 @@ impl World {
             assert!(first, "a question was answered twice");
             return;
         };
+        if method == "notifications/progress" {
+            // A process that has asked hears of it in its handshake, too.
+            let token = &line["params"]["progressToken"];
+            let mut open = self.questions.iter().filter(|(at, _)| *at == lane);
+            assert!(
+                open.any(|(_, id)| *token == token_of(id)),
+                "progress on no question"
+            );
+            self.progress_heard += 1;
+            return;
+        }
         match method {
             "initialize" => {
                 let again = std::mem::replace(&mut life.initialize, true);
@@ -445,7 +503,12 @@ impl World {
                 "{method} before everything else"
             ),
         }
-        let Some(ours) = line.get("id") else { return };
+        let Some(ours) = line.get("id") else {
+            if method == "notifications/cancelled" {
+                self.child_cancels(lane, &line["params"]["requestId"]);
+            }
+            return;
+        };
         life.requests += 1;
         assert!(life.ids.insert(ours.to_string()), "an id was used twice");
         assert!(
@@ -469,7 +532,31 @@ impl World {
             token,
             method: method.to_owned(),
             acknowledged: false,
+            cancelled: false,
         });
+    }
+
+    /// A process is told to forget what was cancelled by its peer, or asked by one that has left.
+    fn child_cancels(&mut self, lane: usize, quoted: &Value) {
+        let seen = self.at_child.iter_mut();
+        let seen = seen.chain(&mut self.tasks_at_child);
+        let Some(seen) = seen.into_iter().find(|seen| seen.ours == *quoted) else {
+            assert!(
+                self.lives[lane].ids.contains(&quoted.to_string()),
+                "no id of this process was cancelled"
+            );
+            return;
+        };
+        assert_eq!(seen.lane, lane);
+        seen.cancelled = true;
+        let tag = seen.tag.as_str().unwrap_or_default();
+        // What has no tag changes what the process knows of everybody.
+        let (session, _) = tag.split_once('/').expect("a request of a peer's own");
+        let is_here = self.peers.keys().any(|known| known.to_string() == session);
+        assert!(
+            !is_here || self.withdrawn.contains(tag),
+            "nobody cancelled {tag}"
+        );
     }
 
     fn peer_hears(&mut self, session: SessionId, line: &Value) {
@@ -493,6 +580,7 @@ impl World {
                 assert_eq!(method, "sampling/createMessage");
                 let related = &params["_meta"][RELATED];
                 assert!(related.is_null() || owns(&related["taskId"]));
+                assert_eq!(&params["_meta"]["progressToken"], id);
                 assert!(!peer.modern && peer.asked.insert(id.to_string()));
             }
             (Some("notifications/progress"), None) => {
@@ -532,6 +620,9 @@ impl World {
             (None, id) => {
                 let id = id.expect("an answer without id").to_string();
                 let result = &line["result"];
+                if let Some(quoted) = result["_meta"].get(SUBSCRIPTION) {
+                    assert_eq!(quoted.to_string(), id, "the end of another subscription");
+                }
                 let tag = result["tag"]
                     .as_str()
                     .or(line["error"]["data"]["tag"].as_str());
