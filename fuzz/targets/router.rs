@@ -13,6 +13,8 @@ struct Peer {
     /// Methods and tags of what waits for an answer, by the text of its id.
     open: BTreeMap<String, (&'static str, String)>,
     cancelled: BTreeSet<String>,
+    /// Ids of cancelled requests, until they are used again.
+    late: BTreeSet<String>,
     asked: Vec<Value>,
 }
 
@@ -74,8 +76,9 @@ impl World {
         self.count += 1;
         let tag = format!("{peer}/{}", self.count);
         params["tag"] = json!(tag);
-        let open = &mut self.peers.get_mut(&peer).expect("a peer").open;
-        open.entry(id.to_string()).or_insert((method, tag));
+        let state = self.peers.get_mut(&peer).expect("a peer");
+        state.late.remove(&id.to_string());
+        state.open.entry(id.to_string()).or_insert((method, tag));
         self.say(
             peer,
             &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}),
@@ -144,14 +147,12 @@ impl World {
             9 => {
                 self.say(peer, &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}));
                 let state = self.peers.get_mut(&peer).expect("a peer");
-                if let Some((method, tag)) = state.open.get(&id.to_string()).cloned() {
-                    // Whether what concerns all peers can be cancelled depends on who serves it.
-                    if ["tools/call", "server/discover", "tasks/get"].contains(&method) {
-                        state.open.remove(&id.to_string());
-                    }
-                    if method != "initialize" {
-                        state.cancelled.insert(tag);
-                    }
+                if let Some((method, tag)) = state.open.get(&id.to_string()).cloned()
+                    && method != "initialize"
+                {
+                    state.open.remove(&id.to_string());
+                    state.late.insert(id.to_string());
+                    state.cancelled.insert(tag);
                 }
             }
             10 => {
@@ -337,6 +338,10 @@ impl World {
                         "somebody else's answer"
                     );
                     if peer.cancelled.remove(tag) {
+                        assert!(
+                            !peer.open.contains_key(&id.to_string()),
+                            "taken for another answer"
+                        );
                         return;
                     }
                 }
@@ -346,7 +351,11 @@ impl World {
                 } else {
                     peer.open.remove(&id.to_string())
                 };
-                assert!(open.is_some() || refused, "an answer to nothing: {line}");
+                let late = peer.late.contains(&id.to_string());
+                assert!(
+                    open.is_some() || refused || late,
+                    "an answer to nothing: {line}"
+                );
             }
         }
     }

@@ -6,6 +6,7 @@ use super::lane::{Lane, Pending, Purpose, Service};
 use super::levels::Level;
 use super::listens::changes_after_renewal;
 use super::lists;
+use super::session::Wanted;
 use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
 use serde::Deserialize;
@@ -48,8 +49,9 @@ impl Router {
         let Some(session) = self.sessions.get_mut(&pending.session) else {
             return;
         };
-        session.answered(&pending.id, ours);
+        let wanted = session.answered(&pending.id, ours);
         let mut list = None;
+        let mut readable = true;
         let mut edits: Vec<Edit<'_>> = Vec::new();
         match &pending.purpose {
             Purpose::SetLevel(_) if message.result().is_none() => {
@@ -60,24 +62,20 @@ impl Router {
             }
             Purpose::ListTasks if message.result().is_some() => {
                 let tasks = message.span(Field::Tasks).zip(message.raw(Field::Tasks));
-                let Some((span, raw)) = tasks else {
-                    let line = lists::unreadable(&pending.id);
-                    out.to_peer.push((pending.session, line.into()));
-                    return;
-                };
-                list = Some((span, state.tasks.filter(raw, &session.profile.user)));
+                list =
+                    tasks.map(|(span, raw)| (span, state.tasks.filter(raw, &session.profile.user)));
+                readable = list.is_some();
             }
             Purpose::List(filter) => match filter.edits(message) {
                 Ok(cuts) => edits = cuts,
-                Err(_) => {
-                    let line = lists::unreadable(&pending.id);
-                    out.to_peer.push((pending.session, line.into()));
-                    return;
-                }
+                Err(_) => readable = false,
             },
             Purpose::Forward => {
                 let made_task = state.tasks.note(message, &session.profile.user);
-                if let Some(token) = pending.progress_token.filter(|_| made_task) {
+                if let Some(token) = pending
+                    .progress_token
+                    .filter(|_| made_task && wanted == Wanted::Yes)
+                {
                     state.tasks.keep_progress(ours, pending.session, token);
                 }
                 for elicitation in asks::elicitations_required(message) {
@@ -87,6 +85,17 @@ impl Router {
                 }
             }
             _ => {}
+        }
+        if wanted == Wanted::No {
+            tracing::debug!(
+                "dropped the answer to a cancelled request whose id has been used again"
+            );
+            return;
+        }
+        if !readable {
+            let line = lists::unreadable(&pending.id);
+            out.to_peer.push((pending.session, line.into()));
+            return;
         }
         if let Some((span, list)) = &list {
             edits.push(Edit {
@@ -122,8 +131,9 @@ impl Router {
             else {
                 continue;
             };
-            if let Some(session) = self.sessions.get_mut(&session) {
-                session.answered(&id, *ours);
+            let peer = self.sessions.get_mut(&session);
+            if peer.is_none_or(|peer| peer.answered(&id, *ours) == Wanted::No) {
+                continue;
             }
             let own = *ours == via || answer.result().is_none();
             let line = if own {
@@ -367,7 +377,12 @@ impl Router {
         } = &self.lanes[lane.0];
         let asker = quoted.as_ref().and_then(|(token, _)| match token {
             RequestId::Number(ours) => match in_flight.get(ours) {
-                Some(pending) => Some((pending.session, pending.progress_token.as_ref()?)),
+                Some(pending) => {
+                    let session = self.sessions.get(&pending.session)?;
+                    let waits = session.waits_for(&pending.id, *ours);
+                    let token = pending.progress_token.as_ref().filter(|_| waits)?;
+                    Some((pending.session, token))
+                }
                 None => tasks.progress_of(*ours),
             },
             RequestId::String(_) => None,
@@ -454,6 +469,12 @@ impl Router {
             !session.is_some_and(|session| state.tasks.is_owned_by(&task, &session.profile.user))
         }) {
             tracing::debug!("dropped the status of somebody else's task");
+            return;
+        }
+        if session.is_none_or(|session| session.has_reused(&pending.id, *ours)) {
+            tracing::debug!(
+                "dropped a notification of a cancelled subscription whose id has been used again"
+            );
             return;
         }
         if !session.is_some_and(|session| session.profile.may_hear(message)) {

@@ -4,6 +4,7 @@
 use super::lane::{self, Handshake, Purpose, Service};
 use super::listens::Listen;
 use super::revision::Revision;
+use super::session::Wanted;
 use super::{Exit, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Field, Message, RequestId};
 use crate::utils::rope::{Line, Rope};
@@ -83,7 +84,7 @@ impl Router {
                     listen.lost = true;
                     self.lanes[lane.0].in_flight.insert(ours, pending);
                 }
-                _ if session.answered(&pending.id, ours) => {
+                _ if session.answered(&pending.id, ours) == Wanted::Yes => {
                     out.to_peer
                         .push((pending.session, exit.error_line(&pending.id)));
                 }

@@ -135,18 +135,32 @@ impl Session {
         self.in_flight.insert(id, (lane, ours));
     }
 
-    /// Forgets a request that has its answer; false when it was not waited for any more.
-    pub(super) fn answered(&mut self, id: &RequestId, ours: i64) -> bool {
-        if self
-            .in_flight
-            .get(id)
-            .is_some_and(|(_, known)| *known == ours)
-        {
-            self.in_flight.remove(id);
-            return true;
+    /// Forgets a request that has its answer, and says whether the peer still wants that.
+    pub(super) fn answered(&mut self, id: &RequestId, ours: i64) -> Wanted {
+        match self.in_flight.get(id) {
+            Some((_, known)) if *known == ours => {
+                self.in_flight.remove(id);
+                return Wanted::Yes;
+            }
+            Some(_) => self.cancelled.retain(|(_, known)| *known != ours),
+            None => {
+                self.cancelled.retain(|(_, known)| *known != ours);
+                return Wanted::Cancelled;
+            }
         }
-        self.cancelled.retain(|(_, known)| *known != ours);
-        false
+        Wanted::No
+    }
+
+    /// True when the peer waits for this request, and has not cancelled it.
+    pub(super) fn waits_for(&self, id: &RequestId, ours: i64) -> bool {
+        let known = self.in_flight.get(id);
+        known.is_some_and(|(_, known)| *known == ours)
+    }
+
+    /// True when the id of a request that was cancelled now is that of another one.
+    pub(super) fn has_reused(&self, id: &RequestId, ours: i64) -> bool {
+        let known = self.in_flight.get(id);
+        known.is_some_and(|(_, known)| *known != ours)
     }
 
     /// Where a request in flight went.
@@ -163,6 +177,17 @@ impl Session {
             None
         }
     }
+}
+
+/// Whether a peer wants an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It waits for it.
+    Yes,
+    /// It cancelled the request, perhaps too late: the answer is passed on.
+    Cancelled,
+    /// It cancelled the request, and would take the answer for that to another one with the same id.
+    No,
 }
 
 pub(super) fn still_in_flight(id: &RequestId) -> Vec<u8> {

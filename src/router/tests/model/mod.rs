@@ -590,9 +590,7 @@ impl World {
                 );
                 let token = &params["progressToken"];
                 assert!(
-                    peer.cancelled.contains(tag)
-                        || is_open(token)
-                        || peer.working.get(tag) == Some(token),
+                    is_open(token) || peer.working.get(tag) == Some(token),
                     "progress on nothing"
                 );
             }
@@ -608,8 +606,9 @@ impl World {
             }
             (Some("notifications/tasks/status"), None) => assert!(owns(&params["taskId"])),
             (Some(ACKNOWLEDGED), None) => {
-                let open = is_open(&params["_meta"][SUBSCRIPTION]);
-                assert!(open || peer.cancelled.contains(tag), "not its own");
+                let id = &params["_meta"][SUBSCRIPTION];
+                let late = peer.cancelled.contains(tag) && !peer.open.contains_key(&id.to_string());
+                assert!(is_open(id) || late, "not its own");
                 let first = peer.acknowledged.insert(tag.to_owned());
                 assert!(first, "acknowledged twice");
             }
@@ -632,6 +631,10 @@ impl World {
                     peer.working.insert(tag.to_owned(), token);
                 }
                 if tag.is_some_and(|tag| peer.cancelled.remove(tag)) {
+                    assert!(
+                        !peer.open.contains_key(&id),
+                        "taken for the answer to another request"
+                    );
                     return;
                 }
                 let asked = peer.open.remove(&id).expect("an answer to nothing asked");

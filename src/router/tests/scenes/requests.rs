@@ -3,6 +3,42 @@
 use super::*;
 use crate::router::{MAX_LISTEN_SIZE, MAX_LISTENS};
 
+/// Bug: a peer that used the id of a cancelled request again could take the late answer to the one
+/// for the answer to the other.
+#[test]
+fn an_id_that_is_used_again_gets_its_own_answer() {
+    let mut bench = Bench::default();
+    let peer = bench.legacy("{}");
+    let call = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"_meta":{"progressToken":3},"name":"t"}}"#;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":3}}"#;
+    for line in [call, cancel, call] {
+        bench.peer(peer, line);
+    }
+    let heard = bench.child_heard(0);
+    let (first, second) = (&heard[0]["id"], &heard[2]["id"]);
+    for (id, who) in [(first, "first"), (second, "second")] {
+        let params = json!({"progressToken": id, "progress": 1, "who": who});
+        let progress = json!({"jsonrpc":"2.0","method":"notifications/progress","params":params});
+        bench.child(0, &progress.to_string());
+        let answer = json!({"jsonrpc":"2.0","id":id,"result":{"who":who}});
+        bench.child(0, &answer.to_string());
+    }
+    let heard: Vec<Value> = bench
+        .peers_heard()
+        .into_iter()
+        .map(|(_, line)| line)
+        .collect();
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert_eq!(
+        heard[0]["params"],
+        json!({"progressToken":3,"progress":1,"who":"second"})
+    );
+    assert_eq!(
+        heard[1],
+        json!({"jsonrpc":"2.0","id":3,"result":{"who":"second"}})
+    );
+}
+
 #[test]
 fn ids_and_progress_tokens_are_mapped_and_nothing_else_is_touched() {
     let mut bench = Bench::default();
