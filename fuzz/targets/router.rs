@@ -15,6 +15,8 @@ struct Peer {
     cancelled: BTreeSet<String>,
     /// Ids of cancelled requests, until they are used again.
     late: BTreeSet<String>,
+    /// Its last `initialize` came while another one was under way.
+    refused: bool,
     asked: Vec<Value>,
 }
 
@@ -78,11 +80,18 @@ impl World {
         params["tag"] = json!(tag);
         let state = self.peers.get_mut(&peer).expect("a peer");
         state.late.remove(&id.to_string());
-        state.open.entry(id.to_string()).or_insert((method, tag));
+        state.refused = false;
+        let key = id.to_string();
+        let is_new = !state.open.contains_key(&key);
+        state.open.entry(key.clone()).or_insert((method, tag));
         self.say(
             peer,
             &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}),
         );
+        let state = self.peers.get_mut(&peer).expect("a peer");
+        if is_new && state.refused {
+            state.open.remove(&key);
+        }
     }
 
     fn happen(&mut self, event: [u8; 4]) {
@@ -346,6 +355,8 @@ impl World {
                     }
                 }
                 let refused = line["error"]["code"] == -32600;
+                let why = line["error"]["message"].as_str().unwrap_or_default();
+                peer.refused = why.ends_with("initialize is already under way");
                 let open = if refused {
                     peer.open.get(&id.to_string()).cloned()
                 } else {

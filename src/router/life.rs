@@ -4,7 +4,7 @@
 use super::lane::{self, Handshake, Purpose, Service};
 use super::listens::Listen;
 use super::revision::Revision;
-use super::session::Wanted;
+use super::session::{Session, Wanted};
 use super::{Exit, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Field, Message, RequestId};
 use crate::utils::rope::{Line, Rope};
@@ -36,6 +36,11 @@ impl Router {
                 session.initialized = true;
             }
             return;
+        }
+        // A late answer to something else must not be taken for the one to this.
+        let late = self.sessions.get_mut(&from).map(Session::take_cancelled);
+        for (lane, ours) in late.unwrap_or_default() {
+            self.lanes[lane.0].forget(ours);
         }
         self.open_handshake(lane, Some(message), out);
         self.lanes[lane.0].wait_for_handshake(from, id.clone(), requested);

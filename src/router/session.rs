@@ -168,6 +168,11 @@ impl Session {
         self.in_flight.get(id).copied()
     }
 
+    /// The requests that it cancelled, which it forgets.
+    pub(super) fn take_cancelled(&mut self) -> VecDeque<(LaneId, i64)> {
+        std::mem::take(&mut self.cancelled)
+    }
+
     /// Moves a request to the cancelled ones; gives the oldest of those where there are too many.
     pub(super) fn cancel(&mut self, id: &RequestId) -> Option<(LaneId, i64)> {
         self.cancelled.push_back(self.in_flight.remove(id)?);
