@@ -5,7 +5,9 @@
 //! things as well. A table goes to stdout, and with `--json FILE` all values to a file.
 
 mod child;
+mod growth;
 mod peer;
+mod plot;
 mod process;
 mod pump;
 mod report;
@@ -27,6 +29,9 @@ struct Options {
     /// Only the scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Measures instead how cost grows, and draws that into this folder.
+    #[arg(long)]
+    growth: Option<PathBuf>,
     /// Where to write all values.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -58,6 +63,14 @@ fn main() -> io::Result<()> {
         workshop: Workshop::new()?,
         report: Report::default(),
     };
+    if let Some(folder) = options.growth {
+        std::fs::create_dir_all(&folder)?;
+        for plot in bench.growth()? {
+            println!("{}", plot.table());
+            std::fs::write(folder.join(format!("{}.svg", plot.name)), plot.svg())?;
+        }
+        return Ok(());
+    }
     type Step = (&'static str, bool, fn(&mut Bench, bool) -> io::Result<()>);
     // Whether a step is also a part of the quick run.
     let steps: [Step; 10] = [

@@ -23,6 +23,15 @@ pub enum Front {
     Proxy,
 }
 
+/// What the rules of a policy name.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Naming {
+    /// One method each.
+    Methods,
+    /// All methods with the same beginning.
+    Families,
+}
+
 /// How one thing that is measured is set up.
 #[derive(Clone)]
 pub struct Spec {
@@ -34,6 +43,7 @@ pub struct Spec {
     pub auth: bool,
     /// A policy of so many rules on methods.
     pub rules: Option<usize>,
+    pub naming: Naming,
     /// Rules on tools besides.
     pub tools: bool,
     pub resume: bool,
@@ -50,6 +60,7 @@ impl Spec {
             client: false,
             auth: false,
             rules: None,
+            naming: Naming::Methods,
             tools: false,
             resume: false,
             tls: false,
@@ -147,11 +158,15 @@ impl Workshop {
     }
 
     /// A policy that allows what the peers do, the last of its `rules` only.
-    fn policy(&self, rules: usize, tools: bool) -> io::Result<PathBuf> {
-        let methods = (3..rules).map(|number| format!("\"bench/method{number}\""));
+    fn policy(&self, spec: &Spec, rules: usize) -> io::Result<PathBuf> {
+        let family = match spec.naming {
+            Naming::Methods => "",
+            Naming::Families => "/*",
+        };
+        let methods = (3..rules).map(|number| format!("\"bench/method{number}{family}\""));
         let needed = ["initialize", "tools/list", "tools/call"].map(|name| format!("\"{name}\""));
         let methods: Vec<String> = methods.chain(needed).collect();
-        let tools = if tools {
+        let tools = if spec.tools {
             r#","allowedTools":["echo","take*","give"],"blockedTools":["delete_*","drop"]"#
         } else {
             ""
@@ -160,7 +175,11 @@ impl Workshop {
             "{{\"permissions\":{{\"bench\":{{\"allowedMethods\":[{}]{tools}}}}}}}",
             methods.join(",")
         );
-        let file = self.file(&format!("policy-{rules}-{}.json", !tools.is_empty()));
+        let file = self.file(&format!(
+            "policy-{rules}-{}-{}.json",
+            spec.tools,
+            family.len()
+        ));
         std::fs::write(&file, text)?;
         Ok(file)
     }
@@ -268,7 +287,7 @@ pub fn serve(spec: &Spec, workshop: &Workshop) -> io::Result<Command> {
         command.env("MCP_REMOTE_JWT_SECRET", SECRET);
     }
     if let Some(rules) = spec.rules {
-        let policy = workshop.policy(rules, spec.tools)?;
+        let policy = workshop.policy(spec, rules)?;
         command.arg("--permissions-config").arg(policy);
     }
     if !spec.resume {
@@ -286,6 +305,7 @@ pub fn serve(spec: &Spec, workshop: &Workshop) -> io::Result<Command> {
         command.arg("--audit-allowed");
     }
     command.args(["--max-connections", "8192", "--max-sessions", "8192"]);
+    command.args(["--max-message-size", "64MiB"]);
     command.args(["--max-pending", "8192", "--max-pending-per-address", "8192"]);
     command.arg("--").arg(this()?).arg("child");
     command.stderr(Stdio::null());

@@ -554,7 +554,7 @@ fn latencies(peer: &mut Peer, count: usize) -> io::Result<Vec<f64>> {
 }
 
 /// The CPU time since `before` for each of `count` requests, in microseconds; none for a child alone.
-fn per_request(rig: &Rig, before: Duration, count: usize) -> io::Result<f64> {
+pub fn per_request(rig: &Rig, before: Duration, count: usize) -> io::Result<f64> {
     if rig.server.is_none() {
         return Ok(f64::NAN);
     }
@@ -620,7 +620,7 @@ impl Drop for Pinned {
 }
 
 /// Thousands of connections need as many files, here and in the servers.
-fn raise_file_limit() -> io::Result<()> {
+pub fn raise_file_limit() -> io::Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
