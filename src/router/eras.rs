@@ -6,7 +6,6 @@
 //! make every server look legacy.
 
 use super::lane::{Purpose, Service};
-use super::session::Wanted;
 use super::{Command, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Code, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
 
@@ -147,7 +146,7 @@ impl Router {
                 continue;
             };
             if let Some(session) = self.sessions.get_mut(&pending.session)
-                && session.answered(&pending.id, ours) == Wanted::Yes
+                && session.answered(&pending.id, ours)
             {
                 out.to_peer
                     .push((pending.session, error.to_line(Some(&pending.id), &[])));

@@ -6,7 +6,6 @@ use super::lane::{Lane, Pending, Purpose, Service};
 use super::levels::Level;
 use super::listens::changes_after_renewal;
 use super::lists;
-use super::session::Wanted;
 use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
 use serde::Deserialize;
@@ -49,7 +48,7 @@ impl Router {
         let Some(session) = self.sessions.get_mut(&pending.session) else {
             return;
         };
-        let wanted = session.answered(&pending.id, ours);
+        let waits = session.answered(&pending.id, ours);
         let mut list = None;
         let mut readable = true;
         let mut edits: Vec<Edit<'_>> = Vec::new();
@@ -72,10 +71,7 @@ impl Router {
             },
             Purpose::Forward => {
                 let made_task = state.tasks.note(message, &session.profile.user);
-                if let Some(token) = pending
-                    .progress_token
-                    .filter(|_| made_task && wanted == Wanted::Yes)
-                {
+                if let Some(token) = pending.progress_token.filter(|_| made_task && waits) {
                     state.tasks.keep_progress(ours, pending.session, token);
                 }
                 for elicitation in asks::elicitations_required(message) {
@@ -85,12 +81,6 @@ impl Router {
                 }
             }
             _ => {}
-        }
-        if wanted == Wanted::No {
-            tracing::debug!(
-                "dropped the answer to a cancelled request whose id has been used again"
-            );
-            return;
         }
         if !readable {
             let line = lists::unreadable(&pending.id);
@@ -131,9 +121,8 @@ impl Router {
             else {
                 continue;
             };
-            let peer = self.sessions.get_mut(&session);
-            if peer.is_none_or(|peer| peer.answered(&id, *ours) == Wanted::No) {
-                continue;
+            if let Some(session) = self.sessions.get_mut(&session) {
+                session.answered(&id, *ours);
             }
             let own = *ours == via || answer.result().is_none();
             let line = if own {
@@ -469,12 +458,6 @@ impl Router {
             !session.is_some_and(|session| state.tasks.is_owned_by(&task, &session.profile.user))
         }) {
             tracing::debug!("dropped the status of somebody else's task");
-            return;
-        }
-        if session.is_none_or(|session| session.has_reused(&pending.id, *ours)) {
-            tracing::debug!(
-                "dropped a notification of a cancelled subscription whose id has been used again"
-            );
             return;
         }
         if !session.is_some_and(|session| session.profile.may_hear(message)) {

@@ -29,9 +29,13 @@ impl Router {
 
     fn request(&mut self, from: SessionId, id: &RequestId, permit: &Permit, out: &mut Output) {
         let message = permit.message();
-        let Some(session) = self.sessions.get(&from) else {
+        let Some(session) = self.sessions.get_mut(&from) else {
             return;
         };
+        // The late answer to the one must not be taken for the answer to the other.
+        if let Some((lane, ours)) = session.take_cancelled(id) {
+            self.lanes[lane.0].forget(ours);
+        }
         let opening = self.lanes.iter().find_map(|lane| lane.initialize_of(from));
         if let Err(error) = session.check_new(id, message.method() == "initialize", opening) {
             out.to_peer.push((from, error.into()));

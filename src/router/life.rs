@@ -4,7 +4,6 @@
 use super::lane::{self, Handshake, Purpose, Service};
 use super::listens::Listen;
 use super::revision::Revision;
-use super::session::{Session, Wanted};
 use super::{Exit, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Field, Message, RequestId};
 use crate::utils::rope::{Line, Rope};
@@ -36,11 +35,6 @@ impl Router {
                 session.initialized = true;
             }
             return;
-        }
-        // A late answer to something else must not be taken for the one to this.
-        let late = self.sessions.get_mut(&from).map(Session::take_cancelled);
-        for (lane, ours) in late.unwrap_or_default() {
-            self.lanes[lane.0].forget(ours);
         }
         self.open_handshake(lane, Some(message), out);
         self.lanes[lane.0].wait_for_handshake(from, id.clone(), requested);
@@ -89,7 +83,7 @@ impl Router {
                     listen.lost = true;
                     self.lanes[lane.0].in_flight.insert(ours, pending);
                 }
-                _ if session.answered(&pending.id, ours) == Wanted::Yes => {
+                _ if session.answered(&pending.id, ours) => {
                     out.to_peer
                         .push((pending.session, exit.error_line(&pending.id)));
                 }

@@ -72,7 +72,7 @@ pub(super) struct Session {
     /// Its requests in flight, by its own id.
     in_flight: HashMap<RequestId, (LaneId, i64)>,
     /// Those it cancelled, oldest first: an answer may still come, and is then passed on.
-    cancelled: VecDeque<(LaneId, i64)>,
+    cancelled: VecDeque<(RequestId, LaneId, i64)>,
 }
 
 impl Session {
@@ -106,7 +106,9 @@ impl Session {
 
     /// Every request that the child may still answer.
     pub(super) fn requests(&self) -> impl Iterator<Item = (LaneId, i64)> {
-        self.in_flight.values().chain(&self.cancelled).copied()
+        let cancelled = self.cancelled.iter();
+        self.open()
+            .chain(cancelled.map(|(_, lane, ours)| (*lane, *ours)))
     }
 
     /// Refuses an id that is still in flight (2026-07-28 basic "Requests"), a second `initialize`
@@ -135,20 +137,14 @@ impl Session {
         self.in_flight.insert(id, (lane, ours));
     }
 
-    /// Forgets a request that has its answer, and says whether the peer still wants that.
-    pub(super) fn answered(&mut self, id: &RequestId, ours: i64) -> Wanted {
-        match self.in_flight.get(id) {
-            Some((_, known)) if *known == ours => {
-                self.in_flight.remove(id);
-                return Wanted::Yes;
-            }
-            Some(_) => self.cancelled.retain(|(_, known)| *known != ours),
-            None => {
-                self.cancelled.retain(|(_, known)| *known != ours);
-                return Wanted::Cancelled;
-            }
+    /// Forgets a request that has its answer; false when it was not waited for any more.
+    pub(super) fn answered(&mut self, id: &RequestId, ours: i64) -> bool {
+        if self.waits_for(id, ours) {
+            self.in_flight.remove(id);
+            return true;
         }
-        Wanted::No
+        self.cancelled.retain(|(_, _, known)| *known != ours);
+        false
     }
 
     /// True when the peer waits for this request, and has not cancelled it.
@@ -157,42 +153,28 @@ impl Session {
         known.is_some_and(|(_, known)| *known == ours)
     }
 
-    /// True when the id of a request that was cancelled now is that of another one.
-    pub(super) fn has_reused(&self, id: &RequestId, ours: i64) -> bool {
-        let known = self.in_flight.get(id);
-        known.is_some_and(|(_, known)| *known != ours)
-    }
-
     /// Where a request in flight went.
     pub(super) fn find(&self, id: &RequestId) -> Option<(LaneId, i64)> {
         self.in_flight.get(id).copied()
     }
 
-    /// The requests that it cancelled, which it forgets.
-    pub(super) fn take_cancelled(&mut self) -> VecDeque<(LaneId, i64)> {
-        std::mem::take(&mut self.cancelled)
+    /// Forgets the request with this id that it cancelled: the id is about to be used again.
+    pub(super) fn take_cancelled(&mut self, id: &RequestId) -> Option<(LaneId, i64)> {
+        let at = self.cancelled.iter().position(|(known, ..)| known == id)?;
+        let (_, lane, ours) = self.cancelled.remove(at)?;
+        Some((lane, ours))
     }
 
     /// Moves a request to the cancelled ones; gives the oldest of those where there are too many.
     pub(super) fn cancel(&mut self, id: &RequestId) -> Option<(LaneId, i64)> {
-        self.cancelled.push_back(self.in_flight.remove(id)?);
-        if self.cancelled.len() > MAX_CANCELLED {
-            self.cancelled.pop_front()
-        } else {
-            None
+        let (id, (lane, ours)) = self.in_flight.remove_entry(id)?;
+        self.cancelled.push_back((id, lane, ours));
+        if self.cancelled.len() <= MAX_CANCELLED {
+            return None;
         }
+        let (_, lane, ours) = self.cancelled.pop_front()?;
+        Some((lane, ours))
     }
-}
-
-/// Whether a peer wants an answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// It waits for it.
-    Yes,
-    /// It cancelled the request, perhaps too late: the answer is passed on.
-    Cancelled,
-    /// It cancelled the request, and would take the answer for that to another one with the same id.
-    No,
 }
 
 pub(super) fn still_in_flight(id: &RequestId) -> Vec<u8> {
