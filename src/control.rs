@@ -5,7 +5,9 @@
 
 use crate::jsonrpc::{Kind, Message};
 use crate::utils::random_hex;
+use memchr::memmem::Finder;
 use serde::Deserialize;
+use std::sync::LazyLock;
 
 /// Every control method begins so.
 pub const PREFIX: &str = "mcp-remote/";
@@ -98,6 +100,9 @@ struct Params {
     idle: bool,
 }
 
+/// What every control line contains.
+static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"mcp-remote/"));
+
 /// Longer lines are no control lines; most lines need not be looked at any closer.
 const MAX_LENGTH: usize = 512;
 
@@ -105,7 +110,7 @@ impl Control {
     /// Reads a control line; `None` for any other.
     #[must_use]
     pub fn read(line: &[u8]) -> Option<Self> {
-        if line.len() > MAX_LENGTH || memchr::memmem::find(line, b"\"mcp-remote/").is_none() {
+        if line.len() > MAX_LENGTH || NAME.find(line).is_none() {
             return None;
         }
         let Line {

@@ -2,14 +2,42 @@
 //!
 //! Pure: lines go in, verdicts come out.
 
+use crate::control::Control;
 use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Field, Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message,
     Replacement, RequestId, error_line,
 };
 use crate::utils::rope::Pieces;
 use bytes::Bytes;
+use foldhash::HashMap;
 use serde::de::IgnoredAny;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A line from the server, read once.
+pub(super) struct Arrived {
+    pub line: Bytes,
+    message: Option<Message>,
+}
+
+impl From<Bytes> for Arrived {
+    fn from(line: Bytes) -> Self {
+        let message = Message::read(line.clone(), MAX_CHILD_DEPTH).ok();
+        Self { line, message }
+    }
+}
+
+impl Arrived {
+    /// What it says to us, if anything.
+    pub(super) fn control(&self) -> Option<Control> {
+        Control::of(self.message.as_ref()?)
+    }
+
+    /// True for what answers nothing in particular, as a server's word to all of a connection does.
+    pub(super) fn is_for_nobody(&self) -> bool {
+        let kind = self.message.as_ref().map(Message::kind);
+        matches!(kind, None | Some(Kind::Response(None)))
+    }
+}
 
 /// What to do with a line from the server.
 #[derive(Debug, PartialEq, Eq)]
@@ -175,10 +203,10 @@ impl Ledger {
     }
 
     /// A line has come from the server.
-    pub(super) fn receive(&mut self, line: &Bytes) -> Verdict {
-        let Ok(message) = Message::read(line.clone(), MAX_CHILD_DEPTH) else {
+    pub(super) fn receive(&mut self, arrived: &Arrived) -> Verdict {
+        let Some(message) = &arrived.message else {
             // The gate is strict; the host may know better what it can read.
-            return if is_json(line) {
+            return if is_json(&arrived.line) {
                 Verdict::Pass
             } else {
                 Verdict::Drop
@@ -190,8 +218,8 @@ impl Ledger {
                 self.unreadable = self.unreadable.saturating_sub(1);
                 return Verdict::Pass;
             }
-            Kind::Request(id) => return self.ask(id, &message),
-            Kind::Notification => return self.notified(&message),
+            Kind::Request(id) => return self.ask(id, message),
+            Kind::Notification => return self.notified(message),
         };
         let succeeded = message.result().is_some();
         if let Some(open) = self.in_flight.remove(id) {
@@ -358,6 +386,10 @@ pub(super) const CONNECTION_LOST: ErrorData = ErrorData::new("connection-lost", 
 mod tests {
     use super::*;
 
+    fn arrived(text: &str) -> Arrived {
+        bytes(text).into()
+    }
+
     fn bytes(text: &str) -> Bytes {
         Bytes::copy_from_slice(text.as_bytes())
     }
@@ -375,7 +407,7 @@ mod tests {
             )));
         }
         assert_eq!(
-            ledger.receive(&bytes(r#"{"jsonrpc":"2.0","id":7,"result":{}}"#)),
+            ledger.receive(&arrived(r#"{"jsonrpc":"2.0","id":7,"result":{}}"#)),
             Verdict::Pass
         );
         assert_eq!(ledger.owed(), 2);
@@ -446,7 +478,7 @@ mod tests {
         };
         for id in ["0", "1", "2"] {
             let asked = question(id, "elicitation/create");
-            assert_eq!(ledger.receive(&asked), Verdict::Pass);
+            assert_eq!(ledger.receive(&asked.into()), Verdict::Pass);
         }
         assert_eq!(ledger.hear(answer("1")), Some(answer("1")));
         let lines = ledger.lost("Connection lost", &CONNECTION_LOST);
@@ -457,18 +489,21 @@ mod tests {
         );
         // The new server asks under ids that the host knows, and one that it has done with.
         let renamed = "\"mcp-remote/again-1\"";
-        let Verdict::Change(asked) = ledger.receive(&question("0", "roots/list")) else {
+        let Verdict::Change(asked) = ledger.receive(&question("0", "roots/list").into()) else {
             panic!("the host takes this for the other question");
         };
         assert_eq!(
             text(&asked).trim_end(),
             text(&question(renamed, "roots/list"))
         );
-        assert_eq!(ledger.receive(&question("1", "roots/list")), Verdict::Pass);
+        assert_eq!(
+            ledger.receive(&question("1", "roots/list").into()),
+            Verdict::Pass
+        );
         let cancelled = bytes(
             r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0,"reason":"x"}}"#,
         );
-        let Verdict::Change(cancelled) = ledger.receive(&cancelled) else {
+        let Verdict::Change(cancelled) = ledger.receive(&cancelled.into()) else {
             panic!("the host takes this for the other question");
         };
         assert_eq!(
@@ -489,7 +524,7 @@ mod tests {
         let mut ledger = Ledger::default();
         for round in 0..3 {
             for id in 0..2 * MAX_ASKED {
-                ledger.receive(&bytes(&format!(
+                ledger.receive(&arrived(&format!(
                     r#"{{"jsonrpc":"2.0","id":"{round}-{id}","method":"ping"}}"#
                 )));
             }
@@ -516,7 +551,7 @@ mod tests {
             let line = format!(
                 r#"{{"jsonrpc":"2.0","id":{complaint},"error":{{"code":-32600,"message":"x"}}}}"#
             );
-            assert_eq!(ledger.receive(&bytes(&line)), Verdict::Pass);
+            assert_eq!(ledger.receive(&arrived(&line)), Verdict::Pass);
         }
         assert!(!ledger.is_misread());
     }
@@ -525,13 +560,13 @@ mod tests {
     fn what_is_no_json_is_dropped() {
         let mut ledger = Ledger::default();
         for line in ["", "\r", "Welcome!", "1", "{\"half", "{} {}", "{a: 1}"] {
-            assert_eq!(ledger.receive(&bytes(line)), Verdict::Drop, "{line}");
+            assert_eq!(ledger.receive(&arrived(line)), Verdict::Drop, "{line}");
         }
         for line in ["{}", " [{}]\r", r#"{"jsonrpc":"2.0","id":1.5,"result":{}}"#] {
-            assert_eq!(ledger.receive(&bytes(line)), Verdict::Pass, "{line}");
+            assert_eq!(ledger.receive(&arrived(line)), Verdict::Pass, "{line}");
         }
         let invalid = Bytes::from_static(b"{\"a\":\"\xff\"}");
-        assert_eq!(ledger.receive(&invalid), Verdict::Drop);
+        assert_eq!(ledger.receive(&invalid.into()), Verdict::Drop);
     }
 
     #[test]
@@ -540,7 +575,7 @@ mod tests {
         assert_eq!(ledger.replay(), None);
         ledger.send(&bytes(r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}"#));
         assert_eq!(ledger.replay(), None);
-        ledger.receive(&bytes(r#"{"jsonrpc":"2.0","id":0,"result":{}}"#));
+        ledger.receive(&arrived(r#"{"jsonrpc":"2.0","id":0,"result":{}}"#));
         assert!(ledger.replay_rest().is_empty());
         ledger.send(&bytes(
             r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
@@ -554,6 +589,6 @@ mod tests {
         assert_eq!(ledger.owed(), 0);
         let answer =
             bytes(r#"{"jsonrpc":"2.0","id":"mcp-remote/replay-3-initialize","result":{}}"#);
-        assert_eq!(ledger.receive(&answer), Verdict::Replayed(true));
+        assert_eq!(ledger.receive(&answer.into()), Verdict::Replayed(true));
     }
 }

@@ -1,6 +1,7 @@
 //! The client's end of one connection after the other.
 
 use super::host::{self, HostInput, HostOutput};
+use super::ledger::Arrived;
 use super::state::{News, State, Turn, Wait};
 use super::{CONNECT_TIMEOUT, MAX_SERVER_LINE};
 use crate::control::Control;
@@ -12,6 +13,7 @@ use crate::transport::tls::{self, Mismatch};
 use crate::transport::websocket::PING_EVERY;
 use crate::transport::{Connection, Reader, Writer};
 use crate::utils::apart::apart;
+use crate::utils::signal::Signal;
 use bytes::Bytes;
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -62,7 +64,7 @@ impl End {
 pub(super) struct Link {
     state: Mutex<State>,
     /// Something has changed that concerns what is sent.
-    wake: Notify,
+    wake: Signal,
     left: Notify,
     served: Notify,
     output: HostOutput,
@@ -74,7 +76,7 @@ impl Link {
     pub(super) fn new(keepalive_interval: Duration, keepalive_timeout: Duration) -> Self {
         Self {
             state: Mutex::default(),
-            wake: Notify::new(),
+            wake: Signal::default(),
             left: Notify::new(),
             served: Notify::new(),
             output: HostOutput::start(),
@@ -112,7 +114,7 @@ impl Link {
     /// Says goodbye as soon as possible.
     pub(super) fn leave(&self) {
         self.state(State::leave);
-        self.wake.notify_one();
+        self.wake.raise();
         self.left.notify_one();
     }
 
@@ -225,9 +227,9 @@ impl Link {
             writer.send(&[Bytes::from(hello.to_line())]).await?;
         }
         let began = Instant::now();
+        let mut sign_by = began + self.keepalive_interval;
+        let mut tell_by: Option<Instant> = None;
         let mut pings = tokio::time::interval_at(began + PING_EVERY, PING_EVERY);
-        let mut acknowledged = began;
-        let mut untold_since: Option<Instant> = None;
         // It is not set anew for each message.
         let mut timer = std::pin::pin!(tokio::time::sleep(FOREVER));
         loop {
@@ -248,26 +250,18 @@ impl Link {
                 writer.send(&[Bytes::from(control.to_line())]).await?;
                 continue;
             }
-            let mut due = FOREVER;
+            let now = Instant::now();
+            let mut wake_by = now + FOREVER;
             if resumable {
-                untold_since = if untold {
-                    untold_since.or_else(|| Some(Instant::now()))
-                } else {
-                    None
-                };
-                due = self
-                    .keepalive_interval
-                    .saturating_sub(acknowledged.elapsed());
-                if let Some(since) = untold_since {
-                    due = due.min(ACK_AFTER.saturating_sub(since.elapsed()));
-                }
-                if ack_due || due.is_zero() {
+                tell_by = untold.then(|| tell_by.unwrap_or(now + ACK_AFTER));
+                wake_by = tell_by.map_or(sign_by, |tell_by| tell_by.min(sign_by));
+                if ack_due || wake_by <= now {
                     let received = self.state(State::tell_received);
                     writer
                         .send(&[Bytes::from(Control::Ack { received }.to_line())])
                         .await?;
-                    (acknowledged, untold_since) = (Instant::now(), None);
-                    due = self.keepalive_interval;
+                    (sign_by, tell_by) = (Instant::now() + self.keepalive_interval, None);
+                    wake_by = sign_by;
                 }
             }
             if !lines.is_empty() {
@@ -279,15 +273,14 @@ impl Link {
                     Wait::Long => CONNECT_TIMEOUT,
                     Wait::Short => OFFER,
                 };
-                due = limit.saturating_sub(began.elapsed());
-                if due.is_zero() {
+                wake_by = began + limit;
+                if wake_by <= now {
                     if self.state(State::wait_no_longer) {
                         continue;
                     }
                     return Ok(End::Lost("the server does not answer".to_owned()));
                 }
             }
-            let wake_by = Instant::now() + due;
             if timer.is_elapsed() || wake_by + TOLERANCE < timer.deadline() {
                 timer.as_mut().reset(wake_by);
             }
@@ -296,7 +289,7 @@ impl Link {
                     Some(lines) => self.state(|state| state.say(lines)),
                     None => self.state(State::end),
                 },
-                () = self.wake.notified() => {}
+                () = self.wake.wait() => {}
                 () = &mut timer => {}
                 _ = pings.tick() => writer.ping().await?,
             }
@@ -326,23 +319,27 @@ impl Link {
                 Ok(Err(err)) => return End::Lost(err.to_string()),
                 Err(_) => return End::Lost(LineError::Silent(limit).to_string()),
             };
-            if let Some(reason) = handshake::read_refusal(&line) {
-                return End::Rejected(reason);
-            }
-            if handshake::wants_tls(&line) && !watched {
-                return End::lost(&Mismatch.into());
-            }
-            if let Some(notice) = handshake::read_notice(&line) {
-                if !watched {
-                    return End::Lost(notice);
+            let arrived = Arrived::from(line);
+            if arrived.is_for_nobody() {
+                let line = &arrived.line;
+                if let Some(reason) = handshake::read_refusal(line) {
+                    return End::Rejected(reason);
                 }
-                // One of the session's lines, and we do not know who wrote it. A server that means it
-                // hangs up.
-                tracing::warn!(notice, "an error that is not for the host");
-                self.state(|state| state.swallow(&line));
-                continue;
+                if handshake::wants_tls(line) && !watched {
+                    return End::lost(&Mismatch.into());
+                }
+                if let Some(notice) = handshake::read_notice(line) {
+                    if !watched {
+                        return End::Lost(notice);
+                    }
+                    // One of the session's lines, and we do not know who wrote it. A server that means
+                    // it hangs up.
+                    tracing::warn!(notice, "an error that is not for the host");
+                    self.state(|state| state.swallow(line));
+                    continue;
+                }
             }
-            let control = Control::read(&line);
+            let control = arrived.control();
             let heeded = self.heed(control.as_ref(), report);
             if let Err(violation) = heeded {
                 self.state(State::distrust);
@@ -351,10 +348,10 @@ impl Link {
             if control.is_some() {
                 continue;
             }
-            let Some(room) = self.output.room(line.len()).await else {
+            let Some(room) = self.output.room(arrived.line.len()).await else {
                 return End::Done;
             };
-            self.receive(line, room);
+            self.receive(arrived, room);
         }
     }
 
@@ -367,22 +364,22 @@ impl Link {
             self.state(|state| state.heed(control))?;
         }
         if is_news || control.is_some() {
-            self.wake.notify_one();
+            self.wake.raise();
         }
         Ok(())
     }
 
     /// A line of the server is handed to the host and counted, both or neither.
-    fn receive(&self, line: Bytes, room: OwnedSemaphorePermit) {
+    fn receive(&self, arrived: Arrived, room: OwnedSemaphorePermit) {
         let wake = self.state(|state| {
-            let (line, wake) = state.receive(line);
+            let (line, wake) = state.receive(arrived);
             if let Some(line) = line {
                 self.output.push(line, Some(room));
             }
             wake
         });
         if wake {
-            self.wake.notify_one();
+            self.wake.raise();
         }
     }
 }

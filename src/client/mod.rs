@@ -11,6 +11,7 @@ use crate::transport::line::LineError;
 use crate::transport::tls::{self, Connector, Plain};
 use crate::transport::websocket::WebSocket;
 use crate::transport::{BoxedStream, Connection, Protocol, tcp};
+use crate::utils::apart::apart;
 use crate::utils::backoff;
 use crate::utils::secret::Secret;
 use bytes::Bytes;
@@ -141,7 +142,7 @@ pub async fn run(
         input: HostInput::start(),
         link: &link,
     };
-    let told_to_leave = async {
+    let told_to_leave = apart(async {
         let forsaken = async {
             link.served().await;
             tokio::time::sleep(COURTESY).await;
@@ -151,7 +152,7 @@ pub async fn run(
             () = host::parent_gone() => {}
             () = forsaken => {}
         }
-    };
+    });
     let outcome = {
         let mut living = std::pin::pin!(client.live());
         tokio::select! {

@@ -3,7 +3,7 @@
 //!
 //! Pure: no I/O, no clock. What an event makes for the host is fetched with [`State::told`].
 
-use super::ledger::{CONNECTION_LOST, Ledger, Verdict, without_end};
+use super::ledger::{Arrived, CONNECTION_LOST, Ledger, Verdict, without_end};
 use crate::control::{Control, SessionKey};
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Message, NO_DATA, error_line,
@@ -417,11 +417,13 @@ impl State {
 
     /// A message of the server. Gives what the host gets, and whether there is something to be done
     /// about sending.
-    pub(super) fn receive(&mut self, line: Bytes) -> (Option<Bytes>, bool) {
+    pub(super) fn receive(&mut self, arrived: impl Into<Arrived>) -> (Option<Bytes>, bool) {
+        let arrived = arrived.into();
         let first = !self.replay.is_untold();
-        let due = self.stage == Stage::Resumable && (self.replay.receive(line.len()) || first);
-        let line = match self.ledger.receive(&line) {
-            Verdict::Pass => Some(line),
+        let due =
+            self.stage == Stage::Resumable && (self.replay.receive(arrived.line.len()) || first);
+        let line = match self.ledger.receive(&arrived) {
+            Verdict::Pass => Some(arrived.line),
             Verdict::Change(line) => Some(without_end(&line)),
             Verdict::Drop => None,
             Verdict::Replayed(succeeded) => {

@@ -340,7 +340,7 @@ async fn feed(
         loop {
             lines = shared.lock().out.take(lane, lines);
             if lines.is_empty() {
-                shared.to_child[lane.0].notified().await;
+                shared.to_child[lane.0].wait().await;
                 continue;
             }
             let written = write_all(&mut stdin, &lines).await;

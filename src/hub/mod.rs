@@ -16,6 +16,7 @@ use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, Outline, error_line,
 };
 use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
+use crate::utils::signal::Signal;
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
 use session::Outbox;
@@ -70,7 +71,7 @@ pub struct Hub(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     /// There are lines for the lane's process.
-    to_child: [Notify; LANES],
+    to_child: [Signal; LANES],
     /// Lines for a process have been written.
     drained: Notify,
     commands: mpsc::UnboundedSender<Command>,
@@ -210,7 +211,7 @@ impl Shared {
         }
         for (lane, wake) in state.out.to_child.iter().zip(&self.to_child) {
             if !lane.is_empty() {
-                wake.notify_one();
+                wake.raise();
             }
         }
     }
@@ -230,23 +231,22 @@ impl Shared {
 
     /// Waits until the process has taken enough of what waits for it.
     async fn room(&self, session: SessionId) {
-        loop {
+        while self.is_congested(session) {
             let drained = self.drained.notified();
-            if !self.is_congested(session) {
-                return;
+            if self.is_congested(session) {
+                drained.await;
             }
-            drained.await;
         }
     }
 
     /// Waits while too many answers wait for a process that goes on asking.
     async fn heard_out(&self, lane: LaneId) {
-        loop {
+        let goes_on = || self.lock().out.answers[lane.0] > HIGH_WATER;
+        while goes_on() {
             let drained = self.drained.notified();
-            if self.lock().out.answers[lane.0] <= HIGH_WATER {
-                return;
+            if goes_on() {
+                drained.await;
             }
-            drained.await;
         }
     }
 

@@ -5,6 +5,7 @@ use crate::permissions::Permit;
 use crate::replay::{Replay, cost};
 use crate::router::{Profile, SessionId};
 use crate::utils::rope::Line;
+use crate::utils::signal::Signal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -76,7 +77,7 @@ impl Session {
         let mut queue = self.outbox.lock();
         let first = !queue.replay.is_untold();
         if queue.replay.receive(bytes) || first {
-            self.outbox.wake.notify_one();
+            self.outbox.wake.raise();
         }
     }
 
@@ -95,7 +96,7 @@ impl Session {
 
     /// Waits until [`Session::take`] may have something new, or an acknowledgement is due.
     pub async fn changed(&self) {
-        self.outbox.wake.notified().await;
+        self.outbox.wake.wait().await;
     }
 
     /// Completes when the peer is cut because it reads too slowly, even where a write to it hangs.
@@ -181,7 +182,7 @@ impl Drop for Session {
 #[derive(Debug)]
 pub(super) struct Outbox {
     queue: Mutex<Queue>,
-    wake: Notify,
+    wake: Signal,
     cut_off: Notify,
     limit: usize,
 }
@@ -196,7 +197,7 @@ impl Outbox {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             queue: Mutex::default(),
-            wake: Notify::new(),
+            wake: Signal::default(),
             cut_off: Notify::new(),
             limit,
         }
@@ -228,12 +229,12 @@ impl Outbox {
             queue.replay.push(line);
         }
         drop(queue);
-        self.wake.notify_one();
+        self.wake.raise();
     }
 
     pub(super) fn cut(&self, cut: Cut) {
         self.lock().cut.get_or_insert(cut);
         self.cut_off.notify_waiters();
-        self.wake.notify_one();
+        self.wake.raise();
     }
 }

@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod bucket;
 pub mod rope;
 pub mod secret;
+pub mod signal;
 pub mod size;
 
 /// So many random bytes as lower-case hexadecimal digits.
