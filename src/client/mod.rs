@@ -18,9 +18,9 @@ use bytes::Bytes;
 use host::HostInput;
 use link::{End, Link};
 use state::News;
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -199,11 +199,11 @@ impl Client<'_> {
                 return Ok(());
             };
             let began = Instant::now();
-            let met = Cell::new(false);
+            let met = AtomicBool::new(false);
             let promised = resume && self.settings.token.is_some();
             let resume = resume && self.settings.reconnect.is_some();
             let address = &self.address;
-            let end = self.link.carry(connection, resume, promised, &mut self.input, |news| match (lost_at, met.replace(true), news) {
+            let end = self.link.carry(connection, resume, promised, &mut self.input, |news| match (lost_at, met.swap(true, Ordering::Relaxed), news) {
                 (_, true, _) => {}
                 (None, ..) => tracing::info!(%address, "connected"),
                 (Some(since), _, News::Resumed { again }) => {
@@ -246,7 +246,7 @@ impl Client<'_> {
             self.link.lose();
             // A connection on which the server has said nothing is one more try, unless it stood
             // for a while: others say nothing before they are asked.
-            if met.get() || began.elapsed() >= CONNECT_TIMEOUT {
+            if met.into_inner() || began.elapsed() >= CONNECT_TIMEOUT {
                 tries = 0;
                 lost_at = None;
             }

@@ -20,11 +20,12 @@ pub(super) fn run(args: ClientArgs) -> Result<(), Failure> {
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let shutdown = async {
+        let shutdown = async move {
             let signal = signals.stop().await;
             tracing::info!(signal, "stopping");
         };
-        Ok(client::run(settings, shutdown).await?)
+        // As a task it is woken by others without asking the system for events in between.
+        Ok(tokio::spawn(client::run(settings, shutdown)).await??)
     });
     // A thread may still wait for a line on stdin; nothing waits for that thread.
     runtime.shutdown_background();
