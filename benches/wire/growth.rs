@@ -4,7 +4,7 @@ use crate::peer::Ask;
 use crate::plot::{Curve, Plot};
 use crate::report::Spread;
 use crate::rig::{Naming, Rig, Spec};
-use crate::scenarios::{Bench, crowd, per_request, raise_file_limit};
+use crate::scenarios::{Bench, Pinned, crowd, per_request, raise_file_limit};
 use std::io;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ const IN_FLIGHT: [usize; 9] = [1, 3, 10, 30, 100, 300, 1000, 3000, 10_000];
 const SIZES: [usize; 10] = [
     100, 300, 1000, 10_000, 100_000, 1_000_000, 4_000_000, 16_000_000, 32_000_000, 64_000_000,
 ];
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 11;
 
 fn full(websocket: bool) -> Spec {
     let name = if websocket { "ws" } else { "tcp" };
@@ -61,8 +61,10 @@ fn cpu(rig: &mut Rig, window: usize, count: usize) -> io::Result<f64> {
 }
 
 impl Bench {
-    /// All plots. Their yardstick is themselves: what they say is how steep they are.
+    /// All plots, everything on one CPU so that they repeat. Their yardstick is themselves: what they say
+    /// is how steep they are.
     pub fn growth(&mut self) -> io::Result<Vec<Plot>> {
+        let _pinned = Pinned::to_one_cpu()?;
         Ok(vec![
             self.by_peers()?,
             self.by_size()?,

@@ -599,10 +599,10 @@ pub fn crowd(peers: &mut [Peer], window: usize, count: usize) -> io::Result<()> 
 }
 
 /// Keeps this process, and what it starts meanwhile, on one CPU.
-struct Pinned(CpuSet);
+pub struct Pinned(CpuSet);
 
 impl Pinned {
-    fn to_one_cpu() -> io::Result<Self> {
+    pub fn to_one_cpu() -> io::Result<Self> {
         let all = sched_getaffinity(None)?;
         let mut one = CpuSet::new();
         let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| all.is_set(*cpu));
