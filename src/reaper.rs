@@ -7,8 +7,8 @@
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use std::collections::BTreeSet;
-use std::io::{BufRead, Write};
-use std::process::{ChildStdin, Command, Stdio};
+use std::io::{BufRead, PipeWriter, Write};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub const COMMAND: &str = "reap-orphans";
 const DETACHED: &str = "--detached";
 
 /// Our end of the pipe; `None` when there is no reaper.
-static PIPE: OnceLock<Option<Mutex<ChildStdin>>> = OnceLock::new();
+static PIPE: OnceLock<Option<Mutex<PipeWriter>>> = OnceLock::new();
 
 /// Tells the reaper of a process group that is ours.
 pub(crate) fn watch(group: Pid) {
@@ -37,27 +37,27 @@ fn tell(sign: char, group: Pid) {
         return;
     };
     let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
-    // A few bytes into a pipe that is read at once: this does not block.
+    // A few bytes into a pipe that is read soon: this does not block.
     if let Err(err) = writeln!(pipe, "{sign}{}", group.as_raw_nonzero()) {
         tracing::debug!(%err, "the reaper is gone");
     }
 }
 
-fn start() -> Option<Mutex<ChildStdin>> {
-    let spawn = || {
-        let mut starter = reaper()?.stdin(Stdio::piped()).spawn()?;
-        let pipe = starter.stdin.take();
-        // It ends at once, and leaves the reaper to the system: our only children are MCP servers.
-        std::thread::spawn(move || starter.wait());
-        pipe.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::BrokenPipe))
-    };
-    match spawn() {
-        Ok(pipe) => Some(Mutex::new(pipe)),
-        Err(err) => {
-            tracing::warn!(%err, "no reaper: MCP servers may outlive a server that is killed");
-            None
-        }
-    }
+fn start() -> Option<Mutex<PipeWriter>> {
+    let started = std::io::pipe().and_then(|(words, pipe)| {
+        // Who starts a process waits for it, and nobody else shall.
+        std::thread::Builder::new().spawn(move || {
+            // It ends at once, and leaves the reaper to the system: our only children are MCP servers.
+            let ended = reaper().and_then(|mut starter| starter.stdin(words).spawn()?.wait());
+            ended.map_err(|err| warn(&err))
+        })?;
+        Ok(Mutex::new(pipe))
+    });
+    started.map_err(|err| warn(&err)).ok()
+}
+
+fn warn(err: &std::io::Error) {
+    tracing::warn!(%err, "no reaper: MCP servers may outlive a server that is killed");
 }
 
 fn reaper() -> std::io::Result<Command> {

@@ -247,9 +247,15 @@ async fn run_lane(
         lived: Duration::ZERO,
         asked_to_stop,
     };
+    // A timer takes a millisecond even for nothing.
+    let pause = async {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    };
     tokio::select! {
-        () = tokio::time::sleep(pause) => {}
         () = asked(stopped.clone()) => return early(Ok(Exit::default()), true),
+        () = pause => {}
     }
     shared.lock().answered[lane.0] = false;
     let (mut child, Pipes { stdin, mut stdout }) =
