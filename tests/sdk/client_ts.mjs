@@ -209,13 +209,15 @@ const verbs = {
         const after = existsSync(killed);
         const mine = `${number}-${served}`;
         calls += 1;
-        const answer = await call(tool, fill(args, { "{i}": mine })).catch((error) => void failed.add(failure(error).message));
+        const answer = await call(tool, fill(args, { "{i}": mine })).catch((error) => {
+          failed.add(failure(error).message);
+          late = Math.max(late, Date.now() / 1000 - Number(readFileSync(killed, "utf8")));
+        });
         if (answer !== undefined) {
           served += 1;
           const text = JSON.stringify(answer);
           if (!text.includes(tag) || !text.includes(mine)) wrong.push(answer);
         }
-        if (!after && existsSync(killed)) late = Math.max(late, Date.now() / 1000 - Number(readFileSync(killed, "utf8")));
         if (after && answer !== undefined) return;
         if (served === 3) writeFileSync(join(plan.sync, "loaded", `${tag}-${number}`), "");
         await sleep(answer === undefined ? 0.02 : 0);

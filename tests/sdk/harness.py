@@ -1,5 +1,6 @@
 """Starts and stops what a row of the table needs: packages, the MCP server, `mcp-remote`, the SDK clients."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 import uuid
@@ -154,10 +156,16 @@ class Stage:
         victims = [pid for pid, line in self.running().items() if line == command]
         if not victims:
             raise Failed(f"{command} is not running")
-        # A fast server would have answered everything; one that has stopped soon owes every worker an answer.
+        # A fast server would have answered everything. Of one that has stopped every worker soon waits for something,
+        # and no more is sent.
         for pid in victims:
             os.kill(pid, signal.SIGSTOP)
-        time.sleep(0.3)
+        before, now = -1, 0
+        while not now or now != before:
+            if time.monotonic() > end:
+                raise Failed("nothing is in flight to the stopped server")
+            time.sleep(0.2)
+            before, now = now, sum(map(unread, victims))
         (self.root / "sync/now").write_text(str(time.time()))
         (self.root / "sync/now").rename(self.root / "sync/killed")
         for pid in victims:
@@ -172,6 +180,21 @@ class Stage:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return left
+
+
+def unread(pid: int) -> int:
+    """How many bytes wait in the pipes that a process reads: not all keep the one that was their stdin there."""
+    found = 0
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        flags = re.search(r"flags:\s+(\d+)", Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text())
+        if not os.readlink(entry).startswith("pipe:") or not flags or int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY:
+            continue
+        pipe = os.open(entry, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            found += int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+        finally:
+            os.close(pipe)
+    return found
 
 
 @contextmanager

@@ -210,12 +210,12 @@ class Runner:
                 except Failure as failure:
                     answer = None
                     failed.add(failure.seen["message"])
+                    # One that is served came too late for the process, and has waited for the next one's start.
+                    late = max(late, time.time() - float((sync / "killed").read_text()))
                 else:
                     served += 1
                     if self.plan["tag"] not in str(answer) or mine not in str(answer):
                         wrong.append(answer)
-                if not killed and (sync / "killed").exists():
-                    late = max(late, time.time() - float((sync / "killed").read_text()))
                 if killed and answer is not None:
                     return
                 if served == 3:

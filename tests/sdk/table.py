@@ -464,7 +464,7 @@ def isolate_rows(examples: Path, transport: str) -> Iterator[Row]:
     """A child for each session: then each client is alone, even with a server that remembers its first one."""
     alone = Part(TS1, ({"do": "call", "tool": "get-roots-list"}, {"do": "tools"}), able=True)
     yield Row("peers", "ts1 × 2 roots, isolated", EVERYTHING, transport, ((alone, alone),), extra=("--isolate",))
-    for server in dual(examples):
+    for server in servers(examples):
         for client in CLIENTS:
             part = user(server, client)
             yield Row("peers", f"{client.name} × 2, isolated", server, transport, ((part, part),), extra=("--isolate",))
