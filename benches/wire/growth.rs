@@ -73,6 +73,18 @@ impl Bench {
         ])
     }
 
+    /// A curve for each of these, on one rig.
+    fn one_rig_each<const N: usize>(
+        &self,
+        specs: [Spec; N],
+    ) -> io::Result<Vec<(String, Vec<Rig>)>> {
+        let curve = |spec: Spec| {
+            let rig = self.start(std::slice::from_ref(&spec), 1)?;
+            Ok((spec.name, rig))
+        };
+        specs.into_iter().map(curve).collect()
+    }
+
     fn by_peers(&mut self) -> io::Result<Plot> {
         eprintln!("growth by peers …");
         raise_file_limit()?;
@@ -98,11 +110,7 @@ impl Bench {
     fn by_size(&mut self) -> io::Result<Plot> {
         eprintln!("growth by size …");
         let specs = [full(false), full(true), Spec::pump(false), Spec::direct()];
-        let mut curves = Vec::new();
-        for spec in specs {
-            let rig = Rig::start(&spec, &self.workshop, 1)?;
-            curves.push((spec.name, vec![rig]));
-        }
+        let mut curves = self.one_rig_each(specs)?;
         let curves = interleave(&SIZES, &mut curves, |rig, size| {
             let count = (4_000_000 / size).clamp(1, 500);
             let began = Instant::now();
@@ -124,16 +132,12 @@ impl Bench {
         eprintln!("growth by rules …");
         let mut curves = Vec::new();
         for (name, naming) in [("methods", Naming::Methods), ("families", Naming::Families)] {
-            let rigs = RULES.map(|rules| {
-                let spec = Spec {
-                    rules: Some(rules),
-                    naming,
-                    ..full(false)
-                };
-                Rig::start(&spec, &self.workshop, 1)
+            let specs = RULES.map(|rules| Spec {
+                rules: Some(rules),
+                naming,
+                ..full(false)
             });
-            let rigs: io::Result<Vec<Rig>> = rigs.into_iter().collect();
-            curves.push((name.to_owned(), rigs?));
+            curves.push((name.to_owned(), self.start(&specs, 1)?));
         }
         let curves = interleave(&RULES, &mut curves, |rig, _| cpu(rig, 64, 10_000))?;
         Ok(Plot {
@@ -147,11 +151,7 @@ impl Bench {
 
     fn by_in_flight(&mut self) -> io::Result<Plot> {
         eprintln!("growth by requests in flight …");
-        let mut curves = Vec::new();
-        for spec in [full(false), full(true), Spec::pump(false)] {
-            let rig = Rig::start(&spec, &self.workshop, 1)?;
-            curves.push((spec.name, vec![rig]));
-        }
+        let mut curves = self.one_rig_each([full(false), full(true), Spec::pump(false)])?;
         let curves = interleave(&IN_FLIGHT, &mut curves, |rig, window| {
             cpu(rig, window, (window * 4).clamp(2000, 40_000))
         })?;

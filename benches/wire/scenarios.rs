@@ -116,7 +116,7 @@ impl Bench {
         Ok(())
     }
 
-    fn start(&self, specs: &[Spec], peers: usize) -> io::Result<Vec<Rig>> {
+    pub fn start(&self, specs: &[Spec], peers: usize) -> io::Result<Vec<Rig>> {
         specs
             .iter()
             .map(|spec| Rig::start(spec, &self.workshop, peers))

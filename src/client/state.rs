@@ -417,8 +417,7 @@ impl State {
 
     /// A message of the server. Gives what the host gets, and whether there is something to be done
     /// about sending.
-    pub(super) fn receive(&mut self, arrived: impl Into<Arrived>) -> (Option<Bytes>, bool) {
-        let arrived = arrived.into();
+    pub(super) fn receive(&mut self, arrived: Arrived) -> (Option<Bytes>, bool) {
         let first = !self.replay.is_untold();
         let due =
             self.stage == Stage::Resumable && (self.replay.receive(arrived.line.len()) || first);

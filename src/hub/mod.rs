@@ -232,6 +232,7 @@ impl Shared {
     /// Waits until the process has taken enough of what waits for it.
     async fn room(&self, session: SessionId) {
         while self.is_congested(session) {
+            // What is taken from here on is heard of, so it has to be looked at once more.
             let drained = self.drained.notified();
             if self.is_congested(session) {
                 drained.await;

@@ -81,7 +81,7 @@ fn answers_overtake_what_waits_for_the_successor() {
     let mut state = resumable();
     let question = json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create"});
     let question = without_end(&line(&question));
-    assert_eq!(state.receive(question.clone()).0, Some(question));
+    assert_eq!(state.receive(question.clone().into()).0, Some(question));
     state.say(vec![request(0), request(1)]);
     assert_eq!(state.turn().lines.len(), 2);
     let (received, idle) = (1, false);
@@ -330,7 +330,7 @@ impl Model {
             }
             Some(Item::Line(line)) => {
                 self.state.meet(None).unwrap();
-                if let (Some(line), _) = self.state.receive(without_end(&line)) {
+                if let (Some(line), _) = self.state.receive(without_end(&line).into()) {
                     self.host_gets(&line);
                 }
             }
@@ -561,7 +561,7 @@ proptest! {
                         _ => Bytes::from_static(b"{\n"),
                     };
                     if state.meet(None).is_ok() {
-                        state.receive(without_end(&line));
+                        state.receive(without_end(&line).into());
                     }
                 }
                 Nonsense::Say(kind) => {

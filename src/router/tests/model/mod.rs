@@ -268,22 +268,10 @@ impl World {
                 }
             }
             Event::AnswerAsk { pick, peer } => {
-                let Some((from, asked, id)) = self.pick_question(pick, peer) else {
-                    return;
-                };
-                let before = self.answered_questions.len();
-                self.bench.peer(
-                    from,
-                    &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string(),
-                );
-                self.look();
-                let answered = self.answered_questions.len() - before;
-                assert_eq!(
-                    answered,
-                    usize::from(from == asked),
-                    "who was not asked cannot answer"
-                );
-                if from == asked {
+                let answer = |id| json!({"jsonrpc":"2.0","id":id,"result":{}});
+                let spoke = self
+                    .speak_of_question(pick, peer, answer, |world| world.answered_questions.len());
+                if let Some((from, id)) = spoke {
                     self.peers
                         .get_mut(&from)
                         .unwrap()
@@ -292,33 +280,39 @@ impl World {
                 }
             }
             Event::ProgressOnAsk { pick, peer } => {
-                let Some((from, asked, id)) = self.pick_question(pick, peer) else {
-                    return;
-                };
-                let before = self.progress_heard;
-                let line = json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":id}});
-                self.bench.peer(from, &line.to_string());
-                self.look();
-                let heard = self.progress_heard - before;
-                assert_eq!(
-                    heard,
-                    usize::from(from == asked),
-                    "who was not asked has no progress"
-                );
+                let progress = |id| json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":id}});
+                self.speak_of_question(pick, peer, progress, |world| world.progress_heard);
             }
             _ => {}
         }
     }
 
-    /// A question that is open, whom it was put to, and somebody who may or may not be that one.
-    fn pick_question(&self, pick: usize, peer: usize) -> Option<(SessionId, SessionId, i64)> {
+    /// Somebody says a `line` about an open question, who may or may not be the one who was asked: only
+    /// that one is `heard`. Gives it, with the question's id, if it was that one.
+    fn speak_of_question(
+        &mut self,
+        pick: usize,
+        peer: usize,
+        line: impl Fn(i64) -> Value,
+        heard: impl Fn(&Self) -> usize,
+    ) -> Option<(SessionId, i64)> {
         let peers = self.peers.iter();
         let asked: Vec<(SessionId, &String)> = peers
             .flat_map(|(session, peer)| peer.asked.iter().map(|id| (*session, id)))
             .collect();
         let from = self.pick_peer(peer)?;
         let (asked, id) = asked.get(pick % asked.len().max(1))?;
-        Some((from, *asked, id.parse().unwrap()))
+        let (asked, id) = (*asked, id.parse().unwrap());
+        let before = heard(self);
+        self.bench.peer(from, &line(id).to_string());
+        self.look();
+        let told = heard(self) - before;
+        assert_eq!(
+            told,
+            usize::from(from == asked),
+            "who was not asked is not heard"
+        );
+        (from == asked).then_some((from, id))
     }
 
     fn processes_act(&mut self, event: &Event) {
