@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use mcp_remote::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use mcp_remote::permissions::{Permit, Policy, Rights};
 use mcp_remote::router::{LaneId, Output, Profile, Router, SessionId};
+use mcp_remote::utils::rope::Rope;
 use std::collections::VecDeque;
 use std::hint::black_box;
 
@@ -26,7 +27,7 @@ impl Framed {
 /// Lets go what was to be sent.
 pub fn send(out: &mut Output) {
     let out = black_box(out);
-    out.to_child = Default::default();
+    out.to_child.iter_mut().for_each(Rope::clear);
     out.to_peer.clear();
 }
 

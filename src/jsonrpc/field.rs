@@ -6,7 +6,7 @@
 //! of ours, but that we would not, is a way past the gate, so such a name is recognised as a
 //! look-alike and spoils the message.
 
-use super::scan::Span;
+use super::scan::{Fault, Scanner, Span};
 
 macro_rules! fields {
     ($($variant:ident $exact:literal $folded:literal,)*) => {
@@ -69,9 +69,38 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
+    /// Reads a key and its colon, and tells which field it is or looks like, as
+    /// [`Fields::recognise`].
+    #[inline(always)]
+    pub(super) fn next(
+        scanner: &mut Scanner<'_>,
+        line: &[u8],
+    ) -> Result<Option<(Field, bool)>, Fault> {
+        // Most messages have no others.
+        let plain = match scanner.second() {
+            Some(b'n') => scanner
+                .eat_all(b"\"name\":")
+                .then_some(Some((Field::Name, true))),
+            Some(b'_') => scanner
+                .eat_all(b"\"_meta\":")
+                .then_some(Some((Field::Meta, true))),
+            Some(b'u') => scanner
+                .eat_all(b"\"uri\":")
+                .then_some(Some((Field::Uri, true))),
+            Some(b'a') => scanner.eat_all(b"\"arguments\":").then_some(None),
+            Some(b'c') => scanner.eat_all(b"\"content\":").then_some(None),
+            _ => None,
+        };
+        if let Some(found) = plain {
+            return Ok(found);
+        }
+        let key = scanner.key()?;
+        Ok(Self::recognise(&key.text(line)))
+    }
+
     /// Which field `name` is or looks like, and whether it is exactly that; `None` for a name that
     /// nobody confuses.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn recognise(name: &[u8]) -> Option<(Field, bool)> {
         if !is_initial(*name.first()?) {
             return None;
@@ -207,30 +236,6 @@ pub(crate) fn folds_to(mut name: &[u8], exact: &str) -> bool {
             folded == byte
         })
     }) && name.is_empty()
-}
-
-macro_rules! methods {
-    ($($name:literal)*) => {
-        /// `name` as a constant, where it is a method of MCP that is often seen.
-        pub(crate) fn known_method(name: &[u8]) -> Option<&'static str> {
-            $(if name == $name.as_bytes() {
-                return Some($name);
-            })*
-            None
-        }
-    };
-}
-
-methods! {
-    "tools/call" "tools/list" "ping" "initialize" "server/discover"
-    "prompts/list" "prompts/get"
-    "resources/list" "resources/templates/list" "resources/read"
-    "resources/subscribe" "resources/unsubscribe" "subscriptions/listen"
-    "completion/complete" "logging/setLevel"
-    "tasks/get" "tasks/result" "tasks/list" "tasks/cancel" "tasks/update"
-    "sampling/createMessage" "roots/list" "elicitation/create"
-    "notifications/initialized" "notifications/cancelled" "notifications/progress"
-    "notifications/message" "notifications/resources/updated"
 }
 
 #[cfg(test)]

@@ -8,16 +8,19 @@
 mod error;
 mod field;
 mod id;
+mod method;
 mod outline;
 mod read;
 mod scan;
 mod strict;
+mod window;
 mod write;
 
 pub use error::{Code, ErrorData, Executed, NO_DATA, error_line, refusal_line};
 pub use field::Field;
 pub(crate) use field::{IN_NOTIFICATIONS, IN_REF};
 pub use id::{MAX_ID_LENGTH, RequestId};
+pub(crate) use method::Known;
 pub use outline::Outline;
 pub(crate) use scan::{Span, unescape, write_string};
 pub(crate) use strict::{elements, members};
@@ -25,9 +28,11 @@ pub(crate) use write::{Edit, Replacement};
 
 use bytes::Bytes;
 use field::Fields;
+use method::Method;
 use read::quoted;
 use scan::{Fault, Scanner};
 use std::borrow::Cow;
+use window::Window;
 
 /// How deep a peer's message may nest: what common readers take without complaint.
 pub const MAX_PEER_DEPTH: usize = 128;
@@ -57,8 +62,7 @@ pub enum Kind {
 pub struct Message {
     line: Bytes,
     kind: Kind,
-    /// Borrowed where it is one of MCP's.
-    method: Cow<'static, str>,
+    method: Method,
     /// `params`, `result` or `error`.
     payload: Option<(&'static str, Span)>,
     fields: Fields,
@@ -75,7 +79,7 @@ impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Message")
             .field("kind", &self.kind)
-            .field("method", &self.method)
+            .field("method", &self.method())
             .finish_non_exhaustive()
     }
 }
@@ -152,7 +156,15 @@ impl Message {
     /// The method; empty for a response.
     #[must_use]
     pub fn method(&self) -> &str {
-        &self.method
+        self.method.as_str()
+    }
+
+    /// The method, where it is one of MCP's that is often seen.
+    pub(crate) fn known_method(&self) -> Option<Known> {
+        match self.method {
+            Method::Known(known) => Some(known),
+            Method::Other(_) => None,
+        }
     }
 
     /// The id of a request or response.
@@ -169,7 +181,7 @@ impl Message {
     /// 2026-07-28 does (basic "Metadata"), and for `server/discover`.
     #[must_use]
     pub fn is_modern(&self) -> bool {
-        self.modern || &*self.method == "server/discover"
+        self.modern || self.method() == "server/discover"
     }
 
     /// True for a request under a notification's name, or a notification under the name of a
@@ -194,7 +206,7 @@ impl Message {
             "subscriptions",
         ];
         let is_of = |family: &str| {
-            let rest = self.method.strip_prefix(family);
+            let rest = self.method().strip_prefix(family);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         match &self.kind {
@@ -223,7 +235,7 @@ impl Message {
 
     /// A string member of `params` that policy or router read, escapes undone.
     #[must_use]
-    pub fn text(&self, field: Field) -> Option<std::borrow::Cow<'_, str>> {
+    pub fn text(&self, field: Field) -> Option<Cow<'_, str>> {
         let raw = self.raw(field)?;
         if self.fields.is_escaped(field) {
             scan::unescape(raw)
@@ -340,7 +352,8 @@ impl Message {
 /// array becomes an empty one.
 pub(crate) fn filter_array(list: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
     let mut kept = b"[".to_vec();
-    let mut scanner = Scanner::new(list, scan::MAX_DEPTH);
+    let mut window = Window::of(list);
+    let mut scanner = Scanner::new(list, scan::MAX_DEPTH, &mut window);
     let read = scanner.array(|scanner| {
         let element = scanner.value()?.of(list);
         if keep(element) {

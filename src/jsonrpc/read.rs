@@ -2,10 +2,11 @@
 
 use super::field::{self, Field, Fields};
 use super::id::RequestId;
+use super::method::{Known, Method};
 use super::scan::{self, Fault, Quoted, Scanner, Span};
+use super::window::Window;
 use super::{Kind, MAX_LINE, Message, Refusal, strict};
 use bytes::Bytes;
-use std::borrow::Cow;
 
 /// A member of the outermost object that means something.
 #[derive(Clone, Copy)]
@@ -28,8 +29,28 @@ impl Member {
         (Self::Error, "error"),
     ];
 
-    /// Which one `name` is or looks like, and whether it is exactly that.
+    /// Reads a key and its colon, and tells which one it is or looks like, and whether it is exactly
+    /// that.
     #[inline(always)]
+    fn next(scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Option<(Self, bool)>, Fault> {
+        // So they are almost always written.
+        let plain = match scanner.second() {
+            Some(b'j') => scanner.eat_all(b"\"jsonrpc\":").then_some(Self::Jsonrpc),
+            Some(b'i') => scanner.eat_all(b"\"id\":").then_some(Self::Id),
+            Some(b'm') => scanner.eat_all(b"\"method\":").then_some(Self::Method),
+            Some(b'p') => scanner.eat_all(b"\"params\":").then_some(Self::Params),
+            Some(b'r') => scanner.eat_all(b"\"result\":").then_some(Self::Result),
+            _ => None,
+        };
+        if let Some(member) = plain {
+            return Ok(Some((member, true)));
+        }
+        let key = scanner.key()?;
+        Ok(Self::recognise(&key.text(line)))
+    }
+
+    /// Which one `name` is or looks like, and whether it is exactly that.
+    #[inline(never)]
     pub(super) fn recognise(name: &[u8]) -> Option<(Self, bool)> {
         let exactly = match name {
             b"jsonrpc" => Self::Jsonrpc,
@@ -87,7 +108,8 @@ impl Message {
         if line.len() > MAX_LINE {
             return Err(Refusal::invalid("longer than any message may be"));
         }
-        let mut scanner = Scanner::new(&line, depth);
+        let mut window = Window::of(&line);
+        let mut scanner = Scanner::new(&line, depth, &mut window);
         let mut head = Head::default();
         let mut inner = Inner::default();
         let odd = match scanner.next_kind() {
@@ -100,11 +122,11 @@ impl Message {
             Self::end(&mut scanner, &line)?;
             return Err(Refusal::invalid(reason));
         }
-        scanner.object(|scanner, key| {
-            let known = Member::recognise(&key.text(&line));
+        scanner.members(|scanner| {
+            let known = Member::next(scanner, &line)?;
             let span = match (known, scanner.next_kind()) {
                 (Some((Member::Method, true)), Some(b'"')) => {
-                    let quoted = scanner.string()?;
+                    let quoted = scanner.quoted()?;
                     head.method_text = Some(quoted);
                     quoted.span
                 }
@@ -170,7 +192,7 @@ impl Message {
             None => None,
         };
         // Text ends there for readers in C.
-        if method.as_ref().is_some_and(|method| method.contains('\0')) {
+        if matches!(&method, Some(Method::Other(name)) if name.contains('\0')) {
             return Err(refuse("method holds a NUL"));
         }
         let (kind, payload) = match (&method, head.get(Member::Result), head.get(Member::Error)) {
@@ -198,7 +220,7 @@ impl Message {
         {
             return Err(refuse("error is not an object"));
         }
-        if let Some(reason) = inner.fault(method.as_deref(), &line) {
+        if let Some(reason) = inner.fault(method.as_ref().map(Method::as_str), &line) {
             return Err(refuse(reason));
         }
         Ok(Self {
@@ -232,15 +254,15 @@ struct Inner {
 impl Inner {
     fn members(&mut self, scanner: &mut Scanner<'_>, line: &[u8]) -> Result<Span, Fault> {
         scanner.spanned(|scanner| {
-            scanner.object(|scanner, key| {
-                let found = Fields::recognise(&key.text(line));
+            scanner.members(|scanner| {
+                let found = Fields::next(scanner, line)?;
                 let kind = scanner.next_kind();
                 let mut plain = true;
                 let span = match (found, kind) {
                     (Some((Field::Meta, true)), Some(b'{')) => self.meta(scanner, line)?,
                     (Some(_), Some(b'"')) => {
-                        let quoted = scanner.string()?;
-                        plain = quoted.plain;
+                        let quoted = scanner.quoted()?;
+                        plain = quoted.is_plain(line);
                         quoted.span
                     }
                     _ => scanner.value()?,
@@ -323,12 +345,13 @@ impl Inner {
     }
 }
 
-/// A method, escapes undone; `None` for what is no string. Those of MCP need no memory of their own.
-fn read_method(quoted: Quoted, line: &[u8]) -> Option<Cow<'static, str>> {
-    if let Some(known) = field::known_method(&quoted.text(line)) {
-        return Some(Cow::Borrowed(known));
+/// `None` for what is no string.
+fn read_method(quoted: Quoted, line: &[u8]) -> Option<Method> {
+    if let Some(known) = Known::of(&quoted.text(line)) {
+        return Some(Method::Known(known));
     }
-    scan::unescape(quoted.span.of(line)).map(|text| Cow::Owned(text.into_owned()))
+    let name = scan::unescape(quoted.span.of(line))?;
+    Some(Method::Other(name.into()))
 }
 
 /// An id or token that stands in a payload, which may reach the child as it is: there `-0` would be
@@ -339,7 +362,10 @@ pub(super) fn quoted(raw: &[u8]) -> Option<RequestId> {
 
 /// True when the line holds U+0085, U+2028 or U+2029, which end a line for some readers.
 fn has_unicode_line_end(line: &[u8]) -> bool {
-    [&b"\xc2\x85"[..], b"\xe2\x80\xa8", b"\xe2\x80\xa9"]
-        .iter()
-        .any(|end| memchr::memmem::find(line, end).is_some())
+    memchr::memchr2_iter(0xc2, 0xe2, line).any(|at| {
+        matches!(
+            line.get(at..),
+            Some([0xc2, 0x85, ..] | [0xe2, 0x80, 0xa8 | 0xa9, ..])
+        )
+    })
 }

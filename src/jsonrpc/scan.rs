@@ -3,8 +3,8 @@
 //! It accepts exactly RFC 8259 (no NaN, no comments, no trailing bytes) and leaves every value
 //! where it is: callers get spans. It knows nothing of JSON-RPC.
 
+use super::window::Window;
 use std::borrow::Cow;
-use wide::u8x16;
 
 /// Where a value stands in its line, in bytes. Lines are no longer than [`super::MAX_LINE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,16 +34,22 @@ impl Span {
 pub(crate) struct Quoted {
     /// Quotes included.
     pub span: Span,
-    /// Nothing in it is escaped.
-    pub plain: bool,
+    /// Something in it may be escaped.
+    escapes: bool,
 }
 
 impl Quoted {
+    /// True where nothing in it is escaped.
+    #[inline(always)]
+    pub(crate) fn is_plain(self, line: &[u8]) -> bool {
+        !self.escapes || memchr::memchr(b'\\', self.span.of(line)).is_none()
+    }
+
     /// Its text, escapes undone. Empty where it has no agreed one, as with half a surrogate pair: no
     /// known name is empty.
     pub(crate) fn text(self, line: &[u8]) -> Cow<'_, [u8]> {
         let raw = self.span.of(line);
-        if self.plain {
+        if self.is_plain(line) {
             return Cow::Borrowed(raw.get(1..raw.len() - 1).unwrap_or_default());
         }
         match unescape(raw) {
@@ -89,13 +95,6 @@ impl Level {
 /// The deepest nesting any caller may ask for.
 pub(crate) const MAX_DEPTH: usize = 1024;
 
-/// How a string is written.
-#[derive(Clone, Copy, PartialEq)]
-enum Style {
-    Plain,
-    Escaped,
-}
-
 /// Open containers by their depth, a bit for each that is an object.
 struct Levels([u64; MAX_DEPTH / 64]);
 
@@ -121,108 +120,29 @@ impl Levels {
     }
 }
 
-/// A cursor over one text. What is read often takes `&mut self` and is small enough to be inlined;
-/// the rest takes and gives `self`, so that a cursor can stay in registers.
-#[derive(Clone, Copy)]
+/// A cursor over one text. What is read often is inlined, so that a cursor can stay in registers; the
+/// rest takes and gives parts of it.
 pub(crate) struct Scanner<'a> {
     text: &'a [u8],
+    window: &'a mut Window,
     pos: usize,
     /// So many containers may still be opened inside each other.
     room: usize,
-    /// Where the block begins whose stops are known.
-    block: usize,
-    stops: u64,
     /// There is white space that is not a plain blank.
     odd_white: bool,
-    /// There is more than ASCII in a string.
-    not_ascii: bool,
-}
-
-/// Bytes that are looked at together.
-const BLOCK: usize = 64;
-
-/// Where no block begins that any byte of a line is in.
-const NO_BLOCK: usize = usize::MAX / 2;
-
-/// Before so many bytes it pays to look for blocks without a stop first.
-const LONG: usize = 4 * BLOCK;
-
-/// So many of them fit into a vector register.
-const LANES: usize = 16;
-
-/// What a string cannot go on with.
-struct Stops {
-    /// A bit for each byte of a block that is a quote, a backslash or a control character.
-    mask: u64,
-    /// The block has more than ASCII in it.
-    not_ascii: bool,
-}
-
-impl Stops {
-    fn of(block: &[u8; BLOCK]) -> Self {
-        let mut all = u8x16::splat(0);
-        let mut mask = 0;
-        let (vectors, _) = block.as_chunks::<LANES>();
-        for (at, vector) in vectors.iter().enumerate() {
-            let vector = u8x16::new(*vector);
-            all |= vector;
-            let controls = vector.min(u8x16::splat(0x1f)).simd_eq(vector);
-            let found = quotes_and_escapes(vector) | controls;
-            mask |= u64::from(found.to_bitmask()) << (at * LANES);
-        }
-        let not_ascii = all.to_bitmask() != 0;
-        Self { mask, not_ascii }
-    }
-
-    /// As [`Stops::of`], for what may be shorter; there is a stop at its end then.
-    fn of_part(part: &[u8]) -> Self {
-        if let Some(block) = part.first_chunk() {
-            return Self::of(block);
-        }
-        let mut block = [0; BLOCK];
-        block[..part.len()].copy_from_slice(part);
-        Self::of(&block)
-    }
-}
-
-fn quotes_and_escapes(vector: u8x16) -> u8x16 {
-    vector.simd_eq(u8x16::splat(b'"')) | vector.simd_eq(u8x16::splat(b'\\'))
-}
-
-/// How many blocks a string certainly goes on over, and whether they are more than ASCII. Cheaper
-/// than [`Stops`], since it does not tell where one is.
-fn plain_blocks(rest: &[u8]) -> (usize, bool) {
-    let mut all = u8x16::splat(0);
-    let (blocks, _) = rest.as_chunks::<BLOCK>();
-    let is_plain = |block: &&[u8; BLOCK]| {
-        let (vectors, _) = block.as_chunks::<LANES>();
-        let (mut found, mut least) = (u8x16::splat(0), u8x16::splat(0xff));
-        for vector in vectors {
-            let vector = u8x16::new(*vector);
-            found |= quotes_and_escapes(vector);
-            least = least.min(vector);
-            all |= vector;
-        }
-        let controls = least.min(u8x16::splat(0x1f)).simd_eq(least);
-        (found | controls).to_bitmask() == 0
-    };
-    let plain = blocks.iter().take_while(is_plain).count();
-    (plain, all.to_bitmask() != 0)
 }
 
 impl<'a> Scanner<'a> {
-    /// Reads `text`, which must be valid UTF-8; at most `depth` containers may stand inside each
+    /// Reads `text`, which must be valid UTF-8, and which `window` has been made for; at most `depth` containers may stand inside each
     /// other, and never more than [`MAX_DEPTH`].
     #[inline(always)]
-    pub(crate) fn new(text: &'a [u8], depth: usize) -> Self {
+    pub(crate) fn new(text: &'a [u8], depth: usize, window: &'a mut Window) -> Self {
         Self {
             text,
+            window,
             pos: 0,
             room: depth.min(MAX_DEPTH),
-            block: NO_BLOCK,
-            stops: 0,
             odd_white: false,
-            not_ascii: false,
         }
     }
 
@@ -233,7 +153,7 @@ impl<'a> Scanner<'a> {
 
     /// True where some string read so far has more than ASCII in it, or may have.
     pub(crate) fn is_not_ascii(&self) -> bool {
-        self.not_ascii
+        self.window.is_not_ascii()
     }
 
     #[inline(always)]
@@ -251,6 +171,23 @@ impl<'a> Scanner<'a> {
         false
     }
 
+    /// Consumes `bytes`, if those come next.
+    #[inline(always)]
+    pub(super) fn eat_all<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
+        let next = self.text.get(self.pos..).and_then(<[u8]>::first_chunk);
+        let same = next == Some(bytes);
+        if same {
+            self.pos += N;
+        }
+        same
+    }
+
+    /// The byte behind the next one.
+    #[inline(always)]
+    pub(super) fn second(&self) -> Option<u8> {
+        self.text.get(self.pos + 1).copied()
+    }
+
     /// Consumes `byte`, if that is the next that is not white space.
     #[inline(always)]
     fn eat_solid(&mut self, byte: u8) -> bool {
@@ -262,34 +199,13 @@ impl<'a> Scanner<'a> {
     pub(crate) fn next_kind(&mut self) -> Option<u8> {
         match self.peek() {
             Some(byte) if byte <= b' ' => {
-                *self = self.skip_white().unpacked();
+                let (pos, odd) = skip_white(self.text, self.pos);
+                self.pos = pos;
+                self.odd_white |= odd;
                 self.peek()
             }
             byte => byte,
         }
-    }
-
-    /// The same in variables of the caller's own, which can be registers.
-    #[inline(always)]
-    fn unpacked(self) -> Self {
-        Self {
-            text: self.text,
-            pos: self.pos,
-            room: self.room,
-            block: self.block,
-            stops: self.stops,
-            odd_white: self.odd_white,
-            not_ascii: self.not_ascii,
-        }
-    }
-
-    #[inline(never)]
-    fn skip_white(mut self) -> Self {
-        while let Some(byte @ (b' ' | b'\t' | b'\r' | b'\n')) = self.peek() {
-            self.odd_white |= byte != b' ';
-            self.pos += 1;
-        }
-        self
     }
 
     #[inline(always)]
@@ -333,10 +249,20 @@ impl<'a> Scanner<'a> {
         &mut self,
         mut member: impl FnMut(&mut Self, Quoted) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.each(Level::Object, |scanner| {
+        self.members(|scanner| {
             let key = scanner.key()?;
             member(scanner, key)
         })
+    }
+
+    /// Reads one object, calling `member` before each key; `member` must consume exactly that, its
+    /// colon, and its value.
+    #[inline(always)]
+    pub(super) fn members<E: From<Fault>>(
+        &mut self,
+        member: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each(Level::Object, member)
     }
 
     /// Reads one array, calling `element` before each element; it must consume exactly that one.
@@ -365,12 +291,8 @@ impl<'a> Scanner<'a> {
         let kind = self.next_kind();
         let start = self.pos;
         match kind {
-            Some(b'"') => return self.string().map(|quoted| quoted.span),
-            Some(b'{' | b'[') => {
-                let (after, fault) = self.container();
-                *self = after.unpacked();
-                fault?;
-            }
+            Some(b'"') => return self.string(),
+            Some(b'{' | b'[') => self.container()?,
             Some(first) => self.scalar(first)?,
             None => return Err(Fault::Syntax),
         }
@@ -429,11 +351,12 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads an object or array, without recursion.
-    #[inline(never)]
-    fn container(self) -> (Self, Result<(), Fault>) {
-        let mut at = self.unpacked();
-        let read = at.nested();
-        (at, read)
+    #[inline(always)]
+    fn container(&mut self) -> Result<(), Fault> {
+        let (pos, odd) = container(self.text, self.window, self.pos, self.room)?;
+        self.pos = pos;
+        self.odd_white |= odd;
+        Ok(())
     }
 
     #[inline(always)]
@@ -484,7 +407,7 @@ impl<'a> Scanner<'a> {
                 }
             }
             if level == Level::Object {
-                self.key()?;
+                self.skip_key()?;
             }
         }
     }
@@ -497,14 +420,26 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Reads a key and its colon.
     #[inline(always)]
-    fn key(&mut self) -> Result<Quoted, Fault> {
-        if self.peek() != Some(b'"') {
-            self.next_kind();
-        }
-        let key = self.string()?;
+    pub(super) fn key(&mut self) -> Result<Quoted, Fault> {
+        self.next_kind();
+        let key = self.quoted()?;
+        self.colon()?;
+        Ok(key)
+    }
+
+    #[inline(always)]
+    fn skip_key(&mut self) -> Result<(), Fault> {
+        self.next_kind();
+        self.string()?;
+        self.colon()
+    }
+
+    #[inline(always)]
+    fn colon(&mut self) -> Result<(), Fault> {
         if self.eat_solid(b':') {
-            Ok(key)
+            Ok(())
         } else {
             Err(Fault::Syntax)
         }
@@ -512,92 +447,61 @@ impl<'a> Scanner<'a> {
 
     /// Reads one string.
     #[inline(always)]
-    pub(crate) fn string(&mut self) -> Result<Quoted, Fault> {
+    pub(crate) fn string(&mut self) -> Result<Span, Fault> {
+        self.quoted().map(|quoted| quoted.span)
+    }
+
+    /// Reads one string, and looks whether something in it is escaped.
+    #[inline(always)]
+    pub(crate) fn quoted(&mut self) -> Result<Quoted, Fault> {
         let start = self.pos;
         if !self.eat(b'"') {
             return Err(Fault::Syntax);
         }
-        let mut plain = true;
         // Most end in the block that they begin in.
-        let within = self.pos.wrapping_sub(self.block);
-        let stops = self.stops.unbounded_shr(within.min(BLOCK) as u32);
-        let end = self.pos + stops.trailing_zeros() as usize;
-        if stops != 0 && self.text.get(end) == Some(&b'"') {
-            self.pos = end + 1;
-        } else {
-            let (after, read) = self.rest_of_string();
-            *self = after.unpacked();
-            plain = read? == Style::Plain;
+        let near = self.window.near(self.pos);
+        let found = near.or_else(|| Some((self.window.find(self.text, self.pos)?, true)));
+        let (end, escapes) = found.ok_or(Fault::Syntax)?;
+        if self.text.get(end) != Some(&b'"') {
+            return Err(Fault::Syntax);
         }
-        let span = self.span_from(start);
-        Ok(Quoted { span, plain })
-    }
-
-    /// Reads on to the end of a string.
-    #[inline(never)]
-    fn rest_of_string(self) -> (Self, Result<Style, Fault>) {
-        let mut at = self.unpacked();
-        let read = at.end_of_string();
-        (at, read)
-    }
-
-    #[inline(always)]
-    fn end_of_string(&mut self) -> Result<Style, Fault> {
-        let mut style = Style::Plain;
-        loop {
-            let within = self.pos % BLOCK;
-            if self.pos - within != self.block {
-                self.look_at(self.pos - within);
-            }
-            let stops = self.stops >> within;
-            if stops == 0 {
-                self.pos += BLOCK - within;
-                // Where one block has no stop at all, the next ones may have none either.
-                if self.stops == 0 && self.text.len().saturating_sub(self.pos) >= LONG {
-                    self.skip_plain_blocks();
-                }
-                continue;
-            }
-            self.pos += stops.trailing_zeros() as usize;
-            let rest = self.text.get(self.pos..).unwrap_or_default();
-            self.pos += match rest {
-                [b'"', ..] => {
-                    self.pos += 1;
-                    return Ok(style);
-                }
-                [
-                    b'\\',
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
-                    ..,
-                ] => 2,
-                [b'\\', b'u', hex @ ..] if is_code_unit(hex) => 6,
-                _ => return Err(Fault::Syntax),
-            };
-            style = Style::Escaped;
-        }
-    }
-
-    #[inline(always)]
-    fn skip_plain_blocks(&mut self) {
-        let rest = self.text.get(self.pos..).unwrap_or_default();
-        let (plain, not_ascii) = plain_blocks(rest);
-        self.not_ascii |= not_ascii;
-        self.pos += plain * BLOCK;
-    }
-
-    #[inline(always)]
-    fn look_at(&mut self, block: usize) {
-        let part = self.text.get(block..).unwrap_or_default();
-        let Stops { mask, not_ascii } = Stops::of_part(part);
-        self.block = block;
-        self.stops = mask;
-        self.not_ascii |= not_ascii;
+        self.pos = end + 1;
+        Ok(Quoted {
+            span: self.span_from(start),
+            escapes,
+        })
     }
 }
 
-fn is_code_unit(hex: &[u8]) -> bool {
-    hex.first_chunk::<4>()
-        .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+/// Gives where white space ends, and whether some of it is no plain blank.
+#[inline(never)]
+fn skip_white(text: &[u8], mut pos: usize) -> (usize, bool) {
+    let mut odd = false;
+    while let Some(byte @ (b' ' | b'\t' | b'\r' | b'\n')) = text.get(pos) {
+        odd |= *byte != b' ';
+        pos += 1;
+    }
+    (pos, odd)
+}
+
+/// Reads an object or array; gives where it ends, and whether white space in it is no plain blank.
+#[inline(never)]
+fn container(
+    text: &[u8],
+    window: &mut Window,
+    pos: usize,
+    room: usize,
+) -> Result<(usize, bool), Fault> {
+    let odd_white = false;
+    let mut scanner = Scanner {
+        text,
+        window,
+        pos,
+        room,
+        odd_white,
+    };
+    scanner.nested()?;
+    Ok((scanner.pos, scanner.odd_white))
 }
 
 /// The text of a JSON string (quotes included) with its escapes undone; `None` when `raw` is no
@@ -647,7 +551,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn accepts(text: &[u8]) -> bool {
-        let mut scanner = Scanner::new(text, 128);
+        let mut window = Window::of(text);
+        let mut scanner = Scanner::new(text, 128, &mut window);
         scanner.value().and_then(|_| scanner.end()).is_ok()
     }
 
@@ -712,12 +617,12 @@ mod tests {
         assert!(accepts(nested(128).as_bytes()));
         let deep = nested(129);
         assert_eq!(
-            Scanner::new(deep.as_bytes(), 128).value(),
+            Scanner::new(deep.as_bytes(), 128, &mut Window::of(deep.as_bytes())).value(),
             Err(Fault::Depth)
         );
         let open = "[".repeat(1_000_000);
         assert_eq!(
-            Scanner::new(open.as_bytes(), 4096).value(),
+            Scanner::new(open.as_bytes(), 4096, &mut Window::of(open.as_bytes())).value(),
             Err(Fault::Depth)
         );
     }

@@ -3,6 +3,7 @@
 
 use super::field::{Field, Fields, IN_NOTIFICATIONS, IN_REF, looks_like};
 use super::scan::{Fault, MAX_DEPTH, Scanner, Span};
+use super::window::Window;
 
 /// Where the members `names` of one object stand, within its text. `None` when `text` is no object,
 /// or when one of them stands twice or under a look-alike name: some reader would see another
@@ -10,7 +11,8 @@ use super::scan::{Fault, MAX_DEPTH, Scanner, Span};
 pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[Option<Span>; N]> {
     let mut found = [None; N];
     let mut spoiled = false;
-    let mut scanner = Scanner::new(text, MAX_DEPTH);
+    let mut window = Window::of(text);
+    let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
     let read = scanner.object(|scanner, key| {
         let span = scanner.value()?;
         let key = key.text(text);
@@ -26,7 +28,8 @@ pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[
 /// Calls `element` with where each element of an array stands, within its text. `None` when `text`
 /// is no array.
 pub(crate) fn elements(text: &[u8], mut element: impl FnMut(Span)) -> Option<()> {
-    let mut scanner = Scanner::new(text, MAX_DEPTH);
+    let mut window = Window::of(text);
+    let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
     let read = scanner.array(|scanner| {
         element(scanner.value()?);
         Ok::<(), Fault>(())

@@ -2,10 +2,10 @@
 
 use super::field::Field;
 use super::id::RequestId;
+use super::method::{Known, Method};
 use super::scan::{Span, write_string};
 use super::{Kind, Message};
 use crate::utils::rope::{Line, Rope};
-use std::borrow::Cow;
 
 /// What a line that is written takes at once; more is rarely copied.
 const MAX_RESERVED: usize = 4096;
@@ -35,12 +35,12 @@ impl Message {
         match &self.method {
             _ if matches!(self.kind, Kind::Response(_)) => {}
             // MCP's own have nothing to escape.
-            Cow::Borrowed(known) => {
+            Method::Known(known) => {
                 head.extend_from_slice(b",\"method\":\"");
-                head.extend_from_slice(known.as_bytes());
+                head.extend_from_slice(Known::ALL[known.place()].as_bytes());
                 head.push(b'"');
             }
-            Cow::Owned(method) => {
+            Method::Other(method) => {
                 head.extend_from_slice(b",\"method\":");
                 write_string(method, head);
             }

@@ -1,7 +1,7 @@
 //! The policy file.
 
 use super::pattern::Patterns;
-use super::rights::{Reach, Rights, Rules, Use};
+use super::rights::{Methods, Reach, Rights, Rules, Use};
 use super::rule::{Effect, ItemKind, LISTS, List, Rule};
 use super::uri;
 use serde::Deserialize;
@@ -199,8 +199,10 @@ impl Policy {
             Reach::Some(patterns)
         };
         Rules {
-            allow: Patterns::as_written(all(None, Effect::Allow)),
-            block: Patterns::as_written(all(None, Effect::Block)),
+            methods: Methods::new(
+                Patterns::as_written(all(None, Effect::Allow)),
+                Patterns::as_written(all(None, Effect::Block)),
+            ),
             block_items,
             reach: Use::ALL.iter().map(reach).collect(),
             in_file: self.in_file,

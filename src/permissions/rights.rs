@@ -5,7 +5,9 @@ use super::pattern::Patterns;
 use super::rule::{ItemKind, Rule};
 use super::uri::{self, Template};
 use super::{Denial, Permit};
-use crate::jsonrpc::{Field, IN_NOTIFICATIONS, IN_REF, Kind, Message, elements, members, unescape};
+use crate::jsonrpc::{
+    Field, IN_NOTIFICATIONS, IN_REF, Kind, Known, Message, elements, members, unescape,
+};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -106,11 +108,48 @@ pub(super) enum Reach {
     Some(Arc<Patterns>),
 }
 
+/// Which methods some roles may use.
+#[derive(Debug)]
+pub(super) struct Methods {
+    allow: Patterns,
+    block: Patterns,
+    /// What the two say of each of [`Known`].
+    known: Vec<Result<Arc<Rule>, Option<Arc<Rule>>>>,
+}
+
+impl Methods {
+    pub(super) fn new(allow: Patterns, block: Patterns) -> Self {
+        let known = |method: &&str| match (block.find(method), allow.find(method)) {
+            (None, Some(rule)) => Ok(Arc::clone(rule)),
+            (blocked, _) => Err(blocked.cloned()),
+        };
+        Self {
+            known: Known::ALL.iter().map(known).collect(),
+            allow,
+            block,
+        }
+    }
+
+    fn judge_known(&self, method: Known) -> Verdict<'_> {
+        match self.known.get(method.place()) {
+            Some(Ok(rule)) => Ok(Reason::Rule(rule)),
+            Some(Err(Some(rule))) => Err(Reason::Rule(rule)),
+            Some(Err(None)) | None => Err(NO_RULE),
+        }
+    }
+
+    fn judge(&self, method: &str) -> Verdict<'_> {
+        if let Some(rule) = self.block.find(method) {
+            return Err(Reason::Rule(rule));
+        }
+        self.allow.find(method).map(Reason::Rule).ok_or(NO_RULE)
+    }
+}
+
 /// The merged rules of some roles.
 #[derive(Debug)]
 pub(super) struct Rules {
-    pub allow: Patterns,
-    pub block: Patterns,
+    pub methods: Methods,
     /// By [`ItemKind`].
     pub block_items: [Patterns; 3],
     /// By [`Use`].
@@ -124,21 +163,6 @@ impl Rules {
     pub(super) fn bounds(&self, place: Use) -> bool {
         let free = matches!(self.reach[place as usize], Reach::Everything(_));
         !free || !self.block_items[place.kind() as usize].is_empty()
-    }
-
-    fn judge_method(&self, notification: bool, method: &str) -> Verdict<'_> {
-        if notification
-            && matches!(
-                method,
-                "notifications/initialized" | "notifications/cancelled"
-            )
-        {
-            return Ok(Reason::Words("needs no permission"));
-        }
-        if let Some(rule) = self.block.find(method) {
-            return Err(Reason::Rule(rule));
-        }
-        self.allow.find(method).map(Reason::Rule).ok_or(NO_RULE)
     }
 
     pub(super) fn judge_item(&self, place: Use, name: &str) -> Verdict<'_> {
@@ -176,8 +200,13 @@ impl Rules {
         };
         let deny =
             |item: Option<(ItemKind, &str)>, reason: Reason<'_>| Denial::new(message, item, reason);
-        self.judge_method(notification, message.method())
-            .map_err(|reason| deny(None, reason))?;
+        if !(notification && needs_no_permission(message.method())) {
+            let verdict = match message.known_method() {
+                Some(known) => self.methods.judge_known(known),
+                None => self.methods.judge(message.method()),
+            };
+            verdict.map_err(|reason| deny(None, reason))?;
+        }
         if self.in_file == [false; 3] {
             return Ok(None);
         }
@@ -227,6 +256,14 @@ impl Rules {
         }
         Ok(None)
     }
+}
+
+/// True for the notifications that every peer may send.
+fn needs_no_permission(notification: &str) -> bool {
+    matches!(
+        notification,
+        "notifications/initialized" | "notifications/cancelled"
+    )
 }
 
 /// A list shows a template when in doubt, a completion is denied.
@@ -330,7 +367,7 @@ impl Rights {
     #[must_use]
     pub fn blocks(&self, method: &str) -> bool {
         let rules = self.rules.as_deref();
-        rules.is_some_and(|rules| rules.block.find(method).is_some())
+        rules.is_some_and(|rules| rules.methods.block.find(method).is_some())
     }
 
     /// Decides on one message. In this order, first match wins:
@@ -369,7 +406,10 @@ impl Rights {
         let Some(rules) = &self.rules else {
             return Ok(NO_POLICY);
         };
-        rules.judge_method(notification, method)
+        if notification && needs_no_permission(method) {
+            return Ok(Reason::Words("needs no permission"));
+        }
+        rules.methods.judge(method)
     }
 
     /// True where this method may use some things of this kind only, or none.

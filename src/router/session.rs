@@ -139,9 +139,10 @@ impl Session {
 
     /// Forgets a request that has its answer; false when it was not waited for any more.
     pub(super) fn answered(&mut self, id: &RequestId, ours: i64) -> bool {
-        if self.waits_for(id, ours) {
-            self.in_flight.remove(id);
-            return true;
+        match self.in_flight.remove_entry(id) {
+            Some((_, (_, known))) if known == ours => return true,
+            Some((id, another)) => drop(self.in_flight.insert(id, another)),
+            None => {}
         }
         self.cancelled.retain(|(_, _, known)| *known != ours);
         false
