@@ -15,6 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
+use tokio::process::ChildStdin;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -292,7 +293,7 @@ async fn live(
     shared: &Shared,
     lane: LaneId,
     child: &mut Child,
-    stdin: tokio::process::ChildStdin,
+    stdin: ChildStdin,
     stdout: &mut LineReader<tokio::process::ChildStdout>,
     stopped: watch::Receiver<bool>,
 ) -> (io::Result<std::process::ExitStatus>, bool) {
@@ -335,20 +336,16 @@ async fn asked(mut stopped: watch::Receiver<bool>) {
 
 /// Gives a process its lines, and closes its stdin when it is asked to leave. When the process
 /// does not take them any more, waits: its exit or the end of its stdout will be noticed.
-async fn feed(
-    shared: &Shared,
-    lane: LaneId,
-    mut stdin: tokio::process::ChildStdin,
-    stopped: watch::Receiver<bool>,
-) {
+async fn feed(shared: &Shared, lane: LaneId, stdin: ChildStdin, stopped: watch::Receiver<bool>) {
+    let lent = Lent { shared, lane };
+    lent.put(stdin);
     let write = async {
         let mut lines = Rope::default();
         loop {
-            lines = shared.lock().out.take(lane, lines);
-            if lines.is_empty() {
+            let Some(mut stdin) = lent.take(&mut lines) else {
                 shared.to_child[lane.0].wait().await;
                 continue;
-            }
+            };
             let written = write_all(&mut stdin, &lines).await;
             lines.clear();
             shared.drained.notify_waiters();
@@ -356,6 +353,7 @@ async fn feed(
                 tracing::debug!(%err, "the MCP server does not read its stdin any more");
                 return std::future::pending::<()>().await;
             }
+            lent.put(stdin);
         }
     };
     tokio::select! {
@@ -364,7 +362,36 @@ async fn feed(
     }
 }
 
-async fn write_all(stdin: &mut tokio::process::ChildStdin, lines: &Rope) -> io::Result<()> {
+/// The stdin of a process, which others may write to while there is nothing to feed to it. It is closed
+/// when this is dropped.
+struct Lent<'a> {
+    shared: &'a Shared,
+    lane: LaneId,
+}
+
+impl Lent<'_> {
+    fn put(&self, stdin: ChildStdin) {
+        self.shared.lock().idle_stdin[self.lane.0] = Some(stdin);
+    }
+
+    /// Takes it back with the lines that wait for the process, if some do; `lines` is empty.
+    fn take(&self, lines: &mut Rope) -> Option<ChildStdin> {
+        let state = &mut *self.shared.lock();
+        if state.out.to_child[self.lane.0].is_empty() {
+            return None;
+        }
+        *lines = state.out.take(self.lane, std::mem::take(lines));
+        state.idle_stdin[self.lane.0].take()
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().idle_stdin[self.lane.0] = None;
+    }
+}
+
+async fn write_all(stdin: &mut ChildStdin, lines: &Rope) -> io::Result<()> {
     for piece in lines.pieces() {
         stdin.write_all(piece).await?;
     }

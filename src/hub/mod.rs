@@ -22,6 +22,7 @@ use foldhash::{HashMap, HashMapExt};
 use session::Outbox;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::process::ChildStdin;
 use tokio::sync::{Notify, mpsc};
 
 /// While more than this waits for a child, in bytes, peers are not read; nor is the child itself while
@@ -91,6 +92,9 @@ struct State {
     /// What waits for the processes; also the room for each event's outcome.
     out: Output,
     outboxes: HashMap<SessionId, Arc<Outbox>>,
+    /// The stdin of each lane's process, while its own task has nothing to write: others may write to
+    /// it what it takes at once.
+    idle_stdin: [Option<ChildStdin>; LANES],
     /// For each lane, whether its process is one that has said something.
     answered: [bool; LANES],
     stopped: bool,
@@ -116,6 +120,7 @@ impl Hub {
             core,
             out: Output::default(),
             outboxes: HashMap::new(),
+            idle_stdin: Default::default(),
             answered: [false; LANES],
             stopped: false,
         };
@@ -198,6 +203,12 @@ impl Shared {
 
     /// Lets the core handle an event, and carries out what follows.
     fn handle(&self, event: impl FnOnce(&mut Core, &mut Output)) {
+        self.gather(event);
+        self.flush();
+    }
+
+    /// As [`Shared::handle`], but what the processes get to read waits for [`Shared::flush`].
+    fn gather(&self, event: impl FnOnce(&mut Core, &mut Output)) {
         let state = &mut *self.lock();
         event(&mut state.core, &mut state.out);
         for (session, line) in state.out.to_peer.drain(..) {
@@ -209,9 +220,27 @@ impl Shared {
             // Without a driver the server is stopping.
             let _stopping = self.commands.send(command);
         }
-        for (lane, wake) in state.out.to_child.iter().zip(&self.to_child) {
-            if !lane.is_empty() {
-                wake.raise();
+    }
+
+    /// Gives the processes what waits for them: at once, where they take it, which saves a turn of
+    /// their own tasks.
+    fn flush(&self) {
+        let state = &mut *self.lock();
+        for lane in LaneId::ALL {
+            let lines = &mut state.out.to_child[lane.0];
+            if lines.is_empty() {
+                continue;
+            }
+            if let Some(stdin) = &state.idle_stdin[lane.0]
+                && let Some(small) = lines.only_small()
+                && let Ok(written) = rustix::io::write(stdin, small)
+            {
+                small.drain(..written);
+            }
+            if lines.is_empty() {
+                state.out.answers[lane.0] = 0;
+            } else {
+                self.to_child[lane.0].raise();
             }
         }
     }

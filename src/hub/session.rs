@@ -51,12 +51,17 @@ impl Session {
         self.hub.0.room(self.id).await;
     }
 
-    /// Hands a message to the MCP server.
+    /// Hands a message to the MCP server, which gets it with the next [`Session::flush`].
     pub fn send(&self, permit: &Permit) {
-        self.hub.0.handle(|core, out| match core {
+        self.hub.0.gather(|core, out| match core {
             Core::Shared(router) => router.peer_message(self.id, permit, out),
             Core::Isolated(pipe) => pipe.peer_message(permit, out),
         });
+    }
+
+    /// Lets the MCP server have what was sent.
+    pub fn flush(&self) {
+        self.hub.0.flush();
     }
 
     /// The peer's rights have changed: subscriptions that they do not cover any more end.

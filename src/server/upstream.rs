@@ -16,6 +16,7 @@ use crate::transport::Reader;
 use crate::transport::line::LineError;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -113,12 +114,17 @@ impl Intake<'_> {
 
     /// The next line of the connection. Cancel safe.
     async fn line(&mut self) -> Result<Bytes, UpstreamEnd> {
-        // Lines that have already arrived must not keep everybody else waiting.
-        tokio::task::consume_budget().await;
-        let read = match self.read.take() {
-            Some(read) => read,
-            None => self.reader.next().await,
+        let session = self.session;
+        let read = async {
+            // Lines that have already arrived must not keep everybody else waiting.
+            tokio::task::consume_budget().await;
+            match self.read.take() {
+                Some(read) => read,
+                None => self.reader.next().await,
+            }
         };
+        // What has arrived together is handed over together.
+        let read = before_waits(read, || session.flush()).await;
         match read {
             Ok(Some(line)) => Ok(line),
             Ok(None) => Err(UpstreamEnd::HalfClosed),
@@ -130,6 +136,7 @@ impl Intake<'_> {
     /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A
     /// client that can resume is heard meanwhile.
     async fn hear_until(&mut self, room: impl Future<Output = ()>) -> Result<(), UpstreamEnd> {
+        self.session.flush();
         let mut room = std::pin::pin!(room);
         while self.resumable {
             let full = self.bytes >= AHEAD || self.room_ahead.available_permits() == 0;
@@ -155,6 +162,25 @@ impl Intake<'_> {
         room.await;
         Ok(())
     }
+}
+
+impl Drop for Intake<'_> {
+    fn drop(&mut self) {
+        self.session.flush();
+    }
+}
+
+/// As `future`; `act` is called each time that it has to wait.
+async fn before_waits<F: Future>(future: F, act: impl Fn()) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    poll_fn(|context| {
+        let polled = future.as_mut().poll(context);
+        if polled.is_pending() {
+            act();
+        }
+        polled
+    })
+    .await
 }
 
 /// A line of the peer, read.

@@ -41,6 +41,12 @@ impl Rope {
         &mut self.last
     }
 
+    /// All of it, if it is small.
+    pub fn only_small(&mut self) -> Option<&mut Vec<u8>> {
+        let small = self.pieces.is_empty() && self.last.len() <= LARGE;
+        small.then_some(&mut self.last)
+    }
+
     /// Appends some bytes.
     pub fn extend(&mut self, bytes: impl AsRef<[u8]>) {
         self.last.extend_from_slice(bytes.as_ref());
