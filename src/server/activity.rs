@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 /// When something last happened on a connection.
 pub(super) struct Activity {
+    /// How long nothing may happen.
+    limit: Option<Duration>,
     last: Mutex<Instant>,
     pub pulse: Pulse,
     /// Lines have been taken from the session and not yet been sent altogether.
@@ -24,8 +26,9 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    pub(super) fn new(pulse: Pulse) -> Self {
+    pub(super) fn new(pulse: Pulse, limit: Option<Duration>) -> Self {
         Self {
+            limit,
             last: Mutex::new(Instant::now()),
             pulse,
             sending: AtomicBool::new(false),
@@ -38,6 +41,9 @@ impl Activity {
 
     /// A message has passed. Signs of life and other control lines are none.
     pub(super) fn mark(&self) {
+        if self.limit.is_none() {
+            return;
+        }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
@@ -65,9 +71,11 @@ impl Activity {
         self.changed.notified().await;
     }
 
-    /// Completes when no message has passed for `limit` and the peer waits for nothing.
-    pub(super) async fn idle(&self, limit: Option<Duration>, session: &Session) {
-        let limit = limit.unwrap_or(FOREVER);
+    /// Completes when no message has passed for too long and the peer waits for nothing.
+    pub(super) async fn idle(&self, session: &Session) {
+        let Some(limit) = self.limit else {
+            return std::future::pending().await;
+        };
         loop {
             until_still(&self.last, limit).await;
             if session.is_settled() {

@@ -26,6 +26,12 @@ pub(super) struct Downstream<'a> {
     pub context: &'a Context,
 }
 
+/// What happens besides messages.
+enum Rare {
+    Ping,
+    Stop,
+}
+
 impl Downstream<'_> {
     pub(super) async fn run(self, writer: &mut Writer, first: Option<Bytes>) -> End {
         match self.send_all(writer, first).await {
@@ -42,8 +48,7 @@ impl Downstream<'_> {
             self.send(writer, &[first]).await?;
         }
         let began = Instant::now();
-        let mut pings = tokio::time::interval_at(began + PING_EVERY, PING_EVERY);
-        let mut stopping = apart(self.context.stopping());
+        let mut rare = apart(self.rare(began + PING_EVERY));
         let keepalive = self.context.settings.keepalive_interval;
         let mut acknowledge_by = began + if self.resumable { keepalive } else { FOREVER };
         let mut was_untold = false;
@@ -88,11 +93,21 @@ impl Downstream<'_> {
             tokio::select! {
                 () = self.session.changed() => {}
                 () = &mut timer, if self.resumable => {}
-                _ = pings.tick() => writer.ping().await?,
-                () = &mut stopping, if self.resumable && !self.activity.is_draining() => {
-                    self.drain(writer).await?;
+                event = &mut rare => {
+                    match event {
+                        Rare::Ping => writer.ping().await?,
+                        Rare::Stop => self.drain(writer).await?,
+                    }
+                    rare = apart(self.rare(Instant::now() + PING_EVERY));
                 }
             }
+        }
+    }
+
+    async fn rare(&self, ping: Instant) -> Rare {
+        tokio::select! {
+            () = tokio::time::sleep_until(ping) => Rare::Ping,
+            () = self.context.stopping(), if self.resumable && !self.activity.is_draining() => Rare::Stop,
         }
     }
 

@@ -5,6 +5,7 @@ use super::activity::Activity;
 use super::downstream::Downstream;
 use super::peer::Context;
 use super::rate::Ticket;
+use super::registry::{Handover, Registration};
 use super::upstream::{Intake, Read, UpstreamEnd, upstream};
 use crate::audit::Trail;
 use crate::control::Control;
@@ -38,6 +39,8 @@ pub(super) struct Link {
 
 /// How a connection ended.
 pub(super) enum End {
+    /// The session goes on with another connection.
+    Replaced(Handover),
     /// The session ends with it, for this reason.
     Leave(&'static str),
     /// The session may go on with another connection.
@@ -46,6 +49,7 @@ pub(super) enum End {
 
 /// What ends a connection besides what is said on it.
 enum Trouble {
+    Replaced(Handover),
     Slow,
     Lapse(Lapse),
     Idle,
@@ -58,9 +62,10 @@ pub(super) async fn carry(
     read: Option<Read>,
     session: &Session,
     context: &Context,
-    resumable: bool,
+    registration: Option<&Registration>,
     first: Option<Bytes>,
 ) -> (End, Vec<Bytes>) {
+    let resumable = registration.is_some();
     let Link {
         reader,
         writer,
@@ -70,7 +75,7 @@ pub(super) async fn carry(
         ..
     } = link;
     let settings = &context.settings;
-    let activity = Activity::new(reader.pulse());
+    let activity = Activity::new(reader.pulse(), settings.idle_timeout);
     let mut last_words: Vec<Bytes> = Vec::new();
     let half_open = matches!(reader, Reader::Line(_)) && !resumable;
     let end = {
@@ -96,13 +101,15 @@ pub(super) async fn carry(
         // Rarely does one of these happen.
         let trouble = apart(async {
             tokio::select! {
+                handover = next_handover(registration) => Trouble::Replaced(handover),
                 () = session.overflowed() => Trouble::Slow,
                 lapse = lapse(standing, session) => Trouble::Lapse(lapse),
-                () = activity.idle(settings.idle_timeout, session) => Trouble::Idle,
+                () = activity.idle(session) => Trouble::Idle,
                 () = activity.silence(resumable.then_some(settings.keepalive_timeout)) => Trouble::Silence,
             }
         });
         tokio::select! {
+            biased;
             end = upstream => match end {
                 UpstreamEnd::HalfClosed if half_open => {
                     let answered = async {
@@ -151,6 +158,7 @@ pub(super) async fn carry(
             },
             end = &mut downstream => end,
             trouble = trouble => match trouble {
+                Trouble::Replaced(handover) => End::Replaced(handover),
                 Trouble::Slow => End::Leave("it reads too slowly, its queue is full"),
                 Trouble::Lapse(lapse) => barred(lapse, &mut last_words),
                 Trouble::Idle => {
@@ -172,6 +180,13 @@ pub(super) async fn carry(
         last_words
     };
     (end, last_words)
+}
+
+async fn next_handover(registration: Option<&Registration>) -> Handover {
+    match registration {
+        Some(registration) => registration.handover().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The peer's token is good no longer.

@@ -11,7 +11,6 @@ use crate::handshake;
 use crate::hub::{Cut, Session};
 use crate::replay::Violation;
 use crate::transport;
-use crate::utils::apart::apart;
 use bytes::Bytes;
 
 /// How a connection begins that does not go on with a session.
@@ -86,18 +85,15 @@ pub(super) async fn live(
     };
     loop {
         let first_line = first.take().map(|first| Bytes::from(first.to_line()));
-        let resumable = registration.is_some();
-        let ended = tokio::select! {
-            ended = carry(&mut link, read.take(), session, context, resumable, first_line) => Ok(ended),
-            handover = apart(next_handover(registration.as_ref())) => Err(handover),
-        };
+        let known = registration.as_ref();
+        let ended = carry(&mut link, read.take(), session, context, known, first_line).await;
         let handover = match ended {
-            Err(handover) => {
+            (End::Replaced(handover), _) => {
                 link.trail
                     .ends("its session goes on over another connection");
                 handover
             }
-            Ok((End::Leave(reason), last_words)) => {
+            (End::Leave(reason), last_words) => {
                 link.trail.ends(reason);
                 let Link { reader, writer, .. } = *link;
                 // Who comes back while this one closes begins anew.
@@ -105,7 +101,7 @@ pub(super) async fn live(
                 transport::close(reader, writer, &last_words).await;
                 return reason;
             }
-            Ok((End::Lost(reason), _)) => {
+            (End::Lost(reason), _) => {
                 link.trail.ends(reason);
                 let Some(registration) = &registration else {
                     return reason;
@@ -162,13 +158,6 @@ pub(super) async fn live(
                 return reason;
             }
         }
-    }
-}
-
-async fn next_handover(registration: Option<&Registration>) -> Handover {
-    match registration {
-        Some(registration) => registration.handover().await,
-        None => std::future::pending().await,
     }
 }
 
