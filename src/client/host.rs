@@ -1,18 +1,22 @@
 //! Our own stdin and stdout, which are the host's side of the wire.
 
 use super::Lines;
-use crate::replay::LINE_COST;
+use crate::replay::cost;
 use crate::transport::line::{LineError, LineReader};
-use crate::transport::stdio;
-use bytes::{BufMut, Bytes, BytesMut};
-use std::sync::Arc;
+use crate::transport::stdio::{self, Input, Output};
+use crate::utils::rope::Rope;
+use crate::utils::signal::Signal;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// The most that waits to be sent, in bytes; then the host is not read.
-const MAX_QUEUED: usize = 64 << 20;
+/// The most that is read ahead of a connection, in bytes; then the host is not read.
+pub(super) const MAX_QUEUED: usize = 64 << 20;
 
 /// The longest line from the host, in bytes. The server has its own, smaller limit.
 const MAX_HOST_LINE: usize = MAX_QUEUED;
@@ -27,215 +31,296 @@ const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// may be longer.
 const MAX_UNWRITTEN: usize = 1 << 20;
 
-/// Lines are gathered up to this size before they are written.
-const MAX_GATHERED: usize = 64 * 1024;
-
 /// A clock that runs ahead of the timers by so much tells that the machine was asleep.
 const ASLEEP: Duration = Duration::from_secs(10);
 
 /// How often to look whether our parent is still there.
 const PARENT_CHECK: Duration = Duration::from_secs(1);
 
-/// Lines of the host, read ahead while there is no connection.
+/// Lines of the host. They are read when they are asked for, and ahead of that while there is no
+/// connection.
 pub(super) struct HostInput {
-    queue: mpsc::UnboundedReceiver<(Bytes, OwnedSemaphorePermit)>,
-    /// Taken from the queue, not yet sent.
-    peeked: Option<Bytes>,
+    stdin: LineReader<Input>,
+    /// Read ahead, each with its newline.
+    ahead: VecDeque<Bytes>,
+    /// What those cost, in bytes.
+    cost: usize,
     ended: bool,
-    reader: JoinHandle<()>,
 }
 
 impl HostInput {
-    /// Starts to read stdin.
+    /// Our stdin. Within a runtime.
     pub(super) fn start() -> Self {
-        // Unbounded in lines, but each holds a part of MAX_QUEUED.
-        let (sender, queue) = mpsc::unbounded_channel();
-        let reader = tokio::spawn(read(sender));
         Self {
-            queue,
-            peeked: None,
+            stdin: LineReader::new(stdio::input(), MAX_HOST_LINE).with_ends(),
+            ahead: VecDeque::new(),
+            cost: 0,
             ended: false,
-            reader,
         }
     }
 
     /// Lines with their newlines, waiting for the first; `None` when stdin has ended. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Lines> {
-        let first = match self.peeked.take() {
+        let first = match self.take() {
             Some(line) => line,
-            None => self.queue.recv().await?.0,
+            None => self.read().await?,
         };
+        let mut bytes = first.len();
         let mut lines = vec![first];
-        let mut bytes = lines.iter().map(Bytes::len).sum::<usize>();
-        // What stays here counts towards the bound on what waits.
         while lines.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-            let Ok((line, _)) = self.queue.try_recv() else {
-                break;
-            };
+            let Some(line) = self.try_next() else { break };
             bytes += line.len();
             lines.push(line);
         }
         Some(lines)
     }
 
-    /// A line that waits, without its newline.
+    /// A line with its newline that has arrived.
     pub(super) fn try_next(&mut self) -> Option<Bytes> {
-        let line = self
-            .peeked
-            .take()
-            .or_else(|| self.queue.try_recv().ok().map(|(line, _)| line))?;
-        Some(line.slice(..line.len().saturating_sub(1)))
+        if let Some(line) = self.take() {
+            return Some(line);
+        }
+        while let Some(read) = self.stdin.buffered() {
+            if let Some(line) = whole(read) {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        let line = self.ahead.pop_front()?;
+        self.cost -= cost(&line);
+        Some(line)
+    }
+
+    /// The next line of stdin. Cancel safe.
+    async fn read(&mut self) -> Option<Bytes> {
+        while !self.ended {
+            let read = match self.stdin.next().await {
+                Ok(Some(line)) => Ok(line),
+                Ok(None) => {
+                    self.ended = true;
+                    // `printf '{…}' | mcp-remote client …` has no newline at its end, and means it.
+                    let rest = self.stdin.rest();
+                    Ok([&rest, &b"\n"[..]].concat().into())
+                }
+                Err(LineError::Io(err)) => {
+                    tracing::error!(%err, "could not read stdin");
+                    self.ended = true;
+                    break;
+                }
+                Err(err) => Err(err),
+            };
+            if let Some(line) = whole(read) {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    /// Reads a line ahead.
+    async fn read_ahead(&mut self) {
+        if let Some(line) = self.read().await {
+            self.cost += cost(&line);
+            self.ahead.push_back(line);
+        }
     }
 
     /// Completes when the host has said something, or stdin has ended. Cancel safe.
     pub(super) async fn stirs(&mut self) {
-        if !self.ended && self.peeked.is_none() {
-            match self.queue.recv().await {
-                Some((line, _)) => self.peeked = Some(line),
-                None => self.ended = true,
-            }
+        if self.ahead.is_empty() {
+            self.read_ahead().await;
         }
     }
 
     /// True when stdin is known to have ended, and nothing waits to be sent.
     pub(super) fn has_left(&self) -> bool {
-        self.ended && self.peeked.is_none()
+        self.ended && self.ahead.is_empty()
     }
 
-    /// Completes when stdin has ended and nothing waits to be sent. Cancel safe.
+    /// Completes when stdin has ended and nothing waits to be sent; reads ahead meanwhile. Cancel safe.
     pub(super) async fn abandoned(&mut self) {
-        self.stirs().await;
-        if self.peeked.is_some() {
+        while !self.ended && self.cost < MAX_QUEUED {
+            self.read_ahead().await;
+        }
+        if !self.has_left() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-impl Drop for HostInput {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
-
-async fn read(sender: mpsc::UnboundedSender<(Bytes, OwnedSemaphorePermit)>) {
-    let room = Arc::new(Semaphore::new(MAX_QUEUED));
-    let mut lines = LineReader::new(stdio::input(), MAX_HOST_LINE);
-    loop {
-        let line = match lines.next().await {
-            Ok(Some(line)) => line,
-            Ok(None) => break,
-            Err(LineError::TooLong { limit }) => {
-                tracing::error!(limit, "dropped a message of the host that is too long");
-                continue;
-            }
-            Err(err) => {
-                tracing::error!(%err, "could not read stdin");
-                return;
-            }
-        };
-        if !queue(&sender, &room, &line).await {
-            return;
+/// A line that is worth to be sent.
+fn whole(read: Result<Bytes, LineError>) -> Option<Bytes> {
+    match read {
+        Ok(line) => (!line.iter().all(u8::is_ascii_whitespace)).then_some(line),
+        Err(err) => {
+            tracing::error!(%err, "dropped a message of the host");
+            None
         }
     }
-    // `printf '{…}' | mcp-remote client …` has no newline at its end, and means it.
-    let rest = lines.rest();
-    if !rest.is_empty() {
-        queue(&sender, &room, &rest).await;
-    }
 }
 
-async fn queue(
-    sender: &mpsc::UnboundedSender<(Bytes, OwnedSemaphorePermit)>,
-    room: &Arc<Semaphore>,
-    line: &Bytes,
-) -> bool {
-    if line.iter().all(u8::is_ascii_whitespace) {
-        return true;
-    }
-    let mut with_end = BytesMut::with_capacity(line.len() + 1);
-    with_end.put_slice(line);
-    with_end.put_u8(b'\n');
-    let size = (with_end.len() + LINE_COST).min(MAX_QUEUED);
-    let size = u32::try_from(size).unwrap_or(u32::MAX);
-    match Arc::clone(room).acquire_many_owned(size).await {
-        Ok(permit) => sender.send((with_end.freeze(), permit)).is_ok(),
-        Err(_) => false,
-    }
-}
-
-/// stdout: MCP messages and nothing else. A task of its own writes it, so that no line is cut off
-/// because something else happens meanwhile.
+/// stdout: MCP messages and nothing else. What it does not take at once is written by a task of its
+/// own, so that no line is cut off because something else happens meanwhile.
 pub(super) struct HostOutput {
-    queue: mpsc::UnboundedSender<(Bytes, Option<OwnedSemaphorePermit>)>,
-    room: Arc<Semaphore>,
+    shared: Arc<Unwritten>,
     writer: JoinHandle<()>,
 }
 
+/// What waits to be written to stdout.
+#[derive(Default)]
+struct Unwritten {
+    state: Mutex<Unsaid>,
+    /// There is something to do for the task that writes.
+    wake: Signal,
+    /// Something has been written, or never will be.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Unsaid {
+    lines: Rope,
+    /// So many bytes are being written.
+    under_way: usize,
+    /// stdout itself, while nothing is being written.
+    idle: Option<Output>,
+    /// The host reads no more.
+    closed: bool,
+    /// Nothing more will come.
+    finished: bool,
+}
+
+impl Unwritten {
+    fn lock(&self) -> MutexGuard<'_, Unsaid> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl HostOutput {
+    /// Our stdout. Within a runtime.
     pub(super) fn start() -> Self {
-        // Unbounded in lines, but each holds a part of MAX_UNWRITTEN, the few errors that the
-        // client makes itself excepted.
-        let (queue, lines) = mpsc::unbounded_channel();
-        let room = Arc::new(Semaphore::new(MAX_UNWRITTEN));
-        let writer = tokio::spawn(write(lines, Arc::clone(&room)));
-        Self {
-            queue,
-            room,
-            writer,
+        let shared = Arc::new(Unwritten::default());
+        let writer = tokio::spawn(write(stdio::output(), Arc::clone(&shared)));
+        Self { shared, writer }
+    }
+
+    /// Waits until there is room for a line of `bytes`; false when the host reads no more. Cancel
+    /// safe.
+    pub(super) async fn room(&self, bytes: usize) -> bool {
+        loop {
+            if let Some(answer) = self.may_push(bytes) {
+                return answer;
+            }
+            self.flush();
+            let changed = self.shared.changed.notified();
+            if let Some(answer) = self.may_push(bytes) {
+                return answer;
+            }
+            changed.await;
         }
     }
 
-    /// Waits until there is room for a line of `bytes`; `None` when the host reads no more.
-    pub(super) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let share = (bytes + LINE_COST).min(MAX_UNWRITTEN);
-        let share = u32::try_from(share).unwrap_or(u32::MAX);
-        Arc::clone(&self.room).acquire_many_owned(share).await.ok()
+    fn may_push(&self, bytes: usize) -> Option<bool> {
+        let state = self.shared.lock();
+        let unwritten = state.lines.len() + state.under_way;
+        let room = unwritten == 0 || unwritten + bytes <= MAX_UNWRITTEN;
+        if state.closed {
+            Some(false)
+        } else {
+            room.then_some(true)
+        }
     }
 
     /// Completes when the host reads no more. Cancel safe.
     pub(super) async fn closed(&self) {
-        self.queue.closed().await;
+        loop {
+            let changed = self.shared.changed.notified();
+            if self.shared.lock().closed {
+                return;
+            }
+            changed.await;
+        }
     }
 
-    /// Hands over a line without its newline.
-    pub(super) fn push(&self, line: Bytes, room: Option<OwnedSemaphorePermit>) {
+    /// Hands over a line without its newline, which is written with the next [`HostOutput::flush`].
+    pub(super) fn push(&self, line: &Bytes) {
+        let mut state = self.shared.lock();
         // A host that has hung up is noticed by whoever asks for room.
-        let _hung_up = self.queue.send((line, room));
+        if !state.closed {
+            state.lines.share(line, line);
+            state.lines.extend(b"\n");
+        }
+    }
+
+    /// Writes what was handed over, at once where stdout takes it.
+    pub(super) fn flush(&self) {
+        let state = &mut *self.shared.lock();
+        if state.lines.is_empty() {
+            return;
+        }
+        if let Some(stdout) = &state.idle
+            && let Some(small) = state.lines.only_small()
+            && let Ok(written) = stdout.try_write(small)
+        {
+            small.drain(..written);
+        }
+        if !state.lines.is_empty() {
+            self.shared.wake.raise();
+        }
     }
 
     /// Waits until everything is written.
     pub(super) async fn finish(self) {
-        drop(self.queue);
+        self.shared.lock().finished = true;
+        self.shared.wake.raise();
         let _panicked = self.writer.await;
     }
 }
 
-async fn write(
-    mut lines: mpsc::UnboundedReceiver<(Bytes, Option<OwnedSemaphorePermit>)>,
-    room: Arc<Semaphore>,
-) {
-    let mut stdout = stdio::output();
-    let mut gathered = Vec::new();
-    while let Some((line, _share)) = lines.recv().await {
-        gathered.clear();
-        gathered.extend_from_slice(&line);
-        gathered.push(b'\n');
-        let mut shares = Vec::new();
-        while gathered.len() < MAX_GATHERED {
-            let Ok((line, share)) = lines.try_recv() else {
-                break;
-            };
-            gathered.extend_from_slice(&line);
-            gathered.push(b'\n');
-            shares.push(share);
+/// Writes what stdout did not take at once; meanwhile, lends it to whoever has more.
+async fn write(stdout: Output, shared: Arc<Unwritten>) {
+    let mut lines = Rope::default();
+    shared.lock().idle = Some(stdout);
+    loop {
+        let taken = {
+            let state = &mut *shared.lock();
+            if state.lines.is_empty() && state.finished {
+                return;
+            }
+            std::mem::swap(&mut lines, &mut state.lines);
+            state.under_way = lines.len();
+            if lines.is_empty() {
+                None
+            } else {
+                state.idle.take()
+            }
+        };
+        let Some(mut stdout) = taken else {
+            shared.wake.wait().await;
+            continue;
+        };
+        let written = write_all(&mut stdout, &lines).await;
+        lines.clear();
+        let closed = written.is_err();
+        {
+            let state = &mut *shared.lock();
+            state.under_way = 0;
+            state.closed = closed;
+            state.idle = (!closed).then_some(stdout);
         }
-        let written = stdout.write_all(&gathered).await;
-        if written.is_err() || stdout.flush().await.is_err() {
-            room.close();
+        shared.changed.notify_waiters();
+        if closed {
             return;
         }
-        gathered.shrink_to(MAX_GATHERED);
     }
+}
+
+async fn write_all(stdout: &mut Output, lines: &Rope) -> io::Result<()> {
+    for piece in lines.pieces() {
+        stdout.write_all(piece).await?;
+    }
+    stdout.flush().await
 }
 
 /// Completes when the process that started us is gone: nobody reads our answers then, even where

@@ -7,18 +7,20 @@ use super::{CONNECT_TIMEOUT, MAX_SERVER_LINE};
 use crate::control::Control;
 use crate::handshake;
 use crate::jsonrpc::{ErrorData, Executed};
-use crate::replay::Violation;
+use crate::replay::{self, Violation};
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Mismatch};
 use crate::transport::websocket::PING_EVERY;
 use crate::transport::{Connection, Reader, Writer};
 use crate::utils::apart::apart;
+use crate::utils::before_waits::before_waits;
 use crate::utils::signal::Signal;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// What has been received is acknowledged after so long, if not earlier.
@@ -89,8 +91,10 @@ impl Link {
     fn state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = change(&mut state);
-        for line in state.told() {
-            self.output.push(line, None);
+        let told = state.told();
+        if !told.is_empty() {
+            told.iter().for_each(|line| self.output.push(line));
+            self.output.flush();
         }
         if state.is_served() {
             self.served.notify_one();
@@ -147,8 +151,15 @@ impl Link {
                 self.state(|state| state.say(lines));
             }
         }
-        let unread = std::iter::from_fn(|| input.try_next());
-        self.state(|state| state.give_up(text, data, unread));
+        let mut unread: Vec<Bytes> = Vec::new();
+        let mut cost = 0;
+        while cost < host::MAX_QUEUED
+            && let Some(Some(lines)) = input.next().now_or_never()
+        {
+            cost += lines.iter().map(replay::cost).sum::<usize>();
+            unread.extend(lines);
+        }
+        self.state(|state| state.give_up(text, data, unread.into_iter()));
     }
 
     /// Completes when the host reads no more.
@@ -184,6 +195,7 @@ impl Link {
                 end = apart(self.trouble()) => end,
             }
         };
+        self.output.flush();
         let (done, dismissed) = self.state(|state| (state.is_done(), state.is_dismissed()));
         let end = match end {
             End::Lost(_) if done => End::Done,
@@ -229,7 +241,7 @@ impl Link {
         let began = Instant::now();
         let mut sign_by = began + self.keepalive_interval;
         let mut tell_by: Option<Instant> = None;
-        let mut pings = tokio::time::interval_at(began + PING_EVERY, PING_EVERY);
+        let mut ping = apart(tokio::time::sleep_until(began + PING_EVERY));
         // It is not set anew for each message.
         let mut timer = std::pin::pin!(tokio::time::sleep(FOREVER));
         loop {
@@ -291,7 +303,10 @@ impl Link {
                 },
                 () = self.wake.wait() => {}
                 () = &mut timer => {}
-                _ = pings.tick() => writer.ping().await?,
+                () = &mut ping => {
+                    writer.ping().await?;
+                    ping = apart(tokio::time::sleep(PING_EVERY));
+                }
             }
         }
     }
@@ -300,18 +315,22 @@ impl Link {
     async fn downstream(&self, reader: &mut Reader, report: &impl Fn(News)) -> End {
         let pulse = reader.pulse();
         let mut limit = FOREVER;
-        let mut silence = std::pin::pin!(pulse.stop(limit));
+        let mut silence = apart(pulse.stop(limit));
         loop {
             let watched = self.state(|state| state.is_resumable());
             if watched && limit == FOREVER {
                 limit = self.keepalive_timeout;
-                silence.set(pulse.stop(limit));
+                silence = apart(pulse.stop(limit));
             }
-            let read = tokio::select! {
-                biased;
-                read = reader.next() => Ok(read),
-                () = &mut silence => Err(()),
+            let read = async {
+                tokio::select! {
+                    biased;
+                    read = reader.next() => Ok(read),
+                    () = &mut silence => Err(()),
+                }
             };
+            // What has arrived together is handed over together.
+            let read = before_waits(read, || self.output.flush()).await;
             let line = match read {
                 Ok(Ok(Some(line))) => line,
                 Ok(Ok(None)) => return End::Lost("the server hung up".to_owned()),
@@ -348,10 +367,10 @@ impl Link {
             if control.is_some() {
                 continue;
             }
-            let Some(room) = self.output.room(arrived.line.len()).await else {
+            if !self.output.room(arrived.line.len()).await {
                 return End::Done;
-            };
-            self.receive(arrived, room);
+            }
+            self.receive(arrived);
         }
     }
 
@@ -370,11 +389,11 @@ impl Link {
     }
 
     /// A line of the server is handed to the host and counted, both or neither.
-    fn receive(&self, arrived: Arrived, room: OwnedSemaphorePermit) {
+    fn receive(&self, arrived: Arrived) {
         let wake = self.state(|state| {
             let (line, wake) = state.receive(arrived);
             if let Some(line) = line {
-                self.output.push(line, Some(room));
+                self.output.push(&line);
             }
             wake
         });

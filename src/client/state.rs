@@ -265,9 +265,8 @@ impl State {
         self.tell(lost);
         let replay = std::mem::take(&mut self.replay);
         let unsent = self.rejoin.take().unwrap_or_else(|| replay.into_unsent());
-        let unsent = unsent.into_iter().map(|line| without_end(&line));
-        for line in unsent.chain(unread) {
-            self.ledger.send(&line);
+        for line in unsent.into_iter().chain(unread) {
+            self.ledger.send(&without_end(&line));
         }
         let lost = self.ledger.lost(text, &data(Executed::No));
         self.tell(lost);

@@ -14,9 +14,9 @@ use crate::permissions::{Denial, ItemKind, Permit, Rights};
 use crate::replay::{ACK_BYTES, Violation, cost};
 use crate::transport::Reader;
 use crate::transport::line::LineError;
+use crate::utils::before_waits::before_waits;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -168,19 +168,6 @@ impl Drop for Intake<'_> {
     fn drop(&mut self) {
         self.session.flush();
     }
-}
-
-/// As `future`; `act` is called each time that it has to wait.
-async fn before_waits<F: Future>(future: F, act: impl Fn()) -> F::Output {
-    let mut future = std::pin::pin!(future);
-    poll_fn(|context| {
-        let polled = future.as_mut().poll(context);
-        if polled.is_pending() {
-            act();
-        }
-        polled
-    })
-    .await
 }
 
 /// A line of the peer, read.

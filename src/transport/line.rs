@@ -60,6 +60,8 @@ pub struct LineReader<R> {
     /// So many bytes of the buffer are known to hold no newline.
     searched: usize,
     limit: usize,
+    /// Lines are given with their newlines.
+    with_ends: bool,
     /// The line under way is too long: it is thrown away up to its end.
     skipping: bool,
     pulse: Pulse,
@@ -81,9 +83,17 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             buffer: BytesMut::new(),
             searched: 0,
             limit,
+            with_ends: false,
             skipping: false,
             pulse: Pulse::default(),
         }
+    }
+
+    /// Gives lines with their newlines, which the limit does not count.
+    #[must_use]
+    pub fn with_ends(mut self) -> Self {
+        self.with_ends = true;
+        self
     }
 
     /// Beats with every read.
@@ -96,7 +106,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         self.limit = limit;
     }
 
-    /// The next line without its newline; `None` at the end of the stream. Half a line at the end
+    /// The next line, without its newline unless that was asked for; `None` at the end of the stream. Half a line at the end
     /// stays in the reader, see [`LineReader::rest`]. Cancel safe.
     ///
     /// # Errors
@@ -154,7 +164,9 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             return None;
         };
         let mut line = self.buffer.split_to(end + 1);
-        line.truncate(end);
+        if !self.with_ends {
+            line.truncate(end);
+        }
         self.searched = 0;
         if end > KEPT && self.buffer.is_empty() {
             self.buffer = BytesMut::new();

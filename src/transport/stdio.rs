@@ -83,6 +83,20 @@ fn socket(stream: &impl AsFd) -> io::Result<UnixStream> {
     UnixStream::from_std(socket)
 }
 
+impl Output {
+    /// Writes what it takes at once.
+    ///
+    /// # Errors
+    /// What the system says; that it takes nothing now, or that it cannot be asked.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Pipe(pipe) => pipe.try_write(bytes),
+            Self::Socket(socket) => socket.try_write(bytes),
+            Self::Other(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
 impl AsyncRead for Input {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -2,6 +2,7 @@
 
 pub mod apart;
 pub mod backoff;
+pub mod before_waits;
 pub mod bucket;
 pub mod rope;
 pub mod secret;
