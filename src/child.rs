@@ -3,6 +3,7 @@
 use crate::reaper;
 use crate::transport::line::{LineError, LineReader};
 use bytes::Bytes;
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsString;
 use std::io;
@@ -12,6 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
+
+/// The size of the pipes to a process that many peers share, in bytes: large messages are carried in
+/// fewer turns. What every user may ask for (pipe(7)).
+const PIPE: usize = 1 << 20;
 
 /// How long the process may take to leave once its stdin is closed, and again after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
@@ -84,12 +89,13 @@ pub struct Pipes {
 }
 
 impl Child {
-    /// Starts the command. Lines of its stdout are bounded by `limit` bytes. Our own settings in
-    /// the environment, secrets among them, are not passed on.
+    /// Starts the command. Lines of its stdout are bounded by `limit` bytes. `many` says that others
+    /// like it run at the same time. Our own settings in the environment, secrets among them, are not
+    /// passed on.
     ///
     /// # Errors
     /// What the system says, for instance that there is no such program.
-    pub fn spawn(command: &CommandLine, limit: usize) -> io::Result<(Self, Pipes)> {
+    pub fn spawn(command: &CommandLine, limit: usize, many: bool) -> io::Result<(Self, Pipes)> {
         let mut builder = Command::new(&command.program);
         builder
             .args(&command.arguments)
@@ -106,7 +112,13 @@ impl Child {
         let mut process = builder.spawn()?;
         let missing = || io::Error::other("a pipe of the process is missing");
         let stdin = process.stdin.take().ok_or_else(missing)?;
-        let stdout = LineReader::new(process.stdout.take().ok_or_else(missing)?, limit);
+        let stdout = process.stdout.take().ok_or_else(missing)?;
+        if !many {
+            // A user has so much memory for pipes only. Without it they work as well.
+            let _refused = fcntl_setpipe_size(&stdin, PIPE);
+            let _refused = fcntl_setpipe_size(&stdout, PIPE);
+        }
+        let stdout = LineReader::new(stdout, limit);
         let stderr = process.stderr.take().ok_or_else(missing)?;
         let group = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(group) = group {

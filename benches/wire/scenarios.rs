@@ -359,9 +359,11 @@ impl Bench {
             rig.peers[0].exchange(ask)?;
         }
         let peak = server.peak()?.saturating_sub(idle) as f64 / size as f64;
-        // An acknowledgement lets go of what was kept, and a small exchange of what was in use.
-        std::thread::sleep(Duration::from_millis(1_200));
-        rig.peers[0].exchange(Ask::Echo(SMALL))?;
+        // Small exchanges let go of what was in use. What is free then is given back a second later.
+        for _ in 0..8 {
+            rig.peers[0].exchange(Ask::Echo(SMALL))?;
+        }
+        std::thread::sleep(Duration::from_millis(1_500));
         let after = server.resident()?.saturating_sub(idle) as f64 / MIB as f64;
         for (metric, value, goal) in [
             (

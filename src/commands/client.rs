@@ -9,7 +9,7 @@ use crate::utils::secret::Sources;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::http::Uri;
 
-pub(super) fn run(args: ClientArgs) -> Result<(), Failure> {
+pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
     start_logs(args.log.log_format);
     let settings = settings(&args)?;
     if args.token.jwt_token.is_some() {
@@ -17,7 +17,7 @@ pub(super) fn run(args: ClientArgs) -> Result<(), Failure> {
             "--jwt-token can be read in 'ps' by every user of this machine: use MCP_REMOTE_JWT_TOKEN or --jwt-token-file"
         );
     }
-    let runtime = runtime()?;
+    let runtime = runtime(release)?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let shutdown = async move {

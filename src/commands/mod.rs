@@ -12,6 +12,7 @@ use crate::cli::{Cli, Command, LogFormat, SecretArgs};
 use crate::permissions::Policy;
 use crate::reaper;
 use crate::utils::secret::{Secret, SecretError, Sources};
+use crate::utils::spare;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,12 +43,12 @@ impl Failure {
 }
 
 /// Runs what was typed. Exit codes: 0 done, 1 failed (one line on stderr says why); bad usage, 2,
-/// is clap's.
+/// is clap's. `release` is called now and then, to give memory that is free back to the system.
 #[must_use]
-pub fn run(cli: Cli) -> ExitCode {
+pub fn run(cli: Cli, release: fn()) -> ExitCode {
     let outcome = match cli.command {
-        Command::Server(args) => server::run(*args),
-        Command::Client(args) => client::run(*args),
+        Command::Server(args) => server::run(*args, release),
+        Command::Client(args) => client::run(*args, release),
         Command::ReapOrphans { detached: false } => reaper::detach().map_err(Failure::from),
         Command::ReapOrphans { detached: true } => {
             reaper::run(std::io::stdin().lock()).map_err(Failure::from)
@@ -147,8 +148,10 @@ fn print(text: &str) -> std::io::Result<()> {
 }
 
 /// One thread does it all: a message then never waits for another thread to wake up.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
+fn runtime(release: fn()) -> std::io::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build()?;
+    runtime.spawn(spare::tidy(release));
+    Ok(runtime)
 }

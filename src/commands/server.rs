@@ -18,7 +18,7 @@ const MAX_CHILD_MESSAGE: usize = 64 << 20;
 /// Most bytes that may wait for one peer.
 const MAX_OUTBOX: usize = 64 << 20;
 
-pub(super) fn run(mut args: ServerArgs) -> Result<(), Failure> {
+pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     start_logs(args.log.log_format);
     let (reloader, access) = Reloader::new(&mut args)?;
     let mut command = args.command.into_iter();
@@ -71,7 +71,7 @@ pub(super) fn run(mut args: ServerArgs) -> Result<(), Failure> {
         Backend::Shared(hub, driver)
     };
     let serving = serve(args.host.as_deref(), args.port, settings, backend, reloader);
-    let runtime = runtime()?;
+    let runtime = runtime(release)?;
     let outcome = runtime.block_on(serving);
     // Ends whatever is still connected, which is an event each.
     drop(runtime);

@@ -258,9 +258,13 @@ async fn run_lane(
         () = asked(stopped.clone()) => return early(Ok(Exit::default()), true),
         () = pause => {}
     }
-    shared.lock().answered[lane.0] = false;
+    let isolated = {
+        let mut state = shared.lock();
+        state.answered[lane.0] = false;
+        matches!(state.core, Core::Isolated(_))
+    };
     let (mut child, Pipes { stdin, mut stdout }) =
-        match Child::spawn(&command, shared.limits.child_message) {
+        match Child::spawn(&command, shared.limits.child_message, isolated) {
             Ok(spawned) => spawned,
             Err(err) => return early(Err(err), false),
         };

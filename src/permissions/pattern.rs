@@ -2,7 +2,6 @@
 
 use super::rule::Rule;
 use foldhash::HashMap;
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// A pattern with at least one `*`, which stands for any run of characters.
@@ -48,15 +47,15 @@ impl Glob {
     }
 }
 
-/// Rules by the names that they match. The cost of a look-up hardly grows with their number: exact
-/// names are hashed, globs sorted by how they begin, or else by how they end. Only globs that do
+/// Rules by the names that they match. The cost of a look-up does not grow with their number: exact
+/// names are hashed, globs found by how they begin, or else by how they end. Only globs that do
 /// neither (`*secret*`) are tried one by one.
 #[derive(Debug, Default)]
 pub(super) struct Patterns {
     all: Option<Arc<Rule>>,
     exact: HashMap<Box<str>, Arc<Rule>>,
-    by_prefix: Index,
-    by_suffix: Index,
+    by_prefix: Tree,
+    by_suffix: Tree,
     elsewhere: Vec<(Glob, Arc<Rule>)>,
     rules: Vec<Arc<Rule>>,
 }
@@ -70,20 +69,23 @@ impl Patterns {
     /// `text` gives what a rule's pattern is to be matched as.
     pub(super) fn new(rules: Vec<Arc<Rule>>, text: impl Fn(&Rule) -> String) -> Self {
         let mut patterns = Self::default();
-        let (mut by_prefix, mut by_suffix) = (Vec::new(), Vec::new());
         for rule in &rules {
             let text = text(rule);
             let rule = Arc::clone(rule);
             match Glob::new(&text) {
                 None => drop(patterns.exact.entry(text.into()).or_insert(rule)),
                 Some(_) if text == "*" => drop(patterns.all.get_or_insert(rule)),
-                Some(glob) if !glob.prefix.is_empty() => by_prefix.push((glob, rule)),
-                Some(glob) if !glob.suffix.is_empty() => by_suffix.push((glob, rule)),
+                Some(glob) if !glob.prefix.is_empty() => {
+                    let prefix = glob.prefix.clone();
+                    patterns.by_prefix.add(prefix.bytes(), glob, rule);
+                }
+                Some(glob) if !glob.suffix.is_empty() => {
+                    let suffix = glob.suffix.clone();
+                    patterns.by_suffix.add(suffix.bytes().rev(), glob, rule);
+                }
                 Some(glob) => patterns.elsewhere.push((glob, rule)),
             }
         }
-        patterns.by_prefix = Index::new(by_prefix, End::Start);
-        patterns.by_suffix = Index::new(by_suffix, End::Finish);
         patterns.rules = rules;
         patterns
     }
@@ -101,8 +103,8 @@ impl Patterns {
         self.all
             .as_ref()
             .or_else(|| self.exact.get(name))
-            .or_else(|| self.by_prefix.find(name))
-            .or_else(|| self.by_suffix.find(name))
+            .or_else(|| self.by_prefix.find(name.bytes(), name))
+            .or_else(|| self.by_suffix.find(name.bytes().rev(), name))
             .or_else(elsewhere)
     }
 
@@ -112,100 +114,94 @@ impl Patterns {
     }
 }
 
-/// Which end of a name globs are sorted by.
-#[derive(Clone, Copy, Debug, Default)]
-enum End {
-    #[default]
-    Start,
-    Finish,
-}
-
-impl End {
-    fn of(self, glob: &Glob) -> &str {
-        match self {
-            Self::Start => &glob.prefix,
-            Self::Finish => &glob.suffix,
-        }
-    }
-
-    fn compare(self, one: &str, other: &str) -> Ordering {
-        match self {
-            Self::Start => one.cmp(other),
-            Self::Finish => one.bytes().rev().cmp(other.bytes().rev()),
-        }
-    }
-
-    fn is_end_of(self, end: &str, name: &str) -> bool {
-        match self {
-            Self::Start => name.starts_with(end),
-            Self::Finish => name.ends_with(end),
-        }
-    }
-}
-
-/// Globs sorted by their prefix, or by their suffix read backwards.
-///
-/// Whatever sorts between a prefix of a name and the name itself has that prefix, too. So all
-/// prefixes of a name are found by going from its predecessor to the longest shorter prefix of
-/// that, and on.
+/// Globs by their prefixes, or by their suffixes read backwards: a tree with a step for each byte, so that
+/// a look-up takes the same however many there are.
 #[derive(Debug, Default)]
-struct Index {
-    end: End,
-    entries: Vec<Entry>,
+struct Tree {
+    nodes: Vec<Node>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    text: Box<str>,
-    /// The entry with the longest text that is a proper prefix of this one's.
-    parent: Option<usize>,
+#[derive(Debug, Default)]
+struct Node {
+    next: Steps,
+    /// What begins with the bytes up to here.
     globs: Vec<(Glob, Arc<Rule>)>,
 }
 
-impl Index {
-    fn new(mut globs: Vec<(Glob, Arc<Rule>)>, end: End) -> Self {
-        globs.sort_by(|(one, _), (other, _)| end.compare(end.of(one), end.of(other)));
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut parents: Vec<usize> = Vec::new();
-        for (glob, rule) in globs {
-            let text: Box<str> = end.of(&glob).into();
-            if let Some(last) = entries.last_mut()
-                && last.text == text
-            {
-                last.globs.push((glob, rule));
-                continue;
-            }
-            while let Some(top) = parents.last()
-                && !end.is_end_of(&entries[*top].text, &text)
-            {
-                parents.pop();
-            }
-            let parent = parents.last().copied();
-            parents.push(entries.len());
-            let globs = vec![(glob, rule)];
-            entries.push(Entry {
-                text,
-                parent,
-                globs,
-            });
-        }
-        Self { end, entries }
+/// Where each byte leads to. No step leads to the root, which is node 0.
+#[derive(Debug)]
+enum Steps {
+    Few(Vec<(u8, u32)>),
+    Many(Box<[u32; 256]>),
+}
+
+/// From so many steps on they are looked up in a table.
+const MANY: usize = 4;
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Steps {
+    #[inline(always)]
+    fn take(&self, byte: u8) -> Option<usize> {
+        let node = match self {
+            Self::Few(steps) => steps.iter().find(|(known, _)| *known == byte)?.1,
+            Self::Many(table) => table[usize::from(byte)],
+        };
+        (node != 0).then_some(node as usize)
     }
 
-    fn find(&self, name: &str) -> Option<&Arc<Rule>> {
-        let after = self
-            .entries
-            .partition_point(|entry| self.end.compare(&entry.text, name) != Ordering::Greater);
-        let mut at = after.checked_sub(1);
-        while let Some(entry) = at.and_then(|at| self.entries.get(at)) {
-            if self.end.is_end_of(&entry.text, name)
-                && let Some((_, rule)) = entry.globs.iter().find(|(glob, _)| glob.matches(name))
-            {
-                return Some(rule);
+    fn add(&mut self, byte: u8, node: u32) {
+        match self {
+            Self::Few(steps) if steps.len() < MANY => steps.push((byte, node)),
+            Self::Few(steps) => {
+                let mut table = Box::new([0; 256]);
+                for (known, node) in steps.iter().chain(&[(byte, node)]) {
+                    table[usize::from(*known)] = *node;
+                }
+                *self = Self::Many(table);
             }
-            at = entry.parent;
+            Self::Many(table) => table[usize::from(byte)] = node,
         }
-        None
+    }
+}
+
+impl Tree {
+    fn add(&mut self, bytes: impl Iterator<Item = u8>, glob: Glob, rule: Arc<Rule>) {
+        if self.nodes.is_empty() {
+            self.nodes.push(Node::default());
+        }
+        let mut at = 0;
+        for byte in bytes {
+            at = self.nodes[at].next.take(byte).unwrap_or_else(|| {
+                let new = self.nodes.len();
+                self.nodes[at].next.add(byte, new as u32);
+                self.nodes.push(Node::default());
+                new
+            });
+        }
+        self.nodes[at].globs.push((glob, rule));
+    }
+
+    /// The rule with the longest prefix that matches; `bytes` are those of the name, in the order of the
+    /// prefixes.
+    #[inline(always)]
+    fn find(&self, bytes: impl Iterator<Item = u8>, name: &str) -> Option<&Arc<Rule>> {
+        let mut node = self.nodes.first()?;
+        let mut found = None;
+        for byte in bytes {
+            let Some(next) = node.next.take(byte).and_then(|at| self.nodes.get(at)) else {
+                break;
+            };
+            node = next;
+            if let Some((_, rule)) = node.globs.iter().find(|(glob, _)| glob.matches(name)) {
+                found = Some(rule);
+            }
+        }
+        found
     }
 }
 
@@ -275,11 +271,11 @@ mod tests {
     }
 
     proptest! {
-        /// The index finds what trying every pattern by itself finds.
+        /// The trees find what trying every pattern by itself finds.
         #[test]
         fn many_patterns_match_as_each_by_itself(
-            texts in prop::collection::vec("[ab*]{0,6}", 0..12),
-            name in "[ab]{0,8}",
+            texts in prop::collection::vec("[a-g*]{0,6}|[ab*]{0,6}", 0..20),
+            name in "[a-g]{0,8}|[ab]{0,8}",
         ) {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let alone: Vec<&&str> = texts.iter().filter(|text| plainly(text, &name)).collect();

@@ -11,10 +11,12 @@ use crate::jsonrpc::{
     error_line,
 };
 use crate::permissions::{Denial, ItemKind, Permit, Rights};
-use crate::replay::{ACK_BYTES, Violation, cost};
+use crate::replay::{ACK_BYTES, Replay, Violation, cost};
 use crate::transport::Reader;
 use crate::transport::line::LineError;
 use crate::utils::before_waits::before_waits;
+use crate::utils::rope::Line;
+use crate::utils::spare;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -107,8 +109,14 @@ impl Intake<'_> {
         if !self.resumable {
             return Ok(());
         }
+        let acknowledge = |replay: &mut Replay<Line>| {
+            let kept = replay.bytes();
+            replay.acknowledge(received)?;
+            spare::used(kept - replay.bytes());
+            Ok(())
+        };
         self.session
-            .replay(|replay| replay.acknowledge(received))
+            .replay(acknowledge)
             .map_err(UpstreamEnd::Violation)
     }
 

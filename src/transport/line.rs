@@ -2,6 +2,7 @@
 
 use super::Pulse;
 use crate::utils::rope::Pieces;
+use crate::utils::spare;
 use bytes::{Bytes, BytesMut};
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -168,6 +169,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             line.truncate(end);
         }
         self.searched = 0;
+        spare::used(end);
         if end > KEPT && self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
@@ -224,6 +226,22 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 }
 
+/// Fills `buffer`, and gives what has arrived beyond that.
+pub(super) fn read_much(
+    stream: Pin<&mut impl AsyncRead>,
+    context: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+) -> Poll<io::Result<Bytes>> {
+    ARRIVED.with_borrow_mut(|arrived| {
+        let mut read = ReadBuf::new(arrived);
+        ready!(stream.poll_read(context, &mut read))?;
+        let length = read.filled().len().min(buffer.remaining());
+        let (now, later) = read.filled().split_at(length);
+        buffer.put_slice(now);
+        Poll::Ready(Ok(Bytes::copy_from_slice(later)))
+    })
+}
+
 /// Writes lines to a byte stream.
 pub struct LineWriter<W> {
     stream: W,
@@ -251,6 +269,7 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
                 }
                 if piece.len() > GATHER_SIZE {
                     self.stream.write_all(piece).await?;
+                    spare::used(piece.len());
                 } else {
                     self.gathered.extend_from_slice(piece);
                 }

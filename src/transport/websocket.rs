@@ -3,17 +3,19 @@
 //! A frame may hold several lines, part of a line (the rest follows in the next frame), or a
 //! message without its newline; binary frames count as text.
 
-use super::line::LineError;
+use super::line::{LineError, read_much};
 use super::{BoxedStream, Pulse, tls};
 use crate::utils::bucket::{Bucket, Pace};
 use crate::utils::rope::Pieces;
 use crate::utils::secret::Secret;
+use crate::utils::spare;
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
@@ -43,8 +45,22 @@ const MAX_LOGGED_ORIGIN: usize = 256;
 /// The subprotocol that MCP clients offer.
 const SUBPROTOCOL: &str = "mcp";
 
-/// What is read at once; one such buffer lives as long as its connection.
-const READ_BUFFER: usize = 8 * 1024;
+/// What the library reads at once, from what has been read ahead of it. One such buffer lives as long
+/// as its connection, and so much room it has behind a frame.
+const READ_BUFFER: usize = 2 * 1024;
+
+/// What the library gathers before it writes.
+const WRITE_BUFFER: usize = 8 * 1024;
+
+/// What is thrown away at once.
+const DISCARDED: usize = 8 * 1024;
+
+/// So much of such a line is masked at once.
+const MASKED: usize = 64 * 1024;
+
+/// A line of so many bytes goes out as its own frame, piece by piece: the library would keep room for
+/// all of it, for as long as the connection lives.
+const LARGE: usize = 64 * 1024;
 
 /// A byte stream that hands out no more than its allowance, so that a stranger cannot make the
 /// layer above gather a large frame.
@@ -52,6 +68,10 @@ pub struct Metered<S> {
     stream: S,
     allowance: Option<usize>,
     pulse: Pulse,
+    /// What has been read and not yet been handed out: the library asks for little at once.
+    ahead: Bytes,
+    /// A frame is being written without the library, which has to wait.
+    busy: bool,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
@@ -64,13 +84,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             return Poll::Ready(Err(io::Error::other("too much before authentication")));
         }
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if self.allowance.is_some() {
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        } else if self.ahead.is_empty() {
+            let later = read_much(Pin::new(&mut self.stream), context, buffer);
+            self.ahead = ready!(later)?;
+        } else {
+            let length = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(length));
+        }
         let read = buffer.filled().len().saturating_sub(before);
         self.allowance = self.allowance.map(|left| left.saturating_sub(read));
         if read > 0 {
             self.pulse.beat();
         }
-        polled
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -80,6 +108,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // Whoever makes it busy flushes the library afterwards.
+        if self.busy {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -141,6 +173,8 @@ fn wants_tls(answer: &HttpResponse<Option<Vec<u8>>>) -> bool {
 pub struct WebSocket {
     socket: Socket,
     lines: Lines,
+    /// Which end this is: frames of a client are masked.
+    masks: bool,
 }
 
 impl WebSocket {
@@ -162,6 +196,8 @@ impl WebSocket {
             stream,
             allowance,
             pulse: Pulse::default(),
+            ahead: Bytes::new(),
+            busy: false,
         };
         // The shape of the callback's error is the library's.
         #[allow(clippy::result_large_err)]
@@ -191,6 +227,7 @@ impl WebSocket {
                 Self {
                     socket,
                     lines: Lines::default(),
+                    masks: false,
                 },
                 upgrade,
             )),
@@ -212,11 +249,14 @@ impl WebSocket {
             stream,
             allowance: None,
             pulse: Pulse::default(),
+            ahead: Bytes::new(),
+            busy: false,
         };
         match tokio_tungstenite::client_async_with_config(url, stream, Some(config(limit))).await {
             Ok((socket, _)) => Ok(Self {
                 socket,
                 lines: Lines::default(),
+                masks: true,
             }),
             Err(err) => Err(UpgradeError::Failed(Box::new(err))),
         }
@@ -251,15 +291,21 @@ impl WebSocket {
         self.socket.get_mut().allowance = None;
         self.lines.limit = limit;
         let pulse = self.socket.get_ref().pulse.clone();
-        let (sink, stream) = self.socket.split();
+        let masks = self.masks;
+        let socket = Shared(Arc::new(Mutex::new(self.socket)));
+        let writer = WebSocketWriter {
+            socket: socket.clone(),
+            masks,
+        };
         let reader = WebSocketReader {
-            stream,
+            socket,
             pulse,
+            large: (Bytes::new(), 0),
             lines: self.lines,
             heard: Instant::now(),
             pings: Bucket::default(),
         };
-        (reader, WebSocketWriter { sink })
+        (reader, writer)
     }
 }
 
@@ -268,7 +314,7 @@ fn config(limit: usize) -> WebSocketConfig {
     let limit = limit.saturating_add(1);
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit))
 }
@@ -315,9 +361,22 @@ fn with_subprotocol(headers: &HeaderMap, mut response: Response) -> Response {
     response
 }
 
+/// A socket that is read and written side by side.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Socket>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Socket> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The receiving half.
 pub struct WebSocketReader {
-    stream: SplitStream<Socket>,
+    socket: Shared,
+    /// The last large frame, and what has come since: while it is held, the library cannot use its
+    /// memory again, and takes other memory for what comes next.
+    large: (Bytes, usize),
     lines: Lines,
     heard: Instant,
     pings: Bucket,
@@ -340,9 +399,11 @@ impl WebSocketReader {
                 return line.map(Some);
             }
             // A long frame on a slow connection is no silence.
+            let socket = &self.socket;
+            let next = poll_fn(|context| socket.lock().poll_next_unpin(context));
             let frame = tokio::select! {
                 biased;
-                frame = self.stream.next() => frame,
+                frame = next => frame,
                 () = self.pulse.stop(SILENCE.saturating_sub(self.heard.elapsed())) => {
                     return Err(LineError::Silent(SILENCE));
                 }
@@ -357,13 +418,22 @@ impl WebSocketReader {
             if !self.lines.push_frame(frame)? {
                 return Ok(None);
             }
+            let frame = &self.lines.rest;
+            self.large.1 += frame.len();
+            if frame.len() >= LARGE {
+                self.large = (frame.clone(), 0);
+            } else if self.large.1 > READ_BUFFER && !self.large.0.is_empty() {
+                spare::used(self.large.0.len());
+                self.large.0 = Bytes::new();
+            }
         }
     }
 
     /// Throws away what still comes, until the end. `writer` is the other half of this.
     pub async fn discard(self, writer: WebSocketWriter) {
-        if let Ok(mut socket) = self.stream.reunite(writer.sink) {
-            hear_out(&mut socket).await;
+        drop(writer);
+        if let Some(socket) = Arc::into_inner(self.socket.0) {
+            hear_out(&mut socket.into_inner().unwrap_or_else(PoisonError::into_inner)).await;
         }
     }
 }
@@ -376,14 +446,15 @@ async fn hear_out(socket: &mut Socket) {
     let stream = socket.get_mut();
     stream.allowance = None;
     if stream.shutdown().await.is_ok() {
-        let mut buffer = vec![0; READ_BUFFER];
+        let mut buffer = vec![0; DISCARDED];
         while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
     }
 }
 
 /// The sending half.
 pub struct WebSocketWriter {
-    sink: SplitSink<Socket, Message>,
+    socket: Shared,
+    masks: bool,
 }
 
 impl WebSocketWriter {
@@ -393,9 +464,74 @@ impl WebSocketWriter {
     /// What the stream says.
     pub async fn send(&mut self, lines: &[impl Pieces]) -> io::Result<()> {
         for line in lines {
-            self.sink.feed(text(line.joined())?).await.map_err(to_io)?;
+            let length = line.length();
+            if length < LARGE {
+                self.feed(text(line.joined())?).await?;
+            } else {
+                self.flush().await?;
+                self.send_large(length, line.pieces()).await?;
+            }
+            spare::used(length);
         }
-        self.sink.flush().await.map_err(to_io)
+        self.flush().await
+    }
+
+    async fn feed(&mut self, message: Message) -> io::Result<()> {
+        poll_fn(|context| self.socket.lock().poll_ready_unpin(context))
+            .await
+            .and_then(|()| self.socket.lock().start_send_unpin(message))
+            .map_err(to_io)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.socket.lock().poll_flush_unpin(context))
+            .await
+            .map_err(to_io)
+    }
+
+    /// Sends a line of at least [`LARGE`] bytes, which is UTF-8, past the library. Nothing may be left
+    /// to flush.
+    async fn send_large(&mut self, length: usize, pieces: &[Bytes]) -> io::Result<()> {
+        // A whole text frame, its length in 64 bits (RFC 6455, section 5.2).
+        let mut head = vec![0x81, 127];
+        head.extend((length as u64).to_be_bytes());
+        self.socket.lock().get_mut().busy = true;
+        if self.masks {
+            let mut key = [0; 4];
+            rand::fill(&mut key);
+            head[1] |= 0x80;
+            head.extend(key);
+            self.write_all(&head).await?;
+            for part in pieces.iter().flat_map(|piece| piece.chunks(MASKED)) {
+                let mut part = part.to_vec();
+                mask(&mut part, key);
+                key.rotate_left(part.len() % 4);
+                self.write_all(&part).await?;
+            }
+        } else {
+            self.write_all(&head).await?;
+            for piece in pieces {
+                self.write_all(piece).await?;
+            }
+        }
+        self.socket.lock().get_mut().busy = false;
+        Ok(())
+    }
+
+    /// Writes to the stream under the library.
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = poll_fn(|context| {
+                let mut socket = self.socket.lock();
+                Pin::new(&mut socket.get_mut().stream).poll_write(context, bytes)
+            });
+            let written = written.await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Sends a ping.
@@ -403,10 +539,8 @@ impl WebSocketWriter {
     /// # Errors
     /// What the stream says.
     pub async fn ping(&mut self) -> io::Result<()> {
-        self.sink
-            .send(Message::Ping(Bytes::new()))
-            .await
-            .map_err(to_io)
+        self.feed(Message::Ping(Bytes::new())).await?;
+        self.flush().await
     }
 
     /// Sends a close frame.
@@ -414,10 +548,22 @@ impl WebSocketWriter {
     /// # Errors
     /// What the stream says.
     pub async fn close(&mut self) -> io::Result<()> {
-        match self.sink.close().await {
+        let closed = poll_fn(|context| self.socket.lock().poll_close_unpin(context));
+        match closed.await {
             Err(tungstenite::Error::ConnectionClosed) | Ok(()) => Ok(()),
             Err(err) => Err(to_io(err)),
         }
+    }
+}
+
+/// Masks what begins where `key` does (RFC 6455, section 5.3).
+fn mask(bytes: &mut [u8], key: [u8; 4]) {
+    let (words, rest) = bytes.as_chunks_mut();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(key)).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key) {
+        *byte ^= key;
     }
 }
 
@@ -524,6 +670,7 @@ impl Lines {
         if line.len() > self.limit {
             return Err(LineError::TooLong { limit: self.limit });
         }
+        spare::used(line.len());
         Ok(line)
     }
 }
@@ -540,7 +687,9 @@ struct Balance {
 
 impl Balance {
     fn read(&mut self, bytes: &[u8]) {
-        for byte in bytes {
+        let mut bytes = bytes;
+        while let Some((byte, rest)) = bytes.split_first() {
+            bytes = rest;
             match (self.in_string, byte) {
                 (true, _) if self.escaped => self.escaped = false,
                 (true, b'\\') => self.escaped = true,
@@ -550,6 +699,10 @@ impl Balance {
                 _ => {}
             }
             self.begun |= !byte.is_ascii_whitespace();
+            if self.in_string && !self.escaped {
+                let end = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
+                bytes = bytes.get(end..).unwrap_or_default();
+            }
         }
     }
 
@@ -575,6 +728,26 @@ mod tests {
             }
         }
         read
+    }
+
+    #[test]
+    fn what_is_masked_in_parts_is_masked_alike() {
+        let plain: Vec<u8> = (0..=255).collect();
+        let key = [1, 2, 4, 8];
+        let expected: Vec<u8> = plain
+            .iter()
+            .zip(key.iter().cycle())
+            .map(|(a, b)| a ^ b)
+            .collect();
+        for cut in 0..plain.len() {
+            let mut masked = plain.clone();
+            let (first, second) = masked.split_at_mut(cut);
+            let mut key = key;
+            mask(first, key);
+            key.rotate_left(cut % 4);
+            mask(second, key);
+            assert_eq!(masked, expected, "cut at {cut}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod rope;
 pub mod secret;
 pub mod signal;
 pub mod size;
+pub mod spare;
 
 /// So many random bytes as lower-case hexadecimal digits.
 #[must_use]

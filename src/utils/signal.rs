@@ -14,6 +14,15 @@ pub struct Signal {
 }
 
 impl Signal {
+    /// One that is not raised.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            raised: AtomicBool::new(false),
+            waiter: AtomicWaker::new(),
+        }
+    }
+
     /// Wakes the task that waits, or the next one that does.
     pub fn raise(&self) {
         self.raised.store(true, Ordering::Release);

@@ -1,6 +1,6 @@
 //! Frames over WebSocket, byte for byte.
 
-use crate::common::{Setup, TestServer, request, token_with};
+use crate::common::{Setup, TestClient, TestServer, request, token_with};
 use crate::wire::{BINARY, CLOSE, PING, PONG, TEXT, TestPeer};
 use serde_json::json;
 
@@ -113,6 +113,47 @@ fn pings_are_answered_and_a_close_is_returned() {
     );
     assert_eq!(peer.next_frame(), None);
     server.log.wait_for("disconnected");
+}
+
+/// Large frames go past the library, whose pongs must not end up in the middle of one.
+#[test]
+fn pongs_stay_out_of_a_large_answer() {
+    const BYTES: usize = 16 << 20;
+    let server = TestServer::start("ws");
+    let mut peer = server.peer();
+    peer.send(&request(1, "x", json!({"bytes": BYTES})));
+    let head = peer.read_raw(10);
+    assert_eq!(head[..2], [0x80 | TEXT, 127]);
+    let length = u64::from_be_bytes(head[2..].try_into().unwrap());
+    let mut payload = Vec::new();
+    let mut pings = 0u8;
+    while payload.len() < length as usize {
+        let part = (length as usize - payload.len()).min(256 * 1024);
+        payload.extend(peer.read_raw(part));
+        pings += 1;
+        peer.frame(PING, &[pings]);
+    }
+    let answer: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(answer["result"]["blob"].as_str().unwrap().len(), BYTES);
+    // One pong may answer several pings (RFC 6455, section 5.5.3).
+    while peer.next_any_frame() != Some((PONG, vec![pings])) {}
+}
+
+/// What our client masks by itself, in pieces of every length.
+#[test]
+fn large_messages_of_the_client_arrive_as_they_were() {
+    let server = TestServer::start("ws");
+    let mut client = TestClient::start("ws", server.port, &[], None);
+    for (id, length) in [65_400, 65_536, 131_071, 1 << 20].into_iter().enumerate() {
+        let text: String = "für später: ☃ \"so\" \n"
+            .chars()
+            .cycle()
+            .take(length)
+            .collect();
+        let raw = serde_json::to_string(&text).unwrap();
+        let answer = client.ask(id, "x", json!({"raw": raw}));
+        assert!(answer["result"] == text, "{length} characters");
+    }
 }
 
 #[test]

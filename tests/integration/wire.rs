@@ -111,6 +111,13 @@ impl TestPeer {
         self.raw(&frame);
     }
 
+    /// So many bytes as they come.
+    pub fn read_raw(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.input.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
     /// The next frame, pings and pongs aside; `None` at the end of the stream.
     pub fn next_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
@@ -127,19 +134,14 @@ impl TestPeer {
             Err(err) if err.kind() == ErrorKind::UnexpectedEof => return None,
             outcome => outcome.unwrap(),
         }
-        let mut read = |count: usize| {
-            let mut bytes = vec![0; count];
-            self.input.read_exact(&mut bytes).unwrap();
-            bytes
-        };
         let number = |bytes: Vec<u8>| bytes.iter().fold(0, |sum, b| sum << 8 | usize::from(*b));
         let length = match head[1] & 0x7f {
-            126 => number(read(2)),
-            127 => number(read(8)),
+            126 => number(self.read_raw(2)),
+            127 => number(self.read_raw(8)),
             length => usize::from(length),
         };
-        let mask = (head[1] & 0x80 != 0).then(|| read(4));
-        let mut payload = read(length);
+        let mask = (head[1] & 0x80 != 0).then(|| self.read_raw(4));
+        let mut payload = self.read_raw(length);
         if let Some(mask) = mask {
             let pairs = payload.iter_mut().zip(mask.iter().cycle());
             pairs.for_each(|(byte, mask)| *byte ^= mask);
