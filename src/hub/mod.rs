@@ -1,8 +1,8 @@
 //! Owner of the MCP server's processes and of the router between them and the peers.
 //!
 //! The router is pure; this module gives it its lines and carries out what it says. One short lock
-//! guards it: a peer's message goes from the peer's own task straight into the pipe's buffer, an
-//! answer from the pipe's task straight into the peer's outbox.
+//! guards it: a peer's message goes from the peer's own task straight into the pipe, or, where that is
+//! full, into its buffer; an answer from the pipe's task straight into the peer's outbox.
 
 mod driver;
 mod session;

@@ -47,7 +47,7 @@ const SUBPROTOCOL: &str = "mcp";
 
 /// What the library reads at once, from what has been read ahead of it. One such buffer lives as long
 /// as its connection, and so much room it has behind a frame.
-const READ_BUFFER: usize = 2 * 1024;
+const READ_BUFFER: usize = 1024;
 
 /// What the library gathers before it writes.
 const WRITE_BUFFER: usize = 8 * 1024;
