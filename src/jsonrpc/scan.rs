@@ -647,6 +647,27 @@ mod tests {
             }
         }
 
+        /// The same for longer texts, which span blocks and windows, with one byte changed.
+        #[test]
+        fn agrees_with_serde_json_wherever_things_stand(
+            values in prop::collection::vec(
+                r#"\[(1,|"a",|\{"b":0\},){0,20}null\]|"(\\"|\\\\|\\n|x{1,70}|ü){0,12}"|-?[1-9]{1,9}"#,
+                1..12,
+            ),
+            gap in 0usize..200,
+            change in prop::option::of((any::<prop::sample::Index>(), r#"["\\\]}:,x1 \n]"#)),
+        ) {
+            let mut text = format!("[{}{}]", " ".repeat(gap), values.join(","));
+            if let Some((at, with)) = change {
+                let at = at.index(text.len());
+                if text.is_char_boundary(at) && text.is_char_boundary(at + 1) {
+                    text.replace_range(at..=at, &with);
+                }
+            }
+            let serde = serde_json::from_str::<serde_json::Value>(&text).is_ok();
+            prop_assert_eq!(accepts(text.as_bytes()), serde, "{}", text);
+        }
+
         #[test]
         fn strings_survive_the_round_trip(text in any::<String>()) {
             let mut raw = Vec::new();
