@@ -252,7 +252,16 @@ mod tests {
         assert_eq!(of("meta"), Some((Field::Meta, false)));
         assert_eq!(of("_meta"), Some((Field::Meta, true)));
         assert_eq!(of("name\0x"), Some((Field::Name, false)));
-        for other in ["names", "", "námé", "\u{17f}", "task\u{c5}"] {
+        // The last two are passed over as they are.
+        for other in [
+            "names",
+            "",
+            "námé",
+            "\u{17f}",
+            "task\u{c5}",
+            "arguments",
+            "content",
+        ] {
             assert_eq!(of(other), None, "{other}");
         }
     }

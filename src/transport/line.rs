@@ -107,8 +107,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         self.limit = limit;
     }
 
-    /// The next line, without its newline unless that was asked for; `None` at the end of the stream. Half a line at the end
-    /// stays in the reader, see [`LineReader::rest`]. Cancel safe.
+    /// The next line, without its newline unless that was asked for; `None` at the end of the
+    /// stream. Half a line at the end stays in the reader, see [`LineReader::rest`]. Cancel safe.
     ///
     /// # Errors
     /// What the stream says, or a line over the limit; after that, reading goes on behind it.
