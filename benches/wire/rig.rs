@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_mcp-remote");
 const SECRET: &str = "what the benchmarks sign their tokens with";
 
 /// What stands before the child.
@@ -109,8 +108,9 @@ impl Spec {
     }
 }
 
-/// Files and certificates that the servers need.
+/// The program, and files and certificates that it needs.
 pub struct Workshop {
+    binary: PathBuf,
     folder: tempfile::TempDir,
     token: String,
     tls: Arc<ClientConfig>,
@@ -118,8 +118,9 @@ pub struct Workshop {
 
 impl Workshop {
     pub fn new() -> io::Result<Self> {
+        let binary = build()?;
         let folder = tempfile::tempdir()?;
-        let token = Command::new(BINARY)
+        let token = Command::new(&binary)
             .args([
                 "generate-token",
                 "--quiet",
@@ -147,6 +148,7 @@ impl Workshop {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self {
+            binary,
             folder,
             token: token.trim().to_owned(),
             tls: Arc::new(tls),
@@ -254,6 +256,23 @@ impl Rig {
     }
 }
 
+/// Builds the program as its users do: with benchmarks and tests, cargo builds it with all that these
+/// want of its dependencies as well.
+fn build() -> io::Result<PathBuf> {
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_mcp-remote"));
+    let target = binary.ancestors().nth(2).ok_or(io::ErrorKind::NotFound)?;
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--bins", "--quiet", "--target-dir"])
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()?;
+    if built.success() {
+        Ok(binary)
+    } else {
+        Err(io::Error::other("mcp-remote could not be built"))
+    }
+}
+
 fn this() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
@@ -281,7 +300,7 @@ pub fn serve(spec: &Spec, workshop: &Workshop) -> io::Result<Command> {
         command.args(["pump", transport]).arg(this()?).arg("child");
         return Ok(command);
     }
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(&workshop.binary);
     command.args(["server", transport, "--port", "0", "--host", "127.0.0.1"]);
     if spec.auth {
         command.env("MCP_REMOTE_JWT_SECRET", SECRET);
@@ -320,7 +339,7 @@ fn connect(spec: &Spec, workshop: &Workshop, port: u16) -> io::Result<Command> {
         command.args(["pump-client", &port]);
         return Ok(command);
     }
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(&workshop.binary);
     command.args(["client", transport, "--port", &port]);
     if spec.auth {
         command.env("MCP_REMOTE_JWT_TOKEN", &workshop.token);
