@@ -5,7 +5,7 @@ use crate::transport::Protocol;
 use crate::utils::secret::Secret;
 use crate::utils::size::ByteSize;
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -104,19 +104,19 @@ pub enum Command {
     /// show a token signed with it; with a policy file, each message is held to what the token's
     /// roles may do. All that stands behind '--' is the MCP server's own command line.
     #[command(after_help = SERVER_EXAMPLES)]
-    Server(Box<ServerArgs>),
+    Server(Deferred<ServerArgs>),
     /// Bring a remote MCP server to this machine as a stdio server
     ///
     /// What an MCP host (Claude Desktop, an IDE, an SDK) launches in place of the server: stdin
     /// goes to the remote end, its answers come out on stdout. When stdin ends, the answers still
     /// owed are awaited first.
     #[command(after_help = CLIENT_EXAMPLES)]
-    Client(Box<ClientArgs>),
+    Client(Deferred<ClientArgs>),
     /// Make a secret to sign tokens with
     ///
     /// The secret alone goes to stdout, so this holds just the secret:
     /// SECRET=$(mcp-remote generate-secret)
-    GenerateSecret(GenerateSecretArgs),
+    GenerateSecret(Deferred<GenerateSecretArgs>),
     /// Ends the process groups it is told of when its stdin ends; started by `server`
     #[command(name = crate::reaper::COMMAND, hide = true)]
     ReapOrphans {
@@ -129,7 +129,7 @@ pub enum Command {
     /// Signs a token that says who its bearer is, with which roles and until when. Prints the line
     /// "Generated JWT token:", the token on the next line, then what it says.
     #[command(after_help = TOKEN_EXAMPLES)]
-    GenerateToken(GenerateTokenArgs),
+    GenerateToken(Deferred<GenerateTokenArgs>),
     /// Say what a policy file lets some roles do, and which line decides
     ///
     /// Asks the same rules as the server does. With a method, a tool, a prompt or a resource it says
@@ -137,14 +137,44 @@ pub enum Command {
     /// table of all that these roles may do. A file that cannot be read, or is not valid, ends it
     /// with exit code 2.
     #[command(after_help = CHECK_EXAMPLES)]
-    Check(CheckArgs),
+    Check(Deferred<CheckArgs>),
     /// Show what a token says, and whether a server would take it
     ///
     /// Prints the claims of a token. With a secret, and with what else a server may ask for, it
     /// also says whether that server would let its bearer in, and if not, why: exit code 1.
     /// Without a secret nothing is checked.
     #[command(after_help = INSPECT_EXAMPLES)]
-    InspectToken(InspectTokenArgs),
+    InspectToken(Deferred<InspectTokenArgs>),
+}
+
+/// What may stand behind a subcommand. Clap hears of it when that subcommand is chosen: most of a start
+/// would go into the arguments of all the others.
+#[derive(Debug)]
+pub struct Deferred<T>(pub Box<T>);
+
+impl<T: Args> Args for Deferred<T> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.defer(|command| {
+            // What the subcommand says of itself goes before what its arguments say.
+            let about = command.get_about().cloned().unwrap_or_default();
+            let long = command.get_long_about().cloned().unwrap_or_default();
+            T::augment_args(command).about(about).long_about(long)
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        T::augment_args_for_update(command)
+    }
+}
+
+impl<T: FromArgMatches> FromArgMatches for Deferred<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        T::from_arg_matches(matches).map(|args| Self(args.into()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
 }
 
 /// `tcp` or `ws`.
@@ -680,7 +710,7 @@ mod tests {
             "--",
             "y",
         ]);
-        let Command::Server(args) = cli.unwrap().command else {
+        let Command::Server(Deferred(args)) = cli.unwrap().command else {
             panic!("not a server")
         };
         assert_eq!(args.port, 1);

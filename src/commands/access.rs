@@ -223,14 +223,14 @@ pub(super) fn read_revocations(path: Option<&Path>) -> Result<Arc<Revocations>, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{Cli, Command, Deferred};
     use clap::Parser;
 
     #[test]
     fn what_was_read_does_not_show_the_secrets() {
         let typed =
             "mcp-remote server tcp --port 1 --jwt-secret hunter2 --jwt-secret swordfish -- x";
-        let Command::Server(mut args) = Cli::parse_from(typed.split(' ')).command else {
+        let Command::Server(Deferred(mut args)) = Cli::parse_from(typed.split(' ')).command else {
             panic!("not a server");
         };
         let (reloader, access) = Reloader::new(&mut args)

@@ -134,7 +134,7 @@ fn read_tls(args: &ClientArgs, place: &Place) -> Result<Option<Connector>, Failu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{Cli, Command, Deferred};
     use crate::transport::Pulse;
     use clap::Parser;
     use tokio::time::Instant;
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn settings_do_not_show_the_token() {
         let typed = "mcp-remote client tcp --port 1 --jwt-token hunter2";
-        let Command::Client(args) = Cli::parse_from(typed.split(' ')).command else {
+        let Command::Client(Deferred(args)) = Cli::parse_from(typed.split(' ')).command else {
             panic!("not a client");
         };
         let settings = settings(&args).map_err(|failure| failure.0).unwrap();
@@ -156,8 +156,8 @@ mod tests {
         let limits = ["client tcp --port 1", "server tcp --port 1 -- x"].map(|typed| {
             let typed = ["mcp-remote"].into_iter().chain(typed.split(' '));
             match Cli::parse_from(typed).command {
-                Command::Client(args) => args.keepalive,
-                Command::Server(args) => args.keepalive,
+                Command::Client(Deferred(args)) => args.keepalive,
+                Command::Server(Deferred(args)) => args.keepalive,
                 _ => panic!("neither client nor server"),
             }
         });

@@ -8,7 +8,7 @@ mod generate_token;
 mod inspect_token;
 mod server;
 
-use crate::cli::{Cli, Command, LogFormat, SecretArgs};
+use crate::cli::{Cli, Command, Deferred, LogFormat, SecretArgs};
 use crate::permissions::Policy;
 use crate::reaper;
 use crate::utils::secret::{Secret, SecretError, Sources};
@@ -47,16 +47,16 @@ impl Failure {
 #[must_use]
 pub fn run(cli: Cli, release: fn()) -> ExitCode {
     let outcome = match cli.command {
-        Command::Server(args) => server::run(*args, release),
-        Command::Client(args) => client::run(*args, release),
+        Command::Server(Deferred(args)) => server::run(*args, release),
+        Command::Client(Deferred(args)) => client::run(*args, release),
         Command::ReapOrphans { detached: false } => reaper::detach().map_err(Failure::from),
         Command::ReapOrphans { detached: true } => {
             reaper::run(std::io::stdin().lock()).map_err(Failure::from)
         }
-        Command::GenerateSecret(args) => generate_secret::run(&args),
-        Command::GenerateToken(args) => generate_token::run(&args),
-        Command::Check(args) => return check::run(&args),
-        Command::InspectToken(args) => inspect_token::run(&args),
+        Command::GenerateSecret(Deferred(args)) => generate_secret::run(&args),
+        Command::GenerateToken(Deferred(args)) => generate_token::run(&args),
+        Command::Check(Deferred(args)) => return check::run(&args),
+        Command::InspectToken(Deferred(args)) => inspect_token::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
