@@ -7,6 +7,7 @@ use crate::router::{Command, Exit, LANES, LaneId};
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::apart::apart;
 use crate::utils::backoff;
+use crate::utils::before_waits::before_waits;
 use crate::utils::rope::Rope;
 use futures_util::FutureExt;
 use futures_util::future::FusedFuture;
@@ -404,9 +405,22 @@ async fn write_all(stdin: &mut ChildStdin, lines: &Rope) -> io::Result<()> {
 
 /// Reads a process's lines to the end of its stdout.
 async fn read(shared: &Shared, lane: LaneId, stdout: &mut LineReader<tokio::process::ChildStdout>) {
+    read_lines(shared, lane, stdout).await;
+    shared.flush();
+}
+
+async fn read_lines(
+    shared: &Shared,
+    lane: LaneId,
+    stdout: &mut LineReader<tokio::process::ChildStdout>,
+) {
     loop {
-        shared.heard_out(lane).await;
-        match stdout.next().await {
+        let next = async {
+            shared.heard_out(lane).await;
+            stdout.next().await
+        };
+        // What the process has written together is handed over together.
+        match before_waits(next, || shared.flush()).await {
             Ok(Some(line)) => shared.child_message(lane, line),
             Ok(None) => return,
             Err(err @ LineError::TooLong { .. }) => {

@@ -2,7 +2,8 @@
 //!
 //! The router is pure; this module gives it its lines and carries out what it says. One short lock
 //! guards it: a peer's message goes from the peer's own task straight into the pipe, or, where that is
-//! full, into its buffer; an answer from the pipe's task straight into the peer's outbox.
+//! full, into its buffer; an answer from the pipe's task straight into the peer's connection, or, where
+//! that takes no more, into its outbox.
 
 mod driver;
 mod session;
@@ -95,6 +96,8 @@ struct State {
     /// The stdin of each lane's process, while its own task has nothing to write: others may write to
     /// it what it takes at once.
     idle_stdin: [Option<ChildStdin>; LANES],
+    /// Those with lines for a writer that is lent.
+    ready: Vec<Arc<Outbox>>,
     /// For each lane, whether its process is one that has said something.
     answered: [bool; LANES],
     stopped: bool,
@@ -121,6 +124,7 @@ impl Hub {
             out: Output::default(),
             outboxes: HashMap::new(),
             idle_stdin: Default::default(),
+            ready: Vec::new(),
             answered: [false; LANES],
             stopped: false,
         };
@@ -183,7 +187,9 @@ impl Hub {
 
     fn tell_everybody(&self, line: &'static [u8]) {
         for outbox in self.0.lock().outboxes.values() {
-            outbox.push(Bytes::from_static(line).into());
+            if outbox.push(Bytes::from_static(line).into()) {
+                outbox.deliver();
+            }
         }
     }
 
@@ -207,13 +213,15 @@ impl Shared {
         self.flush();
     }
 
-    /// As [`Shared::handle`], but what the processes get to read waits for [`Shared::flush`].
+    /// As [`Shared::handle`], but what is to be written waits for [`Shared::flush`].
     fn gather(&self, event: impl FnOnce(&mut Core, &mut Output)) {
         let state = &mut *self.lock();
         event(&mut state.core, &mut state.out);
         for (session, line) in state.out.to_peer.drain(..) {
-            if let Some(outbox) = state.outboxes.get(&session) {
-                outbox.push(line);
+            if let Some(outbox) = state.outboxes.get(&session)
+                && outbox.push(line)
+            {
+                state.ready.push(Arc::clone(outbox));
             }
         }
         for command in state.out.commands.drain(..) {
@@ -222,10 +230,13 @@ impl Shared {
         }
     }
 
-    /// Gives the processes what waits for them: at once, where they take it, which saves a turn of
-    /// their own tasks.
+    /// Gives the processes and the peers what waits for them: at once, where they take it, which saves
+    /// a turn of their own tasks.
     fn flush(&self) {
         let state = &mut *self.lock();
+        for outbox in state.ready.drain(..) {
+            outbox.deliver();
+        }
         for lane in LaneId::ALL {
             let lines = &mut state.out.to_child[lane.0];
             if lines.is_empty() {
@@ -280,6 +291,7 @@ impl Shared {
         }
     }
 
+    /// What follows from it may wait for [`Shared::flush`].
     fn child_message(&self, lane: LaneId, line: Bytes) {
         match Message::read(line.clone(), MAX_CHILD_DEPTH) {
             Ok(message) if control::is_named(&message) => {
@@ -297,7 +309,7 @@ impl Shared {
 
     fn child_said(&self, lane: LaneId, message: &Message) {
         self.lock().answered[lane.0] = true;
-        self.handle(|core, out| match core {
+        self.gather(|core, out| match core {
             Core::Shared(router) => router.child_message(lane, message, out),
             Core::Isolated(pipe) => pipe.child_message(message, out),
         });

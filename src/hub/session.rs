@@ -4,7 +4,9 @@ use super::{Core, Hub};
 use crate::permissions::Permit;
 use crate::replay::{Replay, cost};
 use crate::router::{Profile, SessionId};
+use crate::transport::{SMALL, Writer};
 use crate::utils::rope::Line;
+use crate::utils::rope::Pieces;
 use crate::utils::signal::Signal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -59,7 +61,7 @@ impl Session {
         });
     }
 
-    /// Lets the MCP server have what was sent.
+    /// Lets the MCP server have what was sent, and peers what waits for their writers.
     pub fn flush(&self) {
         self.hub.0.flush();
     }
@@ -72,9 +74,12 @@ impl Session {
         });
     }
 
-    /// Queues a line of the proxy's own for the peer, newline included.
+    /// Queues a line of the proxy's own for the peer, newline included. It may wait for
+    /// [`Session::flush`].
     pub fn reply(&self, line: Vec<u8>) {
-        self.outbox.push(line.into());
+        if self.outbox.push(line.into()) {
+            self.hub.0.lock().ready.push(Arc::clone(&self.outbox));
+        }
     }
 
     /// Notes that a line of `bytes` has been dealt with: it will be acknowledged to the peer.
@@ -102,6 +107,34 @@ impl Session {
     /// Waits until [`Session::take`] may have something new, or an acknowledgement is due.
     pub async fn changed(&self) {
         self.outbox.wake.wait().await;
+    }
+
+    /// Lends the connection's writer to whoever has lines for the peer, which saves a turn of the
+    /// peer's own task, unless there is something to do for that. It is to be taken back before anything
+    /// else is done with it, and is then not [`Writer::Away`].
+    pub fn lend(&self, writer: &mut Writer) {
+        let mut queue = self.outbox.lock();
+        if queue.cut.is_none() && !queue.keeps_writer && queue.replay.waiting() == 0 {
+            queue.lent = Some(Lent {
+                writer: std::mem::replace(writer, Writer::Away),
+                gathered: Some(0),
+            });
+        }
+    }
+
+    /// Takes the writer back, if it was lent. True where something is left in it to be flushed.
+    pub fn take_back(&self, writer: &mut Writer) -> bool {
+        let Some(lent) = self.outbox.lock().lent.take() else {
+            return false;
+        };
+        *writer = lent.writer;
+        lent.gathered.is_none()
+    }
+
+    /// From here on the writer is not lent, so that its owner knows what has been sent.
+    pub fn keep_writer(&self) {
+        self.outbox.lock().keeps_writer = true;
+        self.outbox.wake.raise();
     }
 
     /// Completes when the peer is cut because it reads too slowly, even where a write to it hangs.
@@ -196,6 +229,25 @@ pub(super) struct Outbox {
 struct Queue {
     replay: Replay<Line>,
     cut: Option<Cut>,
+    /// The writer, while the peer's own task has nothing to do with it.
+    lent: Option<Lent>,
+    /// It is not lent any more.
+    keeps_writer: bool,
+}
+
+struct Lent {
+    writer: Writer,
+    /// What waits for [`Outbox::deliver`], in bytes. `None` where the peer's own task has been woken to
+    /// go on: the lines are too large, or not all was taken.
+    gathered: Option<usize>,
+}
+
+impl std::fmt::Debug for Lent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lent")
+            .field("gathered", &self.gathered)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Outbox {
@@ -218,28 +270,178 @@ impl Outbox {
         queue.replay.keeps() && !queue.replay.is_settled()
     }
 
-    pub(super) fn push(&self, line: Line) {
-        let mut queue = self.lock();
+    /// Adds a line. True where [`Outbox::deliver`] is to be called then; before that more may be added.
+    #[must_use]
+    pub(super) fn push(&self, line: Line) -> bool {
+        let queue = &mut *self.lock();
         if queue.cut.is_some() {
-            return;
+            return false;
         }
         // An empty outbox takes any line: the bound is on what piles up.
         if queue.replay.bytes() > 0 && queue.replay.bytes() + cost(&line) > self.limit {
-            *queue = Queue {
-                cut: Some(Cut::Slow),
-                ..Queue::default()
-            };
+            queue.replay = Replay::default();
+            queue.cut = Some(Cut::Slow);
             self.cut_off.notify_waiters();
         } else {
+            let length = line.length();
             queue.replay.push(line);
+            if let Some(Lent { gathered, .. }) = &mut queue.lent
+                && let Some(before) = *gathered
+            {
+                *gathered = Some(before + length).filter(|all| *all <= SMALL);
+                if gathered.is_some() {
+                    return before == 0;
+                }
+            }
         }
-        drop(queue);
         self.wake.raise();
+        false
+    }
+
+    /// Writes what has been added, if the writer is lent and as far as it takes it at once. The rest is
+    /// for the peer's own task.
+    pub(super) fn deliver(&self) {
+        let queue = &mut *self.lock();
+        let (None, Some(lent)) = (queue.cut, &mut queue.lent) else {
+            return;
+        };
+        if lent.gathered.is_none() {
+            return;
+        }
+        let batch = queue.replay.take(BATCH);
+        // An error comes again when the peer's own task goes on.
+        if lent.writer.try_send(&batch.lines).unwrap_or(false) {
+            lent.gathered = Some(0);
+        } else {
+            lent.gathered = None;
+            self.wake.raise();
+        }
     }
 
     pub(super) fn cut(&self, cut: Cut) {
         self.lock().cut.get_or_insert(cut);
         self.cut_off.notify_waiters();
         self.wake.raise();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::child::CommandLine;
+    use crate::hub::Limits;
+    use crate::transport::Connection;
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, DuplexStream};
+
+    const LIMITS: Limits = Limits {
+        child_message: 1000,
+        outbox: 10 * SMALL,
+        restarts: 0,
+    };
+
+    fn session() -> Session {
+        let command = CommandLine {
+            program: "true".into(),
+            arguments: Vec::new(),
+        };
+        let (hub, _driver) = Hub::shared(command, LIMITS);
+        hub.attach(Profile::anybody())
+    }
+
+    /// A writer whose stream holds so many bytes, and where they come out.
+    fn writer(capacity: usize) -> (Writer, DuplexStream) {
+        let (near, far) = tokio::io::duplex(capacity);
+        let (_reader, writer) = Connection::over_stream(Box::new(near), 1000).split(1000);
+        (writer, far)
+    }
+
+    fn lines(session: &Session) -> Vec<Vec<u8>> {
+        let lines = session.take().unwrap();
+        lines.iter().map(|line| line.joined().to_vec()).collect()
+    }
+
+    #[tokio::test]
+    async fn whoever_has_lines_writes_them_where_the_writer_is_lent() {
+        let (session, (mut writer, mut far)) = (session(), writer(100));
+        session.lend(&mut writer);
+        assert!(matches!(writer, Writer::Away));
+        for line in [&b"one\n"[..], b"two\n", b"three\n"] {
+            session.reply(line.to_vec());
+        }
+        session.flush();
+        session.reply(b"four\n".to_vec());
+        session.flush();
+        assert_eq!(session.changed().now_or_never(), None);
+        assert_eq!(lines(&session), Vec::<Vec<u8>>::new());
+        assert!(!session.take_back(&mut writer));
+        drop(writer);
+        let mut arrived = String::new();
+        far.read_to_string(&mut arrived).await.unwrap();
+        assert_eq!(arrived, "one\ntwo\nthree\nfour\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_taken_at_once_is_for_the_owner_to_send() {
+        let (session, (mut writer, mut far)) = (session(), writer(8));
+        session.lend(&mut writer);
+        session.reply(b"does not fit\n".to_vec());
+        session.flush();
+        // Nothing overtakes it.
+        session.reply(b"second\n".to_vec());
+        session.flush();
+        assert!(session.changed().now_or_never().is_some());
+        assert!(session.take_back(&mut writer));
+        let sending = async {
+            writer.flush().await.unwrap();
+            writer.send(&session.take().unwrap()).await.unwrap();
+            drop(writer);
+        };
+        let mut arrived = String::new();
+        let (_, read) = tokio::join!(sending, far.read_to_string(&mut arrived));
+        read.unwrap();
+        assert_eq!(arrived, "does not fit\nsecond\n");
+    }
+
+    #[tokio::test]
+    async fn large_lines_are_for_the_owner_to_send() {
+        let (session, (mut writer, _far)) = (session(), writer(100));
+        session.lend(&mut writer);
+        session.reply(b"small\n".to_vec());
+        session.reply(vec![b'x'; SMALL]);
+        session.flush();
+        assert!(session.changed().now_or_never().is_some());
+        assert_eq!(lines(&session), [b"small\n".to_vec(), vec![b'x'; SMALL]]);
+        session.take_back(&mut writer);
+        assert!(matches!(writer, Writer::Line(_)));
+    }
+
+    #[tokio::test]
+    async fn it_is_not_lent_where_something_is_to_be_done() {
+        let (mut writer, _far) = writer(100);
+        let waiting = session();
+        waiting.reply(b"line\n".to_vec());
+        let cut = session();
+        cut.outbox.cut(Cut::Stopped);
+        let kept = session();
+        kept.keep_writer();
+        for session in [waiting, cut, kept] {
+            session.lend(&mut writer);
+            assert!(matches!(writer, Writer::Line(_)));
+            assert!(session.changed().now_or_never().is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_nothing_is_cut_with_its_writer_lent() {
+        let (session, (mut writer, _far)) = (session(), writer(8));
+        session.lend(&mut writer);
+        for _ in 0..1000 {
+            session.reply(vec![b'x'; 10_000]);
+            session.flush();
+        }
+        assert_eq!(session.overflowed().now_or_never(), Some(()));
+        session.take_back(&mut writer);
+        assert!(matches!(writer, Writer::Line(_)));
     }
 }

@@ -39,6 +39,11 @@ impl Activity {
         }
     }
 
+    /// True where it counts when messages pass.
+    pub(super) fn is_timed(&self) -> bool {
+        self.limit.is_some()
+    }
+
     /// A message has passed. Signs of life and other control lines are none.
     pub(super) fn mark(&self) {
         if self.limit.is_none() {

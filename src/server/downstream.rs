@@ -90,16 +90,24 @@ impl Downstream<'_> {
                     return Ok(End::Leave(self.context.why_cut()));
                 }
             }
-            tokio::select! {
-                () = self.session.changed() => {}
-                () = &mut timer, if self.resumable => {}
-                event = &mut rare => {
-                    match event {
-                        Rare::Ping => writer.ping().await?,
-                        Rare::Stop => self.drain(writer).await?,
-                    }
-                    rare = apart(self.rare(Instant::now() + PING_EVERY));
+            // Whoever lends it does not hear of what passes.
+            if !self.activity.is_timed() {
+                self.session.lend(writer);
+            }
+            let event = tokio::select! {
+                () = self.session.changed() => None,
+                () = &mut timer, if self.resumable => None,
+                event = &mut rare => Some(event),
+            };
+            if self.session.take_back(writer) {
+                self.sending(writer.flush()).await?;
+            }
+            if let Some(event) = event {
+                match event {
+                    Rare::Ping => writer.ping().await?,
+                    Rare::Stop => self.drain(writer).await?,
                 }
+                rare = apart(self.rare(Instant::now() + PING_EVERY));
             }
         }
     }
@@ -124,8 +132,15 @@ impl Downstream<'_> {
     }
 
     async fn send(&self, writer: &mut Writer, lines: &[impl Pieces]) -> std::io::Result<()> {
+        self.sending(writer.send(lines)).await
+    }
+
+    async fn sending(
+        &self,
+        send: impl Future<Output = std::io::Result<()>>,
+    ) -> std::io::Result<()> {
         self.activity.set_sending(true);
-        writer.send(lines).await?;
+        send.await?;
         self.activity.set_sending(false);
         Ok(())
     }

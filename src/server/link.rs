@@ -97,7 +97,7 @@ pub(super) async fn carry(
             resumable,
             context,
         };
-        let mut downstream = apart(down.run(writer, first));
+        let mut downstream = apart(down.run(&mut *writer, first));
         // Rarely does one of these happen.
         let trouble = apart(async {
             tokio::select! {
@@ -112,6 +112,7 @@ pub(super) async fn carry(
             biased;
             end = upstream => match end {
                 UpstreamEnd::HalfClosed if half_open => {
+                    session.keep_writer();
                     let answered = async {
                         while session.owed() > 0 || activity.is_sending() {
                             activity.wait().await;
@@ -173,6 +174,7 @@ pub(super) async fn carry(
             },
         }
     };
+    session.take_back(writer);
     // Half a line cannot be followed by another.
     let last_words = if activity.is_sending() {
         Vec::new()

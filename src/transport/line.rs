@@ -4,6 +4,7 @@ use super::Pulse;
 use crate::utils::rope::Pieces;
 use crate::utils::spare;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -246,6 +247,8 @@ pub(super) fn read_much(
 pub struct LineWriter<W> {
     stream: W,
     gathered: Vec<u8>,
+    /// So many of these have been written.
+    written: usize,
 }
 
 impl<W: AsyncWrite + Unpin> LineWriter<W> {
@@ -254,6 +257,7 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
         Self {
             stream,
             gathered: Vec::new(),
+            written: 0,
         }
     }
 
@@ -275,14 +279,43 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
                 }
             }
         }
+        self.flush().await
+    }
+
+    /// As [`LineWriter::send`], as far as the stream takes it at once. True when that was everything;
+    /// the rest goes out with the next call of any kind.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn try_send(&mut self, lines: &[impl Pieces]) -> io::Result<bool> {
+        for piece in lines.iter().flat_map(Pieces::pieces) {
+            self.gathered.extend_from_slice(piece);
+        }
+        self.flush()
+            .now_or_never()
+            .transpose()
+            .map(|sent| sent.is_some())
+    }
+
+    /// Sends what is left of earlier calls. Cancel safe.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn flush(&mut self) -> io::Result<()> {
         self.write_gathered().await?;
         self.gathered.shrink_to(KEPT);
         self.stream.flush().await
     }
 
     async fn write_gathered(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.gathered).await?;
+        while let Some(rest @ [_, ..]) = self.gathered.get(self.written..) {
+            match self.stream.write(rest).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => self.written += written,
+            }
+        }
         self.gathered.clear();
+        self.written = 0;
         Ok(())
     }
 
@@ -291,6 +324,7 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
     /// # Errors
     /// What the stream says.
     pub async fn close(&mut self) -> io::Result<()> {
+        self.write_gathered().await?;
         self.stream.shutdown().await
     }
 }

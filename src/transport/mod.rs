@@ -21,6 +21,9 @@ use websocket::{WebSocket, WebSocketReader, WebSocketWriter};
 /// How long a closing connection may take to hear our last words.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// The most that [`Writer::try_send`] takes, in bytes.
+pub const SMALL: usize = 32 * 1024;
+
 /// Beats with every piece of a stream that arrives, be it the middle of a long line.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse(Arc<AtomicUsize>);
@@ -182,6 +185,8 @@ pub enum Writer {
     Line(LineWriter<WriteHalf>),
     /// Frames over WebSocket.
     WebSocket(WebSocketWriter),
+    /// It is lent: somebody else has it.
+    Away,
 }
 
 impl Writer {
@@ -193,6 +198,33 @@ impl Writer {
         match self {
             Self::Line(writer) => writer.send(lines).await,
             Self::WebSocket(writer) => writer.send(lines).await,
+            Self::Away => Err(away()),
+        }
+    }
+
+    /// As [`Writer::send`], as far as the connection takes it at once, for lines of at most
+    /// [`SMALL`] bytes in all. True when that was everything; the rest goes out with the next call of
+    /// any kind.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn try_send(&mut self, lines: &[impl Pieces]) -> io::Result<bool> {
+        match self {
+            Self::Line(writer) => writer.try_send(lines),
+            Self::WebSocket(writer) => writer.try_send(lines),
+            Self::Away => Err(away()),
+        }
+    }
+
+    /// Sends what is left of earlier calls. Cancel safe.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Line(writer) => writer.flush().await,
+            Self::WebSocket(writer) => writer.flush().await,
+            Self::Away => Err(away()),
         }
     }
 
@@ -204,6 +236,7 @@ impl Writer {
         match self {
             Self::Line(_) => Ok(()),
             Self::WebSocket(writer) => writer.ping().await,
+            Self::Away => Err(away()),
         }
     }
 
@@ -215,8 +248,13 @@ impl Writer {
         match self {
             Self::Line(writer) => writer.close().await,
             Self::WebSocket(writer) => writer.close().await,
+            Self::Away => Err(away()),
         }
     }
+}
+
+fn away() -> io::Error {
+    io::Error::other("the writer is lent")
 }
 
 /// Sends the last words and closes, as [`Connection::close`] does.
@@ -229,7 +267,7 @@ pub async fn close(reader: Reader, mut writer: Writer, last_words: &[Bytes]) {
         match (reader, writer) {
             (Reader::WebSocket(reader), Writer::WebSocket(writer)) => reader.discard(writer).await,
             (Reader::Line(mut reader), _) => reader.discard().await,
-            (Reader::WebSocket(_), Writer::Line(_)) => {}
+            (Reader::WebSocket(_), _) => {}
         }
     });
     let _slow = tokio::time::timeout(LINGER, drain).await;

@@ -15,7 +15,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
@@ -476,6 +476,26 @@ impl WebSocketWriter {
         self.flush().await
     }
 
+    /// As [`WebSocketWriter::send`], as far as the stream takes it at once, for lines of less than
+    /// [`LARGE`] bytes. True when that was everything; the rest goes out with the next call of any kind.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn try_send(&mut self, lines: &[impl Pieces]) -> io::Result<bool> {
+        let mut socket = self.socket.lock();
+        for line in lines {
+            // What is sent to a socket that is not ready waits in its memory.
+            socket
+                .start_send_unpin(text(line.joined())?)
+                .map_err(to_io)?;
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        match socket.poll_flush_unpin(&mut context) {
+            Poll::Ready(flushed) => flushed.map(|()| true).map_err(to_io),
+            Poll::Pending => Ok(false),
+        }
+    }
+
     async fn feed(&mut self, message: Message) -> io::Result<()> {
         poll_fn(|context| self.socket.lock().poll_ready_unpin(context))
             .await
@@ -483,7 +503,11 @@ impl WebSocketWriter {
             .map_err(to_io)
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
+    /// Sends what is left of earlier calls. Cancel safe.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|context| self.socket.lock().poll_flush_unpin(context))
             .await
             .map_err(to_io)
