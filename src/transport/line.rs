@@ -61,6 +61,9 @@ pub struct LineReader<R> {
     buffer: BytesMut,
     /// So many bytes of the buffer are known to hold no newline.
     searched: usize,
+    /// The length of the last long line: the next one may be as long, and a buffer that grows step by
+    /// step is copied each time.
+    expected: usize,
     limit: usize,
     /// Lines are given with their newlines.
     with_ends: bool,
@@ -84,6 +87,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             stream,
             buffer: BytesMut::new(),
             searched: 0,
+            expected: 0,
             limit,
             with_ends: false,
             skipping: false,
@@ -132,7 +136,12 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         if self.buffer.len() < LONG {
             return poll_fn(|context| self.poll_fill(context)).await;
         }
-        self.buffer.reserve(self.buffer.len().min(LONG_READ_SIZE));
+        let length = self.buffer.len();
+        if length == self.buffer.capacity() {
+            let more = length.min(LONG_READ_SIZE);
+            let expected = self.expected.saturating_sub(length);
+            self.buffer.reserve(more.max(expected));
+        }
         self.stream.read_buf(&mut self.buffer).await
     }
 
@@ -170,6 +179,10 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             line.truncate(end);
         }
         self.searched = 0;
+        if end >= LONG {
+            // With some room for one that is a little longer, and for what follows it.
+            self.expected = end + READ_SIZE;
+        }
         spare::used(end);
         if end > KEPT && self.buffer.is_empty() {
             self.buffer = BytesMut::new();
@@ -461,6 +474,25 @@ mod tests {
             );
             assert_eq!(seen, [&[b'y'; 40][..], b"end"].concat());
         }
+    }
+
+    #[tokio::test]
+    async fn a_second_long_line_is_not_copied_while_it_grows() {
+        let (mut near, far) = tokio::io::duplex(READ_SIZE);
+        let mut reader = LineReader::new(far, usize::MAX);
+        let mut line = vec![b'x'; 10 * LONG];
+        line.push(b'\n');
+        let (written, read) = tokio::join!(near.write_all(&line), reader.next());
+        written.unwrap();
+        assert_eq!(read.unwrap().unwrap().len(), 10 * LONG);
+        let begin = async {
+            near.write_all(&line[..2 * LONG]).await.unwrap();
+            drop(near);
+        };
+        let ((), read) = tokio::join!(begin, reader.next());
+        assert_eq!(read.unwrap(), None);
+        let capacity = reader.buffer.capacity();
+        assert!(capacity >= line.len(), "{capacity}");
     }
 
     #[tokio::test]
