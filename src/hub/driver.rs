@@ -1,6 +1,6 @@
 //! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
 
-use super::{Core, Hub, Shared, TOO_LARGE};
+use super::{Core, Hub, IdleStdin, Shared, TOO_LARGE};
 use crate::child::{Child, CommandLine, Pipes};
 use crate::jsonrpc::Outline;
 use crate::router::{Command, Exit, LANES, LaneId};
@@ -376,7 +376,8 @@ struct Lent<'a> {
 
 impl Lent<'_> {
     fn put(&self, stdin: ChildStdin) {
-        self.shared.lock().idle_stdin[self.lane.0] = Some(stdin);
+        let full = false;
+        self.shared.lock().idle_stdin[self.lane.0] = Some(IdleStdin { stdin, full });
     }
 
     /// Takes it back with the lines that wait for the process, if some do; `lines` is empty.
@@ -386,7 +387,7 @@ impl Lent<'_> {
             return None;
         }
         *lines = state.out.take(self.lane, std::mem::take(lines));
-        state.idle_stdin[self.lane.0].take()
+        state.idle_stdin[self.lane.0].take().map(|idle| idle.stdin)
     }
 }
 

@@ -30,6 +30,10 @@ use tokio::sync::{Notify, mpsc};
 /// so much of it answers its own questions.
 const HIGH_WATER: usize = 1 << 20;
 
+/// So many bytes are written before the rest of what has arrived is looked at: whoever gets them can
+/// begin. Fewer together cost more system calls than that is worth.
+const EARLY: usize = 4096;
+
 /// How often to look whether everything is answered, while the server waits for that to stop.
 const IDLE_CHECK: Duration = Duration::from_millis(20);
 
@@ -95,12 +99,19 @@ struct State {
     outboxes: HashMap<SessionId, Arc<Outbox>>,
     /// The stdin of each lane's process, while its own task has nothing to write: others may write to
     /// it what it takes at once.
-    idle_stdin: [Option<ChildStdin>; LANES],
+    idle_stdin: [Option<IdleStdin>; LANES],
     /// Those with lines for a writer that is lent.
     ready: Vec<Arc<Outbox>>,
     /// For each lane, whether its process is one that has said something.
     answered: [bool; LANES],
     stopped: bool,
+}
+
+#[derive(Debug)]
+struct IdleStdin {
+    stdin: ChildStdin,
+    /// It did not take everything: the rest is for its own task.
+    full: bool,
 }
 
 impl Hub {
@@ -213,7 +224,7 @@ impl Shared {
         self.flush();
     }
 
-    /// As [`Shared::handle`], but what is to be written waits for [`Shared::flush`].
+    /// As [`Shared::handle`], but what is to be written may wait for [`Shared::flush`].
     fn gather(&self, event: impl FnOnce(&mut Core, &mut Output)) {
         let state = &mut *self.lock();
         event(&mut state.core, &mut state.out);
@@ -222,6 +233,11 @@ impl Shared {
                 && outbox.push(line)
             {
                 state.ready.push(Arc::clone(outbox));
+            }
+        }
+        for lane in LaneId::ALL {
+            if state.out.to_child[lane.0].len() >= EARLY {
+                self.feed(state, lane);
             }
         }
         for command in state.out.commands.drain(..) {
@@ -238,21 +254,27 @@ impl Shared {
             outbox.deliver();
         }
         for lane in LaneId::ALL {
-            let lines = &mut state.out.to_child[lane.0];
-            if lines.is_empty() {
-                continue;
-            }
-            if let Some(stdin) = &state.idle_stdin[lane.0]
-                && let Some(small) = lines.only_small()
-                && let Ok(written) = rustix::io::write(stdin, small)
-            {
-                small.drain(..written);
-            }
-            if lines.is_empty() {
-                state.out.answers[lane.0] = 0;
-            } else {
-                self.to_child[lane.0].raise();
-            }
+            self.feed(state, lane);
+        }
+    }
+
+    fn feed(&self, state: &mut State, lane: LaneId) {
+        let lines = &mut state.out.to_child[lane.0];
+        if lines.is_empty() {
+            return;
+        }
+        if let Some(IdleStdin { stdin, full }) = &mut state.idle_stdin[lane.0]
+            && !*full
+            && let Some(small) = lines.only_small()
+        {
+            let written = rustix::io::write(&*stdin, small).unwrap_or(0);
+            *full = written < small.len();
+            small.drain(..written);
+        }
+        if lines.is_empty() {
+            state.out.answers[lane.0] = 0;
+        } else {
+            self.to_child[lane.0].raise();
         }
     }
 

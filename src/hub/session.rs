@@ -1,6 +1,6 @@
 //! One peer's place at the hub, and the lines that wait for it there.
 
-use super::{Core, Hub};
+use super::{Core, EARLY, Hub};
 use crate::permissions::Permit;
 use crate::replay::{Replay, cost};
 use crate::router::{Profile, SessionId};
@@ -242,6 +242,15 @@ struct Lent {
     gathered: Option<usize>,
 }
 
+impl Lent {
+    /// Adds a line of so many bytes to what waits; gives how much that is.
+    fn gather(&mut self, length: usize) -> Option<usize> {
+        let all = self.gathered.map(|gathered| gathered + length);
+        self.gathered = all.filter(|all| *all <= SMALL);
+        self.gathered
+    }
+}
+
 impl std::fmt::Debug for Lent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lent")
@@ -285,13 +294,13 @@ impl Outbox {
         } else {
             let length = line.length();
             queue.replay.push(line);
-            if let Some(Lent { gathered, .. }) = &mut queue.lent
-                && let Some(before) = *gathered
-            {
-                *gathered = Some(before + length).filter(|all| *all <= SMALL);
-                if gathered.is_some() {
-                    return before == 0;
+            match queue.lent.as_mut().and_then(|lent| lent.gather(length)) {
+                Some(all) if all < EARLY => return all == length,
+                Some(_) => {
+                    self.write(queue);
+                    return false;
                 }
+                None => {}
             }
         }
         self.wake.raise();
@@ -301,11 +310,14 @@ impl Outbox {
     /// Writes what has been added, if the writer is lent and as far as it takes it at once. The rest is
     /// for the peer's own task.
     pub(super) fn deliver(&self) {
-        let queue = &mut *self.lock();
+        self.write(&mut self.lock());
+    }
+
+    fn write(&self, queue: &mut Queue) {
         let (None, Some(lent)) = (queue.cut, &mut queue.lent) else {
             return;
         };
-        if lent.gathered.is_none() {
+        if matches!(lent.gathered, None | Some(0)) {
             return;
         }
         let batch = queue.replay.take(BATCH);
@@ -379,6 +391,21 @@ mod tests {
         let mut arrived = String::new();
         far.read_to_string(&mut arrived).await.unwrap();
         assert_eq!(arrived, "one\ntwo\nthree\nfour\n");
+    }
+
+    #[tokio::test]
+    async fn much_is_written_before_the_rest_is_there() {
+        let (session, (mut writer, mut far)) = (session(), writer(3 * EARLY));
+        session.lend(&mut writer);
+        session.reply(b"first\n".to_vec());
+        session.reply(vec![b'x'; EARLY]);
+        let mut arrived = vec![0; 6 + EARLY];
+        let read = far.read_exact(&mut arrived).now_or_never();
+        assert!(matches!(read, Some(Ok(_))) && arrived.starts_with(b"first\nx"));
+        session.reply(b"rest\n".to_vec());
+        session.flush();
+        assert_eq!(far.read(&mut arrived).now_or_never().unwrap().unwrap(), 5);
+        assert!(session.changed().now_or_never().is_none());
     }
 
     #[tokio::test]
