@@ -21,6 +21,8 @@ use std::collections::VecDeque;
 pub const ACK_LINES: u64 = 64;
 /// … or so many bytes of unacknowledged receipt.
 pub const ACK_BYTES: usize = 1 << 20;
+/// From so many lines on it goes along with lines that are sent anyway.
+const ACK_ALONG: u64 = ACK_LINES / 2;
 
 /// What a line costs while it is kept, beside its bytes: its place in the queue, its piece of memory.
 pub const LINE_COST: usize = 96;
@@ -317,6 +319,13 @@ impl<L: Pieces> Replay<L> {
     #[must_use]
     pub fn is_due(&self) -> bool {
         self.received - self.told >= ACK_LINES || self.untold_bytes >= ACK_BYTES
+    }
+
+    /// True when so much has been received that the far end should be told with the next line for it:
+    /// an acknowledgement by itself costs as much as the line.
+    #[must_use]
+    pub fn may_be_told(&self) -> bool {
+        self.received - self.told >= ACK_ALONG
     }
 
     /// How many lines have been received: the number to tell the far end, who then knows.

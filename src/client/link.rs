@@ -247,7 +247,7 @@ impl Link {
         loop {
             let Turn {
                 control,
-                lines,
+                mut lines,
                 open,
                 resumable,
                 wait,
@@ -269,9 +269,7 @@ impl Link {
                 wake_by = tell_by.map_or(sign_by, |tell_by| tell_by.min(sign_by));
                 if ack_due || wake_by <= now {
                     let received = self.state(State::tell_received);
-                    writer
-                        .send(&[Bytes::from(Control::Ack { received }.to_line())])
-                        .await?;
+                    lines.insert(0, Control::Ack { received }.to_line().into());
                     (sign_by, tell_by) = (Instant::now() + self.keepalive_interval, None);
                     wake_by = sign_by;
                 }

@@ -485,7 +485,9 @@ impl State {
             resumable,
             wait: wait.or_else(|| (rejoins && !resumable).then_some(Wait::Long)),
             untold: self.replay.is_untold(),
-            ack_due: self.replay.is_due() || self.draining.is_some() && self.replay.is_untold(),
+            ack_due: self.replay.is_due()
+                || self.draining.is_some() && self.replay.is_untold()
+                || !lines.is_empty() && self.replay.may_be_told(),
             done: !goodbye && lines.is_empty() && self.is_done(),
             lines,
         }

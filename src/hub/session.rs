@@ -1,6 +1,7 @@
 //! One peer's place at the hub, and the lines that wait for it there.
 
 use super::{Core, EARLY, Hub};
+use crate::control::Control;
 use crate::permissions::Permit;
 use crate::replay::{Replay, cost};
 use crate::router::{Profile, SessionId};
@@ -97,10 +98,10 @@ impl Session {
     /// When the session was cut. What still waited is lost if the peer was slow.
     pub fn take(&self) -> Result<Vec<Line>, Cut> {
         let mut queue = self.outbox.lock();
-        let batch = queue.replay.take(BATCH);
+        let lines = queue.take();
         match queue.cut {
-            Some(cut) if batch.lines.is_empty() => Err(cut),
-            _ => Ok(batch.lines),
+            Some(cut) if lines.is_empty() => Err(cut),
+            _ => Ok(lines),
         }
     }
 
@@ -235,6 +236,18 @@ struct Queue {
     keeps_writer: bool,
 }
 
+impl Queue {
+    /// Lines to be sent, and with them what has been received.
+    fn take(&mut self) -> Vec<Line> {
+        let mut lines = self.replay.take(BATCH).lines;
+        if !lines.is_empty() && self.replay.may_be_told() {
+            let received = self.replay.tell();
+            lines.push(Control::Ack { received }.to_line().into());
+        }
+        lines
+    }
+}
+
 struct Lent {
     writer: Writer,
     /// What waits for [`Outbox::deliver`], in bytes. `None` where the peer's own task has been woken to
@@ -314,15 +327,16 @@ impl Outbox {
     }
 
     fn write(&self, queue: &mut Queue) {
-        let (None, Some(lent)) = (queue.cut, &mut queue.lent) else {
-            return;
-        };
-        if matches!(lent.gathered, None | Some(0)) {
+        let is_gathered = |lent: &Lent| !matches!(lent.gathered, None | Some(0));
+        if queue.cut.is_some() || !queue.lent.as_ref().is_some_and(is_gathered) {
             return;
         }
-        let batch = queue.replay.take(BATCH);
+        let lines = queue.take();
+        let Some(lent) = &mut queue.lent else {
+            return;
+        };
         // An error comes again when the peer's own task goes on.
-        if lent.writer.try_send(&batch.lines).unwrap_or(false) {
+        if lent.writer.try_send(&lines).unwrap_or(false) {
             lent.gathered = Some(0);
         } else {
             lent.gathered = None;
