@@ -8,6 +8,7 @@ use crate::transport::line::LineError;
 use crate::transport::tls::Mismatch;
 use crate::utils::secret::Secret;
 use bytes::Bytes;
+use memchr::memmem;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::time::Duration;
@@ -323,7 +324,8 @@ fn refusal(line: &Bytes) -> Option<(Option<Value>, String)> {
     fn as_it_is<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
         Value::deserialize(value).map(Some)
     }
-    if line.len() > MAX_REFUSAL {
+    // Nobody writes the name with escapes, and most lines need not be looked at any closer.
+    if line.len() > MAX_REFUSAL || memmem::find(line, b"\"error\"").is_none() {
         return None;
     }
     let Refusal { id, error } = serde_json::from_slice(line).ok()?;

@@ -1,0 +1,438 @@
+//! WebSocket: the upgrade, frames as lines, pings.
+//!
+//! A frame may hold several lines, part of a line (the rest follows in the next frame), or a
+//! message without its newline; binary frames count as text.
+
+mod lines;
+mod metered;
+mod upgrade;
+
+pub use upgrade::{Upgrade, UpgradeError};
+
+use super::line::LineError;
+use super::{BoxedStream, Pulse};
+use crate::utils::bucket::{Bucket, Pace};
+use crate::utils::rope::Pieces;
+use crate::utils::spare;
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use lines::Lines;
+use metered::Metered;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+
+/// The pace of pings.
+pub const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// A peer that is not heard of for so long, pongs included, is gone.
+const SILENCE: Duration = Duration::from_secs(90);
+
+/// A peer may ping so often in a second …
+const PINGS_PER_SECOND: u32 = 10;
+/// … and so often at once. Each ping costs us a pong, which waits in memory where the peer does
+/// not read.
+const PING_BURST: u32 = 100;
+
+/// What the library reads at once, from what has been read ahead of it. One such buffer lives as long
+/// as its connection, and so much room it has behind a frame.
+const READ_BUFFER: usize = 1024;
+
+/// What the library gathers before it writes.
+const WRITE_BUFFER: usize = 8 * 1024;
+
+/// What is thrown away at once.
+const DISCARDED: usize = 8 * 1024;
+
+/// So much of such a line is masked at once.
+const MASKED: usize = 64 * 1024;
+
+/// A line of so many bytes goes out as its own frame, piece by piece: the library would keep room for
+/// all of it, for as long as the connection lives.
+const LARGE: usize = 64 * 1024;
+
+type Socket = WebSocketStream<Metered<BoxedStream>>;
+
+/// A WebSocket in one piece.
+pub struct WebSocket {
+    socket: Socket,
+    lines: Lines,
+    /// Which end this is: frames of a client are masked.
+    masks: bool,
+}
+
+impl WebSocket {
+    /// The next line, as [`WebSocketReader::next`].
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+        next_line(&mut self.socket, &mut self.lines).await
+    }
+
+    /// Sends one line as one frame.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn send(&mut self, line: Vec<u8>) -> io::Result<()> {
+        self.socket.send(text(line.into())?).await.map_err(to_io)
+    }
+
+    /// Says goodbye and waits for the far end to hang up.
+    pub async fn close(&mut self) {
+        if self.socket.close(None).await.is_ok() {
+            hear_out(&mut self.socket).await;
+        }
+    }
+
+    /// Lifts the allowance; reading and writing go on side by side. Lines may be `limit` long.
+    #[must_use]
+    pub fn split(mut self, limit: usize) -> (WebSocketReader, WebSocketWriter) {
+        self.socket.get_mut().allowance = None;
+        self.lines.limit = limit;
+        let pulse = self.socket.get_ref().pulse.clone();
+        let masks = self.masks;
+        let socket = Shared(Arc::new(Mutex::new(self.socket)));
+        let writer = WebSocketWriter {
+            socket: socket.clone(),
+            masks,
+        };
+        let reader = WebSocketReader {
+            socket,
+            pulse,
+            large: (Bytes::new(), 0),
+            lines: self.lines,
+            heard: Instant::now(),
+            pings: Bucket::default(),
+        };
+        (reader, writer)
+    }
+}
+
+fn config(limit: usize) -> WebSocketConfig {
+    // One byte more than the longest line, for its newline.
+    let limit = limit.saturating_add(1);
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit))
+}
+
+/// A socket that is read and written side by side.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Socket>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Socket> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The receiving half.
+pub struct WebSocketReader {
+    socket: Shared,
+    /// The last large frame, and what has come since: while it is held, the library cannot use its
+    /// memory again, and takes other memory for what comes next.
+    large: (Bytes, usize),
+    lines: Lines,
+    heard: Instant,
+    pings: Bucket,
+    pulse: Pulse,
+}
+
+impl WebSocketReader {
+    /// Beats with every read.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
+    /// The next line; `None` at the end. Cancel safe.
+    ///
+    /// # Errors
+    /// What the stream says, a line over the limit, or silence for too long.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+        loop {
+            if let Some(line) = self.lines.pop() {
+                return line.map(Some);
+            }
+            // A long frame on a slow connection is no silence.
+            let socket = &self.socket;
+            let next = poll_fn(|context| socket.lock().poll_next_unpin(context));
+            let frame = tokio::select! {
+                biased;
+                frame = next => frame,
+                () = self.pulse.stop(SILENCE.saturating_sub(self.heard.elapsed())) => {
+                    return Err(LineError::Silent(SILENCE));
+                }
+            };
+            self.heard = Instant::now();
+            if let Some(Ok(Message::Ping(_))) = frame {
+                let pace = Pace::new(PINGS_PER_SECOND, PING_BURST);
+                if self.pings.take(&pace, self.heard.into_std()).is_err() {
+                    return Err(LineError::Pings);
+                }
+            }
+            if !self.lines.push_frame(frame)? {
+                return Ok(None);
+            }
+            let frame = &self.lines.rest;
+            self.large.1 += frame.len();
+            if frame.len() >= LARGE {
+                self.large = (frame.clone(), 0);
+            } else if self.large.1 > READ_BUFFER && !self.large.0.is_empty() {
+                spare::used(self.large.0.len());
+                self.large.0 = Bytes::new();
+            }
+        }
+    }
+
+    /// Throws away what still comes, until the end. `writer` is the other half of this.
+    pub async fn discard(self, writer: WebSocketWriter) {
+        drop(writer);
+        if let Some(socket) = Arc::into_inner(self.socket.0) {
+            hear_out(&mut socket.into_inner().unwrap_or_else(PoisonError::into_inner)).await;
+        }
+    }
+}
+
+/// Throws away what still comes. Where the frames have become unreadable (one was too long, say)
+/// the bytes behind them are read as well: closing on unread bytes would reset the connection, and
+/// our last words with it.
+async fn hear_out(socket: &mut Socket) {
+    while let Some(Ok(_)) = socket.next().await {}
+    let stream = socket.get_mut();
+    stream.allowance = None;
+    if stream.shutdown().await.is_ok() {
+        let mut buffer = vec![0; DISCARDED];
+        while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    }
+}
+
+/// The sending half.
+pub struct WebSocketWriter {
+    socket: Shared,
+    masks: bool,
+}
+
+impl WebSocketWriter {
+    /// Sends each line as one text frame, newline included, and flushes once.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn send(&mut self, lines: &[impl Pieces]) -> io::Result<()> {
+        for line in lines {
+            let length = line.length();
+            if length < LARGE {
+                self.feed(text(line.joined())?).await?;
+            } else {
+                self.flush().await?;
+                self.send_large(length, line.pieces()).await?;
+            }
+            spare::used(length);
+        }
+        self.flush().await
+    }
+
+    /// As [`WebSocketWriter::send`], as far as the stream takes it at once, for lines of less than
+    /// [`LARGE`] bytes. True when that was everything; the rest goes out with the next call of any kind.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub fn try_send(&mut self, lines: &[impl Pieces]) -> io::Result<bool> {
+        let mut socket = self.socket.lock();
+        for line in lines {
+            // What is sent to a socket that is not ready waits in its memory.
+            socket
+                .start_send_unpin(text(line.joined())?)
+                .map_err(to_io)?;
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        match socket.poll_flush_unpin(&mut context) {
+            Poll::Ready(flushed) => flushed.map(|()| true).map_err(to_io),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    async fn feed(&mut self, message: Message) -> io::Result<()> {
+        poll_fn(|context| self.socket.lock().poll_ready_unpin(context))
+            .await
+            .and_then(|()| self.socket.lock().start_send_unpin(message))
+            .map_err(to_io)
+    }
+
+    /// Sends what is left of earlier calls. Cancel safe.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.socket.lock().poll_flush_unpin(context))
+            .await
+            .map_err(to_io)
+    }
+
+    /// Sends a line of at least [`LARGE`] bytes, which is UTF-8, past the library. Nothing may be left
+    /// to flush.
+    async fn send_large(&mut self, length: usize, pieces: &[Bytes]) -> io::Result<()> {
+        // A whole text frame, its length in 64 bits (RFC 6455, section 5.2).
+        let mut head = vec![0x81, 127];
+        head.extend((length as u64).to_be_bytes());
+        self.socket.lock().get_mut().busy = true;
+        if self.masks {
+            let mut key = [0; 4];
+            rand::fill(&mut key);
+            head[1] |= 0x80;
+            head.extend(key);
+            self.write_all(&head).await?;
+            for part in pieces.iter().flat_map(|piece| piece.chunks(MASKED)) {
+                let mut part = part.to_vec();
+                mask(&mut part, key);
+                key.rotate_left(part.len() % 4);
+                self.write_all(&part).await?;
+            }
+        } else {
+            self.write_all(&head).await?;
+            for piece in pieces {
+                self.write_all(piece).await?;
+            }
+        }
+        self.socket.lock().get_mut().busy = false;
+        Ok(())
+    }
+
+    /// Writes to the stream under the library.
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = poll_fn(|context| {
+                let mut socket = self.socket.lock();
+                Pin::new(&mut socket.get_mut().stream).poll_write(context, bytes)
+            });
+            let written = written.await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = bytes.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Sends a ping.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn ping(&mut self) -> io::Result<()> {
+        self.feed(Message::Ping(Bytes::new())).await?;
+        self.flush().await
+    }
+
+    /// Sends a close frame.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn close(&mut self) -> io::Result<()> {
+        let closed = poll_fn(|context| self.socket.lock().poll_close_unpin(context));
+        match closed.await {
+            Err(tungstenite::Error::ConnectionClosed) | Ok(()) => Ok(()),
+            Err(err) => Err(to_io(err)),
+        }
+    }
+}
+
+/// Masks what begins where `key` does (RFC 6455, section 5.3).
+fn mask(bytes: &mut [u8], key: [u8; 4]) {
+    let (words, rest) = bytes.as_chunks_mut();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(key)).to_ne_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(key) {
+        *byte ^= key;
+    }
+}
+
+fn text(line: Bytes) -> io::Result<Message> {
+    let text =
+        Utf8Bytes::try_from(line).map_err(|err| io::Error::new(io::ErrorKind::InvalidData, err))?;
+    Ok(Message::Text(text))
+}
+
+fn to_io(err: tungstenite::Error) -> io::Error {
+    match err {
+        tungstenite::Error::Io(err) => err,
+        other => io::Error::other(other),
+    }
+}
+
+async fn next_line(socket: &mut Socket, lines: &mut Lines) -> Result<Option<Bytes>, LineError> {
+    loop {
+        if let Some(line) = lines.pop() {
+            return line.map(Some);
+        }
+        let frame = socket.next().await;
+        if !lines.push_frame(frame)? {
+            return Ok(None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_masked_in_parts_is_masked_alike() {
+        let plain: Vec<u8> = (0..=255).collect();
+        let key = [1, 2, 4, 8];
+        let expected: Vec<u8> = plain
+            .iter()
+            .zip(key.iter().cycle())
+            .map(|(a, b)| a ^ b)
+            .collect();
+        for cut in 0..plain.len() {
+            let mut masked = plain.clone();
+            let (first, second) = masked.split_at_mut(cut);
+            let mut key = key;
+            mask(first, key);
+            key.rotate_left(cut % 4);
+            mask(second, key);
+            assert_eq!(masked, expected, "cut at {cut}");
+        }
+    }
+
+    /// In virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_even_ping_is_gone() {
+        let (near, far) = tokio::io::duplex(4096);
+        let (server, client) = tokio::join!(
+            WebSocket::accept(Box::new(far), None, 1000, &[]),
+            WebSocket::connect(Box::new(near), "ws://localhost/", 1000),
+        );
+        let (mut reader, _writer) = server.unwrap().0.split(1000);
+        let (_reader, mut writer) = client.unwrap().split(1000);
+        let pings = async {
+            for _ in 0..5 {
+                tokio::time::sleep(SILENCE - Duration::from_secs(10)).await;
+                writer.ping().await.unwrap();
+            }
+            Instant::now()
+        };
+        let silence = async {
+            let read = reader.next().await;
+            assert!(matches!(read, Err(LineError::Silent(SILENCE))), "{read:?}");
+            Instant::now()
+        };
+        let (last, found) = tokio::join!(pings, silence);
+        let silent = found - last;
+        assert!(
+            silent >= SILENCE && silent < SILENCE * 17 / 16 + Duration::from_secs(1),
+            "{silent:?}"
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! The upgrade from HTTP: who may ask for it, and what else is said with it.
+
+use super::{Lines, Metered, WebSocket, config, to_io};
+use crate::transport::{BoxedStream, tls};
+use crate::utils::secret::Secret;
+use std::io;
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::{
+    HeaderMap, HeaderValue, Response as HttpResponse, StatusCode, header,
+};
+
+/// The most of a refused origin that is told and logged, in characters.
+const MAX_LOGGED_ORIGIN: usize = 256;
+
+/// The subprotocol that MCP clients offer.
+const SUBPROTOCOL: &str = "mcp";
+
+/// What the upgrade request said beyond the upgrade.
+#[derive(Debug, Default)]
+pub struct Upgrade {
+    /// The token of `Authorization: Bearer`.
+    pub bearer: Option<Secret>,
+}
+
+/// Why there is no WebSocket.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// A web page asked, from an origin that is not allowed.
+    #[error("origin '{0}' is not allowed")]
+    Origin(String),
+    /// A token in the URL, which ends up in the logs and histories of whatever lies between.
+    #[error("a token in the URL; it belongs in 'Authorization: Bearer' or in the first frame")]
+    TokenInUrl,
+    /// Not a WebSocket upgrade, or it failed.
+    #[error(transparent)]
+    Failed(Box<tungstenite::Error>),
+}
+
+impl UpgradeError {
+    /// The same for a client, to whom every failure is one of the connection.
+    #[must_use]
+    pub fn into_io(self) -> io::Error {
+        match self {
+            Self::Failed(err) => match *err {
+                tungstenite::Error::Http(answer) if wants_tls(&answer) => tls::Mismatch.into(),
+                err => to_io(err),
+            },
+            Self::Origin(_) | Self::TokenInUrl => io::Error::other(self),
+        }
+    }
+}
+
+/// Servers that speak TLS say so to plain HTTP, in their own words: ours "TLS", most others "HTTPS".
+fn wants_tls(answer: &HttpResponse<Option<Vec<u8>>>) -> bool {
+    let body = answer.body().as_deref().unwrap_or_default();
+    let body = String::from_utf8_lossy(body);
+    answer.status() == StatusCode::BAD_REQUEST
+        && ["TLS", "HTTPS"].iter().any(|word| body.contains(word))
+}
+
+impl WebSocket {
+    /// Answers the upgrade of a client. Until [`WebSocket::split`] the client may send
+    /// `allowance` bytes at most, later messages of at most `limit`.
+    ///
+    /// # Errors
+    /// A request that is no upgrade, or comes from a web page that is not allowed; it has been
+    /// answered.
+    pub async fn accept(
+        stream: BoxedStream,
+        allowance: Option<usize>,
+        limit: usize,
+        allowed_origins: &[String],
+    ) -> Result<(Self, Upgrade), UpgradeError> {
+        let mut upgrade = Upgrade::default();
+        let mut refused = None;
+        let stream = Metered::new(stream, allowance);
+        // The shape of the callback's error is the library's.
+        #[allow(clippy::result_large_err)]
+        let on_request = |request: &Request, response: Response| {
+            let refuse = |status, text: &str| {
+                let mut response = ErrorResponse::new(Some(text.to_owned()));
+                *response.status_mut() = status;
+                Err(response)
+            };
+            if let Some(origin) = refused_origin(request.headers(), allowed_origins) {
+                refused = Some(UpgradeError::Origin(origin));
+                return refuse(StatusCode::FORBIDDEN, "this origin is not allowed\n");
+            }
+            if request.uri().query().is_some_and(has_token) {
+                refused = Some(UpgradeError::TokenInUrl);
+                let text = "a token does not belong in a URL; send 'Authorization: Bearer', or the token as the first frame\n";
+                return refuse(StatusCode::BAD_REQUEST, text);
+            }
+            upgrade.bearer = bearer(request.headers());
+            Ok(with_subprotocol(request.headers(), response))
+        };
+        let config = config(limit);
+        match tokio_tungstenite::accept_hdr_async_with_config(stream, on_request, Some(config))
+            .await
+        {
+            Ok(socket) => Ok((
+                Self {
+                    socket,
+                    lines: Lines::default(),
+                    masks: false,
+                },
+                upgrade,
+            )),
+            Err(err) => Err(refused.unwrap_or_else(|| UpgradeError::Failed(Box::new(err)))),
+        }
+    }
+
+    /// Upgrades a connection to a server; `url` names the host and path.
+    ///
+    /// # Errors
+    /// What the server or the stream says.
+    pub async fn connect(
+        stream: BoxedStream,
+        url: &str,
+        limit: usize,
+    ) -> Result<Self, UpgradeError> {
+        // No subprotocol is offered: the library would refuse servers that do not take it up.
+        let stream = Metered::new(stream, None);
+        match tokio_tungstenite::client_async_with_config(url, stream, Some(config(limit))).await {
+            Ok((socket, _)) => Ok(Self {
+                socket,
+                lines: Lines::default(),
+                masks: true,
+            }),
+            Err(err) => Err(UpgradeError::Failed(Box::new(err))),
+        }
+    }
+}
+
+/// The origin of a web page that may not come in. Programs send no `Origin`.
+fn refused_origin(headers: &HeaderMap, allowed: &[String]) -> Option<String> {
+    let origin = String::from_utf8_lossy(headers.get(header::ORIGIN)?.as_bytes()).into_owned();
+    let refused = !allowed.contains(&origin);
+    refused.then(|| origin.chars().take(MAX_LOGGED_ORIGIN).collect())
+}
+
+/// True when one of the parameters of a query is a token by its name.
+fn has_token(query: &str) -> bool {
+    let names = query
+        .split(['&', ';'])
+        .filter_map(|pair| pair.split('=').next());
+    let is_token = |name: &str| {
+        ["token", "access_token", "jwt"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known))
+    };
+    names.into_iter().any(is_token)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<Secret> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim().to_owned().into())
+}
+
+fn with_subprotocol(headers: &HeaderMap, mut response: Response) -> Response {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut names = offered
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    if names.any(|name| name.trim() == SUBPROTOCOL) {
+        let chosen = HeaderValue::from_static(SUBPROTOCOL);
+        response
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_does_not_show_the_token() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::AUTHORIZATION,
+            HeaderValue::from_static("Bearer hunter2"),
+        );
+        let upgrade = Upgrade {
+            bearer: bearer(&headers),
+        };
+        assert!(
+            upgrade
+                .bearer
+                .as_ref()
+                .is_some_and(|token| token.expose() == "hunter2")
+        );
+        assert!(!format!("{upgrade:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn tokens_in_queries_are_seen() {
+        for (query, seen) in [
+            ("token=x", true),
+            ("a=b&access_token=x", true),
+            ("a;JWT=x&b", true),
+            ("token", true),
+            ("", false),
+            ("tokens=x&a=token&max_token=1", false),
+        ] {
+            assert_eq!(has_token(query), seen, "{query}");
+        }
+    }
+}
