@@ -180,8 +180,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
         self.searched = 0;
         if end >= LONG {
-            // With some room for one that is a little longer, and for what follows it.
-            self.expected = end + READ_SIZE;
+            // With some room for one that is a little longer.
+            self.expected = end + KEPT;
         }
         spare::used(end);
         if end > KEPT && self.buffer.is_empty() {
