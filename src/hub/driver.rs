@@ -425,6 +425,8 @@ async fn read_lines(
             Ok(Some(line)) => shared.child_message(lane, line),
             Ok(None) => return,
             Err(err @ LineError::TooLong { .. }) => {
+                // This may take long.
+                shared.flush();
                 let mut outline = Outline::default();
                 match stdout.skip(|piece| outline.see(piece)).await {
                     Ok(true) => {}
