@@ -156,9 +156,18 @@ impl<T: Args> Args for Deferred<T> {
     fn augment_args(command: clap::Command) -> clap::Command {
         command.defer(|command| {
             // What the subcommand says of itself goes before what its arguments say.
-            let about = command.get_about().cloned().unwrap_or_default();
-            let long = command.get_long_about().cloned().unwrap_or_default();
-            T::augment_args(command).about(about).long_about(long)
+            let (about, long) = (
+                command.get_about().cloned(),
+                command.get_long_about().cloned(),
+            );
+            let mut command = T::augment_args(command);
+            if let Some(about) = about {
+                command = command.about(about);
+            }
+            if let Some(long) = long {
+                command = command.long_about(long);
+            }
+            command
         })
     }
 

@@ -9,6 +9,7 @@ use crate::transport::{SMALL, Writer};
 use crate::utils::rope::Line;
 use crate::utils::rope::Pieces;
 use crate::utils::signal::Signal;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -119,22 +120,33 @@ impl Session {
             queue.lent = Some(Lent {
                 writer: std::mem::replace(writer, Writer::Away),
                 gathered: Some(0),
+                error: None,
             });
         }
     }
 
-    /// Takes the writer back, if it was lent. True where something is left in it to be flushed.
-    pub fn take_back(&self, writer: &mut Writer) -> bool {
+    /// Takes the writer back, if it was lent. True where something may be left in it to be flushed.
+    ///
+    /// # Errors
+    /// What the connection has said meanwhile.
+    pub fn take_back(&self, writer: &mut Writer) -> io::Result<bool> {
         let Some(lent) = self.outbox.lock().lent.take() else {
-            return false;
+            return Ok(false);
         };
         *writer = lent.writer;
-        lent.gathered.is_none()
+        match lent.error {
+            Some(err) => Err(err),
+            None => Ok(lent.gathered.is_none()),
+        }
     }
 
     /// From here on the writer is not lent, so that its owner knows what has been sent.
     pub fn keep_writer(&self) {
-        self.outbox.lock().keeps_writer = true;
+        let queue = &mut *self.outbox.lock();
+        queue.keeps_writer = true;
+        if let Some(lent) = &mut queue.lent {
+            lent.gathered = None;
+        }
         self.outbox.wake.raise();
     }
 
@@ -173,7 +185,11 @@ impl Session {
     /// How many requests of the peer still wait for an answer, in the child or in the outbox.
     #[must_use]
     pub fn owed(&self) -> usize {
-        self.hub.in_flight(self.id) + self.outbox.lock().replay.waiting()
+        let in_flight = self.hub.in_flight(self.id);
+        let queue = &*self.outbox.lock();
+        let unsent = |lent: &Lent| lent.gathered.is_none();
+        let unsent = queue.lent.as_ref().is_some_and(unsent);
+        in_flight + queue.replay.waiting() + usize::from(unsent)
     }
 
     /// See [`Watch::is_settled`].
@@ -253,6 +269,8 @@ struct Lent {
     /// What waits for [`Outbox::deliver`], in bytes. `None` where the peer's own task has been woken to
     /// go on: the lines are too large, or not all was taken.
     gathered: Option<usize>,
+    /// Why nothing more was taken.
+    error: Option<io::Error>,
 }
 
 impl Lent {
@@ -335,11 +353,12 @@ impl Outbox {
         let Some(lent) = &mut queue.lent else {
             return;
         };
-        // An error comes again when the peer's own task goes on.
-        if lent.writer.try_send(&lines).unwrap_or(false) {
+        let sent = lent.writer.try_send(&lines);
+        if matches!(sent, Ok(true)) {
             lent.gathered = Some(0);
         } else {
             lent.gathered = None;
+            lent.error = sent.err();
             self.wake.raise();
         }
     }
@@ -400,7 +419,7 @@ mod tests {
         session.flush();
         assert_eq!(session.changed().now_or_never(), None);
         assert_eq!(lines(&session), Vec::<Vec<u8>>::new());
-        assert!(!session.take_back(&mut writer));
+        assert!(!session.take_back(&mut writer).unwrap());
         drop(writer);
         let mut arrived = String::new();
         far.read_to_string(&mut arrived).await.unwrap();
@@ -432,7 +451,7 @@ mod tests {
         session.reply(b"second\n".to_vec());
         session.flush();
         assert!(session.changed().now_or_never().is_some());
-        assert!(session.take_back(&mut writer));
+        assert!(session.take_back(&mut writer).unwrap());
         let sending = async {
             writer.flush().await.unwrap();
             writer.send(&session.take().unwrap()).await.unwrap();
@@ -453,7 +472,7 @@ mod tests {
         session.flush();
         assert!(session.changed().now_or_never().is_some());
         assert_eq!(lines(&session), [b"small\n".to_vec(), vec![b'x'; SMALL]]);
-        session.take_back(&mut writer);
+        session.take_back(&mut writer).unwrap();
         assert!(matches!(writer, Writer::Line(_)));
     }
 
@@ -474,6 +493,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_fails_is_told_to_the_owner() {
+        let (session, (mut writer, far)) = (session(), writer(100));
+        session.lend(&mut writer);
+        drop(far);
+        session.reply(b"line\n".to_vec());
+        session.flush();
+        assert!(session.changed().now_or_never().is_some());
+        assert!(session.take_back(&mut writer).is_err());
+        assert!(matches!(writer, Writer::Line(_)));
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_keeps_the_writer_hears_of_each_line() {
+        let (session, (mut writer, _far)) = (session(), writer(100));
+        session.lend(&mut writer);
+        session.keep_writer();
+        assert!(session.changed().now_or_never().is_some());
+        assert_eq!(session.owed(), 1, "until the owner has looked");
+        session.reply(b"line\n".to_vec());
+        session.flush();
+        assert!(session.changed().now_or_never().is_some());
+        session.take_back(&mut writer).unwrap();
+        assert_eq!(lines(&session), [b"line\n"]);
+        assert_eq!(session.owed(), 0);
+    }
+
+    #[tokio::test]
     async fn a_peer_that_reads_nothing_is_cut_with_its_writer_lent() {
         let (session, (mut writer, _far)) = (session(), writer(8));
         session.lend(&mut writer);
@@ -482,7 +528,7 @@ mod tests {
             session.flush();
         }
         assert_eq!(session.overflowed().now_or_never(), Some(()));
-        session.take_back(&mut writer);
+        session.take_back(&mut writer).unwrap();
         assert!(matches!(writer, Writer::Line(_)));
     }
 }

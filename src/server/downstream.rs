@@ -99,7 +99,7 @@ impl Downstream<'_> {
                 () = &mut timer, if self.resumable => None,
                 event = &mut rare => Some(event),
             };
-            if self.session.take_back(writer) {
+            if self.session.take_back(writer)? {
                 self.sending(writer.flush()).await?;
             }
             if let Some(event) = event {

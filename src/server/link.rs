@@ -174,7 +174,8 @@ pub(super) async fn carry(
             },
         }
     };
-    session.take_back(writer);
+    // Whatever it says, the connection ends.
+    drop(session.take_back(writer));
     // Half a line cannot be followed by another.
     let last_words = if activity.is_sending() {
         Vec::new()

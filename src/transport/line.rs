@@ -3,7 +3,7 @@
 use super::Pulse;
 use crate::utils::rope::Pieces;
 use crate::utils::spare;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -174,10 +174,21 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             self.searched = self.buffer.len();
             return None;
         };
-        let mut line = self.buffer.split_to(end + 1);
-        if !self.with_ends {
-            line.truncate(end);
-        }
+        let length = if self.with_ends { end + 1 } else { end };
+        // Whoever keeps the line must not keep much more than that with it.
+        let line = if self.buffer.capacity() > 2 * (end + READ_SIZE) {
+            let line = self.buffer.get(..length).unwrap_or_default();
+            let line = Bytes::copy_from_slice(line);
+            self.buffer.advance(end + 1);
+            line
+        } else {
+            let mut line = self.buffer.split_to(end + 1);
+            line.truncate(length);
+            if end >= LONG && self.buffer.len() < end {
+                self.buffer = BytesMut::from(&*self.buffer);
+            }
+            line.freeze()
+        };
         self.searched = 0;
         if end >= LONG {
             // With some room for one that is a little longer.
@@ -187,7 +198,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         if end > KEPT && self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
-        Some(Ok(line.freeze()))
+        Some(Ok(line))
     }
 
     /// Reads the rest of a line that is too long, in bounded memory, and shows it to `see` from its
@@ -493,6 +504,49 @@ mod tests {
         assert_eq!(read.unwrap(), None);
         let capacity = reader.buffer.capacity();
         assert!(capacity >= line.len(), "{capacity}");
+    }
+
+    /// Bug: a line of 64 KiB kept the memory of the long one that had come before it.
+    #[tokio::test]
+    async fn a_line_keeps_little_more_memory_than_its_own() {
+        let lengths = [10 * LONG, LONG + 1, 10, 10 * LONG, 2 * LONG];
+        for piece in [1000, usize::MAX] {
+            let (mut near, far) = tokio::io::duplex(READ_SIZE);
+            let write = async {
+                for length in lengths {
+                    let mut line = vec![b'x'; length];
+                    line.push(b'\n');
+                    for part in line.chunks(piece.min(line.len())) {
+                        near.write_all(part).await.unwrap();
+                    }
+                }
+            };
+            let read = async {
+                let mut reader = LineReader::new(far, usize::MAX);
+                for length in lengths {
+                    let line = reader.next().await.unwrap().unwrap();
+                    assert_eq!(line.len(), length);
+                    let memory = line.try_into_mut().map(|line| line.capacity());
+                    // Where it is shared, it is with what is under way.
+                    if let Ok(memory) = memory {
+                        assert!(memory <= 2 * (length + READ_SIZE), "{memory} for {length}");
+                    }
+                }
+            };
+            tokio::join!(write, read);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_long_line_does_not_keep_it() {
+        // Of a buffer that doubles, little is left behind it.
+        const LENGTH: usize = 31 * LONG / 2;
+        let text = [vec![b'x'; LENGTH], b"\nnext\n".to_vec()].concat();
+        let mut reader = LineReader::new(&*text, usize::MAX);
+        let long = reader.next().await.unwrap().unwrap();
+        let next = reader.next().await.unwrap().unwrap();
+        assert_eq!((long.len(), &*next), (LENGTH, &b"next"[..]));
+        assert_ne!(long.as_ptr_range().end.wrapping_add(1), next.as_ptr());
     }
 
     #[tokio::test]
