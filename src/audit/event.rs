@@ -1,8 +1,9 @@
 //! What stands in a line of the audit log. No I/O, no clock.
 
 use crate::auth::Identity;
-use crate::jsonrpc::{Field, Kind, Message, Refusal, RequestId};
-use crate::permissions::{Denial, ItemKind};
+use crate::jsonrpc::{Kind, Message, Refusal, RequestId};
+use crate::mcp::{ItemKind, Method, Names};
+use crate::permissions::Denial;
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::Write;
@@ -132,18 +133,14 @@ impl<'a> About<'a> {
             Kind::Notification => "notification",
             Kind::Response(_) => "answer",
         };
-        let named = match message.method() {
-            "tools/call" => Some((ItemKind::Tool, Field::Name)),
-            "prompts/get" => Some((ItemKind::Prompt, Field::Name)),
-            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
-                Some((ItemKind::Resource, Field::Uri))
-            }
+        let item = match message.mcp_method().map(Method::names) {
+            Some(Names::Item(kind, field)) => message.text(field).map(|name| (kind, name)),
             _ => None,
         };
         Self {
             kind: Some(kind),
             method: message.method(),
-            item: named.and_then(|(kind, field)| Some((kind, message.text(field)?))),
+            item,
             id: message.id(),
         }
     }

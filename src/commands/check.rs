@@ -2,41 +2,12 @@
 
 use super::{Failure, print, read_policy};
 use crate::cli::CheckArgs;
-use crate::permissions::{Effect, ItemKind, Policy, Reason, Rights};
-use crate::router::ASKED_OF_PEERS;
+use crate::mcp::{ItemKind, Method, Sender};
+use crate::permissions::{Effect, Policy, Reason, Rights};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use std::fmt::Write;
 use std::process::ExitCode;
-
-/// What a client of any MCP revision sends.
-const METHODS: [&str; 25] = [
-    "initialize",
-    "server/discover",
-    "ping",
-    "tools/list",
-    "tools/call",
-    "prompts/list",
-    "prompts/get",
-    "resources/list",
-    "resources/templates/list",
-    "resources/read",
-    "resources/subscribe",
-    "resources/unsubscribe",
-    "subscriptions/listen",
-    "completion/complete",
-    "logging/setLevel",
-    "tasks/get",
-    "tasks/list",
-    "tasks/result",
-    "tasks/update",
-    "tasks/cancel",
-    "notifications/initialized",
-    "notifications/cancelled",
-    "notifications/progress",
-    "notifications/roots/list_changed",
-    "notifications/tasks/status",
-];
 
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
     match check(args) {
@@ -73,9 +44,9 @@ fn check(args: &CheckArgs) -> Result<bool, Failure> {
         (Some(method), None) => one(&rights, method, None),
         (method, Some((kind, name))) => {
             let method = method.as_deref().unwrap_or(match kind {
-                ItemKind::Tool => "tools/call",
-                ItemKind::Prompt => "prompts/get",
-                ItemKind::Resource => "resources/read",
+                ItemKind::Tool => Method::CallTool.name(),
+                ItemKind::Prompt => Method::GetPrompt.name(),
+                ItemKind::Resource => Method::ReadResource.name(),
             });
             if rights.judge_item(method, kind, name).is_none() {
                 crate::cli::Cli::command()
@@ -136,7 +107,10 @@ fn one(rights: &Rights, method: &str, item: Option<(ItemKind, &str)>) -> (String
 
 /// All that these roles may do.
 fn table(policy: &Policy, rights: &Rights, roles: &[String]) -> String {
-    let mut methods: Vec<&str> = METHODS.to_vec();
+    let of_clients = |method: &&Method| method.sender() != Sender::Server;
+    let of_clients = Method::ALL.iter().filter(of_clients);
+    let mut methods: Vec<&str> = of_clients.map(|method| method.name()).collect();
+    let asked: Vec<&str> = Method::asked_of_clients().map(Method::name).collect();
     let known = roles
         .iter()
         .filter_map(|name| Some((name, policy.role(name)?)));
@@ -149,7 +123,7 @@ fn table(policy: &Policy, rights: &Rights, roles: &[String]) -> String {
         methods.extend(of_methods.map(|rule| rule.pattern()));
     }
     let mut seen = std::collections::HashSet::new();
-    methods.retain(|method| !ASKED_OF_PEERS.contains(method) && seen.insert(*method));
+    methods.retain(|method| !asked.contains(method) && seen.insert(*method));
     let width = methods.iter().map(|method| method.len()).max().unwrap_or(0);
     let mut lines = vec![format!("{:width$}  may  because", "method")];
     let row = |method: &str, may: bool, reason: &str| {
@@ -162,7 +136,7 @@ fn table(policy: &Policy, rights: &Rights, roles: &[String]) -> String {
         lines.push(row(method, verdict.is_ok(), &reason.to_string()));
     }
     lines.push("\nasked of the peer by the MCP server:".to_owned());
-    for method in ASKED_OF_PEERS {
+    for method in asked {
         let blocked = rights.judge_method(false, method).err();
         let reason = match blocked {
             Some(reason @ Reason::Rule(_)) => reason.to_string(),

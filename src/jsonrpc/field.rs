@@ -1,4 +1,4 @@
-//! The short list of members that policy and router read, and how a name is recognised.
+//! How the names of members that policy and router read are recognised.
 //!
 //! Children read names loosely: Go folds case (U+017F and U+212A included), Go's second JSON
 //! package also skips `_` and `-`, Python's SDK takes `request_id` for `requestId` and `meta` for
@@ -7,44 +7,9 @@
 //! look-alike and spoils the message.
 
 use super::scan::{Fault, Scanner, Span};
+use crate::mcp::{FIELDS, Field};
 
-macro_rules! fields {
-    ($($variant:ident $exact:literal $folded:literal,)*) => {
-        /// A member that policy or router may read.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Field { $(#[doc = concat!("`", $exact, "`")] $variant,)* }
-
-        /// Each field with the folded form of its name, in the order of [`Field`].
-        const NAMES: &[(Field, &str)] = &[$((Field::$variant, $folded),)*];
-
-        #[inline(always)]
-        fn exactly(name: &[u8]) -> Option<Field> {
-            $(if name == $exact.as_bytes() {
-                return Some(Field::$variant);
-            })*
-            None
-        }
-    };
-}
-
-fields! {
-    Meta "_meta" "meta",
-    Name "name" "name",
-    Uri "uri" "uri",
-    Ref "ref" "ref",
-    RequestId "requestId" "requestid",
-    ProgressToken "progressToken" "progresstoken",
-    TaskId "taskId" "taskid",
-    Level "level" "level",
-    ProtocolVersion "protocolVersion" "protocolversion",
-    Capabilities "capabilities" "capabilities",
-    ClientInfo "clientInfo" "clientinfo",
-    Task "task" "task",
-    Tasks "tasks" "tasks",
-    Notifications "notifications" "notifications",
-}
-
-const COUNT: usize = NAMES.len();
+const COUNT: usize = FIELDS.len();
 
 /// True for a byte with which a name may begin that looks like one of ours.
 fn is_initial(byte: u8) -> bool {
@@ -105,7 +70,7 @@ impl Fields {
         if !is_initial(*name.first()?) {
             return None;
         }
-        if let Some(field) = exactly(name) {
+        if let Some(field) = Field::parse(name) {
             return Some((field, true));
         }
         Some((Self::alike(name)?, false))
@@ -122,7 +87,7 @@ impl Fields {
                 Folded(name).eq(known.bytes())
             }
         };
-        NAMES.iter().find(alike).map(|(field, _)| *field)
+        FIELDS.iter().find(alike).map(|(field, _)| *field)
     }
 
     /// Notes that `field` stands at `span`, under its exact name or not; `plain` where it is no string
@@ -153,40 +118,6 @@ impl Fields {
         self.escaped & (1 << field as u32) != 0
     }
 }
-
-/// What policy and router read in the `params` of `method`, besides [`Field::Meta`].
-pub(crate) fn read_by(method: &str) -> &'static [Field] {
-    match method {
-        "initialize" => &[
-            Field::ProtocolVersion,
-            Field::Capabilities,
-            Field::ClientInfo,
-        ],
-        "tools/call" | "prompts/get" => &[Field::Name],
-        "resources/read"
-        | "resources/subscribe"
-        | "resources/unsubscribe"
-        | "notifications/resources/updated" => &[Field::Uri],
-        "completion/complete" => &[Field::Ref],
-        "subscriptions/listen" => &[Field::Notifications],
-        "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" => {
-            &[Field::Task]
-        }
-        "logging/setLevel" | "notifications/message" => &[Field::Level],
-        "notifications/cancelled" => &[Field::RequestId],
-        "notifications/progress" => &[Field::ProgressToken],
-        _ if method.starts_with("tasks/") || method.starts_with("notifications/tasks") => {
-            &[Field::TaskId]
-        }
-        _ => &[],
-    }
-}
-
-/// What policy reads inside the `ref` of `completion/complete`.
-pub(crate) const IN_REF: [&str; 3] = ["type", "name", "uri"];
-
-/// What policy reads inside the `notifications` of `subscriptions/listen`.
-pub(crate) const IN_NOTIFICATIONS: [&str; 1] = ["resourceSubscriptions"];
 
 /// The first character of `name` as Go's `encoding/json` folds it, and what follows. `None` for one
 /// that is in no name of ours.
@@ -268,7 +199,7 @@ mod tests {
 
     #[test]
     fn every_name_begins_as_names_do() {
-        for (_, folded) in NAMES {
+        for (_, folded) in FIELDS {
             assert!(is_initial(folded.as_bytes()[0]), "{folded}");
         }
     }

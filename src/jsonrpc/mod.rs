@@ -17,18 +17,17 @@ mod window;
 mod write;
 
 pub use error::{Code, ErrorData, Executed, NO_DATA, error_line, refusal_line};
-pub use field::Field;
-pub(crate) use field::{IN_NOTIFICATIONS, IN_REF};
 pub use id::{MAX_ID_LENGTH, RequestId};
-pub(crate) use method::Known;
 pub use outline::Outline;
 pub(crate) use scan::{Span, unescape, write_string};
 pub(crate) use strict::{elements, members};
 pub(crate) use write::{Edit, Replacement};
 
+use crate::mcp;
+pub use crate::mcp::Field;
 use bytes::Bytes;
 use field::Fields;
-use method::Method;
+use method::MethodName;
 use read::quoted;
 use scan::{Fault, Scanner};
 use std::borrow::Cow;
@@ -62,7 +61,7 @@ pub enum Kind {
 pub struct Message {
     line: Bytes,
     kind: Kind,
-    method: Method,
+    method: MethodName,
     /// `params`, `result` or `error`.
     payload: Option<(&'static str, Span)>,
     fields: Fields,
@@ -159,11 +158,12 @@ impl Message {
         self.method.as_str()
     }
 
-    /// The method, where it is one of MCP's that is often seen.
-    pub(crate) fn known_method(&self) -> Option<Known> {
+    /// The method, where it is one of MCP's.
+    #[must_use]
+    pub fn mcp_method(&self) -> Option<mcp::Method> {
         match self.method {
-            Method::Known(known) => Some(known),
-            Method::Other(_) => None,
+            MethodName::Mcp(method) => Some(method),
+            MethodName::Other(_) => None,
         }
     }
 
@@ -181,7 +181,7 @@ impl Message {
     /// 2026-07-28 does (basic "Metadata"), and for `server/discover`.
     #[must_use]
     pub fn is_modern(&self) -> bool {
-        self.modern || self.method() == "server/discover"
+        self.modern || self.mcp_method() == Some(mcp::Method::Discover)
     }
 
     /// True for a request under a notification's name, or a notification under the name of a
@@ -189,30 +189,12 @@ impl Message {
     /// it, and what keeps peers apart (whose request is cancelled, whose task, whose progress) would
     /// not apply.
     pub(crate) fn is_misplaced(&self) -> bool {
-        /// First parts of the names of MCP's requests, all revisions.
-        const REQUESTS: [&str; 13] = [
-            "initialize",
-            "ping",
-            "tools",
-            "prompts",
-            "resources",
-            "completion",
-            "logging",
-            "tasks",
-            "sampling",
-            "elicitation",
-            "roots",
-            "server",
-            "subscriptions",
-        ];
-        let is_of = |family: &str| {
-            let rest = self.method().strip_prefix(family);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         match &self.kind {
-            Kind::Request(_) => is_of("notifications"),
-            Kind::Notification if is_of("notifications") => false,
-            Kind::Notification => self.progress_token.is_some() || REQUESTS.into_iter().any(is_of),
+            Kind::Request(_) => mcp::is_notification_family(self.method()),
+            Kind::Notification if mcp::is_notification_family(self.method()) => false,
+            Kind::Notification => {
+                self.progress_token.is_some() || mcp::is_request_family(self.method())
+            }
             Kind::Response(_) => false,
         }
     }

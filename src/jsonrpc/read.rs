@@ -1,11 +1,12 @@
 //! From bytes to a message: the head is read strictly, payloads are passed over and left where they are.
 
-use super::field::{self, Field, Fields};
+use super::field::{self, Fields};
 use super::id::RequestId;
-use super::method::{Known, Method};
+use super::method::MethodName;
 use super::scan::{self, Fault, Quoted, Scanner, Span};
 use super::window::Window;
 use super::{Kind, MAX_LINE, Message, Refusal, strict};
+use crate::mcp::{self, Field};
 use bytes::Bytes;
 
 /// A member of the outermost object that means something.
@@ -192,7 +193,7 @@ impl Message {
             None => None,
         };
         // Text ends there for readers in C.
-        if matches!(&method, Some(Method::Other(name)) if name.contains('\0')) {
+        if matches!(&method, Some(MethodName::Other(name)) if name.contains('\0')) {
             return Err(refuse("method holds a NUL"));
         }
         let (kind, payload) = match (&method, head.get(Member::Result), head.get(Member::Error)) {
@@ -220,7 +221,7 @@ impl Message {
         {
             return Err(refuse("error is not an object"));
         }
-        if let Some(reason) = inner.fault(method.as_ref().map(Method::as_str), &line) {
+        if let Some(reason) = inner.fault(method.as_ref(), &line) {
             return Err(refuse(reason));
         }
         Ok(Self {
@@ -324,11 +325,19 @@ impl Inner {
     }
 
     /// What makes a message with this method invalid, if anything.
-    fn fault(&self, method: Option<&str>, line: &[u8]) -> Option<&'static str> {
-        let read = method.map_or(&[][..], field::read_by);
+    fn fault(&self, method: Option<&MethodName>, line: &[u8]) -> Option<&'static str> {
+        let read = match method {
+            Some(MethodName::Mcp(method)) => method.reads(),
+            Some(MethodName::Other(name)) => mcp::reads(name),
+            None => &[],
+        };
+        let spoiled_within = match method {
+            Some(MethodName::Mcp(method)) => strict::is_spoiled_within(*method, &self.fields, line),
+            _ => false,
+        };
         let spoiled = self.fields.is_spoiled(Field::Meta)
             || read.iter().any(|field| self.fields.is_spoiled(*field))
-            || method.is_some_and(|method| strict::is_spoiled_within(method, &self.fields, line));
+            || spoiled_within;
         if spoiled && method.is_some() {
             return Some("a member of params stands twice or under a look-alike name");
         }
@@ -346,12 +355,12 @@ impl Inner {
 }
 
 /// `None` for what is no string.
-fn read_method(quoted: Quoted, line: &[u8]) -> Option<Method> {
-    if let Some(known) = Known::of(&quoted.text(line)) {
-        return Some(Method::Known(known));
+fn read_method(quoted: Quoted, line: &[u8]) -> Option<MethodName> {
+    if let Some(method) = mcp::Method::parse(&quoted.text(line)) {
+        return Some(MethodName::Mcp(method));
     }
     let name = scan::unescape(quoted.span.of(line))?;
-    Some(Method::Other(name.into()))
+    Some(MethodName::Other(name.into()))
 }
 
 /// An id or token that stands in a payload, which may reach the child as it is: there `-0` would be

@@ -1,9 +1,10 @@
 //! Parts of a payload that policy reads only where it has rules, as strictly as the gate reads the
 //! rest.
 
-use super::field::{Field, Fields, IN_NOTIFICATIONS, IN_REF, looks_like};
+use super::field::{Fields, looks_like};
 use super::scan::{Fault, MAX_DEPTH, Scanner, Span};
 use super::window::Window;
+use crate::mcp::{Field, IN_NOTIFICATIONS, IN_REF, Method, Names};
 
 /// Where the members `names` of one object stand, within its text. `None` when `text` is no object,
 /// or when one of them stands twice or under a look-alike name: some reader would see another
@@ -38,16 +39,14 @@ pub(crate) fn elements(text: &[u8], mut element: impl FnMut(Span)) -> Option<()>
 }
 
 /// True when a member that policy reads inside a member of `params` cannot be read.
-pub(super) fn is_spoiled_within(method: &str, fields: &Fields, line: &[u8]) -> bool {
+pub(super) fn is_spoiled_within(method: Method, fields: &Fields, line: &[u8]) -> bool {
     let object = |field| {
         let text = fields.get(field)?.of(line);
         text.starts_with(b"{").then_some(text)
     };
-    match method {
-        "completion/complete" => {
-            object(Field::Ref).is_some_and(|text| members(text, IN_REF).is_none())
-        }
-        "subscriptions/listen" => object(Field::Notifications)
+    match method.names() {
+        Names::Reference => object(Field::Ref).is_some_and(|text| members(text, IN_REF).is_none()),
+        Names::Subscriptions => object(Field::Notifications)
             .is_some_and(|text| members(text, IN_NOTIFICATIONS).is_none()),
         _ => false,
     }

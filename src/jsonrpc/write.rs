@@ -1,10 +1,10 @@
 //! From a message to bytes, so that all readers read the same.
 
-use super::field::Field;
 use super::id::RequestId;
-use super::method::{Known, Method};
+use super::method::MethodName;
 use super::scan::{Span, write_string};
 use super::{Kind, Message};
+use crate::mcp::Field;
 use crate::utils::rope::{Line, Rope};
 
 /// What a line that is written takes at once; more is rarely copied.
@@ -35,12 +35,12 @@ impl Message {
         match &self.method {
             _ if matches!(self.kind, Kind::Response(_)) => {}
             // MCP's own have nothing to escape.
-            Method::Known(known) => {
+            MethodName::Mcp(method) => {
                 head.extend_from_slice(b",\"method\":\"");
-                head.extend_from_slice(Known::ALL[known.place()].as_bytes());
+                head.extend_from_slice(method.name().as_bytes());
                 head.push(b'"');
             }
-            Method::Other(method) => {
+            MethodName::Other(method) => {
                 head.extend_from_slice(b",\"method\":");
                 write_string(method, head);
             }

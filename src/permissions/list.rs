@@ -2,13 +2,15 @@
 
 use super::rights::{Rules, Use, name_of};
 use crate::jsonrpc::{Edit, Message, Replacement, Span, elements, members};
+use crate::mcp::{List, Method};
 use std::sync::Arc;
 
 /// What the answer to a list request has to be passed through.
 #[derive(Clone, Debug)]
 pub struct ListFilter {
     rules: Arc<Rules>,
-    list: Use,
+    method: Method,
+    list: List,
 }
 
 /// An answer that is not the list it should be, or reads differently to different readers.
@@ -16,11 +18,17 @@ pub struct ListFilter {
 pub(crate) struct Unreadable;
 
 impl ListFilter {
-    pub(super) fn new(rules: &Arc<Rules>, list: Use) -> Self {
+    pub(super) fn new(rules: &Arc<Rules>, method: Method, list: List) -> Self {
         Self {
             rules: Arc::clone(rules),
+            method,
             list,
         }
+    }
+
+    fn place(&self) -> Use {
+        let (method, kind) = (self.method, self.list.kind);
+        Use { method, kind }
     }
 
     /// The changes to an answer: what the peer may not use goes, all else stays byte for byte,
@@ -31,12 +39,11 @@ impl ListFilter {
             return Ok(Vec::new());
         };
         let text = result.of(line);
-        let (member, key) = self.list.members();
-        let [list, scope] = members(text, [member, "cacheScope"]).ok_or(Unreadable)?;
+        let [list, scope] = members(text, [self.list.member, "cacheScope"]).ok_or(Unreadable)?;
         let mut cuts = Vec::new();
-        if self.rules.bounds(self.list) {
+        if self.rules.bounds(self.place()) {
             let list = list.ok_or(Unreadable)?;
-            cuts = self.cuts(list.of(text), key).ok_or(Unreadable)?;
+            cuts = self.cuts(list.of(text)).ok_or(Unreadable)?;
             cuts.iter_mut().for_each(|cut| *cut = cut.within(list));
         }
         let edit = |span: Span, with| Edit {
@@ -50,11 +57,11 @@ impl ListFilter {
     }
 
     /// What to take out of an array: each element that goes, with one comma.
-    fn cuts(&self, list: &[u8], key: &str) -> Option<Vec<Span>> {
+    fn cuts(&self, list: &[u8]) -> Option<Vec<Span>> {
         let mut cuts: Vec<Span> = Vec::new();
         let (mut any_stays, mut end) = (false, 0);
         elements(list, |element| {
-            let stays = self.shows(element.of(list), key);
+            let stays = self.shows(element.of(list));
             let cut = match (stays, any_stays) {
                 (true, true) => None,
                 // All that stood before the first that stays is gone, its comma too.
@@ -72,8 +79,8 @@ impl ListFilter {
         Some(cuts)
     }
 
-    fn shows(&self, element: &[u8], key: &str) -> bool {
-        let name = members(element, [key]).and_then(|[name]| name_of(name?.of(element)));
-        name.is_some_and(|name| self.rules.judge_item(self.list, &name).is_ok())
+    fn shows(&self, element: &[u8]) -> bool {
+        let name = members(element, [self.list.key]).and_then(|[name]| name_of(name?.of(element)));
+        name.is_some_and(|name| self.rules.judge_item(self.place(), &name).is_ok())
     }
 }

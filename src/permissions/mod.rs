@@ -13,9 +13,10 @@ mod uri;
 pub use list::ListFilter;
 pub use policy::{Policy, PolicyError, Role};
 pub use rights::{Reason, Rights, Verdict};
-pub use rule::{Effect, ItemKind, List, Rule};
+pub use rule::{Effect, List, Rule};
 
 use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line};
+use crate::mcp::ItemKind;
 use std::borrow::Cow;
 use std::sync::Arc;
 

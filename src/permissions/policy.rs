@@ -2,8 +2,9 @@
 
 use super::pattern::Patterns;
 use super::rights::{Methods, Reach, Rights, Rules, Use};
-use super::rule::{Effect, ItemKind, LISTS, List, Rule};
+use super::rule::{Effect, LISTS, List, Rule};
 use super::uri;
+use crate::mcp::{ItemKind, Method};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -175,10 +176,10 @@ impl Policy {
         });
         // Methods of one kind mostly reach the same things: kept once then.
         let mut reaches: Vec<(ItemKind, Vec<bool>, Arc<Patterns>)> = Vec::new();
-        let reach = |(_, method, kind): &(Use, &str, ItemKind)| {
+        let reach = |Use { method, kind }: &Use| {
             let allows: Vec<bool> = roles
                 .iter()
-                .map(|(_, role)| role.methods.find(method).is_some())
+                .map(|(_, role)| role.methods.find(method.name()).is_some())
                 .collect();
             let allowing = || {
                 let pairs = roles.iter().zip(&allows);
@@ -227,9 +228,9 @@ impl Policy {
     pub fn mute_roles(&self) -> Vec<&str> {
         let mute = |role: &&String| {
             let rights = self.rights(std::slice::from_ref(*role));
-            ["initialize", "server/discover"]
+            [Method::Initialize, Method::Discover]
                 .iter()
-                .all(|method| rights.judge_method(false, method).is_err())
+                .all(|method| rights.judge_method(false, method.name()).is_err())
         };
         self.roles.keys().filter(mute).map(String::as_str).collect()
     }

@@ -2,12 +2,11 @@
 
 use super::list::ListFilter;
 use super::pattern::Patterns;
-use super::rule::{ItemKind, Rule};
+use super::rule::Rule;
 use super::uri::{self, Template};
 use super::{Denial, Permit};
-use crate::jsonrpc::{
-    Field, IN_NOTIFICATIONS, IN_REF, Kind, Known, Message, elements, members, unescape,
-};
+use crate::jsonrpc::{Kind, Message, elements, members, unescape};
+use crate::mcp::{Field, IN_NOTIFICATIONS, IN_REF, ItemKind, Method, Names};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -18,55 +17,58 @@ const MAX_NAME: usize = 8192;
 /// The most resources that rules are asked about for one message, so that it keeps nobody waiting.
 const MAX_LISTENED: usize = 1024;
 
-macro_rules! uses {
-    ($($variant:ident $method:literal $kind:ident,)*) => {
-        /// A method that uses what rules may name, and what it uses.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Use { $($variant,)* }
-
-        impl Use {
-            /// In the order of the variants.
-            pub(super) const ALL: &[(Self, &'static str, ItemKind)] =
-                &[$((Self::$variant, $method, ItemKind::$kind),)*];
-        }
-    };
+/// A method that uses items which rules may name, and the kind of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Use {
+    pub method: Method,
+    pub kind: ItemKind,
 }
 
-uses! {
-    CallTool "tools/call" Tool,
-    GetPrompt "prompts/get" Prompt,
-    Read "resources/read" Resource,
-    Subscribe "resources/subscribe" Resource,
-    Unsubscribe "resources/unsubscribe" Resource,
-    CompletePrompt "completion/complete" Prompt,
-    CompleteResource "completion/complete" Resource,
-    Listen "subscriptions/listen" Resource,
-    ListTools "tools/list" Tool,
-    ListPrompts "prompts/list" Prompt,
-    ListResources "resources/list" Resource,
-    ListTemplates "resources/templates/list" Resource,
-}
+const USES: usize = {
+    let (mut count, mut at) = (0, 0);
+    while at < Method::ALL.len() {
+        count += Method::ALL[at].names().kinds().len();
+        at += 1;
+    }
+    count
+};
 
 impl Use {
-    fn kind(self) -> ItemKind {
-        Self::ALL[self as usize].2
-    }
-
-    /// How `method` uses things of this kind, if it does.
-    fn of(method: &str, kind: ItemKind) -> Option<Self> {
-        let same = |(_, name, of): &&(Self, &str, ItemKind)| *name == method && *of == kind;
-        Self::ALL.iter().find(same).map(|(place, ..)| *place)
-    }
-
-    /// For a list: the member of the result that holds it, and the member of each element that
-    /// rules are about.
-    pub(super) fn members(self) -> (&'static str, &'static str) {
-        match self {
-            Self::ListPrompts => ("prompts", "name"),
-            Self::ListResources => ("resources", "uri"),
-            Self::ListTemplates => ("resourceTemplates", "uriTemplate"),
-            _ => ("tools", "name"),
+    /// Every use of the catalogue.
+    pub(super) const ALL: [Self; USES] = {
+        let mut all = [Self::of(Method::CallTool, ItemKind::Tool); USES];
+        let (mut count, mut at) = (0, 0);
+        while at < Method::ALL.len() {
+            let method = Method::ALL[at];
+            let kinds = method.names().kinds();
+            let mut nth = 0;
+            while nth < kinds.len() {
+                all[count] = Self::of(method, kinds[nth]);
+                count += 1;
+                nth += 1;
+            }
+            at += 1;
         }
+        all
+    };
+
+    const fn of(method: Method, kind: ItemKind) -> Self {
+        Self { method, kind }
+    }
+
+    /// How the method of this name uses items of this kind, if it does.
+    fn find(method: &str, kind: ItemKind) -> Option<Self> {
+        let method = Method::parse(method.as_bytes())?;
+        method
+            .names()
+            .kinds()
+            .contains(&kind)
+            .then_some(Self::of(method, kind))
+    }
+
+    /// Its place in [`Use::ALL`].
+    fn place(self) -> usize {
+        Self::ALL.iter().position(|of| *of == self).unwrap_or(USES)
     }
 }
 
@@ -113,25 +115,28 @@ pub(super) enum Reach {
 pub(super) struct Methods {
     allow: Patterns,
     block: Patterns,
-    /// What the two say of each of [`Known`].
-    known: Vec<Result<Arc<Rule>, Option<Arc<Rule>>>>,
+    /// What the two say of each [`Method`].
+    of_mcp: Vec<Result<Arc<Rule>, Option<Arc<Rule>>>>,
 }
 
 impl Methods {
     pub(super) fn new(allow: Patterns, block: Patterns) -> Self {
-        let known = |method: &&str| match (block.find(method), allow.find(method)) {
-            (None, Some(rule)) => Ok(Arc::clone(rule)),
-            (blocked, _) => Err(blocked.cloned()),
+        let verdict = |method: &Method| {
+            let name = method.name();
+            match (block.find(name), allow.find(name)) {
+                (None, Some(rule)) => Ok(Arc::clone(rule)),
+                (blocked, _) => Err(blocked.cloned()),
+            }
         };
         Self {
-            known: Known::ALL.iter().map(known).collect(),
+            of_mcp: Method::ALL.iter().map(verdict).collect(),
             allow,
             block,
         }
     }
 
-    fn judge_known(&self, method: Known) -> Verdict<'_> {
-        match self.known.get(method.place()) {
+    fn judge_mcp(&self, method: Method) -> Verdict<'_> {
+        match self.of_mcp.get(method as usize) {
             Some(Ok(rule)) => Ok(Reason::Rule(rule)),
             Some(Err(Some(rule))) => Err(Reason::Rule(rule)),
             Some(Err(None)) | None => Err(NO_RULE),
@@ -161,24 +166,24 @@ pub(super) struct Rules {
 impl Rules {
     /// True where items may be denied to this use.
     pub(super) fn bounds(&self, place: Use) -> bool {
-        let free = matches!(self.reach[place as usize], Reach::Everything(_));
-        !free || !self.block_items[place.kind() as usize].is_empty()
+        let free = matches!(self.reach[place.place()], Reach::Everything(_));
+        !free || !self.block_items[place.kind as usize].is_empty()
     }
 
     pub(super) fn judge_item(&self, place: Use, name: &str) -> Verdict<'_> {
-        let block = &self.block_items[place.kind() as usize];
-        let reach = &self.reach[place as usize];
+        let block = &self.block_items[place.kind as usize];
+        let reach = &self.reach[place.place()];
         if let (true, Reach::Everything(role)) = (block.is_empty(), reach) {
             return Ok(Reason::Unbounded(role));
         }
         if name.len() > MAX_NAME {
             return Err(Reason::Words("its name is too long"));
         }
-        let is_template = matches!(place, Use::CompleteResource | Use::ListTemplates);
+        let is_template = is_completion(place) || place.method == Method::ListTemplates;
         if is_template && name.contains('{') {
             return judge_template(place, block, reach, name);
         }
-        let blocked = if place.kind() == ItemKind::Resource {
+        let blocked = if place.kind == ItemKind::Resource {
             if let Some(fault) = uri::fault(name) {
                 return Err(Reason::Words(fault));
             }
@@ -198,72 +203,63 @@ impl Rules {
             Kind::Response(_) => return Ok(None),
             kind => *kind == Kind::Notification,
         };
-        let deny =
-            |item: Option<(ItemKind, &str)>, reason: Reason<'_>| Denial::new(message, item, reason);
-        if !(notification && needs_no_permission(message.method())) {
-            let verdict = match message.known_method() {
-                Some(known) => self.methods.judge_known(known),
-                None => self.methods.judge(message.method()),
-            };
-            verdict.map_err(|reason| deny(None, reason))?;
+        let deny = |reason| Denial::new(message, None, reason);
+        let method = message.mcp_method();
+        match method {
+            Some(method) if notification && method.needs_no_permission() => {}
+            Some(method) => drop(self.methods.judge_mcp(method).map_err(deny)?),
+            None => drop(self.methods.judge(message.method()).map_err(deny)?),
         }
-        if self.in_file == [false; 3] {
-            return Ok(None);
+        match method {
+            Some(method) if self.in_file != [false; 3] => self.judge_items(method, message),
+            _ => Ok(None),
         }
-        let item = |place: Use, name: &str| match self.judge_item(place, name) {
-            Ok(_) => Ok(()),
-            Err(reason) => Err(deny(Some((place.kind(), name)), reason)),
-        };
-        let named = |place: Use, field| match message.text(field) {
-            _ if !self.bounds(place) => Ok(None),
-            Some(name) => item(place, &name).map(|()| None),
-            None => Err(deny(None, UNNAMED)),
-        };
-        let list = |place: Use| {
-            if self.bounds(place) && message.raw(Field::Task).is_some() {
-                return Err(deny(None, LIST_AS_TASK));
+    }
+
+    /// Decides on the tools, prompts and resources that a message of an allowed method uses.
+    fn judge_items(
+        self: &Arc<Self>,
+        method: Method,
+        message: &Message,
+    ) -> Result<Option<ListFilter>, Denial> {
+        let deny = |reason| Denial::new(message, None, reason);
+        let bounds = |kind| self.bounds(Use::of(method, kind));
+        let mut used = Vec::new();
+        match method.names() {
+            Names::Item(kind, field) if bounds(kind) => {
+                let name = message.text(field).ok_or_else(|| deny(UNNAMED))?;
+                used.push((kind, name));
             }
-            let ruled = self.in_file[place.kind() as usize];
-            Ok(ruled.then(|| ListFilter::new(self, place)))
-        };
-        match message.method() {
-            "tools/call" => return named(Use::CallTool, Field::Name),
-            "prompts/get" => return named(Use::GetPrompt, Field::Name),
-            "resources/read" => return named(Use::Read, Field::Uri),
-            "resources/subscribe" => return named(Use::Subscribe, Field::Uri),
-            "resources/unsubscribe" => return named(Use::Unsubscribe, Field::Uri),
-            "tools/list" => return list(Use::ListTools),
-            "prompts/list" => return list(Use::ListPrompts),
-            "resources/list" => return list(Use::ListResources),
-            "resources/templates/list" => return list(Use::ListTemplates),
-            "completion/complete"
-                if self.bounds(Use::CompletePrompt) || self.bounds(Use::CompleteResource) =>
-            {
-                for (place, name) in completed(message).ok_or_else(|| deny(None, UNNAMED))? {
-                    item(place, &name)?;
-                }
+            Names::Reference if bounds(ItemKind::Prompt) || bounds(ItemKind::Resource) => {
+                used = completed(message).ok_or_else(|| deny(UNNAMED))?;
             }
-            "subscriptions/listen" if self.bounds(Use::Listen) => {
-                let uris = listened(message).ok_or_else(|| deny(None, UNNAMED))?;
+            Names::Subscriptions if bounds(ItemKind::Resource) => {
+                let uris = listened(message).ok_or_else(|| deny(UNNAMED))?;
                 if uris.len() > MAX_LISTENED {
-                    return Err(deny(None, TOO_MANY));
+                    return Err(deny(TOO_MANY));
                 }
-                for uri in uris {
-                    item(Use::Listen, &uri)?;
+                used.extend(uris.into_iter().map(|uri| (ItemKind::Resource, uri)));
+            }
+            Names::List(list) => {
+                if bounds(list.kind) && message.raw(Field::Task).is_some() {
+                    return Err(deny(LIST_AS_TASK));
                 }
+                let ruled = self.in_file[list.kind as usize];
+                return Ok(ruled.then(|| ListFilter::new(self, method, list)));
             }
             _ => {}
+        }
+        for (kind, name) in used {
+            self.judge_item(Use::of(method, kind), &name)
+                .map_err(|reason| Denial::new(message, Some((kind, &name)), reason))?;
         }
         Ok(None)
     }
 }
 
-/// True for the notifications that every peer may send.
-fn needs_no_permission(notification: &str) -> bool {
-    matches!(
-        notification,
-        "notifications/initialized" | "notifications/cancelled"
-    )
+/// True for the completion of a resource template's arguments.
+fn is_completion(place: Use) -> bool {
+    place.method == Method::Complete && place.kind == ItemKind::Resource
 }
 
 /// A list shows a template when in doubt, a completion is denied.
@@ -274,7 +270,7 @@ fn judge_template<'a>(
     text: &str,
 ) -> Verdict<'a> {
     let template = Template::new(text);
-    let completes = place == Use::CompleteResource;
+    let completes = is_completion(place);
     if completes && let Some(fault) = uri::fault(&template.sample()) {
         return Err(Reason::Words(fault));
     }
@@ -311,23 +307,21 @@ pub(super) fn name_of(raw: &[u8]) -> Option<Cow<'_, str>> {
 
 /// The prompt or resource that `completion/complete` refers to, and whatever else stands in its
 /// place, in case a server goes by that.
-fn completed(message: &Message) -> Option<Vec<(Use, Cow<'_, str>)>> {
+fn completed(message: &Message) -> Option<Vec<(ItemKind, Cow<'_, str>)>> {
     let raw = message.raw(Field::Ref)?;
     let [kind, name, uri] = members(raw, IN_REF)?;
     let mut used = Vec::new();
-    for (place, span) in [(Use::CompletePrompt, name), (Use::CompleteResource, uri)] {
+    for (kind, span) in [(ItemKind::Prompt, name), (ItemKind::Resource, uri)] {
         if let Some(span) = span {
-            used.push((place, name_of(span.of(raw))?));
+            used.push((kind, name_of(span.of(raw))?));
         }
     }
     let needed = match &*name_of(kind?.of(raw))? {
-        "ref/prompt" => Use::CompletePrompt,
-        "ref/resource" => Use::CompleteResource,
+        "ref/prompt" => ItemKind::Prompt,
+        "ref/resource" => ItemKind::Resource,
         _ => return None,
     };
-    used.iter()
-        .any(|(place, _)| *place == needed)
-        .then_some(used)
+    used.iter().any(|(kind, _)| *kind == needed).then_some(used)
 }
 
 /// The resources that `subscriptions/listen` asks for word of.
@@ -406,7 +400,8 @@ impl Rights {
         let Some(rules) = &self.rules else {
             return Ok(NO_POLICY);
         };
-        if notification && needs_no_permission(method) {
+        let known = Method::parse(method.as_bytes());
+        if notification && known.is_some_and(Method::needs_no_permission) {
             return Ok(Reason::Words("needs no permission"));
         }
         rules.methods.judge(method)
@@ -415,7 +410,7 @@ impl Rights {
     /// True where this method may use some things of this kind only, or none.
     #[must_use]
     pub fn bounds(&self, method: &str, kind: ItemKind) -> bool {
-        let place = Use::of(method, kind);
+        let place = Use::find(method, kind);
         let rules = self.rules.as_ref();
         place.is_some_and(|place| rules.is_some_and(|rules| rules.bounds(place)))
     }
@@ -424,7 +419,7 @@ impl Rights {
     /// the method uses nothing of the kind.
     #[must_use]
     pub fn judge_item(&self, method: &str, kind: ItemKind, name: &str) -> Option<Verdict<'_>> {
-        let place = Use::of(method, kind)?;
+        let place = Use::find(method, kind)?;
         let rules = self.rules.as_ref();
         Some(rules.map_or(Ok(NO_POLICY), |rules| rules.judge_item(place, name)))
     }

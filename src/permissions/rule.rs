@@ -1,42 +1,7 @@
 //! One pattern of the policy file, and where it stands.
 
+use crate::mcp::ItemKind;
 use std::fmt;
-
-/// What rules are about, besides methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ItemKind {
-    /// A tool, by its name.
-    Tool,
-    /// A prompt, by its name.
-    Prompt,
-    /// A resource, by its URI.
-    Resource,
-}
-
-impl ItemKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Tool, Self::Prompt, Self::Resource];
-
-    /// The word for several.
-    #[must_use]
-    pub fn plural(self) -> &'static str {
-        match self {
-            Self::Tool => "tools",
-            Self::Prompt => "prompts",
-            Self::Resource => "resources",
-        }
-    }
-}
-
-impl fmt::Display for ItemKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tool => "tool",
-            Self::Prompt => "prompt",
-            Self::Resource => "resource",
-        })
-    }
-}
 
 /// What a rule does where it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,7 +39,7 @@ mod tasks;
 
 pub use listens::{MAX_LISTEN_SIZE, MAX_LISTENS};
 pub use pipe::Pipe;
-pub use session::{ASKED_OF_PEERS, Profile};
+pub use session::Profile;
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
 use crate::utils::rope::{Line, Rope};

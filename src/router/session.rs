@@ -4,13 +4,10 @@ use super::asks::Capabilities;
 use super::levels::Level;
 use super::{LaneId, MAX_CANCELLED, MAX_IN_FLIGHT};
 use crate::jsonrpc::{Code, ErrorData, Executed, Field, Message, NO_DATA, RequestId, error_line};
-use crate::permissions::{ItemKind, Rights};
+use crate::mcp::{ItemKind, Method};
+use crate::permissions::Rights;
 use foldhash::HashMap;
 use std::collections::VecDeque;
-
-/// The requests of a child that a policy may keep from the peers of a role, by blocking them.
-pub const ASKED_OF_PEERS: [&str; 3] =
-    ["roots/list", "sampling/createMessage", "elicitation/create"];
 
 /// Who a peer is, as far as it matters for routing.
 #[derive(Clone, Debug)]
@@ -33,7 +30,8 @@ impl Profile {
 
     /// True where its roles keep it from being asked this by the child.
     pub(super) fn is_kept_from(&self, method: &str) -> bool {
-        ASKED_OF_PEERS.contains(&method) && self.rights.blocks(method)
+        let mut asked = Method::asked_of_clients();
+        asked.any(|known| known.name() == method) && self.rights.blocks(method)
     }
 
     /// False for word of a change to a resource that the peer may not subscribe to: a subscription

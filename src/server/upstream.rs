@@ -10,7 +10,8 @@ use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, RequestId,
     error_line,
 };
-use crate::permissions::{Denial, ItemKind, Permit, Rights};
+use crate::mcp::ItemKind;
+use crate::permissions::{Denial, Permit, Rights};
 use crate::replay::{ACK_BYTES, Replay, Violation, cost};
 use crate::transport::Reader;
 use crate::transport::line::LineError;
