@@ -272,4 +272,4 @@ What to do next
       --permissions-config permissions.example.json -- npx -y @modelcontextprotocol/server-filesystem ~/Documents
   examples/hosts/                                  entries for Claude, VS Code and Cursor
   examples/mcp-remote.service                      the same as a systemd service
-  README.md                                        everything else";
+  docs/                                            everything else";

@@ -1,0 +1,67 @@
+//! What the documents show of files and output is real.
+
+use crate::pages::{marked, page, pages};
+use crate::{clean, example, stdout_of};
+use mcp_remote::permissions::Policy;
+use serde_json::Value;
+
+#[test]
+fn json_is_json_and_policies_load() {
+    let mut policies = 0;
+    for page in pages() {
+        for block in page.blocks() {
+            let texts: Vec<&str> = match block.language.as_str() {
+                "jsonl" => block.text.lines().collect(),
+                "json" => vec![&block.text],
+                _ => continue,
+            };
+            for text in texts {
+                let parsed: Result<Value, _> = serde_json::from_str(text);
+                let value = parsed.unwrap_or_else(|err| panic!("{}: {err}\n{text}", page.path));
+                if value.get("permissions").is_some() {
+                    policies += 1;
+                    let policy = Policy::parse(text).expect("a policy");
+                    assert_eq!(policy.mute_roles(), Vec::<&str>::new(), "{text}");
+                } else {
+                    let kinds = ["mcpServers", "servers", "jsonrpc", "event"];
+                    let known = kinds.iter().any(|kind| value.get(kind).is_some());
+                    assert!(
+                        known,
+                        "{}: neither a whole file nor a message: {text}",
+                        page.path
+                    );
+                }
+            }
+        }
+    }
+    assert_eq!(policies, 2);
+}
+
+#[test]
+fn output_of_check_is_real() {
+    let shown = marked("docs/policy.md", "<!-- output of check -->").text;
+    let (line, shown) = shown.split_once('\n').expect("a command");
+    let arguments = line.strip_prefix("$ mcp-remote ").expect("a command");
+    let mut command = clean(env!("CARGO_BIN_EXE_mcp-remote"));
+    command.args(arguments.split(' '));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = command.output().expect("the program starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), shown);
+}
+
+#[test]
+fn output_of_the_quickstart_is_real() {
+    // Without cargo it takes the programs that were built for this test.
+    let shown = stdout_of(clean(example("quickstart")).env_remove("CARGO"));
+    let part = marked("README.md", "<!-- output of quickstart -->").text;
+    assert!(part.lines().count() > 10);
+    assert!(shown.contains(&part), "{shown}");
+}
+
+#[test]
+fn version_is_the_one_shown() {
+    let version = stdout_of(clean(env!("CARGO_BIN_EXE_mcp-remote")).arg("--version"));
+    let shown = format!("`{}`", version.trim());
+    assert!(page("README.md").text.contains(&shown), "{version}");
+}

@@ -1,0 +1,49 @@
+//! The documents keep their promises: their commands run, their tables are those of the program,
+//! what they show is what is printed, and their links lead somewhere.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+mod examples;
+mod links;
+mod pages;
+mod tables;
+mod workflow;
+
+/// A file of this repository.
+fn manifest(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// An example that `cargo test` has built beside the tests.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
+    let example = profile.join("examples").join(name);
+    assert!(
+        example.is_file(),
+        "{} is missing: cargo build --examples",
+        example.display()
+    );
+    example
+}
+
+/// A command that sees none of the settings of the user who runs the tests.
+fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        let ours = name.to_string_lossy().starts_with("MCP_REMOTE_");
+        if ours || name == "RUST_LOG" || name == "DEBUG" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn stdout_of(command: &mut Command) -> String {
+    let output = command.output().expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {stderr}");
+    String::from_utf8(output.stdout).expect("stdout is UTF-8")
+}
