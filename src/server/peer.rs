@@ -9,7 +9,7 @@ use super::strangers::Stranger;
 use super::{Settings, Source};
 use crate::audit::Trail;
 use crate::auth::Identity;
-use crate::control::Control;
+use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Door, MAX_TOKEN_LINE, Refused};
 use crate::hub::Hub;
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
@@ -104,9 +104,6 @@ pub(super) async fn serve(
         };
         drop(stranger);
         // What is rare or long is on the heap, so that nobody keeps the memory that others need.
-        if link.place.is_none() {
-            return Box::pin(take_over(link, &context)).await;
-        }
         let end = match Box::pin(session::hello(link, &context)).await {
             Err(reason) => reason,
             Ok((link, opening)) => match &context.source {
@@ -123,7 +120,8 @@ pub(super) async fn serve(
     .await;
 }
 
-/// The connection of a stranger that has come in.
+/// The connection of a stranger that has come in, with its place. Where there is none it may go on
+/// with a session, and stays a stranger until that has it.
 async fn link(
     stream: TcpStream,
     address: SocketAddr,
@@ -137,13 +135,11 @@ async fn link(
     let entered = tokio::select! {
         entered = Box::pin(enter(stream, context, &mut access, &mut trail)) => entered,
         () = stranger.pushed_out() => {
-            let reason = "too many connections that do not say who they are";
-            tracing::warn!("refused: {reason}");
-            refused(&mut trail, &reason);
+            gives_way(&mut trail);
             return None;
         }
     };
-    let (connection, identity, place) = entered?;
+    let (mut connection, identity, place) = entered?;
     let span = tracing::Span::current();
     span.record("user", identity.name());
     span.record("roles", identity.roles.join(","));
@@ -152,15 +148,41 @@ async fn link(
         trail.identified(&identity);
         trail.authenticated();
     }
+    let mut session = None;
+    if place.is_none() {
+        session = tokio::select! {
+            session = named_session(&mut connection, settings.auth_timeout) => session,
+            () = stranger.pushed_out() => {
+                gives_way(&mut trail);
+                return None;
+            }
+        };
+    }
     let (reader, writer) = connection.split(settings.max_message_size);
-    Some(Box::new(Link {
+    let link = Box::new(Link {
         reader,
         writer,
         standing: Standing::new(access, identity),
         address,
         trail,
         place,
-    }))
+    });
+    if link.place.is_some() {
+        return Some(link);
+    }
+    tokio::select! {
+        () = Box::pin(take_over(link, session, context)) => {}
+        // It has been refused, and told so if it listens.
+        () = stranger.pushed_out() => {}
+    }
+    None
+}
+
+/// The connection is closed for one that has come later.
+fn gives_way(trail: &mut Trail) {
+    let reason = "too many connections that do not say who they are";
+    tracing::warn!("refused: {reason}");
+    refused(trail, &reason);
 }
 
 /// Serves a session with an MCP server of its own.
@@ -271,15 +293,20 @@ async fn enter(
     None
 }
 
+/// The session that a connection without a place asks for in its first line, which may be no longer
+/// than a token, and how much of it its client has received.
+async fn named_session(connection: &mut Connection, limit: Duration) -> Option<(SessionKey, u64)> {
+    let first = tokio::time::timeout(limit, connection.next()).await;
+    let line = first.ok()?.ok()??;
+    match Control::read(&line) {
+        Some(Control::Resume { session, received }) => Some((session?, received)),
+        _ => None,
+    }
+}
+
 /// For a connection without a place: lets it go on with the session that it names, or refuses it.
-async fn take_over(mut link: Box<Link>, context: &Context) {
-    let first = tokio::time::timeout(context.settings.auth_timeout, link.reader.next()).await;
-    if let Ok(Ok(Some(line))) = first
-        && let Some(Control::Resume {
-            session: Some(key),
-            received,
-        }) = Control::read(&line)
-    {
+async fn take_over(mut link: Box<Link>, session: Option<(SessionKey, u64)>, context: &Context) {
+    if let Some((key, received)) = session {
         match context.registry.hand_over(&key, link, received) {
             Ok(()) => return tracing::info!(reason = "its session goes on", "disconnected"),
             Err(back) => link = back,
@@ -342,18 +369,19 @@ async fn turn_down(err: OpenError, protocol: Protocol, trail: &mut Trail) {
                 AcceptError::Plain(stream) => {
                     let data = ErrorData::new("tls-required", Executed::No);
                     let answer = wrong_port(protocol, "this port speaks TLS", &data);
-                    say_and_close(over(stream), answer).await;
+                    say_and_close(over(Box::new(stream)), answer).await;
                 }
                 // It still has to read why, which is on its way as an alert.
-                AcceptError::Handshake(_, stream) => over(stream).close().await,
+                AcceptError::Handshake(_, stream) => over(Box::new(stream)).close().await,
                 AcceptError::Gone(_) => {}
             }
         }
     }
 }
 
-fn over(stream: TcpStream) -> Connection {
-    Connection::over_stream(Box::new(stream), MAX_TOKEN_LINE)
+/// A stranger's lines are no longer than a token, whether one is wanted or not.
+fn over(stream: BoxedStream) -> Connection {
+    Connection::over_stream(stream, MAX_TOKEN_LINE)
 }
 
 /// What a peer is told where one end speaks TLS and the other does not: an error, or in place of an
@@ -394,16 +422,10 @@ async fn open(
             accepted.stream
         }
     };
-    let guarded = settings.access.borrow().guard.is_some();
-    let limit = if guarded {
-        MAX_TOKEN_LINE
-    } else {
-        settings.max_message_size
-    };
     match settings.protocol {
-        Protocol::Tcp => Ok((Connection::over_stream(stream, limit), Upgrade::default())),
+        Protocol::Tcp => Ok((over(stream), Upgrade::default())),
         Protocol::WebSocket => {
-            let allowance = guarded.then_some(UPGRADE_ALLOWANCE);
+            let allowance = Some(UPGRADE_ALLOWANCE);
             let origins = &settings.allowed_origins;
             let (socket, upgrade) =
                 WebSocket::accept(stream, allowance, settings.max_message_size, origins)

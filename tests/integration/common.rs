@@ -205,6 +205,20 @@ impl TestServer {
         self.process.child.id().into()
     }
 
+    /// The most memory that it has had so far, in KiB.
+    pub fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.unwrap().parse().unwrap()
+    }
+
+    /// How many files, pipes and sockets it has open.
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

@@ -115,7 +115,7 @@ fn strangers_cost_little_memory() {
     for transport in BOTH {
         let server = Setup::new(transport).secret().args(&args).start();
         server.assert_serving_with(&token_with(&["user"]));
-        let before = peak(&server);
+        let before = server.peak();
         let filler = vec![b'x'; 15 * 1024];
         let mut strangers: Vec<TestPeer> = (0..COUNT).map(|_| server.peer()).collect();
         for stranger in &mut strangers {
@@ -130,7 +130,7 @@ fn strangers_cost_little_memory() {
         }
         // Whoever comes in now comes after what they have sent.
         server.assert_serving_with(&token_with(&["user"]));
-        let grown = peak(&server) - before;
+        let grown = server.peak() - before;
         assert!(grown < 20_000, "{transport}: {grown} KiB");
         assert!(!closed(&mut strangers[COUNT - 1]), "{transport}");
     }
@@ -273,21 +273,13 @@ fn nothing_is_compressed() {
     server.assert_serving();
 }
 
-/// The most memory that the server has had so far, in KiB.
-fn peak(server: &TestServer) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1));
-    kib.unwrap().parse().unwrap()
-}
-
 #[test]
 fn millions_of_short_lines_cost_neither_memory_nor_others_their_turn() {
     for transport in BOTH {
         let server = TestServer::start(transport);
         let (mut peer, mut other) = (server.peer(), server.peer());
         assert_eq!(other.ask(0, "ping", json!({}))["id"], 0);
-        let before = peak(&server);
+        let before = server.peak();
         let lines = vec![b'\n'; 1 << 20];
         if transport == "ws" {
             peer.frame(BINARY, &lines);
@@ -298,7 +290,7 @@ fn millions_of_short_lines_cost_neither_memory_nor_others_their_turn() {
         assert_eq!(other.ask(1, "ping", json!({}))["id"], 1);
         assert!(begin.elapsed() < Duration::from_secs(2), "{transport}");
         assert_eq!(peer.ask(2, "ping", json!({}))["id"], 2);
-        let grown = peak(&server) - before;
+        let grown = server.peak() - before;
         assert!(grown < 20_000, "{transport}: {grown} KiB");
     }
 }

@@ -13,6 +13,7 @@ mod gate;
 mod hostile;
 mod limits;
 mod multiplex;
+mod places;
 mod policy;
 mod process;
 mod rmcp_client;

@@ -74,6 +74,11 @@ impl TestPeer {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// Bytes on the socket, unless the far end has closed it meanwhile.
+    pub fn try_raw(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
     /// A line, or a text frame without a newline.
     pub fn send(&mut self, line: &str) {
         if self.websocket {
@@ -197,6 +202,15 @@ impl TestPeer {
         let answer = self.ask("initialize", "initialize", params);
         self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         answer
+    }
+
+    /// Asks for a new session, or for one of before, as our client does; gives what is said of it.
+    pub fn resume(&mut self, session: &Value, received: u64) -> Value {
+        let params = serde_json::json!({"session": session, "received": received});
+        let line =
+            serde_json::json!({"jsonrpc": "2.0", "method": "mcp-remote/resume", "params": params});
+        self.send(&line.to_string());
+        self.next()
     }
 
     /// Sends these bytes again and again until the connection breaks.
