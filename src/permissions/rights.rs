@@ -271,7 +271,7 @@ fn judge_template<'a>(
 ) -> Verdict<'a> {
     let template = Template::new(text);
     let completes = is_completion(place);
-    if completes && let Some(fault) = uri::fault(&template.sample()) {
+    if completes && let Some(fault) = template.fault() {
         return Err(Reason::Words(fault));
     }
     let blocks = |rule: &&Arc<Rule>| {

@@ -128,6 +128,11 @@ fn tools_prompts_and_resources_are_held_to_the_rules() {
                 "resource 'note:///pub/../secret'",
             ),
             (
+                "resources/read",
+                json!({"uri": "note:///public?/../secret"}),
+                "resource 'note:///public?/../secret'",
+            ),
+            (
                 "resources/subscribe",
                 json!({"uri": "note:///public-not"}),
                 "resource 'note:///public-not'",
@@ -311,6 +316,60 @@ fn subscriptions_are_held_to_the_rules() {
         let text = "Method not allowed: Access denied for resource 'note:///secret'";
         assert_eq!(denied["error"]["message"], text);
         assert_eq!(listen(json!("note:///public"))["error"]["code"], -32601);
+    }
+}
+
+/// A server that strips `file://` opens what stands behind it, the query included.
+#[test]
+fn uris_with_dots_anywhere_do_not_leave_the_allowed_folder() {
+    let policy = json!({"permissions": {"reader": {
+        "allowedMethods": ["*"],
+        "allowedResources": ["file:///srv/public/*"],
+    }}});
+    let read = |uri: &str| json!({"uri": uri});
+    let complete = |uri: &str| json!({"ref": {"type": "ref/resource", "uri": uri}});
+    for (transport, flags) in WAYS {
+        let server = Setup::new(transport).policy(&policy).args(flags).start();
+        let mut peer = server.peer_with(&token_with(&["reader"]));
+        peer.initialize();
+        for behind in [
+            "x?/../../private/key",
+            "x?a=../../private/key",
+            "x?.%2e/%2E./private/key",
+            "x?a%2f..%5cprivate/key",
+            "x?..\\private/key",
+            "x#/../../private/key",
+            "x?\u{1}/../private/key",
+        ] {
+            let uri = format!("file:///srv/public/{behind}");
+            let template = uri.replace("x?", "{x}?").replace("x#", "{x}#");
+            for (method, params) in [
+                ("resources/read", read(&uri)),
+                ("resources/subscribe", read(&uri)),
+                ("resources/unsubscribe", read(&uri)),
+                ("completion/complete", complete(&uri)),
+                ("completion/complete", complete(&template)),
+                (
+                    "subscriptions/listen",
+                    json!({"notifications": {"resourceSubscriptions": [&uri]}}),
+                ),
+            ] {
+                let answer = peer.ask(1, method, params);
+                assert_eq!(answer["error"]["code"], -32601, "{method} {uri}: {answer}");
+            }
+            let list = json!({"resources": [{"uri": &uri}]}).to_string();
+            let answer = peer.ask(2, "resources/list", json!({"raw": list}));
+            assert_eq!(answer["result"]["resources"], json!([]), "{uri}");
+            let update = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": read(&uri)});
+            peer.send(&request(3, "ping", json!({"print": format!("{update}\n")})));
+            assert_eq!(peer.next()["id"], 3, "word of {uri}");
+        }
+        let allowed = read("file:///srv/public/x?a=b/c&d=e..f");
+        let answer = peer.ask(4, "resources/read", allowed);
+        assert!(answer["result"].is_object(), "{answer}");
+        let seen = server.seen();
+        let reads = seen.lines().filter(|line| line.contains("resources/read"));
+        assert_eq!(reads.count(), 1, "{seen}");
     }
 }
 
