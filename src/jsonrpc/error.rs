@@ -1,6 +1,7 @@
 //! Errors that the proxy itself makes, as lines on the wire.
 
-use super::{RequestId, scan};
+use super::RequestId;
+use crate::json::write_string;
 use serde::Serialize;
 
 /// The codes we send. Those below −32603 are JSON-RPC's; the three of the token exchange are this
@@ -110,7 +111,7 @@ pub fn refusal_line(code: Code, message: &str, data: &impl Serialize) -> Vec<u8>
 
 fn write_error(code: Code, message: &str, data: Option<&impl Serialize>, out: &mut Vec<u8>) {
     out.extend(format!("{{\"code\":{},\"message\":", code as i32).as_bytes());
-    scan::write_string(message, out);
+    write_string(message, out);
     // Plain structs of strings always serialise; were one not to, the error goes without data.
     if let Some(data) = data.and_then(|data| serde_json::to_vec(data).ok()) {
         out.extend(b",\"data\":");

@@ -6,7 +6,7 @@
 //! of ours, but that we would not, is a way past the gate, so such a name is recognised as a
 //! look-alike and spoils the message.
 
-use super::scan::{Fault, Scanner, Span};
+use crate::json::{Fault, Scanner, Span, looks_like_folded};
 use crate::mcp::{FIELDS, Field};
 
 const COUNT: usize = FIELDS.len();
@@ -84,7 +84,7 @@ impl Fields {
             if folded {
                 name == known.as_bytes()
             } else {
-                Folded(name).eq(known.bytes())
+                looks_like_folded(name, known)
             }
         };
         FIELDS.iter().find(alike).map(|(field, _)| *field)
@@ -117,56 +117,6 @@ impl Fields {
     pub(crate) fn is_escaped(&self, field: Field) -> bool {
         self.escaped & (1 << field as u32) != 0
     }
-}
-
-/// The first character of `name` as Go's `encoding/json` folds it, and what follows. `None` for one
-/// that is in no name of ours.
-fn fold_first(name: &[u8]) -> Option<(u8, &[u8])> {
-    match name {
-        // U+017F and U+212A.
-        [0xc5, 0xbf, rest @ ..] => Some((b's', rest)),
-        [0xe2, 0x84, 0xaa, rest @ ..] => Some((b'k', rest)),
-        [first, rest @ ..] if first.is_ascii() => Some((first.to_ascii_lowercase(), rest)),
-        _ => None,
-    }
-}
-
-/// A name as the loosest reader sees it, byte by byte.
-struct Folded<'a>(&'a [u8]);
-
-impl Iterator for Folded<'_> {
-    type Item = u8;
-
-    fn next(&mut self) -> Option<u8> {
-        loop {
-            // No name of ours has this byte.
-            let (folded, rest) = match self.0 {
-                [] => return None,
-                name => fold_first(name).unwrap_or((0xff, &[])),
-            };
-            self.0 = rest;
-            match folded {
-                0 => return None,
-                b'_' | b'-' => {}
-                folded => return Some(folded),
-            }
-        }
-    }
-}
-
-/// True when the loosest reader takes `name` for `known`.
-pub(crate) fn looks_like(name: &[u8], known: &str) -> bool {
-    Folded(name).eq(Folded(known.as_bytes()))
-}
-
-/// True when `name` equals `exact` (ASCII, lower case) once case is folded as Go does.
-pub(crate) fn folds_to(mut name: &[u8], exact: &str) -> bool {
-    exact.bytes().all(|byte| {
-        fold_first(name).is_some_and(|(folded, rest)| {
-            name = rest;
-            folded == byte
-        })
-    }) && name.is_empty()
 }
 
 #[cfg(test)]

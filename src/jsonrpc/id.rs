@@ -1,6 +1,6 @@
 //! Request ids and progress tokens: the same type on the wire, and the same rules.
 
-use super::scan;
+use crate::json::{unescape, write_string};
 
 /// The largest integer that every JSON reader keeps exactly, 2^53 − 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
@@ -27,7 +27,7 @@ impl RequestId {
     #[must_use]
     pub fn parse(raw: &[u8]) -> Option<Self> {
         if raw.first() == Some(&b'"') {
-            let text = scan::unescape(raw)?;
+            let text = unescape(raw)?;
             return (text.len() <= MAX_ID_LENGTH).then(|| Self::String(text.into()));
         }
         let (negative, digits) = match raw {
@@ -53,7 +53,7 @@ impl RequestId {
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Number(number) => write_integer(*number, out),
-            Self::String(text) => scan::write_string(text, out),
+            Self::String(text) => write_string(text, out),
         }
     }
 }

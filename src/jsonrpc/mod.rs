@@ -11,33 +11,27 @@ mod id;
 mod method;
 mod outline;
 mod read;
-mod scan;
-mod strict;
-mod window;
 mod write;
 
 pub use error::{Code, ErrorData, Executed, NO_DATA, error_line, refusal_line};
 pub use id::{MAX_ID_LENGTH, RequestId};
 pub use outline::Outline;
-pub(crate) use scan::{Span, unescape, write_string};
-pub(crate) use strict::{elements, members};
 pub(crate) use write::{Edit, Replacement};
 
+use crate::json::{self, Fault, Span, members, plain, unescape};
 use crate::mcp;
 pub use crate::mcp::Field;
 use bytes::Bytes;
 use field::Fields;
 use method::MethodName;
 use read::quoted;
-use scan::{Fault, Scanner};
 use std::borrow::Cow;
-use window::Window;
 
 /// How deep a peer's message may nest: what common readers take without complaint.
 pub const MAX_PEER_DEPTH: usize = 128;
 
 /// How deep a child's message may nest.
-pub const MAX_CHILD_DEPTH: usize = scan::MAX_DEPTH;
+pub const MAX_CHILD_DEPTH: usize = json::MAX_DEPTH;
 
 /// The longest line that is ever read, in bytes, whatever the settings: where things stand in it is
 /// kept in 32 bits.
@@ -220,9 +214,9 @@ impl Message {
     pub fn text(&self, field: Field) -> Option<Cow<'_, str>> {
         let raw = self.raw(field)?;
         if self.fields.is_escaped(field) {
-            scan::unescape(raw)
+            unescape(raw)
         } else {
-            scan::plain(raw).map(Cow::Borrowed)
+            plain(raw).map(Cow::Borrowed)
         }
     }
 
@@ -307,7 +301,7 @@ impl Message {
     /// basic/utilities/tasks "Associating Task-Related Messages"); empty where that cannot be read.
     pub(crate) fn related_task(&self) -> Option<String> {
         let task = self.related_task?.of(&self.line);
-        let id = members(task, ["taskId"]).and_then(|[id]| scan::unescape(id?.of(task)));
+        let id = members(task, ["taskId"]).and_then(|[id]| unescape(id?.of(task)));
         Some(id.unwrap_or_default().into_owned())
     }
 
@@ -328,29 +322,6 @@ impl Message {
         let head: ErrorHead = serde_json::from_slice(self.error()?).ok()?;
         Some(head.code)
     }
-}
-
-/// A JSON array with only those elements that `keep` is true of, their text unchanged. What is no
-/// array becomes an empty one.
-pub(crate) fn filter_array(list: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
-    let mut kept = b"[".to_vec();
-    let mut window = Window::of(list);
-    let mut scanner = Scanner::new(list, scan::MAX_DEPTH, &mut window);
-    let read = scanner.array(|scanner| {
-        let element = scanner.value()?.of(list);
-        if keep(element) {
-            if kept.len() > 1 {
-                kept.push(b',');
-            }
-            kept.extend_from_slice(element);
-        }
-        Ok::<(), Fault>(())
-    });
-    if read.is_err() {
-        kept.truncate(1);
-    }
-    kept.push(b']');
-    kept
 }
 
 #[cfg(test)]

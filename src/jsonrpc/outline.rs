@@ -1,8 +1,9 @@
 //! What kind of message a line is, for lines that cannot be kept or read: a look at the outermost
 //! object alone, piece by piece, in bounded memory.
 
+use super::Kind;
 use super::id::{MAX_ID_LENGTH, RequestId};
-use super::{Kind, scan};
+use crate::json::{Part, Structure, unescape};
 
 /// The longest text of an id, in bytes: each of its bytes may be written as `\u0000`.
 const MAX_PART: usize = 6 * MAX_ID_LENGTH + 2;
@@ -11,11 +12,7 @@ const MAX_PART: usize = 6 * MAX_ID_LENGTH + 2;
 /// worst the wrong request fails of a server that writes no JSON.
 #[derive(Debug, Default)]
 pub struct Outline {
-    /// Open objects and arrays.
-    depth: usize,
-    in_string: bool,
-    /// The last byte was a backslash inside a string.
-    escaped: bool,
+    structure: Structure,
     /// The outermost object is closed.
     closed: bool,
     /// Not one object, or an id that cannot be told.
@@ -41,7 +38,7 @@ enum Member {
 
 impl Member {
     fn named(raw: &[u8]) -> Self {
-        match scan::unescape(raw).as_deref() {
+        match unescape(raw).as_deref() {
             Some("jsonrpc") => Self::Jsonrpc,
             Some("id") => Self::Id,
             Some("method") => Self::Method,
@@ -69,9 +66,10 @@ impl Outline {
             }
             self.take(byte);
             // Nothing in the middle of a long text matters.
-            if self.in_string && !self.escaped && !self.keeps() {
-                let end = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
-                bytes = bytes.get(end..).unwrap_or_default();
+            if !self.keeps() {
+                bytes = bytes
+                    .get(self.structure.plain_text(bytes)..)
+                    .unwrap_or_default();
             }
         }
     }
@@ -93,42 +91,31 @@ impl Outline {
 
     /// True where the bytes under way are part of a name or of the id.
     fn keeps(&self) -> bool {
-        self.depth == 1 && matches!(self.member, None | Some(Member::Id))
+        self.structure.depth() == 1 && matches!(self.member, None | Some(Member::Id))
     }
 
     fn take(&mut self, byte: u8) {
-        if self.in_string {
-            self.keep(byte);
-            self.in_string = byte != b'"' || self.escaped;
-            self.escaped = byte == b'\\' && !self.escaped;
-            return;
-        }
-        match byte {
-            b' ' | b'\t' | b'\r' | b'\n' => {}
+        let part = self.structure.take(byte);
+        match (part, self.structure.depth()) {
+            (Part::White, _) => {}
             _ if self.closed => self.spoiled = true,
-            b'{' if self.depth == 0 => self.depth = 1,
-            _ if self.depth == 0 => self.spoiled = true,
-            b'{' | b'[' => {
-                // A name is no container, and an id is none.
-                self.spoiled |= self.keeps();
-                self.depth += 1;
+            (Part::Object, 1) => {}
+            (Part::Close, 0) => {
+                self.end_member();
+                self.closed = true;
             }
-            b'}' | b']' => {
-                if self.depth == 1 {
-                    self.end_member();
-                    self.closed = true;
-                }
-                self.depth -= 1;
+            // Not an object.
+            (Part::Array, 1) | (_, 0) => self.spoiled = true,
+            // A name is no container, and an id is none.
+            (Part::Object | Part::Array, 2) => {
+                self.spoiled |= matches!(self.member, None | Some(Member::Id));
             }
-            b':' if self.depth == 1 && self.member.is_none() => {
+            (Part::Colon, 1) if self.member.is_none() => {
                 self.member = Some(Member::named(&self.part));
                 self.part.clear();
             }
-            b',' if self.depth == 1 => self.end_member(),
-            _ => {
-                self.keep(byte);
-                self.in_string = byte == b'"';
-            }
+            (Part::Comma, 1) => self.end_member(),
+            _ => self.keep(byte),
         }
     }
 

@@ -1,12 +1,11 @@
 //! From bytes to a message: the head is read strictly, payloads are passed over and left where they are.
 
-use super::field::{self, Fields};
+use super::field::Fields;
 use super::id::RequestId;
 use super::method::MethodName;
-use super::scan::{self, Fault, Quoted, Scanner, Span};
-use super::window::Window;
-use super::{Kind, MAX_LINE, Message, Refusal, strict};
-use crate::mcp::{self, Field};
+use super::{Kind, MAX_LINE, Message, Refusal};
+use crate::json::{Fault, Quoted, Scanner, Span, Window, folds_to, members, unescape};
+use crate::mcp::{self, Field, IN_NOTIFICATIONS, IN_REF, Names};
 use bytes::Bytes;
 
 /// A member of the outermost object that means something.
@@ -67,7 +66,7 @@ impl Member {
 
     #[inline(never)]
     fn alike(name: &[u8]) -> Option<Self> {
-        let alike = |(_, known): &&(Self, &str)| field::folds_to(name, known);
+        let alike = |(_, known): &&(Self, &str)| folds_to(name, known);
         Self::ALL.iter().find(alike).map(|(member, _)| *member)
     }
 }
@@ -332,7 +331,7 @@ impl Inner {
             None => &[],
         };
         let spoiled_within = match method {
-            Some(MethodName::Mcp(method)) => strict::is_spoiled_within(*method, &self.fields, line),
+            Some(MethodName::Mcp(method)) => is_spoiled_within(*method, &self.fields, line),
             _ => false,
         };
         let spoiled = self.fields.is_spoiled(Field::Meta)
@@ -345,7 +344,7 @@ impl Inner {
         let no_text = |field: &Field| {
             let raw = self.fields.get(*field).map(|span| span.of(line));
             self.fields.is_escaped(*field)
-                && raw.is_some_and(|raw| scan::unescape(raw).is_none_or(|text| text.contains('\0')))
+                && raw.is_some_and(|raw| unescape(raw).is_none_or(|text| text.contains('\0')))
         };
         if read.iter().any(no_text) {
             return Some("a member of params holds half a surrogate pair, or a NUL");
@@ -354,12 +353,26 @@ impl Inner {
     }
 }
 
+/// True when a member that policy reads inside a member of `params` cannot be read.
+fn is_spoiled_within(method: mcp::Method, fields: &Fields, line: &[u8]) -> bool {
+    let object = |field| {
+        let text = fields.get(field)?.of(line);
+        text.starts_with(b"{").then_some(text)
+    };
+    match method.names() {
+        Names::Reference => object(Field::Ref).is_some_and(|text| members(text, IN_REF).is_none()),
+        Names::Subscriptions => object(Field::Notifications)
+            .is_some_and(|text| members(text, IN_NOTIFICATIONS).is_none()),
+        _ => false,
+    }
+}
+
 /// `None` for what is no string.
 fn read_method(quoted: Quoted, line: &[u8]) -> Option<MethodName> {
     if let Some(method) = mcp::Method::parse(&quoted.text(line)) {
         return Some(MethodName::Mcp(method));
     }
-    let name = scan::unescape(quoted.span.of(line))?;
+    let name = unescape(quoted.span.of(line))?;
     Some(MethodName::Other(name.into()))
 }
 

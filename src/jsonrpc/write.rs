@@ -2,8 +2,8 @@
 
 use super::id::RequestId;
 use super::method::MethodName;
-use super::scan::{Span, write_string};
 use super::{Kind, Message};
+use crate::json::{Span, write_string};
 use crate::mcp::Field;
 use crate::utils::rope::{Line, Rope};
 

@@ -1,7 +1,8 @@
 //! List answers, cut down to what a peer may use.
 
 use super::rights::{Rules, Use, name_of};
-use crate::jsonrpc::{Edit, Message, Replacement, Span, elements, members};
+use crate::json::{Span, elements, members};
+use crate::jsonrpc::{Edit, Message, Replacement};
 use crate::mcp::{List, Method};
 use std::sync::Arc;
 

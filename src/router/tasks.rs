@@ -2,7 +2,8 @@
 //! shared child sees one client only, so the router keeps the table.
 
 use super::SessionId;
-use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line, filter_array};
+use crate::json::filter_array;
+use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line};
 use serde::Deserialize;
 use std::collections::{HashMap, VecDeque};
 

@@ -1,6 +1,7 @@
 //! From frames to lines.
 
 use super::to_io;
+use crate::json::{Part, Structure};
 use crate::transport::line::LineError;
 use crate::utils::spare;
 use bytes::{Bytes, BytesMut};
@@ -89,39 +90,26 @@ impl Lines {
     }
 }
 
-/// Counts brackets, to tell a whole message from the beginning of one. What is no object or list
-/// cannot be a message, whole or not, so it counts as whole.
+/// Tells a whole message from the beginning of one by its brackets. What is no object or list cannot
+/// be a message, whole or not, so it counts as whole.
 #[derive(Default)]
 struct Balance {
     begun: bool,
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
+    structure: Structure,
 }
 
 impl Balance {
-    fn read(&mut self, bytes: &[u8]) {
-        let mut bytes = bytes;
-        while let Some((byte, rest)) = bytes.split_first() {
-            bytes = rest;
-            match (self.in_string, byte) {
-                (true, _) if self.escaped => self.escaped = false,
-                (true, b'\\') => self.escaped = true,
-                (_, b'"') => self.in_string = !self.in_string,
-                (false, b'{' | b'[') => self.depth += 1,
-                (false, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
-            self.begun |= !byte.is_ascii_whitespace();
-            if self.in_string && !self.escaped {
-                let end = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
-                bytes = bytes.get(end..).unwrap_or_default();
-            }
+    fn read(&mut self, mut bytes: &[u8]) {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            self.begun |= self.structure.take(byte) != Part::White;
+            bytes = rest
+                .get(self.structure.plain_text(rest)..)
+                .unwrap_or_default();
         }
     }
 
     fn is_whole(&self) -> bool {
-        self.begun && self.depth == 0
+        self.begun && self.structure.depth() == 0
     }
 }
 

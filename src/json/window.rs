@@ -19,7 +19,7 @@ const LONG: usize = 4 * BLOCK;
 /// Some blocks in a row, and the stops in them: bytes that a string cannot go on with, or that end
 /// it. Blocks count from the start of the text.
 #[derive(Default)]
-pub(super) struct Window {
+pub(crate) struct Window {
     first: usize,
     /// So many blocks are known.
     known: usize,
@@ -35,21 +35,21 @@ pub(super) struct Window {
 
 impl Window {
     /// The first blocks of `text`.
-    pub(super) fn of(text: &[u8]) -> Self {
+    pub(crate) fn of(text: &[u8]) -> Self {
         let mut window = Self::default();
         window.move_to(text, 0);
         window
     }
 
     /// True where a block that was looked at has more than ASCII in it.
-    pub(super) fn is_not_ascii(&self) -> bool {
+    pub(crate) fn is_not_ascii(&self) -> bool {
         self.not_ascii
     }
 
     /// The first stop from `pos` on, if it stands in the same block and that is known, and whether
     /// something in that block is escaped.
     #[inline(always)]
-    pub(super) fn near(&self, pos: usize) -> Option<(usize, bool)> {
+    pub(crate) fn near(&self, pos: usize) -> Option<(usize, bool)> {
         let at = (pos / BLOCK).wrapping_sub(self.first);
         let stops = *self.stops.get(at)? >> (pos % BLOCK);
         let found = stops != 0 && at < self.known;
@@ -64,7 +64,7 @@ impl Window {
     /// The first stop from `pos` on, where a string is under way; what stood before it has been looked
     /// at, or is over.
     #[inline(never)]
-    pub(super) fn find(&mut self, text: &[u8], mut pos: usize) -> Option<usize> {
+    pub(crate) fn find(&mut self, text: &[u8], mut pos: usize) -> Option<usize> {
         while pos < text.len() {
             let at = (pos / BLOCK).wrapping_sub(self.first);
             if at >= self.known {

@@ -173,7 +173,7 @@ impl<'a> Scanner<'a> {
 
     /// Consumes `bytes`, if those come next.
     #[inline(always)]
-    pub(super) fn eat_all<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
+    pub(crate) fn eat_all<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
         let next = self.text.get(self.pos..).and_then(<[u8]>::first_chunk);
         let same = next == Some(bytes);
         if same {
@@ -184,7 +184,7 @@ impl<'a> Scanner<'a> {
 
     /// The byte behind the next one.
     #[inline(always)]
-    pub(super) fn second(&self) -> Option<u8> {
+    pub(crate) fn second(&self) -> Option<u8> {
         self.text.get(self.pos + 1).copied()
     }
 
@@ -258,7 +258,7 @@ impl<'a> Scanner<'a> {
     /// Reads one object, calling `member` before each key; `member` must consume exactly that, its
     /// colon, and its value.
     #[inline(always)]
-    pub(super) fn members<E: From<Fault>>(
+    pub(crate) fn members<E: From<Fault>>(
         &mut self,
         member: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -422,7 +422,7 @@ impl<'a> Scanner<'a> {
 
     /// Reads a key and its colon.
     #[inline(always)]
-    pub(super) fn key(&mut self) -> Result<Quoted, Fault> {
+    pub(crate) fn key(&mut self) -> Result<Quoted, Fault> {
         self.next_kind();
         let key = self.quoted()?;
         self.colon()?;

@@ -1,10 +1,9 @@
 //! Parts of a payload that policy reads only where it has rules, as strictly as the gate reads the
 //! rest.
 
-use super::field::{Fields, looks_like};
+use super::names::looks_like;
 use super::scan::{Fault, MAX_DEPTH, Scanner, Span};
 use super::window::Window;
-use crate::mcp::{Field, IN_NOTIFICATIONS, IN_REF, Method, Names};
 
 /// Where the members `names` of one object stand, within its text. `None` when `text` is no object,
 /// or when one of them stands twice or under a look-alike name: some reader would see another
@@ -38,18 +37,27 @@ pub(crate) fn elements(text: &[u8], mut element: impl FnMut(Span)) -> Option<()>
     read.ok()
 }
 
-/// True when a member that policy reads inside a member of `params` cannot be read.
-pub(super) fn is_spoiled_within(method: Method, fields: &Fields, line: &[u8]) -> bool {
-    let object = |field| {
-        let text = fields.get(field)?.of(line);
-        text.starts_with(b"{").then_some(text)
-    };
-    match method.names() {
-        Names::Reference => object(Field::Ref).is_some_and(|text| members(text, IN_REF).is_none()),
-        Names::Subscriptions => object(Field::Notifications)
-            .is_some_and(|text| members(text, IN_NOTIFICATIONS).is_none()),
-        _ => false,
+/// A JSON array with only those elements that `keep` is true of, their text unchanged. What is no
+/// array becomes an empty one.
+pub(crate) fn filter_array(list: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
+    let mut kept = b"[".to_vec();
+    let mut window = Window::of(list);
+    let mut scanner = Scanner::new(list, MAX_DEPTH, &mut window);
+    let read = scanner.array(|scanner| {
+        let element = scanner.value()?.of(list);
+        if keep(element) {
+            if kept.len() > 1 {
+                kept.push(b',');
+            }
+            kept.extend_from_slice(element);
+        }
+        Ok::<(), Fault>(())
+    });
+    if read.is_err() {
+        kept.truncate(1);
     }
+    kept.push(b']');
+    kept
 }
 
 #[cfg(test)]
