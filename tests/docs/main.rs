@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+mod architecture;
 mod examples;
+mod limits;
 mod links;
 mod pages;
 mod tables;
