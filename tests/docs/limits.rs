@@ -1,195 +1,159 @@
 //! docs/limits.md says of each bound what the program does.
 
-use crate::manifest;
 use crate::pages::page;
-use std::fs;
+use crate::tables::sources;
 
-/// Rows whose bound is no flag, what each says of its value, and where the source has that value.
-const FIXED: [(&str, &str, &str, &str); 31] = [
+/// Rows whose bound is no flag, what each says of its value, and the constant of the source.
+const FIXED: [(&str, &str, &str); 31] = [
     (
         "time without a sign of life, WebSocket",
         "90 s",
-        "transport/websocket/mod.rs",
         "SILENCE: Duration = Duration::from_secs(90)",
     ),
     (
         "WebSocket pings",
         "10 per second, 100 at once",
-        "transport/websocket/mod.rs",
         "PING_BURST: u32 = 100",
     ),
-    (
-        "the token",
-        "16 KiB",
-        "handshake.rs",
-        "MAX_TOKEN_LINE: usize = 16 * 1024",
-    ),
+    ("the token", "16 KiB", "MAX_TOKEN_LINE: usize = 16 * 1024"),
     (
         "everything before authentication, WebSocket",
         "32 KiB",
-        "server/peer.rs",
         "UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024",
     ),
     (
         "nesting of a message from a peer",
         "128 levels",
-        "jsonrpc/mod.rs",
         "MAX_PEER_DEPTH: usize = 128",
     ),
     (
         "an id, or a progress token",
         "1 KiB, or an integer within ±(2^53−1)",
-        "jsonrpc/id.rs",
         "MAX_ID_LENGTH: usize = 1024",
     ),
     (
         "the name of a tool or prompt, or a URI, where rules decide",
         "8 KiB",
-        "permissions/rights.rs",
         "MAX_NAME: usize = 8192",
     ),
     (
         "URIs of one `subscriptions/listen`, where rules decide",
         "1,024",
-        "permissions/rights.rs",
         "MAX_LISTENED: usize = 1024",
     ),
     (
         "a message from the MCP server",
         "64 MiB",
-        "commands/server.rs",
         "MAX_CHILD_MESSAGE: usize = 64 << 20",
     ),
     (
         "nesting of a message from the MCP server",
         "1,024 levels",
-        "jsonrpc/scan.rs",
         "MAX_DEPTH: usize = 1024",
     ),
     (
         "a line of the MCP server's stderr",
         "8 KiB",
-        "child.rs",
         "MAX_STDERR_LINE: usize = 8 * 1024",
     ),
     (
         "users whose rate is counted",
         "8,192",
-        "server/rate.rs",
         "MAX_USERS: usize = 8192",
     ),
     (
         "requests in flight",
         "16,384",
-        "router/mod.rs",
         "MAX_IN_FLIGHT: usize = 16_384",
     ),
     (
         "cancelled requests whose late answer is still recognised",
         "256",
-        "router/mod.rs",
         "MAX_CANCELLED: usize = 256",
     ),
     (
         "subscribed resources",
         "1,024",
-        "router/subscriptions.rs",
         "MAX_PER_SESSION: usize = 1024",
     ),
     (
         "the URI of a subscription",
         "4 KiB",
-        "router/subscriptions.rs",
         "MAX_URI: usize = 4096",
     ),
     (
         "open `subscriptions/listen`",
         "256",
-        "router/listens.rs",
         "MAX_LISTENS: usize = 256",
     ),
     (
         "the size of a `subscriptions/listen`",
         "64 KiB",
-        "router/listens.rs",
         "MAX_LISTEN_SIZE: usize = 64 * 1024",
     ),
     (
         "tasks whose owner is known",
         "65,536",
-        "router/tasks.rs",
         "MAX_TASKS: usize = 65_536",
     ),
     (
         "tasks whose progress is passed on",
         "256",
-        "router/tasks.rs",
         "MAX_PROGRESS: usize = 256",
     ),
     (
         "open requests of the MCP server to peers",
         "1,024",
-        "router/asks.rs",
         "MAX_OPEN: usize = 1024",
     ),
     (
         "such requests that wait for a peer's handshake",
         "64, each up to 64 KiB",
-        "router/asks.rs",
         "MAX_PARKED: usize = 64;\nconst MAX_PARKED_SIZE: usize = 64 * 1024",
     ),
     (
         "URL elicitations whose completion is passed on",
         "1,024",
-        "router/asks.rs",
         "MAX_ELICITATIONS: usize = 1024",
     ),
     (
         "what waits for one peer, sent but not acknowledged included",
         "64 MiB",
-        "commands/server.rs",
         "MAX_OUTBOX: usize = 64 << 20",
     ),
     (
         "what waits for a process of the MCP server",
         "1 MiB, then peers are not read",
-        "hub/mod.rs",
         "HIGH_WATER: usize = 1 << 20",
     ),
     (
         "what is read ahead of clients that can resume while the MCP server takes nothing",
         "4 MiB",
-        "server/upstream.rs",
         "AHEAD: usize = 4 * ACK_BYTES",
     ),
     (
         "audit lines that wait for the disk",
         "4 MiB",
-        "audit/queue.rs",
         "LIMIT: usize = 4 << 20",
     ),
     (
         "a line from the host",
         "64 MiB",
-        "client/host.rs",
         "MAX_HOST_LINE: usize = MAX_QUEUED",
     ),
     (
         "what is read of the host before there is a connection",
         "64 MiB",
-        "client/host.rs",
         "MAX_QUEUED: usize = 64 << 20",
     ),
     (
         "what waits for the host to read it",
         "1 MiB",
-        "client/host.rs",
         "MAX_UNWRITTEN: usize = 1 << 20",
     ),
     (
         "requests of the MCP server that the client remembers",
         "1,024",
-        "client/ledger.rs",
         "MAX_ASKED: usize = 1024",
     ),
 ];
@@ -221,15 +185,15 @@ fn every_row_is_complete() {
 #[test]
 fn fixed_bounds_are_those_of_the_source() {
     let rows = rows();
-    for (what, value, file, constant) in FIXED {
+    let sources = sources().concat();
+    for (what, value, constant) in FIXED {
         let row = rows.iter().find(|row| row[0] == what);
         let row = row.unwrap_or_else(|| panic!("docs/limits.md has no row {what:?}"));
         assert_eq!(row[2], value, "{what}");
-        let source = fs::read_to_string(manifest("src").join(file)).unwrap_or_default();
-        let found = source.contains(constant);
+        let found = sources.contains(constant);
         assert!(
             found,
-            "docs/limits.md says {value:?} of {what:?}, but {file} has no {constant}"
+            "docs/limits.md says {value:?} of {what:?}, but src/ has no {constant}"
         );
     }
 }

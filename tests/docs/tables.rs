@@ -120,7 +120,7 @@ fn every_command_is_documented() {
 }
 
 /// The source, without its tests.
-fn sources() -> Vec<String> {
+pub fn sources() -> Vec<String> {
     let mut folders = vec![manifest("src")];
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {

@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,21 +22,28 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// last argument, as for the server that the pages name.
 const NPX: &str = "#!/bin/sh\nfor last; do :; done\nexec \"$NOTES_SERVER\" \"$last\"\n";
 
+/// A port that is free, and that the system gives to no connection in the meantime: those begin at
+/// 32768 or above.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    (0..20_000)
+        .map(|_| {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            let start = std::process::id().wrapping_mul(97);
+            10_000 + u16::try_from(start.wrapping_add(next) % 20_000).expect("less than 20,000")
+        })
+        .find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok())
+        .expect("a free port")
+}
+
 /// The ports that the pages name, each replaced by a free one.
 fn with_free_ports(script: &str) -> String {
     let used = ["8080", "8081"]
         .into_iter()
         .filter(|it| script.contains(it));
-    // All are taken before any is given back, so that they differ.
-    let taken: Vec<_> = used
-        .map(|port| (port, TcpListener::bind("127.0.0.1:0").expect("a port")))
-        .collect();
-    taken
-        .iter()
-        .fold(script.to_owned(), |script, (port, free)| {
-            let free = free.local_addr().expect("bound").port();
-            script.replace(port, &free.to_string())
-        })
+    used.fold(script.to_owned(), |script, port| {
+        script.replace(port, &free_port().to_string())
+    })
 }
 
 /// Plays a host that has this entry: starts a server, and sends it a ping through the entry's
