@@ -196,8 +196,15 @@ fn migration_commands_do_what_they_promise() {
 }
 
 #[test]
+fn token_commands_do_what_they_promise() {
+    let home = run_page("docs/tokens.md", &["- User: you", "- Roles: user"]);
+    let secrets = fs::read_to_string(home.path().join("secret")).expect("a file of secrets");
+    assert_eq!(secrets.lines().count(), 2);
+}
+
+#[test]
 fn every_page_with_commands_is_run() {
-    let tested = ["README.md", "docs/migration.md"];
+    let tested = ["README.md", "docs/migration.md", "docs/tokens.md"];
     let with_commands: Vec<String> = pages()
         .into_iter()
         .filter(|page| page.blocks().iter().any(|block| block.runs()))
