@@ -12,7 +12,7 @@ fn code(text: &str) -> Vec<&str> {
 #[test]
 fn named_files_exist() {
     let text = page("ARCHITECTURE.md").without_blocks();
-    let folders = ["src/", "tests/", "fuzz/", "benches/", "examples/"];
+    let folders = ["src/", "tests/", "benches/", "examples/"];
     let paths = code(&text);
     let paths = paths
         .iter()
