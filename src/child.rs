@@ -18,9 +18,6 @@ use tokio::task::JoinHandle;
 /// fewer turns. What every user may ask for (pipe(7)).
 const PIPE: usize = 1 << 20;
 
-/// How long the process may take to leave once its stdin is closed, and again after SIGTERM.
-const GRACE: Duration = Duration::from_secs(2);
-
 /// How long a killed process is waited for where its handle is just dropped.
 const REAP: Duration = Duration::from_millis(100);
 
@@ -157,7 +154,7 @@ impl Child {
     /// What the system says.
     pub async fn stop(&mut self) -> io::Result<ExitStatus> {
         for signal in [Signal::TERM, Signal::KILL] {
-            if let Ok(status) = tokio::time::timeout(GRACE, self.process.wait()).await {
+            if let Ok(status) = tokio::time::timeout(reaper::GRACE, self.process.wait()).await {
                 return status;
             }
             self.signal(signal);

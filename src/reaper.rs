@@ -13,7 +13,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How long a process group may take to leave once its stdin is closed, and again after SIGTERM.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// The hidden subcommand that starts the reaper, and its argument for the reaper itself.
 pub const COMMAND: &str = "reap-orphans";

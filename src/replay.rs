@@ -13,16 +13,13 @@
 //! The owner bounds what is kept by [`Replay::bytes`], in which each line costs [`LINE_COST`] beside
 //! its own bytes: a bound in bytes is one in lines, too.
 
+use crate::liveness::Receipts;
 use crate::utils::rope::Pieces;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// An acknowledgement goes out after so many lines …
-pub const ACK_LINES: u64 = 64;
-/// … or so many bytes of unacknowledged receipt.
-pub const ACK_BYTES: usize = 1 << 20;
-/// From so many lines on it goes along with lines that are sent anyway.
-const ACK_ALONG: u64 = ACK_LINES / 2;
+/// What is taken to be sent at once, in bytes; one line may be longer.
+pub const BATCH: usize = 256 * 1024;
 
 /// What a line costs while it is kept, beside its bytes: its place in the queue, its piece of memory.
 pub const LINE_COST: usize = 96;
@@ -78,7 +75,7 @@ impl<L> std::fmt::Debug for Replay<L> {
             .field("kept", &self.kept.len())
             .field("base", &self.base)
             .field("sent", &self.sent)
-            .field("received", &self.received)
+            .field("receipts", &self.receipts)
             .finish_non_exhaustive()
     }
 }
@@ -106,10 +103,8 @@ pub struct Replay<L = Bytes> {
     sent: u64,
     /// Bytes taken on this connection and not acknowledged (with `keep`).
     under_way: usize,
-    received: u64,
-    /// How many of the received the far end knows of.
-    told: u64,
-    untold_bytes: usize,
+    /// What has been received from the far end.
+    pub receipts: Receipts,
 }
 
 impl<L> Default for Replay<L> {
@@ -122,9 +117,7 @@ impl<L> Default for Replay<L> {
             next: 0,
             sent: 0,
             under_way: 0,
-            received: 0,
-            told: 0,
-            untold_bytes: 0,
+            receipts: Receipts::default(),
         }
     }
 }
@@ -180,7 +173,7 @@ impl<L: Pieces> Replay<L> {
     /// True where there is nothing that the far end has or has not received, nor we.
     #[must_use]
     pub fn is_blank(&self) -> bool {
-        self.received == 0 && self.sent == 0 && self.kept.is_empty()
+        self.receipts.received() == 0 && self.sent == 0 && self.kept.is_empty()
     }
 
     /// True where everything has been acknowledged, or, without keeping, sent.
@@ -300,39 +293,6 @@ impl<L: Pieces> Replay<L> {
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.under_way
-    }
-
-    /// A line of `bytes` has been received. True when the far end should be told at once.
-    pub fn receive(&mut self, bytes: usize) -> bool {
-        self.received += 1;
-        self.untold_bytes += bytes;
-        self.is_due()
-    }
-
-    /// True when something has been received that the far end has not been told of.
-    #[must_use]
-    pub fn is_untold(&self) -> bool {
-        self.received > self.told
-    }
-
-    /// True when so much has been received that the far end should be told at once.
-    #[must_use]
-    pub fn is_due(&self) -> bool {
-        self.received - self.told >= ACK_LINES || self.untold_bytes >= ACK_BYTES
-    }
-
-    /// True when so much has been received that the far end should be told with the next line for it:
-    /// an acknowledgement by itself costs as much as the line.
-    #[must_use]
-    pub fn may_be_told(&self) -> bool {
-        self.received - self.told >= ACK_ALONG
-    }
-
-    /// How many lines have been received: the number to tell the far end, who then knows.
-    pub fn tell(&mut self) -> u64 {
-        self.told = self.received;
-        self.untold_bytes = 0;
-        self.received
     }
 
     /// Lines that were never sent on any connection, for a session that begins anew.

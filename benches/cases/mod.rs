@@ -10,6 +10,7 @@ mod wire;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use mcp_remote::jsonrpc::{MAX_PEER_DEPTH, Message};
+use mcp_remote::liveness::Urgency;
 use mcp_remote::permissions::{Policy, Rights};
 use mcp_remote::replay::Replay;
 use mcp_remote::router::{Output, Pipe};
@@ -215,8 +216,9 @@ fn replay(lines: &Lines, by: impl Measure) {
         |()| {
             near.push(line.clone());
             for line in near.take(KIB).lines {
-                if far.receive(line.len()) {
-                    near.acknowledge(far.tell()).expect("it was sent");
+                if far.receipts.count(line.len()) && far.receipts.urgency() == Urgency::Now {
+                    let received = far.receipts.acknowledge();
+                    near.acknowledge(received).expect("it was sent");
                 }
             }
         },

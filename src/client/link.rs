@@ -7,11 +7,13 @@ use super::{CONNECT_TIMEOUT, MAX_SERVER_LINE};
 use crate::control::Control;
 use crate::handshake;
 use crate::jsonrpc::{ErrorData, Executed};
+use crate::liveness::{Due, FOREVER, Schedule};
 use crate::replay::{self, Violation};
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Mismatch};
 use crate::transport::websocket::PING_EVERY;
 use crate::transport::{Connection, Reader, Writer};
+use crate::utils::alarm::Alarm;
 use crate::utils::apart::apart;
 use crate::utils::before_waits::before_waits;
 use crate::utils::signal::Signal;
@@ -22,15 +24,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-/// What has been received is acknowledged after so long, if not earlier.
-const ACK_AFTER: Duration = Duration::from_secs(1);
-
-/// The longest time that tokio's timers take without trouble.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// A timer that goes off so much late is not set anew.
-const TOLERANCE: Duration = Duration::from_millis(5);
 
 /// How long a server that may not know what a session is may take to say that it does. One of ours
 /// says so at once.
@@ -239,11 +232,9 @@ impl Link {
             writer.send(&[Bytes::from(hello.to_line())]).await?;
         }
         let began = Instant::now();
-        let mut sign_by = began + self.keepalive_interval;
-        let mut tell_by: Option<Instant> = None;
+        let mut schedule = Schedule::new(self.keepalive_interval, began.into_std());
         let mut ping = apart(tokio::time::sleep_until(began + PING_EVERY));
-        // It is not set anew for each message.
-        let mut timer = std::pin::pin!(tokio::time::sleep(FOREVER));
+        let mut alarm = Alarm::at(began + FOREVER);
         loop {
             let Turn {
                 control,
@@ -251,8 +242,7 @@ impl Link {
                 open,
                 resumable,
                 wait,
-                untold,
-                ack_due,
+                ack,
                 done,
             } = self.state(State::turn);
             if done {
@@ -265,13 +255,13 @@ impl Link {
             let now = Instant::now();
             let mut wake_by = now + FOREVER;
             if resumable {
-                tell_by = untold.then(|| tell_by.unwrap_or(now + ACK_AFTER));
-                wake_by = tell_by.map_or(sign_by, |tell_by| tell_by.min(sign_by));
-                if ack_due || wake_by <= now {
-                    let received = self.state(State::tell_received);
-                    lines.insert(0, Control::Ack { received }.to_line().into());
-                    (sign_by, tell_by) = (Instant::now() + self.keepalive_interval, None);
-                    wake_by = sign_by;
+                match schedule.due(ack, now.into_std()) {
+                    Due::At(time) => wake_by = time.into(),
+                    Due::Now => {
+                        let received = self.state(State::tell_received);
+                        lines.insert(0, Control::Ack { received }.to_line().into());
+                        schedule.sent(now.into_std());
+                    }
                 }
             }
             if !lines.is_empty() {
@@ -291,16 +281,14 @@ impl Link {
                     return Ok(End::Lost("the server does not answer".to_owned()));
                 }
             }
-            if timer.is_elapsed() || wake_by + TOLERANCE < timer.deadline() {
-                timer.as_mut().reset(wake_by);
-            }
+            alarm.set(wake_by);
             tokio::select! {
                 lines = input.next(), if open => match lines {
                     Some(lines) => self.state(|state| state.say(lines)),
                     None => self.state(State::end),
                 },
                 () = self.wake.wait() => {}
-                () = &mut timer => {}
+                () = &mut alarm => {}
                 () = &mut ping => {
                     writer.ping().await?;
                     ping = apart(tokio::time::sleep(PING_EVERY));

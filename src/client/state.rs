@@ -8,7 +8,8 @@ use crate::control::{Control, SessionKey};
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Message, NO_DATA, error_line,
 };
-use crate::replay::{ACK_BYTES, Replay, Violation};
+use crate::liveness::{ACK_BYTES, Urgency};
+use crate::replay::{BATCH, Replay, Violation};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -19,9 +20,6 @@ const MAX_BACKLOG: usize = 64 << 20;
 /// than one acknowledgement's worth, so that the wire does not run dry; not much more, so that a
 /// server whose MCP server takes nothing still reads our acknowledgements behind it.
 const WINDOW: usize = 2 * ACK_BYTES;
-
-/// What is sent at once, in bytes; one line may be longer.
-const BATCH: usize = 256 * 1024;
 
 /// So many connections in a row on which the server has not said whether it knows us, and it is
 /// taken for one that cannot. Fewer would give up on a machine that is only asleep.
@@ -59,7 +57,7 @@ pub(super) enum Wait {
 }
 
 /// What is to be done about sending.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turn {
     /// Comes first.
     pub control: Option<Control>,
@@ -69,8 +67,7 @@ pub(super) struct Turn {
     pub resumable: bool,
     /// The server owes us an answer before anything else can be sent.
     pub wait: Option<Wait>,
-    pub untold: bool,
-    pub ack_due: bool,
+    pub ack: Urgency,
     pub done: bool,
 }
 
@@ -318,7 +315,7 @@ impl State {
         match (resume, self.session.clone()) {
             (true, Some(key)) => {
                 self.stage = Stage::Asked;
-                let received = self.replay.tell();
+                let received = self.replay.receipts.acknowledge();
                 let session = Some(key);
                 (Some(Control::Resume { session, received }), None)
             }
@@ -417,9 +414,7 @@ impl State {
     /// A message of the server. Gives what the host gets, and whether there is something to be done
     /// about sending.
     pub(super) fn receive(&mut self, arrived: Arrived) -> (Option<Bytes>, bool) {
-        let first = !self.replay.is_untold();
-        let due =
-            self.stage == Stage::Resumable && (self.replay.receive(arrived.line.len()) || first);
+        let due = self.stage == Stage::Resumable && self.replay.receipts.count(arrived.line.len());
         let line = match self.ledger.receive(&arrived) {
             Verdict::Pass => Some(arrived.line),
             Verdict::Change(line) => Some(without_end(&line)),
@@ -442,7 +437,7 @@ impl State {
     /// A line of the server that is counted, and not for the host.
     pub(super) fn swallow(&mut self, line: &Bytes) {
         if self.stage == Stage::Resumable {
-            self.replay.receive(line.len());
+            self.replay.receipts.count(line.len());
         }
     }
 
@@ -455,12 +450,16 @@ impl State {
         };
         let resumable = self.stage == Stage::Resumable;
         if std::mem::take(&mut self.drain_heard) {
-            let received = self.replay.tell();
+            let received = self.replay.receipts.acknowledge();
             let idle = false;
             return Turn {
                 control: Some(Control::Drain { received, idle }),
+                lines: Vec::new(),
+                open: false,
                 resumable,
-                ..Turn::default()
+                wait: None,
+                ack: Urgency::Nothing,
+                done: false,
             };
         }
         let congested = resumable && self.replay.under_way() >= WINDOW;
@@ -484,10 +483,11 @@ impl State {
                 && self.replay.bytes() < MAX_BACKLOG,
             resumable,
             wait: wait.or_else(|| (rejoins && !resumable).then_some(Wait::Long)),
-            untold: self.replay.is_untold(),
-            ack_due: self.replay.is_due()
-                || self.draining.is_some() && self.replay.is_untold()
-                || !lines.is_empty() && self.replay.may_be_told(),
+            ack: match self.replay.receipts.urgency() {
+                Urgency::Soon | Urgency::WithNextLine if self.draining.is_some() => Urgency::Now,
+                Urgency::WithNextLine if !lines.is_empty() => Urgency::Now,
+                urgency => urgency,
+            },
             done: !goodbye && lines.is_empty() && self.is_done(),
             lines,
         }
@@ -511,7 +511,7 @@ impl State {
 
     /// How many lines of the server we have, which it is about to be told.
     pub(super) fn tell_received(&mut self) -> u64 {
-        self.replay.tell()
+        self.replay.receipts.acknowledge()
     }
 }
 

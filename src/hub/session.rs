@@ -2,8 +2,9 @@
 
 use super::{Core, EARLY, Hub};
 use crate::control::Control;
+use crate::liveness::Urgency;
 use crate::permissions::Permit;
-use crate::replay::{Replay, cost};
+use crate::replay::{BATCH, Replay, cost};
 use crate::router::{Profile, SessionId};
 use crate::transport::{SMALL, Writer};
 use crate::utils::rope::Line;
@@ -12,9 +13,6 @@ use crate::utils::signal::Signal;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
-
-/// What a writer takes from an outbox at once, in bytes; one line may be longer.
-const BATCH: usize = 256 * 1024;
 
 /// Why a session got no further lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +84,7 @@ impl Session {
 
     /// Notes that a line of `bytes` has been dealt with: it will be acknowledged to the peer.
     pub fn received(&self, bytes: usize) {
-        let mut queue = self.outbox.lock();
-        let first = !queue.replay.is_untold();
-        if queue.replay.receive(bytes) || first {
+        if self.outbox.lock().replay.receipts.count(bytes) {
             self.outbox.wake.raise();
         }
     }
@@ -256,8 +252,8 @@ impl Queue {
     /// Lines to be sent, and with them what has been received.
     fn take(&mut self) -> Vec<Line> {
         let mut lines = self.replay.take(BATCH).lines;
-        if !lines.is_empty() && self.replay.may_be_told() {
-            let received = self.replay.tell();
+        if !lines.is_empty() && self.replay.receipts.urgency() >= Urgency::WithNextLine {
+            let received = self.replay.receipts.acknowledge();
             lines.push(Control::Ack { received }.to_line().into());
         }
         lines

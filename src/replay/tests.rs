@@ -43,17 +43,6 @@ fn impossible_numbers_are_refused() {
 }
 
 #[test]
-fn acknowledgements_are_due_by_lines_and_by_bytes() {
-    let mut end = Replay::<Bytes>::default();
-    assert!(!end.is_untold());
-    assert!((1..ACK_LINES).all(|_| !end.receive(1)));
-    assert!(end.receive(1));
-    assert_eq!(end.tell(), ACK_LINES);
-    assert!(!end.is_untold());
-    assert!(end.receive(ACK_BYTES));
-}
-
-#[test]
 fn without_keeping_lines_are_gone_as_they_are_taken() {
     let mut end = Replay::<Bytes>::default();
     end.push(line(0));
@@ -280,10 +269,10 @@ impl Model {
 
     fn tell(&mut self, client: bool) {
         if client && let Some(on) = self.client_on.filter(|_| self.resumed) {
-            let ack = Item::Ack(self.client.tell());
+            let ack = Item::Ack(self.client.receipts.acknowledge());
             self.wires[on].up.push_back(ack);
         } else if !client && let Some(on) = self.server_on {
-            let ack = Item::Ack(self.server.tell());
+            let ack = Item::Ack(self.server.receipts.acknowledge());
             self.wires[on].down.push_back(ack);
         }
     }
@@ -318,7 +307,7 @@ impl Model {
         self.server.resume(received).unwrap();
         self.wires[on]
             .down
-            .push_back(Item::Resumed(self.server.tell()));
+            .push_back(Item::Resumed(self.server.receipts.acknowledge()));
         self.server_on = Some(on);
         (self.server_drains, self.heard) = (false, false);
     }
@@ -327,7 +316,7 @@ impl Model {
         match item {
             None => {}
             Some(Item::Line(line)) => {
-                self.client.receive(line.len());
+                self.client.receipts.count(line.len());
                 self.client_got.push(line);
             }
             Some(Item::Ack(received)) => self.client.acknowledge(received).unwrap(),
@@ -352,7 +341,7 @@ impl Model {
         match item {
             Item::Line(_) if self.server_drains && !self.heard => {}
             Item::Line(line) => {
-                self.server.receive(line.len());
+                self.server.receipts.count(line.len());
                 self.server_got.push(line);
             }
             Item::Ack(received) => self.server.acknowledge(received).unwrap(),
@@ -382,7 +371,8 @@ impl Model {
                 if self.client_on.is_none() {
                     self.client_on = Some(self.wires.len());
                     let mut wire = Wire::default();
-                    wire.up.push_back(Item::Resume(self.client.tell()));
+                    wire.up
+                        .push_back(Item::Resume(self.client.receipts.acknowledge()));
                     self.wires.push(wire);
                     (self.resumed, self.client_drains) = (false, None);
                 }
@@ -411,7 +401,7 @@ impl Model {
             Event::Drain => {
                 if let (Some(on), false) = (self.server_on, self.server_drains) {
                     self.server_drains = true;
-                    let drain = Item::Drain(self.server.tell());
+                    let drain = Item::Drain(self.server.receipts.acknowledge());
                     self.wires[on].down.push_back(drain);
                 }
             }

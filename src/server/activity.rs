@@ -1,7 +1,7 @@
 //! What happens on a connection, and when it last did.
 
-use super::FOREVER;
 use crate::hub::Session;
+use crate::liveness::FOREVER;
 use crate::transport::Pulse;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -1,22 +1,19 @@
 //! From the MCP server to the peer.
 
-use super::FOREVER;
 use super::activity::Activity;
 use super::link::End;
 use super::peer::Context;
 use crate::control::Control;
 use crate::hub::{Cut, Session};
+use crate::liveness::{Due, FOREVER, Schedule};
 use crate::transport::Writer;
 use crate::transport::websocket::PING_EVERY;
+use crate::utils::alarm::Alarm;
 use crate::utils::apart::apart;
 use crate::utils::rope::Pieces;
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::time::Instant;
-
-/// What has been received is acknowledged after so long, if not earlier.
-const ACK_AFTER: Duration = Duration::from_secs(1);
 
 /// From the MCP server to the peer.
 pub(super) struct Downstream<'a> {
@@ -50,31 +47,21 @@ impl Downstream<'_> {
         let began = Instant::now();
         let mut rare = apart(self.rare(began + PING_EVERY));
         let keepalive = self.context.settings.keepalive_interval;
-        let mut acknowledge_by = began + if self.resumable { keepalive } else { FOREVER };
-        let mut was_untold = false;
-        // Wakes us by then at the latest; it is not set anew for each message.
-        let mut timer = std::pin::pin!(tokio::time::sleep_until(acknowledge_by));
+        let mut schedule = Schedule::new(keepalive, began.into_std());
+        let mut alarm = Alarm::at(began + FOREVER);
         loop {
             if self.resumable {
-                let (untold, now_due) = self
-                    .session
-                    .replay(|replay| (replay.is_untold(), replay.is_due()));
-                if untold && !was_untold {
-                    acknowledge_by = acknowledge_by.min(Instant::now() + ACK_AFTER);
-                }
-                was_untold = untold;
-                let due = timer.is_elapsed() && acknowledge_by <= Instant::now();
-                // Before the lines: there may be no end to those.
-                if now_due || due {
-                    let received = self.session.replay(|replay| replay.tell());
-                    self.send(writer, &[Bytes::from(Control::Ack { received }.to_line())])
-                        .await?;
-                    acknowledge_by = Instant::now() + keepalive;
-                    was_untold = false;
-                    continue;
-                }
-                if timer.is_elapsed() || acknowledge_by < timer.deadline() {
-                    timer.as_mut().reset(acknowledge_by);
+                let urgency = self.session.replay(|replay| replay.receipts.urgency());
+                match schedule.due(urgency, Instant::now().into_std()) {
+                    // Before the lines: there may be no end to those.
+                    Due::Now => {
+                        let received = self.session.replay(|replay| replay.receipts.acknowledge());
+                        let line = Control::Ack { received }.to_line();
+                        self.send(writer, &[Bytes::from(line)]).await?;
+                        schedule.sent(Instant::now().into_std());
+                        continue;
+                    }
+                    Due::At(time) => alarm.set(time.into()),
                 }
             }
             match self.session.take() {
@@ -96,7 +83,7 @@ impl Downstream<'_> {
             }
             let event = tokio::select! {
                 () = self.session.changed() => None,
-                () = &mut timer, if self.resumable => None,
+                () = &mut alarm, if self.resumable => None,
                 event = &mut rare => Some(event),
             };
             if self.session.take_back(writer)? {
@@ -125,7 +112,7 @@ impl Downstream<'_> {
             return Ok(());
         }
         self.activity.draining.store(true, Ordering::Relaxed);
-        let received = self.session.replay(|replay| replay.tell());
+        let received = self.session.replay(|replay| replay.receipts.acknowledge());
         let idle = false;
         let line = Control::Drain { received, idle }.to_line();
         self.send(writer, &[Bytes::from(line)]).await

@@ -129,7 +129,7 @@ pub(super) async fn carry(
                 UpstreamEnd::HalfClosed => End::Leave("the peer has left"),
                 UpstreamEnd::Left => {
                     // So that the client knows that its last words have been heard.
-                    let received = session.replay(|replay| replay.tell());
+                    let received = session.replay(|replay| replay.receipts.acknowledge());
                     last_words.push(Control::Ack { received }.to_line().into());
                     End::Leave("the peer has left")
                 }
@@ -164,7 +164,7 @@ pub(super) async fn carry(
                 Trouble::Lapse(lapse) => barred(lapse, &mut last_words),
                 Trouble::Idle => {
                     if resumable {
-                        let received = session.replay(|replay| replay.tell());
+                        let received = session.replay(|replay| replay.receipts.acknowledge());
                         let idle = true;
                         last_words.push(Control::Drain { received, idle }.to_line().into());
                     }

@@ -31,9 +31,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long peers may take to receive what waits for them when the server stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// The longest time that tokio's timers take without trouble.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
 /// How long isolated MCP servers may take to stop: two graces, and a little for the rest.
 const STOP: Duration = Duration::from_secs(5);
 

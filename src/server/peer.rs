@@ -30,9 +30,6 @@ use tracing::Instrument;
 /// What a stranger may send over WebSocket, upgrade request and framing included, in bytes.
 const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
 
-/// A peer that ends its half of the connection still gets answers for so long.
-const HALF_CLOSED: Duration = Duration::from_secs(1);
-
 /// What every connection needs to know.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -288,7 +285,7 @@ async fn enter(
         }
     };
     if let Some(line) = refusal {
-        say_and_close(connection, line).await;
+        connection.close_with(line).await;
     }
     None
 }
@@ -369,7 +366,7 @@ async fn turn_down(err: OpenError, protocol: Protocol, trail: &mut Trail) {
                 AcceptError::Plain(stream) => {
                     let data = ErrorData::new("tls-required", Executed::No);
                     let answer = wrong_port(protocol, "this port speaks TLS", &data);
-                    say_and_close(over(Box::new(stream)), answer).await;
+                    over(Box::new(stream)).close_with(answer).await;
                 }
                 // It still has to read why, which is on its way as an alert.
                 AcceptError::Handshake(_, stream) => over(Box::new(stream)).close().await,
@@ -433,12 +430,5 @@ async fn open(
                     .map_err(OpenError::Upgrade)?;
             Ok((Connection::WebSocket(Box::new(socket)), upgrade))
         }
-    }
-}
-
-async fn say_and_close(mut connection: Connection, line: Vec<u8>) {
-    let said = tokio::time::timeout(HALF_CLOSED, connection.send(line)).await;
-    if let Ok(Ok(())) = said {
-        connection.close().await;
     }
 }

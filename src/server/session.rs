@@ -27,7 +27,10 @@ pub(super) async fn hello(
     mut link: Box<Link>,
     context: &Context,
 ) -> Result<(Box<Link>, Opening), &'static str> {
-    let idle = context.settings.idle_timeout.unwrap_or(super::FOREVER);
+    let idle = context
+        .settings
+        .idle_timeout
+        .unwrap_or(crate::liveness::FOREVER);
     let standing = link.standing.clone();
     let bad = async {
         tokio::select! {
@@ -138,8 +141,9 @@ pub(super) async fn live(
         let Some(registration) = &registration else {
             return "there is no session";
         };
-        match session.replay(|replay| Ok::<_, Violation>((replay.resume(received)?, replay.tell())))
-        {
+        match session.replay(|replay| {
+            Ok::<_, Violation>((replay.resume(received)?, replay.receipts.acknowledge()))
+        }) {
             Ok((again, received)) => {
                 tracing::info!(session = registration.key.short(), address = %link.address, again, "resumed");
                 link.trail.joined(registration.key.short());

@@ -10,9 +10,10 @@ use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, RequestId,
     error_line,
 };
+use crate::liveness::ACK_BYTES;
 use crate::mcp::ItemKind;
 use crate::permissions::{Denial, Permit, Rights};
-use crate::replay::{ACK_BYTES, Replay, Violation, cost};
+use crate::replay::{Replay, Violation, cost};
 use crate::transport::Reader;
 use crate::transport::line::LineError;
 use crate::utils::before_waits::before_waits;

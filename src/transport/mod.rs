@@ -7,6 +7,7 @@ pub mod tcp;
 pub mod tls;
 pub mod websocket;
 
+use crate::liveness::Silence;
 use crate::utils::rope::Pieces;
 use bytes::Bytes;
 use line::{LineError, LineReader, LineWriter};
@@ -36,13 +37,11 @@ impl Pulse {
 
     /// Completes when nothing has arrived for `limit`, or a little longer.
     pub async fn stop(&self, limit: Duration) {
-        let (mut beats, mut heard) = (self.0.load(Ordering::Relaxed), Instant::now());
-        while heard.elapsed() < limit {
-            tokio::time::sleep(limit / 16).await;
-            let now = self.0.load(Ordering::Relaxed);
-            if now != beats {
-                (beats, heard) = (now, Instant::now());
-            }
+        let beats = || self.0.load(Ordering::Relaxed);
+        let now = || Instant::now().into_std();
+        let mut silence = Silence::new(limit, beats(), now());
+        while !silence.is_over_limit(beats(), now()) {
+            tokio::time::sleep(silence.pace()).await;
         }
     }
 }
@@ -128,6 +127,14 @@ impl Connection {
         };
         // Whoever does not hang up in time is dropped.
         let _slow = tokio::time::timeout(LINGER, drain).await;
+    }
+
+    /// Sends one line, which ends with its newline, and closes.
+    pub async fn close_with(mut self, line: Vec<u8>) {
+        let sent = tokio::time::timeout(LINGER, self.send(line)).await;
+        if let Ok(Ok(())) = sent {
+            self.close().await;
+        }
     }
 
     /// Lets lines be as long as `limit` from here on, and reading and writing go on side by side.

@@ -1,5 +1,6 @@
 //! Small named things, one per file, that know nothing of MCP.
 
+pub mod alarm;
 pub mod apart;
 pub mod backoff;
 pub mod before_waits;

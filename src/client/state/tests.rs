@@ -249,11 +249,11 @@ impl Model {
         let Turn {
             control,
             lines,
-            ack_due,
+            ack,
             ..
         } = self.state.turn();
         up.extend(control.map(Item::Control));
-        if ack_due {
+        if ack == Urgency::Now {
             let received = self.state.tell_received();
             up.push_back(Item::Control(Control::Ack { received }));
         }
@@ -283,7 +283,7 @@ impl Model {
                 }
                 down.push_back(Item::Control(Control::Resumed {
                     session: Some(key(self.session.number)),
-                    received: self.session.replay.tell(),
+                    received: self.session.replay.receipts.acknowledge(),
                     resumed: known,
                 }));
             }
@@ -297,7 +297,7 @@ impl Model {
             Item::Control(other) => panic!("{other:?}"),
             Item::Line(_) if self.session.drains && !self.session.heard => {}
             Item::Line(line) => {
-                self.session.replay.receive(line.len());
+                self.session.replay.receipts.count(line.len());
                 let message: Value = serde_json::from_slice(&line).unwrap();
                 if message["method"].is_null() {
                     let asked = message["id"].as_u64().unwrap();
@@ -347,7 +347,7 @@ impl Model {
 
     fn server_says(&mut self, control: impl FnOnce(u64) -> Control) {
         if let (Some([_, down]), true) = (&mut self.wire, self.met) {
-            let control = control(self.session.replay.tell());
+            let control = control(self.session.replay.receipts.acknowledge());
             down.push_back(Item::Control(control));
         }
     }
