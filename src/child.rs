@@ -1,5 +1,6 @@
 //! The MCP server process: spawn, feed, read, stop. No routing.
 
+use crate::descriptors;
 use crate::reaper;
 use crate::transport::line::{LineError, LineReader};
 use bytes::Bytes;
@@ -106,7 +107,7 @@ impl Child {
                 builder.env_remove(name);
             }
         }
-        let mut process = builder.spawn()?;
+        let mut process = descriptors::start(|| builder.spawn(), |process| pid(process.id()))?;
         let missing = || io::Error::other("a pipe of the process is missing");
         let stdin = process.stdin.take().ok_or_else(missing)?;
         let stdout = process.stdout.take().ok_or_else(missing)?;
@@ -117,7 +118,7 @@ impl Child {
         }
         let stdout = LineReader::new(stdout, limit);
         let stderr = process.stderr.take().ok_or_else(missing)?;
-        let group = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let group = pid(process.id());
         if let Some(group) = group {
             reaper::watch(group);
         }
@@ -203,6 +204,10 @@ impl Drop for Child {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+fn pid(id: Option<u32>) -> Option<Pid> {
+    id.and_then(|id| Pid::from_raw(id.cast_signed()))
 }
 
 /// Turns the child's stderr into log lines, however fast it writes, and remembers the last.

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | edge | [`commands`], [`cli`] |
 //! | wiring | [`server`], [`client`], [`handshake`] |
-//! | motion | [`audit`], [`hub`], [`child`], [`reaper`], [`transport`], [`shutdown`] |
+//! | motion | [`audit`], [`hub`], [`child`], [`reaper`], [`descriptors`], [`transport`], [`shutdown`] |
 //! | decisions and words | [`permissions`], [`auth`], [`revocations`], [`router`], [`replay`], [`liveness`]; [`jsonrpc`], [`control`], [`mcp`], `json`, [`utils`] |
 //!
 //! The lowest floor knows no runtime, no clock and no files: bytes go in, values come out. What
@@ -23,6 +23,7 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod control;
+pub mod descriptors;
 pub mod handshake;
 pub mod hub;
 pub(crate) mod json;

@@ -2,6 +2,7 @@
 
 use super::event::{Event, Who};
 use super::queue::{Asked, Queue, Work};
+use crate::descriptors;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -170,7 +171,7 @@ impl Writer {
     /// Opens the file anew, since it has been moved away, say. A line that is half written in the old
     /// file will be whole in the new one.
     fn reopen(&mut self) {
-        match open(&self.path) {
+        match descriptors::lend(|| open(&self.path)) {
             Ok(file) => {
                 self.file = file;
                 let done = self.lines.get(..self.written).unwrap_or_default();

@@ -5,7 +5,9 @@ use super::{Failure, print, runtime, start_logs};
 use crate::audit;
 use crate::child::CommandLine;
 use crate::cli::ServerArgs;
+use crate::descriptors::{self, Shortfall};
 use crate::hub::{Hub, HubError, Limits};
+use crate::router::LANES;
 use crate::server::{self, Backend, Settings};
 use crate::shutdown::{Asked, Signals};
 use crate::transport::tcp::Listeners;
@@ -20,6 +22,8 @@ const MAX_OUTBOX: usize = 64 << 20;
 
 pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     start_logs(args.log.log_format);
+    descriptors::raise();
+    warn_of_few_descriptors(&args);
     let (reloader, access) = Reloader::new(&mut args)?;
     let mut command = args.command.into_iter();
     let program = command
@@ -79,6 +83,22 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     outcome
 }
 
+fn warn_of_few_descriptors(args: &ServerArgs) {
+    let sockets = u64::from(args.max_connections) + u64::from(args.max_pending);
+    let children = if args.isolate {
+        args.max_children.into()
+    } else {
+        LANES as u64
+    };
+    if let Some(Shortfall { limit, needed }) = descriptors::shortfall(sockets, children) {
+        tracing::warn!(
+            limit,
+            needed,
+            "too few file descriptors for --max-connections and --max-pending (and --max-children): raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd), or lower them"
+        );
+    }
+}
+
 fn open_audit_log(path: Option<PathBuf>, allowed: bool) -> Result<audit::Log, Failure> {
     let Some(path) = path else {
         return Ok(audit::Log::default());
@@ -128,7 +148,7 @@ async fn serve(
                 Asked::Stop(signal) => break signal,
                 Asked::HangUp => {
                     audit.reopen();
-                    audit.reloaded(&reloader.reload());
+                    audit.reloaded(&descriptors::lend(|| reloader.reload()));
                 }
             }
         };

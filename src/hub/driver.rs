@@ -2,6 +2,7 @@
 
 use super::{Core, Hub, IdleStdin, Shared, TOO_LARGE};
 use crate::child::{Child, CommandLine, Pipes};
+use crate::descriptors;
 use crate::jsonrpc::Outline;
 use crate::router::{Command, Exit, LANES, LaneId};
 use crate::transport::line::{LineError, LineReader};
@@ -27,6 +28,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// The pause before the first restart; it doubles from restart to restart.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause while the system is too short of something to start a process.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(2);
 
 /// A process that lived so long was all right: restarts are counted anew.
 const STABLE: Duration = Duration::from_secs(10);
@@ -264,11 +268,15 @@ async fn run_lane(
         state.answered[lane.0] = false;
         matches!(state.core, Core::Isolated(_))
     };
-    let (mut child, Pipes { stdin, mut stdout }) =
-        match Child::spawn(&command, shared.limits.child_message, isolated) {
-            Ok(spawned) => spawned,
-            Err(err) => return early(Err(err), false),
-        };
+    let spawn = || Child::spawn(&command, shared.limits.child_message, isolated);
+    let spawned = tokio::select! {
+        () = asked(stopped.clone()) => return early(Ok(Exit::default()), true),
+        spawned = despite_shortage(spawn) => spawned,
+    };
+    let (mut child, Pipes { stdin, mut stdout }) = match spawned {
+        Ok(spawned) => spawned,
+        Err(err) => return early(Err(err), false),
+    };
     let started = Instant::now();
     tracing::info!(pid = child.id(), lane = lane.0, "MCP server started");
     shared.handle(|core, out| match core {
@@ -290,6 +298,22 @@ async fn run_lane(
         outcome: Ok(exit),
         lived: started.elapsed(),
         asked_to_stop,
+    }
+}
+
+/// Starts a process; while the system is short of what that takes, tries again and again.
+async fn despite_shortage<T>(mut spawn: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let mut attempt = 0;
+    loop {
+        match spawn() {
+            Err(err) if descriptors::is_shortage(&err) => {
+                let pause = backoff::delay(RESTART_PAUSE, attempt).min(SHORTAGE_PAUSE);
+                tracing::warn!(%err, ?pause, "could not start the MCP server, trying again");
+                tokio::time::sleep(pause).await;
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
     }
 }
 

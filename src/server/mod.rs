@@ -15,13 +15,18 @@ pub use access::Access;
 
 use crate::audit;
 use crate::child::CommandLine;
+use crate::descriptors;
 use crate::hub::{Driver, Hub, HubError, Limits};
 use crate::transport::Protocol;
 use crate::transport::tcp::Listeners;
 use crate::utils::bucket::Pace;
+use rustix::io::Errno;
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -226,20 +231,26 @@ impl Arrivals {
         listeners: &Listeners,
         context: &Arc<peer::Context>,
     ) -> std::convert::Infallible {
+        let mut failing = false;
         loop {
             let accepted = tokio::select! {
-                accepted = listeners.accept() => accepted,
+                accepted = accept_beyond_reserve(listeners) => accepted,
                 Some(_) = self.peers.join_next() => continue,
             };
             let (stream, address) = match accepted {
                 Ok(accepted) => accepted,
                 Err(err) => {
-                    tracing::error!(%err, "could not accept a connection");
-                    self.strangers.push_out_oldest();
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(%err, "could not accept a connection, trying again");
+                    }
+                    if descriptors::is_shortage(&err) {
+                        self.strangers.push_out_oldest();
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
+            failing = false;
             self.number += 1;
             crate::transport::tcp::tune(&stream);
             let stranger = self.strangers.enter(address);
@@ -249,5 +260,14 @@ impl Arrivals {
             // Whoever shows a token at once gets to it before the next one pushes it out.
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// The next connection, unless it would take a descriptor that those who are in may depend on.
+async fn accept_beyond_reserve(listeners: &Listeners) -> io::Result<(TcpStream, SocketAddr)> {
+    if descriptors::restore() {
+        listeners.accept().await
+    } else {
+        Err(Errno::MFILE.into())
     }
 }

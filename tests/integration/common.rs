@@ -111,6 +111,23 @@ impl Setup {
         self
     }
 
+    /// Started with these limits on file descriptors, the soft one and the hard one.
+    pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]);
+        command.arg(self.command.get_program());
+        command.args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        self.command = command;
+        self
+    }
+
     /// Runs this piece of shell before the echo server, in its process.
     pub fn shell(mut self, script: &str) -> Self {
         self.wrapper = Some(format!("{script}\nexec \"$0\" \"$@\""));

@@ -9,6 +9,7 @@ mod client;
 // The chaos tests use it too, and other parts of it.
 #[allow(dead_code)]
 mod common;
+mod descriptors;
 mod gate;
 mod hostile;
 mod limits;
