@@ -4,6 +4,7 @@
 use crate::auth::{Identity, TokenError, Verifier};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line, refusal_line};
 use crate::transport::Connection;
+use crate::transport::foreign;
 use crate::transport::line::LineError;
 use crate::transport::tls::Mismatch;
 use crate::utils::secret::Secret;
@@ -64,6 +65,9 @@ pub enum Refused {
     /// What came first cannot be a token.
     #[error("the first line is no token: {0}")]
     NoToken(&'static str),
+    /// An HTTP request has come instead of a token.
+    #[error("the first line is no token, it is the head of an HTTP request")]
+    Http,
     /// The token is good, its roles are not enough.
     #[error("user '{}' has none of the required roles", .identity.name())]
     Roles {
@@ -102,6 +106,7 @@ impl Refused {
     pub fn to_line(&self) -> Option<Vec<u8>> {
         match self {
             Self::Token { .. } | Self::NoToken(_) => Some(authentication_failed("Invalid token")),
+            Self::Http => Some(foreign::no_http()),
             Self::Roles { identity, required } => {
                 #[derive(Serialize)]
                 struct Data<'a> {
@@ -221,6 +226,9 @@ impl Door<'_> {
         };
         if line.len() > MAX_TOKEN_LINE {
             return Err(Refused::NoToken("too long"));
+        }
+        if matches!(connection, Connection::Line(..)) && foreign::is_http_request(&line) {
+            return Err(Refused::Http);
         }
         let token = std::str::from_utf8(&line).map_err(|_| Refused::NoToken("not UTF-8"))?;
         let (identity, place) = enter(guard.check(&token.trim().to_owned().into(), self.now)?)?;

@@ -109,16 +109,17 @@ impl Refusal {
     /// The answer that the peer gets, as one line.
     #[must_use]
     pub fn to_line(&self) -> Vec<u8> {
+        error_line(self.id.as_ref(), self.code, &self.text(), NO_DATA)
+    }
+
+    /// The message of that answer.
+    #[must_use]
+    pub fn text(&self) -> String {
         let kind = match self.code {
             Code::ParseError => "Parse error",
             _ => "Invalid Request",
         };
-        error_line(
-            self.id.as_ref(),
-            self.code,
-            &format!("{kind}: {}", self.reason),
-            NO_DATA,
-        )
+        format!("{kind}: {}", self.reason)
     }
 }
 

@@ -6,14 +6,13 @@ use super::downstream::Downstream;
 use super::peer::Context;
 use super::rate::Ticket;
 use super::registry::{Handover, Registration};
-use super::upstream::{Intake, Read, UpstreamEnd, upstream};
+use super::upstream::{Intake, UpstreamEnd, upstream};
 use crate::audit::Trail;
 use crate::control::Control;
 use crate::handshake;
 use crate::hub::Session;
 use crate::jsonrpc::{Code, NO_DATA, error_line};
 use crate::transport::line::LineError;
-use crate::transport::tls;
 use crate::transport::{Reader, Writer};
 use crate::utils::apart::apart;
 use bytes::Bytes;
@@ -59,7 +58,7 @@ enum Trouble {
 /// Carries messages both ways until one side ends; gives what is still to be said then.
 pub(super) async fn carry(
     link: &mut Link,
-    read: Option<Read>,
+    read: Option<Bytes>,
     session: &Session,
     context: &Context,
     registration: Option<&Registration>,
@@ -143,10 +142,6 @@ pub(super) async fn carry(
                     let text = format!("Invalid Request: {violation}");
                     last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
                     End::Leave("the client counts wrongly")
-                }
-                UpstreamEnd::Lost(LineError::Io(err)) if tls::is_mismatch(&err) => {
-                    tracing::warn!(%err, "refused");
-                    End::Leave("it speaks TLS")
                 }
                 UpstreamEnd::Lost(err @ LineError::Pings) => {
                     tracing::warn!(%err, "connection ended");

@@ -3,6 +3,7 @@
 mod access;
 mod activity;
 mod downstream;
+mod first;
 mod link;
 mod peer;
 mod rate;

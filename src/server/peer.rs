@@ -13,6 +13,7 @@ use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Door, MAX_TOKEN_LINE, Refused};
 use crate::hub::Hub;
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
+use crate::transport::foreign;
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, AcceptError, Plain};
 use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
@@ -389,11 +390,7 @@ fn wrong_port(protocol: Protocol, text: &str, data: &ErrorData) -> Vec<u8> {
             let text = format!("Invalid Request: {text}");
             error_line(None, Code::InvalidRequest, &text, Some(data))
         }
-        Protocol::WebSocket => format!(
-            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}\n",
-            text.len() + 1
-        )
-        .into_bytes(),
+        Protocol::WebSocket => foreign::bad_request(text),
     }
 }
 

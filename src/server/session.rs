@@ -2,15 +2,17 @@
 //! `mcp-remote/resume`, over those that follow.
 
 use super::access::{Lapse, expiry, revoked};
+use super::first::{First, first};
 use super::link::{End, Link, carry};
 use super::peer::Context;
 use super::registry::{Handover, Registration};
-use super::upstream::Read;
 use crate::control::Control;
 use crate::handshake;
 use crate::hub::{Cut, Session};
 use crate::replay::Violation;
 use crate::transport;
+use crate::transport::line::LineError;
+use crate::transport::tls;
 use bytes::Bytes;
 
 /// How a connection begins that does not go on with a session.
@@ -18,7 +20,7 @@ pub(super) enum Opening {
     /// It asks for a session that can be resumed.
     Resumable,
     /// It is one of a peer that knows nothing of that, and has said this.
-    Plain(Read),
+    Plain(Bytes),
 }
 
 /// Waits for the first line of a peer: a connection may go on with a session, and no MCP server is
@@ -39,19 +41,16 @@ pub(super) async fn hello(
         }
     };
     let (reason, last_words) = tokio::select! {
-        read = link.reader.next() => match read {
-            Ok(None) => ("the peer has left", None),
-            Ok(Some(line)) => return match Control::read(&line) {
-                Some(Control::Resume { session: Some(key), received }) => {
-                    match context.registry.hand_over(&key, link, received) {
-                        Ok(()) => Err("its session goes on"),
-                        Err(back) => Ok((back, Opening::Resumable)),
-                    }
-                }
-                Some(Control::Resume { session: None, .. }) => Ok((link, Opening::Resumable)),
-                _ => Ok((link, Opening::Plain(Ok(Some(line))))),
-            },
-            Err(err) => return Ok((link, Opening::Plain(Err(err)))),
+        first = first(&mut link.reader) => match first {
+            First::Object(line) => return open(link, line, context),
+            First::Foreign(foreign) => {
+                let reason = format_args!("the first line is no MCP message: {foreign}");
+                tracing::warn!(%reason, "refused");
+                link.trail.refused(&reason);
+                ("refused", Some(foreign.answer().into()))
+            }
+            First::End => ("the peer has left", None),
+            First::Lost(err) => (lost(&err), None),
         },
         () = context.stopping() => ("the server stops", None),
         () = tokio::time::sleep(idle) => ("idle for too long", None),
@@ -63,6 +62,43 @@ pub(super) async fn hello(
     let Link { reader, writer, .. } = *link;
     transport::close(reader, writer, last_words.as_slice()).await;
     Err(reason)
+}
+
+/// What a connection wants that begins with this line.
+fn open(
+    link: Box<Link>,
+    line: Bytes,
+    context: &Context,
+) -> Result<(Box<Link>, Opening), &'static str> {
+    match Control::read(&line) {
+        Some(Control::Resume {
+            session: Some(key),
+            received,
+        }) => match context.registry.hand_over(&key, link, received) {
+            Ok(()) => Err("its session goes on"),
+            Err(back) => Ok((back, Opening::Resumable)),
+        },
+        Some(Control::Resume { session: None, .. }) => Ok((link, Opening::Resumable)),
+        _ => Ok((link, Opening::Plain(line))),
+    }
+}
+
+/// Logs why a connection failed before its first line, and names it.
+fn lost(err: &LineError) -> &'static str {
+    match err {
+        LineError::Io(err) if tls::is_mismatch(err) => {
+            tracing::warn!(%err, "refused");
+            "it speaks TLS"
+        }
+        LineError::Pings => {
+            tracing::warn!(%err, "connection ended");
+            "too many pings"
+        }
+        _ => {
+            tracing::debug!(%err, "connection lost");
+            "connection lost"
+        }
+    }
 }
 
 /// Serves a session over its connections, to its end; gives the reason for the log.

@@ -34,9 +34,6 @@ const AHEAD: usize = 4 * ACK_BYTES;
 /// that cannot resume.
 pub(super) const AHEAD_OF_ALL: usize = 64 << 20;
 
-/// What a connection has said before there was a session to serve it.
-pub(super) type Read = Result<Option<Bytes>, LineError>;
-
 /// The most of a name that is logged, in bytes.
 const MAX_LOGGED_NAME: usize = 128;
 
@@ -54,8 +51,8 @@ pub(super) enum UpstreamEnd {
 /// What comes from the peer.
 pub(super) struct Intake<'a> {
     pub reader: &'a mut Reader,
-    /// Has been read already.
-    pub read: Option<Read>,
+    /// Has been read already, before there was a session to serve it.
+    pub read: Option<Bytes>,
     pub session: &'a Session,
     pub activity: &'a Activity,
     pub resumable: bool,
@@ -129,7 +126,7 @@ impl Intake<'_> {
             // Lines that have already arrived must not keep everybody else waiting.
             tokio::task::consume_budget().await;
             match self.read.take() {
-                Some(read) => read,
+                Some(line) => Ok(Some(line)),
                 None => self.reader.next().await,
             }
         };

@@ -74,6 +74,7 @@ impl Bench {
     fn run(&mut self, case: &Case, delivery: Delivery) -> Option<String> {
         let name = format!("{} ({delivery:?})", case.name);
         let mut peer = self.server.peer_with(&token_for("mallory", case.role));
+        peer.begin();
         delivery.send(&case.input, &mut peer);
         let mut answers = Vec::new();
         if case.closes {

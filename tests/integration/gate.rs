@@ -192,6 +192,7 @@ fn what_is_no_message_is_refused_with_its_id() {
     ];
     let server = TestServer::start("tcp");
     let mut peer = server.peer();
+    peer.begin();
     for (line, code, id) in cases {
         peer.send(line);
         let answer = peer.next_line().unwrap();

@@ -1,7 +1,7 @@
 //! The bad-input table: each entry gives one clear line or the documented error, and the server
 //! goes on serving the others.
 
-use crate::common::{BOTH, SECRET, Setup, TestServer, now, token, token_with};
+use crate::common::{BOTH, SECRET, Setup, TestServer, now, request, token, token_with};
 use crate::process::{assert_fails, binary, run};
 use crate::wire::{BINARY, PING, TEXT, TestPeer};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -310,10 +310,15 @@ fn a_line_of_10_mib() {
     for transport in BOTH {
         let server = TestServer::start(transport);
         let mut other = server.peer();
-        let mut peer = server.peer();
-        peer.send(&format!("\"{}\"", "x".repeat(10 << 20)));
-        assert_eq!(peer.next_line().as_deref(), Some(says), "{transport}");
-        peer.assert_closed();
+        for first in [true, false] {
+            let mut peer = server.peer();
+            if !first {
+                peer.begin();
+            }
+            peer.send(&format!("\"{}\"", "x".repeat(10 << 20)));
+            assert_eq!(peer.next_line().as_deref(), Some(says), "{transport}");
+            peer.assert_closed();
+        }
         assert_eq!(other.ask(7, "ping", json!({}))["id"], 7);
         server.assert_serving();
     }
@@ -324,12 +329,14 @@ fn invalid_utf8() {
     let line = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}\n";
     let server = TestServer::start("tcp");
     let mut peer = server.peer();
+    peer.begin();
     peer.raw(line);
     assert_eq!(peer.next_line().as_deref(), Some(NOT_UTF8));
     assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
 
     let server = TestServer::start("ws");
     let mut peer = server.peer();
+    peer.begin();
     peer.frame(BINARY, line);
     assert_eq!(peer.next_line().as_deref(), Some(NOT_UTF8));
     assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
@@ -339,11 +346,12 @@ fn invalid_utf8() {
     server.assert_serving();
 }
 
-/// One bad line: this answer, and the connection goes on.
+/// One bad line: this answer, and a connection that has begun goes on.
 fn assert_answered(bad: &str, says: &str) {
     for transport in BOTH {
         let server = TestServer::start(transport);
         let mut peer = server.peer();
+        peer.begin();
         match transport {
             "tcp" => peer.send(bad),
             _ => peer.frame(TEXT, format!("{bad}\n").as_bytes()),
@@ -373,6 +381,60 @@ fn deep_nesting() {
     assert_answered(&message(100_000), TOO_DEEP);
     assert_answered(&"[".repeat(1_000_000), TOO_DEEP);
     assert_answered(&r#"{"a":"#.repeat(100_000), TOO_DEEP);
+}
+
+/// Bug: a web page had its browser send a request with messages for a body to a port without a secret:
+/// the lines of its head were answered with errors, and then the child got the body.
+#[test]
+fn whoever_speaks_another_protocol_is_turned_away() {
+    let evil = request(1, "tools/call", json!({"name": "evil"}));
+    let token = token_with(&["user"]);
+    let http = "HTTP/1.1 400 Bad Request\r";
+    let no_object = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32"#;
+    for transport in BOTH {
+        let open = TestServer::start(transport);
+        let guarded = Setup::new(transport).secret().start();
+        for (first, says) in [
+            (
+                "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r",
+                http,
+            ),
+            ("OPTIONS /a HTTP/1.0\r", http),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r", http),
+            ("\r\n\nGET / HTTP/1.1\r", http),
+            ("SSH-2.0-OpenSSH_9.2\r", no_object),
+            ("EHLO example.org\r", no_object),
+            ("{", no_object),
+            ("[]", no_object),
+            ("\u{0}\u{3}\u{0}\u{8}!\u{12}", no_object),
+        ] {
+            // Over WebSocket, HTTP is no more than a line that is no JSON.
+            let says = if transport == "tcp" { says } else { no_object };
+            // A token behind it is of no use either.
+            let behind = format!("{evil}\n{token}\n{evil}\n");
+            for mut peer in [open.peer(), guarded.peer_with(&token)] {
+                peer.send(&format!("{first}\n{behind}"));
+                let answer = peer.next_line().unwrap();
+                assert!(answer.starts_with(says), "{first:?}: {answer}");
+                assert!(!answer.contains("evil"), "{first:?}: {answer}");
+                assert_eq!(peer.rest().matches("jsonrpc").count(), 0, "{first:?}");
+            }
+            let mut peer = guarded.peer();
+            peer.send(&format!("{}\n{behind}", first.trim_start()));
+            let answer = peer.next_line().unwrap();
+            let invalid_token = says != http && answer == INVALID_TOKEN;
+            assert!(answer == http || invalid_token, "{first:?}: {answer}");
+            assert_eq!(peer.rest().matches("jsonrpc").count(), 0, "{first:?}");
+        }
+        open.assert_serving();
+        guarded.assert_serving_with(&token);
+        for server in [&open, &guarded] {
+            server
+                .log
+                .wait_for("the first line is no MCP message");
+            assert!(!server.seen().contains("evil"));
+        }
+    }
 }
 
 #[test]

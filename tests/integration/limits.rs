@@ -279,6 +279,7 @@ fn millions_of_short_lines_cost_neither_memory_nor_others_their_turn() {
         let server = TestServer::start(transport);
         let (mut peer, mut other) = (server.peer(), server.peer());
         assert_eq!(other.ask(0, "ping", json!({}))["id"], 0);
+        peer.begin();
         let before = server.peak();
         let lines = vec![b'\n'; 1 << 20];
         if transport == "ws" {

@@ -175,6 +175,13 @@ impl TestPeer {
         Some(text.to_owned())
     }
 
+    /// All that still comes, until the end.
+    pub fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        self.input.read_to_end(&mut rest).unwrap();
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
     pub fn next(&mut self) -> Value {
         let line = self.next_line().expect("a message, not the end");
         serde_json::from_str(&line).unwrap_or_else(|err| panic!("{line:?}: {err}"))
@@ -190,6 +197,14 @@ impl TestPeer {
     pub fn login(&mut self, token: &str) -> Value {
         self.send(token);
         self.next()
+    }
+
+    /// Says something that begins a connection and reaches nobody, so that what follows is not its
+    /// first line, which is judged more strictly.
+    pub fn begin(&mut self) {
+        self.send("{}");
+        let answer = self.next();
+        assert_eq!(answer["error"]["code"], -32600, "{answer}");
     }
 
     /// A legacy handshake.

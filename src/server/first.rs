@@ -1,0 +1,165 @@
+//! The first line of a connection, which tells whether MCP is spoken on it at all.
+//!
+//! A web page can have its browser send HTTP requests to any port, with a body of its own choice. If
+//! the lines of the head were only answered with errors, the body would be taken for messages.
+
+use crate::jsonrpc::{Code, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, error_line};
+use crate::transport::Reader;
+use crate::transport::foreign;
+use crate::transport::line::LineError;
+use bytes::Bytes;
+
+/// What whoever does not begin with a message is told.
+const FIRST: &str = "a connection has to begin with a JSON object";
+
+/// So many blank lines may stand before the first message.
+const MAX_BLANK: usize = 16;
+
+/// What a connection begins with.
+#[derive(Debug)]
+pub(super) enum First {
+    /// A JSON object.
+    Object(Bytes),
+    /// Something else: the connection is to be closed.
+    Foreign(Foreign),
+    /// Nothing at all.
+    End,
+    /// The connection failed.
+    Lost(LineError),
+}
+
+/// What is no MCP.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Foreign {
+    /// The head of an HTTP request.
+    #[error("it is the head of an HTTP request")]
+    Http,
+    /// No JSON object.
+    #[error("it is no JSON object: {0}")]
+    NoObject(Refusal),
+    /// Longer than any message may be.
+    #[error("it is longer than {0} bytes")]
+    TooLong(usize),
+    /// Nothing but blank lines.
+    #[error("there are only blank lines")]
+    Blank,
+}
+
+impl Foreign {
+    /// What the far end is told before it is closed. Without an id and without data, as other errors
+    /// about a line are: a client that shows a token to a server that wants none tells that by it.
+    pub(super) fn answer(&self) -> Vec<u8> {
+        let (code, text) = match self {
+            Self::Http => return foreign::no_http(),
+            Self::TooLong(limit) => (
+                Code::InvalidRequest,
+                format!("Invalid Request: a message is longer than {limit} bytes"),
+            ),
+            Self::NoObject(refusal) => (refusal.code, format!("{}; {FIRST}", refusal.text())),
+            Self::Blank => (Code::InvalidRequest, format!("Invalid Request: {FIRST}")),
+        };
+        error_line(None, code, &text, NO_DATA)
+    }
+}
+
+/// Reads the first line, after a few blank ones. Not cancel safe: how many blank lines came is lost.
+pub(super) async fn first(reader: &mut Reader) -> First {
+    for _ in 0..=MAX_BLANK {
+        let line = match reader.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => return First::End,
+            Err(LineError::TooLong { limit }) => return First::Foreign(Foreign::TooLong(limit)),
+            Err(err) => return First::Lost(err),
+        };
+        if line.is_empty() || line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let is_stream = matches!(reader, Reader::Line(_));
+        return match judge(&line, is_stream) {
+            Ok(()) => First::Object(line),
+            Err(foreign) => First::Foreign(foreign),
+        };
+    }
+    First::Foreign(Foreign::Blank)
+}
+
+/// `is_stream` tells that lines are not framed by anything that has been agreed upon over HTTP.
+fn judge(line: &Bytes, is_stream: bool) -> Result<(), Foreign> {
+    if is_stream && foreign::is_http_request(line) {
+        return Err(Foreign::Http);
+    }
+    let is_brace = line.trim_ascii_start().starts_with(b"{");
+    match Message::read(line.clone(), MAX_PEER_DEPTH) {
+        Err(refusal) if !is_brace || refusal.code == Code::ParseError => {
+            Err(Foreign::NoObject(refusal))
+        }
+        // What is wrong with an object is answered like any other such message.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Connection;
+
+    #[test]
+    fn only_an_object_begins_a_connection() {
+        for (line, expected) in [
+            (r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#, None),
+            ("\t {\"jsonrpc\":\"2.0\",\"method\":\"x\"} \r", None),
+            ("{}", None),
+            (r#"{"id":1,"method":1}"#, None),
+            ("POST / HTTP/1.1\r", Some("HTTP/1.1 400")),
+            ("PRI * HTTP/2.0\r", Some("HTTP/1.1 400")),
+            ("SSH-2.0-OpenSSH_9.2", Some("-32700")),
+            ("EHLO example.org\r", Some("-32700")),
+            ("*1\r", Some("-32700")),
+            ("{", Some("-32700")),
+            ("{} POST / HTTP/1.1", Some("-32700")),
+            ("\u{feff}{}", Some("-32700")),
+            ("[]", Some("-32600")),
+            ("\"{}\"", Some("-32600")),
+            ("1", Some("-32600")),
+        ] {
+            let line = Bytes::from_static(line.as_bytes());
+            let found = judge(&line, true).map_err(|foreign| foreign.answer());
+            let found = found.map_err(|answer| String::from_utf8(answer).unwrap());
+            match (expected, found) {
+                (None, Ok(())) => {}
+                (Some(says), Err(answer)) if answer.contains(says) => {}
+                (_, found) => panic!("{line:?}: {found:?}"),
+            }
+        }
+        let frame = Bytes::from_static(b"GET / HTTP/1.1");
+        assert!(matches!(judge(&frame, false), Err(Foreign::NoObject(_))));
+    }
+
+    async fn begin(text: &'static str) -> First {
+        let stream = tokio_test_stream(text);
+        let (mut reader, _writer) = Connection::over_stream(Box::new(stream), 100).split(100);
+        first(&mut reader).await
+    }
+
+    fn tokio_test_stream(text: &'static str) -> impl crate::transport::Stream {
+        tokio::io::join(text.as_bytes(), tokio::io::sink())
+    }
+
+    #[tokio::test]
+    async fn a_few_blank_lines_are_passed_over() {
+        let blank = "\n \r\n\t\n\n{}\nx\n";
+        assert!(matches!(begin(blank).await, First::Object(line) if line == "{}"));
+        const MANY: &str = "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n{}\n";
+        assert!(matches!(begin(MANY).await, First::Foreign(Foreign::Blank)));
+        assert!(matches!(
+            begin(MANY.split_at(1).1).await,
+            First::Object(line) if line == "{}"
+        ));
+        assert!(matches!(begin("\n\n").await, First::End));
+        const LONG: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n{}\n";
+        assert!(matches!(
+            begin(LONG).await,
+            First::Foreign(Foreign::TooLong(100))
+        ));
+    }
+}

@@ -1,0 +1,60 @@
+//! Programs that speak another protocol than the port they have connected to.
+
+/// True for the first line of an HTTP request, of whatever version.
+#[must_use]
+pub fn is_http_request(line: &[u8]) -> bool {
+    let mut words = line.trim_ascii().split(|byte| *byte == b' ');
+    let method = words.next().unwrap_or_default();
+    let version = words.next_back().unwrap_or_default();
+    !method.is_empty()
+        && method
+            .iter()
+            .all(|byte| byte.is_ascii_uppercase() || *byte == b'-')
+        && version.starts_with(b"HTTP/")
+}
+
+/// An HTTP answer that says `text`, which a client shows to its user.
+#[must_use]
+pub fn bad_request(text: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}\n",
+        text.len() + 1
+    )
+    .into_bytes()
+}
+
+/// What an HTTP client on a TCP port is told. It must not hold the words by which a client finds out
+/// that it needs TLS.
+#[must_use]
+pub fn no_http() -> Vec<u8> {
+    bad_request(
+        "this port takes MCP messages over plain TCP connections, one JSON object per line, and no HTTP",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_requests_are_recognised() {
+        for (line, is_http) in [
+            ("GET / HTTP/1.1\r", true),
+            ("POST /a?b=%20 HTTP/1.0", true),
+            ("OPTIONS * HTTP/1.1\r", true),
+            ("VERSION-CONTROL / HTTP/1.1", true),
+            ("PRI * HTTP/2.0\r", true),
+            ("GET /a path with spaces HTTP/1.1\r", true),
+            ("HTTP/1.1 200 OK", false),
+            ("HTTP/1.1", false),
+            ("GET /", false),
+            ("get / HTTP/1.1", false),
+            (" HTTP/1.1", false),
+            ("{\"GET\":1} / HTTP/1.1", false),
+            ("eyJhbGciOiJIUzI1NiJ9.e30.x", false),
+            ("", false),
+        ] {
+            assert_eq!(is_http_request(line.as_bytes()), is_http, "{line:?}");
+        }
+    }
+}
