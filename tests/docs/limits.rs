@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 31] = [
+const FIXED: [(&str, &str, &str); 32] = [
     (
         "time without a sign of life, WebSocket",
         "90 s",
@@ -14,6 +14,11 @@ const FIXED: [(&str, &str, &str); 31] = [
         "WebSocket pings",
         "10 per second, 100 at once",
         "PING_BURST: u32 = 100",
+    ),
+    (
+        "file descriptors kept for starting the MCP server and for reloads",
+        "16",
+        "RESERVE: usize = 16",
     ),
     ("the token", "16 KiB", "MAX_TOKEN_LINE: usize = 16 * 1024"),
     (
