@@ -32,7 +32,7 @@ pub fn run(data: &[u8]) {
         _ => Algorithm::HS256,
     };
     let sign = |secret: &str| {
-        let key = EncodingKey::from_secret(secret.as_bytes());
+        let key = EncodingKey::from_secret(secret.as_bytes()).unwrap();
         jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).expect("HMAC does not fail")
     };
     let token = sign(SECRET);

@@ -39,7 +39,7 @@ fn the_answer_to_a_token_is_one_line() {
 #[test]
 fn three_algorithms_are_taken() {
     let server = guarded("tcp");
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let key = EncodingKey::from_secret(SECRET.as_bytes()).unwrap();
     let claims = json!({"user": "alice", "roles": ["user"]});
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         let token = jsonwebtoken::encode(&Header::new(algorithm), &claims, &key);
@@ -339,7 +339,7 @@ fn nothing_secret_is_ever_logged() {
     let wrong = jsonwebtoken::encode(
         &Header::default(),
         &json!({"user": "mallory"}),
-        &EncodingKey::from_secret(b"another secret"),
+        &EncodingKey::from_secret(b"another secret").unwrap(),
     );
     let (good, wrong) = (token_with(&["user"]), wrong.unwrap());
     let content = "what-alice-asks-for";

@@ -18,7 +18,7 @@ fn stdout(args: &[&str]) -> String {
 }
 
 fn claims(token: &str, secret: &str) -> Value {
-    let key = DecodingKey::from_secret(secret.as_bytes());
+    let key = DecodingKey::from_secret(secret.as_bytes()).unwrap();
     decode(token, &key, &Validation::default()).unwrap().claims
 }
 

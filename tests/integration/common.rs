@@ -35,7 +35,7 @@ pub fn now() -> u64 {
 
 /// A token with these claims, as the tests' servers like it.
 pub fn token(claims: &Value) -> String {
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes()).unwrap();
     jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
 }
 

@@ -184,7 +184,7 @@ fn assert_token_refused(bad: &str) {
 }
 
 fn sign(secret: &str, header: &Header) -> String {
-    let key = EncodingKey::from_secret(secret.as_bytes());
+    let key = EncodingKey::from_secret(secret.as_bytes()).unwrap();
     encode(
         header,
         &json!({"user": "mallory", "roles": ["admin"]}),

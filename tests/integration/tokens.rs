@@ -34,7 +34,7 @@ impl Files {
 }
 
 fn signed(claims: &Value, secret: &str) -> String {
-    let key = EncodingKey::from_secret(secret.as_bytes());
+    let key = EncodingKey::from_secret(secret.as_bytes()).unwrap();
     jsonwebtoken::encode(&Header::default(), claims, &key).unwrap()
 }
 
@@ -598,7 +598,7 @@ fn a_token_is_judged_as_the_server_would() {
     let revoked = files.write("revoked", "a1\nuser:bob");
     let two = files.write("secrets", &format!("{NEW}\n{OLD}\n"));
     let with = |claims: &Value, algorithm| {
-        let key = EncodingKey::from_secret(OLD.as_bytes());
+        let key = EncodingKey::from_secret(OLD.as_bytes()).unwrap();
         jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
     };
     let plain = |claims: Value| with(&claims, Algorithm::HS256);
