@@ -2,7 +2,7 @@
 //! again unchanged.
 
 use bytes::Bytes;
-use mcp_remote::jsonrpc::{Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
+use mcp_remote::jsonrpc::{Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, MAX_SEEN, Message, recover};
 use mcp_remote::permissions::Rights;
 use mcp_remote::router::{Output, Pipe};
 use serde_json::Value;
@@ -22,12 +22,15 @@ pub fn run(data: &[u8]) {
     let message = match Message::read(line, MAX_PEER_DEPTH) {
         Ok(message) => message,
         Err(refusal) => {
-            let answer = refusal.to_line();
-            assert!(serde_json::from_slice::<Value>(&answer).is_ok());
-            assert_eq!(
-                answer.iter().position(|byte| *byte == b'\n'),
-                Some(answer.len() - 1)
-            );
+            for answer in refusal.replies() {
+                assert!(serde_json::from_slice::<Value>(&answer).is_ok());
+                assert_eq!(
+                    answer.iter().position(|byte| *byte == b'\n'),
+                    Some(answer.len() - 1)
+                );
+            }
+            let recovered = recover(&Bytes::copy_from_slice(data));
+            assert!(recovered.messages.len() <= MAX_SEEN);
             return;
         }
     };

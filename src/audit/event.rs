@@ -166,7 +166,7 @@ impl<'a> About<'a> {
             kind: None,
             method: "",
             item: None,
-            id: refusal.id.as_ref(),
+            id: refusal.id(),
         }
     }
 
@@ -190,6 +190,7 @@ impl<'a> About<'a> {
         }
         match self.id {
             Some(RequestId::Number(id)) => number("id", id, out),
+            Some(RequestId::OtherNumber(id)) => number("id", id, out),
             Some(RequestId::String(id)) => text("id", id, out),
             None => {}
         }
@@ -342,7 +343,7 @@ mod tests {
         );
         let refusal = Refusal {
             code: crate::jsonrpc::Code::InvalidRequest,
-            id: Some(RequestId::String("x".into())),
+            about: vec![Kind::Request(RequestId::String("x".into()))],
             reason: "batches are not supported",
         };
         let policy = r#"{"permissions":{"a":{"allowedMethods":["*"],"blockedTools":["rm"]}}}"#;

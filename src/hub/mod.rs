@@ -14,7 +14,8 @@ pub use session::{Cut, Session, Watch};
 use crate::child::CommandLine;
 use crate::control;
 use crate::jsonrpc::{
-    Code, ErrorData, Executed, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, Outline, error_line,
+    Code, ErrorData, Executed, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, Recovered, Refusal,
+    error_line, recover,
 };
 use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
 use crate::utils::signal::Signal;
@@ -57,6 +58,14 @@ const UNREADABLE: Loss = Loss {
     data: ErrorData::new("answer-unreadable", Executed::Unknown),
     request: "Invalid Request: cannot be read",
 };
+
+/// The most of a dropped line that is logged, in bytes.
+const MAX_EXCERPT: usize = 256;
+
+/// The beginning of a line, for the log.
+fn excerpt(line: &[u8]) -> String {
+    String::from_utf8_lossy(line.get(..MAX_EXCERPT).unwrap_or(line)).into_owned()
+}
 
 /// Bounds of the hub.
 #[derive(Clone, Copy, Debug)]
@@ -322,10 +331,29 @@ impl Shared {
                 );
             }
             Ok(message) => self.child_said(lane, &message),
-            Err(refusal) => {
-                tracing::warn!(%refusal, "dropped a line of the MCP server's stdout that is no JSON-RPC message");
-                self.child_unread(lane, Outline::of(&line), &UNREADABLE);
+            Err(refusal) => self.child_recovered(lane, &line, &refusal),
+        }
+    }
+
+    /// A line that is not exactly one message: what can be read of it is taken for what it was meant
+    /// for, what cannot fails the request that it answers.
+    fn child_recovered(&self, lane: LaneId, line: &Bytes, refusal: &Refusal) {
+        let Recovered { messages, unread } = recover(line);
+        tracing::debug!(%refusal, line = excerpt(line), "the MCP server's line is not one message");
+        if messages.is_empty() && unread.is_empty() {
+            tracing::warn!("dropped a line of the MCP server's stdout that is no JSON-RPC message");
+        }
+        for message in messages
+            .iter()
+            .filter(|message| !control::is_named(message))
+        {
+            self.child_said(lane, message);
+        }
+        for kind in unread {
+            if let Kind::Request(id) | Kind::Response(Some(id)) = &kind {
+                tracing::warn!(%id, %refusal, "cannot read a message of the MCP server");
             }
+            self.child_unread(lane, Some(kind), &UNREADABLE);
         }
     }
 

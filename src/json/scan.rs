@@ -20,6 +20,11 @@ impl Span {
             .unwrap_or_default()
     }
 
+    /// In bytes.
+    pub(crate) fn len(self) -> usize {
+        self.end as usize - self.start as usize
+    }
+
     /// This span, which counts from the start of `outer`, as that one counts.
     pub(crate) fn within(self, outer: Self) -> Self {
         Self {

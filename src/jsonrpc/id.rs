@@ -11,13 +11,15 @@ const MAX_DIGITS: usize = 16;
 /// The longest string id we keep, in bytes: ids wait in tables, and a peer must not fill those.
 pub const MAX_ID_LENGTH: usize = 1024;
 
-/// An id as JSON-RPC has it, compared as typed: `1` is not `"1"`.
+/// An id as JSON-RPC has it, compared as typed: `1` is neither `"1"` nor `1.0`.
 ///
-/// MCP forbids `null` (2025-11-25 basic "Requests"); fractions are not ids.
+/// MCP forbids `null` (2025-11-25 basic "Requests").
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RequestId {
-    /// An integer within ±(2^53 − 1).
+    /// An integer within ±(2^53 − 1), written plainly.
     Number(i64),
+    /// Any other number, as it was written, in at most [`MAX_ID_LENGTH`] bytes.
+    OtherNumber(Box<str>),
     /// A string of at most [`MAX_ID_LENGTH`] bytes.
     String(Box<str>),
 }
@@ -26,36 +28,71 @@ impl RequestId {
     /// Reads an id from its JSON text; `None` when it is not one that we take.
     #[must_use]
     pub fn parse(raw: &[u8]) -> Option<Self> {
-        if raw.first() == Some(&b'"') {
-            let text = unescape(raw)?;
-            return (text.len() <= MAX_ID_LENGTH).then(|| Self::String(text.into()));
+        match raw.first()? {
+            b'"' => {
+                let text = unescape(raw)?;
+                (text.len() <= MAX_ID_LENGTH).then(|| Self::String(text.into()))
+            }
+            b'-' | b'0'..=b'9' => match parse_integer(raw) {
+                Some(number) => Some(Self::Number(number)),
+                None => Self::parse_other(raw),
+            },
+            _ => None,
         }
-        let (negative, digits) = match raw {
-            [b'-', digits @ ..] => (true, digits),
-            digits => (false, digits),
+    }
+
+    #[cold]
+    fn parse_other(raw: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(raw).ok()?;
+        let is_number = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
+        (is_number && raw.len() <= MAX_ID_LENGTH).then(|| Self::OtherNumber(text.into()))
+    }
+
+    /// The integer that this stands for, however it is written: some servers give an id back as `"3"`
+    /// or `3.0`. Only for ids that the proxy chose itself, which are all integers.
+    #[must_use]
+    pub fn integer(&self) -> Option<i64> {
+        let text = match self {
+            Self::Number(number) => return Some(*number),
+            Self::OtherNumber(text) | Self::String(text) => text,
         };
-        if digits.is_empty() || digits.len() > MAX_DIGITS {
-            return None;
+        if let Some(number) = parse_integer(text.as_bytes()) {
+            return Some(number);
         }
-        let mut number = 0;
-        for digit in digits {
-            number = number * 10 + u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
-        }
-        let signed = if negative {
-            -number.cast_signed()
-        } else {
-            number.cast_signed()
-        };
-        (number <= MAX_SAFE_INTEGER).then_some(Self::Number(signed))
+        let (whole, zeros) = text.split_once('.')?;
+        let is_whole = !zeros.is_empty() && zeros.bytes().all(|digit| digit == b'0');
+        parse_integer(whole.as_bytes()).filter(|_| is_whole)
     }
 
     /// Appends the JSON text of this id.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Number(number) => write_integer(*number, out),
+            Self::OtherNumber(text) => out.extend_from_slice(text.as_bytes()),
             Self::String(text) => write_string(text, out),
         }
     }
+}
+
+/// Reads an integer within ±(2^53 − 1) that is written plainly: no fraction, no exponent, no
+/// leading zero, no `-0`.
+fn parse_integer(raw: &[u8]) -> Option<i64> {
+    let (negative, digits) = match raw {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() || digits.len() > MAX_DIGITS {
+        return None;
+    }
+    if digits[0] == b'0' && (negative || digits.len() > 1) {
+        return None;
+    }
+    let mut number = 0;
+    for digit in digits {
+        number = number * 10 + u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+    }
+    let signed = number.cast_signed();
+    (number <= MAX_SAFE_INTEGER).then_some(if negative { -signed } else { signed })
 }
 
 fn write_integer(number: i64, out: &mut Vec<u8>) {
@@ -80,6 +117,7 @@ impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Number(number) => number.fmt(f),
+            Self::OtherNumber(text) => f.write_str(text),
             Self::String(text) => write!(f, "{text:?}"),
         }
     }
@@ -90,12 +128,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_strings_or_safe_integers() {
+    fn ids_are_given_back_as_they_were_written() {
         for good in [
             "0",
             "-7",
             "9007199254740991",
             "-9007199254740991",
+            "9007199254740992",
+            "9223372036854775808",
+            "-0",
+            "1.0",
+            "1e3",
+            "1.5",
             "\"\"",
             "\"1\"",
             "\"é\"",
@@ -106,19 +150,34 @@ mod tests {
             assert_eq!(text, good.as_bytes());
         }
         let long = format!("\"{}\"", "x".repeat(MAX_ID_LENGTH + 1));
+        let long_number = "1".repeat(MAX_ID_LENGTH + 1);
         for bad in [
             "null",
-            "1.0",
-            "1e3",
-            "1.5",
-            "9007199254740992",
-            "9223372036854775808",
             "true",
             "{}",
+            "",
+            "01",
+            "1.",
+            "-",
+            "1 2",
             "\"\\ud800\"",
             &long,
+            &long_number,
         ] {
             assert_eq!(RequestId::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_comes_back_retyped_has_its_value() {
+        let integer = |text: &str| RequestId::parse(text.as_bytes()).and_then(|id| id.integer());
+        for same in ["3", "\"3\"", "3.0", "3.00", "\"3.0\""] {
+            assert_eq!(integer(same), Some(3), "{same}");
+        }
+        for other in [
+            "3.5", "3e0", "\"03\"", "\"\"", "\"3x\"", "\"3.\"", "-0", "\" 3\"",
+        ] {
+            assert_eq!(integer(other), None, "{other}");
         }
     }
 

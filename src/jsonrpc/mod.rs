@@ -11,11 +11,13 @@ mod id;
 mod method;
 mod outline;
 mod read;
+mod recover;
 mod write;
 
 pub use error::{Code, ErrorData, Executed, NO_DATA, error_line, refusal_line};
 pub use id::{MAX_ID_LENGTH, RequestId};
-pub use outline::Outline;
+pub use outline::{MAX_SEEN, Outline};
+pub use recover::{Recovered, recover};
 pub(crate) use write::{Edit, Replacement};
 
 use crate::json::{self, Fault, Span, members, plain, unescape};
@@ -36,6 +38,9 @@ pub const MAX_CHILD_DEPTH: usize = json::MAX_DEPTH;
 /// The longest line that is ever read, in bytes, whatever the settings: where things stand in it is
 /// kept in 32 bits.
 pub const MAX_LINE: usize = 1 << 30;
+
+/// Why a line that nests deeper than its reader goes is refused.
+const TOO_DEEP: &str = "nested too deep";
 
 /// What a message is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +69,8 @@ pub struct Message {
     related_task: Option<Span>,
     modern: bool,
     wants_logs: bool,
+    /// A member of the payload that is null where it may be absent: it is not written.
+    omitted: Option<Span>,
     /// Some byte of the line would end a line, or is odd white space, for some reader.
     needs_mending: bool,
 }
@@ -83,8 +90,9 @@ impl std::fmt::Debug for Message {
 pub struct Refusal {
     /// [`Code::ParseError`] or [`Code::InvalidRequest`].
     pub code: Code,
-    /// The id to answer with, when there was a valid one.
-    pub id: Option<RequestId>,
+    /// What stands on the line, as far as a tolerant second look can tell; at most
+    /// [`MAX_SEEN`].
+    pub about: Vec<Kind>,
     /// For the peer and the log; quotes nothing of the line.
     pub reason: &'static str,
 }
@@ -93,7 +101,7 @@ impl Refusal {
     fn not_json(reason: &'static str) -> Self {
         Self {
             code: Code::ParseError,
-            id: None,
+            about: Vec::new(),
             reason,
         }
     }
@@ -101,18 +109,44 @@ impl Refusal {
     fn invalid(reason: &'static str) -> Self {
         Self {
             code: Code::InvalidRequest,
-            id: None,
-            reason,
+            ..Self::not_json(reason)
         }
     }
 
-    /// The answer that the peer gets, as one line.
+    /// The id of the first request that was refused.
     #[must_use]
-    pub fn to_line(&self) -> Vec<u8> {
-        error_line(self.id.as_ref(), self.code, &self.text(), NO_DATA)
+    pub fn id(&self) -> Option<&RequestId> {
+        self.about.iter().find_map(|kind| match kind {
+            Kind::Request(id) => Some(id),
+            _ => None,
+        })
     }
 
-    /// The message of that answer.
+    /// The ids of the answers that were refused: whoever waits for them waits in vain.
+    pub fn answers(&self) -> impl Iterator<Item = &RequestId> {
+        self.about.iter().filter_map(|kind| match kind {
+            Kind::Response(id) => id.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// The answers that the peer gets, a line each: one to every request that was refused, none to
+    /// notifications and answers, and one without an id where nothing can be made out.
+    #[must_use]
+    pub fn replies(&self) -> Vec<Vec<u8>> {
+        let text = self.text();
+        let reply = |id| error_line(id, self.code, &text, NO_DATA);
+        if self.about.is_empty() {
+            return vec![reply(None)];
+        }
+        let requests = self.about.iter().filter_map(|kind| match kind {
+            Kind::Request(id) => Some(reply(Some(id))),
+            _ => None,
+        });
+        requests.collect()
+    }
+
+    /// The message of those answers.
     #[must_use]
     pub fn text(&self) -> String {
         let kind = match self.code {
@@ -127,7 +161,7 @@ impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Syntax => Self::not_json("not one JSON object"),
-            Fault::Depth => Self::invalid("nested too deep"),
+            Fault::Depth => Self::invalid(TOO_DEEP),
         }
     }
 }

@@ -8,23 +8,48 @@ use crate::json::{Part, Structure, unescape};
 /// The longest text of an id, in bytes: each of its bytes may be written as `\u0000`.
 const MAX_PART: usize = 6 * MAX_ID_LENGTH + 2;
 
-/// A line seen so far. It is taken for JSON: were it none, what is found may be anything, so at
-/// worst the wrong request fails of a server that writes no JSON.
+/// The most messages that are made out on one line.
+pub const MAX_SEEN: usize = 16;
+
+/// A line seen so far. It is taken for JSON: were it none, what is found may be anything, so what is
+/// found may be answered with an error, and nothing else.
 #[derive(Debug, Default)]
 pub struct Outline {
     structure: Structure,
-    /// The outermost object is closed.
-    closed: bool,
-    /// Not one object, or an id that cannot be told.
-    spoiled: bool,
     /// The member under way, once its name is known.
     member: Option<Member>,
     /// The name, or the id, as far as it has been seen.
     part: Vec<u8>,
+    /// The outermost object under way.
+    open: Option<Head>,
+    /// The outermost objects before it.
+    closed: Vec<Head>,
+    /// Something else stands on the line.
+    has_junk: bool,
+}
+
+/// The members of an outermost object that mean something.
+#[derive(Debug, Default)]
+struct Head {
     jsonrpc: bool,
     id: Option<RequestId>,
     method: bool,
     answer: bool,
+    /// A member stands twice, or the id is none.
+    spoiled: bool,
+    bad_id: bool,
+}
+
+impl Head {
+    fn kind(&self) -> Option<Kind> {
+        match (self.method, self.answer, self.id.clone()) {
+            _ if self.bad_id => None,
+            (true, false, Some(id)) => Some(Kind::Request(id)),
+            (true, false, None) => Some(Kind::Notification),
+            (false, true, id) => Some(Kind::Response(id)),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,19 +76,16 @@ impl Member {
 impl Outline {
     /// The outline of a whole line.
     #[must_use]
-    pub fn of(line: &[u8]) -> Option<Kind> {
+    pub fn of(line: &[u8]) -> Self {
         let mut outline = Self::default();
         outline.see(line);
-        outline.kind()
+        outline
     }
 
     /// The next bytes of the line.
     pub fn see(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, rest)) = bytes.split_first() {
             bytes = rest;
-            if self.spoiled {
-                return;
-            }
             self.take(byte);
             // Nothing in the middle of a long text matters.
             if !self.keeps() {
@@ -74,47 +96,58 @@ impl Outline {
         }
     }
 
-    /// What the line is, if it is one whole object that looks like a message. An answer without an
-    /// id answers nobody, so it is none.
+    /// What the line is, if it is one whole object that looks like a message and nothing else. An
+    /// answer without an id answers nobody, so it is none.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
-        if self.spoiled || !self.closed || !self.jsonrpc {
-            return None;
-        }
-        match (self.method, self.answer, self.id.clone()) {
-            (true, false, Some(id)) => Some(Kind::Request(id)),
-            (true, false, None) => Some(Kind::Notification),
-            (false, true, Some(id)) => Some(Kind::Response(Some(id))),
+        match (&self.closed[..], &self.open) {
+            ([head], None) if head.jsonrpc && !head.spoiled && !self.has_junk => {
+                head.kind().filter(|kind| *kind != Kind::Response(None))
+            }
             _ => None,
         }
     }
 
+    /// The messages that the line may have been meant for, at most [`MAX_SEEN`]: a tolerant look,
+    /// which takes what is cut off, lacks `jsonrpc` or stands among other things.
+    #[must_use]
+    pub fn kinds(mut self) -> Vec<Kind> {
+        if self.open.is_some() {
+            self.end_member();
+        }
+        let heads = self.closed.iter().chain(&self.open);
+        heads.filter_map(Head::kind).take(MAX_SEEN).collect()
+    }
+
     /// True where the bytes under way are part of a name or of the id.
     fn keeps(&self) -> bool {
-        self.structure.depth() == 1 && matches!(self.member, None | Some(Member::Id))
+        let awaited = matches!(self.member, None | Some(Member::Id));
+        awaited && self.open.is_some() && self.structure.depth() == 1
     }
 
     fn take(&mut self, byte: u8) {
         let part = self.structure.take(byte);
-        match (part, self.structure.depth()) {
-            (Part::White, _) => {}
-            _ if self.closed => self.spoiled = true,
-            (Part::Object, 1) => {}
-            (Part::Close, 0) => {
+        match (part, self.structure.depth(), &mut self.open) {
+            (Part::White, ..) => {}
+            (Part::Object, 1, None) => {
+                self.open = (self.closed.len() < MAX_SEEN).then(Head::default);
+            }
+            (Part::Close, 0, Some(_)) => {
                 self.end_member();
-                self.closed = true;
+                self.closed.extend(self.open.take());
             }
-            // Not an object.
-            (Part::Array, 1) | (_, 0) => self.spoiled = true,
+            (_, _, None) => self.has_junk = true,
             // A name is no container, and an id is none.
-            (Part::Object | Part::Array, 2) => {
-                self.spoiled |= matches!(self.member, None | Some(Member::Id));
-            }
-            (Part::Colon, 1) if self.member.is_none() => {
+            (Part::Object | Part::Array, 2, Some(head)) => match self.member {
+                Some(Member::Id) => head.bad_id = true,
+                None => head.spoiled = true,
+                Some(_) => {}
+            },
+            (Part::Colon, 1, Some(_)) if self.member.is_none() => {
                 self.member = Some(Member::named(&self.part));
                 self.part.clear();
             }
-            (Part::Comma, 1) => self.end_member(),
+            (Part::Comma, 1, Some(_)) => self.end_member(),
             _ => self.keep(byte),
         }
     }
@@ -125,28 +158,32 @@ impl Outline {
         }
         if self.part.len() < MAX_PART {
             self.part.push(byte);
-        } else {
+        } else if let (Some(Member::Id), Some(head)) = (self.member, &mut self.open) {
             // A name so long is none of ours; an id so long is none.
-            self.spoiled |= self.member.is_some();
+            head.bad_id = true;
         }
     }
 
     fn end_member(&mut self) {
-        let again = match self.member.take() {
-            Some(Member::Jsonrpc) => std::mem::replace(&mut self.jsonrpc, true),
-            Some(Member::Method) => std::mem::replace(&mut self.method, true),
+        let member = self.member.take();
+        let Some(head) = &mut self.open else { return };
+        let twice = match member {
+            Some(Member::Jsonrpc) => std::mem::replace(&mut head.jsonrpc, true),
+            Some(Member::Method) => std::mem::replace(&mut head.method, true),
             Some(Member::Answer) => {
-                self.answer = true;
+                head.answer = true;
                 false
             }
             Some(Member::Id) if self.part == b"null" => false,
             Some(Member::Id) => {
                 let id = RequestId::parse(&self.part);
-                id.is_none() || std::mem::replace(&mut self.id, id).is_some()
+                head.bad_id |= id.is_none() || head.id.is_some();
+                head.id = id;
+                head.bad_id
             }
             Some(Member::Other) | None => false,
         };
-        self.spoiled |= again;
+        head.spoiled |= twice;
         self.part.clear();
     }
 }
@@ -171,7 +208,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","i\u0064":5,"result":"\\","x":{"id":{"id":1}}}"#,
             r#"{"jsonrpc":"2.0","id":5,"result":{},"error":null}"#,
         ] {
-            assert_eq!(Outline::of(line.as_bytes()), answer, "{line}");
+            assert_eq!(Outline::of(line.as_bytes()).kind(), answer, "{line}");
         }
         for (line, kind) in [
             (
@@ -183,7 +220,7 @@ mod tests {
                 Kind::Notification,
             ),
         ] {
-            assert_eq!(Outline::of(line.as_bytes()), Some(kind), "{line}");
+            assert_eq!(Outline::of(line.as_bytes()).kind(), Some(kind), "{line}");
         }
     }
 
@@ -206,13 +243,63 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":5,"result":{}} x"#,
             r#"{"jsonrpc":"2.0","id":5,"id":5,"result":{}}"#,
             r#"{"jsonrpc":"2.0","id":5,"id":{},"result":{}}"#,
-            r#"{"jsonrpc":"2.0","id":5.5,"result":{}}"#,
             r#"{"jsonrpc":"2.0","id":[5],"result":{}}"#,
             r#"{"jsonrpc":"2.0","id":5,"method":"x","result":{}}"#,
             &long,
         ] {
-            assert_eq!(Outline::of(line.as_bytes()), None, "{line}");
+            assert_eq!(Outline::of(line.as_bytes()).kind(), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_tolerant_look_finds_the_ids_of_what_is_no_message() {
+        let request = |id: &str| Kind::Request(RequestId::parse(id.as_bytes()).unwrap());
+        let deep = format!(
+            r#"{{"method":"m","params":{}{},"jsonrpc":"2.0","id":9}}"#,
+            "[".repeat(2000),
+            "]".repeat(2000)
+        );
+        for (line, kinds) in [
+            (
+                &br#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"x":NaN}}"#[..],
+                vec![request("1")],
+            ),
+            (
+                b"{\"id\":2,\"method\":\"m\",\"params\":\"\xe9\"}",
+                vec![request("2")],
+            ),
+            (
+                b"\xef\xbb\xbf{\"id\":3,\"method\":\"m\"}",
+                vec![request("3")],
+            ),
+            (
+                br#"{"id":"a","method":"m"}{"id":5e0,"method":"m"}"#,
+                vec![request("\"a\""), request("5e0")],
+            ),
+            (
+                br#"{"id":6,"method":"m","params":{"a":[1"#,
+                vec![request("6")],
+            ),
+            (br#"{"method":"m","id":7"#, vec![request("7")]),
+            (
+                br#"{"method":"m","params":{"id":8}} x"#,
+                vec![Kind::Notification],
+            ),
+            (
+                br#"{"id":8,"result":NaN}"#,
+                vec![Kind::Response(Some(number(8)))],
+            ),
+            (deep.as_bytes(), vec![request("9")]),
+            (br#"[{"id":1,"method":"m"}]"#, vec![]),
+            (br#"{"id":1,"id":2,"method":"m"}"#, vec![]),
+            (br#"{"id":{"id":1},"method":"m"}"#, vec![]),
+            (b"GET / HTTP/1.1", vec![]),
+        ] {
+            let text = String::from_utf8_lossy(line);
+            assert_eq!(Outline::of(line).kinds(), kinds, "{text}");
+        }
+        let many = r#"{"id":1,"method":"m"}"#.repeat(1000);
+        assert_eq!(Outline::of(many.as_bytes()).kinds().len(), MAX_SEEN);
     }
 
     #[test]
@@ -291,9 +378,14 @@ mod tests {
             }
         }
 
+        /// Whatever the bytes, no more is kept of them than of messages.
         #[test]
-        fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _any = Outline::of(&bytes);
+        fn any_bytes_do_no_harm(bytes in r#"[{}\[\]",:\\\x00aid3 ]{0,200}"#) {
+            let outline = Outline::of(bytes.as_bytes());
+            let whole = outline.kind();
+            let kinds = outline.kinds();
+            prop_assert!(kinds.len() <= MAX_SEEN);
+            prop_assert!(whole.is_none_or(|kind| kinds == [kind]));
         }
     }
 }

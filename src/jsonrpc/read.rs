@@ -3,7 +3,8 @@
 use super::field::Fields;
 use super::id::RequestId;
 use super::method::MethodName;
-use super::{Kind, MAX_LINE, Message, Refusal};
+use super::outline::Outline;
+use super::{Code, Kind, MAX_CHILD_DEPTH, MAX_LINE, Message, Refusal, TOO_DEEP};
 use crate::json::{Fault, Quoted, Scanner, Span, Window, folds_to, members, unescape};
 use crate::mcp::{self, Field, IN_NOTIFICATIONS, IN_REF, Names};
 use bytes::Bytes;
@@ -105,6 +106,20 @@ impl Message {
     /// # Errors
     /// A [`Refusal`] that says what to answer. The line is then not to be passed on in any form.
     pub fn read(line: Bytes, depth: usize) -> Result<Self, Refusal> {
+        Self::read_as(line.clone(), depth, true).map_err(|mut refusal| {
+            if refusal.code == Code::ParseError || refusal.reason == TOO_DEEP {
+                refusal.about = Outline::of(&line).kinds();
+            }
+            refusal
+        })
+    }
+
+    /// As [`Message::read`], for an object of a child, which may lack `jsonrpc`.
+    pub(super) fn read_leniently(object: Bytes) -> Result<Self, Refusal> {
+        Self::read_as(object, MAX_CHILD_DEPTH, false)
+    }
+
+    fn read_as(line: Bytes, depth: usize, strict: bool) -> Result<Self, Refusal> {
         if line.len() > MAX_LINE {
             return Err(Refusal::invalid("longer than any message may be"));
         }
@@ -143,7 +158,7 @@ impl Message {
         Self::end(&mut scanner, &line)?;
         let needs_mending =
             scanner.has_odd_white() || scanner.is_not_ascii() && has_unicode_line_end(&line);
-        Self::assemble(line, &head, inner, needs_mending)
+        Self::assemble(line, &head, inner, needs_mending, strict)
     }
 
     fn end(scanner: &mut Scanner<'_>, line: &[u8]) -> Result<(), Refusal> {
@@ -160,28 +175,40 @@ impl Message {
         head: &Head,
         inner: Inner,
         needs_mending: bool,
+        strict: bool,
     ) -> Result<Self, Refusal> {
         let id = match head.get(Member::Id) {
             Some(span) if !head.id_spoiled => RequestId::parse(span.of(&line)),
             _ => None,
         };
-        // An answer is refused without its id: the id names a request of the other side.
+        let is_null = |member| {
+            head.get(member)
+                .is_some_and(|span| span.of(&line) == b"null")
+        };
         let answer = head.get(Member::Result).is_some() || head.get(Member::Error).is_some();
+        let about = || match (head.get(Member::Id), &id) {
+            _ if answer && head.get(Member::Method).is_some() => None,
+            _ if answer => Some(Kind::Response(id.clone())),
+            (Some(_), Some(id)) => Some(Kind::Request(id.clone())),
+            (None, _) if head.get(Member::Method).is_some() && !head.id_spoiled => {
+                Some(Kind::Notification)
+            }
+            _ => None,
+        };
         let refuse = |reason| Refusal {
-            id: if answer { None } else { id.clone() },
+            about: about().into_iter().collect(),
             ..Refusal::invalid(reason)
         };
         if head.spoiled {
             return Err(refuse("a member stands twice or under a look-alike name"));
         }
-        if head.get(Member::Jsonrpc).map(|span| span.of(&line)) != Some(b"\"2.0\"") {
-            return Err(refuse("jsonrpc is not \"2.0\""));
+        match head.get(Member::Jsonrpc) {
+            None if !strict => {}
+            Some(version) if version.of(&line) == b"\"2.0\"" => {}
+            _ => return Err(refuse("jsonrpc is not \"2.0\"")),
         }
-        let null_id = head
-            .get(Member::Id)
-            .is_some_and(|span| span.of(&line) == b"null");
-        if head.get(Member::Id).is_some() && id.is_none() && !(null_id && answer) {
-            return Err(refuse("id is not a string or an integer"));
+        if head.get(Member::Id).is_some() && id.is_none() && !(is_null(Member::Id) && answer) {
+            return Err(refuse("id is not a string or a number"));
         }
         let method = match head.get(Member::Method) {
             Some(_) if answer => return Err(refuse("method beside result or error")),
@@ -195,10 +222,17 @@ impl Message {
         if matches!(&method, Some(MethodName::Other(name)) if name.contains('\0')) {
             return Err(refuse("method holds a NUL"));
         }
-        let (kind, payload) = match (&method, head.get(Member::Result), head.get(Member::Error)) {
+        // null stands for absent, where the member may be absent.
+        let given = |member| head.get(member).filter(|_| !is_null(member));
+        let result = head.get(Member::Result);
+        let result =
+            result.filter(|_| !(is_null(Member::Result) && given(Member::Error).is_some()));
+        let error = head.get(Member::Error);
+        let error = error.filter(|_| !(is_null(Member::Error) && result.is_some()));
+        let (kind, payload) = match (&method, result, error) {
             (Some(_), ..) => {
                 let kind = id.clone().map_or(Kind::Notification, Kind::Request);
-                (kind, head.get(Member::Params).map(|span| ("params", span)))
+                (kind, given(Member::Params).map(|span| ("params", span)))
             }
             (None, Some(_), Some(_)) => return Err(refuse("result beside error")),
             (None, Some(result), None) => match id.clone() {
@@ -233,6 +267,7 @@ impl Message {
             related_task: inner.related_task,
             modern: inner.modern,
             wants_logs: inner.wants_logs,
+            omitted: inner.omitted,
             needs_mending,
             line,
         })
@@ -248,6 +283,8 @@ struct Inner {
     related_task: Option<Span>,
     modern: bool,
     wants_logs: bool,
+    /// A member of `params` or `_meta` that is null for absent, from its key to its value.
+    omitted: Option<Span>,
     meta_fault: Option<&'static str>,
 }
 
@@ -267,9 +304,12 @@ impl Inner {
                     }
                     _ => scanner.value()?,
                 };
-                if matches!(found, Some((Field::Meta, true))) && !matches!(kind, Some(b'{' | b'n'))
-                {
-                    self.meta_fault = Some("_meta is not an object");
+                if let Some((Field::Meta, true)) = found {
+                    match kind {
+                        Some(b'{') => {}
+                        Some(b'n') => self.omitted = Some(member_of(span, line)),
+                        _ => self.meta_fault = Some("_meta is not an object"),
+                    }
                 }
                 if let Some((field, exact)) = found {
                     self.fields.note(field, exact, span, plain);
@@ -285,12 +325,20 @@ impl Inner {
                 let span = scanner.value()?;
                 let name = key.text(line);
                 match Fields::recognise(&name) {
-                    Some((Field::ProgressToken, true)) if self.progress_token.is_none() => {
+                    Some((Field::ProgressToken, true))
+                        if self.progress_token.is_none() && self.omitted.is_none() =>
+                    {
                         match quoted(span.of(line)) {
+                            // Where a child is not shared, a token reaches it as it is.
+                            Some(RequestId::OtherNumber(_)) => {
+                                self.meta_fault = Some("progressToken is not a plain integer");
+                            }
                             Some(token) => self.progress_token = Some((token, span).into()),
+                            None if span.of(line) == b"null" => {
+                                self.omitted = Some(member_of(span, line));
+                            }
                             None => {
-                                self.meta_fault =
-                                    Some("progressToken is not a string or an integer")
+                                self.meta_fault = Some("progressToken is not a string or a number");
                             }
                         }
                     }
@@ -376,10 +424,41 @@ fn read_method(quoted: Quoted, line: &[u8]) -> Option<MethodName> {
     Some(MethodName::Other(name.into()))
 }
 
-/// An id or token that stands in a payload, which may reach the child as it is: there `-0` would be
-/// an integer to some readers only.
+/// Where a member stands in its object, from its key to its `value`, with the comma that goes when
+/// it goes. The key holds no quote.
+#[cold]
+fn member_of(value: Span, line: &[u8]) -> Span {
+    let is_white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+    let before = &line[..value.start as usize];
+    let key = memchr::memrchr_iter(b'"', before)
+        .nth(1)
+        .unwrap_or_default();
+    let lead = line[..key].iter().rposition(|byte| !is_white(byte));
+    if let Some(comma) = lead.filter(|at| line[*at] == b',') {
+        return Span {
+            start: comma as u32,
+            end: value.end,
+        };
+    }
+    let after = &line[value.end as usize..];
+    let next = after
+        .iter()
+        .position(|byte| !is_white(byte))
+        .unwrap_or_default();
+    let comma = if after.get(next) == Some(&b',') {
+        next + 1
+    } else {
+        0
+    };
+    Span {
+        start: key as u32,
+        end: value.end + comma as u32,
+    }
+}
+
+/// An id or token that stands in a payload.
 pub(super) fn quoted(raw: &[u8]) -> Option<RequestId> {
-    RequestId::parse(raw).filter(|_| raw != b"-0")
+    RequestId::parse(raw)
 }
 
 /// True when the line holds U+0085, U+2028 or U+2029, which end a line for some readers.

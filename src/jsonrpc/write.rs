@@ -49,6 +49,14 @@ impl Message {
             head.extend_from_slice(b",\"");
             head.extend_from_slice(name.as_bytes());
             head.extend_from_slice(b"\":");
+            let merged;
+            let edits = match self.omitted {
+                None => edits,
+                Some(omitted) => {
+                    merged = with_omission(edits, omitted);
+                    &merged
+                }
+            };
             let mut at = span.start;
             for edit in edits {
                 self.copy(
@@ -89,13 +97,28 @@ impl Message {
     }
 }
 
+/// The edits, and one that takes out `omitted`.
+#[cold]
+fn with_omission<'a>(edits: &[Edit<'a>], omitted: Span) -> Vec<Edit<'a>> {
+    let nothing = Replacement::Json(b"");
+    let mut all = edits.to_vec();
+    all.push(Edit {
+        span: omitted,
+        with: nothing,
+    });
+    all.sort_by_key(|edit| edit.span.start);
+    all
+}
+
 /// What [`Message::write`] puts in the place of a part of the payload.
+#[derive(Clone, Copy)]
 pub(crate) struct Edit<'a> {
     pub span: Span,
     pub with: Replacement<'a>,
 }
 
 /// An id, or JSON text.
+#[derive(Clone, Copy)]
 pub(crate) enum Replacement<'a> {
     Id(&'a RequestId),
     Json(&'a [u8]),

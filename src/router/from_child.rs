@@ -14,7 +14,10 @@ impl Router {
     /// A message from a lane's process.
     pub fn child_message(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
         match message.kind() {
-            Kind::Response(Some(RequestId::Number(ours))) => self.answer(lane, *ours, message, out),
+            Kind::Response(Some(id)) => match id.integer() {
+                Some(ours) => self.answer(lane, ours, message, out),
+                None => tracing::debug!(%id, "dropped an answer to nothing that was asked"),
+            },
             Kind::Response(_) => {
                 tracing::warn!("the MCP server answered with an id that was never sent");
             }
@@ -93,8 +96,8 @@ impl Router {
                 with: Replacement::Json(list),
             });
         }
-        if let Some((RequestId::Number(quoted), span)) = message.subscription()
-            && *quoted == ours
+        if let Some((quoted, span)) = message.subscription()
+            && quoted.integer() == Some(ours)
         {
             edits.push(Edit {
                 span: *span,
@@ -364,17 +367,15 @@ impl Router {
         let Lane {
             in_flight, tasks, ..
         } = &self.lanes[lane.0];
-        let asker = quoted.as_ref().and_then(|(token, _)| match token {
-            RequestId::Number(ours) => match in_flight.get(ours) {
-                Some(pending) => {
-                    let session = self.sessions.get(&pending.session)?;
-                    let waits = session.waits_for(&pending.id, *ours);
-                    let token = pending.progress_token.as_ref().filter(|_| waits)?;
-                    Some((pending.session, token))
-                }
-                None => tasks.progress_of(*ours),
-            },
-            RequestId::String(_) => None,
+        let token = quoted.as_ref().and_then(|(token, _)| token.integer());
+        let asker = token.and_then(|ours| match in_flight.get(&ours) {
+            Some(pending) => {
+                let session = self.sessions.get(&pending.session)?;
+                let waits = session.waits_for(&pending.id, ours);
+                let token = pending.progress_token.as_ref().filter(|_| waits)?;
+                Some((pending.session, token))
+            }
+            None => tasks.progress_of(ours),
         });
         let (Some((_, span)), Some((session, token))) = (quoted, asker) else {
             tracing::debug!("dropped progress that nobody asked for");
@@ -404,7 +405,7 @@ impl Router {
                 .push((ask.session, message.to_line(None, &[edit])));
             return;
         }
-        let RequestId::Number(ours) = id else { return };
+        let Some(ours) = id.integer() else { return };
         let is_listen =
             |purpose: &Purpose| matches!(purpose, Purpose::Listen(listen) if !listen.cancelled);
         if !state
@@ -430,11 +431,14 @@ impl Router {
 
     /// What comes under a `subscriptions/listen`, whose id it quotes.
     fn subscription_notification(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
-        let Some((RequestId::Number(ours), span)) = message.subscription() else {
+        let Some((quoted, span)) = message.subscription() else {
+            return;
+        };
+        let Some(ours) = quoted.integer() else {
             return;
         };
         let state = &mut self.lanes[lane.0];
-        let Some(pending) = state.in_flight.get_mut(ours) else {
+        let Some(pending) = state.in_flight.get_mut(&ours) else {
             tracing::debug!("dropped a notification of a subscription that has ended");
             return;
         };

@@ -1,7 +1,7 @@
 //! The router of a peer that has a child to itself: a plain pipe, behind the same gate.
 
 use super::{Exit, LaneId, MAX_IN_FLIGHT, Output, Profile, SessionId, lists, session};
-use crate::jsonrpc::{Field, Kind, Message, RequestId};
+use crate::jsonrpc::{Code, Field, Kind, Message, NO_DATA, RequestId, error_line};
 use crate::permissions::{ListFilter, Permit};
 use foldhash::HashMap;
 
@@ -95,6 +95,11 @@ impl Pipe {
     }
 
     fn check_new(&self, id: &RequestId) -> Result<(), Vec<u8>> {
+        // It would reach the child as it is, and some give it back as another number.
+        if matches!(id, RequestId::OtherNumber(_)) {
+            let text = "Invalid Request: id is not a string or a plain integer";
+            return Err(error_line(Some(id), Code::InvalidRequest, text, NO_DATA));
+        }
         if self.in_flight.contains_key(id) {
             return Err(session::still_in_flight(id));
         }

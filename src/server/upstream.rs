@@ -302,7 +302,7 @@ fn pass(
         Ok(message) => message,
         Err(refusal) => {
             trail.refused_line(&refusal);
-            refuse(&refusal, session);
+            refuse(&refusal, session, rights);
             return None;
         }
     };
@@ -355,7 +355,19 @@ fn shorten(name: &str) -> &str {
     &name[..end]
 }
 
-fn refuse(refusal: &Refusal, session: &Session) {
+fn refuse(refusal: &Refusal, session: &Session, rights: &Rights) {
     tracing::info!(reason = refusal.reason, "refused a message");
-    session.reply(refusal.to_line());
+    for line in refusal.replies() {
+        session.reply(line);
+    }
+    // The MCP server waits for an answer that cannot be read: it gets an error in its place.
+    let data = ErrorData::new("answer-unreadable", Executed::Unknown);
+    let text = "The client's answer cannot be read";
+    for id in refusal.answers() {
+        let line = error_line(Some(id), Code::InternalError, text, Some(&data));
+        let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
+        if let Some(permit) = message.and_then(|message| rights.decide(message).ok()) {
+            session.send(&permit);
+        }
+    }
 }

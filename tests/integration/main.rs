@@ -22,5 +22,6 @@ mod rmcp_server;
 mod tcp;
 mod tls;
 mod tokens;
+mod tolerance;
 mod websocket;
 mod wire;

@@ -1,0 +1,150 @@
+//! What hosts forgive a server, the proxy forgives it too: the answer reaches its asker, or at least an
+//! error does.
+
+use crate::common::{BOTH, Setup};
+use serde_json::{Value, json};
+
+/// Writes, for each request, the line that its `params` ask for, with the id in the place of `ID`.
+const CHILD: &str = r#"
+import json, sys
+for line in sys.stdin.buffer:
+    message = json.loads(line)
+    if "id" not in message or "method" not in message:
+        continue
+    if message["method"] == "initialize":
+        answer = '{"jsonrpc":"2.0","id":ID,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}'
+    else:
+        answer = message["params"]["line"]
+    answer = answer.replace("ID", json.dumps(message["id"]))
+    sys.stdout.buffer.write(answer.encode() + b"\n")
+    sys.stdout.buffer.flush()
+"#;
+
+fn assert_answers(isolation: &[&str], cases: &[(&str, &Value)]) {
+    for transport in BOTH {
+        let server = Setup::new(transport)
+            .args(isolation)
+            .program(&["python3", "-c", CHILD])
+            .start();
+        let mut peer = server.peer();
+        peer.initialize();
+        for (at, (line, expected)) in (10..).zip(cases) {
+            let answer = peer.ask(at, "tools/list", json!({"line": line}));
+            assert_eq!(answer["id"], at, "{transport}: {line}");
+            let outcome = match &answer["error"]["data"]["reason"] {
+                Value::Null => &answer["result"],
+                reason => reason,
+            };
+            let outcome = match &answer["error"]["message"] {
+                Value::String(text) if outcome.is_null() => &json!(text),
+                _ => outcome,
+            };
+            assert_eq!(&outcome, expected, "{transport}: {line}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_among_other_things_or_with_nulls_reaches_its_asker() {
+    let ok = json!({"ok": true});
+    let real_error = json!("the real error");
+    let unreadable = json!("answer-unreadable");
+    let cases = [
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"ok":true},"error":null}"#,
+            &ok,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":null,"error":{"code":1,"message":"the real error"}}"#,
+            &real_error,
+        ),
+        (
+            "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"ok\":true}}",
+            &ok,
+        ),
+        (
+            "npm notice\r{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"ok\":true}}",
+            &ok,
+        ),
+        (
+            r#"Ready. {"jsonrpc":"2.0","id":ID,"result":{"ok":true}} (took 3 ms)"#,
+            &ok,
+        ),
+        (r#"{"id":ID,"result":{"ok":true}}"#, &ok),
+        (
+            r#"{"jsonrpc":"2.0","id":999999,"result":{}}{"jsonrpc":"2.0","id":ID,"result":{"ok":true}}"#,
+            &ok,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"x":NaN}}"#,
+            &unreadable,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"ok":true"#,
+            &unreadable,
+        ),
+        (r#"{"id":ID,"result":{}"#, &unreadable),
+    ];
+    assert_answers(&[], &cases[..]);
+    // An answer that nobody waits for passes there.
+    let isolated: Vec<_> = cases
+        .into_iter()
+        .filter(|(line, _)| !line.contains("999999"))
+        .collect();
+    assert_answers(&["--isolate"], &isolated);
+}
+
+/// The proxy chose the id, so it is unambiguous however it is written.
+#[test]
+fn an_id_that_comes_back_retyped_is_matched_by_its_value() {
+    let ok = json!({"ok": true});
+    let real_error = json!("the real error");
+    assert_answers(
+        &[],
+        &[
+            (r#"{"jsonrpc":"2.0","id":"ID","result":{"ok":true}}"#, &ok),
+            (r#"{"jsonrpc":"2.0","id":ID.0,"result":{"ok":true}}"#, &ok),
+            (r#"{"jsonrpc":"2.0","id":ID.00,"result":{"ok":true}}"#, &ok),
+            (
+                r#"{"jsonrpc":"2.0","id":"ID","error":{"code":1,"message":"the real error"}}"#,
+                &real_error,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn ids_of_any_number_are_given_back_as_they_were_written() {
+    for transport in BOTH {
+        let server = Setup::new(transport).start();
+        let mut peer = server.peer();
+        for id in ["9.0", "1e3", "18446744073709551615", "-0", "1.5"] {
+            peer.send(&format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"ping","params":null}}"#
+            ));
+            let answer = peer.next_line().unwrap();
+            assert!(
+                answer.contains(&format!(r#""id":{id},"result""#)),
+                "{answer}"
+            );
+        }
+    }
+}
+
+#[test]
+fn notifications_and_answers_that_are_refused_are_not_answered() {
+    for transport in BOTH {
+        let server = Setup::new(transport).start();
+        let mut peer = server.peer();
+        peer.ask(1, "ping", json!({}));
+        for line in [
+            r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"a":NaN}}"#,
+            r#"{"jsonrpc":"1.0","method":"notifications/x"}"#,
+            r#"{"jsonrpc":"2.0","id":7,"result":NaN}"#,
+            r#"{"jsonrpc":"2.0","id":7,"error":"x"}"#,
+        ] {
+            peer.send(line);
+        }
+        assert_eq!(peer.ask(2, "ping", json!({}))["id"], 2, "{transport}");
+    }
+}
