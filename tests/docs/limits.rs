@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 32] = [
+const FIXED: [(&str, &str, &str); 33] = [
     (
         "time without a sign of life, WebSocket",
         "90 s",
@@ -25,6 +25,11 @@ const FIXED: [(&str, &str, &str); 32] = [
         "everything before authentication, WebSocket",
         "32 KiB",
         "UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024",
+    ),
+    (
+        "blank lines before the first message",
+        "16",
+        "MAX_BLANK: usize = 16",
     ),
     (
         "nesting of a message from a peer",

@@ -429,9 +429,7 @@ fn whoever_speaks_another_protocol_is_turned_away() {
         open.assert_serving();
         guarded.assert_serving_with(&token);
         for server in [&open, &guarded] {
-            server
-                .log
-                .wait_for("the first line is no MCP message");
+            server.log.wait_for("the first line is no MCP message");
             assert!(!server.seen().contains("evil"));
         }
     }
