@@ -4,9 +4,11 @@
 
 use crate::revocations::Revocations;
 use crate::utils::secret::Secret;
+use crate::utils::unique::Unique;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -111,6 +113,14 @@ pub enum TokenError {
     /// Not a JWT, wrong algorithm, or signed with another secret.
     #[error("not a token signed with our secret")]
     Untrusted,
+    /// A member of its header or payload stands twice: another program that checks the token may
+    /// take the other one.
+    #[error("a member of its header or its claims stands twice")]
+    Repeated,
+    /// Its header has `crit`: whoever made it wants it refused by programs that do not know the
+    /// extensions named there (RFC 7515, section 4.1.11), and there are none that we know.
+    #[error("its header asks for extensions that are not known here ('crit')")]
+    Critical,
     /// `exp` has passed.
     #[error("expired")]
     Expired,
@@ -179,7 +189,7 @@ impl Verifier {
     /// # Errors
     /// Whatever makes the token unacceptable.
     pub fn verify(&self, token: &Secret, now: u64) -> Result<Identity, TokenError> {
-        let claims = self.trusted_claims(token).ok_or(TokenError::Untrusted)?;
+        let claims = self.trusted_claims(token)?;
         let identity = Identity::read(&claims, token)?;
         if identity.expires.is_some_and(|exp| exp <= now) {
             return Err(TokenError::Expired);
@@ -199,18 +209,22 @@ impl Verifier {
     /// was refused.
     #[must_use]
     pub fn bearer(&self, token: &Secret) -> Option<Identity> {
-        Identity::read(&self.trusted_claims(token)?, token).ok()
+        Identity::read(&self.trusted_claims(token).ok()?, token).ok()
     }
 
     /// The claims, if one of the secrets has signed them. All secrets are tried, in order and
     /// whatever comes out, so that the time it takes does not tell which one it was.
-    fn trusted_claims(&self, token: &Secret) -> Option<Members> {
-        let mut trusted = None;
-        for key in &self.keys {
-            let decoded = jsonwebtoken::decode::<Members>(token.expose(), key, &self.validation);
-            trusted = trusted.or(decoded.ok());
+    fn trusted_claims(&self, token: &Secret) -> Result<Members, TokenError> {
+        let (header, claims) = read_unverified(token)?;
+        if header.contains_key("crit") {
+            return Err(TokenError::Critical);
         }
-        trusted.map(|data| data.claims)
+        let mut trusted = false;
+        for key in &self.keys {
+            let text = token.expose();
+            trusted |= jsonwebtoken::decode::<IgnoredAny>(text, key, &self.validation).is_ok();
+        }
+        trusted.then_some(claims).ok_or(TokenError::Untrusted)
     }
 
     fn check_demands(&self, claims: &Members) -> Result<(), TokenError> {
@@ -239,15 +253,29 @@ impl Verifier {
     }
 }
 
-/// Header and claims of a token, whoever has signed it; `None` when it is no token at all.
-#[must_use]
-pub fn read_unverified(token: &Secret) -> Option<(Members, Members)> {
+/// Header and claims of a token, whoever has signed it.
+///
+/// # Errors
+/// [`TokenError::Untrusted`] when it is no token at all, [`TokenError::Repeated`] when it would not
+/// be read by all programs in the same way.
+pub fn read_unverified(token: &Secret) -> Result<(Members, Members), TokenError> {
     let parts: Vec<&str> = token.expose().split('.').collect();
     let [header, claims, _signature] = parts[..] else {
-        return None;
+        return Err(TokenError::Untrusted);
     };
-    let read = |part: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
-    Some((read(header)?, read(claims)?))
+    Ok((read_part(header)?, read_part(claims)?))
+}
+
+fn read_part(part: &str) -> Result<Members, TokenError> {
+    let text = URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| TokenError::Untrusted)?;
+    match serde_json::from_slice(&text) {
+        Ok(Unique(Value::Object(members))) => Ok(members),
+        Ok(_) => Err(TokenError::Untrusted),
+        Err(_) if serde_json::from_slice::<Members>(&text).is_ok() => Err(TokenError::Repeated),
+        Err(_) => Err(TokenError::Untrusted),
+    }
 }
 
 /// Signs `claims` with HS256.

@@ -150,7 +150,8 @@ fn tokens_are_read_without_their_secret() {
         URL_SAFE_NO_PAD.encode("{}")
     );
     for bad in ["", "..", "a.b.c", head, &format!("{token}."), &list] {
-        assert!(read_unverified(&secret(bad)).is_none(), "{bad}");
+        let read = read_unverified(&secret(bad));
+        assert_eq!(read.unwrap_err(), TokenError::Untrusted, "{bad}");
     }
 }
 
@@ -232,6 +233,59 @@ fn only_our_signature_counts() {
         &format!("{good} "),
     ] {
         assert_eq!(verify(bad).unwrap_err(), TokenError::Untrusted, "{bad}");
+    }
+}
+
+/// A token of exactly this header and these claims, rightly signed.
+fn sign_text(header: &str, claims: &str) -> String {
+    let message = [header, claims]
+        .map(|part| URL_SAFE_NO_PAD.encode(part))
+        .join(".");
+    let key = EncodingKey::from_secret(b"s3cret").unwrap();
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+    format!("{message}.{}", signature.unwrap())
+}
+
+#[test]
+fn what_other_programs_may_read_differently_is_refused() {
+    use TokenError::{Critical, Repeated, Untrusted};
+    let (header, claims) = (r#"{"alg":"HS256"}"#, r#"{"user":"alice"}"#);
+    assert_eq!(verify(&sign_text(header, claims)).unwrap().name(), "alice");
+    for (header, claims, error) in [
+        (
+            r#"{"alg":"HS256","crit":["exp"],"exp":1}"#,
+            claims,
+            Critical,
+        ),
+        (
+            r#"{"alg":"HS256","crit":["b64"],"b64":true}"#,
+            claims,
+            Critical,
+        ),
+        (r#"{"alg":"HS256","crit":[]}"#, claims, Critical),
+        (r#"{"alg":"HS256","crit":null}"#, claims, Critical),
+        (r#"{"alg":"HS256","cr\u0069t":["x"]}"#, claims, Critical),
+        (r#"{"alg":"HS256","b64":false}"#, claims, Untrusted),
+        (r#"{"alg":"none","alg":"HS256"}"#, claims, Repeated),
+        (
+            r#"{"alg":"HS256","kid":"a","k\u0069d":"b"}"#,
+            claims,
+            Repeated,
+        ),
+        (header, r#"{"user":"alice","user":"bob"}"#, Repeated),
+        (
+            header,
+            r#"{"roles":["a"],"r\u006fles":["admin"]}"#,
+            Repeated,
+        ),
+        (header, r#"{"exp":1,"exp":9999999999}"#, Repeated),
+        (header, r#"{"x":{"roles":[],"roles":["admin"]}}"#, Repeated),
+        (header, r#"["user"]"#, Untrusted),
+    ] {
+        let token = sign_text(header, claims);
+        assert_eq!(verify(&token).unwrap_err(), error, "{header} {claims}");
+        let verifier = verifier(&["s3cret"], Demands::default(), "");
+        assert!(verifier.bearer(&secret(&token)).is_none());
     }
 }
 

@@ -28,8 +28,9 @@ const KNOWN: [(&str, &str); 9] = [
 
 pub(super) fn run(args: &InspectTokenArgs) -> Result<(), Failure> {
     let token = read_token(args)?;
-    let (header, claims) = auth::read_unverified(&token).ok_or_else(|| {
-        Failure::new("this is no token: one has three parts with dots between them, the first two base64url of JSON objects")
+    let (header, claims) = auth::read_unverified(&token).map_err(|err| match err {
+        TokenError::Repeated => Failure::new(format!("no server takes this token: {err}")),
+        _ => Failure::new("this is no token: one has three parts with dots between them, the first two base64url of JSON objects"),
     })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let mut text = describe(&header, &claims, now);
@@ -205,7 +206,7 @@ fn explain(err: &TokenError, header: &Members, claims: &Members, now: u64) -> St
                 at("nbf").unwrap_or_default()
             )
         }
-        TokenError::Malformed(_) => err.to_string(),
+        TokenError::Malformed(_) | TokenError::Repeated | TokenError::Critical => err.to_string(),
         TokenError::Issuer => "its issuer is not the one of --jwt-issuer".to_owned(),
         TokenError::Audience => "it is not for the audience of --jwt-audience".to_owned(),
         TokenError::Revoked => "it is revoked, by its id or its user".to_owned(),

@@ -10,6 +10,7 @@ pub mod secret;
 pub mod signal;
 pub mod size;
 pub mod spare;
+pub mod unique;
 
 /// So many random bytes as lower-case hexadecimal digits.
 #[must_use]

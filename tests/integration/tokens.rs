@@ -4,6 +4,8 @@
 use crate::common::{BOTH, SECRET, Setup, TestClient, TestServer, now, request, token};
 use crate::process::{Outcome, assert_fails, binary, run};
 use crate::wire::TestPeer;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -96,6 +98,53 @@ fn issuer_and_audience_are_required_when_asked_for() {
         b"",
     );
     server.assert_serving_with(made.stdout.trim_end());
+}
+
+/// Rightly signed, but `jsonwebtoken` makes no such tokens.
+#[test]
+fn repeated_members_and_critical_extensions_are_refused() {
+    let sign = |header: &str, claims: &str| {
+        let message = [header, claims]
+            .map(|part| URL_SAFE_NO_PAD.encode(part))
+            .join(".");
+        let key = EncodingKey::from_secret(SECRET.as_bytes()).unwrap();
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+        format!("{message}.{}", signature.unwrap())
+    };
+    let header = r#"{"alg":"HS256"}"#;
+    let server = Setup::new("tcp").secret().start();
+    server.assert_serving_with(&sign(header, r#"{"user":"alice","roles":["a"]}"#));
+    for (header, claims, why) in [
+        (
+            header,
+            r#"{"user":"alice","roles":["a"],"r\u006fles":["admin"]}"#,
+            "stands twice",
+        ),
+        (
+            r#"{"alg":"HS256","k\u0069d":"1","kid":"2"}"#,
+            r#"{"user":"bob"}"#,
+            "stands twice",
+        ),
+        (
+            r#"{"alg":"HS256","crit":["x"],"x":1}"#,
+            r#"{"user":"bob"}"#,
+            "'crit'",
+        ),
+        (
+            r#"{"alg":"HS256","crit":["b64"],"b64":true}"#,
+            r#"{"user":"bob"}"#,
+            "'crit'",
+        ),
+    ] {
+        let server = Setup::new("tcp").secret().start();
+        assert_refused(&server, &sign(header, claims));
+        server.log.wait_for(why);
+    }
+    let inspected = run(
+        binary().args(["inspect-token", &sign(header, r#"{"exp":1,"exp":2}"#)]),
+        b"",
+    );
+    assert_fails(&inspected, 1, "stands twice");
 }
 
 #[test]
