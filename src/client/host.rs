@@ -3,15 +3,13 @@
 use super::Lines;
 use crate::replay::cost;
 use crate::transport::line::{LineError, LineReader};
+use crate::transport::outlet::{ChunkQueue, Flush, Outlet};
 use crate::transport::stdio::{self, Input, Output};
-use crate::utils::rope::Rope;
-use crate::utils::signal::Signal;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -164,163 +162,95 @@ fn whole(read: Result<Bytes, LineError>) -> Option<Bytes> {
 /// stdout: MCP messages and nothing else. What it does not take at once is written by a task of its
 /// own, so that no line is cut off because something else happens meanwhile.
 pub(super) struct HostOutput {
-    shared: Arc<Unwritten>,
+    shared: Arc<Stdout>,
     writer: JoinHandle<()>,
 }
 
-/// What waits to be written to stdout.
-#[derive(Default)]
-struct Unwritten {
-    state: Mutex<Unsaid>,
-    /// There is something to do for the task that writes.
-    wake: Signal,
-    /// Something has been written, or never will be.
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct Unsaid {
-    lines: Rope,
-    /// So many bytes are being written.
-    under_way: usize,
-    /// stdout itself, while nothing is being written.
-    idle: Option<Output>,
+#[derive(Debug)]
+struct Stdout {
+    outlet: Outlet<Output, ChunkQueue>,
+    /// Something has been written, or the host reads no more.
+    progress: Notify,
     /// The host reads no more.
-    closed: bool,
-    /// Nothing more will come.
-    finished: bool,
-}
-
-impl Unwritten {
-    fn lock(&self) -> MutexGuard<'_, Unsaid> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    closed: AtomicBool,
 }
 
 impl HostOutput {
     /// Our stdout. Within a runtime.
     pub(super) fn start() -> Self {
-        let shared = Arc::new(Unwritten::default());
-        let writer = tokio::spawn(write(stdio::output(), Arc::clone(&shared)));
+        let shared = Arc::new(Stdout {
+            outlet: Outlet::new(ChunkQueue::default()),
+            progress: Notify::new(),
+            closed: AtomicBool::new(false),
+        });
+        let stdout = Arc::clone(&shared);
+        let writer = tokio::spawn(async move {
+            let failure = stdout.outlet.drive(stdio::output(), &stdout.progress).await;
+            tracing::debug!(%failure, "the host does not read our stdout any more");
+            stdout.closed.store(true, Ordering::Release);
+            stdout.progress.notify_waiters();
+        });
         Self { shared, writer }
     }
 
     /// Waits until there is room for a line of `bytes`; false when the host reads no more. Cancel
     /// safe.
     pub(super) async fn room(&self, bytes: usize) -> bool {
-        loop {
-            if let Some(answer) = self.may_push(bytes) {
-                return answer;
-            }
-            self.flush();
-            let changed = self.shared.changed.notified();
-            if let Some(answer) = self.may_push(bytes) {
-                return answer;
-            }
-            changed.await;
-        }
-    }
-
-    fn may_push(&self, bytes: usize) -> Option<bool> {
-        let state = self.shared.lock();
-        let unwritten = state.lines.len() + state.under_way;
-        let room = unwritten == 0 || unwritten + bytes <= MAX_UNWRITTEN;
-        if state.closed {
-            Some(false)
-        } else {
-            room.then_some(true)
-        }
+        let has_room = |unwritten| unwritten == 0 || unwritten + bytes <= MAX_UNWRITTEN;
+        self.wait_until(has_room).await
     }
 
     /// Completes when the host reads no more. Cancel safe.
     pub(super) async fn closed(&self) {
+        self.wait_until(|_| false).await;
+    }
+
+    /// Waits until so much is written that what is left meets the condition; false when the host reads
+    /// no more.
+    async fn wait_until(&self, condition: impl Fn(usize) -> bool) -> bool {
+        let check = || {
+            if self.shared.closed.load(Ordering::Acquire) {
+                return Some(false);
+            }
+            condition(self.shared.outlet.lock().unwritten()).then_some(true)
+        };
         loop {
-            let changed = self.shared.changed.notified();
-            if self.shared.lock().closed {
-                return;
+            if let Some(answer) = check() {
+                return answer;
             }
-            changed.await;
+            self.flush();
+            // Before the second look: what is written after that is not missed.
+            let progress = self.shared.progress.notified();
+            if let Some(answer) = check() {
+                return answer;
+            }
+            progress.await;
         }
     }
 
-    /// Hands over a line without its newline, which is written with the next [`HostOutput::flush`].
+    /// Hands over a line without its newline, which is written with the next flush or earlier.
     pub(super) fn push(&self, line: &Bytes) {
-        let mut state = self.shared.lock();
         // A host that has hung up is noticed by whoever asks for room.
-        if !state.closed {
-            state.lines.share(line, line);
-            state.lines.extend(b"\n");
+        if !self.shared.closed.load(Ordering::Acquire) {
+            let mut queue = self.shared.outlet.lock();
+            queue.waiting.share(line, line);
+            queue.waiting.extend(b"\n");
+            queue.added(line.len() + 1);
         }
     }
 
-    /// Writes what was handed over, at once where stdout takes it.
-    pub(super) fn flush(&self) {
-        let state = &mut *self.shared.lock();
-        if state.lines.is_empty() {
-            return;
-        }
-        if let Some(stdout) = &state.idle
-            && let Some(small) = state.lines.only_small()
-            && let Ok(written) = stdout.try_write(small)
-        {
-            small.drain(..written);
-        }
-        if !state.lines.is_empty() {
-            self.shared.wake.raise();
-        }
-    }
-
-    /// Waits until everything is written.
+    /// Waits until everything is written, or the host reads no more.
     pub(super) async fn finish(self) {
-        self.shared.lock().finished = true;
-        self.shared.wake.raise();
-        let _panicked = self.writer.await;
+        self.wait_until(|unwritten| unwritten == 0).await;
+        self.writer.abort();
+        let _aborted = self.writer.await;
     }
 }
 
-/// Writes what stdout did not take at once; meanwhile, lends it to whoever has more.
-async fn write(stdout: Output, shared: Arc<Unwritten>) {
-    let mut lines = Rope::default();
-    shared.lock().idle = Some(stdout);
-    loop {
-        let taken = {
-            let state = &mut *shared.lock();
-            if state.lines.is_empty() && state.finished {
-                return;
-            }
-            std::mem::swap(&mut lines, &mut state.lines);
-            state.under_way = lines.len();
-            if lines.is_empty() {
-                None
-            } else {
-                state.idle.take()
-            }
-        };
-        let Some(mut stdout) = taken else {
-            shared.wake.wait().await;
-            continue;
-        };
-        let written = write_all(&mut stdout, &lines).await;
-        lines.clear();
-        let closed = written.is_err();
-        {
-            let state = &mut *shared.lock();
-            state.under_way = 0;
-            state.closed = closed;
-            state.idle = (!closed).then_some(stdout);
-        }
-        shared.changed.notify_waiters();
-        if closed {
-            return;
-        }
+impl Flush for HostOutput {
+    fn flush(&self) {
+        self.shared.outlet.flush();
     }
-}
-
-async fn write_all(stdout: &mut Output, lines: &Rope) -> io::Result<()> {
-    for piece in lines.pieces() {
-        stdout.write_all(piece).await?;
-    }
-    stdout.flush().await
 }
 
 /// Completes when the process that started us is gone: nobody reads our answers then, even where

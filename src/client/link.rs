@@ -10,12 +10,12 @@ use crate::jsonrpc::{ErrorData, Executed};
 use crate::liveness::{Due, FOREVER, Schedule};
 use crate::replay::{self, Violation};
 use crate::transport::line::LineError;
+use crate::transport::outlet::{Batch, Flush};
 use crate::transport::tls::{self, Mismatch};
 use crate::transport::websocket::PING_EVERY;
 use crate::transport::{Connection, Reader, Writer};
 use crate::utils::alarm::Alarm;
 use crate::utils::apart::apart;
-use crate::utils::before_waits::before_waits;
 use crate::utils::signal::Signal;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -188,7 +188,6 @@ impl Link {
                 end = apart(self.trouble()) => end,
             }
         };
-        self.output.flush();
         let (done, dismissed) = self.state(|state| (state.is_done(), state.is_dismissed()));
         let end = match end {
             End::Lost(_) if done => End::Done,
@@ -300,6 +299,7 @@ impl Link {
     /// From the server to the host.
     async fn downstream(&self, reader: &mut Reader, report: &impl Fn(News)) -> End {
         let pulse = reader.pulse();
+        let batch = Batch::new(&self.output);
         let mut limit = FOREVER;
         let mut silence = apart(pulse.stop(limit));
         loop {
@@ -316,7 +316,7 @@ impl Link {
                 }
             };
             // What has arrived together is handed over together.
-            let read = before_waits(read, || self.output.flush()).await;
+            let read = batch.next(read).await;
             let line = match read {
                 Ok(Ok(Some(line))) => line,
                 Ok(Ok(None)) => return End::Lost("the server hung up".to_owned()),

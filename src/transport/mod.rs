@@ -3,6 +3,7 @@
 
 pub mod foreign;
 pub mod line;
+pub mod outlet;
 pub mod stdio;
 pub mod tcp;
 pub mod tls;

@@ -4,6 +4,7 @@
 //! that no message waits for another thread; anything else (a terminal, a file) is read and written
 //! by threads of the runtime's.
 
+use super::outlet::TryWrite;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, fstat};
 use rustix::net::AddressFamily;
@@ -83,15 +84,12 @@ fn socket(stream: &impl AsFd) -> io::Result<UnixStream> {
     UnixStream::from_std(socket)
 }
 
-impl Output {
-    /// Writes what it takes at once.
-    ///
-    /// # Errors
-    /// What the system says; that it takes nothing now, or that it cannot be asked.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+impl TryWrite for Output {
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Pipe(pipe) => pipe.try_write(bytes),
             Self::Socket(socket) => socket.try_write(bytes),
+            // A thread of the runtime's writes, and cannot be asked.
             Self::Other(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
