@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 33] = [
+const FIXED: [(&str, &str, &str); 34] = [
     (
         "time without a sign of life, WebSocket",
         "90 s",
@@ -32,13 +32,18 @@ const FIXED: [(&str, &str, &str); 33] = [
         "MAX_BLANK: usize = 16",
     ),
     (
+        "messages on one refused line that are answered",
+        "16",
+        "MAX_SEEN: usize = 16",
+    ),
+    (
         "nesting of a message from a peer",
         "128 levels",
         "MAX_PEER_DEPTH: usize = 128",
     ),
     (
         "an id, or a progress token",
-        "1 KiB, or an integer within ±(2^53−1)",
+        "1 KiB",
         "MAX_ID_LENGTH: usize = 1024",
     ),
     (
