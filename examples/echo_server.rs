@@ -6,6 +6,7 @@
 //! | member | effect |
 //! |---|---|
 //! | `delayMs` | the answer comes so much later; others overtake it |
+//! | `laterMs` | the same for whatever the request leads to |
 //! | `progress` | so many `notifications/progress` under the request's token come first |
 //! | `raw` | the result is this JSON text, as it is |
 //! | `bytes` | the result holds a `blob` of so many bytes |
@@ -99,7 +100,15 @@ fn answer(flags: &Flags, message: Value) {
     print(&format!("{reply}\n"));
 }
 
-fn echo(message: Value) {
+fn echo(mut message: Value) {
+    let later = message["params"].get_mut("laterMs").map(Value::take);
+    if let Some(later) = later.and_then(|later| later.as_u64()) {
+        thread::spawn(move || {
+            sleep(Duration::from_millis(later));
+            echo(message);
+        });
+        return;
+    }
     let params = &message["params"];
     let number = |name: &str| params[name].as_u64();
     let text = |name: &str| params[name].as_str();

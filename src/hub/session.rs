@@ -5,7 +5,7 @@ use crate::control::Control;
 use crate::liveness::Urgency;
 use crate::permissions::Permit;
 use crate::replay::{BATCH, Replay, cost};
-use crate::router::{Profile, SessionId};
+use crate::router::{Presence, Profile, SessionId};
 use crate::transport::{SMALL, Writer};
 use crate::utils::rope::Line;
 use crate::utils::rope::Pieces;
@@ -71,6 +71,15 @@ impl Session {
         self.hub.0.handle(|core, out| match core {
             Core::Shared(router) => router.revise(self.id, profile, out),
             Core::Isolated(pipe) => pipe.revise(profile),
+        });
+    }
+
+    /// Notes whether the client can be reached: the MCP server's questions are asked only then.
+    pub fn set_presence(&self, presence: Presence) {
+        self.hub.0.handle(|core, out| match core {
+            Core::Shared(router) => router.set_presence(self.id, presence, out),
+            // Nobody else could be meant, so what it asks waits with its other lines.
+            Core::Isolated(_) => {}
         });
     }
 

@@ -1,4 +1,4 @@
-//! What the child asks of peers (legacy: sampling, elicitation, roots), and which of them can say.
+//! What a shared child asks of peers (legacy: sampling, elicitation), and which of them can say.
 
 use super::SessionId;
 use crate::jsonrpc::{Message, RequestId};
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// The most questions of one child that may be open.
 pub(super) const MAX_OPEN: usize = 1024;
 
-/// The most questions that may wait for a peer to finish its handshake, and the longest of them in
-/// bytes.
+/// The most questions that may wait for their peer to finish its handshake or to come back, and the
+/// longest of them in bytes.
 const MAX_PARKED: usize = 64;
 const MAX_PARKED_SIZE: usize = 64 * 1024;
 
@@ -21,14 +21,14 @@ const URL_ELICITATION_REQUIRED: i64 = -32042;
 const MAX_ELICITATIONS: usize = 1024;
 
 /// What the router tells every legacy child its client can do: all that it can route, so that what
-/// the child offers does not depend on who came first.
-pub(super) const CAPABILITIES: &str = r#"{"roots":{"listChanged":true},"sampling":{"context":{},"tools":{}},"elicitation":{"form":{},"url":{}}}"#;
+/// the child offers does not depend on who came first. Roots are not among it: the folders of one
+/// user's machine would replace the server's own for everybody.
+pub(super) const CAPABILITIES: &str =
+    r#"{"sampling":{"context":{},"tools":{}},"elicitation":{"form":{},"url":{}}}"#;
 
 /// What a peer said in its `initialize` that it can do.
 #[derive(Clone, Default, Deserialize)]
 pub(super) struct Capabilities {
-    #[serde(default)]
-    roots: Option<IgnoredAny>,
     #[serde(default)]
     sampling: Option<Sampling>,
     #[serde(default)]
@@ -52,7 +52,6 @@ struct Elicitation {
 /// What a question needs of the peer that is to answer it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Need {
-    Roots,
     Sampling {
         tools: bool,
     },
@@ -80,7 +79,6 @@ impl Need {
                 .unwrap_or_default()
         };
         match question.method() {
-            "roots/list" => Some(Self::Roots),
             "sampling/createMessage" => Some(Self::Sampling {
                 tools: params().tools.is_some(),
             }),
@@ -100,7 +98,6 @@ impl Need {
 
     pub(super) fn is_met_by(&self, peer: &Capabilities) -> bool {
         match self {
-            Self::Roots => peer.roots.is_some(),
             Self::Sampling { tools } => peer
                 .sampling
                 .as_ref()
@@ -115,12 +112,6 @@ impl Need {
                 .as_ref()
                 .is_some_and(|elicitation| elicitation.url.is_some()),
         }
-    }
-
-    /// True for what may be asked of a peer that has nothing in flight: roots describe a client,
-    /// not one of its calls. A prompt of one user must not be shown to another.
-    pub(super) fn concerns_anybody(&self) -> bool {
-        *self == Self::Roots
     }
 }
 
@@ -165,10 +156,8 @@ pub(super) struct Ask {
 #[derive(Default)]
 pub(super) struct Asks {
     open: BTreeMap<i64, Ask>,
-    /// Questions for peers that have not finished their handshake.
-    pub parked: Vec<Message>,
-    /// The peer that has just said that its roots have changed: the child will ask for them.
-    pub roots_changed: Option<SessionId>,
+    /// Questions for peers that have not finished their handshake, or have lost their connection.
+    pub parked: Vec<(SessionId, Message)>,
     /// Who was sent to which URL, oldest first.
     elicitations: Vec<(String, SessionId)>,
 }
@@ -202,8 +191,8 @@ impl Asks {
         Some((ours, self.open.remove(&ours)?))
     }
 
-    /// Takes all questions to a session.
-    pub(super) fn leave(&mut self, session: SessionId) -> Vec<Ask> {
+    /// Takes all questions to a session, by the ids that the child knows them by.
+    pub(super) fn leave(&mut self, session: SessionId) -> Vec<RequestId> {
         self.elicitations.retain(|(_, asked)| *asked != session);
         let ours: Vec<i64> = self
             .open
@@ -211,9 +200,25 @@ impl Asks {
             .filter(|(_, ask)| ask.session == session)
             .map(|(ours, _)| *ours)
             .collect();
-        ours.iter()
-            .filter_map(|ours| self.open.remove(ours))
-            .collect()
+        let open = ours.iter().filter_map(|ours| self.open.remove(ours));
+        let mut ids: Vec<RequestId> = open.map(|ask| ask.id).collect();
+        ids.extend(
+            self.take_parked(session)
+                .iter()
+                .filter_map(Message::id)
+                .cloned(),
+        );
+        ids
+    }
+
+    /// Takes the questions that wait for a session.
+    pub(super) fn take_parked(&mut self, session: SessionId) -> Vec<Message> {
+        let (taken, others) = std::mem::take(&mut self.parked)
+            .into_iter()
+            .partition(|(waits_for, _)| *waits_for == session);
+        self.parked = others;
+        let taken: Vec<(SessionId, Message)> = taken;
+        taken.into_iter().map(|(_, question)| question).collect()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (i64, &Ask)> {

@@ -5,7 +5,7 @@
 //! so that the answer does not depend on what a peer may send: a malformed `server/discover` would
 //! make every server look legacy.
 
-use super::lane::{Purpose, Service};
+use super::lane::{Lane, Purpose, Service};
 use super::{Command, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Code, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
 
@@ -38,9 +38,17 @@ impl Router {
             Service::Modern | Service::Probing(_) => modern,
             Service::Idle | Service::Fresh => false,
         };
-        if let Some(lane) = LaneId::ALL.into_iter().find(serves) {
-            return lane;
+        let lane = match LaneId::ALL.into_iter().find(serves) {
+            Some(lane) => lane,
+            None => self.claim_for(modern, out),
+        };
+        if let Some(session) = self.sessions.get_mut(&from) {
+            session.uses[lane.0] = true;
         }
+        lane
+    }
+
+    fn claim_for(&mut self, modern: bool, out: &mut Output) -> LaneId {
         let lane = self.claim(out);
         if modern {
             let ours = self.fresh_id();
@@ -98,7 +106,9 @@ impl Router {
         state.service = Service::Fresh;
         let mut held = std::mem::take(&mut state.held);
         // Whoever does not ask but goes ahead gets the server's own word on it.
-        if !state.in_flight.is_empty() {
+        if state.in_flight.is_empty() {
+            state.forgotten.clear();
+        } else {
             out.to_child[lane.0].append(&mut held);
         }
     }
@@ -134,7 +144,11 @@ impl Router {
         let Some(error) = &self.legacy_only else {
             return;
         };
-        let in_flight = &mut self.lanes[lane.0].in_flight;
+        let Lane {
+            in_flight,
+            forgotten,
+            ..
+        } = &mut self.lanes[lane.0];
         let is_discover = |ours: &i64| {
             let pending = in_flight.get(ours);
             pending.is_some_and(|pending| matches!(pending.purpose, Purpose::Discover))
@@ -145,9 +159,11 @@ impl Router {
             let Some(pending) = in_flight.remove(&ours) else {
                 continue;
             };
-            if let Some(session) = self.sessions.get_mut(&pending.session)
-                && session.answered(&pending.id, ours)
-            {
+            let Some(session) = self.sessions.get_mut(&pending.session) else {
+                continue;
+            };
+            forgotten.insert(ours, pending.session, &session.owner);
+            if session.answered(&pending.id, ours) {
                 out.to_peer
                     .push((pending.session, error.to_line(Some(&pending.id), &[])));
             }

@@ -1,6 +1,6 @@
 //! The router's other direction: what a process of the MCP server says, and to whom.
 
-use super::asks::{self, Ask, Need};
+use super::asks;
 use super::from_peer::OwnAnswer;
 use super::lane::{Lane, Pending, Purpose, Service};
 use super::levels::Level;
@@ -36,6 +36,7 @@ impl Router {
             self.discovered(lane, message, out);
             return;
         }
+        state.forgotten.answered(ours);
         let agreed = message.result().is_some();
         if let Some(waiting) = state.subscriptions.answered(ours, agreed) {
             self.subscribed(lane, ours, &waiting, message, out);
@@ -147,122 +148,6 @@ impl Router {
             .filter(|(_, session)| wanted(session))
             .map(|(id, _)| *id)
             .collect()
-    }
-
-    fn request_of_child(
-        &mut self,
-        lane: LaneId,
-        id: &RequestId,
-        message: &Message,
-        out: &mut Output,
-    ) {
-        if message.method() == "ping" {
-            let line = OwnAnswer::Done.to_line(id);
-            out.answer(lane, &line);
-            return;
-        }
-        let need = Need::of(message);
-        let chosen = need
-            .as_ref()
-            .and_then(|need| self.choose(lane, need, message));
-        match (need, chosen) {
-            (Some(need), Some(Chosen::Ready(session))) if !self.lanes[lane.0].asks.is_full() => {
-                self.ask(lane, session, need, id, message, out);
-            }
-            (_, Some(Chosen::Unready)) if self.lanes[lane.0].asks.may_park(message) => {
-                self.lanes[lane.0].asks.parked.push(message.detached());
-            }
-            _ => {
-                out.answer(lane, &super::nobody_to_ask(id, message.method()));
-            }
-        }
-    }
-
-    /// Who is to be asked: where the question belongs to a task, a peer of the task's owner. Else of
-    /// the peers with requests in flight on this lane, the one with the youngest that can answer;
-    /// where nothing is in flight, or the question is about nobody's call, the first that can.
-    /// Roots are asked of the peer that has just said that its own have changed.
-    fn choose(&mut self, lane: LaneId, need: &Need, question: &Message) -> Option<Chosen> {
-        let state = &mut self.lanes[lane.0];
-        let changed = match need {
-            Need::Roots => state.asks.roots_changed.take(),
-            _ => None,
-        };
-        let task = question.related_task();
-        let owner = task.map(|task| state.tasks.owner(&task));
-        let able = self.sessions.iter().filter(|(_, session)| {
-            session.initialized
-                && !session.modern
-                && !session.profile.is_kept_from(question.method())
-                && need.is_met_by(&session.capabilities)
-        });
-        let busy = self
-            .sessions
-            .values()
-            .any(|session| session.youngest(lane).is_some());
-        let candidates = able.filter(|(_, session)| match owner {
-            Some(owner) => owner == Some(&session.profile.user),
-            None => need.concerns_anybody() || !busy || session.youngest(lane).is_some(),
-        });
-        let best = candidates.max_by_key(|(id, session)| {
-            (
-                session.ready,
-                Some(**id) == changed,
-                session.youngest(lane),
-                std::cmp::Reverse(**id),
-            )
-        });
-        best.map(|(id, session)| {
-            if session.ready {
-                Chosen::Ready(*id)
-            } else {
-                Chosen::Unready
-            }
-        })
-    }
-
-    fn ask(
-        &mut self,
-        lane: LaneId,
-        session: SessionId,
-        need: Need,
-        id: &RequestId,
-        message: &Message,
-        out: &mut Output,
-    ) {
-        let ours = self.fresh_id();
-        let token = message.progress_token();
-        let asks = &mut self.lanes[lane.0].asks;
-        asks.insert(
-            ours,
-            Ask {
-                session,
-                id: id.clone(),
-                progress_token: token.map(|(token, _)| token.clone()),
-            },
-        );
-        if let Need::Url {
-            elicitation: Some(elicitation),
-        } = need
-        {
-            asks.remember_elicitation(elicitation, session);
-        }
-        let ours = RequestId::Number(ours);
-        let edit = token.map(|(_, span)| Edit {
-            span: *span,
-            with: Replacement::Id(&ours),
-        });
-        out.to_peer
-            .push((session, message.to_line(Some(&ours), edit.as_slice())));
-    }
-
-    /// Tries again to ask what nobody was ready for.
-    pub(super) fn ask_parked(&mut self, lane: LaneId, out: &mut Output) {
-        for message in std::mem::take(&mut self.lanes[lane.0].asks.parked) {
-            if let Kind::Request(id) = message.kind() {
-                self.request_of_child(lane, id, &message, out);
-            }
-        }
     }
 
     fn notification_of_child(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
@@ -394,7 +279,8 @@ impl Router {
             return;
         };
         let state = &mut self.lanes[lane.0];
-        state.asks.parked.retain(|parked| parked.id() != Some(&id));
+        let parked = &mut state.asks.parked;
+        parked.retain(|(_, question)| question.id() != Some(&id));
         if let Some((ours, ask)) = state.asks.take_by_child_id(&id) {
             let ours = RequestId::Number(ours);
             let edit = Edit {
@@ -475,10 +361,4 @@ impl Router {
         out.to_peer
             .push((pending.session, message.to_line(None, &[edit])));
     }
-}
-
-/// Whether the peer that is to be asked has finished its handshake.
-enum Chosen {
-    Ready(SessionId),
-    Unready,
 }

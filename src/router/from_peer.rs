@@ -10,6 +10,7 @@ use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Field, Kind, Message, Replacement, RequestId, error_line,
 };
 use crate::permissions::Permit;
+use std::sync::Arc;
 
 impl Router {
     /// A message that the policy has let through.
@@ -34,8 +35,12 @@ impl Router {
         };
         // The late answer to the one must not be taken for the answer to the other.
         if let Some((lane, ours)) = session.take_cancelled(id) {
-            self.lanes[lane.0].forget(ours);
+            let owner = Arc::clone(&session.owner);
+            self.forget(lane, ours, &owner);
         }
+        let Some(session) = self.sessions.get(&from) else {
+            return;
+        };
         let opening = self.lanes.iter().find_map(|lane| lane.initialize_of(from));
         if let Err(error) = session.check_new(id, message.method() == "initialize", opening) {
             out.to_peer.push((from, error.into()));
@@ -73,23 +78,21 @@ impl Router {
             return;
         };
         session.insert(id.clone(), lane, ours);
-        let sent = !matches!(purpose, Purpose::Subscribe { via } if via != ours);
         let level = match purpose {
             Purpose::SetLevel(level) => Some(format!("\"{}\"", level.name())),
             _ => None,
         };
         let token = message.progress_token();
         let state = &mut self.lanes[lane.0];
-        state.in_flight.insert(
-            ours,
-            Pending {
-                session: from,
-                id: id.clone(),
-                progress_token: token.map(|(token, _)| token.clone()),
-                wants_logs: message.wants_logs(),
-                purpose,
-            },
-        );
+        let pending = Pending {
+            session: from,
+            id: id.clone(),
+            progress_token: token.map(|(token, _)| token.clone()),
+            wants_logs: message.wants_logs(),
+            purpose,
+        };
+        let sent = pending.is_sent(ours);
+        state.in_flight.insert(ours, pending);
         if !sent {
             return;
         }
@@ -164,9 +167,7 @@ impl Router {
             Some(session) if !session.ready => session.ready = true,
             _ => return,
         }
-        for lane in LaneId::ALL {
-            self.ask_parked(lane, out);
-        }
+        self.ask_parked(peer, out);
     }
 
     fn subscribe(
@@ -258,6 +259,8 @@ impl Router {
             "notifications/initialized" => self.is_ready(from, out),
             "notifications/cancelled" => self.cancelled_by_peer(from, message, out),
             "notifications/progress" => self.progress_of_peer(from, message, out),
+            // A shared child has been told of no roots.
+            "notifications/roots/list_changed" => {}
             _ => {
                 let lane = self.lane_for(from, message, out);
                 self.open_handshake(lane, None, out);
@@ -266,9 +269,6 @@ impl Router {
                     // Without a handshake, a request has to come first: others end some servers.
                     tracing::debug!("dropped a notification to a process that knows no client yet");
                     return;
-                }
-                if message.method() == "notifications/roots/list_changed" {
-                    state.asks.roots_changed = Some(from);
                 }
                 message.write(None, &[], state.sink(lane, out));
             }
@@ -289,8 +289,12 @@ impl Router {
             return;
         };
         if let Some((lane, ours)) = forgotten {
-            self.lanes[lane.0].forget(ours);
+            let owner = Arc::clone(&session.owner);
+            self.forget(lane, ours, &owner);
         }
+        let Some(session) = self.sessions.get_mut(&from) else {
+            return;
+        };
         let state = &mut self.lanes[lane.0];
         if let Some(pending) = state.in_flight.get_mut(&ours) {
             if !pending.is_cancellable() {

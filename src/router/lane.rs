@@ -4,6 +4,7 @@
 use super::asks::{self, Asks};
 use super::levels::Level;
 use super::listens::Listen;
+use super::requesters::{Forgotten, Owners};
 use super::revision::{self, Revision};
 use super::subscriptions::Subscriptions;
 use super::tasks::Tasks;
@@ -83,6 +84,15 @@ impl Pending {
             _ => true,
         }
     }
+
+    /// True where the process gets to hear of it under its own id, `ours`.
+    pub(super) fn is_sent(&self, ours: i64) -> bool {
+        match &self.purpose {
+            Purpose::Subscribe { via } => *via == ours,
+            Purpose::Listen(listen) => !listen.lost,
+            _ => true,
+        }
+    }
 }
 
 /// How far the legacy handshake is.
@@ -121,6 +131,10 @@ pub(super) struct Lane {
     /// It has been sent a request of a peer.
     pub engaged: bool,
     pub in_flight: HashMap<i64, Pending>,
+    /// Requests beyond those that the process may still answer.
+    pub forgotten: Forgotten,
+    /// Those whose sessions have used the process and ended.
+    pub departed: Owners,
     /// Lines for the child that wait for the end of the handshake, for its era, or for the process.
     pub held: Rope,
     /// The `clientInfo` of the first `initialize`.

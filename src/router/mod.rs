@@ -8,8 +8,8 @@
 //! # Invariants
 //! 1. A request of a peer is answered exactly once, or its peer is gone, or the peer cancelled it.
 //! 2. Nothing is delivered to a session that it does not belong to: answers, progress and
-//!    subscriptions go to the asker, questions of the child to one peer that can answer them,
-//!    tasks to their owner, broadcasts only to sessions that had their handshake.
+//!    subscriptions go to the asker, questions of the child to the peer that they are certainly
+//!    for, or to nobody, tasks to their owner, broadcasts only to sessions that had their handshake.
 //! 3. A peer can answer only what it was asked, once, and cancel only what it asked.
 //! 4. A session has at most [`MAX_IN_FLIGHT`] requests in flight, and [`MAX_CANCELLED`] cancelled
 //!    ones that may still be answered; when it leaves, nothing of it stays.
@@ -31,6 +31,8 @@ mod life;
 mod listens;
 mod lists;
 mod pipe;
+mod questions;
+mod requesters;
 mod revise;
 mod revision;
 mod session;
@@ -39,13 +41,14 @@ mod tasks;
 
 pub use listens::{MAX_LISTEN_SIZE, MAX_LISTENS};
 pub use pipe::Pipe;
-pub use session::Profile;
+pub use session::{Presence, Profile};
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
 use crate::utils::rope::{Line, Rope};
-use lane::{Lane, Purpose, Service};
+use lane::{Lane, Pending, Purpose, Service};
 use session::Session;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The most requests that one peer may have in flight.
 pub const MAX_IN_FLIGHT: usize = 16_384;
@@ -175,6 +178,8 @@ pub struct Router {
     legacy_only: Option<Message>,
     /// So many processes in a row have ended while they were asked for their era.
     fatal_probes: u8,
+    /// So many questions were refused because it was not certain whom they are for.
+    refused_questions: u64,
 }
 
 impl std::fmt::Debug for Router {
@@ -204,6 +209,7 @@ impl Router {
             next_id: 0,
             legacy_only: None,
             fatal_probes: 0,
+            refused_questions: 0,
         }
     }
 
@@ -222,26 +228,39 @@ impl Router {
             return;
         };
         for (lane, ours) in session.requests() {
-            if let Some(pending) = self.lanes[lane.0].forget(ours)
+            if let Some(pending) = self.forget(lane, ours, &session.owner)
                 && pending.is_cancellable()
             {
                 self.lanes[lane.0].cancel(lane, ours, PEER_LEFT, out);
             }
         }
         for lane in LaneId::ALL {
+            if session.uses[lane.0] {
+                self.lanes[lane.0].departed.add(&session.owner);
+            }
             self.lanes[lane.0].forget_waiting(id);
             self.lanes[lane.0].tasks.leave(id);
             for uri in self.lanes[lane.0].subscriptions.leave(id) {
                 let ours = self.fresh_id();
                 self.lanes[lane.0].tell(lane, ours, "resources/unsubscribe", "uri", &uri, out);
             }
-            for ask in self.lanes[lane.0].asks.leave(id) {
-                let line = error_line(Some(&ask.id), Code::InternalError, PEER_LEFT, NO_DATA);
+            for question in self.lanes[lane.0].asks.leave(id) {
+                let line = error_line(Some(&question), Code::InternalError, PEER_LEFT, NO_DATA);
                 out.answer(lane, &line);
             }
             self.lower_level(lane, out);
-            self.ask_parked(lane, out);
         }
+    }
+
+    /// Forgets a request that nobody waits for any more, but not that the process may be working on
+    /// it.
+    fn forget(&mut self, lane: LaneId, ours: i64, owner: &Arc<tasks::Owner>) -> Option<Pending> {
+        let state = &mut self.lanes[lane.0];
+        let pending = state.forget(ours)?;
+        if pending.is_sent(ours) {
+            state.forgotten.insert(ours, pending.session, owner);
+        }
+        Some(pending)
     }
 
     /// How many requests of this peer wait for an answer.

@@ -2,12 +2,14 @@
 
 use super::asks::Capabilities;
 use super::levels::Level;
-use super::{LaneId, MAX_CANCELLED, MAX_IN_FLIGHT};
+use super::tasks::Owner;
+use super::{LANES, LaneId, MAX_CANCELLED, MAX_IN_FLIGHT};
 use crate::jsonrpc::{Code, ErrorData, Executed, Field, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::{ItemKind, Method};
 use crate::permissions::Rights;
 use foldhash::HashMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Who a peer is, as far as it matters for routing.
 #[derive(Clone, Debug)]
@@ -55,9 +57,26 @@ impl Profile {
     }
 }
 
+/// Whether a session's client can be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// It has a connection.
+    #[default]
+    Connected,
+    /// It has just lost its connection, and may be back at once.
+    Lost,
+    /// It has not come back at once.
+    Away,
+}
+
 /// One peer's side of the table.
 pub(super) struct Session {
     pub profile: Profile,
+    /// The user of its profile, which never changes.
+    pub owner: Arc<Owner>,
+    pub presence: Presence,
+    /// The lanes that it has said something to.
+    pub uses: [bool; LANES],
     /// An `initialize` of this peer has been answered with a result.
     pub initialized: bool,
     /// It has said `notifications/initialized`, so it can be asked.
@@ -71,12 +90,17 @@ pub(super) struct Session {
     in_flight: HashMap<RequestId, (LaneId, i64)>,
     /// Those it cancelled, oldest first: an answer may still come, and is then passed on.
     cancelled: VecDeque<(RequestId, LaneId, i64)>,
+    /// How many there are of either on each lane.
+    unanswered: [usize; LANES],
 }
 
 impl Session {
     pub(super) fn new(profile: Profile) -> Self {
         Self {
+            owner: Arc::new(profile.user.clone()),
             profile,
+            presence: Presence::default(),
+            uses: [false; LANES],
             initialized: false,
             ready: false,
             capabilities: Capabilities::default(),
@@ -84,6 +108,7 @@ impl Session {
             level: None,
             in_flight: HashMap::default(),
             cancelled: VecDeque::new(),
+            unanswered: [0; LANES],
         }
     }
 
@@ -91,10 +116,9 @@ impl Session {
         self.in_flight.len()
     }
 
-    /// The youngest of its requests on `lane`.
-    pub(super) fn youngest(&self, lane: LaneId) -> Option<i64> {
-        let here = self.in_flight.values().filter(|(at, _)| *at == lane);
-        here.map(|(_, ours)| *ours).max()
+    /// True while a process of `lane` may be working for it, on requests that it has cancelled, too.
+    pub(super) fn is_busy(&self, lane: LaneId) -> bool {
+        self.unanswered[lane.0] > 0
     }
 
     /// Every request that it waits for.
@@ -133,16 +157,23 @@ impl Session {
 
     pub(super) fn insert(&mut self, id: RequestId, lane: LaneId, ours: i64) {
         self.in_flight.insert(id, (lane, ours));
+        self.unanswered[lane.0] += 1;
     }
 
     /// Forgets a request that has its answer; false when it was not waited for any more.
     pub(super) fn answered(&mut self, id: &RequestId, ours: i64) -> bool {
         match self.in_flight.remove_entry(id) {
-            Some((_, (_, known))) if known == ours => return true,
+            Some((_, (lane, known))) if known == ours => {
+                self.unanswered[lane.0] -= 1;
+                return true;
+            }
             Some((id, another)) => drop(self.in_flight.insert(id, another)),
             None => {}
         }
-        self.cancelled.retain(|(_, _, known)| *known != ours);
+        let mut cancelled = self.cancelled.iter();
+        if let Some(at) = cancelled.position(|(_, _, known)| *known == ours) {
+            self.forget_cancelled(at);
+        }
         false
     }
 
@@ -160,7 +191,12 @@ impl Session {
     /// Forgets the request with this id that it cancelled: the id is about to be used again.
     pub(super) fn take_cancelled(&mut self, id: &RequestId) -> Option<(LaneId, i64)> {
         let at = self.cancelled.iter().position(|(known, ..)| known == id)?;
+        self.forget_cancelled(at)
+    }
+
+    fn forget_cancelled(&mut self, at: usize) -> Option<(LaneId, i64)> {
         let (_, lane, ours) = self.cancelled.remove(at)?;
+        self.unanswered[lane.0] -= 1;
         Some((lane, ours))
     }
 
@@ -171,8 +207,7 @@ impl Session {
         if self.cancelled.len() <= MAX_CANCELLED {
             return None;
         }
-        let (_, lane, ours) = self.cancelled.pop_front()?;
-        Some((lane, ours))
+        self.forget_cancelled(0)
     }
 }
 

@@ -10,10 +10,15 @@ use crate::control::Control;
 use crate::handshake;
 use crate::hub::{Cut, Session};
 use crate::replay::Violation;
+use crate::router::Presence;
 use crate::transport;
 use crate::transport::line::LineError;
 use crate::transport::tls;
 use bytes::Bytes;
+use std::time::Duration;
+
+/// A client that lost its connection is back within so long, or for some time not.
+const BACK_AT_ONCE: Duration = Duration::from_secs(5);
 
 /// How a connection begins that does not go on with a session.
 pub(super) enum Opening {
@@ -158,10 +163,12 @@ pub(super) async fn live(
                 let standing = link.standing.clone();
                 drop(link);
                 registration.set_waiting(true);
+                session.set_presence(Presence::Lost);
                 let handover = tokio::select! {
                     handover = registration.handover() => handover,
                     reason = given_up(session, context) => return reason,
                     () = revoked(standing) => return Lapse::Revoked.name(),
+                    never = stays_away(session) => match never {},
                 };
                 registration.set_waiting(false);
                 handover
@@ -185,6 +192,7 @@ pub(super) async fn live(
                 link.trail.joined(registration.key.short());
                 // While nobody was there, nobody took over what has changed.
                 session.revise(link.standing.profile());
+                session.set_presence(Presence::Connected);
                 first = Some(Control::Resumed {
                     session: Some(registration.key.clone()),
                     received,
@@ -219,6 +227,13 @@ async fn given_up(session: &Session, context: &Context) -> &'static str {
         () = window => "the client has not come back",
         reason = cut => reason,
     }
+}
+
+/// What the MCP server asks waits for a client that is back at once, and for no other.
+async fn stays_away(session: &Session) -> std::convert::Infallible {
+    tokio::time::sleep(BACK_AT_ONCE).await;
+    session.set_presence(Presence::Away);
+    std::future::pending().await
 }
 
 /// Makes a session one that can be resumed, where there is room.

@@ -17,6 +17,7 @@ mod multiplex;
 mod places;
 mod policy;
 mod process;
+mod questions;
 mod rmcp_client;
 mod rmcp_server;
 mod tcp;

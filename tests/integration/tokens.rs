@@ -430,22 +430,23 @@ fn what_is_asked_of_peers_follows_the_policy() {
         let mut peer = server.peer_with(&token(&of("alice", "a1")));
         let params = json!({
             "protocolVersion": "2025-11-25",
-            "capabilities": {"roots": {}},
+            "capabilities": {"elicitation": {}},
             "clientInfo": {"name": "test", "version": "1"},
         });
         peer.ask("hello", "initialize", params);
         peer.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-        let asking = json!({"ask": "roots/list"});
+        let asking = json!({"ask": "elicitation/create"});
         peer.send(&request(1, "ask", asking.clone()));
         let both = [peer.next(), peer.next()];
         assert!(
-            both.iter().any(|line| line["method"] == "roots/list"),
+            both.iter()
+                .any(|line| line["method"] == "elicitation/create"),
             "{both:?}"
         );
-        files.write("policy.json", &policy(&["*"], &["roots/list"]));
+        files.write("policy.json", &policy(&["*"], &["elicitation/create"]));
         server.reload();
         assert_eq!(peer.ask(2, "ask", asking)["id"], 2);
-        server.wait_seen("no connected client can take 'roots/list'");
+        server.wait_seen("no connected client can take 'elicitation/create'");
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happens in a history.
 
-use crate::router::LANES;
+use crate::router::{LANES, Presence};
 use proptest::prelude::*;
 
 /// What can happen. Numbers pick among what there is at that time.
@@ -56,6 +56,11 @@ pub(super) enum Event {
     Leave {
         peer: usize,
     },
+    /// It loses its connection, stays away, or is back.
+    Moves {
+        peer: usize,
+        presence: Presence,
+    },
     Answer {
         pick: usize,
         error: bool,
@@ -93,6 +98,12 @@ pub(super) enum Event {
 
 pub(super) fn event() -> impl Strategy<Value = Event> {
     let (pick, peer, id, uri, lane) = (0usize..64, 0usize..8, 0u8..5, 0u8..3, 0..LANES);
+    let presence = prop::sample::select(vec![
+        Presence::Connected,
+        Presence::Connected,
+        Presence::Lost,
+        Presence::Away,
+    ]);
     let task = || prop::option::weighted(0.3, 0u8..4);
     prop_oneof![
         3 => (any::<bool>(), 0usize..2).prop_map(|(modern, user)| Event::Connect { modern, user }),
@@ -107,9 +118,10 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => (peer.clone(), 0usize..4).prop_map(|(peer, level)| Event::SetLevel { peer, level }),
         2 => (peer.clone(), id).prop_map(|(peer, id)| Event::Cancel { peer, id }),
         1 => peer.clone().prop_map(|peer| Event::Leave { peer }),
+        2 => (peer.clone(), presence).prop_map(|(peer, presence)| Event::Moves { peer, presence }),
         9 => (pick.clone(), prop::bool::weighted(0.3), task()).prop_map(|(pick, error, task)| Event::Answer { pick, error, task }),
         3 => pick.clone().prop_map(|pick| Event::Progress { pick }),
-        2 => (lane.clone(), task()).prop_map(|(lane, task)| Event::Ask { lane, task }),
+        4 => (lane.clone(), task()).prop_map(|(lane, task)| Event::Ask { lane, task }),
         1 => pick.clone().prop_map(|pick| Event::TakeBack { pick }),
         3 => (pick.clone(), peer.clone()).prop_map(|(pick, peer)| Event::AnswerAsk { pick, peer }),
         2 => (pick, peer).prop_map(|(pick, peer)| Event::ProgressOnAsk { pick, peer }),

@@ -3,7 +3,7 @@
 mod event;
 
 use super::*;
-use crate::router::LANES;
+use crate::router::{LANES, Presence};
 use event::{Event, event};
 use proptest::prelude::*;
 use serde_json::json;
@@ -15,6 +15,8 @@ struct Seen {
     ours: Value,
     /// `tag` of the params, which the answer carries back: `SESSION/NUMBER`.
     tag: Value,
+    /// The session that it is of, unless it is the router's own.
+    by: Option<String>,
     token: Option<Value>,
     method: String,
     /// A listen that the process has acknowledged.
@@ -28,6 +30,7 @@ struct Seen {
 struct Peer {
     modern: bool,
     user: usize,
+    presence: Presence,
     /// Requests without an answer: by id text, their tag. `None` for handshakes and the like.
     open: HashMap<String, Option<String>>,
     /// Tags of requests that were cancelled: an answer may come, and at most once.
@@ -49,6 +52,8 @@ struct Life {
     initialize: bool,
     initialize_answered: bool,
     initialized: bool,
+    /// The sessions whose requests it has heard.
+    served: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -70,6 +75,8 @@ struct World {
     /// Progress on questions that has reached a process.
     progress_heard: usize,
     known_ids: BTreeSet<String>,
+    /// Users by their sessions, those that have ended included.
+    users: HashMap<String, usize>,
     /// Users by the tasks of each lane's process.
     tasks: HashMap<(usize, String), usize>,
 }
@@ -171,6 +178,7 @@ impl World {
                     ..Peer::default()
                 };
                 self.peers.insert(session, peer);
+                self.users.insert(session.to_string(), user);
                 if !modern {
                     let params =
                         json!({"protocolVersion":"2025-11-25","capabilities":{"sampling":{}}});
@@ -229,11 +237,12 @@ impl World {
                     state.wanted.remove(&uri);
                     "resources/unsubscribe"
                 };
-                self.send(peer, 9, method, json!({"uri":uri}), None);
+                let params = json!({"uri":uri,"by":peer.to_string()});
+                self.send(peer, 9, method, params, None);
             }
             Event::SetLevel { peer, level } => {
                 if let Some(peer) = self.pick_of(peer, false) {
-                    let params = json!({"level":LEVELS[level]});
+                    let params = json!({"level":LEVELS[level],"by":peer.to_string()});
                     self.send(peer, 8, "logging/setLevel", params, None);
                 }
             }
@@ -265,6 +274,13 @@ impl World {
                 if let Some(peer) = self.pick_peer(peer) {
                     self.peers.remove(&peer);
                     self.bench.detach(peer);
+                }
+            }
+            Event::Moves { peer, presence } => {
+                if let Some(peer) = self.pick_peer(peer) {
+                    self.peers.get_mut(&peer).unwrap().presence = presence;
+                    let bench = &mut self.bench;
+                    bench.router.set_presence(peer, presence, &mut bench.out);
                 }
             }
             Event::AnswerAsk { pick, peer } => {
@@ -517,12 +533,17 @@ impl World {
             let asker = self.user_of(&tag);
             assert!(owner.is_some() && (asker.is_none() || owner == asker));
         }
+        let by = tag.as_str().and_then(|tag| tag.split_once('/'));
+        let by = by.map(|(session, _)| session);
+        let by = by.or(line["params"]["by"].as_str()).map(str::to_owned);
+        self.lives[lane].served.extend(by.clone());
         let token = line["params"]["_meta"].get("progressToken").cloned();
         assert!(token.is_none() || token.as_ref() == Some(ours));
         self.at_child.push(Seen {
             lane,
             ours: ours.clone(),
             tag,
+            by,
             token,
             method: method.to_owned(),
             acknowledged: false,
@@ -553,6 +574,24 @@ impl World {
         );
     }
 
+    /// Whatever the process may be working on is this session's, or of an earlier one of its user;
+    /// where it works on nothing, so is all that it ever heard.
+    fn is_certain(&self, lane: usize, session: SessionId) {
+        let peers: BTreeSet<String> = self.peers.keys().map(ToString::to_string).collect();
+        let session = session.to_string();
+        let is_own = |by: &String| {
+            *by == session || (!peers.contains(by) && self.users[by] == self.users[&session])
+        };
+        let at_work = self.at_child.iter().filter(|seen| seen.lane == lane);
+        let mut at_work = at_work.filter_map(|seen| seen.by.as_ref()).peekable();
+        if at_work.peek().is_some() {
+            assert!(at_work.all(is_own), "asked while it works for another");
+        } else {
+            let served = &self.lives[lane].served;
+            assert!(served.iter().all(is_own), "asked though it knows another");
+        }
+    }
+
     fn peer_hears(&mut self, session: SessionId, line: &Value) {
         let (method, id, params) = (line["method"].as_str(), line.get("id"), &line["params"]);
         let peer = self
@@ -576,6 +615,11 @@ impl World {
                 assert!(related.is_null() || owns(&related["taskId"]));
                 assert_eq!(&params["_meta"]["progressToken"], id);
                 assert!(!peer.modern && peer.asked.insert(id.to_string()));
+                assert_eq!(peer.presence, Presence::Connected);
+                if related.is_null() {
+                    let lane = params["lane"].as_u64().unwrap() as usize;
+                    self.is_certain(lane, session);
+                }
             }
             (Some("notifications/progress"), None) => {
                 assert!(
@@ -668,6 +712,8 @@ impl World {
         for (session, peer) in &self.peers {
             assert!(peer.open.is_empty(), "{session} waits for {:?}", peer.open);
             assert_eq!(self.bench.router.owed(*session), 0);
+            let session = &self.bench.router.sessions[session];
+            assert!(!LaneId::ALL.into_iter().any(|lane| session.is_busy(lane)));
         }
         assert!(!self.bench.router.is_busy());
         for session in std::mem::take(&mut self.peers).into_keys() {
@@ -684,6 +730,7 @@ impl World {
         for lane in &router.lanes {
             assert!(lane.in_flight.is_empty() && lane.held.is_empty());
             assert_eq!(lane.asks.all().count() + lane.asks.parked.len(), 0);
+            assert_eq!(lane.forgotten.len(), 0);
             assert!(lane.subscriptions.is_empty() && !lane.tasks.has_progress());
         }
     }

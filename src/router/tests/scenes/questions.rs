@@ -2,19 +2,91 @@
 
 use super::*;
 use crate::permissions::Policy;
+use crate::router::Presence;
+
+const SAMPLE: &str = r#"{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{"_meta":{"progressToken":"p"},"messages":[]}}"#;
+const SAMPLING: &str = r#"{"sampling":{}}"#;
+
+/// A question about this task.
+fn about_task(task: &str) -> String {
+    let related = json!({"io.modelcontextprotocol/related-task": {"taskId": task}});
+    json!({"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{"_meta":related}})
+        .to_string()
+}
+
+impl Bench {
+    fn legacy_of(&mut self, user: &str) -> SessionId {
+        let session = self.attach_user(user);
+        self.shake_hands(session, SAMPLING);
+        session
+    }
+
+    /// Calls a tool; gives the id that the process knows the call by.
+    fn call(&mut self, session: SessionId, id: u64) -> Value {
+        self.peer(
+            session,
+            &json!({"jsonrpc":"2.0","id":id,"method":"tools/call"}).to_string(),
+        );
+        self.child_heard(0).remove(0)["id"].clone()
+    }
+
+    fn cancel(&mut self, session: SessionId, id: u64) {
+        let params = json!({"requestId": id});
+        let line = json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":params});
+        self.peer(session, &line.to_string());
+    }
+
+    /// The process answers.
+    fn done(&mut self, ours: &Value) {
+        self.child(
+            0,
+            &json!({"jsonrpc":"2.0","id":ours,"result":{}}).to_string(),
+        );
+    }
+
+    fn presence(&mut self, session: SessionId, presence: Presence) {
+        self.router.set_presence(session, presence, &mut self.out);
+    }
+
+    /// The process asks, and the question is refused to it, shown to nobody.
+    fn refused(&mut self, question: &str) {
+        self.child_heard(0);
+        self.child(0, question);
+        assert_eq!(self.peers_heard(), []);
+        self.hears_refusal();
+    }
+
+    fn hears_refusal(&mut self) {
+        let lines = self.child_heard(0);
+        let error = &lines.last().expect("an answer")["error"];
+        assert_eq!(
+            (
+                &error["code"],
+                &error["data"]["reason"],
+                &error["data"]["source"]
+            ),
+            (
+                &json!(-32603),
+                &json!("ambiguous-requester"),
+                &json!("mcp-remote")
+            )
+        );
+    }
+
+    /// The process asks, and this session is asked.
+    fn asked(&mut self, session: SessionId, question: &str) {
+        self.child_heard(0);
+        self.child(0, question);
+        assert_eq!(self.told(session)["method"], "sampling/createMessage");
+    }
+}
 
 #[test]
-fn questions_go_to_the_peer_that_is_at_work_and_its_answer_comes_back() {
+fn a_question_goes_to_the_peer_whose_requests_are_all_and_its_answer_comes_back() {
     let mut bench = Bench::default();
-    let (poor, rich, idle) = (
-        bench.legacy("{}"),
-        bench.legacy(r#"{"sampling":{}}"#),
-        bench.legacy(r#"{"sampling":{}}"#),
-    );
-    bench.peer(rich, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
-    bench.peer(poor, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
-    let calls = bench.child_heard(0);
-    bench.child(0, r#"{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{"_meta":{"progressToken":"p"},"messages":[]}}"#);
+    let (rich, idle) = (bench.legacy(SAMPLING), bench.legacy(SAMPLING));
+    let call = bench.call(rich, 1);
+    bench.child(0, SAMPLE);
     let question = bench.told(rich);
     let ours = question["id"].clone();
     assert_eq!(question["params"]["_meta"]["progressToken"], ours);
@@ -32,55 +104,275 @@ fn questions_go_to_the_peer_that_is_at_work_and_its_answer_comes_back() {
     );
     bench.peer(rich, &answer);
     assert!(bench.child_heard(0).is_empty());
-    // With only the poor one at work, the question is not shown to an uninvolved peer.
-    bench.child(
-        0,
-        &format!(
-            r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#,
-            calls[0]["id"]
-        ),
-    );
-    bench.told(rich);
-    bench.child(
-        0,
-        r#"{"jsonrpc":"2.0","id":"q2","method":"sampling/createMessage","params":{}}"#,
-    );
-    assert!(bench.peers_heard().is_empty());
-    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
     // A peer that leaves in between yields an error.
-    bench.child(
-        0,
-        &format!(
-            r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#,
-            calls[1]["id"]
-        ),
-    );
-    bench.told(poor);
-    bench.child(
-        0,
-        r#"{"jsonrpc":"2.0","id":"q3","method":"sampling/createMessage","params":{}}"#,
-    );
+    bench.asked(rich, SAMPLE);
+    bench.done(&call);
     bench.told(rich);
     bench.detach(rich);
     let error = bench.child_heard(0).remove(0);
     assert_eq!(
         (&error["id"], &error["error"]["code"]),
-        (&json!("q3"), &json!(-32603))
+        (&json!("q"), &json!(-32603))
     );
+}
+
+/// A peer that keeps a request in flight was asked in the place of whoever called the tool: the one
+/// with the youngest request was taken for the one that was meant.
+#[test]
+fn with_several_at_work_nobody_is_asked() {
+    let mut bench = Bench::default();
+    let (victim, weak) = (bench.legacy_of("victim"), bench.legacy_of("weak"));
+    let held = bench.call(weak, 1);
+    let call = bench.call(victim, 1);
+    bench.refused(SAMPLE);
+    bench.done(&call);
+    bench.told(victim);
+    bench.asked(weak, SAMPLE);
+    bench.done(&held);
+    bench.told(weak);
+    bench.call(victim, 3);
+    bench.asked(victim, SAMPLE);
+}
+
+/// A process may go on with what was cancelled, and ask about it.
+#[test]
+fn what_was_cancelled_counts_until_the_process_has_answered_it() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy_of("alice"), bench.legacy_of("bob"));
+    let cancelled = bench.call(a, 1);
+    bench.cancel(a, 1);
+    bench.call(b, 1);
+    bench.refused(SAMPLE);
+    // The id is used again: the router looks out for the first request no more.
+    let second = bench.call(a, 1);
+    bench.done(&second);
+    bench.told(a);
+    bench.refused(SAMPLE);
+    bench.done(&cancelled);
+    assert_eq!(bench.peers_heard(), []);
+    bench.asked(b, SAMPLE);
+}
+
+#[test]
+fn more_cancelled_requests_than_are_looked_out_for_count_too() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy_of("alice"), bench.legacy_of("bob"));
+    let cancelled: Vec<Value> = (0..300)
+        .map(|id| {
+            let ours = bench.call(a, id);
+            bench.cancel(a, id);
+            bench.child_heard(0);
+            ours
+        })
+        .collect();
+    bench.call(b, 1);
+    for ours in cancelled.iter().rev() {
+        bench.refused(SAMPLE);
+        bench.done(ours);
+        bench.peers_heard();
+    }
+    bench.asked(b, SAMPLE);
+}
+
+#[test]
+fn requests_of_a_session_that_has_ended_count_until_they_are_answered() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy_of("alice"), bench.legacy_of("bob"));
+    let call = bench.call(a, 1);
+    bench.detach(a);
+    bench.refused(SAMPLE);
+    bench.call(b, 1);
+    bench.refused(SAMPLE);
+    // Not to the same user.
+    let again = bench.legacy_of("alice");
+    bench.refused(SAMPLE);
+    bench.done(&call);
+    bench.asked(b, SAMPLE);
+    bench.detach(b);
+    bench.refused(SAMPLE);
+    // A new process knows nothing of them.
+    bench.exit(0, true);
+    bench.start(0);
+    let id = bench.child_heard(0).remove(0)["id"].clone();
+    bench.done(&id);
+    bench.peers_heard();
+    bench.asked(again, SAMPLE);
+}
+
+#[test]
+fn a_user_that_comes_back_is_asked_what_its_ended_session_led_to() {
+    let mut bench = Bench::default();
+    let a = bench.legacy_of("alice");
+    bench.call(a, 1);
+    bench.detach(a);
+    bench.child_heard(0);
+    let again = bench.legacy_of("alice");
+    bench.asked(again, SAMPLE);
+    bench.call(again, 1);
+    bench.asked(again, SAMPLE);
+}
+
+#[test]
+fn with_nothing_in_flight_the_only_peer_is_asked() {
+    let mut bench = Bench::default();
+    let a = bench.legacy_of("alice");
+    bench.asked(a, SAMPLE);
+    let b = bench.legacy_of("bob");
+    bench.refused(SAMPLE);
+    bench.detach(b);
+    // It may be about what bob did.
+    bench.refused(SAMPLE);
+    bench.call(a, 1);
+    bench.asked(a, SAMPLE);
+}
+
+/// Those that have said nothing to the process cannot be meant.
+#[test]
+fn peers_of_the_other_process_do_not_count() {
+    let mut bench = Bench::default();
+    let a = bench.legacy_of("alice");
+    let _silent = bench.attach_user("bob");
+    let modern = bench.attach_user("carol");
+    bench.peer(modern, DISCOVER);
+    bench.asked(a, SAMPLE);
+}
+
+#[test]
+fn a_peer_that_cannot_answer_is_not_replaced_by_another() {
+    let mut bench = Bench::default();
+    let (poor, _rich) = (bench.legacy("{}"), bench.legacy(SAMPLING));
+    bench.call(poor, 1);
+    bench.child(0, SAMPLE);
+    assert!(bench.peers_heard().is_empty());
+    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
+}
+
+#[test]
+fn a_session_that_waits_for_its_client_is_not_asked() {
+    let mut bench = Bench::default();
+    let a = bench.legacy_of("alice");
+    bench.call(a, 1);
+    // It may be back at once, and is asked then.
+    bench.presence(a, Presence::Lost);
+    bench.child(0, SAMPLE);
+    assert!(bench.peers_heard().is_empty() && bench.child_heard(0).is_empty());
+    bench.presence(a, Presence::Connected);
+    assert_eq!(bench.told(a)["method"], "sampling/createMessage");
+    // It does not come back.
+    bench.presence(a, Presence::Lost);
+    bench.child(0, SAMPLE);
+    assert!(bench.peers_heard().is_empty() && bench.child_heard(0).is_empty());
+    bench.presence(a, Presence::Away);
+    bench.hears_refusal();
+    bench.refused(SAMPLE);
+    bench.presence(a, Presence::Connected);
+    bench.asked(a, SAMPLE);
+    // It ends.
+    bench.presence(a, Presence::Lost);
+    bench.child(0, SAMPLE);
+    bench.detach(a);
+    let errors = bench.child_heard(0);
+    let refused = |line: &&Value| line["id"] == "q" && line["error"]["code"] == -32603;
+    assert_eq!(errors.iter().filter(refused).count(), 2 + 1);
+}
+
+/// What waits for a session is not for another one that is there by then.
+#[test]
+fn a_question_that_waited_is_asked_only_where_it_is_still_certain() {
+    let mut bench = Bench::default();
+    let a = bench.legacy_of("alice");
+    bench.presence(a, Presence::Lost);
+    bench.child(0, SAMPLE);
+    let b = bench.legacy_of("bob");
+    bench.presence(a, Presence::Connected);
+    assert!(bench.peers_heard().is_empty());
+    bench.hears_refusal();
+    // Nor is it of the next session of the same user.
+    bench.call(a, 1);
+    bench.presence(a, Presence::Lost);
+    bench.child(0, SAMPLE);
+    bench.detach(b);
+    let again = bench.legacy_of("alice");
+    bench.detach(a);
+    assert!(bench.peers_heard().is_empty());
+    let lines = bench.child_heard(0);
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["id"] == "q" && line["error"]["code"] == -32603)
+    );
+    bench.presence(again, Presence::Connected);
+    assert!(bench.peers_heard().is_empty());
+}
+
+#[test]
+fn a_question_about_a_task_goes_to_the_only_session_of_its_owner() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy_of("alice"), bench.legacy_of("bob"));
+    let call = bench.call(a, 1);
+    let made = json!({"jsonrpc":"2.0","id":call,"result":{"task":{"taskId":"t"}}});
+    bench.child(0, &made.to_string());
+    bench.told(a);
+    // Whoever is at work.
+    bench.call(b, 1);
+    bench.asked(a, &about_task("t"));
+    bench.refused(&about_task("unknown"));
+    bench.presence(a, Presence::Away);
+    bench.refused(&about_task("t"));
+    bench.presence(a, Presence::Connected);
+    let second = bench.legacy_of("alice");
+    bench.refused(&about_task("t"));
+    bench.detach(a);
+    bench.asked(second, &about_task("t"));
+    bench.detach(second);
+    bench.refused(&about_task("t"));
+}
+
+/// The folders of one user's machine replaced the server's own for everybody.
+#[test]
+fn nobody_is_asked_for_roots() {
+    let mut bench = Bench::default();
+    let a = bench.attach();
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"roots":{"listChanged":true}}}}"#);
+    let initialize = bench.child_heard(0).remove(0);
+    assert_eq!(
+        initialize["params"]["capabilities"],
+        json!({"sampling":{"context":{},"tools":{}},"elicitation":{"form":{},"url":{}}})
+    );
+    bench.done(&initialize["id"]);
+    bench.told(a);
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+    );
+    bench.child_heard(0);
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#,
+    );
+    assert!(bench.child_heard(0).is_empty());
+    bench.call(a, 1);
+    bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#);
+    assert!(bench.peers_heard().is_empty());
+    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
 }
 
 #[test]
 fn a_question_waits_for_the_end_of_the_handshake_and_can_be_taken_back() {
     let mut bench = Bench::default();
     let a = bench.attach();
-    bench.peer(a, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"roots":{}}}}"#);
+    bench.peer(a, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"sampling":{}}}}"#);
     let id = bench.child_heard(0)[0]["id"].clone();
     bench.child(
         0,
         &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
     );
-    bench.child(0, r#"{"jsonrpc":"2.0","id":0,"method":"roots/list"}"#);
-    bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#);
+    for id in [0, 1] {
+        bench.child(
+            0,
+            &json!({"jsonrpc":"2.0","id":id,"method":"sampling/createMessage"}).to_string(),
+        );
+    }
     bench.child(
         0,
         r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
@@ -91,7 +383,7 @@ fn a_question_waits_for_the_end_of_the_handshake_and_can_be_taken_back() {
         r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
     );
     let question = bench.told(a);
-    assert_eq!(question["method"], "roots/list");
+    assert_eq!(question["method"], "sampling/createMessage");
     bench.child(
         0,
         r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}"#,
@@ -108,15 +400,14 @@ fn a_question_waits_for_the_end_of_the_handshake_and_can_be_taken_back() {
 #[test]
 fn a_policy_can_keep_questions_from_a_peer() {
     let mut bench = Bench::default();
-    let policy =
-        r#"{"permissions":{"r":{"allowedMethods":["*"],"blockedMethods":["roots/list"]}}}"#;
+    let policy = r#"{"permissions":{"r":{"allowedMethods":["*"],"blockedMethods":["sampling/createMessage"]}}}"#;
     let policy = Policy::parse(policy).unwrap();
     let kept = bench.router.attach(Profile {
         user: None,
         rights: policy.rights(&["r".to_owned()]),
     });
-    bench.shake_hands(kept, r#"{"roots":{}}"#);
-    bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#);
+    bench.shake_hands(kept, SAMPLING);
+    bench.child(0, SAMPLE);
     assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
 }
 
@@ -125,8 +416,14 @@ fn elicitation_goes_by_mode_and_its_completion_to_the_same_peer() {
     let mut bench = Bench::default();
     let form = bench.legacy(r#"{"elicitation":{}}"#);
     let url = bench.legacy(r#"{"elicitation":{"url":{}}}"#);
+    let call = bench.call(form, 1);
     bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{"message":"m","requestedSchema":{}}}"#);
     bench.told(form);
+    bench.done(&call);
+    bench.told(form);
+    bench.call(url, 1);
+    bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{"message":"m","requestedSchema":{}}}"#);
+    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
     bench.child(0, r#"{"jsonrpc":"2.0","id":2,"method":"elicitation/create","params":{"mode":"url","elicitationId":"e1","url":"https://x"}}"#);
     bench.told(url);
     let complete = r#"{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":"e1"}}"#;
@@ -177,27 +474,6 @@ fn a_peer_that_goes_ahead_can_be_asked() {
     assert_eq!(bench.told(a)["method"], "sampling/createMessage");
 }
 
-/// Whoever came first was asked for its roots, though another had said that its own had changed.
-#[test]
-fn the_roots_that_have_changed_are_asked_for() {
-    let mut bench = Bench::default();
-    let (first, second) = (
-        bench.legacy(r#"{"roots":{}}"#),
-        bench.legacy(r#"{"roots":{}}"#),
-    );
-    bench.peer(
-        second,
-        r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#,
-    );
-    for (id, asked) in [(1, second), (2, first)] {
-        bench.child(
-            0,
-            &json!({"jsonrpc":"2.0","id":id,"method":"roots/list"}).to_string(),
-        );
-        bench.told(asked);
-    }
-}
-
 /// Each of them may be as long as a message of the server: 64 MiB.
 #[test]
 fn questions_that_wait_are_few_and_short() {
@@ -212,7 +488,7 @@ fn questions_that_wait_are_few_and_short() {
             .to_string()
     };
     bench.child(0, &ask(0, &"x".repeat(64 * 1024)));
-    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
+    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32603);
     for id in 0..100 {
         bench.child(0, &ask(id, ""));
     }

@@ -307,12 +307,12 @@ fn a_question_of_a_task_goes_to_its_owner() {
     bench.told(alice);
     for (id, nobodys) in [(2, json!("other")), (3, json!(7))] {
         bench.child(0, &ask(id, nobodys));
-        assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
+        assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32603);
     }
     bench.detach(alice);
     bench.child_heard(0);
     bench.child(0, &ask(4, json!("T")));
-    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
+    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32603);
     assert!(bench.peers_heard().is_empty());
 }
 

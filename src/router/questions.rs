@@ -1,0 +1,197 @@
+//! What a process asks (legacy: sampling, elicitation), and whom: MCP does not say for whose request
+//! a question is, and it holds what that user wrote. So a peer is asked only where it is certain
+//! that the question is on its behalf.
+
+use super::asks::{Ask, Need};
+use super::from_peer::OwnAnswer;
+use super::lane::Service;
+use super::session::{Presence, Session};
+use super::{LaneId, Output, Router, SessionId, nobody_to_ask};
+use crate::jsonrpc::{
+    Code, Edit, ErrorData, Executed, Kind, Message, Replacement, RequestId, error_line,
+};
+
+/// Whether a question can be asked.
+enum Asking {
+    Now(SessionId, Need),
+    /// When this session has finished its handshake, or is back.
+    Later(SessionId),
+    /// Not without the risk that the wrong peer is asked, or that nobody hears it.
+    Ambiguous,
+    /// There is no peer, or the one that it is for cannot be asked this.
+    Unsupported,
+}
+
+impl Router {
+    pub(super) fn request_of_child(
+        &mut self,
+        lane: LaneId,
+        id: &RequestId,
+        message: &Message,
+        out: &mut Output,
+    ) {
+        if message.method() == "ping" {
+            let line = OwnAnswer::Done.to_line(id);
+            out.answer(lane, &line);
+            return;
+        }
+        let asking = self.asking(lane, message);
+        let asks = &mut self.lanes[lane.0].asks;
+        match asking {
+            Asking::Now(session, need) if !asks.is_full() => {
+                self.ask(lane, session, need, id, message, out);
+            }
+            Asking::Later(session) if asks.may_park(message) => {
+                asks.parked.push((session, message.detached()));
+            }
+            Asking::Now(..) | Asking::Unsupported => {
+                out.answer(lane, &nobody_to_ask(id, message.method()));
+            }
+            Asking::Later(_) | Asking::Ambiguous => self.refuse_question(lane, id, message, out),
+        }
+    }
+
+    fn asking(&self, lane: LaneId, question: &Message) -> Asking {
+        let need = Need::of(question).filter(|_| {
+            let legacy = self.lanes[lane.0].service == Service::Legacy;
+            legacy && self.served(lane).next().is_some()
+        });
+        let Some(need) = need else {
+            return Asking::Unsupported;
+        };
+        let Some((id, session)) = self.requester(lane, question) else {
+            return Asking::Ambiguous;
+        };
+        let is_able = session.initialized
+            && !session.modern
+            && !session.profile.is_kept_from(question.method())
+            && need.is_met_by(&session.capabilities);
+        match session.presence {
+            Presence::Away => Asking::Ambiguous,
+            _ if !is_able => Asking::Unsupported,
+            Presence::Connected if session.ready => Asking::Now(id, need),
+            Presence::Connected | Presence::Lost => Asking::Later(id),
+        }
+    }
+
+    /// The session that a question is certainly for: the only one of the task's owner where it
+    /// belongs to a task; else the one whose requests are all that the process may be working on;
+    /// where it works on nothing, the only one that it serves, if no other user has left it before.
+    fn requester(&self, lane: LaneId, question: &Message) -> Option<(SessionId, &Session)> {
+        let state = &self.lanes[lane.0];
+        let served = || self.served(lane);
+        if let Some(task) = question.related_task() {
+            let owner = state.tasks.owner(&task)?;
+            return only(served().filter(|(_, session)| session.profile.user == *owner));
+        }
+        let mut busy = served()
+            .filter(|(_, session)| session.is_busy(lane))
+            .peekable();
+        let works = busy.peek().is_some();
+        let (id, session) = if works { only(busy) } else { only(served()) }?;
+        let is_attached = |session| self.sessions.contains_key(&session);
+        let certain = state.forgotten.are_of(id, &session.owner, is_attached)
+            && (works || state.departed.are_all(&session.owner));
+        certain.then_some((id, session))
+    }
+
+    /// The sessions that have said something to a lane's processes.
+    fn served(&self, lane: LaneId) -> impl Iterator<Item = (SessionId, &Session)> {
+        let sessions = self.sessions.iter();
+        sessions
+            .filter(move |(_, session)| session.uses[lane.0])
+            .map(|(id, session)| (*id, session))
+    }
+
+    fn refuse_question(
+        &mut self,
+        lane: LaneId,
+        id: &RequestId,
+        message: &Message,
+        out: &mut Output,
+    ) {
+        self.refused_questions += 1;
+        let count = self.refused_questions;
+        // At the first, the tenth, the hundredth and so on: a process may ask for ever.
+        if count == 10u64.pow(count.ilog10()) {
+            tracing::warn!(
+                method = message.method(),
+                count,
+                "refused a question of the MCP server, since it is not certain which client it is for; --isolate=asking gives each client that can be asked a process of its own"
+            );
+        }
+        let data = ErrorData::new("ambiguous-requester", Executed::No);
+        let text = "It is not certain which client this question is for";
+        let line = error_line(Some(id), Code::InternalError, text, Some(&data));
+        out.answer(lane, &line);
+    }
+
+    fn ask(
+        &mut self,
+        lane: LaneId,
+        session: SessionId,
+        need: Need,
+        id: &RequestId,
+        message: &Message,
+        out: &mut Output,
+    ) {
+        let ours = self.fresh_id();
+        let token = message.progress_token();
+        let asks = &mut self.lanes[lane.0].asks;
+        asks.insert(
+            ours,
+            Ask {
+                session,
+                id: id.clone(),
+                progress_token: token.map(|(token, _)| token.clone()),
+            },
+        );
+        if let Need::Url {
+            elicitation: Some(elicitation),
+        } = need
+        {
+            asks.remember_elicitation(elicitation, session);
+        }
+        let ours = RequestId::Number(ours);
+        let edit = token.map(|(_, span)| Edit {
+            span: *span,
+            with: Replacement::Id(&ours),
+        });
+        out.to_peer
+            .push((session, message.to_line(Some(&ours), edit.as_slice())));
+    }
+
+    /// Asks what waited for a session, where it is still certain that it is for that one.
+    pub(super) fn ask_parked(&mut self, session: SessionId, out: &mut Output) {
+        for lane in LaneId::ALL {
+            for message in self.lanes[lane.0].asks.take_parked(session) {
+                let Kind::Request(id) = message.kind() else {
+                    continue;
+                };
+                let requester = self.requester(lane, &message);
+                if requester.is_some_and(|(requester, _)| requester == session) {
+                    self.request_of_child(lane, id, &message, out);
+                } else {
+                    self.refuse_question(lane, id, &message, out);
+                }
+            }
+        }
+    }
+
+    /// Notes whether a session's client can be reached, which decides what waits for it.
+    pub fn set_presence(&mut self, id: SessionId, presence: Presence, out: &mut Output) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.presence = presence;
+        if presence != Presence::Lost {
+            self.ask_parked(id, out);
+        }
+    }
+}
+
+/// The only one of them.
+fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
+    let first = all.next();
+    first.filter(|_| all.next().is_none())
+}

@@ -1,0 +1,133 @@
+//! Whose requests a process may still be working on after the router has forgotten them: a question
+//! of the process may be on behalf of any of them.
+
+use super::SessionId;
+use super::tasks::Owner;
+use foldhash::HashMap;
+use std::sync::Arc;
+
+/// The most forgotten requests of one process that are remembered by their id.
+const MAX_FORGOTTEN: usize = 1024;
+
+/// Requests that nobody waits for any more and that a process has not answered: their session has
+/// ended, or has cancelled so many that the router does not look out for this one.
+#[derive(Debug, Default)]
+pub(super) struct Forgotten {
+    requests: HashMap<i64, Requester>,
+    /// Who made those beyond the bound, which count until the process ends.
+    beyond: Owners,
+}
+
+#[derive(Debug)]
+struct Requester {
+    session: SessionId,
+    owner: Arc<Owner>,
+}
+
+impl Forgotten {
+    pub(super) fn insert(&mut self, ours: i64, session: SessionId, owner: &Arc<Owner>) {
+        if self.requests.len() >= MAX_FORGOTTEN {
+            self.beyond.add(owner);
+            return;
+        }
+        let owner = Arc::clone(owner);
+        self.requests.insert(ours, Requester { session, owner });
+    }
+
+    /// The process has answered the request.
+    pub(super) fn answered(&mut self, ours: i64) {
+        self.requests.remove(&ours);
+    }
+
+    /// True where all were made by `session`, or by earlier sessions of the same owner.
+    pub(super) fn are_of(
+        &self,
+        session: SessionId,
+        owner: &Owner,
+        is_attached: impl Fn(SessionId) -> bool,
+    ) -> bool {
+        let is_own = |requester: &Requester| {
+            requester.session == session
+                || (*requester.owner == *owner && !is_attached(requester.session))
+        };
+        self.beyond.are_all(owner) && self.requests.values().all(is_own)
+    }
+
+    /// The process was never sent them.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+}
+
+/// The owners of some sessions, as far as it matters whether there is another one among them.
+#[derive(Debug, Default)]
+pub(super) enum Owners {
+    #[default]
+    Nobody,
+    One(Arc<Owner>),
+    Several,
+}
+
+impl Owners {
+    pub(super) fn add(&mut self, owner: &Arc<Owner>) {
+        *self = match self {
+            Self::Nobody => Self::One(Arc::clone(owner)),
+            Self::One(known) if known == owner => return,
+            _ => Self::Several,
+        };
+    }
+
+    /// True where nobody else is among them.
+    pub(super) fn are_all(&self, owner: &Owner) -> bool {
+        match self {
+            Self::Nobody => true,
+            Self::One(known) => **known == *owner,
+            Self::Several => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(name: &str) -> Arc<Owner> {
+        Arc::new(Some(name.to_owned()))
+    }
+
+    #[test]
+    fn what_is_beyond_the_bound_counts_for_its_owner_until_the_process_ends() {
+        let (alice, bob) = (owner("alice"), owner("bob"));
+        let (gone, here) = (SessionId(1), SessionId(2));
+        let is_attached = |session| session == here;
+        let mut forgotten = Forgotten::default();
+        let count = i64::try_from(MAX_FORGOTTEN).unwrap() + 1;
+        for ours in 0..count {
+            forgotten.insert(ours, gone, &alice);
+        }
+        assert_eq!(forgotten.len(), MAX_FORGOTTEN);
+        assert!(forgotten.are_of(here, &alice, is_attached));
+        assert!(!forgotten.are_of(here, &bob, is_attached));
+        for ours in 0..count {
+            forgotten.answered(ours);
+        }
+        assert_eq!(forgotten.len(), 0);
+        assert!(forgotten.are_of(here, &alice, is_attached));
+        assert!(!forgotten.are_of(here, &bob, is_attached));
+    }
+
+    #[test]
+    fn another_session_of_the_same_owner_counts_while_it_is_there() {
+        let alice = owner("alice");
+        let (other, here) = (SessionId(1), SessionId(2));
+        let mut forgotten = Forgotten::default();
+        forgotten.insert(1, other, &alice);
+        assert!(!forgotten.are_of(here, &alice, |_| true));
+        assert!(forgotten.are_of(here, &alice, |session| session != other));
+    }
+}

@@ -1,0 +1,191 @@
+//! What the MCP server asks its clients, and that nobody is asked in another's place.
+
+use crate::common::{BOTH, Setup, TestServer, now, request, token};
+use crate::process::eventually;
+use crate::wire::TestPeer;
+use serde_json::{Value, json};
+
+const ELICIT: &str = "elicitation/create";
+
+fn login(server: &TestServer, user: &str) -> TestPeer {
+    server.peer_with(&token(&json!({"user": user, "exp": now() + 3600})))
+}
+
+/// A legacy handshake of a client that can be asked.
+fn shake_hands(peer: &mut TestPeer) {
+    let params = json!({
+        "protocolVersion": "2025-11-25",
+        "capabilities": {"elicitation": {}, "roots": {"listChanged": true}},
+        "clientInfo": {"name": "test", "version": "1"},
+    });
+    let answer = peer.ask("initialize", "initialize", params);
+    assert!(answer["result"].is_object(), "{answer}");
+    peer.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+}
+
+fn able(server: &TestServer, user: &str) -> TestPeer {
+    let mut peer = login(server, user);
+    shake_hands(&mut peer);
+    peer
+}
+
+/// Resumes a session, or opens one; gives what the server says of it.
+fn resume(peer: &mut TestPeer, session: &Value, received: u64) -> Value {
+    let params = json!({"session": session, "received": received});
+    let line = json!({"jsonrpc": "2.0", "method": "mcp-remote/resume", "params": params});
+    peer.send(&line.to_string());
+    let answer = peer.next();
+    assert_eq!(answer["method"], "mcp-remote/resumed", "{answer}");
+    answer["params"].clone()
+}
+
+/// The next message that is no control line.
+fn next_message(peer: &mut TestPeer) -> Value {
+    loop {
+        let message = peer.next();
+        if message["method"] != "mcp-remote/ack" {
+            return message;
+        }
+    }
+}
+
+fn refusals(server: &TestServer) -> usize {
+    server.seen().matches("\"ambiguous-requester\"").count()
+}
+
+/// Has a tool elicit, and the question refused to it.
+fn elicit_in_vain(server: &TestServer, peer: &mut TestPeer, id: &str) {
+    let before = refusals(server);
+    assert_eq!(peer.ask(id, "tools/call", json!({"ask": ELICIT}))["id"], id);
+    eventually("the question is refused", || {
+        (refusals(server) > before).then_some(())
+    });
+}
+
+/// Has a tool elicit, and is asked.
+fn elicit(server: &TestServer, peer: &mut TestPeer, id: &str) {
+    let question = peer.ask(id, "tools/call", json!({"ask": ELICIT}));
+    assert_eq!(question["method"], ELICIT, "{question}");
+    let answer = format!("the answer to {id}");
+    let result = json!({"action": "accept", "content": {"text": answer}});
+    peer.send(&json!({"jsonrpc": "2.0", "id": question["id"], "result": result}).to_string());
+    assert_eq!(peer.next()["id"], id);
+    server.wait_seen(&answer);
+}
+
+/// A peer that keeps one call in flight was asked in the place of whoever called the tool, five times
+/// out of five: "really delete production?".
+#[test]
+fn a_peer_with_a_call_in_flight_is_not_asked_in_anothers_place() {
+    for transport in BOTH {
+        let server = Setup::new(transport).secret().start();
+        let mut victim = able(&server, "victim");
+        elicit(&server, &mut victim, "alone");
+        let mut weak = able(&server, "weak");
+        weak.send(&request(
+            1,
+            "tools/call",
+            json!({"silent": true, "of": "weak"}),
+        ));
+        server.wait_seen("\"weak\"");
+        for call in 0..5 {
+            // The younger of the two is the weak one's, in turns.
+            weak.send(&request(
+                call + 10,
+                "tools/call",
+                json!({"silent": true, "n": call}),
+            ));
+            server.wait_seen(&format!("\"n\":{call}"));
+            elicit_in_vain(&server, &mut victim, &format!("call {call}"));
+        }
+        assert_eq!(weak.ask("still", "ping", json!({}))["id"], "still");
+        // What it leaves behind is not taken for the victim's, nor for the next one's.
+        drop(weak);
+        server.wait_seen("notifications/cancelled");
+        elicit_in_vain(&server, &mut victim, "after it has left");
+        let log = server.log.text();
+        let warned = log.matches("--isolate=asking").count();
+        assert_eq!(warned, 1, "once, and not for each: {log}");
+        drop(victim);
+        server.stop();
+    }
+}
+
+/// What is not certain becomes so again when the process has answered, or when another takes its place.
+#[test]
+fn who_is_alone_at_work_is_asked() {
+    for transport in BOTH {
+        let server = Setup::new(transport).secret().start();
+        let (mut a, mut b) = (able(&server, "a"), able(&server, "b"));
+        elicit(&server, &mut a, "a, in its turn");
+        elicit(&server, &mut b, "b, in its turn");
+        a.send(&request(1, "tools/call", json!({"delayMs": 700})));
+        server.wait_seen("delayMs");
+        elicit_in_vain(&server, &mut b, "while a works");
+        assert_eq!(a.next()["id"], 1);
+        elicit(&server, &mut b, "after that");
+        a.send(&request(2, "tools/call", json!({"silent": true})));
+        server.wait_seen("silent");
+        drop(a);
+        server.wait_seen("notifications/cancelled");
+        elicit_in_vain(&server, &mut b, "a has left");
+        let exited = b.ask("exit", "tools/call", json!({"exit": 1}));
+        assert_eq!(exited["error"]["data"]["reason"], "child-exited");
+        elicit(&server, &mut b, "a new process");
+    }
+}
+
+/// Roots are folders of one user's machine: a shared server is told that its client has none.
+#[test]
+fn nobody_is_asked_for_roots_of_a_shared_server() {
+    for transport in BOTH {
+        let server = Setup::new(transport).start();
+        let mut peer = server.peer();
+        shake_hands(&mut peer);
+        let initialize: Value = serde_json::from_str(&server.wait_seen("\"initialize\"")).unwrap();
+        assert_eq!(
+            initialize["params"]["capabilities"],
+            json!({"sampling": {"context": {}, "tools": {}}, "elicitation": {"form": {}, "url": {}}})
+        );
+        peer.send(r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#);
+        let answer = peer.ask(1, "tools/call", json!({"ask": "roots/list"}));
+        assert_eq!(answer["id"], 1, "{answer}");
+        let refusal: Value = serde_json::from_str(&server.wait_seen("\"asked\"")).unwrap();
+        assert_eq!(refusal["error"]["code"], -32601);
+        assert!(!server.seen().contains("list_changed"));
+    }
+}
+
+/// A question to a session that waits for its client was kept for a minute, or for ever.
+#[test]
+fn a_client_that_is_away_is_not_asked_and_one_that_is_back_at_once_is() {
+    let server = Setup::new("tcp").secret().start();
+    let begin = |later: u64, id: &str| {
+        let mut peer = login(&server, "alice");
+        let session = resume(&mut peer, &Value::Null, 0)["session"].clone();
+        shake_hands(&mut peer);
+        let params = json!({"ask": ELICIT, "laterMs": later, "stderr": format!("asks {id}")});
+        peer.send(&request(id, "tools/call", params));
+        server.wait_seen(&format!("asks {id}"));
+        drop(peer);
+        session
+    };
+    let session = begin(1000, "soon");
+    server.log.wait_for("waiting for the client to come back");
+    server.log.wait_for("asks soon");
+    assert_eq!(refusals(&server), 0);
+    let mut peer = login(&server, "alice");
+    assert_eq!(resume(&mut peer, &session, 1)["resumed"], true);
+    let mut lines = [next_message(&mut peer), next_message(&mut peer)];
+    lines.sort_by_key(|line| line["id"] == "soon");
+    assert_eq!(lines[0]["method"], ELICIT);
+    assert_eq!(lines[1]["id"], "soon");
+    peer.send(r#"{"jsonrpc":"2.0","method":"mcp-remote/leave"}"#);
+    let session = begin(6000, "late");
+    eventually("the question is refused", || {
+        (refusals(&server) > 0).then_some(())
+    });
+    let mut peer = login(&server, "alice");
+    assert_eq!(resume(&mut peer, &session, 1)["resumed"], true);
+    assert_eq!(next_message(&mut peer)["id"], "late");
+}
