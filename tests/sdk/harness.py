@@ -71,6 +71,8 @@ class Server:
     big: Json = None
     # Tools that it offers by what its client declared, so a shared child may offer more or fewer of them.
     varying: tuple[str, ...] = ()
+    # The one of them that needs a client with roots.
+    roots: str = ""
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ EVERYTHING = Server(
         "trigger-sampling-request-async",
         "trigger-url-elicitation",
     ),
+    roots="get-roots-list",
 )
 PY_SERVER = Server(
     "python",
@@ -400,11 +401,12 @@ def in_turns(steps: tuple[Json, ...]) -> tuple[tuple[Json, ...], tuple[Json, ...
 
 def asking_rows(server: Server, transport: str) -> Iterator[Row]:
     """The server asks its client back; each client answers with its own tag, and only its own questions."""
-    ask = tuple(
-        {"do": "many", "as": tool, "tool": tool, "args": {"tag": "{tag}-{i}"}, "count": 3}
-        for tool in ("ask", "sample", "roots")
-    )
-    steps = (*ask, {"do": "asked"})
+
+    def script(*tools: str) -> tuple[Json, ...]:
+        args = {"tag": "{tag}-{i}"}
+        calls = ({"do": "many", "as": tool, "tool": tool, "args": args, "count": 3} for tool in tools)
+        return (*calls, {"do": "asked"})
+
     question = ({"do": "call", "tool": "ask", "args": {"tag": "{tag}"}},)
 
     def refused(seen: list[Json]) -> Iterator[str]:
@@ -412,14 +414,18 @@ def asking_rows(server: Server, transport: str) -> Iterator[Row]:
             if isinstance(one["call"], str):
                 yield f"nobody could be asked, but the answer is {one['call']}"
 
+    roots = ({"do": "call", "tool": "roots", "args": {"tag": "{tag}"}},)
     for client in LEGACY_PEERS:
-        pair = tuple(Part(client, turn, able=True) for turn in in_turns(steps))
+        pair = tuple(Part(client, turn, able=True) for turn in in_turns(script("ask", "sample")))
         yield Row("peers", f"{client.name} × 2 are asked in turns", server, transport, (pair,))
+        # They are folders of one client's machine.
+        alone = Part(client, roots, able=True, compare=False)
+        yield Row("peers", f"{client.name} × 1 is not asked for roots", server, transport, ((alone,),), refused)
         # The shared child was told that its client can be asked, so the error is another one than directly.
         poor = Part(client, question, compare=False)
         yield Row("peers", f"{client.name} × 2 cannot be asked", server, transport, ((poor, poor),), refused)
     for client in MODERN_PEERS:
-        yield alike(server, "are asked", transport, client, steps, able=True)
+        yield alike(server, "are asked", transport, client, script("ask", "sample", "roots"), able=True)
         yield alike(server, "cannot be asked", transport, client, question)
 
 
@@ -432,9 +438,6 @@ def everything_rows(transport: str) -> Iterator[Row]:
     for client in LEGACY_PEERS:
         pair = tuple(Part(client, turn, able=True) for turn in in_turns(steps))
         yield Row("peers", f"{client.name} × 2 are asked in turns", EVERYTHING, transport, (pair,))
-    # It remembers the roots of its first client, so only one alone sees its own.
-    alone = Part(TS1, ({"do": "call", "tool": "get-roots-list"},), able=True)
-    yield Row("peers", "ts1 × 1 roots", EVERYTHING, transport, ((alone,),))
     subscribed = (
         {"do": "subscribe", "uri": NOTE},
         {"do": "call", "tool": "toggle-subscriber-updates"},
