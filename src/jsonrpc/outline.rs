@@ -148,6 +148,8 @@ impl Outline {
                 self.part.clear();
             }
             (Part::Comma, 1, Some(_)) => self.end_member(),
+            // Of a number or a word; beside a string there may be anything.
+            (Part::Other, ..) if self.member.is_none() || !is_of_scalar(byte) => {}
             _ => self.keep(byte),
         }
     }
@@ -186,6 +188,10 @@ impl Outline {
         head.spoiled |= twice;
         self.part.clear();
     }
+}
+
+fn is_of_scalar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
 }
 
 #[cfg(test)]
