@@ -1,6 +1,6 @@
 //! List answers, cut down to what a peer may use.
 
-use super::rights::{Rules, Use, name_of};
+use super::rules::{Rules, Use, name_of};
 use crate::json::{Span, elements, members};
 use crate::jsonrpc::{Edit, Message, Replacement};
 use crate::mcp::{List, Method};

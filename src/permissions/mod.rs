@@ -8,12 +8,14 @@ mod pattern;
 mod policy;
 mod rights;
 mod rule;
+mod rules;
 mod uri;
 
 pub use list::ListFilter;
 pub use policy::{Policy, PolicyError, Role};
-pub use rights::{Reason, Rights, Verdict};
+pub use rights::Rights;
 pub use rule::{Effect, List, Rule};
+pub use rules::{Reason, Verdict};
 
 use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::ItemKind;

@@ -1,8 +1,9 @@
 //! The policy file.
 
 use super::pattern::Patterns;
-use super::rights::{Methods, Reach, Rights, Rules, Use};
+use super::rights::Rights;
 use super::rule::{Effect, LISTS, List, Rule};
+use super::rules::{Methods, Reach, Rules, Use};
 use super::uri;
 use crate::mcp::{ItemKind, Method};
 use serde::Deserialize;
