@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 34] = [
+const FIXED: [(&str, &str, &str); 36] = [
     (
         "time without a sign of life, WebSocket",
         "90 s",
@@ -35,6 +35,16 @@ const FIXED: [(&str, &str, &str); 34] = [
         "messages on one refused line that are answered",
         "16",
         "MAX_SEEN: usize = 16",
+    ),
+    (
+        "such a request waits for a peer's return",
+        "5 s",
+        "BACK_AT_ONCE: Duration = Duration::from_secs(5)",
+    ),
+    (
+        "requests remembered after their sender cancelled them or left",
+        "1,024",
+        "MAX_FORGOTTEN: usize = 1024",
     ),
     (
         "nesting of a message from a peer",
@@ -122,7 +132,7 @@ const FIXED: [(&str, &str, &str); 34] = [
         "MAX_OPEN: usize = 1024",
     ),
     (
-        "such requests that wait for a peer's handshake",
+        "such requests that wait for a peer's handshake, or for its return",
         "64, each up to 64 KiB",
         "MAX_PARKED: usize = 64;\nconst MAX_PARKED_SIZE: usize = 64 * 1024",
     ),
