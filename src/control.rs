@@ -1,7 +1,7 @@
-//! The control lines with which our two ends let a session outlive its connection.
+//! The control lines between the two ends of a session that outlives its connections.
 //!
-//! They are notifications, so other servers ignore them; they are not counted, and never reach a
-//! child or a host.
+//! They are notifications, so that other servers ignore them. They are not counted, and never reach
+//! a child or a host.
 
 use crate::jsonrpc::{Kind, Message};
 use crate::utils::random_hex;
@@ -9,23 +9,23 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use std::sync::LazyLock;
 
-/// Every control method begins so.
+/// The prefix of all control methods.
 pub const PREFIX: &str = "mcp-remote/";
 
-/// Names a session on the wire: 128 random bits. Knowing it is not enough: a session belongs
-/// to the user and roles of its token.
+/// Names a session on the wire: 128 random bits. It gives no access: a session belongs to the user
+/// and roles of its token.
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
 pub struct SessionKey(String);
 
 impl SessionKey {
-    /// A fresh one.
+    /// A new random key.
     #[must_use]
     pub fn generate() -> Self {
         Self(random_hex(16))
     }
 
-    /// The start of it, for logs: enough to tell sessions apart, too little to guess the rest.
+    /// Its first characters, for logs: enough to tell sessions apart, too few to use it.
     #[must_use]
     pub fn short(&self) -> &str {
         self.0.get(..8).unwrap_or_default()
@@ -38,46 +38,46 @@ impl std::fmt::Debug for SessionKey {
     }
 }
 
-/// True for a notification whose name is one of a control line: whoever counts lines would not count
-/// it.
+/// True for a notification with the method name of a control line. The other end would not count it
+/// as a message.
 #[must_use]
-pub fn is_named(message: &Message) -> bool {
+pub fn has_control_name(message: &Message) -> bool {
     *message.kind() == Kind::Notification && message.method().starts_with(PREFIX)
 }
 
 /// What a control line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Client: begin a session, or go on with one.
+    /// From the client: starts a session, or resumes one.
     Resume {
         /// `None` for a new one.
         session: Option<SessionKey>,
         /// Lines received so far.
         received: u64,
     },
-    /// Server: the answer, its very next line.
+    /// From the server: the answer, always its next line.
     Resumed {
-        /// The session from here on; `None` when there is none to be had.
+        /// The session from here on; `None` when the server cannot offer one.
         session: Option<SessionKey>,
         /// Lines received so far.
         received: u64,
-        /// The session that was asked for goes on.
+        /// The requested session goes on.
         resumed: bool,
     },
-    /// Either: lines received so far; also the sign of life.
+    /// From either: acknowledges the lines received so far; also the sign of life.
     Ack {
         /// How many.
         received: u64,
     },
-    /// Client: it leaves for good, the session ends.
+    /// From the client: it leaves, and the session ends.
     Leave,
-    /// Server: it is about to stop, and takes no more than it has received, answers aside: the rest
-    /// is for its successor. Client: it has read that, and sends nothing but answers from here on.
+    /// From the server: it is about to stop, and takes nothing more but responses; the rest is for the
+    /// next server. From the client: confirms that, and sends nothing but responses from here on.
     Drain {
         /// How many lines those are.
         received: u64,
-        /// The server only ends a session that nobody uses, and stays: there is no need to come back
-        /// before there is something to say.
+        /// The server only ends this idle session and keeps running: the client need not reconnect
+        /// before it has something to send.
         idle: bool,
     },
 }
@@ -100,10 +100,10 @@ struct Params {
     idle: bool,
 }
 
-/// What every control line contains.
+/// A text in every control line.
 static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"mcp-remote/"));
 
-/// Longer lines are no control lines; most lines need not be looked at any closer.
+/// Longer lines are no control lines, and need not be parsed.
 const MAX_LENGTH: usize = 512;
 
 impl Control {
@@ -141,10 +141,10 @@ impl Control {
         }
     }
 
-    /// As [`Control::read`], of a line that has been read as a message.
+    /// As [`Control::read`], for a line that has been read as a message.
     #[must_use]
-    pub fn of(message: &Message) -> Option<Self> {
-        if is_named(message) {
+    pub fn from_message(message: &Message) -> Option<Self> {
+        if has_control_name(message) {
             Self::read(message.line())
         } else {
             None

@@ -209,7 +209,7 @@ fn round_trip(lines: &Lines, by: impl Measure) {
 
 fn replay(lines: &Lines, by: impl Measure) {
     let (mut near, mut far) = (Replay::<Bytes>::default(), Replay::<Bytes>::default());
-    near.keep();
+    near.start_keeping();
     let line = Bytes::from(lines.notification());
     by.measure(
         || (),

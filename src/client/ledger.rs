@@ -29,7 +29,7 @@ impl From<Bytes> for Arrived {
 impl Arrived {
     /// What it says to us, if anything.
     pub(super) fn control(&self) -> Option<Control> {
-        Control::of(self.message.as_ref()?)
+        Control::from_message(self.message.as_ref()?)
     }
 
     /// True for what answers nothing in particular, as a server's word to all of a connection does.

@@ -206,8 +206,8 @@ impl Client<'_> {
             let end = self.link.carry(connection, resume, promised, &mut self.input, |news| match (lost_at, met.swap(true, Ordering::Relaxed), news) {
                 (_, true, _) => {}
                 (None, ..) => tracing::info!(%address, "connected"),
-                (Some(since), _, News::Resumed { again }) => {
-                    tracing::info!(%address, after = ?since.elapsed(), again, "connected again, nothing is lost");
+                (Some(since), _, News::Resumed { resent }) => {
+                    tracing::info!(%address, after = ?since.elapsed(), resent, "connected again, nothing is lost");
                 }
                 (Some(since), _, News::Anew { failed }) => {
                     tracing::warn!(%address, after = ?since.elapsed(), failed, "connected again, to a server that does not know us any more");

@@ -29,7 +29,7 @@ const MAX_UNANSWERED: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// It goes on where the last connection was lost.
-    Resumed { again: u64 },
+    Resumed { resent: u64 },
     /// It knows nothing of us; so many requests got an error.
     Anew { failed: usize },
 }
@@ -157,7 +157,7 @@ impl State {
             };
             match &mut self.draining {
                 Some(ahead) if is_answer(&line) => {
-                    self.replay.push_early(line, *ahead);
+                    self.replay.push_ahead(line, *ahead);
                     *ahead += 1;
                 }
                 _ => self.replay.push(line),
@@ -326,7 +326,7 @@ impl State {
                     (false, true) => None,
                 };
                 self.stage = Stage::Offered { wait };
-                self.replay.keep();
+                self.replay.start_keeping();
                 let (session, received) = (None, 0);
                 (Some(Control::Resume { session, received }), None)
             }
@@ -366,13 +366,13 @@ impl State {
         if let (true, Some((session, received, true))) = (asked, answer)
             && *session == self.session
         {
-            let again = self.replay.resume(received)?;
+            let resent = self.replay.resume(received)?;
             self.stage = Stage::Resumable;
-            return Ok((true, Some(News::Resumed { again })));
+            return Ok((true, Some(News::Resumed { resent })));
         }
         if asked {
             self.begin_anew();
-            self.replay.keep();
+            self.replay.start_keeping();
         }
         match answer {
             Some((Some(session), ..)) => {
@@ -398,10 +398,10 @@ impl State {
                 self.replay.acknowledge(*received)?;
             }
             Control::Drain { received, idle } if self.stage == Stage::Resumable => {
-                for line in self.replay.unsend(*received)? {
+                for line in self.replay.rewind(*received)? {
                     self.ledger.unsend(&without_end(line));
                 }
-                self.draining = Some(self.replay.advance(is_answer));
+                self.draining = Some(self.replay.prioritize(is_answer));
                 self.drain_heard = true;
                 self.dismissed = *idle;
                 tracing::debug!(idle, "the server ends the session soon");
@@ -462,7 +462,7 @@ impl State {
                 done: false,
             };
         }
-        let congested = resumable && self.replay.under_way() >= WINDOW;
+        let congested = resumable && self.replay.in_flight() >= WINDOW;
         let lines = if wait.is_some() || congested {
             Vec::new()
         } else {
@@ -503,7 +503,7 @@ impl State {
                 self.replay.take(1)
             }
         };
-        for line in batch.lines.iter().skip(batch.again) {
+        for line in batch.lines.iter().skip(batch.resent) {
             self.ledger.send(&without_end(line));
         }
         batch.lines

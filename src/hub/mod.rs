@@ -325,7 +325,7 @@ impl Shared {
     /// What follows from it may wait for [`Shared::flush`].
     fn child_message(&self, lane: LaneId, line: Bytes) {
         match Message::read(line.clone(), MAX_CHILD_DEPTH) {
-            Ok(message) if control::is_named(&message) => {
+            Ok(message) if control::has_control_name(&message) => {
                 tracing::warn!(
                     "dropped a notification of the MCP server under one of our own names"
                 );
@@ -345,7 +345,7 @@ impl Shared {
         }
         for message in messages
             .iter()
-            .filter(|message| !control::is_named(message))
+            .filter(|message| !control::has_control_name(message))
         {
             self.child_said(lane, message);
         }

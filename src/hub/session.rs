@@ -213,10 +213,10 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// See [`Replay::is_outdated`].
+    /// See [`Replay::is_stale`].
     #[must_use]
-    pub fn is_outdated(&self, received: u64) -> bool {
-        self.outbox.lock().replay.is_outdated(received)
+    pub fn is_stale(&self, received: u64) -> bool {
+        self.outbox.lock().replay.is_stale(received)
     }
 
     /// True where the peer waits for nothing and has all that it ever got.

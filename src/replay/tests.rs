@@ -12,7 +12,7 @@ fn sizes(lines: &[u32]) -> usize {
 #[test]
 fn impossible_numbers_are_refused() {
     let mut end = Replay::<Bytes>::default();
-    end.keep();
+    end.start_keeping();
     for number in 0..3 {
         end.push(line(number));
     }
@@ -51,16 +51,16 @@ fn without_keeping_lines_are_gone_as_they_are_taken() {
         end.take(1),
         Batch {
             lines: vec![line(0)],
-            again: 0
+            resent: 0
         }
     );
     assert_eq!((end.waiting(), end.bytes()), (1, sizes(&[1])));
-    end.keep();
+    end.start_keeping();
     assert_eq!(
         end.take(9),
         Batch {
             lines: vec![line(1)],
-            again: 0
+            resent: 0
         }
     );
     assert_eq!(end.bytes(), sizes(&[1]));
@@ -72,14 +72,14 @@ fn without_keeping_lines_are_gone_as_they_are_taken() {
 #[test]
 fn an_acknowledgement_may_come_first() {
     let mut end = Replay::default();
-    end.keep();
+    end.start_keeping();
     (0..4).for_each(|number| end.push(line(number)));
     end.take(6);
     assert_eq!(end.resume(1), Ok(2));
     end.acknowledge(3).unwrap();
-    assert_eq!((end.waiting(), end.under_way()), (1, 0));
+    assert_eq!((end.waiting(), end.in_flight()), (1, 0));
     let batch = end.take(9);
-    assert_eq!((batch.lines, batch.again), (vec![line(3)], 0));
+    assert_eq!((batch.lines, batch.resent), (vec![line(3)], 0));
 }
 
 /// Bug: lines of no length counted for nothing, and there was no end to them.
@@ -93,27 +93,27 @@ fn a_bound_in_bytes_is_one_in_lines() {
 #[test]
 fn what_a_far_end_that_stops_has_not_received_was_never_sent() {
     let mut end = Replay::<Bytes>::default();
-    end.keep();
+    end.start_keeping();
     (0..4).for_each(|number| end.push(line(number)));
     assert_eq!(end.take(6).lines.len(), 3);
-    assert_eq!(end.under_way(), 6);
-    let unsent: Vec<Bytes> = end.unsend(1).unwrap().cloned().collect();
+    assert_eq!(end.in_flight(), 6);
+    let unsent: Vec<Bytes> = end.rewind(1).unwrap().cloned().collect();
     assert_eq!(unsent, [line(1), line(2)]);
-    assert_eq!(end.under_way(), 0);
-    assert!(end.is_outdated(0) && !end.is_outdated(1));
-    assert!(end.unsend(2).is_err());
+    assert_eq!(end.in_flight(), 0);
+    assert!(end.is_stale(0) && !end.is_stale(1));
+    assert!(end.rewind(2).is_err());
     assert_eq!(end.into_unsent(), [line(1), line(2), line(3)]);
 }
 
 #[test]
 fn some_lines_may_go_first() {
     let mut end = Replay::<Bytes>::default();
-    end.keep();
+    end.start_keeping();
     (0..6).for_each(|number| end.push(line(number)));
     assert_eq!(end.take(1).lines, [line(0)]);
     let even = |line: &Bytes| (line[0] - b'0').is_multiple_of(2);
-    assert_eq!(end.advance(even), 2);
-    end.push_early(line(8), 2);
+    assert_eq!(end.prioritize(even), 2);
+    end.push_ahead(line(8), 2);
     assert_eq!(end.bytes(), sizes(&[0, 1, 2, 3, 4, 5, 8]));
     let rest = [2, 4, 8, 1, 3, 5].map(line);
     assert_eq!(end.take(99).lines, rest);
@@ -214,8 +214,8 @@ impl Model {
             client_got: Vec::new(),
             sent: [0; 2],
         };
-        model.client.keep();
-        model.server.keep();
+        model.client.start_keeping();
+        model.server.start_keeping();
         model
     }
 
@@ -234,7 +234,7 @@ impl Model {
         }
         match &mut self.client_drains {
             Some(ahead) if hurries => {
-                self.client.push_early(line, *ahead);
+                self.client.push_ahead(line, *ahead);
                 *ahead += 1;
             }
             _ => self.client.push(line),
@@ -259,8 +259,8 @@ impl Model {
             }
             _ => end.take(bytes),
         };
-        assert!(batch.again <= batch.lines.len());
-        self.sent[usize::from(client)] += (batch.lines.len() - batch.again) as u64;
+        assert!(batch.resent <= batch.lines.len());
+        self.sent[usize::from(client)] += (batch.lines.len() - batch.resent) as u64;
         assert_eq!(self.sent[usize::from(client)], end.sent);
         let wire = &mut self.wires[on];
         let queue = if client { &mut wire.up } else { &mut wire.down };
@@ -300,7 +300,7 @@ impl Model {
         let Some(Item::Resume(received)) = self.wires[on].up.pop_front() else {
             return;
         };
-        if self.server.is_outdated(received) {
+        if self.server.is_stale(received) {
             assert!(self.client_on != Some(on), "the client is refused");
             return;
         }
@@ -325,9 +325,9 @@ impl Model {
                 self.resumed = true;
             }
             Some(Item::Drain(received)) => {
-                let back = self.client.unsend(received).unwrap().count() as u64;
+                let back = self.client.rewind(received).unwrap().count() as u64;
                 self.sent[1] -= back;
-                let ahead = self.client.advance(|line| line[0] == b'!');
+                let ahead = self.client.prioritize(|line| line[0] == b'!');
                 self.client_drains = Some(ahead);
                 if let Some(on) = self.client_on {
                     self.wires[on].up.push_back(Item::Heard);
@@ -443,7 +443,7 @@ impl Model {
         assert_eq!(self.server_got.len(), self.pushed[1] as usize);
         for end in [&self.client, &self.server] {
             assert!(end.is_settled());
-            assert_eq!((end.bytes(), end.under_way(), end.waiting()), (0, 0, 0));
+            assert_eq!((end.bytes(), end.in_flight(), end.waiting()), (0, 0, 0));
         }
     }
 }

@@ -104,7 +104,7 @@ impl Registry {
         // with it.
         let slots = self.lock();
         let slot = slots.get(key).filter(|slot| {
-            slot.owner == owner(link.standing.identity()) && !slot.watch.is_outdated(received)
+            slot.owner == owner(link.standing.identity()) && !slot.watch.is_stale(received)
         });
         let Some(slot) = slot else {
             return Err(link);

@@ -151,7 +151,7 @@ pub(super) async fn live(
                     return reason;
                 };
                 // A client that may not even know of it gets another one.
-                if session.replay(|replay| replay.is_blank()) {
+                if session.replay(|replay| replay.is_unused()) {
                     return reason;
                 }
                 let session_key = registration.key.short();
@@ -187,8 +187,8 @@ pub(super) async fn live(
         match session.replay(|replay| {
             Ok::<_, Violation>((replay.resume(received)?, replay.receipts.acknowledge()))
         }) {
-            Ok((again, received)) => {
-                tracing::info!(session = registration.key.short(), address = %link.address, again, "resumed");
+            Ok((resent, received)) => {
+                tracing::info!(session = registration.key.short(), address = %link.address, resent, "resumed");
                 link.trail.joined(registration.key.short());
                 // While nobody was there, nobody took over what has changed.
                 session.revise(link.standing.profile());
@@ -245,6 +245,6 @@ fn register(link: &mut Link, session: &Session, context: &Context) -> Option<Reg
         .registry
         .register(link.standing.identity(), session.watch())?;
     link.trail.joined(registration.key.short());
-    session.replay(|replay| replay.keep());
+    session.replay(|replay| replay.start_keeping());
     Some(registration)
 }

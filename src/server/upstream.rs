@@ -192,7 +192,7 @@ impl Arrived {
         let blank = line.iter().all(u8::is_ascii_whitespace);
         let message = (!blank).then(|| Message::read(line, MAX_PEER_DEPTH));
         let control = match &message {
-            Some(Ok(message)) => Control::of(message),
+            Some(Ok(message)) => Control::from_message(message),
             _ => None,
         };
         Self {

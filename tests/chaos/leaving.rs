@@ -160,7 +160,10 @@ fn a_lost_connection_and_its_return_are_one_line_each() {
             assert_eq!(lines("connected again") as u64, round, "{log}");
             let back = log.lines().rfind(|line| line.contains("connected again"));
             let back = back.unwrap_or_default();
-            assert!(back.contains("after=") && back.contains("again="), "{back}");
+            assert!(
+                back.contains("after=") && back.contains("resent="),
+                "{back}"
+            );
         }
         host.leave();
         stop(server);

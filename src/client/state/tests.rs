@@ -276,9 +276,9 @@ impl Model {
                         number: self.sessions,
                         ..Session::default()
                     };
-                    self.session.replay.keep();
+                    self.session.replay.start_keeping();
                 } else {
-                    assert!(!self.session.replay.is_outdated(received));
+                    assert!(!self.session.replay.is_stale(received));
                     self.session.replay.resume(received).unwrap();
                 }
                 down.push_back(Item::Control(Control::Resumed {

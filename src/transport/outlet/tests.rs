@@ -177,7 +177,7 @@ fn peer(capacity: usize) -> (Outlet<Writer, Kept>, Lendable<Writer>, DuplexStrea
     let (near, far) = tokio::io::duplex(capacity);
     let (_reader, writer) = Connection::over_stream(Box::new(near), 1000).split(1000);
     let mut kept = Kept::default();
-    kept.0.keep();
+    kept.0.start_keeping();
     (Outlet::new(kept), Lendable::new(writer), far)
 }
 
