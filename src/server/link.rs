@@ -12,6 +12,7 @@ use crate::control::Control;
 use crate::handshake;
 use crate::hub::Session;
 use crate::jsonrpc::{Code, NO_DATA, error_line};
+use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
 use crate::transport::{Reader, Writer};
 use crate::utils::apart::apart;
@@ -86,6 +87,7 @@ pub(super) async fn carry(
             resumable,
             ahead: VecDeque::new(),
             bytes: 0,
+            empties: Empties::default(),
             room_ahead: &context.room_ahead,
         };
         let ticket = Ticket::new(context, standing.identity(), *address);
@@ -142,6 +144,13 @@ pub(super) async fn carry(
                     let text = format!("Invalid Request: {violation}");
                     last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
                     End::Leave("the client counts wrongly")
+                }
+                UpstreamEnd::Empty => {
+                    let text = "too many empty lines, empty frames or acknowledgements";
+                    tracing::warn!(reason = text, "connection ended");
+                    let text = format!("Invalid Request: {text}");
+                    last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
+                    End::Leave("too much without a message")
                 }
                 UpstreamEnd::Lost(err @ LineError::Pings) => {
                     tracing::warn!(%err, "connection ended");

@@ -95,9 +95,9 @@ fn lost(err: &LineError) -> &'static str {
             tracing::warn!(%err, "refused");
             "it speaks TLS"
         }
-        LineError::Pings => {
+        LineError::Pings | LineError::Empty => {
             tracing::warn!(%err, "connection ended");
-            "too many pings"
+            "too much without a message"
         }
         _ => {
             tracing::debug!(%err, "connection lost");

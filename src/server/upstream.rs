@@ -15,6 +15,7 @@ use crate::mcp::ItemKind;
 use crate::permissions::{Denial, Permit, Rights};
 use crate::replay::{Replay, Violation, cost};
 use crate::transport::Reader;
+use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
 use crate::utils::before_waits::before_waits;
 use crate::utils::rope::Line;
@@ -22,7 +23,7 @@ use crate::utils::spare;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What is read ahead of a client that can resume while the MCP server takes nothing, in bytes:
@@ -45,6 +46,8 @@ pub(super) enum UpstreamEnd {
     TooLong(usize),
     Lapsed(Lapse),
     Violation(Violation),
+    /// Too much has come that holds no message.
+    Empty,
     Lost(LineError),
 }
 
@@ -59,6 +62,8 @@ pub(super) struct Intake<'a> {
     /// Lines that were read while the MCP server took none.
     pub ahead: VecDeque<(Bytes, Option<SemaphorePermit<'a>>)>,
     pub bytes: usize,
+    /// Counts lines that hold no message.
+    pub empties: Empties,
     /// A permit is a byte that may be read ahead of anybody.
     pub room_ahead: &'a Semaphore,
 }
@@ -67,6 +72,9 @@ impl Intake<'_> {
     /// The next message that is no acknowledgement. Cancel safe.
     async fn next(&mut self) -> Result<Arrived, UpstreamEnd> {
         loop {
+            if !self.ahead.is_empty() {
+                tokio::task::consume_budget().await;
+            }
             let (line, heeded) = match self.ahead.pop_front() {
                 Some((line, _)) => {
                     self.bytes -= cost(&line);
@@ -100,7 +108,7 @@ impl Intake<'_> {
 
     /// What a control line says of what the client has received counts at once, whatever waits
     /// before it.
-    fn heed(&self, control: Option<&Control>) -> Result<(), UpstreamEnd> {
+    fn heed(&mut self, control: Option<&Control>) -> Result<(), UpstreamEnd> {
         let received = match control {
             Some(Control::Ack { received } | Control::Drain { received, .. }) => *received,
             _ => return Ok(()),
@@ -111,12 +119,24 @@ impl Intake<'_> {
         let acknowledge = |replay: &mut Replay<Line>| {
             let kept = replay.bytes();
             replay.acknowledge(received)?;
-            spare::used(kept - replay.bytes());
-            Ok(())
+            Ok(kept - replay.bytes())
         };
-        self.session
-            .replay(acknowledge)
-            .map_err(UpstreamEnd::Violation)
+        let acknowledged = self.session.replay(acknowledge);
+        let acknowledged = acknowledged.map_err(UpstreamEnd::Violation)?;
+        spare::used(acknowledged);
+        if acknowledged == 0 {
+            self.empty()?;
+        }
+        Ok(())
+    }
+
+    /// A line has come that holds no message.
+    fn empty(&mut self) -> Result<(), UpstreamEnd> {
+        if self.empties.count(1, Instant::now()) {
+            Ok(())
+        } else {
+            Err(UpstreamEnd::Empty)
+        }
     }
 
     /// The next line of the connection. Cancel safe.
@@ -136,6 +156,7 @@ impl Intake<'_> {
             Ok(Some(line)) => Ok(line),
             Ok(None) => Err(UpstreamEnd::HalfClosed),
             Err(LineError::TooLong { limit }) => Err(UpstreamEnd::TooLong(limit)),
+            Err(LineError::Empty) => Err(UpstreamEnd::Empty),
             Err(err) => Err(UpstreamEnd::Lost(err)),
         }
     }
@@ -237,7 +258,13 @@ async fn carry_upstream(
                 continue;
             }
             // Meaningless here, and nothing for a child.
-            Some(_) => continue,
+            Some(_) => {
+                intake.empty()?;
+                continue;
+            }
+        }
+        if message.is_none() {
+            intake.empty()?;
         }
         if intake.activity.discards() {
             continue;

@@ -47,6 +47,9 @@ pub enum LineError {
     /// The far end pings more often than makes sense.
     #[error("too many pings")]
     Pings,
+    /// The far end sends more than makes sense of what holds no message.
+    #[error("too many empty frames")]
+    Empty,
     /// Nothing was heard for too long.
     #[error("nothing heard for {0:?}")]
     Silent(std::time::Duration),

@@ -1,6 +1,7 @@
 //! Bytes on the wire, as lines: [`Connection`] before a peer is known, [`Reader`] and [`Writer`]
 //! after. Closed enums over the transports; nothing here knows JSON.
 
+pub mod empty;
 pub mod foreign;
 pub mod line;
 pub mod outlet;

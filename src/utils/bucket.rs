@@ -48,6 +48,13 @@ impl Bucket {
         }
     }
 
+    /// Gives one token back that has turned out not to be needed.
+    pub fn give_back(&mut self, pace: &Pace) {
+        self.full_at = self
+            .full_at
+            .and_then(|full_at| full_at.checked_sub(pace.every));
+    }
+
     /// True when nothing is missing, as in a new one.
     #[must_use]
     pub fn is_full(&self, now: Instant) -> bool {
@@ -83,6 +90,12 @@ mod tests {
             assert_eq!(bucket.take(&pace, at(9_000)), Ok(()));
         }
         assert!(bucket.take(&pace, at(9_000)).is_err());
+        bucket.give_back(&pace);
+        assert_eq!(bucket.take(&pace, at(9_000)), Ok(()));
+        // It holds no more than it can, however much is given back.
+        (0..9).for_each(|_| bucket.give_back(&pace));
+        let taken = (0..9).filter(|_| bucket.take(&pace, at(9_000)).is_ok());
+        assert_eq!(taken.count(), 3);
     }
 
     proptest! {

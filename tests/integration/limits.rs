@@ -2,7 +2,7 @@
 
 use crate::common::{BOTH, Setup, TestServer, now, request, token, token_with};
 use crate::process::eventually;
-use crate::wire::{BINARY, PING, TEXT, TestPeer};
+use crate::wire::{BINARY, PING, PONG, TEXT, TestPeer};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -290,8 +290,82 @@ fn millions_of_short_lines_cost_neither_memory_nor_others_their_turn() {
         let begin = Instant::now();
         assert_eq!(other.ask(1, "ping", json!({}))["id"], 1);
         assert!(begin.elapsed() < Duration::from_secs(2), "{transport}");
-        assert_eq!(peer.ask(2, "ping", json!({}))["id"], 2);
+        assert_eq!(peer.next_line().as_deref(), Some(EMPTY));
+        peer.assert_closed();
         let grown = server.peak() - before;
         assert!(grown < 20_000, "{transport}: {grown} KiB");
+    }
+}
+
+const EMPTY: &str = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid Request: too many empty lines, empty frames or acknowledgements"}}"#;
+
+/// Bug: frames without a message were not counted by anything, and nobody else had a turn until they
+/// were read.
+#[test]
+fn a_flood_of_what_holds_no_message_ends_its_connection() {
+    let ack = r#"{"jsonrpc":"2.0","method":"mcp-remote/ack","params":{"received":0}}"#;
+    let resume =
+        r#"{"jsonrpc":"2.0","method":"mcp-remote/resume","params":{"session":null,"received":0}}"#;
+    type Send = fn(&mut TestPeer, &str);
+    let cases: [(&str, &str, Send); 8] = [
+        ("ws", "empty frames", |peer, _| peer.frame(TEXT, b"")),
+        ("ws", "pongs", |peer, _| peer.frame(PONG, b"x")),
+        ("ws", "empty parts of a message", |peer, _| {
+            peer.fragment(0, b"")
+        }),
+        ("ws", "small parts of a line", |peer, _| {
+            peer.frame(TEXT, b"{")
+        }),
+        ("ws", "blank lines", |peer, _| peer.frame(TEXT, b"\n")),
+        ("tcp", "blank lines", |peer, _| peer.raw(b" \n")),
+        ("tcp", "acknowledgements", |peer, ack| peer.send(ack)),
+        ("tcp", "acknowledgements of a session", |peer, ack| {
+            peer.send(ack)
+        }),
+    ];
+    for (transport, what, send) in cases {
+        let server = Setup::new(transport)
+            .args(&["--rate-limit", "1000"])
+            .start();
+        let (mut peer, mut other) = (server.peer(), server.peer());
+        if what.ends_with("session") {
+            peer.send(resume);
+            assert_eq!(peer.next()["method"], "mcp-remote/resumed");
+        } else {
+            peer.begin();
+        }
+        if what == "empty parts of a message" {
+            peer.fragment(TEXT, b"");
+        }
+        // More than fast enough for what comes in a second beyond what may come at once.
+        for round in 0.. {
+            (0..500).for_each(|_| send(&mut peer, ack));
+            assert_eq!(other.ask(round, "ping", json!({}))["id"], round, "{what}");
+            if peer.is_readable() {
+                break;
+            }
+            assert!(round < 1_000, "{what}: nobody minds");
+        }
+        assert_eq!(peer.next_line().as_deref(), Some(EMPTY), "{what}");
+        peer.assert_closed();
+        server.log.wait_for("too many empty lines");
+        other.ask("after", "ping", json!({}));
+    }
+}
+
+/// Each message may be a small frame, and some white space between messages harms nobody.
+#[test]
+fn small_messages_are_not_taken_for_empty_ones() {
+    let note = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
+    for transport in BOTH {
+        let server = TestServer::start(transport);
+        let mut peer = server.peer();
+        for at in 0..20_000 {
+            peer.send(note);
+            if at % 10 == 0 {
+                peer.send("");
+            }
+        }
+        assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1, "{transport}");
     }
 }

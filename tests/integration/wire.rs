@@ -247,6 +247,14 @@ impl TestPeer {
         more
     }
 
+    /// True when something has come by now.
+    pub fn is_readable(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let readable = !self.input.buffer().is_empty() || self.stream.peek(&mut [0]).is_ok();
+        self.stream.set_nonblocking(false).unwrap();
+        readable
+    }
+
     /// Waits until something has come, and leaves it where it is.
     pub fn wait_readable(&self) {
         self.stream.peek(&mut [0]).unwrap();

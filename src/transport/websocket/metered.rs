@@ -1,5 +1,6 @@
 //! What lies between the WebSocket library and the stream.
 
+use super::frames::Frames;
 use crate::transport::Pulse;
 use crate::transport::line::read_much;
 use bytes::Bytes;
@@ -7,9 +8,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 
 /// A byte stream that hands out no more than its allowance, so that a stranger cannot make the
-/// layer above gather a large frame.
+/// layer above gather a large frame, and lets other tasks have their turns in between frames, since
+/// the layer above reads on by itself until a message is whole.
 pub(super) struct Metered<S> {
     pub stream: S,
     pub allowance: Option<usize>,
@@ -18,6 +21,12 @@ pub(super) struct Metered<S> {
     ahead: Bytes,
     /// A frame is being written without the library, which has to wait.
     pub busy: bool,
+    /// Counts the frames that come; `None` before the upgrade, and at a client.
+    pub frames: Option<Frames>,
+    /// So many small frames have come that nobody has asked for yet.
+    small: usize,
+    /// So many frames have been handed out that have not been paid for with the task's budget.
+    unpaid: usize,
 }
 
 impl<S> Metered<S> {
@@ -28,7 +37,15 @@ impl<S> Metered<S> {
             pulse: Pulse::default(),
             ahead: Bytes::new(),
             busy: false,
+            frames: None,
+            small: 0,
+            unpaid: 0,
         }
+    }
+
+    /// How many small frames have come since the last call.
+    pub fn take_small(&mut self) -> usize {
+        std::mem::take(&mut self.small)
     }
 }
 
@@ -41,6 +58,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         if self.allowance == Some(0) {
             return Poll::Ready(Err(io::Error::other("too much before authentication")));
         }
+        while self.unpaid > 0 {
+            ready!(coop::poll_proceed(context)).made_progress();
+            self.unpaid -= 1;
+        }
         let before = buffer.filled().len();
         if self.allowance.is_some() {
             ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
@@ -50,6 +71,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         } else {
             let length = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead.split_to(length));
+        }
+        if let Some(frames) = &mut self.frames {
+            let begun = frames.see(buffer.filled().get(before..).unwrap_or_default());
+            self.small += begun.small;
+            self.unpaid += begun.all;
         }
         let read = buffer.filled().len().saturating_sub(before);
         self.allowance = self.allowance.map(|left| left.saturating_sub(read));
@@ -79,5 +105,40 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::AsyncReadExt;
+
+    /// Bug: a peer that sent frames without a message kept all others waiting until what it had sent
+    /// was read.
+    #[tokio::test]
+    async fn others_have_their_turns_between_frames() {
+        const FRAMES: usize = 20_000;
+        // Empty parts of a message that does not end, masked.
+        let stream = [0, 0x80, 1, 2, 3, 4].repeat(FRAMES);
+        let mut metered = Metered::new(tokio::io::join(&*stream, tokio::io::sink()), None);
+        metered.frames = Some(Frames::default());
+        let turns = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&turns);
+        let others = tokio::spawn(async move {
+            loop {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut buffer = [0; 1024];
+        while metered.read(&mut buffer).await.unwrap() > 0 {}
+        others.abort();
+        assert_eq!(metered.take_small(), FRAMES);
+        // The budget of a turn.
+        let expected = FRAMES / 128;
+        let turns = turns.load(Ordering::Relaxed);
+        assert!(turns >= expected, "{turns} turns, not {expected}");
     }
 }

@@ -3,18 +3,21 @@
 //! A frame may hold several lines, part of a line (the rest follows in the next frame), or a
 //! message without its newline; binary frames count as text.
 
+mod frames;
 mod lines;
 mod metered;
 mod upgrade;
 
 pub use upgrade::{Upgrade, UpgradeError};
 
+use super::empty::Empties;
 use super::line::LineError;
 use super::{BoxedStream, Pulse};
 use crate::utils::bucket::{Bucket, Pace};
 use crate::utils::rope::Pieces;
 use crate::utils::spare;
 use bytes::Bytes;
+use frames::{Frames, SMALL};
 use futures_util::{SinkExt, StreamExt};
 use lines::Lines;
 use metered::Metered;
@@ -112,6 +115,8 @@ impl WebSocket {
             lines: self.lines,
             heard: Instant::now(),
             pings: Bucket::default(),
+            empties: Empties::default(),
+            is_small: false,
         };
         (reader, writer)
     }
@@ -146,6 +151,10 @@ pub struct WebSocketReader {
     lines: Lines,
     heard: Instant,
     pings: Bucket,
+    /// Counts small frames that end no line.
+    empties: Empties,
+    /// The last message was a small frame, and no line has come of it yet.
+    is_small: bool,
     pulse: Pulse,
 }
 
@@ -162,14 +171,24 @@ impl WebSocketReader {
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         loop {
             if let Some(line) = self.lines.pop() {
+                if std::mem::take(&mut self.is_small) {
+                    self.empties.discount();
+                }
                 return line.map(Some);
             }
             // A long frame on a slow connection is no silence.
-            let socket = &self.socket;
-            let next = poll_fn(|context| socket.lock().poll_next_unpin(context));
+            let (socket, empties) = (&self.socket, &mut self.empties);
+            let next = poll_fn(|context| {
+                let mut socket = socket.lock();
+                let small = socket.get_mut().take_small();
+                if small > 0 && !empties.count(small, Instant::now().into_std()) {
+                    return Poll::Ready(Err(LineError::Empty));
+                }
+                socket.poll_next_unpin(context).map(Ok)
+            });
             let frame = tokio::select! {
                 biased;
-                frame = next => frame,
+                frame = next => frame?,
                 () = self.pulse.stop(SILENCE.saturating_sub(self.heard.elapsed())) => {
                     return Err(LineError::Silent(SILENCE));
                 }
@@ -185,6 +204,7 @@ impl WebSocketReader {
                 return Ok(None);
             }
             let frame = &self.lines.rest;
+            self.is_small = (1..SMALL).contains(&frame.len());
             self.large.1 += frame.len();
             if frame.len() >= LARGE {
                 self.large = (frame.clone(), 0);

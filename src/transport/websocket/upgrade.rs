@@ -1,6 +1,6 @@
 //! The upgrade from HTTP: who may ask for it, and what else is said with it.
 
-use super::{Lines, Metered, WebSocket, config, to_io};
+use super::{Frames, Lines, Metered, WebSocket, config, to_io};
 use crate::transport::{BoxedStream, tls};
 use crate::utils::secret::Secret;
 use std::io;
@@ -99,14 +99,16 @@ impl WebSocket {
         match tokio_tungstenite::accept_hdr_async_with_config(stream, on_request, Some(config))
             .await
         {
-            Ok(socket) => Ok((
-                Self {
+            Ok(mut socket) => {
+                // Nothing has been read beyond the request: the library takes that for an error.
+                socket.get_mut().frames = Some(Frames::default());
+                let socket = Self {
                     socket,
                     lines: Lines::default(),
                     masks: false,
-                },
-                upgrade,
-            )),
+                };
+                Ok((socket, upgrade))
+            }
             Err(err) => Err(refused.unwrap_or_else(|| UpgradeError::Failed(Box::new(err)))),
         }
     }
