@@ -11,13 +11,18 @@ mod server;
 use crate::cli::{Cli, Command, Deferred, LogFormat, SecretArgs};
 use crate::permissions::Policy;
 use crate::reaper;
+use crate::utils::escape::{Escaping, escape};
 use crate::utils::secret::{Secret, SecretError, Sources};
 use crate::utils::spare;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use tracing::field::Field;
 use tracing::{Level, Metadata};
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -38,7 +43,11 @@ impl Failure {
 
     fn print(&self) {
         // With stderr gone there is nobody left to tell.
-        let _nobody = writeln!(std::io::stderr(), "error: {}", self.0.replace('\n', " "));
+        let _nobody = writeln!(
+            std::io::stderr(),
+            "error: {}",
+            escape(&self.0.replace('\n', " "))
+        );
     }
 }
 
@@ -97,7 +106,8 @@ fn start_logs(format: LogFormat) {
     match format {
         LogFormat::Text => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            let lines = builder.with_ansi(ansi).finish();
+            let fields = debug_fn(write_field).delimited(" ");
+            let lines = builder.with_ansi(ansi).fmt_fields(fields).finish();
             lines.with(chosen).with(no_payloads).init();
         }
         LogFormat::Json => {
@@ -105,6 +115,23 @@ fn start_logs(format: LogFormat) {
             builder.finish().with(chosen).with(no_payloads).init();
         }
     }
+}
+
+/// One field of a log line, of spans and of events. All that others can put into a log is written
+/// here and nowhere else, so nothing in it reaches the terminal as a command or as a line of its own.
+fn write_field(
+    writer: &mut Writer<'_>,
+    field: &Field,
+    value: &dyn std::fmt::Debug,
+) -> std::fmt::Result {
+    let name = field.name();
+    let name = name.strip_prefix("r#").unwrap_or(name);
+    match (name, writer.has_ansi_escapes()) {
+        ("message", _) => {}
+        (name, true) => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?,
+        (name, false) => write!(writer, "{name}=")?,
+    }
+    write!(Escaping(writer), "{value:?}")
 }
 
 /// Libraries trace what goes through them, and the WebSocket library shows the reasons of close

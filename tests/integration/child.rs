@@ -1,8 +1,8 @@
 //! The child's life: what it says, how it ends, and that nothing of it stays.
 
-use crate::common::{BOTH, Setup, TestClient, TestServer, request, token_with};
+use crate::common::{BOTH, Setup, TestClient, TestServer, now, request, token, token_with};
 use crate::process::{eventually, is_alive, kill, wait_gone, wait_reaped};
-use crate::wire::TestPeer;
+use crate::wire::{Acceptor, TestPeer};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -25,6 +25,51 @@ fn stderr_is_passed_on() {
         assert!(line.contains("child: "), "{line}");
         assert!(!line.contains('\u{1b}'), "{line:?}");
     }
+}
+
+/// Raw, these would clear the screen, set the title, forge a line, turn the direction of writing.
+const COMMANDS: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\rINFO forged\u{9b}31m\u{85}\u{2028}\u{202e}";
+
+fn assert_tame(text: &str) {
+    let odd = |c: &char| c.is_control() && *c != '\n' || "\u{2028}\u{202e}".contains(*c);
+    assert_eq!(text.chars().find(odd), None, "{text:?}");
+    assert!(text.contains("\\u{1b}[2J"), "{text:?}");
+    let forged = text.lines().any(|line| line.starts_with("INFO"));
+    assert!(!forged, "{text:?}");
+}
+
+#[test]
+fn no_text_of_others_reaches_the_terminal_as_a_command() {
+    let policy = json!({"permissions": {"user": {"allowedMethods": ["x"]}}});
+    let server = Setup::new("tcp").policy(&policy).start();
+    let claims =
+        json!({"user": format!("eve{COMMANDS}"), "roles": ["user", COMMANDS], "exp": now() + 60});
+    let mut peer = server.peer_with(&token(&claims));
+    peer.ask(1, "x", json!({"stderr": format!("child{COMMANDS}end")}));
+    peer.ask(COMMANDS, COMMANDS, json!({}));
+    for part in ["child: child", "eve", "blocked"] {
+        assert_tame(&server.log.wait_for(part));
+    }
+    assert_tame(&server.stop());
+
+    // The last words of a child that never answered stand in the final line.
+    let script = format!("printf '%s' '{COMMANDS}' >&2; exit 3");
+    let outcome = Setup::new("tcp").shell(&script).run();
+    assert_eq!(outcome.code, Some(1));
+    assert_tame(&outcome.stderr);
+    assert!(outcome.stderr.contains("error: "), "{outcome:?}");
+
+    // And what a server says to a client that it refuses.
+    let server = Acceptor::new("tcp");
+    let mut client = TestClient::start("tcp", server.port(), &[], Some("a.b.c"));
+    let mut peer = server.accept();
+    peer.next_line();
+    let error = json!({"code": -32002, "message": COMMANDS, "data": {"reason": COMMANDS}});
+    peer.send(&json!({"jsonrpc": "2.0", "error": error}).to_string());
+    assert_eq!(client.wait(), Some(1));
+    let log = client.log.to_the_end();
+    assert!(log.contains("error: "), "{log:?}");
+    assert_tame(&log);
 }
 
 #[test]
