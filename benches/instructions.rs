@@ -7,6 +7,8 @@
 //! difference is what that took. This is the same on every machine, however busy: valgrind shows a
 //! program always the same processor.
 
+#![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
+
 mod cases;
 
 use cases::{Case, Measure};

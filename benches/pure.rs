@@ -1,5 +1,7 @@
 //! How long the pure parts take: `cargo bench --bench pure`, followed by `-- WORD` for some of them.
 
+#![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
+
 mod cases;
 
 use cases::{Case, Measure};

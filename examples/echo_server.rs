@@ -113,6 +113,7 @@ fn echo(mut message: Value) {
     let number = |name: &str| params[name].as_u64();
     let text = |name: &str| params[name].as_str();
     if let Some(code) = params["exit"].as_i64() {
+        #[expect(clippy::exit, reason = "it is asked to")]
         exit(code as i32);
     }
     if let Some(text) = text("stderr") {

@@ -10,6 +10,7 @@ fn main() -> ExitCode {
 
 /// Gives back to the system what the allocator keeps of the memory that is free.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "no safe crate wraps it")]
 fn release_memory() {
     // SAFETY: it takes no pointer and may be called at any time (malloc_trim(3), "MT-Safe").
     unsafe {

@@ -1,5 +1,7 @@
 //! The seeds of the fuzzers through the same targets, since not every machine has a fuzzer.
 
+#![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
+
 #[path = "../fuzz/targets/mod.rs"]
 mod targets;
 

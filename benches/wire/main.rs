@@ -4,6 +4,8 @@
 //! compared with its yardstick round by round, since only ratios hold on a machine that does other
 //! things as well. A table goes to stdout, and with `--json FILE` all values to a file.
 
+#![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
+
 mod child;
 mod growth;
 mod peer;

@@ -4,6 +4,8 @@
 //! Needs Debian's chromium; a missing one is a failure. Not part of plain `cargo test`:
 //! `cargo test --test browser`.
 
+#![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
+
 #[path = "../integration/common.rs"]
 #[allow(dead_code)]
 mod common;

@@ -10,6 +10,8 @@
 //! Each run prints a [`load::Toll`]: requests, cuts, and how many were lost, doubled and hung.
 //! `CHAOS_LOG=1` prints what the client logs, too.
 
+#![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
+
 #[allow(dead_code)]
 #[path = "../integration/certificates.rs"]
 mod certificates;

@@ -1,6 +1,8 @@
 //! The documents keep their promises: their commands run, their tables are those of the program,
 //! what they show is what is printed, and their links lead somewhere.
 
+#![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

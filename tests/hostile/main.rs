@@ -3,6 +3,8 @@
 //! Needs python3, node and go; a missing one is a failure. Not part of plain `cargo test`:
 //! `cargo test --test hostile`.
 
+#![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
+
 #[path = "../integration/common.rs"]
 #[allow(dead_code)]
 mod common;

@@ -17,6 +17,10 @@ pub const PONG: u8 = 10;
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
+/// The request for a WebSocket.
+const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 /// One end of a connection: lines over TCP, or frames over WebSocket.
 pub struct TestPeer {
     stream: TcpStream,
@@ -52,10 +56,7 @@ impl TestPeer {
     /// Asks for a WebSocket with these further headers; gives the head of the answer, too.
     pub fn upgrade(port: u16, headers: &str) -> (String, Self) {
         let mut peer = Self::connect("tcp", port);
-        let text = format!(
-            "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
-        );
+        let text = UPGRADE.replacen("\r\n\r\n", &format!("\r\n{headers}\r\n"), 1);
         peer.raw(text.as_bytes());
         let head = peer.head();
         peer.websocket = true;
@@ -79,6 +80,50 @@ impl TestPeer {
         self.stream.write_all(bytes).is_ok()
     }
 
+    /// From here on nothing waits for long for the far end.
+    pub fn give_up_soon(&mut self) {
+        let soon = Some(Duration::from_millis(200));
+        self.stream.set_read_timeout(soon).unwrap();
+        self.stream.set_write_timeout(soon).unwrap();
+    }
+
+    /// As [`TestPeer::upgrade`], on a connection that stands; false where the far end does not want it.
+    pub fn try_upgrade(&mut self) -> bool {
+        let asked = self.try_raw(UPGRADE.as_bytes());
+        let mut head = String::new();
+        while asked && !head.ends_with("\r\n\r\n") {
+            if self.input.read_line(&mut head).unwrap_or(0) == 0 {
+                return false;
+            }
+        }
+        self.websocket = true;
+        self.masks = true;
+        head.starts_with("HTTP/1.1 101 ")
+    }
+
+    /// As [`TestPeer::send`], unless the far end has closed the connection or does not read it.
+    pub fn try_send(&mut self, line: &str) -> bool {
+        if self.websocket {
+            self.try_frame(TEXT, line.as_bytes())
+        } else {
+            self.try_raw(format!("{line}\n").as_bytes())
+        }
+    }
+
+    /// As [`TestPeer::frame`], likewise.
+    pub fn try_frame(&mut self, opcode: u8, payload: &[u8]) -> bool {
+        let frame = self.framed(0x80 | opcode, payload);
+        self.try_raw(&frame)
+    }
+
+    /// Reads what has come and throws it away.
+    pub fn drain(&mut self) {
+        while self.input.fill_buf().is_ok_and(|bytes| !bytes.is_empty()) {
+            let read = self.input.buffer().len();
+            self.input.consume(read);
+        }
+    }
+
     /// A line, or a text frame without a newline.
     pub fn send(&mut self, line: &str) {
         if self.websocket {
@@ -94,6 +139,11 @@ impl TestPeer {
 
     /// A frame whose first byte is `head`: the end flag and the opcode.
     pub fn fragment(&mut self, head: u8, payload: &[u8]) {
+        let frame = self.framed(head, payload);
+        self.raw(&frame);
+    }
+
+    fn framed(&self, head: u8, payload: &[u8]) -> Vec<u8> {
         let mask = if self.masks { 0x80 } else { 0 };
         let mut frame = vec![head];
         match payload.len() {
@@ -113,7 +163,7 @@ impl TestPeer {
         } else {
             frame.extend(payload);
         }
-        self.raw(&frame);
+        frame
     }
 
     /// So many bytes as they come.

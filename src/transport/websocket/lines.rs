@@ -31,7 +31,7 @@ impl Default for Lines {
 
 impl Lines {
     /// The next line of the last frame; `None` when another frame is needed.
-    pub fn pop(&mut self) -> Option<Result<Bytes, LineError>> {
+    pub(super) fn pop(&mut self) -> Option<Result<Bytes, LineError>> {
         if let Some(end) = memchr::memchr(b'\n', &self.rest) {
             let mut line = self.rest.split_to(end + 1);
             line.truncate(end);
@@ -55,7 +55,7 @@ impl Lines {
 
     /// Takes a frame, after [`Lines::pop`] has given all of the last one; false at the end of the
     /// stream.
-    pub fn push_frame(
+    pub(super) fn push_frame(
         &mut self,
         frame: Option<Result<Message, tungstenite::Error>>,
     ) -> Result<bool, LineError> {

@@ -30,7 +30,7 @@ pub(super) struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    pub fn new(stream: S, allowance: Option<usize>) -> Self {
+    pub(super) fn new(stream: S, allowance: Option<usize>) -> Self {
         Self {
             stream,
             allowance,
