@@ -37,7 +37,7 @@ pub(super) struct Begun {
 
 impl Frames {
     /// Reads on.
-    pub fn see(&mut self, mut bytes: &[u8]) -> Begun {
+    pub(super) fn see(&mut self, mut bytes: &[u8]) -> Begun {
         let mut begun = Begun::default();
         while let Some((&byte, rest)) = bytes.split_first() {
             if matches!(self.next, Next::Payload) {

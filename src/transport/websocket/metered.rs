@@ -44,7 +44,7 @@ impl<S> Metered<S> {
     }
 
     /// How many small frames have come since the last call.
-    pub fn take_small(&mut self) -> usize {
+    pub(super) fn take_small(&mut self) -> usize {
         std::mem::take(&mut self.small)
     }
 }
