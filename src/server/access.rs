@@ -92,18 +92,18 @@ impl Standing {
 
     fn apply(&mut self) -> Result<(), Lapse> {
         let access = Arc::clone(&self.access.borrow_and_update());
-        if let (Some(guard), Some(token)) = (&access.guard, &self.identity.token) {
-            match guard.check(token, now()) {
-                Ok(_) => {}
-                Err(Refused::Token {
-                    error: TokenError::Expired,
-                    ..
-                }) => return Err(Lapse::Expired),
-                Err(_) => return Err(Lapse::Revoked),
-            }
-        }
         self.rights = access.rights(&self.identity);
-        Ok(())
+        let (Some(guard), Some(token)) = (&access.guard, &self.identity.token) else {
+            return Ok(());
+        };
+        match guard.check(token, now()) {
+            Ok(_) => Ok(()),
+            Err(Refused::Token {
+                error: TokenError::Expired,
+                ..
+            }) => Err(Lapse::Expired),
+            Err(_) => Err(Lapse::Revoked),
+        }
     }
 }
 
@@ -156,9 +156,14 @@ pub(super) async fn lapse(standing: &mut Standing, session: &Session) -> Lapse {
     }
 }
 
-/// Completes when the token is revoked. A session that waits may do so beyond the end of its token.
-pub(super) async fn revoked(mut standing: Standing) {
-    while !matches!(standing.renewed().await, Err(Lapse::Revoked)) {}
+/// Completes when the token is revoked. A session that waits for its client may do so beyond the end of
+/// its token, but is held to the rights of the day.
+pub(super) async fn revoked(mut standing: Standing, session: Option<&Session>) {
+    while !matches!(standing.renewed().await, Err(Lapse::Revoked)) {
+        if let Some(session) = session {
+            session.revise(standing.profile());
+        }
+    }
 }
 
 /// Completes when the token expires; waits for ever when it does not.

@@ -42,7 +42,7 @@ pub(super) async fn hello(
     let bad = async {
         tokio::select! {
             () = expiry(standing.identity()) => Lapse::Expired,
-            () = revoked(standing.clone()) => Lapse::Revoked,
+            () = revoked(standing.clone(), None) => Lapse::Revoked,
         }
     };
     let (reason, last_words) = tokio::select! {
@@ -167,7 +167,7 @@ pub(super) async fn live(
                 let handover = tokio::select! {
                     handover = registration.handover() => handover,
                     reason = given_up(session, context) => return reason,
-                    () = revoked(standing) => return Lapse::Revoked.name(),
+                    () = revoked(standing, Some(session)) => return Lapse::Revoked.name(),
                     never = stays_away(session) => match never {},
                 };
                 registration.set_waiting(false);

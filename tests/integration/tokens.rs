@@ -357,6 +357,44 @@ fn the_policy_is_reloaded_and_holds_for_the_next_message() {
     }
 }
 
+/// Bug: a session without a connection kept the rights that it had, and was told after its return of
+/// what it may not know any more.
+#[test]
+fn a_session_that_waits_is_held_to_the_reloaded_policy() {
+    for transport in BOTH {
+        let files = Files::new();
+        let rules = |allowed: &str| {
+            json!({"permissions": {"user": {"allowedMethods": ["*"], "allowedResources": [allowed]}}})
+                .to_string()
+        };
+        let (server, mut other) = with_policy(transport, &files, &rules("note:///*"));
+        let mut client = server.peer_with(&token(&of("alice", "a2")));
+        let session = client.resume(&Value::Null, 0)["params"]["session"].clone();
+        client.initialize();
+        for (id, uri) in [(1, "note:///secret"), (2, "note:///public")] {
+            let answer = client.ask(id, "resources/subscribe", json!({"uri": uri}));
+            assert_eq!(answer["id"], id, "{answer}");
+        }
+        drop(client);
+        server.log.wait_for("waiting for the client to come back");
+        files.write("policy.json", &rules("note:///public"));
+        server.reload();
+        let updated = |uri: &str| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}});
+        let both = format!(
+            "{}\n{}\n",
+            updated("note:///secret"),
+            updated("note:///public")
+        );
+        other.initialize();
+        assert!(other.ask(3, "x", json!({"print": both}))["result"].is_object());
+        let mut client = server.peer_with(&token(&of("alice", "a2")));
+        let resumed = client.resume(&session, 3);
+        assert_eq!(resumed["params"]["resumed"], true, "{resumed}");
+        assert_eq!(client.next(), updated("note:///public"), "{transport}");
+        assert_eq!(client.ask(4, "ping", json!({}))["id"], 4, "{transport}");
+    }
+}
+
 /// What is in flight was allowed, and is answered.
 #[test]
 fn a_reload_disturbs_nothing_in_flight() {
