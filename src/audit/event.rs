@@ -32,6 +32,10 @@ pub(super) enum Event<'a> {
     Allow { about: About<'a>, rule: &'a str },
     /// The policy forbids a message.
     Block { about: About<'a>, rule: &'a str },
+    /// So many more messages of a peer are not taken up.
+    RefuseMore { reason: &'a str, count: u64 },
+    /// The policy forbids so many more messages of a peer.
+    BlockMore { count: u64 },
     /// A connection has ended.
     Disconnect { reason: &'a str },
     /// Files have been read again; these are broken, and stay as they were.
@@ -46,9 +50,9 @@ impl Event<'_> {
         let (name, verdict) = match self {
             Self::Connect => ("connect", None),
             Self::Authenticate => ("authenticate", Some("accepted")),
-            Self::Refuse { .. } => ("refuse", Some("refused")),
+            Self::Refuse { .. } | Self::RefuseMore { .. } => ("refuse", Some("refused")),
             Self::Allow { .. } => ("allow", Some("allowed")),
-            Self::Block { .. } => ("block", Some("blocked")),
+            Self::Block { .. } | Self::BlockMore { .. } => ("block", Some("blocked")),
             Self::Disconnect { .. } => ("disconnect", None),
             Self::Reload { broken: [] } => ("reload", Some("complete")),
             Self::Reload { .. } => ("reload", Some("incomplete")),
@@ -72,10 +76,14 @@ impl Event<'_> {
                 about.write(out);
                 text("rule", rule, out);
             }
+            Self::RefuseMore { reason, count } => {
+                number("count", count, out);
+                text("reason", reason, out);
+            }
+            Self::BlockMore { count } | Self::Lost { count } => number("count", count, out),
             Self::Disconnect { reason } => text("reason", reason, out),
             Self::Reload { broken: [] } => {}
             Self::Reload { broken } => list("broken", broken.iter().copied(), out),
-            Self::Lost { count } => number("count", count, out),
         }
         if let Some(verdict) = verdict {
             text("verdict", verdict, out);
@@ -388,6 +396,17 @@ mod tests {
                 format!(
                     r#""block"{who},"kind":"request","method":"tools/call","tool":"rm","id":1,"rule":"role 'a', blockedTools 'rm' (line 1)","verdict":"blocked""#
                 ),
+            ),
+            (
+                Event::RefuseMore {
+                    reason: "too many",
+                    count: 7,
+                },
+                format!(r#""refuse"{who},"count":7,"reason":"too many","verdict":"refused""#),
+            ),
+            (
+                Event::BlockMore { count: 9 },
+                format!(r#""block"{who},"count":9,"verdict":"blocked""#),
             ),
             (
                 Event::Disconnect {

@@ -162,6 +162,20 @@ impl Trail {
         }
     }
 
+    /// So many more messages are not taken up, for the same reason.
+    pub fn refused_more(&self, count: u64, reason: &str) {
+        if count > 0 {
+            self.record(&Event::RefuseMore { reason, count });
+        }
+    }
+
+    /// The policy forbids so many more messages.
+    pub fn blocked_more(&self, count: u64) {
+        if count > 0 {
+            self.record(&Event::BlockMore { count });
+        }
+    }
+
     /// The policy forbids this message.
     pub fn blocked(&self, denial: &Denial) {
         if self.is_on() {

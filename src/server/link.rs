@@ -5,8 +5,9 @@ use super::activity::Activity;
 use super::downstream::Downstream;
 use super::peer::Context;
 use super::rate::Ticket;
+use super::refusals::Refusals;
 use super::registry::{Handover, Registration};
-use super::upstream::{Intake, UpstreamEnd, upstream};
+use super::upstream::{Intake, Records, UpstreamEnd, upstream};
 use crate::audit::Trail;
 use crate::control::Control;
 use crate::handshake;
@@ -91,7 +92,12 @@ pub(super) async fn carry(
             room_ahead: &context.room_ahead,
         };
         let ticket = Ticket::new(context, standing.identity(), *address);
-        let upstream = apart(upstream(intake, standing.clone(), ticket, trail));
+        let refusals = Refusals::new(trail);
+        let records = Records {
+            trail,
+            refusals: &refusals,
+        };
+        let upstream = apart(upstream(intake, standing.clone(), ticket, records));
         let down = Downstream {
             session,
             activity: &activity,
@@ -103,6 +109,7 @@ pub(super) async fn carry(
         let trouble = apart(async {
             tokio::select! {
                 handover = next_handover(registration) => Trouble::Replaced(handover),
+                never = refusals.report() => match never {},
                 () = session.overflowed() => Trouble::Slow,
                 lapse = lapse(standing, session) => Trouble::Lapse(lapse),
                 () = activity.idle(session) => Trouble::Idle,

@@ -7,6 +7,7 @@ mod first;
 mod link;
 mod peer;
 mod rate;
+mod refusals;
 mod registry;
 mod session;
 mod strangers;

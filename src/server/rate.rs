@@ -68,8 +68,8 @@ pub(super) struct Ticket<'a> {
     rates: Option<&'a Mutex<Limiter>>,
     /// The user, or where there is none the address.
     who: String,
-    /// The last one was too many, which has been logged.
-    warned: bool,
+    /// Some have had to wait, which has been logged.
+    waited: bool,
 }
 
 impl<'a> Ticket<'a> {
@@ -83,7 +83,7 @@ impl<'a> Ticket<'a> {
         Self {
             rates,
             who,
-            warned: false,
+            waited: false,
         }
     }
 
@@ -92,16 +92,15 @@ impl<'a> Ticket<'a> {
             return Ok(());
         };
         let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = rates.take(&self.who, tokio::time::Instant::now().into_std());
-        if taken.is_err() && !self.warned {
-            tracing::warn!("more messages than --rate-limit allows");
-        }
-        self.warned = taken.is_err();
-        taken
+        rates.take(&self.who, tokio::time::Instant::now().into_std())
     }
 
     pub(super) async fn wait(&mut self) {
         while let Err(wait) = self.take() {
+            if !self.waited {
+                tracing::warn!("messages wait: there are more of them than --rate-limit allows");
+                self.waited = true;
+            }
             tokio::time::sleep(wait).await;
         }
     }

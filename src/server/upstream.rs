@@ -3,6 +3,7 @@
 use super::access::{Lapse, Standing};
 use super::activity::Activity;
 use super::rate::Ticket;
+use super::refusals::Refusals;
 use crate::audit::Trail;
 use crate::control::{Control, PREFIX};
 use crate::hub::Session;
@@ -11,8 +12,7 @@ use crate::jsonrpc::{
     error_line,
 };
 use crate::liveness::ACK_BYTES;
-use crate::mcp::ItemKind;
-use crate::permissions::{Denial, Permit, Rights};
+use crate::permissions::{Permit, Rights};
 use crate::replay::{Replay, Violation, cost};
 use crate::transport::Reader;
 use crate::transport::empty::Empties;
@@ -35,9 +35,6 @@ const AHEAD: usize = 4 * ACK_BYTES;
 /// that cannot resume.
 pub(super) const AHEAD_OF_ALL: usize = 64 << 20;
 
-/// The most of a name that is logged, in bytes.
-const MAX_LOGGED_NAME: usize = 128;
-
 pub(super) enum UpstreamEnd {
     /// The peer says no more; it may still listen.
     HalfClosed,
@@ -49,6 +46,13 @@ pub(super) enum UpstreamEnd {
     /// Too much has come that holds no message.
     Empty,
     Lost(LineError),
+}
+
+/// Where it is put on record what became of a message.
+#[derive(Clone, Copy)]
+pub(super) struct Records<'a> {
+    pub trail: &'a Trail,
+    pub refusals: &'a Refusals<'a>,
 }
 
 /// What comes from the peer.
@@ -229,9 +233,9 @@ pub(super) async fn upstream(
     mut intake: Intake<'_>,
     standing: Standing,
     ticket: Ticket<'_>,
-    trail: &Trail,
+    records: Records<'_>,
 ) -> UpstreamEnd {
-    match carry_upstream(&mut intake, standing, ticket, trail).await {
+    match carry_upstream(&mut intake, standing, ticket, records).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -241,7 +245,7 @@ async fn carry_upstream(
     intake: &mut Intake<'_>,
     mut standing: Standing,
     mut ticket: Ticket<'_>,
-    trail: &Trail,
+    records: Records<'_>,
 ) -> Result<std::convert::Infallible, UpstreamEnd> {
     let (session, resumable) = (intake.session, intake.resumable);
     loop {
@@ -291,7 +295,7 @@ async fn carry_upstream(
         match (message, allowance) {
             (None, _) => {}
             (Some(message), Ok(())) => {
-                if let Some(permit) = pass(message, session, standing.rights(), trail) {
+                if let Some(permit) = pass(message, session, standing.rights(), records) {
                     session.send(&permit);
                 }
             }
@@ -299,7 +303,7 @@ async fn carry_upstream(
                 if let Ok(message) = message
                     && let Some(id) = message.id()
                 {
-                    trail.refused_message(&message, "more than --rate-limit allows");
+                    records.refusals.rate_limited(&message);
                     session.reply(rate_limited(id, wait));
                 }
             }
@@ -323,18 +327,18 @@ fn pass(
     message: Result<Message, Refusal>,
     session: &Session,
     rights: &Rights,
-    trail: &Trail,
+    records: Records<'_>,
 ) -> Option<Permit> {
     let message = match message {
         Ok(message) => message,
         Err(refusal) => {
-            trail.refused_line(&refusal);
+            records.refusals.invalid(&refusal);
             refuse(&refusal, session, rights);
             return None;
         }
     };
     if message.method().starts_with(PREFIX) {
-        trail.refused_message(&message, "this prefix is the proxy's own");
+        records.refusals.reserved(&message);
         if let Kind::Request(id) = message.kind() {
             let text = "Method not found: this prefix is the proxy's own";
             session.reply(error_line(Some(id), Code::MethodNotFound, text, NO_DATA));
@@ -343,47 +347,20 @@ fn pass(
     }
     match rights.decide(message) {
         Ok(permit) => {
-            trail.allowed(permit.message(), rights);
+            records.trail.allowed(permit.message(), rights);
             Some(permit)
         }
         Err(denial) => {
-            trail.blocked(&denial);
-            deny(&denial, session);
+            records.refusals.blocked(&denial);
+            if let Some(line) = denial.to_line() {
+                session.reply(line);
+            }
             None
         }
     }
 }
 
-fn deny(denial: &Denial, session: &Session) {
-    // URIs stay out of the log: they may hold credentials.
-    let named = |kind| {
-        let item = denial.item.as_ref().filter(|item| item.kind == kind)?;
-        Some(shorten(&item.name))
-    };
-    let id = denial.id.as_ref().map(ToString::to_string);
-    tracing::info!(
-        method = shorten(&denial.method),
-        tool = named(ItemKind::Tool),
-        prompt = named(ItemKind::Prompt),
-        id,
-        rule = &*denial.reason(),
-        "blocked"
-    );
-    if let Some(line) = denial.to_line() {
-        session.reply(line);
-    }
-}
-
-fn shorten(name: &str) -> &str {
-    let mut end = name.len().min(MAX_LOGGED_NAME);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    &name[..end]
-}
-
 fn refuse(refusal: &Refusal, session: &Session, rights: &Rights) {
-    tracing::info!(reason = refusal.reason, "refused a message");
     for line in refusal.replies() {
         session.reply(line);
     }

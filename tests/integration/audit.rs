@@ -79,6 +79,49 @@ fn ping(peer: &mut TestPeer, count: usize) {
     }
 }
 
+/// Bug: whoever sent nothing but what is refused wrote 100 MiB a second to the log and the audit log.
+#[test]
+fn many_refused_messages_leave_few_lines_and_all_are_counted() {
+    const MANY: usize = 100_000;
+    let blocked = request(1, "tools/call", json!({"name": "delete_all"}));
+    let ping = request(1, "ping", json!({}));
+    for (event, line, says, args) in [
+        ("block", blocked.as_str(), "Method not allowed", &[][..]),
+        ("refuse", "{}", "Invalid Request", &[]),
+        ("refuse", &ping, "rate-limited", &["--rate-limit", "1"]),
+    ] {
+        let audit = Audit::new();
+        let server = Setup::new("tcp")
+            .policy(&policy())
+            .args(&["--audit-log", &audit.flag("log")])
+            .args(args)
+            .start();
+        let mut peer = server.peer_with(&token_with(&["user"]));
+        let mut refused = 0;
+        for _ in 0..MANY / 1000 {
+            peer.raw(format!("{line}\n").repeat(1000).as_bytes());
+            let answers = (0..1000).map(|_| peer.next_line().unwrap());
+            refused += answers.filter(|answer| answer.contains(says)).count();
+        }
+        // Without waiting for anything more.
+        server.log.wait_for("more messages were refused");
+        eventually("all are on record", || {
+            let lines = audit.lines("log");
+            let of = lines.iter().filter(|line| line["event"] == event);
+            let recorded: u64 = of.map(|line| line["count"].as_u64().unwrap_or(1)).sum();
+            (recorded == refused as u64).then_some(())
+        });
+        assert!(refused > MANY / 2, "{event}: {refused}");
+        let size = std::fs::metadata(audit.path("log")).unwrap().len();
+        assert!(size < 100_000, "{event}: {size} bytes of audit log");
+        assert!(audit.lines("log").iter().any(|line| line["count"].is_u64()));
+        audit.lines("log").iter().for_each(assert_documented);
+        drop(peer);
+        let log = server.stop();
+        assert!(log.len() < 100_000, "{event}: {} bytes of log", log.len());
+    }
+}
+
 /// docs/audit.md knows this event and all that is said of it.
 fn assert_documented(line: &Value) {
     let page = include_str!("../../docs/audit.md");

@@ -1,0 +1,245 @@
+//! What is on record of the messages of one connection that are not passed on: the first few one by
+//! one, and of more of them how many they were, once a second. Whoever sends nothing else fills
+//! neither the log nor the audit log.
+
+use crate::audit::Trail;
+use crate::jsonrpc::{Message, Refusal};
+use crate::mcp::ItemKind;
+use crate::permissions::Denial;
+use crate::utils::bucket::{Bucket, Pace};
+use std::convert::Infallible;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// So many are told one by one at once …
+const TOLD_AT_ONCE: u32 = 10;
+/// … and so many more in a second.
+const TOLD_PER_SECOND: u32 = 1;
+
+/// How often the others are counted up.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The most of a name that is logged, in bytes.
+const MAX_LOGGED_NAME: usize = 128;
+
+/// For the audit log.
+const RATE_LIMITED: &str = "more than --rate-limit allows";
+
+/// Why a message is not passed on.
+#[derive(Clone, Copy, Debug)]
+enum Reason {
+    /// It is no message, or none that a peer may send.
+    Invalid,
+    /// The policy forbids it.
+    Blocked,
+    /// It is more than `--rate-limit` allows.
+    Rate,
+}
+
+/// How many messages were not told one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    invalid: u64,
+    blocked: u64,
+    rate: u64,
+}
+
+impl Counts {
+    fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// Decides which are told one by one. No clock: the time comes in.
+#[derive(Debug, Default)]
+struct Tally {
+    told: Bucket,
+    untold: Counts,
+}
+
+impl Tally {
+    /// True for one that is to be told by itself; it is counted otherwise.
+    fn tells(&mut self, reason: Reason, now: Instant) -> bool {
+        let pace = Pace::new(TOLD_PER_SECOND, TOLD_AT_ONCE);
+        if self.told.take(&pace, now).is_ok() {
+            return true;
+        }
+        match reason {
+            Reason::Invalid => self.untold.invalid += 1,
+            Reason::Blocked => self.untold.blocked += 1,
+            Reason::Rate => self.untold.rate += 1,
+        }
+        false
+    }
+}
+
+/// Puts them on record; dropping it puts on record what is left.
+pub(super) struct Refusals<'a> {
+    trail: &'a Trail,
+    tally: Mutex<Tally>,
+    /// Something is untold.
+    counted: Notify,
+}
+
+impl<'a> Refusals<'a> {
+    pub(super) fn new(trail: &'a Trail) -> Self {
+        Self {
+            trail,
+            tally: Mutex::default(),
+            counted: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tells(&self, reason: Reason) -> bool {
+        let mut tally = self.lock();
+        let is_first = tally.untold.is_empty();
+        let tells = tally.tells(reason, Instant::now());
+        if !tells && is_first {
+            self.counted.notify_one();
+        }
+        tells
+    }
+
+    /// What came is no message.
+    pub(super) fn invalid(&self, refusal: &Refusal) {
+        if self.tells(Reason::Invalid) {
+            tracing::info!(reason = refusal.reason, "refused a message");
+            self.trail.refused_line(refusal);
+        }
+    }
+
+    /// This message is none that a peer may send.
+    pub(super) fn reserved(&self, message: &Message) {
+        if self.tells(Reason::Invalid) {
+            let reason = "this prefix is the proxy's own";
+            tracing::info!(reason, "refused a message");
+            self.trail.refused_message(message, reason);
+        }
+    }
+
+    /// The policy forbids this message.
+    pub(super) fn blocked(&self, denial: &Denial) {
+        if self.tells(Reason::Blocked) {
+            log_denial(denial);
+            self.trail.blocked(denial);
+        }
+    }
+
+    /// This message is more than `--rate-limit` allows.
+    pub(super) fn rate_limited(&self, message: &Message) {
+        if self.tells(Reason::Rate) {
+            tracing::warn!("refused a request: more messages than --rate-limit allows");
+            self.trail.refused_message(message, RATE_LIMITED);
+        }
+    }
+
+    /// Puts on record once a second what was not told one by one. Cancel safe.
+    pub(super) async fn report(&self) -> Infallible {
+        loop {
+            self.counted.notified().await;
+            tokio::time::sleep(EVERY).await;
+            self.report_now();
+        }
+    }
+
+    fn report_now(&self) {
+        let counts = std::mem::take(&mut self.lock().untold);
+        if counts.is_empty() {
+            return;
+        }
+        let Counts {
+            invalid,
+            blocked,
+            rate,
+        } = counts;
+        tracing::warn!(
+            invalid,
+            blocked,
+            rate_limited = rate,
+            "more messages were refused than are logged one by one"
+        );
+        self.trail
+            .refused_more(invalid, "not a message that a peer may send");
+        self.trail.blocked_more(blocked);
+        self.trail.refused_more(rate, RATE_LIMITED);
+    }
+}
+
+impl Drop for Refusals<'_> {
+    fn drop(&mut self) {
+        self.report_now();
+    }
+}
+
+fn log_denial(denial: &Denial) {
+    // URIs stay out of the log: they may hold credentials.
+    let named = |kind| {
+        let item = denial.item.as_ref().filter(|item| item.kind == kind)?;
+        Some(shorten(&item.name))
+    };
+    let id = denial.id.as_ref().map(ToString::to_string);
+    tracing::info!(
+        method = shorten(&denial.method),
+        tool = named(ItemKind::Tool),
+        prompt = named(ItemKind::Prompt),
+        id,
+        rule = &*denial.reason(),
+        "blocked"
+    );
+}
+
+fn shorten(name: &str) -> &str {
+    let mut end = name.len().min(MAX_LOGGED_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_few_are_told_and_the_rest_is_counted() {
+        let start = Instant::now();
+        let mut tally = Tally::default();
+        let told = (0..100).filter(|_| tally.tells(Reason::Blocked, start));
+        assert_eq!(told.count(), 10);
+        assert!(!tally.tells(Reason::Rate, start) && !tally.tells(Reason::Invalid, start));
+        let counts = Counts {
+            invalid: 1,
+            blocked: 90,
+            rate: 1,
+        };
+        assert_eq!(tally.untold, counts);
+        // Later, and now and then, each is told again.
+        for minute in 1..9 {
+            let now = start + Duration::from_secs(60 * minute);
+            assert!(tally.tells(Reason::Invalid, now));
+        }
+        assert_eq!(tally.untold, counts);
+    }
+
+    proptest! {
+        /// None is missing, and few are told by themselves, however they come.
+        #[test]
+        fn all_are_told_or_counted(steps in prop::collection::vec(0u64..200, 1..500)) {
+            let start = Instant::now();
+            let (mut tally, mut now, mut told) = (Tally::default(), start, 0);
+            for step in &steps {
+                now += Duration::from_millis(*step);
+                told += u64::from(tally.tells(Reason::Blocked, now));
+            }
+            prop_assert_eq!(told + tally.untold.blocked, steps.len() as u64);
+            let bound = u64::from(TOLD_AT_ONCE) + u64::from(TOLD_PER_SECOND) * (now - start).as_secs();
+            prop_assert!(told <= bound);
+        }
+    }
+}
