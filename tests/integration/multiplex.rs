@@ -40,8 +40,11 @@ fn ids_come_back_as_they_were() {
         "1",
         r#""1""#,
         "-1",
+        "-0",
+        "1.50",
         "9007199254740991",
         "-9007199254740991",
+        "18446744073709551616",
         r#""☃ é""#,
         r#""\"\\/ mcp-remote/replay-1""#,
         &format!("{:?}", "x".repeat(1024)),
@@ -56,11 +59,11 @@ fn ids_come_back_as_they_were() {
             let head = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"#);
             assert!(line.starts_with(&head), "{id}: {line}");
         }
-        for (id, same) in [("-0", "0"), (r#""\n\u0041\/""#, r#""\u000aA/""#)] {
-            peers[0].send(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#));
-            let same: Value = serde_json::from_str(same).unwrap();
-            assert_eq!(peers[0].next()["id"], same);
-        }
+        let escaped = r#""\n\u0041\/""#;
+        peers[0].send(&format!(
+            r#"{{"jsonrpc":"2.0","id":{escaped},"method":"x"}}"#
+        ));
+        assert_eq!(peers[0].next()["id"], "\nA/");
     }
 }
 
