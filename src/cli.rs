@@ -380,6 +380,11 @@ pub struct ServerArgs {
     /// included; one more is told so and closed
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CONNECTIONS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub max_connections: u32,
+    /// Most connections of one user at a time, sessions that wait for their client included, and with
+    /// --isolate most MCP servers; where a token names no user, of one address [default: with a secret a
+    /// quarter of each, at least 4]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PER_USER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub max_per_user: Option<u32>,
     /// Most connections at a time that have not authenticated yet, WebSocket upgrade included; the
     /// oldest gives way to one more
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]

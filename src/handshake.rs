@@ -79,6 +79,9 @@ pub enum Refused {
     /// All places are taken.
     #[error("too many connections")]
     Full,
+    /// Its user has as many places as a user may have.
+    #[error("too many connections of this user")]
+    TooManyOfUser,
     /// The server stops, and serves only those who have a session.
     #[error("the server stops")]
     Stopping,
@@ -126,6 +129,11 @@ impl Refused {
             Self::Full => {
                 let data = ErrorData::new("too-many-connections", Executed::No);
                 let text = "Too many connections";
+                Some(error_line(None, Code::InternalError, text, Some(&data)))
+            }
+            Self::TooManyOfUser => {
+                let data = ErrorData::new("too-many-of-user", Executed::No);
+                let text = "Too many connections of this user (--max-per-user)";
                 Some(error_line(None, Code::InternalError, text, Some(&data)))
             }
             Self::Stopping => {

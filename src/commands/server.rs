@@ -8,7 +8,7 @@ use crate::cli::ServerArgs;
 use crate::descriptors::{self, Shortfall};
 use crate::hub::{Hub, HubError, Limits};
 use crate::router::LANES;
-use crate::server::{self, Backend, Settings};
+use crate::server::{self, Backend, Bounds, Settings};
 use crate::shutdown::{Asked, Signals};
 use crate::transport::tcp::Listeners;
 use crate::utils::bucket::Pace;
@@ -16,6 +16,12 @@ use std::path::PathBuf;
 
 /// Longest line from a child, in bytes.
 const MAX_CHILD_MESSAGE: usize = 64 << 20;
+
+/// One user may have such a part of all places …
+const SHARES: u32 = 4;
+
+/// … or so many, where that is more: one person has several hosts open.
+const MIN_SHARE: u32 = 4;
 
 /// Most bytes that may wait for one peer.
 const MAX_OUTBOX: usize = 64 << 20;
@@ -37,12 +43,20 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         command: command.to_string(),
         source,
     })?;
+    let has_users = access.borrow().guard.is_some();
+    let bounds = |total: u32| {
+        let share = has_users.then_some((total / SHARES).max(MIN_SHARE));
+        Bounds {
+            total: total as usize,
+            per_user: args.max_per_user.or(share).map(|most| most as usize),
+        }
+    };
     let audit = open_audit_log(args.audit_log, args.audit_allowed)?;
     let settings = Settings {
         protocol: args.transport.into(),
         access,
         max_message_size: args.max_message_size.0,
-        max_connections: args.max_connections as usize,
+        max_connections: bounds(args.max_connections),
         max_pending: args.max_pending as usize,
         max_pending_per_address: args.max_pending_per_address as usize,
         rate: args.rate_limit.map(|rate| {
@@ -68,7 +82,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         Backend::Isolated {
             command,
             limits,
-            max_children: args.max_children as usize,
+            max_children: bounds(args.max_children),
         }
     } else {
         let (hub, driver) = Hub::shared(command, limits);

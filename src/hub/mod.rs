@@ -19,6 +19,7 @@ use crate::jsonrpc::{
 };
 use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
 use crate::utils::signal::Signal;
+use crate::utils::tally::Tally;
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
 use session::Outbox;
@@ -159,14 +160,14 @@ impl Hub {
         (hub, driver)
     }
 
-    /// A session for a new peer.
+    /// A session for a new peer; `of_user` counts the requests in flight of all sessions of its user.
     #[must_use]
-    pub fn attach(&self, profile: Profile) -> Session {
+    pub fn attach(&self, profile: Profile, of_user: &Tally) -> Session {
         let outbox = Arc::new(Outbox::new(self.0.limits.outbox));
         let mut state = self.0.lock();
         let id = match &mut state.core {
-            Core::Shared(router) => router.attach(profile),
-            Core::Isolated(pipe) => pipe.attach(profile),
+            Core::Shared(router) => router.attach_of_user(profile, of_user),
+            Core::Isolated(pipe) => pipe.attach(profile, of_user),
         };
         if state.stopped {
             outbox.cut(Cut::Stopped);

@@ -381,6 +381,7 @@ mod tests {
     use crate::child::CommandLine;
     use crate::hub::Limits;
     use crate::transport::Connection;
+    use crate::utils::tally::Tally;
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, DuplexStream};
 
@@ -396,7 +397,7 @@ mod tests {
             arguments: Vec::new(),
         };
         let (hub, _driver) = Hub::shared(command, LIMITS);
-        hub.attach(Profile::anybody())
+        hub.attach(Profile::anybody(), &Tally::default())
     }
 
     /// A writer whose stream holds so many bytes, and where they come out.

@@ -11,7 +11,7 @@
 //!    subscriptions go to the asker, questions of the child to the peer that they are certainly
 //!    for, or to nobody, tasks to their owner, broadcasts only to sessions that had their handshake.
 //! 3. A peer can answer only what it was asked, once, and cancel only what it asked.
-//! 4. A session has at most [`MAX_IN_FLIGHT`] requests in flight, and [`MAX_CANCELLED`] cancelled
+//! 4. A session, or all of one user, has at most [`MAX_IN_FLIGHT`] requests in flight, and [`MAX_CANCELLED`] cancelled
 //!    ones that may still be answered; when it leaves, nothing of it stays.
 //! 5. A process sees `initialize` once unless it refused it, nothing of a legacy peer before it
 //!    has answered, and `notifications/initialized` once, right after that.
@@ -45,12 +45,13 @@ pub use session::{Presence, Profile};
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
 use crate::utils::rope::{Line, Rope};
+use crate::utils::tally::Tally;
 use lane::{Lane, Pending, Purpose, Service};
 use session::Session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The most requests that one peer may have in flight.
+/// The most requests that one peer may have in flight, or all peers of one user together.
 pub const MAX_IN_FLIGHT: usize = 16_384;
 
 /// The most cancelled requests of one peer whose answer we still look out for.
@@ -215,9 +216,14 @@ impl Router {
 
     /// A peer has come.
     pub fn attach(&mut self, profile: Profile) -> SessionId {
+        self.attach_of_user(profile, &Tally::default())
+    }
+
+    /// The same; the requests in flight of all sessions of its user are counted together.
+    pub fn attach_of_user(&mut self, profile: Profile, of_user: &Tally) -> SessionId {
         self.next_session += 1;
         let id = SessionId(self.next_session);
-        self.sessions.insert(id, Session::new(profile));
+        self.sessions.insert(id, Session::new(profile, of_user));
         id
     }
 

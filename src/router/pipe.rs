@@ -3,6 +3,7 @@
 use super::{Exit, LaneId, MAX_IN_FLIGHT, Output, Profile, SessionId, lists, session};
 use crate::jsonrpc::{Code, Field, Kind, Message, NO_DATA, RequestId, error_line};
 use crate::permissions::{ListFilter, Permit};
+use crate::utils::tally::{Share, Tally};
 use foldhash::HashMap;
 
 /// The most questions of the child that may be open; the oldest are forgotten first.
@@ -13,6 +14,8 @@ const MAX_ASKED: usize = 1024;
 pub struct Pipe {
     /// With what the answer has to be passed through.
     in_flight: HashMap<RequestId, Option<ListFilter>>,
+    /// How many those are, and those of all sessions of the user.
+    counted: Share,
     /// The peer has asked for a list that rules may cut down, so answers have to be told apart.
     sees_cut_lists: bool,
     asked: Vec<RequestId>,
@@ -32,9 +35,10 @@ impl Pipe {
     /// The only session of a pipe.
     pub const SESSION: SessionId = SessionId(0);
 
-    /// The peer has come.
-    pub fn attach(&mut self, profile: Profile) -> SessionId {
+    /// The peer has come; the requests in flight of all sessions of its user are counted together.
+    pub fn attach(&mut self, profile: Profile, of_user: &Tally) -> SessionId {
         self.profile = Some(profile);
+        self.counted = of_user.share();
         Self::SESSION
     }
 
@@ -65,6 +69,7 @@ impl Pipe {
                 }
                 self.sees_cut_lists |= permit.list().is_some();
                 self.in_flight.insert(id.clone(), permit.list().cloned());
+                self.count();
             }
             Kind::Notification => {
                 if message.method() == "notifications/cancelled" {
@@ -77,6 +82,7 @@ impl Pipe {
                         Some((_, None)) => {}
                         None => return,
                     }
+                    self.count();
                 }
             }
             Kind::Response(id) => {
@@ -94,6 +100,16 @@ impl Pipe {
         message.write(message.id(), &[], &mut out.to_child[LaneId::FIRST.0]);
     }
 
+    fn count(&mut self) {
+        self.counted.set(self.in_flight.len());
+    }
+
+    fn remove(&mut self, id: &RequestId) -> Option<Option<ListFilter>> {
+        let removed = self.in_flight.remove(id);
+        self.count();
+        removed
+    }
+
     fn check_new(&self, id: &RequestId) -> Result<(), Vec<u8>> {
         // It would reach the child as it is, and some give it back as another number.
         if matches!(id, RequestId::OtherNumber(_)) {
@@ -103,7 +119,7 @@ impl Pipe {
         if self.in_flight.contains_key(id) {
             return Err(session::still_in_flight(id));
         }
-        if self.in_flight.len() >= MAX_IN_FLIGHT {
+        if self.counted.sum() >= MAX_IN_FLIGHT {
             return Err(session::too_many_in_flight(id));
         }
         Ok(())
@@ -123,7 +139,7 @@ impl Pipe {
                 }
                 self.asked.push(id.clone());
             }
-            Kind::Response(Some(id)) => match self.in_flight.remove(id) {
+            Kind::Response(Some(id)) => match self.remove(id) {
                 Some(Some(filter)) => {
                     let line = match filter.edits(message) {
                         Ok(edits) => message.to_line(Some(id), &edits),
@@ -163,5 +179,6 @@ impl Pipe {
         for (id, _) in self.in_flight.drain() {
             out.to_peer.push((Self::SESSION, exit.error_line(&id)));
         }
+        self.count();
     }
 }

@@ -7,6 +7,7 @@ use super::{LANES, LaneId, MAX_CANCELLED, MAX_IN_FLIGHT};
 use crate::jsonrpc::{Code, ErrorData, Executed, Field, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::{ItemKind, Method};
 use crate::permissions::Rights;
+use crate::utils::tally::{Share, Tally};
 use foldhash::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -88,6 +89,8 @@ pub(super) struct Session {
     pub level: Option<Level>,
     /// Its requests in flight, by its own id.
     in_flight: HashMap<RequestId, (LaneId, i64)>,
+    /// How many those are, and those of all sessions of its user.
+    counted: Share,
     /// Those it cancelled, oldest first: an answer may still come, and is then passed on.
     cancelled: VecDeque<(RequestId, LaneId, i64)>,
     /// How many there are of either on each lane.
@@ -95,7 +98,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(profile: Profile) -> Self {
+    pub(super) fn new(profile: Profile, of_user: &Tally) -> Self {
         Self {
             owner: Arc::new(profile.user.clone()),
             profile,
@@ -107,6 +110,7 @@ impl Session {
             modern: false,
             level: None,
             in_flight: HashMap::default(),
+            counted: of_user.share(),
             cancelled: VecDeque::new(),
             unanswered: [0; LANES],
         }
@@ -114,6 +118,10 @@ impl Session {
 
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
+    }
+
+    fn count(&mut self) {
+        self.counted.set(self.in_flight.len());
     }
 
     /// True while a process of `lane` may be working for it, on requests that it has cancelled, too.
@@ -149,7 +157,7 @@ impl Session {
         if self.in_flight.contains_key(id) || opening == Some(id) {
             return Err(still_in_flight(id));
         }
-        if self.in_flight.len() >= MAX_IN_FLIGHT {
+        if self.counted.sum() >= MAX_IN_FLIGHT {
             return Err(too_many_in_flight(id));
         }
         Ok(())
@@ -158,6 +166,7 @@ impl Session {
     pub(super) fn insert(&mut self, id: RequestId, lane: LaneId, ours: i64) {
         self.in_flight.insert(id, (lane, ours));
         self.unanswered[lane.0] += 1;
+        self.count();
     }
 
     /// Forgets a request that has its answer; false when it was not waited for any more.
@@ -165,6 +174,7 @@ impl Session {
         match self.in_flight.remove_entry(id) {
             Some((_, (lane, known))) if known == ours => {
                 self.unanswered[lane.0] -= 1;
+                self.count();
                 return true;
             }
             Some((id, another)) => drop(self.in_flight.insert(id, another)),
@@ -203,6 +213,7 @@ impl Session {
     /// Moves a request to the cancelled ones; gives the oldest of those where there are too many.
     pub(super) fn cancel(&mut self, id: &RequestId) -> Option<(LaneId, i64)> {
         let (id, (lane, ours)) = self.in_flight.remove_entry(id)?;
+        self.count();
         self.cancelled.push_back((id, lane, ours));
         if self.cancelled.len() <= MAX_CANCELLED {
             return None;

@@ -4,6 +4,7 @@ use super::access::{Lapse, Standing, lapse};
 use super::activity::Activity;
 use super::downstream::Downstream;
 use super::peer::Context;
+use super::places::Place;
 use super::rate::Ticket;
 use super::refusals::Refusals;
 use super::registry::{Handover, Registration};
@@ -17,11 +18,11 @@ use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
 use crate::transport::{Reader, Writer};
 use crate::utils::apart::apart;
+use crate::utils::tally::Tally;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A peer that ends its half of the connection still gets answers for so long.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
@@ -35,7 +36,14 @@ pub(super) struct Link {
     /// What is recorded of it.
     pub trail: Trail,
     /// Its place among the connections; `None` where it can only take over that of its session.
-    pub place: Option<OwnedSemaphorePermit>,
+    pub place: Option<Place>,
+}
+
+impl Link {
+    /// Counts the requests in flight of all sessions of its user.
+    pub(super) fn of_user(&self) -> Tally {
+        self.place.as_ref().map(Place::of_user).unwrap_or_default()
+    }
 }
 
 /// How a connection ended.

@@ -4,8 +4,10 @@ mod access;
 mod activity;
 mod downstream;
 mod first;
+mod isolated;
 mod link;
 mod peer;
+mod places;
 mod rate;
 mod refusals;
 mod registry;
@@ -14,6 +16,7 @@ mod strangers;
 mod upstream;
 
 pub use access::Access;
+pub use places::Bounds;
 
 use crate::audit;
 use crate::child::CommandLine;
@@ -22,6 +25,7 @@ use crate::hub::{Driver, Hub, HubError, Limits};
 use crate::transport::Protocol;
 use crate::transport::tcp::Listeners;
 use crate::utils::bucket::Pace;
+use places::Places;
 use rustix::io::Errno;
 use std::future::Future;
 use std::io;
@@ -50,8 +54,8 @@ pub struct Settings {
     pub access: watch::Receiver<Arc<Access>>,
     /// Longest line from a peer, in bytes.
     pub max_message_size: usize,
-    /// Most connections at a time, strangers aside.
-    pub max_connections: usize,
+    /// Most connections at a time, sessions that wait for their client included, strangers aside.
+    pub max_connections: Bounds,
     /// Most connections at a time that have not shown yet who they are …
     pub max_pending: usize,
     /// … and most of these from one address.
@@ -90,7 +94,7 @@ pub enum Backend {
         /// Bounds of each.
         limits: Limits,
         /// Most at a time.
-        max_children: usize,
+        max_children: Bounds,
     },
 }
 
@@ -101,7 +105,7 @@ enum Source {
     Isolated {
         command: CommandLine,
         limits: Limits,
-        places: Arc<Semaphore>,
+        places: Arc<Places>,
     },
 }
 
@@ -122,7 +126,7 @@ pub async fn run(
             limits,
             max_children,
         } => {
-            let places = Arc::new(Semaphore::new(max_children));
+            let places = Places::new(max_children);
             (
                 Source::Isolated {
                     command,
@@ -146,7 +150,7 @@ pub async fn run(
     let (stopping, stopped) = watch::channel(false);
     let registry = Arc::new(registry::Registry::new(settings.max_sessions));
     let context = Arc::new(peer::Context {
-        places: Arc::new(Semaphore::new(settings.max_connections)),
+        places: Places::new(settings.max_connections),
         rates: settings.rate.map(rate::Limiter::new).map(Mutex::new),
         settings,
         registry,

@@ -1,17 +1,18 @@
 //! The begin of every connection: open, authenticate, find its session.
 
 use super::access::{Access, Standing, now};
+use super::isolated;
 use super::link::Link;
+use super::places::{Account, NoPlace, Place, Places};
 use super::rate::Limiter;
 use super::registry::Registry;
-use super::session::{self, Opening};
+use super::session;
 use super::strangers::Stranger;
 use super::{Settings, Source};
 use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Door, MAX_TOKEN_LINE, Refused};
-use crate::hub::Hub;
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
 use crate::transport::foreign;
 use crate::transport::line::LineError;
@@ -24,7 +25,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -37,7 +38,7 @@ pub(super) struct Context {
     pub settings: Settings,
     pub source: Source,
     /// Places for connections that are in.
-    pub places: Arc<Semaphore>,
+    pub places: Arc<Places>,
     /// Counts messages, where users may not send any number of them.
     pub rates: Option<Mutex<Limiter>>,
     /// Sessions that outlive their connections.
@@ -46,6 +47,14 @@ pub(super) struct Context {
     pub room_ahead: Semaphore,
     /// Turns true when the server stops.
     pub stopped: watch::Receiver<bool>,
+}
+
+/// How a peer comes in that has shown who it is.
+enum Entry {
+    /// It has a place.
+    Free(Place),
+    /// Only to go on with a session, since for this reason it gets no place of its own.
+    Returning(Refused),
 }
 
 impl Context {
@@ -57,21 +66,20 @@ impl Context {
 
     /// A place for a peer. Where there is none, or the server stops, it may still go on with a
     /// session, which has a place.
-    fn place(&self, identity: &Identity) -> Result<Option<OwnedSemaphorePermit>, Refused> {
-        let stopping = *self.stopped.borrow();
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
-        match place {
-            Some(place) if !stopping => Ok(Some(place)),
-            _ if self.registry.knows(identity) => Ok(None),
-            _ => Err(self.full()),
-        }
-    }
-
-    fn full(&self) -> Refused {
-        if *self.stopped.borrow() {
+    fn place(&self, identity: &Identity, address: SocketAddr) -> Result<Entry, Refused> {
+        let refusal = if *self.stopped.borrow() {
             Refused::Stopping
         } else {
-            Refused::Full
+            match self.places.take(&Account::of(identity, address)) {
+                Ok(place) => return Ok(Entry::Free(place)),
+                Err(NoPlace::Full) => Refused::Full,
+                Err(NoPlace::TooManyOfUser) => Refused::TooManyOfUser,
+            }
+        };
+        if self.registry.knows(identity) {
+            Ok(Entry::Returning(refusal))
+        } else {
+            Err(refusal)
         }
     }
 
@@ -106,10 +114,10 @@ pub(super) async fn serve(
             Err(reason) => reason,
             Ok((link, opening)) => match &context.source {
                 Source::Shared(hub) => {
-                    let session = hub.attach(link.standing.profile());
-                    session::live(link, opening, &session, &context).await
+                    let session = hub.attach(link.standing.profile(), &link.of_user());
+                    session::live(link, opening, &session, &context, None).await
                 }
-                Source::Isolated { .. } => Box::pin(isolated(link, opening, &context)).await,
+                Source::Isolated { .. } => Box::pin(isolated::serve(link, opening, &context)).await,
             },
         };
         tracing::info!(reason = end, "disconnected");
@@ -131,13 +139,13 @@ async fn link(
     let mut trail = Trail::begin(&settings.audit, number, address);
     let mut access = settings.access.clone();
     let entered = tokio::select! {
-        entered = Box::pin(enter(stream, context, &mut access, &mut trail)) => entered,
+        entered = Box::pin(enter(stream, address, context, &mut access, &mut trail)) => entered,
         () = stranger.pushed_out() => {
             gives_way(&mut trail);
             return None;
         }
     };
-    let (mut connection, identity, place) = entered?;
+    let (mut connection, identity, entry) = entered?;
     let span = tracing::Span::current();
     span.record("user", identity.name());
     span.record("roles", identity.roles.join(","));
@@ -146,16 +154,19 @@ async fn link(
         trail.identified(&identity);
         trail.authenticated();
     }
-    let mut session = None;
-    if place.is_none() {
-        session = tokio::select! {
-            session = named_session(&mut connection, settings.auth_timeout) => session,
-            () = stranger.pushed_out() => {
-                gives_way(&mut trail);
-                return None;
-            }
-        };
-    }
+    let (place, returning) = match entry {
+        Entry::Free(place) => (Some(place), None),
+        Entry::Returning(refusal) => {
+            let session = tokio::select! {
+                session = named_session(&mut connection, settings.auth_timeout) => session,
+                () = stranger.pushed_out() => {
+                    gives_way(&mut trail);
+                    return None;
+                }
+            };
+            (None, Some((session, refusal)))
+        }
+    };
     let (reader, writer) = connection.split(settings.max_message_size);
     let link = Box::new(Link {
         reader,
@@ -165,11 +176,11 @@ async fn link(
         trail,
         place,
     });
-    if link.place.is_some() {
+    let Some((session, refusal)) = returning else {
         return Some(link);
-    }
+    };
     tokio::select! {
-        () = Box::pin(take_over(link, session, context)) => {}
+        () = Box::pin(take_over(link, session, refusal, context)) => {}
         // It has been refused, and told so if it listens.
         () = stranger.pushed_out() => {}
     }
@@ -183,70 +194,15 @@ fn gives_way(trail: &mut Trail) {
     refused(trail, &reason);
 }
 
-/// Serves a session with an MCP server of its own.
-async fn isolated(mut link: Box<Link>, opening: Opening, context: &Context) -> &'static str {
-    let Source::Isolated {
-        command,
-        limits,
-        places,
-    } = &context.source
-    else {
-        return "not isolated";
-    };
-    let Ok(place) = places.try_acquire() else {
-        let reason = "too many MCP servers";
-        tracing::warn!("refused: {reason}");
-        refused(&mut link.trail, &reason);
-        let data = ErrorData::new("too-many-children", Executed::No);
-        let line = error_line(
-            None,
-            Code::InternalError,
-            "Too many MCP servers",
-            Some(&data),
-        );
-        let Link { reader, writer, .. } = *link;
-        transport::close(reader, writer, &[line.into()]).await;
-        return reason;
-    };
-    let (hub, driver) = Hub::isolated(command.clone(), *limits);
-    let session = hub.attach(link.standing.profile());
-    let left = tokio::sync::Notify::new();
-    let living = async {
-        let end = session::live(link, opening, &session, context).await;
-        left.notify_one();
-        end
-    };
-    let leaving = async {
-        tokio::select! {
-            () = left.notified() => return,
-            () = context.stopping() => {}
-        }
-        tokio::select! {
-            () = left.notified() => {}
-            () = hub.idle(context.settings.drain_timeout) => {}
-        }
-    };
-    let running = async {
-        let outcome = driver.run(leaving).await;
-        // The session may go on for a while, to tell its client what was said last.
-        drop(place);
-        outcome
-    };
-    let (end, outcome) = tokio::join!(living, running);
-    if let Err(err) = outcome {
-        tracing::error!(%err, "the MCP server of this peer is lost");
-    }
-    end
-}
-
 /// Opens the transport and authenticates, both within the time there is for it. Gives the connection,
 /// who it is, and its place, where there is one.
 async fn enter(
     stream: TcpStream,
+    address: SocketAddr,
     context: &Context,
     access: &mut watch::Receiver<Arc<Access>>,
     trail: &mut Trail,
-) -> Option<(Connection, Identity, Option<OwnedSemaphorePermit>)> {
+) -> Option<(Connection, Identity, Entry)> {
     let settings = &context.settings;
     let deadline = Instant::now() + settings.auth_timeout;
     let opened = tokio::time::timeout_at(deadline, open(stream, settings, trail)).await;
@@ -270,7 +226,7 @@ async fn enter(
         now: now(),
         resume: !settings.resume_window.is_zero(),
     };
-    let place = |identity: &Identity| context.place(identity);
+    let place = |identity: &Identity| context.place(identity, address);
     let admitted = door.admit(&mut connection, upgrade.bearer.as_ref(), place);
     let refusal = match tokio::time::timeout_at(deadline, admitted).await {
         Ok(Ok((identity, place))) => return Some((connection, identity, place)),
@@ -303,14 +259,18 @@ async fn named_session(connection: &mut Connection, limit: Duration) -> Option<(
 }
 
 /// For a connection without a place: lets it go on with the session that it names, or refuses it.
-async fn take_over(mut link: Box<Link>, session: Option<(SessionKey, u64)>, context: &Context) {
+async fn take_over(
+    mut link: Box<Link>,
+    session: Option<(SessionKey, u64)>,
+    refusal: Refused,
+    context: &Context,
+) {
     if let Some((key, received)) = session {
         match context.registry.hand_over(&key, link, received) {
             Ok(()) => return tracing::info!(reason = "its session goes on", "disconnected"),
             Err(back) => link = back,
         }
     }
-    let refusal = context.full();
     log_refusal(&refusal, &mut link.trail);
     let last_words = refusal.to_line().map(Bytes::from);
     let Link { reader, writer, .. } = *link;
@@ -318,7 +278,7 @@ async fn take_over(mut link: Box<Link>, session: Option<(SessionKey, u64)>, cont
 }
 
 /// For the audit log: the connection ends, since it is not let in.
-fn refused(trail: &mut Trail, reason: &dyn Display) {
+pub(super) fn refused(trail: &mut Trail, reason: &dyn Display) {
     trail.refused(reason);
     trail.ends("refused");
 }

@@ -183,6 +183,7 @@ mod tests {
     use crate::hub::{Hub, Limits};
     use crate::router::Profile;
     use crate::transport::Connection;
+    use crate::utils::tally::Tally;
     use tokio::io::{AsyncReadExt, DuplexStream};
 
     /// A connection, and its far end.
@@ -224,7 +225,7 @@ mod tests {
         let (hub, _) = Hub::isolated(command, limits);
         (
             Arc::new(Registry::new(limit)),
-            hub.attach(Profile::anybody()),
+            hub.attach(Profile::anybody(), &Tally::default()),
         )
     }
 

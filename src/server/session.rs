@@ -5,6 +5,7 @@ use super::access::{Lapse, expiry, revoked};
 use super::first::{First, first};
 use super::link::{End, Link, carry};
 use super::peer::Context;
+use super::places::{Place, Spot};
 use super::registry::{Handover, Registration};
 use crate::control::Control;
 use crate::handshake;
@@ -112,9 +113,10 @@ pub(super) async fn live(
     opening: Opening,
     session: &Session,
     context: &Context,
+    child: Option<Spot>,
 ) -> &'static str {
     // The place is the session's for as long as it lives, so that its client finds room.
-    let _place = link.place.take();
+    let place = link.place.take();
     let (registration, mut first, mut read) = match opening {
         Opening::Plain(read) => (None, None, Some(read)),
         Opening::Resumable => {
@@ -164,7 +166,17 @@ pub(super) async fn live(
                 drop(link);
                 registration.set_waiting(true);
                 session.set_presence(Presence::Lost);
+                let spots = [place.as_ref().map(Place::spot), child.clone()];
                 let handover = tokio::select! {
+                    // Whose place is gone must not go on, even where its client is just coming back.
+                    biased;
+                    () = gives_way(spots) => {
+                        tracing::warn!(
+                            session = session_key,
+                            "all places are taken: the session of the user who has most ends before its time"
+                        );
+                        return "its place is needed";
+                    }
                     handover = registration.handover() => handover,
                     reason = given_up(session, context) => return reason,
                     () = revoked(standing, Some(session)) => return Lapse::Revoked.name(),
@@ -206,6 +218,18 @@ pub(super) async fn live(
                 return reason;
             }
         }
+    }
+}
+
+/// Completes when one of the places of a session that waits has been given to somebody else.
+async fn gives_way([place, child]: [Option<Spot>; 2]) {
+    let lost = async |spot: Option<Spot>| match spot {
+        Some(spot) => spot.wait().gives_way().await,
+        None => std::future::pending().await,
+    };
+    tokio::select! {
+        () = lost(place) => {}
+        () = lost(child) => {}
     }
 }
 

@@ -75,7 +75,7 @@ impl Drop for Stranger {
 }
 
 /// What counts as one address: whoever has one IPv6 address has the 2^64 of its network.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let mut segments = address.segments();

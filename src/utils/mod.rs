@@ -11,6 +11,7 @@ pub mod secret;
 pub mod signal;
 pub mod size;
 pub mod spare;
+pub mod tally;
 pub mod unique;
 
 /// So many random bytes as lower-case hexadecimal digits.

@@ -1,6 +1,6 @@
 //! Whoever takes a connection, a session or memory is counted where it is taken.
 
-use crate::common::{BOTH, Setup, TestServer, token_with};
+use crate::common::{BOTH, Setup, TestServer, now, request, token, token_with};
 use crate::process::eventually;
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
@@ -100,5 +100,138 @@ fn a_full_house_keeps_no_long_messages() {
             let grown = server.peak() - before;
             assert!(grown < 20_000, "{transport}: {grown} KiB");
         }
+    }
+}
+
+fn token_of(user: &str) -> String {
+    token(&json!({"user": user, "exp": now() + 3600}))
+}
+
+/// A session that waits for its client, by its key. Nobody holds a connection for it.
+fn waiting(server: &TestServer, token: &str) -> Value {
+    let mut client = server.peer_with(token);
+    let session = client.resume(&Value::Null, 0)["params"]["session"].clone();
+    assert_eq!(client.ask(1, "ping", json!({}))["id"], 1);
+    drop(client);
+    let key = &session.as_str().unwrap()[..8];
+    let line = server.log.wait_for(&format!("session=\"{key}\""));
+    assert!(
+        line.contains("waiting for the client to come back"),
+        "{line}"
+    );
+    session
+}
+
+fn assert_too_many_of_user(answer: &Value, says: &str) {
+    let error = &answer["error"];
+    assert_eq!(error["code"], -32603, "{answer}");
+    assert_eq!(error["data"]["reason"], "too-many-of-user", "{answer}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(says) && message.contains("--max-per-user"));
+}
+
+/// Bug: one token took every place, and needed no connection for it: sessions that wait were enough.
+#[test]
+fn a_user_has_a_share_of_the_places() {
+    for transport in BOTH {
+        let setup = Setup::new(transport).secret();
+        let server = setup.args(&["--max-connections", "16"]).start();
+        let (alice, bob) = (token_of("alice"), token_of("bob"));
+        let sessions: Vec<Value> = (0..4).map(|_| waiting(&server, &alice)).collect();
+        let mut last = server.peer_with(&alice);
+        let mut fifth = server.peer_with(&alice);
+        assert_eq!(fifth.resume(&Value::Null, 0)["error"]["code"], -32603);
+        fifth.assert_closed();
+        let refusal = last.ask(1, "ping", json!({}));
+        assert_too_many_of_user(&refusal, "Too many connections of this user");
+        last.assert_closed();
+        // Her sessions go on.
+        for session in &sessions {
+            let mut client = server.peer_with(&alice);
+            let answer = client.resume(session, 1);
+            assert_eq!(answer["params"]["resumed"], true, "{transport}: {answer}");
+            assert_eq!(client.ask(2, "ping", json!({}))["id"], 2);
+        }
+        let mut others: Vec<TestPeer> = (0..4).map(|_| server.peer_with(&bob)).collect();
+        for peer in &mut others {
+            assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
+        }
+        // Who has no session to go on with is told at once.
+        let answer = server.peer().login(&bob);
+        assert_too_many_of_user(&answer, "Too many connections of this user");
+    }
+}
+
+#[test]
+fn a_share_may_be_chosen() {
+    let server = Setup::new("tcp").args(&["--max-per-user", "2"]).start();
+    // Without users it is the address that counts.
+    let mut peers = [server.peer(), server.peer()];
+    for peer in &mut peers {
+        assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
+    }
+    assert_too_many_of_user(&server.peer().next(), "Too many connections");
+}
+
+/// While all places are taken, sessions without a connection of whoever has most give way.
+#[test]
+fn sessions_that_wait_give_way_to_those_who_have_less() {
+    for (flags, limit) in [
+        (&["--isolate"][..], "--max-children"),
+        (&[], "--max-connections"),
+    ] {
+        let server = Setup::new("tcp")
+            .secret()
+            .args(flags)
+            .args(&[limit, "4"])
+            .start();
+        let (alice, bob) = (token_of("alice"), token_of("bob"));
+        let sessions: Vec<Value> = (0..4).map(|_| waiting(&server, &alice)).collect();
+        let mut peers = Vec::new();
+        for _ in 0..2 {
+            let mut peer = server.peer_with(&bob);
+            assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
+            server.log.wait_for("all places are taken");
+            peers.push(peer);
+        }
+        // He has as many as she has now, so that nobody is pushed out any more.
+        let mut third = server.peer();
+        third.send(&bob);
+        third.send(&request(1, "ping", json!({})));
+        let refusal = if flags.is_empty() {
+            third.next()
+        } else {
+            assert_eq!(third.next()["result"]["authenticated"], true);
+            third.next()
+        };
+        let expected = ["too-many-connections", "too-many-children"];
+        let expected = expected[usize::from(!flags.is_empty())];
+        assert_eq!(refusal["error"]["data"]["reason"], expected);
+        // The oldest have ended, the youngest go on.
+        for (at, session) in sessions.iter().enumerate().skip(2) {
+            let mut client = server.peer_with(&alice);
+            let answer = client.resume(session, 1);
+            assert_eq!(answer["params"]["resumed"], true, "{at}: {answer}");
+            assert_eq!(client.ask(2, "ping", json!({}))["id"], 2);
+            peers.push(client);
+        }
+    }
+}
+
+#[test]
+fn a_user_has_a_share_of_the_processes() {
+    let args = ["--isolate", "--max-children", "16"];
+    let server = Setup::new("tcp").secret().args(&args).start();
+    let mut peers = Vec::new();
+    for user in ["alice", "bob"] {
+        let token = token_of(user);
+        for _ in 0..5 {
+            let mut peer = server.peer_with(&token);
+            let answer = peer.ask(1, "ping", json!({}));
+            peers.push((peer, answer));
+        }
+        let (_, refusal) = peers.pop().unwrap();
+        assert_too_many_of_user(&refusal, "Too many MCP servers of this user");
+        assert!(peers.iter().all(|(_, answer)| answer["id"] == 1));
     }
 }

@@ -1,7 +1,8 @@
 //! Requests and what belongs to them: each peer has its own.
 
 use super::*;
-use crate::router::{MAX_LISTEN_SIZE, MAX_LISTENS};
+use crate::router::{MAX_IN_FLIGHT, MAX_LISTEN_SIZE, MAX_LISTENS, Pipe};
+use crate::utils::tally::Tally;
 
 /// Bug: a peer that used the id of a cancelled request again could take the late answer to the one
 /// for the answer to the other.
@@ -114,6 +115,45 @@ fn an_id_in_flight_is_refused_and_ids_are_compared_as_typed() {
         (&refused["id"], &refused["error"]["code"]),
         (&json!(1), &json!(-32600))
     );
+}
+
+/// Whoever has many connections has no more requests in flight for it, on one process or on several.
+#[test]
+fn the_requests_of_a_user_are_counted_together() {
+    let mut bench = Bench::default();
+    let (alice, bob) = (Tally::default(), Tally::default());
+    let mut attach = |of| bench.router.attach_of_user(Profile::anybody(), of);
+    let (a, b, other) = (attach(&alice), attach(&alice), attach(&bob));
+    let (mut pipe, mut out) = (Pipe::default(), Output::default());
+    pipe.attach(Profile::anybody(), &alice);
+    let request = |id: usize| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#);
+    for id in 1..MAX_IN_FLIGHT {
+        bench.peer(a, &request(id));
+    }
+    pipe.peer_message(&permit(&request(0)), &mut out);
+    assert_eq!(alice.sum(), MAX_IN_FLIGHT);
+    assert!(bench.peers_heard().is_empty() && out.to_peer.is_empty());
+    pipe.peer_message(&permit(&request(1)), &mut out);
+    assert_eq!(out.to_peer.len(), 1);
+    bench.peer(b, &request(0));
+    bench.peer(other, &request(0));
+    let refused = bench.told(b);
+    assert_eq!(refused["error"]["data"]["reason"], "too-many-requests");
+    // Whatever ends a request makes room for another.
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#,
+    );
+    bench.peer(b, &request(0));
+    assert!(bench.peers_heard().is_empty());
+    bench.peer(b, &request(1));
+    assert_eq!(bench.told(b)["id"], 1);
+    pipe.child_exited(&Exit::default(), &mut out);
+    bench.peer(b, &request(2));
+    bench.detach(a);
+    assert_eq!((alice.sum(), bob.sum()), (2, 1));
+    bench.exit(0, false);
+    assert_eq!((alice.sum(), bob.sum()), (0, 0));
 }
 
 #[test]
