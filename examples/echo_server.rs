@@ -20,7 +20,7 @@
 //! | `spawn` | a grandchild is started; the result holds its `grandchild` pid |
 //! | `silent` | there is no answer |
 //! | `deaf` | stdin is not read any more |
-//! | `exit` | the process ends with this code instead of answering |
+//! | `exit` | the process ends with this code instead of answering; `initialize`: in its `clientInfo` |
 
 use serde_json::{Value, json};
 use std::fs::File;
@@ -84,6 +84,7 @@ fn answer(flags: &Flags, message: Value) {
     let (id, method) = (&message["id"], message["method"].as_str());
     let reply = match method {
         Some("initialize") => {
+            exit_where_asked(&message["params"]["clientInfo"]);
             sleep(Duration::from_millis(flags.initialize_delay));
             json!({"jsonrpc": "2.0", "id": id, "result": {
                 "protocolVersion": message["params"]["protocolVersion"],
@@ -100,6 +101,13 @@ fn answer(flags: &Flags, message: Value) {
     print(&format!("{reply}\n"));
 }
 
+fn exit_where_asked(params: &Value) {
+    if let Some(code) = params["exit"].as_i64() {
+        #[expect(clippy::exit, reason = "it is asked to")]
+        exit(code as i32);
+    }
+}
+
 fn echo(mut message: Value) {
     let later = message["params"].get_mut("laterMs").map(Value::take);
     if let Some(later) = later.and_then(|later| later.as_u64()) {
@@ -112,10 +120,7 @@ fn echo(mut message: Value) {
     let params = &message["params"];
     let number = |name: &str| params[name].as_u64();
     let text = |name: &str| params[name].as_str();
-    if let Some(code) = params["exit"].as_i64() {
-        #[expect(clippy::exit, reason = "it is asked to")]
-        exit(code as i32);
-    }
+    exit_where_asked(params);
     if let Some(text) = text("stderr") {
         let _ = writeln!(io::stderr(), "{text}");
     }

@@ -429,7 +429,8 @@ pub struct ServerArgs {
     /// Most MCP servers at a time with --isolate
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CHILDREN", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
     pub max_children: u32,
-    /// How often in a row an MCP server that ends is started again
+    /// How often in a row an MCP server that ends by itself is started again; 0 never starts it again.
+    /// What ends at a peer's message does not count: that peer is refused for a while
     #[arg(
         long,
         value_name = "N",

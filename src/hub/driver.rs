@@ -1,10 +1,11 @@
 //! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
 
+use super::restarts::{self, End, Next, Restarts, STABLE};
 use super::{Core, Hub, IdleStdin, Shared, TOO_LARGE};
 use crate::child::{Child, CommandLine, Pipes};
 use crate::descriptors;
 use crate::jsonrpc::Outline;
-use crate::router::{Command, Exit, LANES, LaneId};
+use crate::router::{Cause, Command, Exit, LANES, LaneId};
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::apart::apart;
 use crate::utils::backoff;
@@ -26,14 +27,11 @@ use tokio::time::Instant;
 /// grandchild may hold the pipe open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// The pause before the first restart; it doubles from restart to restart.
-const RESTART_PAUSE: Duration = Duration::from_millis(100);
-
 /// The longest pause while the system is too short of something to start a process.
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(2);
 
-/// A process that lived so long was all right: restarts are counted anew.
-const STABLE: Duration = Duration::from_secs(10);
+/// How long a sender may take, at least and twice that at most, while processes hear one at a time.
+const TURN: Duration = Duration::from_millis(250);
 
 /// Told to the peers of a process that never worked, besides the answers to their requests.
 const NOT_STARTED: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32603,\"message\":\"The MCP server could not be started\",\"data\":{\"source\":\"mcp-remote\",\"reason\":\"child-not-started\",\"executed\":\"no\"}}}\n";
@@ -88,10 +86,7 @@ pub struct Driver {
 struct Run {
     stop: watch::Sender<bool>,
     active: bool,
-    /// A process of this lane has answered something.
-    proven: bool,
-    /// Processes in a row that did not live for long.
-    failures: u32,
+    restarts: Restarts,
 }
 
 /// How a lane's process ended.
@@ -177,23 +172,6 @@ impl Driver {
             lived,
             asked_to_stop,
         } = ended;
-        let (isolated, probing) = match &self.hub.0.lock().core {
-            Core::Shared(router) => (false, router.is_probing(lane)),
-            Core::Isolated(_) => (true, false),
-        };
-        let answered = self.hub.0.lock().answered[lane.0];
-        let needed = !self
-            .lanes
-            .iter()
-            .enumerate()
-            .any(|(other, run)| other != lane.0 && run.active);
-        let run = &mut self.lanes[lane.0];
-        // Some servers end at our own question; that says nothing against them.
-        run.proven |= answered || probing;
-        run.failures = if lived >= STABLE { 1 } else { run.failures + 1 };
-        let again =
-            run.proven && !asked_to_stop && !isolated && run.failures <= self.hub.0.limits.restarts;
-        let command = self.command.to_string();
         let (mut exit, start_error) = match outcome {
             Ok(exit) => (exit, None),
             Err(err) => (
@@ -204,19 +182,40 @@ impl Driver {
                 Some(err),
             ),
         };
-        exit.restarts = again;
-        self.hub.0.child_exited(lane, &exit);
-        if again {
-            let pause = backoff::delay(RESTART_PAUSE, run.failures - 1);
+        let next = if asked_to_stop {
+            Next::GiveUp
+        } else {
+            self.next(lane, lived, start_error.is_some())
+        };
+        if let Next::Start {
+            pause,
+            forgets,
+            suspicious,
+        } = next
+        {
             tracing::warn!(
                 lane = lane.0,
                 status = exit.status,
                 ?pause,
                 "MCP server ended, starting it again"
             );
+            if forgets {
+                tracing::warn!(
+                    lane = lane.0,
+                    "the next process is told of no subscriptions and no log level: the last ones ended soon after"
+                );
+            }
+            exit.restarts = true;
+            exit.forgets = forgets;
+            exit.suspicious = suspicious;
+            self.hub.0.child_exited(lane, &exit);
             self.start(lane, pause);
             return Ok(());
         }
+        self.hub.0.child_exited(lane, &exit);
+        let mut lanes = self.lanes.iter().enumerate();
+        let needed = !lanes.any(|(other, run)| other != lane.0 && run.active);
+        let run = &mut self.lanes[lane.0];
         run.active = false;
         if asked_to_stop {
             return Ok(());
@@ -228,14 +227,37 @@ impl Driver {
                 status = exit.status,
                 "MCP server ended and is not started again"
             );
-            run.failures = 0;
+            run.restarts.reset();
             return Ok(());
         }
-        Err(match (start_error, run.proven) {
+        let command = self.command.to_string();
+        Err(match (start_error, run.restarts.is_proven()) {
             (Some(source), _) => HubError::Start { command, source },
             (None, false) => HubError::Stillborn { command, exit },
             (None, true) => HubError::Exited { command, exit },
         })
+    }
+
+    /// What follows a process that has ended by itself; whoever is to blame is refused from now on.
+    fn next(&mut self, lane: LaneId, lived: Duration, failed_to_start: bool) -> Next {
+        let state = &mut *self.hub.0.lock();
+        let answered = state.answered[lane.0];
+        let (cause, limit) = match &mut state.core {
+            // The session ends with its process.
+            Core::Isolated(_) => (Cause::Itself, 0),
+            Core::Shared(_) if failed_to_start => (Cause::Itself, self.hub.0.limits.restarts),
+            Core::Shared(router) => (router.cause_of_end(lane), self.hub.0.limits.restarts),
+        };
+        if let (Core::Shared(router), Cause::Sender(sender)) = (&mut state.core, &cause) {
+            let refused = router.blame(sender, Instant::now().into_std());
+            tracing::warn!(lane = lane.0, %sender, ?refused, "MCP server ended at a message of this peer");
+        }
+        let end = End {
+            cause: &cause,
+            answered,
+            lived,
+        };
+        self.lanes[lane.0].restarts.ended(end, limit)
     }
 }
 
@@ -291,7 +313,7 @@ async fn run_lane(
     let exit = Exit {
         status,
         stderr,
-        restarts: false,
+        ..Exit::default()
     };
     Ended {
         lane,
@@ -307,7 +329,7 @@ async fn despite_shortage<T>(mut spawn: impl FnMut() -> io::Result<T>) -> io::Re
     loop {
         match spawn() {
             Err(err) if descriptors::is_shortage(&err) => {
-                let pause = backoff::delay(RESTART_PAUSE, attempt).min(SHORTAGE_PAUSE);
+                let pause = backoff::delay(restarts::PAUSE, attempt).min(SHORTAGE_PAUSE);
                 tracing::warn!(%err, ?pause, "could not start the MCP server, trying again");
                 tokio::time::sleep(pause).await;
                 attempt += 1;
@@ -343,7 +365,7 @@ async fn live(
             (&mut reading).await;
             closed.notify_one();
         };
-        tokio::join!(feeding, read_all);
+        tokio::join!(feeding, read_all, apart(take_turns(shared, lane)));
         std::future::pending::<std::convert::Infallible>().await
     };
     let end = tokio::select! {
@@ -354,6 +376,30 @@ async fn live(
         let _held_open = tokio::time::timeout(LAST_WORDS, reading).await;
     }
     end
+}
+
+/// Where nobody knows at whose messages processes end, lets this one hear one sender after the other,
+/// until it has lived for long enough.
+async fn take_turns(shared: &Shared, lane: LaneId) {
+    let goes_on = match &shared.lock().core {
+        Core::Shared(router) => router.takes_turns(lane),
+        Core::Isolated(_) => false,
+    };
+    if !goes_on {
+        return;
+    }
+    let begin = Instant::now();
+    while begin.elapsed() < STABLE {
+        tokio::time::sleep(TURN).await;
+        shared.handle(|core, out| match core {
+            Core::Shared(router) => router.tick(lane, out),
+            Core::Isolated(_) => {}
+        });
+    }
+    shared.handle(|core, out| match core {
+        Core::Shared(router) => router.end_turns(lane, out),
+        Core::Isolated(_) => {}
+    });
 }
 
 /// Completes when the lane is asked to stop.

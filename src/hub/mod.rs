@@ -6,6 +6,7 @@
 //! that takes no more, into its outbox.
 
 mod driver;
+mod restarts;
 mod session;
 
 pub use driver::{Driver, HubError};
@@ -75,7 +76,8 @@ pub struct Limits {
     pub child_message: usize,
     /// Most bytes that may wait for one peer; then it is cut.
     pub outbox: usize,
-    /// How often a process that ends is started again, in a row.
+    /// How often a process that ends by itself is started again, in a row; with 0 none is, whatever it
+    /// ended at.
     pub restarts: u32,
 }
 

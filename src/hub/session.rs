@@ -55,8 +55,13 @@ impl Session {
 
     /// Hands a message to the MCP server, which gets it with the next [`Session::flush`].
     pub fn send(&self, permit: &Permit) {
+        let now = || tokio::time::Instant::now().into_std();
         self.hub.0.gather(|core, out| match core {
-            Core::Shared(router) => router.peer_message(self.id, permit, out),
+            Core::Shared(router) => {
+                if !router.refuses(self.id, permit, now, out) {
+                    router.peer_message(self.id, permit, out);
+                }
+            }
             Core::Isolated(pipe) => pipe.peer_message(permit, out),
         });
     }

@@ -5,7 +5,8 @@
 //! so that the answer does not depend on what a peer may send: a malformed `server/discover` would
 //! make every server look legacy.
 
-use super::lane::{Lane, Purpose, Service};
+use super::lane::{self, Lane, Service};
+use super::pending::Purpose;
 use super::{Command, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Code, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
 
@@ -35,7 +36,7 @@ impl Router {
         let modern = modern && self.legacy_only.is_none();
         let serves = |lane: &LaneId| match self.lanes[lane.0].service {
             Service::Legacy => !modern,
-            Service::Modern | Service::Probing(_) => modern,
+            Service::Modern | Service::Probing(_) | Service::Returning(_) => modern,
             Service::Idle | Service::Fresh => false,
         };
         let lane = match LaneId::ALL.into_iter().find(serves) {
@@ -52,7 +53,9 @@ impl Router {
         let lane = self.claim(out);
         if modern {
             let ours = self.fresh_id();
-            self.lanes[lane.0].probe(lane, ours, out);
+            let state = &mut self.lanes[lane.0];
+            state.service = Service::Probing(ours);
+            lane::write_discover(ours, &mut out.to_child[lane.0]);
         } else {
             self.lanes[lane.0].service = Service::Legacy;
         }
@@ -93,7 +96,7 @@ impl Router {
         if modern {
             let state = &mut self.lanes[lane.0];
             state.service = Service::Modern;
-            out.to_child[lane.0].append(&mut state.held);
+            state.release(lane, self.next_id, out);
             return;
         }
         self.legacy_only = Some(answer.detached());
@@ -104,12 +107,12 @@ impl Router {
         }
         let state = &mut self.lanes[lane.0];
         state.service = Service::Fresh;
-        let mut held = std::mem::take(&mut state.held);
         // Whoever does not ask but goes ahead gets the server's own word on it.
         if state.in_flight.is_empty() {
             state.forgotten.clear();
+            state.discard();
         } else {
-            out.to_child[lane.0].append(&mut held);
+            state.release(lane, self.next_id, out);
         }
     }
 

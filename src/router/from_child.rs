@@ -2,10 +2,11 @@
 
 use super::asks;
 use super::from_peer::OwnAnswer;
-use super::lane::{Lane, Pending, Purpose, Service};
+use super::lane::{Lane, Service};
 use super::levels::Level;
 use super::listens::changes_after_renewal;
 use super::lists;
+use super::pending::{Pending, Purpose};
 use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
 use serde::Deserialize;
@@ -28,12 +29,18 @@ impl Router {
 
     fn answer(&mut self, lane: LaneId, ours: i64, message: &Message, out: &mut Output) {
         let state = &mut self.lanes[lane.0];
+        state.answered(lane, ours, self.next_id, out);
         if state.handshake_is_answered_by(ours) {
             self.handshake_answered(lane, message, out);
             return;
         }
         if state.service == Service::Probing(ours) {
             self.discovered(lane, message, out);
+            return;
+        }
+        if state.service == Service::Returning(Some(ours)) {
+            state.service = Service::Modern;
+            self.renew_listens(lane, out);
             return;
         }
         state.forgotten.answered(ours);
@@ -330,7 +337,7 @@ impl Router {
         };
         if message.method() == "notifications/subscriptions/acknowledged"
             && let Purpose::Listen(listen) = &mut pending.purpose
-            && std::mem::replace(&mut listen.acknowledged, true)
+            && listen.acknowledge()
         {
             if listen.cancelled {
                 return;

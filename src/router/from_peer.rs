@@ -1,9 +1,10 @@
 //! One direction of the router: what a peer says, and what of it the MCP server gets to hear.
 
 use super::asks::Ask;
-use super::lane::{Pending, Purpose, Service};
+use super::lane::Service;
 use super::levels::Level;
 use super::listens::Listen;
+use super::pending::{Pending, Purpose};
 use super::subscriptions::Consent;
 use super::{LaneId, Output, Router, SessionId, misplaced, subscriptions, tasks};
 use crate::jsonrpc::{
@@ -78,6 +79,7 @@ impl Router {
             return;
         };
         session.insert(id.clone(), lane, ours);
+        let is_shared = purpose.is_shared();
         let level = match purpose {
             Purpose::SetLevel(level) => Some(format!("\"{}\"", level.name())),
             _ => None,
@@ -97,6 +99,12 @@ impl Router {
             return;
         }
         state.engaged = true;
+        let origin = session.origin(Some(ours), self.next_id);
+        let sink = if is_shared {
+            state.shared_sink(lane, origin, out)
+        } else {
+            state.sink_of(lane, origin, out)
+        };
         let ours = RequestId::Number(ours);
         let mut edits: Vec<Edit<'_>> = Vec::new();
         if let Some((_, span)) = token {
@@ -112,7 +120,7 @@ impl Router {
             });
             edits.sort_by_key(|edit| edit.span.start);
         }
-        message.write(Some(&ours), &edits, state.sink(lane, out));
+        message.write(Some(&ours), &edits, sink);
     }
 
     /// What is special about a request; some the router answers itself.
@@ -270,7 +278,10 @@ impl Router {
                     tracing::debug!("dropped a notification to a process that knows no client yet");
                     return;
                 }
-                message.write(None, &[], state.sink(lane, out));
+                if let Some(session) = self.sessions.get(&from) {
+                    let origin = session.origin(None, self.next_id);
+                    message.write(None, &[], state.sink_of(lane, origin, out));
+                }
             }
         }
     }
@@ -308,12 +319,13 @@ impl Router {
                 listen.cancelled = true;
             }
         }
+        let origin = session.origin(None, self.next_id);
         let ours = RequestId::Number(ours);
         let edit = Edit {
             span,
             with: Replacement::Id(&ours),
         };
-        message.write(None, &[edit], state.sink(lane, out));
+        message.write(None, &[edit], state.sink_of(lane, origin, out));
     }
 
     /// Progress on what the child asked of this peer.
@@ -332,11 +344,20 @@ impl Router {
                     span,
                     with: Replacement::Id(&token),
                 };
+                self.note_direct(lane, from);
                 message.write(None, &[edit], &mut out.to_child[lane.0]);
                 return;
             }
         }
         tracing::debug!(session = %from, "dropped progress on nothing that was asked");
+    }
+
+    /// Notes that the process gets something of a peer at once, whatever it waits for.
+    fn note_direct(&mut self, lane: LaneId, from: SessionId) {
+        if let Some(session) = self.sessions.get(&from) {
+            let evidence = &mut self.lanes[lane.0].evidence;
+            evidence.note(&session.sender, false, false, self.next_id);
+        }
     }
 
     /// An answer passes where this peer was asked that very question, once.
@@ -351,6 +372,7 @@ impl Router {
             for lane in LaneId::ALL {
                 let state = &mut self.lanes[lane.0];
                 if let Some(Ask { id, .. }) = state.asks.take(*ours, from) {
+                    self.note_direct(lane, from);
                     // Not held with the rest: a child may ask before it answers `initialize`.
                     message.write(Some(&id), &[], &mut out.to_child[lane.0]);
                     return;

@@ -2,16 +2,18 @@
 //! told to the process that replaces it.
 
 use super::asks::{self, Asks};
+use super::delivery::Origin;
+use super::evidence::{Evidence, Sender};
 use super::levels::Level;
-use super::listens::Listen;
+use super::pending::{Pending, Purpose};
 use super::requesters::{Forgotten, Owners};
 use super::revision::{self, Revision};
 use super::subscriptions::Subscriptions;
 use super::tasks::Tasks;
-use super::{LaneId, Output, SessionId};
+use super::turns::Turns;
+use super::{Exit, LaneId, Output, SessionId};
 use crate::json::write_string;
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
-use crate::permissions::ListFilter;
 use crate::utils::rope::{Line, Rope};
 use foldhash::HashMap;
 
@@ -36,63 +38,9 @@ pub(super) enum Service {
     Legacy,
     /// Peers of 2026-07-28 and later.
     Modern,
-}
-
-/// What a request in flight is for, beyond being answered to its peer.
-#[derive(Debug)]
-pub(super) enum Purpose {
-    Forward,
-    /// `server/discover`, which is not sent to a server that is found to be legacy.
-    Discover,
-    /// `resources/subscribe`, which the child was sent under this id: its own, or that of another
-    /// peer that asked first.
-    Subscribe {
-        via: i64,
-    },
-    /// `resources/unsubscribe`, by the last one who was subscribed.
-    Unsubscribe,
-    /// `logging/setLevel`: what the child was told.
-    SetLevel(Level),
-    /// `tasks/list`.
-    ListTasks,
-    /// A list that rules may cut down.
-    List(ListFilter),
-    /// `subscriptions/listen`, to be sent again to the next process.
-    Listen(Box<Listen>),
-}
-
-/// A request in flight, kept under the id that the child knows it by.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub session: SessionId,
-    /// The peer's id.
-    pub id: RequestId,
-    /// The peer's progress token; the child's is our id.
-    pub progress_token: Option<RequestId>,
-    /// The request wants log messages (2026-07-28 server/utilities/logging).
-    pub wants_logs: bool,
-    pub purpose: Purpose,
-}
-
-impl Pending {
-    /// False for what changes what the process knows of all its peers, which a cancellation would
-    /// leave unknown to us, and for what it has not heard of.
-    pub(super) fn is_cancellable(&self) -> bool {
-        match &self.purpose {
-            Purpose::Subscribe { .. } | Purpose::Unsubscribe | Purpose::SetLevel(_) => false,
-            Purpose::Listen(listen) => !listen.lost,
-            _ => true,
-        }
-    }
-
-    /// True where the process gets to hear of it under its own id, `ours`.
-    pub(super) fn is_sent(&self, ours: i64) -> bool {
-        match &self.purpose {
-            Purpose::Subscribe { via } => *via == ours,
-            Purpose::Listen(listen) => !listen.lost,
-            _ => true,
-        }
-    }
+    /// The same, but the process replaces another: nothing of a peer is given to it before it has
+    /// answered what the router has asked it, under this id once it runs.
+    Returning(Option<i64>),
 }
 
 /// How far the legacy handshake is.
@@ -114,6 +62,8 @@ pub(super) struct Sent {
     ours: i64,
     /// The process is a successor.
     pub renewal: bool,
+    /// Whose `clientInfo` it quotes, unless a process has answered that before.
+    pub introduced: Option<Sender>,
     /// Peers that wait for the answer, with their ids and the revisions they asked for, where we know
     /// those.
     pub waiting: Vec<(SessionId, RequestId, Option<Revision>)>,
@@ -126,7 +76,7 @@ pub(super) struct Lane {
     pub handshake: Handshake,
     /// The process has ended and the next one has not started.
     pub down: bool,
-    /// It follows a process that had its handshake, and has not yet had its own.
+    /// It follows a process that had its handshake or ended in it, and has not yet had its own.
     pub is_successor: bool,
     /// It has been sent a request of a peer.
     pub engaged: bool,
@@ -137,8 +87,12 @@ pub(super) struct Lane {
     pub departed: Owners,
     /// Lines for the child that wait for the end of the handshake, for its era, or for the process.
     pub held: Rope,
-    /// The `clientInfo` of the first `initialize`.
+    /// The `clientInfo` of the first peer whose `initialize` has been answered.
     client: Option<Vec<u8>>,
+    /// What the process has been given by whom.
+    pub evidence: Evidence,
+    /// While one sender is heard at a time.
+    pub turns: Option<Turns>,
     /// The log level that the child was told.
     pub level: Option<Level>,
     pub subscriptions: Subscriptions,
@@ -148,31 +102,36 @@ pub(super) struct Lane {
 
 impl Lane {
     /// The lane as its next process finds it: with what that is told, and still asked.
-    pub(super) fn renewed(
-        self,
-        service: Service,
-        handshake: Handshake,
-        in_flight: HashMap<i64, Pending>,
-    ) -> Self {
-        Self {
-            is_successor: self.is_successor || matches!(handshake, Handshake::Done(_)),
+    pub(super) fn renewed(self, in_flight: HashMap<i64, Pending>, exit: &Exit) -> Self {
+        let service = match self.service {
+            Service::Probing(_) => Service::Fresh,
+            Service::Modern => Service::Returning(None),
+            other => other,
+        };
+        let (handshake, interrupted) = match self.handshake {
+            Handshake::Sent(_) => (Handshake::Needed, true),
+            other => (other, false),
+        };
+        let renewed = Self {
+            is_successor: self.is_successor
+                || interrupted
+                || matches!(handshake, Handshake::Done(_)),
             service,
             handshake,
             in_flight,
             down: true,
-            client: self.client,
+            turns: exit.suspicious.then(Turns::default),
+            ..Self::default()
+        };
+        if exit.forgets {
+            return renewed;
+        }
+        Self {
+            // What has not been answered is not sent again: the process may have ended at it.
+            client: self.client.filter(|_| !interrupted),
             level: self.level,
             subscriptions: self.subscriptions,
-            ..Self::default()
-        }
-    }
-
-    /// Where lines for the child go now.
-    pub(super) fn sink<'a>(&'a mut self, lane: LaneId, out: &'a mut Output) -> &'a mut Rope {
-        match self.handshake {
-            Handshake::Sent(_) => &mut self.held,
-            _ if self.down || matches!(self.service, Service::Probing(_)) => &mut self.held,
-            _ => &mut out.to_child[lane.0],
+            ..renewed
         }
     }
 
@@ -185,9 +144,16 @@ impl Lane {
         Some(pending)
     }
 
-    /// Tells the child that nobody waits for `ours` any more.
-    pub(super) fn cancel(&mut self, lane: LaneId, ours: i64, reason: &str, out: &mut Output) {
-        write_cancelled(ours, reason, self.sink(lane, out));
+    /// Tells the child that nobody waits for `ours` any more, which was a request of `sender`.
+    pub(super) fn cancel(
+        &mut self,
+        lane: LaneId,
+        ours: i64,
+        reason: &str,
+        origin: Origin<'_>,
+        out: &mut Output,
+    ) {
+        write_cancelled(ours, reason, self.sink_of(lane, origin, out));
     }
 
     /// Sends a request of the router's own, whose answer is of no interest.
@@ -203,25 +169,12 @@ impl Lane {
         write_request(ours, method, member, value, self.sink(lane, out));
     }
 
-    /// Asks the process whether it is modern.
-    pub(super) fn probe(&mut self, lane: LaneId, ours: i64, out: &mut Output) {
-        self.service = Service::Probing(ours);
-        let to_child = out.to_child[lane.0].small();
-        to_child.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
-        RequestId::Number(ours).write(to_child);
-        to_child.extend(b",\"method\":\"server/discover\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");
-        write_string(revision::MODERN, to_child);
-        to_child.extend(b",\"io.modelcontextprotocol/clientInfo\":");
-        to_child.extend(OURSELVES.as_bytes());
-        to_child.extend(b",\"io.modelcontextprotocol/clientCapabilities\":{}}}}\n");
-    }
-
-    /// Sends `initialize`. `client` is the `clientInfo` to use, if this is its first time.
+    /// Sends `initialize`, with the `clientInfo` of `client` if this is the first time.
     pub(super) fn send_initialize(
         &mut self,
         lane: LaneId,
         ours: i64,
-        client: Option<Vec<u8>>,
+        client: Option<(Vec<u8>, Sender)>,
         out: &mut Output,
     ) {
         let to_child = out.to_child[lane.0].small();
@@ -232,15 +185,18 @@ impl Lane {
         to_child.extend(b",\"capabilities\":");
         to_child.extend(asks::CAPABILITIES.as_bytes());
         to_child.extend(b",\"clientInfo\":");
-        let client = client
-            .or_else(|| self.client.take())
-            .unwrap_or_else(|| OURSELVES.into());
-        to_child.extend_from_slice(&client);
+        let (client, introduced) = client.unzip();
+        let client = client.or_else(|| self.client.take());
+        if client.is_some() {
+            self.evidence.renew(None);
+        }
+        to_child.extend_from_slice(client.as_deref().unwrap_or(OURSELVES.as_bytes()));
         to_child.extend(b"}}\n");
-        self.client = Some(client);
+        self.client = client;
         self.handshake = Handshake::Sent(Sent {
             ours,
             renewal: self.is_successor,
+            introduced,
             waiting: Vec::new(),
         });
     }
@@ -299,28 +255,50 @@ impl Lane {
         let Handshake::Sent(sent) = std::mem::replace(&mut self.handshake, next) else {
             return None;
         };
-        let to_child = &mut out.to_child[lane.0];
         if answer.result().is_some() {
             self.is_successor = false;
-            to_child.extend(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
+            out.to_child[lane.0]
+                .extend(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
             if sent.renewal {
-                if let Some(level) = self.level {
-                    write_request(
-                        fresh_id(),
-                        "logging/setLevel",
-                        "level",
-                        level.name(),
-                        to_child,
-                    );
-                }
-                for uri in self.subscriptions.agreed() {
-                    write_request(fresh_id(), "resources/subscribe", "uri", uri, to_child);
-                }
+                self.renew(&mut fresh_id, &mut out.to_child[lane.0]);
             }
+        } else {
+            self.client = None;
         }
-        to_child.append(&mut self.held);
+        self.release(lane, fresh_id(), out);
         Some(sent)
     }
+
+    /// Tells a process what its predecessor knew.
+    fn renew(&mut self, mut fresh_id: impl FnMut() -> i64, to_child: &mut Rope) {
+        let mut request = |method, member, value: &str| {
+            let ours = fresh_id();
+            write_request(ours, method, member, value, to_child);
+            ours
+        };
+        let mut last = None;
+        if let Some(level) = self.level {
+            last = Some(request("logging/setLevel", "level", level.name()));
+        }
+        for uri in self.subscriptions.agreed() {
+            last = Some(request("resources/subscribe", "uri", uri));
+        }
+        if last.is_some() {
+            self.evidence.renew(last);
+        }
+    }
+}
+
+/// Asks a process whether it is modern.
+pub(super) fn write_discover(ours: i64, out: &mut Rope) {
+    let out = out.small();
+    out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    RequestId::Number(ours).write(out);
+    out.extend(b",\"method\":\"server/discover\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");
+    write_string(revision::MODERN, out);
+    out.extend(b",\"io.modelcontextprotocol/clientInfo\":");
+    out.extend(OURSELVES.as_bytes());
+    out.extend(b",\"io.modelcontextprotocol/clientCapabilities\":{}}}}\n");
 }
 
 pub(super) fn write_cancelled(id: i64, reason: &str, out: &mut Rope) {

@@ -1,12 +1,13 @@
 //! The life of a process as the router sees it: its handshake, its end, and what its successor is
 //! told.
 
-use super::lane::{self, Handshake, Purpose, Service};
-use super::listens::Listen;
+use super::lane::{self, Handshake, Lane, Service};
+use super::pending::{Pending, Purpose};
 use super::revision::Revision;
-use super::{Exit, LaneId, Output, Router, SessionId};
+use super::{Cause, Exit, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Field, Message, RequestId};
 use crate::utils::rope::{Line, Rope};
+use foldhash::HashMap;
 use serde::Deserialize;
 
 impl Router {
@@ -36,7 +37,7 @@ impl Router {
             }
             return;
         }
-        self.open_handshake(lane, Some(message), out);
+        self.open_handshake(lane, Some((from, message)), out);
         self.lanes[lane.0].wait_for_handshake(from, id.clone(), requested);
     }
 
@@ -45,7 +46,7 @@ impl Router {
     pub(super) fn open_handshake(
         &mut self,
         lane: LaneId,
-        message: Option<&Message>,
+        message: Option<(SessionId, &Message)>,
         out: &mut Output,
     ) {
         let state = &self.lanes[lane.0];
@@ -55,14 +56,42 @@ impl Router {
             Handshake::Sent(_) | Handshake::Done(_) => false,
         };
         if state.service == Service::Legacy && due {
+            // What a peer calls itself may have ended the predecessor.
+            let is_retry = matches!(state.handshake, Handshake::Needed) && state.is_successor;
+            let client = message.filter(|_| !is_retry).and_then(|(from, message)| {
+                let sender = self.sessions.get(&from)?.sender.clone();
+                Some((message.carry(Field::ClientInfo)?, sender))
+            });
             let ours = self.fresh_id();
-            let client = message.and_then(|message| message.carry(Field::ClientInfo));
             self.lanes[lane.0].send_initialize(lane, ours, client, out);
         }
     }
 
+    /// Why the process of this lane has ended, to be asked before [`Router::child_exited`].
+    #[must_use]
+    pub fn cause_of_end(&self, lane: LaneId) -> Cause {
+        let state = &self.lanes[lane.0];
+        let introduced = match &state.handshake {
+            Handshake::Sent(sent) => sent.introduced.as_ref(),
+            _ => None,
+        };
+        let open = state.in_flight.iter().filter_map(|(ours, pending)| {
+            let session = self.sessions.get(&pending.session)?;
+            let is_confirmed =
+                matches!(&pending.purpose, Purpose::Listen(listen) if listen.confirmed);
+            let is_open =
+                session.waits_for(&pending.id, *ours) && !is_confirmed && !state.holds(*ours);
+            is_open.then_some(&session.sender)
+        });
+        match state.evidence.cause(introduced, open) {
+            Cause::Itself if self.is_probing(lane) => Cause::Probe,
+            cause => cause,
+        }
+    }
+
     /// A lane's process has ended: everybody who waits for it gets an error. Where another one
-    /// follows, the handshake, log level and subscriptions are kept for it.
+    /// follows, the handshake is kept for it, and of log level and subscriptions what the process has
+    /// agreed to.
     pub fn child_exited(&mut self, lane: LaneId, exit: &Exit, out: &mut Output) {
         if self.is_probing(lane) && self.legacy_only.is_none() {
             self.probe_was_fatal(lane, out);
@@ -70,18 +99,46 @@ impl Router {
         let mut old = std::mem::take(&mut self.lanes[lane.0]);
         old.subscriptions.lapse();
         let _lost = out.take(lane, Rope::default());
+        let kept = self.end_requests(&mut old, exit, out);
+        for (ours, ask) in old.asks.all() {
+            let mut line = Rope::default();
+            lane::write_cancelled(ours, "the MCP server has exited", &mut line);
+            out.to_peer.push((ask.session, line.into()));
+        }
+        if let Handshake::Sent(sent) = &old.handshake {
+            let waiting = sent.waiting.iter();
+            let errors = waiting.map(|(session, id, _)| (*session, exit.error_line(id)));
+            out.to_peer.extend(errors);
+        }
+        if exit.restarts {
+            self.lanes[lane.0] = old.renewed(kept, exit);
+        }
+    }
+
+    /// Answers what the process has not answered; gives what its successor is still asked.
+    fn end_requests(
+        &mut self,
+        old: &mut Lane,
+        exit: &Exit,
+        out: &mut Output,
+    ) -> HashMap<i64, Pending> {
+        let renews = exit.restarts && !exit.forgets && old.service == Service::Modern;
+        let mut kept = HashMap::default();
         let mut in_flight: Vec<_> = std::mem::take(&mut old.in_flight).into_iter().collect();
         in_flight.sort_unstable_by_key(|(ours, _)| *ours);
+        let mut level_is_open = false;
         for (ours, mut pending) in in_flight {
             let Some(session) = self.sessions.get_mut(&pending.session) else {
                 continue;
             };
+            if let Purpose::SetLevel(_) = pending.purpose {
+                session.level = None;
+                level_is_open = true;
+            }
             match &mut pending.purpose {
-                Purpose::Listen(listen)
-                    if exit.restarts && old.service == Service::Modern && !listen.cancelled =>
-                {
+                Purpose::Listen(listen) if renews && listen.is_renewable() => {
                     listen.lost = true;
-                    self.lanes[lane.0].in_flight.insert(ours, pending);
+                    kept.insert(ours, pending);
                 }
                 _ if session.answered(&pending.id, ours) => {
                     out.to_peer
@@ -90,33 +147,32 @@ impl Router {
                 _ => {}
             }
         }
-        for (ours, ask) in old.asks.all() {
-            let mut line = Rope::default();
-            lane::write_cancelled(ours, "the MCP server has exited", &mut line);
-            out.to_peer.push((ask.session, line.into()));
+        if level_is_open {
+            // What it was told before was what the others want.
+            old.level = self.most_verbose();
         }
-        let handshake = match std::mem::take(&mut old.handshake) {
-            Handshake::Sent(sent) => {
-                let errors = sent
-                    .waiting
-                    .iter()
-                    .map(|(session, id, _)| (*session, exit.error_line(id)));
-                out.to_peer.extend(errors);
-                Handshake::Needed
-            }
-            other => other,
-        };
-        if exit.restarts {
-            let service = match old.service {
-                Service::Probing(_) => Service::Fresh,
-                other => other,
-            };
-            let in_flight = std::mem::take(&mut self.lanes[lane.0].in_flight);
-            self.lanes[lane.0] = old.renewed(service, handshake, in_flight);
-        }
+        kept
     }
 
-    /// A lane's process has started. What its predecessor knew is told to it.
+    /// True where a process hears one sender at a time: [`Router::tick`] is to be called now and then,
+    /// and [`Router::end_turns`] once it has lived for long enough.
+    #[must_use]
+    pub fn takes_turns(&self, lane: LaneId) -> bool {
+        self.lanes[lane.0].takes_turns()
+    }
+
+    /// Some time has passed: who has had its turn since the last tick has had it for long enough.
+    pub fn tick(&mut self, lane: LaneId, out: &mut Output) {
+        self.lanes[lane.0].tick(lane, self.next_id, out);
+    }
+
+    /// The process is all right: it hears everybody.
+    pub fn end_turns(&mut self, lane: LaneId, out: &mut Output) {
+        self.lanes[lane.0].end_turns(lane, self.next_id, out);
+    }
+
+    /// A lane's process has started. What its predecessor knew is told to it once it has answered a
+    /// request of the router's own: one that ends before that ends by itself.
     pub fn child_started(&mut self, lane: LaneId, out: &mut Output) {
         let probing = self.is_probing(lane);
         let state = &mut self.lanes[lane.0];
@@ -124,25 +180,16 @@ impl Router {
         if probing || matches!(state.handshake, Handshake::Sent(_)) {
             return;
         }
-        if state.is_successor {
-            let ours = self.fresh_id();
-            self.lanes[lane.0].send_initialize(lane, ours, None, out);
-            return;
-        }
+        let ours = self.fresh_id();
         let state = &mut self.lanes[lane.0];
-        let mut listens: Vec<(i64, &mut Listen)> = Vec::new();
-        for (ours, pending) in &mut state.in_flight {
-            match &mut pending.purpose {
-                Purpose::Listen(listen) if listen.lost => listens.push((*ours, listen)),
-                _ => {}
-            }
+        if let Service::Returning(asked) = &mut state.service {
+            *asked = Some(ours);
+            lane::write_discover(ours, &mut out.to_child[lane.0]);
+        } else if state.is_successor {
+            state.send_initialize(lane, ours, None, out);
+        } else {
+            state.release(lane, ours, out);
         }
-        listens.sort_unstable_by_key(|(ours, _)| *ours);
-        for (ours, listen) in listens {
-            state.engaged = true;
-            listen.renew(ours, &mut out.to_child[lane.0]);
-        }
-        out.to_child[lane.0].append(&mut state.held);
     }
 
     pub(super) fn handshake_answered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {

@@ -1,7 +1,7 @@
 //! Open `subscriptions/listen` (2026-07-28), which outlive the process that they were sent to.
 
-use super::lane::Purpose;
-use super::{LaneId, Router, SessionId};
+use super::pending::Purpose;
+use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Message, Replacement, RequestId};
 use crate::utils::rope::Rope;
 use serde::Deserialize;
@@ -18,6 +18,9 @@ pub(super) struct Listen {
     pub request: Message,
     /// The peer has had its acknowledgement, so another one is ours to read.
     pub acknowledged: bool,
+    /// The process that has it now has acknowledged it: what has not been may have ended a process,
+    /// and is not sent to another.
+    pub confirmed: bool,
     /// The process that had it is gone.
     pub lost: bool,
     /// The peer has cancelled it.
@@ -29,14 +32,27 @@ impl Listen {
         Self {
             request: request.detached(),
             acknowledged: false,
+            confirmed: false,
             lost: false,
             cancelled: false,
         }
     }
 
+    /// True where a new process is to be sent it.
+    pub(super) fn is_renewable(&self) -> bool {
+        self.confirmed && !self.cancelled
+    }
+
+    /// Notes the acknowledgement of the process; true where the peer has had one already.
+    pub(super) fn acknowledge(&mut self) -> bool {
+        self.confirmed = true;
+        std::mem::replace(&mut self.acknowledged, true)
+    }
+
     /// Sends it again.
     pub(super) fn renew(&mut self, ours: i64, out: &mut Rope) {
         self.lost = false;
+        self.confirmed = false;
         let ours = RequestId::Number(ours);
         let token = self.request.progress_token().map(|(_, span)| Edit {
             span: *span,
@@ -47,6 +63,25 @@ impl Listen {
 }
 
 impl Router {
+    /// Sends the listens of the last process to this one, and what was held for it.
+    pub(super) fn renew_listens(&mut self, lane: LaneId, out: &mut Output) {
+        let state = &mut self.lanes[lane.0];
+        let mut listens: Vec<(i64, &mut Listen)> = Vec::new();
+        for (ours, pending) in &mut state.in_flight {
+            match &mut pending.purpose {
+                Purpose::Listen(listen) if listen.lost => listens.push((*ours, listen)),
+                _ => {}
+            }
+        }
+        listens.sort_unstable_by_key(|(ours, _)| *ours);
+        for (ours, listen) in listens {
+            state.engaged = true;
+            state.evidence.renew(None);
+            listen.renew(ours, &mut out.to_child[lane.0]);
+        }
+        state.release(lane, self.next_id, out);
+    }
+
     /// Listens are kept for the next process, so what one peer can make us keep is bounded.
     pub(super) fn may_listen(&self, lane: LaneId, from: SessionId, message: &Message) -> bool {
         let in_flight = &self.lanes[lane.0].in_flight;

@@ -22,7 +22,10 @@
 //! first process serves whichever era comes first, the second lane starts when the other one does.
 
 mod asks;
+mod blame;
+mod delivery;
 mod eras;
+mod evidence;
 mod from_child;
 mod from_peer;
 mod lane;
@@ -30,6 +33,7 @@ mod levels;
 mod life;
 mod listens;
 mod lists;
+mod pending;
 mod pipe;
 mod questions;
 mod requesters;
@@ -38,7 +42,9 @@ mod revision;
 mod session;
 mod subscriptions;
 mod tasks;
+mod turns;
 
+pub use evidence::{Cause, Sender};
 pub use listens::{MAX_LISTEN_SIZE, MAX_LISTENS};
 pub use pipe::Pipe;
 pub use session::{Presence, Profile};
@@ -46,7 +52,9 @@ pub use session::{Presence, Profile};
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
 use crate::utils::rope::{Line, Rope};
 use crate::utils::tally::Tally;
-use lane::{Lane, Pending, Purpose, Service};
+use blame::Blame;
+use lane::{Lane, Service};
+use pending::{Pending, Purpose};
 use session::Session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -142,6 +150,11 @@ pub struct Exit {
     pub stderr: Option<String>,
     /// Another process will take its place: [`Router::child_started`] follows.
     pub restarts: bool,
+    /// That one is told nothing of what this one knew of its peers: it may have ended at that.
+    pub forgets: bool,
+    /// That one hears one sender at a time, as long as it is asked to with [`Router::tick`]: nobody
+    /// knows at whose message this one and others have ended.
+    pub suspicious: bool,
 }
 
 impl Exit {
@@ -181,6 +194,8 @@ pub struct Router {
     fatal_probes: u8,
     /// So many questions were refused because it was not certain whom they are for.
     refused_questions: u64,
+    /// Whose messages have ended processes.
+    blame: Blame,
 }
 
 impl std::fmt::Debug for Router {
@@ -211,6 +226,7 @@ impl Router {
             legacy_only: None,
             fatal_probes: 0,
             refused_questions: 0,
+            blame: Blame::default(),
         }
     }
 
@@ -223,7 +239,7 @@ impl Router {
     pub fn attach_of_user(&mut self, profile: Profile, of_user: &Tally) -> SessionId {
         self.next_session += 1;
         let id = SessionId(self.next_session);
-        self.sessions.insert(id, Session::new(profile, of_user));
+        self.sessions.insert(id, Session::new(id, profile, of_user));
         id
     }
 
@@ -233,11 +249,17 @@ impl Router {
         let Some(session) = self.sessions.remove(&id) else {
             return;
         };
+        self.blame.leave(&session.sender);
         for (lane, ours) in session.requests() {
-            if let Some(pending) = self.forget(lane, ours, &session.owner)
-                && pending.is_cancellable()
-            {
-                self.lanes[lane.0].cancel(lane, ours, PEER_LEFT, out);
+            let pending = self.forget(lane, ours, &session.owner);
+            let origin = session.origin(None, self.next_id);
+            let state = &mut self.lanes[lane.0];
+            match pending {
+                Some(pending) if pending.is_cancellable() => {
+                    state.cancel(lane, ours, PEER_LEFT, origin, out);
+                }
+                // It may still be at work on it.
+                _ => state.note(origin),
             }
         }
         for lane in LaneId::ALL {
@@ -301,7 +323,7 @@ impl Router {
         let modern = self.sessions.get(&id).is_some_and(|session| session.modern);
         let serves = |lane: &LaneId| match self.lanes[lane.0].service {
             Service::Legacy => !modern,
-            Service::Modern | Service::Probing(_) => modern,
+            Service::Modern | Service::Probing(_) | Service::Returning(_) => modern,
             Service::Idle | Service::Fresh => false,
         };
         LaneId::ALL
@@ -314,7 +336,7 @@ impl Router {
     /// more should wait, too.
     #[must_use]
     pub fn held(&self, lane: LaneId) -> usize {
-        self.lanes[lane.0].held.len()
+        self.lanes[lane.0].waiting()
     }
 
     fn fresh_id(&mut self) -> i64 {

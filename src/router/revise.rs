@@ -1,6 +1,6 @@
 //! Rights that change while a peer is connected.
 
-use super::lane::Purpose;
+use super::pending::Purpose;
 use super::session::Profile;
 use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{MAX_PEER_DEPTH, Message};
@@ -67,11 +67,13 @@ impl Router {
         let Some(pending) = self.lanes[lane.0].in_flight.remove(&ours) else {
             return;
         };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.answered(&pending.id, ours);
         if pending.is_cancellable() {
-            self.lanes[lane.0].cancel(lane, ours, NOT_ALLOWED, out);
-        }
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.answered(&pending.id, ours);
+            let origin = session.origin(None, self.next_id);
+            self.lanes[lane.0].cancel(lane, ours, NOT_ALLOWED, origin, out);
         }
         if let Some(line) = denial.to_line() {
             out.to_peer.push((id, line.into()));

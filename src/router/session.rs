@@ -1,9 +1,11 @@
 //! What the router knows of one peer.
 
 use super::asks::Capabilities;
+use super::delivery::Origin;
+use super::evidence::Sender;
 use super::levels::Level;
 use super::tasks::Owner;
-use super::{LANES, LaneId, MAX_CANCELLED, MAX_IN_FLIGHT};
+use super::{LANES, LaneId, MAX_CANCELLED, MAX_IN_FLIGHT, SessionId};
 use crate::jsonrpc::{Code, ErrorData, Executed, Field, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::{ItemKind, Method};
 use crate::permissions::Rights;
@@ -73,6 +75,8 @@ pub enum Presence {
 /// One peer's side of the table.
 pub(super) struct Session {
     pub profile: Profile,
+    /// Whom its messages count against.
+    pub sender: Sender,
     /// The user of its profile, which never changes.
     pub owner: Arc<Owner>,
     pub presence: Presence,
@@ -98,8 +102,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(profile: Profile, of_user: &Tally) -> Self {
+    pub(super) fn new(id: SessionId, profile: Profile, of_user: &Tally) -> Self {
+        let user = profile.user.as_deref();
         Self {
+            sender: user.map_or(Sender::Session(id), |user| Sender::User(user.into())),
             owner: Arc::new(profile.user.clone()),
             profile,
             presence: Presence::default(),
@@ -113,6 +119,16 @@ impl Session {
             counted: of_user.share(),
             cancelled: VecDeque::new(),
             unanswered: [0; LANES],
+        }
+    }
+
+    /// Where a line of it comes from: a `request` with this id or something that has no answer, while
+    /// `latest` is the newest id.
+    pub(super) fn origin(&self, request: Option<i64>, latest: i64) -> Origin<'_> {
+        Origin {
+            sender: &self.sender,
+            request,
+            latest,
         }
     }
 

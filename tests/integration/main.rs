@@ -17,6 +17,7 @@ mod hostile;
 mod limits;
 mod multiplex;
 mod places;
+mod poison;
 mod policy;
 mod process;
 mod questions;

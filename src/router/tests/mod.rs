@@ -4,7 +4,7 @@
 mod model;
 mod scenes;
 
-use super::{Command, Exit, LaneId, Output, Profile, Router, SessionId};
+use super::{Cause, Command, Exit, LaneId, Output, Profile, Router, Sender, SessionId};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use crate::permissions::{Permit, Rights};
 use crate::utils::rope::{Line, Pieces};
@@ -52,10 +52,21 @@ impl Bench {
     }
 
     fn exit(&mut self, lane: usize, restarts: bool) {
+        self.exit_as(lane, restarts, false, false);
+    }
+
+    /// The process ends, and its successor is to know nothing of it.
+    fn forget_and_exit(&mut self, lane: usize) {
+        self.exit_as(lane, true, true, false);
+    }
+
+    fn exit_as(&mut self, lane: usize, restarts: bool, forgets: bool, suspicious: bool) {
         let exit = Exit {
             status: "signal: 9".into(),
             stderr: Some("oops".into()),
             restarts,
+            forgets,
+            suspicious,
         };
         self.router.child_exited(LaneId(lane), &exit, &mut self.out);
     }

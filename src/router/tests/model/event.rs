@@ -90,6 +90,12 @@ pub(super) enum Event {
     Broadcast,
     Die {
         lane: usize,
+        forgets: bool,
+        suspicious: bool,
+    },
+    Tick {
+        lane: usize,
+        last: bool,
     },
     Return {
         lane: usize,
@@ -127,7 +133,8 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         2 => (pick, peer).prop_map(|(pick, peer)| Event::ProgressOnAsk { pick, peer }),
         1 => uri.prop_map(|uri| Event::Updated { uri }),
         1 => Just(Event::Broadcast),
-        1 => lane.clone().prop_map(|lane| Event::Die { lane }),
+        1 => (lane.clone(), prop::bool::weighted(0.2), any::<bool>()).prop_map(|(lane, forgets, suspicious)| Event::Die { lane, forgets, suspicious }),
+        1 => (lane.clone(), prop::bool::weighted(0.2)).prop_map(|(lane, last)| Event::Tick { lane, last }),
         2 => lane.prop_map(|lane| Event::Return { lane }),
     ]
 }

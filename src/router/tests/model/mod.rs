@@ -54,6 +54,8 @@ struct Life {
     initialized: bool,
     /// The sessions whose requests it has heard.
     served: BTreeSet<String>,
+    /// Something of a peer.
+    of_peers: bool,
 }
 
 #[derive(Default)]
@@ -66,6 +68,8 @@ struct World {
     up: [bool; LANES],
     lives: [Life; LANES],
     requests: u32,
+    /// Tags of requests that a process has ended with: no other may hear of them.
+    spent: BTreeSet<String>,
     /// Tags of all requests that were ever cancelled.
     withdrawn: BTreeSet<String>,
     /// Child ids of questions that wait for an answer, by lane.
@@ -81,6 +85,7 @@ struct World {
     tasks: HashMap<(usize, String), usize>,
 }
 
+const USERS: [&str; 2] = ["alice", "bob"];
 const LEVELS: [&str; 4] = ["debug", "info", "warning", "error"];
 const LISTEN: &str = "subscriptions/listen";
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
@@ -171,7 +176,7 @@ impl World {
     fn peers_act(&mut self, event: &Event) {
         match *event {
             Event::Connect { modern, user } if self.peers.len() < 8 => {
-                let session = self.bench.attach_user(["alice", "bob"][user]);
+                let session = self.bench.attach_user(USERS[user]);
                 let peer = Peer {
                     modern,
                     user,
@@ -260,10 +265,11 @@ impl World {
                     self.look();
                     for seen in &self.at_child {
                         let life = &self.lives[seen.lane];
-                        // In the handshake nothing is said.
+                        // In the handshake nothing is said, and little where turns are taken.
                         if seen.tag == tag
                             && seen.method == "tools/call"
                             && life.initialize == life.initialized
+                            && !self.bench.router.takes_turns(LaneId(seen.lane))
                         {
                             assert!(seen.cancelled, "a process works on what was cancelled");
                         }
@@ -391,7 +397,19 @@ impl World {
                     );
                 }
             }
-            Event::Die { lane } if self.up[lane] => self.die(lane, true),
+            Event::Die {
+                lane,
+                forgets,
+                suspicious,
+            } if self.up[lane] => self.die(lane, true, forgets, suspicious),
+            Event::Tick { lane, last } if self.up[lane] => {
+                let Bench { router, out } = &mut self.bench;
+                if last {
+                    router.end_turns(LaneId(lane), out);
+                } else {
+                    router.tick(LaneId(lane), out);
+                }
+            }
             Event::Return { lane }
                 if !self.up[lane]
                     && self.bench.router.lanes[lane].service != super::super::Service::Idle =>
@@ -408,13 +426,46 @@ impl World {
         self.bench.start(lane);
     }
 
-    fn die(&mut self, lane: usize, restarts: bool) {
+    fn die(&mut self, lane: usize, restarts: bool, forgets: bool, suspicious: bool) {
+        self.check_cause(lane);
+        let here = self.at_child.iter().filter(|seen| seen.lane == lane);
+        let spent = here.filter(|seen| forgets || !seen.acknowledged);
+        let tags = spent.filter_map(|seen| seen.tag.as_str());
+        self.spent.extend(tags.map(str::to_owned));
         self.up[lane] = false;
         self.at_child.retain(|seen| seen.lane != lane);
         self.tasks_at_child.retain(|seen| seen.lane != lane);
         self.questions.retain(|(at, _)| *at != lane);
         self.tasks.retain(|(at, _), _| *at != lane);
-        self.bench.exit(lane, restarts);
+        self.bench.exit_as(lane, restarts, forgets, suspicious);
+    }
+
+    /// Nobody is blamed for the end of a process where somebody else may have ended it, and none ends
+    /// by itself that has heard a peer.
+    fn check_cause(&self, lane: usize) {
+        let cause = self.bench.router.cause_of_end(LaneId(lane));
+        match &cause {
+            Cause::Itself | Cause::Probe => {
+                assert!(
+                    !self.lives[lane].of_peers,
+                    "{cause:?} after a peer's message"
+                );
+            }
+            Cause::Sender(Sender::User(user)) => {
+                let here = self.at_child.iter().filter(|seen| seen.lane == lane);
+                for seen in here.filter(|seen| !seen.acknowledged) {
+                    let tag = seen.tag.as_str().unwrap_or_default();
+                    let asker = self.user_of(&seen.tag);
+                    let open = asker.filter(|_| !self.withdrawn.contains(tag));
+                    assert!(
+                        open.is_none_or(|asker| USERS[asker] == &**user),
+                        "{cause:?} for {tag}"
+                    );
+                }
+            }
+            Cause::Sender(Sender::Session(_)) => panic!("all have users"),
+            Cause::Renewal | Cause::Unclear => {}
+        }
     }
 
     fn answer(&mut self, seen: Seen, error: bool, task: Option<u8>) {
@@ -460,7 +511,7 @@ impl World {
         for command in self.bench.commands() {
             match command {
                 Command::Start(lane) => self.start(lane.0),
-                Command::Stop(lane) => self.die(lane.0, false),
+                Command::Stop(lane) => self.die(lane.0, false, false, false),
             }
         }
         for lane in 0..LANES {
@@ -478,6 +529,13 @@ impl World {
 
     fn child_hears(&mut self, lane: usize, line: &Value) {
         let life = &mut self.lives[lane];
+        let tag = line["params"]["tag"].clone();
+        life.of_peers |= match line["method"].as_str() {
+            // The router answers questions in the place of peers.
+            None | Some("initialize" | "notifications/initialized") => false,
+            Some("server/discover") => tag.is_string(),
+            Some(_) => true,
+        };
         let Some(method) = line["method"].as_str() else {
             let id = line["id"].as_str().unwrap().to_owned();
             let question = (lane, id.clone());
@@ -525,7 +583,11 @@ impl World {
             self.known_ids.insert(ours.to_string()) || method == LISTEN,
             "an id of another process was used"
         );
-        let tag = line["params"]["tag"].clone();
+        let text = tag.as_str().unwrap_or_default();
+        assert!(
+            !self.spent.contains(text),
+            "{method} ended a process already"
+        );
         if method == "tasks/get" {
             let task = line["params"]["taskId"].as_str().unwrap().to_owned();
             let owner = self.tasks.get(&(lane, task)).copied();
@@ -688,6 +750,9 @@ impl World {
         for round in 0.. {
             for lane in 0..LANES {
                 self.happen(&Event::Return { lane });
+                for last in [false, false, true] {
+                    self.happen(&Event::Tick { lane, last });
+                }
             }
             for at in 0..self.at_child.len() {
                 self.acknowledge(at);
@@ -728,7 +793,7 @@ impl World {
         let router = &self.bench.router;
         assert!(router.sessions.is_empty());
         for lane in &router.lanes {
-            assert!(lane.in_flight.is_empty() && lane.held.is_empty());
+            assert!(lane.in_flight.is_empty() && lane.waiting() == 0);
             assert_eq!(lane.asks.all().count() + lane.asks.parked.len(), 0);
             assert_eq!(lane.forgotten.len(), 0);
             assert!(lane.subscriptions.is_empty() && !lane.tasks.has_progress());

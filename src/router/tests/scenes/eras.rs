@@ -188,6 +188,10 @@ fn a_process_without_handshake_hears_a_request_first() {
     bench.exit(0, true);
     bench.told(a);
     bench.start(0);
+    let ours = bench.child_heard(0).remove(0);
+    bench.peer(a, hello);
+    let answer = json!({"jsonrpc":"2.0","id":ours["id"],"result":{}});
+    bench.child(0, &answer.to_string());
     bench.peer(a, hello);
     assert!(bench.child_heard(0).is_empty());
 }

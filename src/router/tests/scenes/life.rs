@@ -72,6 +72,16 @@ fn acknowledgement(listen: &Value) -> String {
     )
 }
 
+/// The next modern process starts, and answers what the router asks it first.
+fn start_modern(bench: &mut Bench) {
+    bench.start(0);
+    let asked = bench.child_heard(0);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0]["method"], "server/discover");
+    let answer = json!({"jsonrpc":"2.0","id":asked[0]["id"],"result":{}});
+    bench.child(0, &answer.to_string());
+}
+
 #[test]
 fn an_open_listen_is_renewed_with_the_next_process() {
     let mut bench = Bench::default();
@@ -85,7 +95,7 @@ fn an_open_listen_is_renewed_with_the_next_process() {
     );
     bench.exit(0, true);
     assert!(bench.peers_heard().is_empty());
-    bench.start(0);
+    start_modern(&mut bench);
     assert_eq!(bench.child_heard(0), std::slice::from_ref(&listen));
     bench.child(0, &acknowledgement(&listen));
     let told = bench.told(a);
@@ -106,22 +116,124 @@ fn an_open_listen_is_renewed_with_the_next_process() {
     assert_eq!(bench.router.owed(a), 0);
 }
 
-/// A client waits for the acknowledgement before it goes on; that of the next process was taken for
-/// a second one, though the peer had not had the first.
+/// One message was given to process after process, and ended them all.
 #[test]
-fn a_listen_that_was_not_acknowledged_when_the_process_died_is_afterwards() {
+fn a_listen_that_no_process_has_acknowledged_is_not_given_to_the_next() {
     let mut bench = Bench::default();
     let a = bench.modern();
     bench.peer(a, LISTEN);
     let listen = bench.child_heard(0).remove(0);
     bench.exit(0, true);
-    bench.start(0);
-    assert_eq!(bench.child_heard(0), std::slice::from_ref(&listen));
+    let error = bench.told(a);
+    assert_eq!(error["id"], "listen-1");
+    assert_eq!(error["error"]["message"], "MCP server exited");
+    assert_eq!(error["error"]["data"]["executed"], "unknown");
+    start_modern(&mut bench);
+    assert!(bench.child_heard(0).is_empty());
+    // The same for one that was renewed: the process that had acknowledged it is another one.
+    bench.peer(a, LISTEN);
+    let listen = bench.child_heard(0).pop().unwrap_or(listen);
     bench.child(0, &acknowledgement(&listen));
+    bench.told(a);
+    bench.exit(0, true);
+    start_modern(&mut bench);
+    assert_eq!(bench.child_heard(0), [listen]);
+    bench.exit(0, true);
+    assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
+    start_modern(&mut bench);
+    assert!(bench.child_heard(0).is_empty());
+    assert_eq!(bench.router.owed(a), 0);
+}
+
+/// A level that ended the process was told to each of its successors.
+#[test]
+fn a_log_level_that_no_process_has_agreed_to_is_not_given_to_the_next() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+    let set = |level: &str| {
+        json!({"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":level}})
+            .to_string()
+    };
+    bench.peer(a, &set("error"));
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(0, &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string());
+    bench.told(a);
+    bench.peer(b, &set("debug"));
+    assert_eq!(bench.child_heard(0)[0]["params"]["level"], "debug");
+    bench.exit(0, true);
+    bench.told(b);
+    bench.start(0);
+    let id = bench.child_heard(0)[0]["id"].clone();
+    bench.child(0, &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string());
+    assert_eq!(bench.child_heard(0)[1]["params"]["level"], "error");
+}
+
+/// What a peer calls itself may end a process, too; nobody else's name is needed for the next.
+#[test]
+fn a_handshake_that_ended_a_process_is_not_repeated() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.attach(), bench.attach());
+    let initialize = |id: i32| {
+        json!({"jsonrpc":"2.0","id":id,"method":"initialize","params":{"clientInfo":{"name":"poison","version":"1"}}})
+            .to_string()
+    };
+    bench.peer(a, &initialize(1));
     assert_eq!(
-        bench.told(a)["method"],
-        "notifications/subscriptions/acknowledged"
+        bench.child_heard(0)[0]["params"]["clientInfo"]["name"],
+        "poison"
     );
+    let cause = bench.router.cause_of_end(LaneId(0));
+    assert_eq!(cause, Cause::Sender(Sender::User("anybody".into())));
+    bench.exit(0, true);
+    assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
+    // Even where somebody says it again before the next process is there.
+    bench.peer(b, &initialize(2));
+    bench.start(0);
+    let heard = bench.child_heard(0);
+    assert_eq!(heard.len(), 1);
+    assert_eq!(heard[0]["params"]["clientInfo"]["name"], "mcp-remote");
+    assert_eq!(bench.router.cause_of_end(LaneId(0)), Cause::Itself);
+    let answer = json!({"jsonrpc":"2.0","id":heard[0]["id"],"result":{}});
+    bench.child(0, &answer.to_string());
+    assert_eq!(bench.told(b)["id"], 2);
+    assert_eq!(bench.child_heard(0).len(), 1);
+    assert_eq!(bench.router.cause_of_end(LaneId(0)), Cause::Itself);
+}
+
+/// Two processes in a row have ended at what they were told first.
+#[test]
+fn a_process_may_be_told_nothing_of_what_its_predecessor_knew() {
+    let mut bench = Bench::default();
+    let a = bench.modern();
+    bench.peer(a, LISTEN);
+    let listen = bench.child_heard(0).remove(0);
+    bench.child(0, &acknowledgement(&listen));
+    bench.told(a);
+    bench.exit(0, true);
+    start_modern(&mut bench);
+    assert_eq!(bench.router.cause_of_end(LaneId(0)), Cause::Renewal);
+    bench.forget_and_exit(0);
+    assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
+    start_modern(&mut bench);
+    assert!(bench.child_heard(0).is_empty());
+
+    let mut bench = Bench::default();
+    let a = bench.legacy("{}");
+    let subscribe =
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"x:1"}}"#;
+    bench.peer(a, subscribe);
+    let id = bench.child_heard(0)[0]["id"].clone();
+    let answer = json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string();
+    bench.child(0, &answer);
+    bench.told(a);
+    bench.forget_and_exit(0);
+    bench.start(0);
+    let initialize = bench.child_heard(0).remove(0);
+    assert_eq!(initialize["params"]["clientInfo"]["name"], "mcp-remote");
+    let answer = json!({"jsonrpc":"2.0","id":initialize["id"],"result":{}});
+    bench.child(0, &answer.to_string());
+    assert_eq!(bench.child_heard(0).len(), 1);
+    assert!(bench.router.lanes[0].subscriptions.is_empty());
 }
 
 /// One that was renewed and then cancelled was acknowledged a second time.
@@ -134,7 +246,7 @@ fn a_renewed_listen_that_is_cancelled_is_not_heard_of_again() {
     bench.child(0, &acknowledgement(&listen));
     bench.told(a);
     bench.exit(0, true);
-    bench.start(0);
+    start_modern(&mut bench);
     bench.peer(
         a,
         r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"listen-1"}}"#,
@@ -142,7 +254,7 @@ fn a_renewed_listen_that_is_cancelled_is_not_heard_of_again() {
     bench.child(0, &acknowledgement(&listen));
     assert!(bench.peers_heard().is_empty());
     bench.exit(0, true);
-    bench.start(0);
+    start_modern(&mut bench);
     assert!(bench.router.lanes[0].in_flight.is_empty());
 }
 
@@ -153,7 +265,7 @@ fn a_listen_that_comes_between_two_processes_is_sent_once() {
     let a = bench.modern();
     bench.exit(0, true);
     bench.peer(a, LISTEN);
-    bench.start(0);
+    start_modern(&mut bench);
     let heard = bench.child_heard(0);
     assert_eq!(heard.len(), 1, "{heard:?}");
     bench.child(0, &acknowledgement(&heard[0]));
@@ -170,14 +282,16 @@ fn a_listen_that_ends_between_two_processes_is_not_cancelled() {
         let mut bench = Bench::default();
         let a = bench.modern();
         bench.peer(a, LISTEN);
-        bench.child_heard(0);
+        let listen = bench.child_heard(0).remove(0);
+        bench.child(0, &acknowledgement(&listen));
+        bench.told(a);
         bench.exit(0, true);
         if leaves {
             bench.detach(a);
         } else {
             bench.peer(a, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"listen-1"}}"#);
         }
-        bench.start(0);
+        start_modern(&mut bench);
         assert!(bench.child_heard(0).is_empty());
         assert!(bench.router.lanes[0].in_flight.is_empty());
     }
@@ -195,8 +309,9 @@ fn a_renewed_listen_has_its_progress_token_mapped() {
     );
     let listen = bench.child_heard(0).remove(0);
     assert_eq!(listen["params"]["_meta"]["progressToken"], listen["id"]);
+    bench.child(0, &acknowledgement(&listen));
     bench.exit(0, true);
-    bench.start(0);
+    start_modern(&mut bench);
     assert_eq!(bench.child_heard(0), [listen]);
 }
 
@@ -232,4 +347,71 @@ fn what_is_to_be_renewed_survives_a_death_in_the_handshake() {
         heard.iter().map(|line| &line["method"]).collect::<Vec<_>>(),
         ["notifications/initialized", "resources/subscribe"]
     );
+}
+
+/// With two peers at work it was never known whose message ends processes.
+#[test]
+fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
+    let mut bench = Bench::default();
+    let a = bench.legacy("{}");
+    let b = bench.attach_user("bob");
+    bench.shake_hands(b, "{}");
+    let call = |id: i32| json!({"jsonrpc":"2.0","id":id,"method":"tools/call"}).to_string();
+    bench.exit_as(0, true, false, true);
+    // What comes before the process runs waits, too.
+    for (peer, id) in [(a, 1), (b, 2), (a, 3)] {
+        bench.peer(peer, &call(id));
+    }
+    bench.start(0);
+    let answer = |bench: &mut Bench, id: &Value| {
+        bench.child(0, &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string());
+    };
+    let init = bench.child_heard(0).remove(0)["id"].clone();
+    answer(&mut bench, &init);
+    let heard = bench.child_heard(0);
+    assert_eq!(
+        heard.len(),
+        3,
+        "what was initialized, and the turn of one: {heard:?}"
+    );
+    let blamed = |bench: &Bench| bench.router.cause_of_end(LaneId(0));
+    let sender = |user: &str| Cause::Sender(Sender::User(user.into()));
+    assert_eq!(blamed(&bench), sender("anybody"));
+    answer(&mut bench, &heard[1]["id"]);
+    bench.told(a);
+    assert!(bench.child_heard(0).is_empty());
+    bench.peer(a, &call(4));
+    let fourth = bench.child_heard(0).remove(0);
+    for id in [&heard[2]["id"], &fourth["id"]] {
+        answer(&mut bench, id);
+        bench.told(a);
+    }
+    // Its answers are all there: the other's turn.
+    let heard = bench.child_heard(0);
+    assert_eq!(heard.len(), 1);
+    assert_eq!(blamed(&bench), sender("bob"));
+    bench.peer(a, &call(5));
+    let tick = |bench: &mut Bench| bench.router.tick(LaneId(0), &mut bench.out);
+    tick(&mut bench);
+    assert!(bench.child_heard(0).is_empty());
+    assert!(bench.router.held(LaneId(0)) > 0);
+    // Who takes long is not waited for.
+    tick(&mut bench);
+    assert_eq!(bench.child_heard(0).len(), 1);
+    assert_eq!(blamed(&bench), Cause::Unclear);
+    // A notification has its turn, which ends with the clock only.
+    tick(&mut bench);
+    bench.peer(b, r#"{"jsonrpc":"2.0","method":"x/hello"}"#);
+    bench.peer(a, &call(6));
+    assert_eq!(bench.child_heard(0).len(), 1);
+    tick(&mut bench);
+    assert_eq!(bench.child_heard(0)[0]["method"], "x/hello");
+    // In the end everybody is heard.
+    for (peer, id) in [(a, 7), (b, 8)] {
+        bench.peer(peer, &call(id));
+    }
+    bench.router.end_turns(LaneId(0), &mut bench.out);
+    assert_eq!(bench.child_heard(0).len(), 2);
+    bench.peer(b, &call(9));
+    assert_eq!(bench.child_heard(0).len(), 1);
 }

@@ -1,0 +1,73 @@
+//! Requests in flight.
+
+use super::SessionId;
+use super::levels::Level;
+use super::listens::Listen;
+use crate::jsonrpc::RequestId;
+use crate::permissions::ListFilter;
+
+/// What a request in flight is for, beyond being answered to its peer.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    Forward,
+    /// `server/discover`, which is not sent to a server that is found to be legacy.
+    Discover,
+    /// `resources/subscribe`, which the child was sent under this id: its own, or that of another
+    /// peer that asked first.
+    Subscribe {
+        via: i64,
+    },
+    /// `resources/unsubscribe`, by the last one who was subscribed.
+    Unsubscribe,
+    /// `logging/setLevel`: what the child was told.
+    SetLevel(Level),
+    /// `tasks/list`.
+    ListTasks,
+    /// A list that rules may cut down.
+    List(ListFilter),
+    /// `subscriptions/listen`, to be sent again to the next process.
+    Listen(Box<Listen>),
+}
+
+/// A request in flight, kept under the id that the child knows it by.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub session: SessionId,
+    /// The peer's id.
+    pub id: RequestId,
+    /// The peer's progress token; the child's is our id.
+    pub progress_token: Option<RequestId>,
+    /// The request wants log messages (2026-07-28 server/utilities/logging).
+    pub wants_logs: bool,
+    pub purpose: Purpose,
+}
+
+impl Purpose {
+    /// True for what changes what the process knows of all its peers.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(
+            self,
+            Self::Subscribe { .. } | Self::Unsubscribe | Self::SetLevel(_)
+        )
+    }
+}
+
+impl Pending {
+    /// False for what is shared, where a cancellation would leave unknown to us what the process knows,
+    /// and for what it has not heard of.
+    pub(super) fn is_cancellable(&self) -> bool {
+        match &self.purpose {
+            Purpose::Listen(listen) => !listen.lost,
+            purpose => !purpose.is_shared(),
+        }
+    }
+
+    /// True where the process gets to hear of it under its own id, `ours`.
+    pub(super) fn is_sent(&self, ours: i64) -> bool {
+        match &self.purpose {
+            Purpose::Subscribe { via } => *via == ours,
+            Purpose::Listen(listen) => !listen.lost,
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One sender after the other, for a while, where processes end and nobody knows at whose messages: the
+//! next one that ends shows it.
+
+use super::evidence::Sender;
+use crate::utils::rope::Rope;
+use std::collections::{BTreeSet, VecDeque};
+
+/// Whose turn it is, and what waits for one.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    current: Option<Turn>,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Turn {
+    sender: Sender,
+    /// Its requests without an answer, by the id that the process knows.
+    open: BTreeSet<i64>,
+    /// It has lasted for a tick.
+    is_old: bool,
+}
+
+/// Lines of one sender, in order.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub sender: Sender,
+    pub lines: Rope,
+    requests: BTreeSet<i64>,
+    /// There is something among them that has no answer.
+    pub unanswerable: bool,
+}
+
+impl Turns {
+    /// True where a line of `sender`, a request with this id or something that has no answer, may go
+    /// to the process now; else it belongs into [`Turns::queue`].
+    pub(super) fn admit(&mut self, sender: &Sender, request: Option<i64>) -> bool {
+        if self.current.is_none() && self.waiting.is_empty() {
+            self.current = Some(Turn {
+                sender: sender.clone(),
+                open: BTreeSet::new(),
+                is_old: false,
+            });
+        }
+        match &mut self.current {
+            Some(turn) if turn.sender == *sender => {
+                turn.open.extend(request);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Where such a line waits.
+    pub(super) fn queue(&mut self, sender: &Sender, request: Option<i64>) -> &mut Rope {
+        let known = self
+            .waiting
+            .iter()
+            .position(|known| known.sender == *sender);
+        let at = known.unwrap_or(self.waiting.len());
+        if known.is_none() {
+            self.waiting.push_back(Waiting {
+                sender: sender.clone(),
+                lines: Rope::default(),
+                requests: BTreeSet::new(),
+                unanswerable: false,
+            });
+        }
+        let waiting = &mut self.waiting[at];
+        waiting.requests.extend(request);
+        waiting.unanswerable |= request.is_none();
+        &mut waiting.lines
+    }
+
+    /// The next turn, if somebody waits for one.
+    pub(super) fn pass(&mut self) -> Option<Waiting> {
+        let next = self.waiting.pop_front();
+        self.current = next.as_ref().map(|next| Turn {
+            sender: next.sender.clone(),
+            open: next.requests.clone(),
+            is_old: false,
+        });
+        next
+    }
+
+    /// Some time has passed; true when the turn has lasted for long enough.
+    pub(super) fn tick(&mut self) -> bool {
+        let turn = self.current.as_mut();
+        turn.is_none_or(|turn| std::mem::replace(&mut turn.is_old, true))
+    }
+
+    /// A request has been answered; true when that ends the turn.
+    pub(super) fn answered(&mut self, request: i64) -> bool {
+        let turn = self.current.as_mut();
+        turn.is_some_and(|turn| turn.open.remove(&request) && turn.open.is_empty())
+    }
+
+    /// True where this request waits for the turn of its sender.
+    pub(super) fn holds(&self, request: i64) -> bool {
+        let mut waiting = self.waiting.iter();
+        waiting.any(|waiting| waiting.requests.contains(&request))
+    }
+
+    /// Forgets what waits.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.iter().map(|waiting| waiting.lines.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_sender_at_a_time() {
+        let [a, b, c] = ["a", "b", "c"].map(|user| Sender::User(user.into()));
+        let mut turns = Turns::default();
+        assert!(turns.admit(&a, Some(1)) && turns.admit(&a, Some(2)));
+        for (sender, request) in [(&b, Some(3)), (&c, None), (&b, Some(4))] {
+            assert!(!turns.admit(sender, request));
+            turns.queue(sender, request).extend("line\n");
+        }
+        assert_eq!(turns.len(), 15);
+        assert!(!turns.answered(1) && !turns.answered(3));
+        assert!(turns.answered(2));
+        let next = turns.pass().unwrap();
+        assert_eq!(
+            (next.sender, next.lines.len(), next.unanswerable),
+            (b.clone(), 10, false)
+        );
+        // Whoever has had its turn waits behind the others.
+        assert!(turns.admit(&b, Some(5)) && !turns.admit(&a, Some(6)));
+        turns.queue(&a, Some(6)).extend("line\n");
+        assert!(!turns.answered(3) && !turns.answered(4) && turns.answered(5));
+        let next = turns.pass().unwrap();
+        assert_eq!((next.sender, next.unanswerable), (c, true));
+        // What has no answer, or none in time, waits for the clock.
+        assert!(!turns.tick() && turns.tick());
+        assert_eq!(turns.pass().unwrap().sender, a);
+        assert!(turns.answered(6) && turns.pass().is_none());
+        assert!(turns.tick() && turns.admit(&b, None));
+    }
+}
