@@ -2,9 +2,10 @@
 
 use super::{Failure, runtime, start_logs};
 use crate::cli::{ClientArgs, Transport};
-use crate::client::{self, Reconnect, Settings};
+use crate::client::{self, ClientError, Reconnect, Settings};
 use crate::shutdown::Signals;
 use crate::transport::tls::{Connector, Identity};
+use crate::utils::chain::Chain;
 use crate::utils::secret::Sources;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::http::Uri;
@@ -25,11 +26,21 @@ pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
             tracing::info!(signal, "stopping");
         };
         // As a task it is woken by others without asking the system for events in between.
-        Ok(tokio::spawn(client::run(settings, shutdown)).await??)
+        let outcome = tokio::spawn(client::run(settings, shutdown)).await?;
+        outcome.map_err(|err| explain(&err))
     });
     // A thread may still wait for a line on stdin; nothing waits for that thread.
     runtime.shutdown_background();
     outcome
+}
+
+/// What went wrong, and what can be done about it.
+fn explain(err: &ClientError) -> Failure {
+    let text = Chain(err).to_string();
+    match err.remedy() {
+        Some(remedy) => Failure::new(format!("{text}; {remedy}")),
+        None => Failure::new(text),
+    }
 }
 
 fn settings(args: &ClientArgs) -> Result<Settings, Failure> {

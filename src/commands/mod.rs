@@ -11,6 +11,7 @@ mod server;
 use crate::cli::{Cli, Command, Deferred, LogFormat, SecretArgs};
 use crate::permissions::Policy;
 use crate::reaper;
+use crate::utils::chain::Chain;
 use crate::utils::escape::{Escaping, escape};
 use crate::utils::secret::{Secret, SecretError, Sources};
 use crate::utils::spare;
@@ -32,7 +33,7 @@ pub struct Failure(String);
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(err: E) -> Self {
-        Self(err.to_string())
+        Self(Chain(&err).to_string())
     }
 }
 

@@ -5,6 +5,7 @@ pub mod apart;
 pub mod backoff;
 pub mod before_waits;
 pub mod bucket;
+pub mod chain;
 pub mod escape;
 pub mod rope;
 pub mod secret;

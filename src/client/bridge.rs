@@ -1,0 +1,127 @@
+//! What stays between host and server while connections come and go: the endpoint, our stdout, and
+//! the signals that wake whoever waits for them.
+
+use super::endpoint::{Endpoint, Failure};
+use super::host::{HostInput, HostOutput, MAX_QUEUED};
+use crate::replay;
+use crate::transport::outlet::Flush;
+use crate::utils::signal::Signal;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// How long a host that has said nothing yet may take for its first request when we give up, so that
+/// this gets an answer.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The client between its connections.
+pub(super) struct Bridge {
+    endpoint: Mutex<Endpoint>,
+    output: HostOutput,
+    /// Something has come from the server that concerns what is sent.
+    sender: Signal,
+    leaving: Notify,
+    host_served: Notify,
+}
+
+impl Bridge {
+    /// Within a runtime.
+    pub(super) fn new(keepalive_interval: Duration) -> Self {
+        let now = Instant::now().into_std();
+        Self {
+            endpoint: Mutex::new(Endpoint::new(keepalive_interval, now)),
+            output: HostOutput::start(),
+            sender: Signal::default(),
+            leaving: Notify::new(),
+            host_served: Notify::new(),
+        }
+    }
+
+    /// Tells the endpoint something, or asks it, and writes what the host gets for that.
+    pub(super) fn with<T>(&self, event: impl FnOnce(&mut Endpoint) -> T) -> T {
+        let outcome = self.gather(event);
+        self.output.flush();
+        outcome
+    }
+
+    /// As [`Bridge::with`], but what the host gets may wait for the next flush.
+    pub(super) fn gather<T>(&self, event: impl FnOnce(&mut Endpoint) -> T) -> T {
+        let mut endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = event(&mut endpoint);
+        for line in endpoint.take_for_host() {
+            self.output.push(&line);
+        }
+        if endpoint.take_needs_poll() {
+            self.sender.raise();
+        }
+        if endpoint.is_host_served() {
+            self.host_served.notify_one();
+        }
+        outcome
+    }
+
+    /// The host's stdout.
+    pub(super) fn output(&self) -> &HostOutput {
+        &self.output
+    }
+
+    /// Completes when the endpoint has to be polled anew. Cancel safe.
+    pub(super) async fn needs_poll(&self) {
+        self.sender.wait().await;
+    }
+
+    /// Completes when the host has left and waits for nothing, see [`Endpoint::is_host_served`].
+    pub(super) async fn host_served(&self) {
+        self.host_served.notified().await;
+    }
+
+    /// The host has left. True when there is nothing more to do for it.
+    pub(super) fn end_host(&self) -> bool {
+        self.with(|endpoint| {
+            endpoint.on_host_end();
+            endpoint.is_done()
+        })
+    }
+
+    /// Leaves as soon as possible.
+    pub(super) fn leave(&self) {
+        self.with(Endpoint::leave);
+        self.leaving.notify_one();
+    }
+
+    /// Completes when no connection is needed any more: we have been told to leave, or the host reads no
+    /// more. Cancel safe.
+    pub(super) async fn unneeded(&self) {
+        tokio::select! {
+            () = self.leaving.notified() => {}
+            () = self.output.closed() => {}
+        }
+    }
+
+    /// Fails every request that the host waits for, see [`Endpoint::give_up`].
+    pub(super) async fn give_up(&self, failure: &Failure, input: &mut HostInput) {
+        if !self.with(|endpoint| endpoint.has_heard_host()) {
+            let first = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, input.next()).await;
+            if let Ok(Some(lines)) = first {
+                self.with(|endpoint| endpoint.on_host_lines(lines));
+            }
+        }
+        let mut unread: Vec<Bytes> = Vec::new();
+        let mut cost = 0;
+        while cost < MAX_QUEUED
+            && let Some(Some(lines)) = input.next().now_or_never()
+        {
+            cost += lines.iter().map(replay::cost).sum::<usize>();
+            unread.extend(lines);
+        }
+        self.with(|endpoint| endpoint.give_up(failure, unread.into_iter()));
+    }
+
+    /// Waits until the host has read everything.
+    pub(super) async fn finish(self) {
+        self.output.finish().await;
+    }
+}

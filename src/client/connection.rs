@@ -1,0 +1,165 @@
+//! One connection: lines from the host to the server and back, until it ends.
+
+use super::bridge::Bridge;
+use super::end::{End, Lost};
+use super::endpoint::{Action, Ended, News, Offer, Reception, ServerLine};
+use super::host::{self, HostInput, Lines};
+use super::settings::MAX_SERVER_LINE;
+use crate::liveness::FOREVER;
+use crate::transport::outlet::Batch;
+use crate::transport::websocket::PING_EVERY;
+use crate::transport::{self, Connection, Pulse, Reader, Writer};
+use crate::utils::alarm::Alarm;
+use crate::utils::apart::apart;
+use crate::utils::signal::Signal;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// Carries lines over one connection at a time.
+pub(super) struct Carrier<'a, R> {
+    pub bridge: &'a Bridge,
+    /// A connection on which nothing arrives for so long is lost, where the server gives signs of life.
+    pub keepalive_timeout: Duration,
+    /// Is told what has become known about the server.
+    pub report: R,
+}
+
+/// What the sending half waits for.
+enum Event {
+    /// Lines of the host, or its end.
+    Host(Option<Lines>),
+    /// The endpoint may know something new.
+    Poll,
+    /// A sign of life of the transport is due.
+    Ping,
+}
+
+impl<R: Fn(News)> Carrier<'_, R> {
+    /// Carries lines over `connection` to its end.
+    pub(super) async fn carry(
+        &self,
+        connection: Connection,
+        offer: Offer,
+        input: &mut HostInput,
+    ) -> Ended {
+        let (mut reader, mut writer) = connection.split(MAX_SERVER_LINE);
+        let now = Instant::now().into_std();
+        let news = self.bridge.with(|endpoint| {
+            endpoint.on_connect(offer, now);
+            endpoint.take_news()
+        });
+        news.into_iter().for_each(&self.report);
+        let established = Signal::new();
+        let end = {
+            let pulse = reader.pulse();
+            // In this order: what has arrived counts before the time that it took.
+            tokio::select! {
+                biased;
+                end = apart(self.receive(&mut reader, &established)) => end,
+                end = apart(self.send(&mut writer, input)) => end,
+                end = apart(self.watch(&pulse, &established)) => end,
+            }
+        };
+        let ended = self.bridge.with(|endpoint| endpoint.on_disconnect(end));
+        if matches!(ended.end, End::Done) {
+            transport::close(reader, writer, &[]).await;
+        }
+        ended
+    }
+
+    /// Completes when something else than its lines ends the connection.
+    async fn watch(&self, pulse: &Pulse, established: &Signal) -> End {
+        let silence = async {
+            established.wait().await;
+            pulse.stop(self.keepalive_timeout).await;
+        };
+        tokio::select! {
+            () = silence => Lost::Silent(self.keepalive_timeout).into(),
+            () = self.bridge.output().closed() => End::Done,
+            () = host::machine_slept(SystemTime::now) => Lost::Asleep.into(),
+        }
+    }
+
+    /// From the host to the server.
+    async fn send(&self, writer: &mut Writer, input: &mut HostInput) -> End {
+        match self.send_all(writer, input).await {
+            Ok(end) => end,
+            Err(err) => err.into(),
+        }
+    }
+
+    async fn send_all(&self, writer: &mut Writer, input: &mut HostInput) -> std::io::Result<End> {
+        let began = Instant::now();
+        let mut ping = apart(tokio::time::sleep_until(began + PING_EVERY));
+        let mut alarm = Alarm::at(began + FOREVER);
+        loop {
+            let now = Instant::now();
+            let (read_host, until) =
+                match self.bridge.with(|endpoint| endpoint.poll(now.into_std())) {
+                    Action::Send(lines) => {
+                        writer.send(&lines).await?;
+                        continue;
+                    }
+                    Action::Wait { read_host, until } => (read_host, until),
+                    Action::GiveUp => return Ok(Lost::NoAnswer.into()),
+                    Action::Finish => return Ok(End::Done),
+                };
+            alarm.set(until.map_or(now + FOREVER, Instant::from_std));
+            let event = tokio::select! {
+                lines = input.next(), if read_host => Event::Host(lines),
+                () = self.bridge.needs_poll() => Event::Poll,
+                () = &mut alarm => Event::Poll,
+                () = &mut ping => Event::Ping,
+            };
+            match event {
+                Event::Host(Some(lines)) => {
+                    self.bridge.with(|endpoint| endpoint.on_host_lines(lines));
+                }
+                Event::Host(None) => self.bridge.with(|endpoint| endpoint.on_host_end()),
+                Event::Poll => {}
+                Event::Ping => {
+                    writer.ping().await?;
+                    ping = apart(tokio::time::sleep(PING_EVERY));
+                }
+            }
+        }
+    }
+
+    /// From the server to the host.
+    async fn receive(&self, reader: &mut Reader, established: &Signal) -> End {
+        match self.receive_all(reader, established).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn receive_all(
+        &self,
+        reader: &mut Reader,
+        established: &Signal,
+    ) -> Result<std::convert::Infallible, End> {
+        // What has arrived together is written together.
+        let batch = Batch::new(self.bridge.output());
+        loop {
+            let Some(line) = batch.next(reader.next()).await? else {
+                return Err(Lost::HungUp.into());
+            };
+            let line = ServerLine::from(line);
+            let (reception, news) = self.bridge.gather(|endpoint| {
+                let reception = endpoint.on_server_line(&line);
+                (reception, endpoint.take_news())
+            });
+            if let Some(news) = news {
+                established.raise();
+                (self.report)(news);
+            }
+            if reception? == Reception::Handled {
+                continue;
+            }
+            if !self.bridge.output().room(line.line.len()).await {
+                return Err(End::Done);
+            }
+            self.bridge.gather(|endpoint| endpoint.deliver(line));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Why a connection ended.
+
+use crate::replay::Violation;
+use crate::transport::line::LineError;
+use crate::transport::tls;
+use std::io;
+use std::time::Duration;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Nothing more is to be done: the host has left and has all its answers, or it reads no more.
+    Done,
+    /// The server has ended an idle session.
+    Dismissed,
+    /// The server refuses us, and says why.
+    Rejected(String),
+    /// TLS does not work, and will not the next time.
+    Tls(String),
+    /// The connection is gone.
+    Lost(Lost),
+}
+
+/// Why a connection was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// The server closed it.
+    #[error("the server hung up")]
+    HungUp,
+    /// The server ended the session at once, before it had carried anything.
+    #[error("the server ended the session before it carried a message")]
+    Dismissed,
+    /// The server did not say in time whether it knows the session.
+    #[error("the server does not answer")]
+    NoAnswer,
+    /// The server said why before it hung up.
+    #[error("{0}")]
+    Notice(String),
+    /// Nothing arrived for too long.
+    #[error("nothing heard for {0:?}")]
+    Silent(Duration),
+    /// Timers stood still for longer than a server waits.
+    #[error("this machine was asleep")]
+    Asleep,
+    /// The server breaks the protocol.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// A line could not be read, or not be sent.
+    #[error(transparent)]
+    Line(#[from] LineError),
+}
+
+impl From<Lost> for End {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(err: io::Error) -> Self {
+        match tls::explain(&err) {
+            Some(reason) => Self::Tls(reason),
+            None => Self::Lost(LineError::from(err).into()),
+        }
+    }
+}
+
+impl From<LineError> for End {
+    fn from(err: LineError) -> Self {
+        match err {
+            LineError::Io(err) => err.into(),
+            err => Self::Lost(err.into()),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Lines as the endpoint handles them: those of the host with their newline, those of the server
+//! without.
+
+use crate::client::end::{End, Lost};
+use crate::control::Control;
+use crate::handshake;
+use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
+use crate::transport::tls::Mismatch;
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+use std::io;
+
+/// A line from the server, parsed once.
+pub(in crate::client) struct ServerLine {
+    pub line: Bytes,
+    pub message: Option<Message>,
+}
+
+impl From<Bytes> for ServerLine {
+    fn from(line: Bytes) -> Self {
+        let message = Message::read(line.clone(), MAX_CHILD_DEPTH).ok();
+        Self { line, message }
+    }
+}
+
+impl ServerLine {
+    /// What it says to us, if it is a control line.
+    pub(super) fn control(&self) -> Option<Control> {
+        Control::from_message(self.message.as_ref()?)
+    }
+
+    /// True for an error that a server of ours may have sent to the connection as a whole, in a session
+    /// at least. Outside of a session such an error ends the connection.
+    pub(super) fn is_for_connection(&self, established: bool) -> Result<bool, End> {
+        if let Some(Kind::Request(_) | Kind::Notification | Kind::Response(Some(_))) =
+            self.message.as_ref().map(Message::kind)
+        {
+            return Ok(false);
+        }
+        if let Some(reason) = handshake::read_refusal(&self.line) {
+            return Err(End::Rejected(reason));
+        }
+        if handshake::wants_tls(&self.line) && !established {
+            return Err(io::Error::from(Mismatch).into());
+        }
+        match handshake::read_notice(&self.line) {
+            None => Ok(false),
+            // One of the session's lines, perhaps of the MCP server. A server of ours that means it
+            // hangs up.
+            Some(notice) if established => {
+                tracing::warn!(notice, "dropped an error that answers no request");
+                Ok(true)
+            }
+            Some(notice) => Err(Lost::Notice(notice).into()),
+        }
+    }
+
+    /// True for a JSON object or array. The gate is strict: the host may understand more than it.
+    pub(super) fn is_json(&self) -> bool {
+        let line = &self.line;
+        matches!(line.trim_ascii_start().first(), Some(b'{' | b'['))
+            && std::str::from_utf8(line).is_ok()
+            && serde_json::from_slice::<IgnoredAny>(line).is_ok()
+    }
+}
+
+/// What to do with a line from the server.
+#[cfg_attr(test, derive(Debug, PartialEq, Eq))]
+pub(super) enum Verdict {
+    /// Hand it to the host.
+    Pass,
+    /// Hand this to the host in its place, newline included.
+    Change(Bytes),
+    /// It is nothing for a host.
+    Drop,
+    /// It answers our own `initialize`; true for a success.
+    Rejoined(bool),
+}
+
+/// The line without its newline.
+pub(super) fn without_newline(line: &Bytes) -> Bytes {
+    line.slice(..line.len().saturating_sub(1))
+}
+
+/// True for the host's response to a server request: the request that caused that cannot end before
+/// it.
+pub(super) fn is_response(line: &Bytes) -> bool {
+    let message = Message::read(without_newline(line), MAX_PEER_DEPTH);
+    message.is_ok_and(|message| matches!(message.kind(), Kind::Response(Some(_))))
+}

@@ -1,0 +1,447 @@
+//! The client's end of a session over all its connections: what the host waits for, what the server
+//! has not acknowledged, and how far the connection has got.
+//!
+//! A state machine without I/O and without a clock: events and times come in, [`Action`]s and lines
+//! for the host go out.
+
+mod event;
+mod line;
+mod negotiation;
+mod outbound;
+mod pending;
+mod phase;
+mod rejoin;
+mod server_requests;
+
+pub(super) use event::{Action, Ended, News, Reception};
+pub(super) use line::ServerLine;
+pub(super) use negotiation::Offer;
+pub(super) use pending::Failure;
+
+use super::end::{End, Lost};
+use crate::control::Control;
+use crate::jsonrpc::{Code, Executed, NO_DATA, error_line};
+use crate::liveness::Schedule;
+use crate::replay::Violation;
+use bytes::Bytes;
+use line::{Verdict, without_newline};
+use negotiation::{Answer, Negotiation};
+use outbound::Outbound;
+use pending::Pending;
+use phase::{Drain, Established, HostPhase, Phase};
+use std::time::{Duration, Instant};
+
+/// The client's end of a session.
+pub(super) struct Endpoint {
+    keepalive_interval: Duration,
+    pending: Pending,
+    outbound: Outbound,
+    negotiation: Negotiation,
+    host: HostPhase,
+    /// Lines for the host, without newlines.
+    for_host: Vec<Bytes>,
+    phase: Phase,
+    /// When this connection began.
+    began: Instant,
+    /// To be sent before anything else.
+    control: Option<Control>,
+    news: Option<News>,
+    /// See [`Ended`].
+    introduced: bool,
+    carried: bool,
+    /// Something has come from the server that concerns what is sent.
+    needs_poll: bool,
+    /// Requests that have failed since the last news.
+    failed: usize,
+}
+
+impl Endpoint {
+    pub(super) fn new(keepalive_interval: Duration, now: Instant) -> Self {
+        Self {
+            keepalive_interval,
+            pending: Pending::default(),
+            outbound: Outbound::default(),
+            negotiation: Negotiation::default(),
+            host: HostPhase::default(),
+            for_host: Vec::new(),
+            phase: Phase::default(),
+            began: now,
+            control: None,
+            news: None,
+            introduced: false,
+            carried: false,
+            needs_poll: false,
+            failed: 0,
+        }
+    }
+
+    /// Takes the lines that the host gets, without newlines.
+    pub(super) fn take_for_host(&mut self) -> std::vec::Drain<'_, Bytes> {
+        self.for_host.drain(..)
+    }
+
+    /// Takes what has become known about the server.
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        self.news.take()
+    }
+
+    /// True once after something that concerns what is sent.
+    pub(super) fn take_needs_poll(&mut self) -> bool {
+        std::mem::take(&mut self.needs_poll)
+    }
+
+    /// The host has said something: lines with their newlines.
+    pub(super) fn on_host_lines(&mut self, lines: Vec<Bytes>) {
+        self.host = self.host.max(HostPhase::Speaking);
+        for line in lines {
+            if simdutf8::basic::from_utf8(&line).is_err() {
+                // Not every transport could carry it.
+                let text = "Parse error: not UTF-8";
+                let refusal = error_line(None, Code::ParseError, text, NO_DATA);
+                self.for_host.push(without_newline(&refusal.into()));
+            } else if Control::read(&without_newline(&line)).is_some() {
+                // The server would not count it.
+                tracing::warn!("dropped a notification of the host under one of our own names");
+            } else if let Some(line) = self.pending.on_host_line(line) {
+                self.outbound.push(line);
+            }
+        }
+    }
+
+    /// The host says nothing more.
+    pub(super) fn on_host_end(&mut self) {
+        self.host = self.host.max(HostPhase::Finished);
+    }
+
+    /// Leaves as soon as possible, whatever the host still waits for.
+    pub(super) fn leave(&mut self) {
+        self.host = HostPhase::Abandoned;
+        self.needs_poll = true;
+    }
+
+    /// True once the host has said something.
+    pub(super) fn has_heard_host(&self) -> bool {
+        self.host > HostPhase::Silent
+    }
+
+    /// True while the host waits for an answer, or a line of it waits to be sent.
+    pub(super) fn is_needed(&self) -> bool {
+        self.pending.awaited() > 0 || self.outbound.has_unsent()
+    }
+
+    /// True when the host has left and waits for nothing. What we may still wait for ourselves is
+    /// worth a moment, and no more.
+    pub(super) fn is_host_served(&self) -> bool {
+        self.host >= HostPhase::Finished && !self.is_needed()
+    }
+
+    /// True when nothing more is to be done.
+    pub(super) fn is_done(&self) -> bool {
+        let settled = self.outbound.is_settled() && !self.pending.expects_complaint();
+        match (self.host, &self.phase) {
+            // Our goodbye is to arrive, too.
+            (HostPhase::Abandoned, Phase::Established(_)) => settled,
+            (HostPhase::Abandoned, _) => true,
+            _ => settled && self.is_host_served(),
+        }
+    }
+
+    /// True while the server gives signs of life.
+    pub(super) fn is_established(&self) -> bool {
+        matches!(self.phase, Phase::Established(_))
+    }
+
+    /// A connection begins.
+    pub(super) fn on_connect(&mut self, offer: Offer, now: Instant) {
+        self.began = now;
+        (self.introduced, self.carried) = (false, false);
+        self.control = None;
+        self.outbound.on_connect();
+        self.phase = self.negotiation.begin(offer);
+        let session = self.negotiation.session();
+        if offer == Offer::Nothing {
+            if session.is_some() {
+                self.start_over();
+            }
+            self.introduce_new();
+            return;
+        }
+        let received = match &session {
+            Some(_) => self.outbound.receipts().acknowledge(),
+            None => {
+                self.outbound.start_keeping();
+                0
+            }
+        };
+        self.control = Some(Control::Resume { session, received });
+    }
+
+    /// A connection has ended, for this reason as far as it can tell.
+    pub(super) fn on_disconnect(&mut self, end: End) -> Ended {
+        let end = match end {
+            End::Lost(_) if self.is_done() => End::Done,
+            End::Lost(_) if self.is_dismissed() => End::Dismissed,
+            end => end,
+        };
+        self.phase = Phase::Disconnected;
+        self.control = None;
+        Ended {
+            end,
+            introduced: self.introduced,
+            carried: self.carried,
+        }
+    }
+
+    fn is_dismissed(&self) -> bool {
+        matches!(&self.phase, Phase::Established(session) if session.drain == Drain::Idle)
+    }
+
+    /// After a connection was lost, before the next one: where there is no session to resume, what the
+    /// server knew is lost as well.
+    pub(super) fn prepare_reconnect(&mut self) {
+        if !self.negotiation.has_session() {
+            self.start_over();
+        }
+    }
+
+    /// Nothing will be sent any more: every request of the host fails, those included that it has
+    /// written and we have not read yet.
+    pub(super) fn give_up(&mut self, failure: &Failure, unread: impl Iterator<Item = Bytes>) {
+        self.fail_all(failure, Executed::Unknown);
+        for line in self.outbound.reset().into_iter().chain(unread) {
+            self.pending.on_sent(&without_newline(&line));
+        }
+        self.fail_all(failure, Executed::No);
+    }
+
+    fn fail_all(&mut self, failure: &Failure, executed: Executed) {
+        let errors = self.pending.fail_all(failure, executed);
+        let lines = errors.into_iter().map(|line| without_newline(&line.into()));
+        self.for_host.extend(lines);
+    }
+
+    /// The server knows nothing of us: what was sent fails, since it may or may not have been executed;
+    /// what was not is sent after the host's handshake has been repeated.
+    fn start_over(&mut self) {
+        self.failed += self.pending.in_flight();
+        self.fail_all(&Failure::CONNECTION_LOST, Executed::Unknown);
+        self.negotiation.forget();
+        let mut unsent = self.outbound.reset();
+        // The rest of an earlier repetition may be among it.
+        unsent.retain(|line| !self.pending.is_obsolete(&without_newline(line)));
+        if self.host >= HostPhase::Finished && unsent.is_empty() {
+            // There is nobody to go on for.
+            return;
+        }
+        match self.pending.rejoin().initialize_again() {
+            Some(initialize) => self.outbound.hold_behind(initialize, unsent),
+            None => unsent.into_iter().for_each(|line| self.outbound.push(line)),
+        }
+    }
+
+    fn introduce_new(&mut self) {
+        let failed = std::mem::take(&mut self.failed);
+        self.introduce(News::Started { failed });
+    }
+
+    fn introduce(&mut self, news: News) {
+        self.introduced = true;
+        self.news = Some(news);
+    }
+
+    /// A line has come from the server.
+    ///
+    /// # Errors
+    /// Why the connection ends with it.
+    pub(super) fn on_server_line(&mut self, line: &ServerLine) -> Result<Reception, End> {
+        if line.is_for_connection(self.is_established())? {
+            self.count(line.line.len());
+            return Ok(Reception::Handled);
+        }
+        let control = line.control();
+        if let Err(violation) = self.on_control(control.as_ref()) {
+            // An end that counts wrongly would do so again.
+            self.negotiation.forget();
+            return Err(Lost::from(violation).into());
+        }
+        if control.is_none() {
+            return Ok(Reception::Message);
+        }
+        self.needs_poll = true;
+        Ok(Reception::Handled)
+    }
+
+    fn on_control(&mut self, control: Option<&Control>) -> Result<(), Violation> {
+        if let Some(answer) = self.negotiation.answer(&self.phase, control) {
+            self.needs_poll = true;
+            return self.on_answer(answer);
+        }
+        let Phase::Established(session) = &mut self.phase else {
+            return Ok(());
+        };
+        match control {
+            Some(Control::Ack { received }) => {
+                self.carried |= self.outbound.acknowledge(*received)?;
+            }
+            Some(Control::Drain { received, idle }) => {
+                for line in self.outbound.on_drain(*received)? {
+                    self.pending.on_unsent(&without_newline(&line));
+                }
+                session.drain = if *idle { Drain::Idle } else { Drain::Stopping };
+                tracing::debug!(idle, "the server ends the session soon");
+                let (received, idle) = (self.outbound.receipts().acknowledge(), false);
+                self.control = Some(Control::Drain { received, idle });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The first line of a connection tells what the server is.
+    fn on_answer(&mut self, answer: Answer) -> Result<(), Violation> {
+        match answer {
+            Answer::Resumed { received } => {
+                let resent = self.outbound.resume(received)?;
+                self.establish();
+                self.introduce(News::Resumed { resent });
+            }
+            Answer::Started { key, forgotten } => {
+                if forgotten {
+                    self.start_over();
+                    self.outbound.start_keeping();
+                }
+                if key.is_some() {
+                    self.establish();
+                } else {
+                    self.outbound.stop_keeping();
+                    self.phase = Phase::Plain;
+                }
+                self.negotiation.start(key);
+                self.introduce_new();
+            }
+        }
+        Ok(())
+    }
+
+    fn establish(&mut self) {
+        let schedule = Schedule::new(self.keepalive_interval, self.began);
+        self.phase = Phase::Established(Established::new(schedule));
+    }
+
+    /// Hands the host a message of the server, and counts it: both or neither.
+    pub(super) fn deliver(&mut self, line: ServerLine) {
+        self.carried = true;
+        self.count(line.line.len());
+        // It may have been the last answer.
+        self.needs_poll |= self.host >= HostPhase::Finished;
+        match self.pending.on_server_line(&line) {
+            Verdict::Pass => self.for_host.push(line.line),
+            Verdict::Change(line) => self.for_host.push(without_newline(&line)),
+            Verdict::Drop => {}
+            Verdict::Rejoined(succeeded) => {
+                if !succeeded {
+                    tracing::warn!("the server did not accept the repeated 'initialize'");
+                }
+                self.outbound.release(self.pending.rejoin().rest());
+                self.needs_poll = true;
+            }
+        }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        if self.is_established() && self.outbound.receipts().count(bytes) {
+            self.needs_poll = true;
+        }
+    }
+
+    /// What is to be done next about sending.
+    pub(super) fn poll(&mut self, now: Instant) -> Action {
+        if let Some(control) = self.control.take() {
+            return send(&control);
+        }
+        let lines = self.take_lines();
+        if lines.is_empty() {
+            if self.says_goodbye() {
+                return send(&Control::Leave);
+            }
+            if self.is_done() {
+                return Action::Finish;
+            }
+        }
+        let (lines, acknowledge_at) = match &mut self.phase {
+            Phase::Established(session) => {
+                let draining = self.outbound.is_draining();
+                session.acknowledge(self.outbound.receipts(), draining, lines, now)
+            }
+            _ => (lines, None),
+        };
+        if !lines.is_empty() {
+            return Action::Send(lines);
+        }
+        match self.phase.answer_by(self.began, self.outbound.is_holding()) {
+            Some(by) if by <= now => self.on_overdue(now),
+            answer_by => Action::Wait {
+                read_host: self.may_read_host(),
+                until: acknowledge_at.or(answer_by),
+            },
+        }
+    }
+
+    /// True while the server takes no lines.
+    fn is_blocked(&self) -> bool {
+        match &self.phase {
+            Phase::Established(session) => session.said_goodbye || self.outbound.is_congested(),
+            phase => phase.awaits_answer(),
+        }
+    }
+
+    fn may_read_host(&self) -> bool {
+        self.host < HostPhase::Finished
+            && !self.is_blocked()
+            && !self.outbound.is_holding()
+            && self.outbound.has_room()
+    }
+
+    fn take_lines(&mut self) -> Vec<Bytes> {
+        if self.is_blocked() {
+            return Vec::new();
+        }
+        let batch = self.outbound.take();
+        for line in batch.lines.iter().skip(batch.resent) {
+            self.pending.on_sent(&without_newline(line));
+        }
+        batch.lines
+    }
+
+    /// True once on a connection, when a goodbye is to be sent and no line before it.
+    fn says_goodbye(&mut self) -> bool {
+        let served = self.is_host_served() && !self.pending.expects_complaint();
+        let leaves = self.host == HostPhase::Abandoned || served;
+        match &mut self.phase {
+            Phase::Established(session) if leaves && !session.said_goodbye => {
+                session.said_goodbye = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn on_overdue(&mut self, now: Instant) -> Action {
+        match self.phase {
+            Phase::Probing => {
+                self.phase = Phase::Undecided;
+                return self.poll(now);
+            }
+            Phase::Resuming => self.negotiation.timed_out(),
+            _ => {}
+        }
+        Action::GiveUp
+    }
+}
+
+fn send(control: &Control) -> Action {
+    Action::Send(vec![control.to_line().into()])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! What is pending between host and server: requests in flight both ways, and lines that the server
+//! has yet to complain about.
+//!
+//! Pure: lines go in, verdicts come out.
+
+use super::line::{ServerLine, Verdict};
+use super::rejoin::{Rejoin, is_own};
+use super::server_requests::ServerRequests;
+use crate::jsonrpc::{
+    Code, ErrorData, Executed, Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message, RequestId,
+    error_line,
+};
+use crate::mcp::{Field, Method};
+use bytes::Bytes;
+use foldhash::HashMap;
+
+/// Why requests fail that will not be answered.
+#[derive(Debug)]
+pub(in crate::client) struct Failure {
+    message: &'static str,
+    reason: &'static str,
+}
+
+impl Failure {
+    pub(in crate::client) const CONNECTION_LOST: Self = Self {
+        message: "Connection lost",
+        reason: "connection-lost",
+    };
+
+    pub(in crate::client) const AUTHENTICATION_FAILED: Self = Self {
+        message: "Authentication failed",
+        reason: "authentication-failed",
+    };
+}
+
+/// A request of the host without an answer.
+#[derive(Debug)]
+struct InFlight {
+    /// Its place in the order of sending.
+    place: u64,
+    /// It stays open for as long as the host likes.
+    is_subscription: bool,
+    /// The request itself, where a new server has to see it.
+    rejoin: Option<Message>,
+}
+
+/// What is pending between one host and its server.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    in_flight: HashMap<RequestId, InFlight>,
+    server_requests: ServerRequests,
+    rejoin: Rejoin,
+    /// Lines sent that the server cannot parse, and has not complained about.
+    unparsable: usize,
+    sent: u64,
+}
+
+impl Pending {
+    /// A line of the host, newline included, as it is to be sent later; `None` for a response that
+    /// nobody waits for any more.
+    pub(super) fn on_host_line(&mut self, line: Bytes) -> Option<Bytes> {
+        self.server_requests.on_host_line(line)
+    }
+
+    /// A line of the host, without its newline, is about to be sent. What is no message is sent as well:
+    /// the server will say what is wrong with it.
+    pub(super) fn on_sent(&mut self, line: &Bytes) {
+        let Ok(message) = Message::read(line.clone(), MAX_PEER_DEPTH) else {
+            self.unparsable += 1;
+            return;
+        };
+        match message.kind() {
+            Kind::Request(id) if is_own(id) => {}
+            Kind::Request(id) => {
+                self.sent += 1;
+                let id = id.clone();
+                let method = message.mcp_method();
+                let request = InFlight {
+                    place: self.sent,
+                    is_subscription: method == Some(Method::Listen),
+                    rejoin: Rejoin::concerns(method).then_some(message),
+                };
+                self.in_flight.insert(id, request);
+            }
+            Kind::Notification => match message.mcp_method() {
+                Some(Method::Initialized) => self.rejoin.initialized = true,
+                Some(Method::Cancelled) => {
+                    if let Some((id, _)) = message.quoted_id(Field::RequestId) {
+                        self.in_flight.remove(&id);
+                    }
+                }
+                _ => {}
+            },
+            Kind::Response(_) => {}
+        }
+    }
+
+    /// A line that was sent has not been received: it will be sent again.
+    pub(super) fn on_unsent(&mut self, line: &Bytes) {
+        let Ok(message) = Message::read(line.clone(), MAX_PEER_DEPTH) else {
+            self.unparsable = self.unparsable.saturating_sub(1);
+            return;
+        };
+        match message.kind() {
+            Kind::Request(id) => {
+                self.in_flight.remove(id);
+            }
+            Kind::Notification if message.mcp_method() == Some(Method::Initialized) => {
+                self.rejoin.initialized = false;
+            }
+            Kind::Notification | Kind::Response(_) => {}
+        }
+    }
+
+    /// True for lines that a new server must not get: our own, which are made again, and responses to
+    /// what another server has asked.
+    pub(super) fn is_obsolete(&self, line: &Bytes) -> bool {
+        let Ok(message) = Message::read(line.clone(), MAX_CHILD_DEPTH) else {
+            return false;
+        };
+        match message.kind() {
+            Kind::Request(id) => is_own(id),
+            Kind::Notification => {
+                self.rejoin.initialized && message.mcp_method() == Some(Method::Initialized)
+            }
+            Kind::Response(_) => true,
+        }
+    }
+
+    /// A line has come from the server.
+    pub(super) fn on_server_line(&mut self, line: &ServerLine) -> Verdict {
+        let Some(message) = &line.message else {
+            return if line.is_json() {
+                Verdict::Pass
+            } else {
+                Verdict::Drop
+            };
+        };
+        match message.kind() {
+            Kind::Response(Some(id)) => self.on_response(id, message.result().is_some()),
+            Kind::Response(None) => {
+                self.unparsable = self.unparsable.saturating_sub(1);
+                Verdict::Pass
+            }
+            Kind::Request(id) => self.server_requests.on_request(id, message),
+            Kind::Notification if message.mcp_method() == Some(Method::Cancelled) => {
+                self.server_requests.on_cancelled(message)
+            }
+            Kind::Notification => Verdict::Pass,
+        }
+    }
+
+    fn on_response(&mut self, id: &RequestId, succeeded: bool) -> Verdict {
+        if let Some(answered) = self.in_flight.remove(id) {
+            if let (Some(request), true) = (answered.rejoin, succeeded) {
+                self.rejoin.remember(request);
+            }
+            Verdict::Pass
+        } else if !is_own(id) {
+            // The server may have parsed more of a line than we can.
+            self.unparsable = self.unparsable.saturating_sub(1);
+            Verdict::Pass
+        } else if self.rejoin.is_initialize_id(id) {
+            Verdict::Rejoined(succeeded)
+        } else {
+            Verdict::Drop
+        }
+    }
+
+    /// How many requests of the host wait for an answer that will come by itself.
+    pub(super) fn awaited(&self) -> usize {
+        let requests = self.in_flight.values();
+        requests.filter(|request| !request.is_subscription).count()
+    }
+
+    /// How many requests of the host wait for an answer.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// True while the server has not complained about every line that it cannot parse.
+    pub(super) fn expects_complaint(&self) -> bool {
+        self.unparsable > 0
+    }
+
+    /// The server has forgotten the host: returns errors for what was in flight, in order, and
+    /// cancellations of what the server had asked.
+    pub(super) fn fail_all(&mut self, failure: &Failure, executed: Executed) -> Vec<Vec<u8>> {
+        self.unparsable = 0;
+        let mut failed: Vec<_> = self.in_flight.drain().collect();
+        failed.sort_unstable_by_key(|(_, request)| request.place);
+        let data = ErrorData::new(failure.reason, executed);
+        let errors = failed
+            .iter()
+            .map(|(id, _)| error_line(Some(id), Code::InternalError, failure.message, Some(&data)));
+        let mut lines: Vec<_> = errors.collect();
+        lines.append(&mut self.server_requests.abandon());
+        lines
+    }
+
+    /// What tells a new server of the host.
+    pub(super) fn rejoin(&mut self) -> &mut Rejoin {
+        &mut self.rejoin
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! What a new server is told of the host, so that the host need not initialize again.
+
+use crate::jsonrpc::{Message, RequestId};
+use crate::mcp::{Field, Method};
+use crate::utils::rope::Pieces;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// The ids of our own requests have this prefix.
+const OWN: &str = "mcp-remote/replay-";
+
+/// The requests of the host that a new server has to see again, each once it has succeeded.
+#[derive(Debug, Default)]
+pub(super) struct Rejoin {
+    initialize: Option<Message>,
+    /// The host has sent `notifications/initialized`.
+    pub initialized: bool,
+    level: Option<Message>,
+    /// By URI.
+    subscriptions: BTreeMap<String, Message>,
+    /// How often a server was told; part of the ids, so that a late response is not taken for another.
+    rounds: u64,
+}
+
+impl Rejoin {
+    /// True for requests that a new server has to see again.
+    pub(super) fn concerns(method: Option<Method>) -> bool {
+        matches!(
+            method,
+            Some(Method::Initialize | Method::SetLevel | Method::Subscribe | Method::Unsubscribe)
+        )
+    }
+
+    /// Remembers a request that has succeeded.
+    pub(super) fn remember(&mut self, request: Message) {
+        let uri = request.text(Field::Uri).map(|uri| uri.into_owned());
+        match (request.mcp_method(), uri) {
+            (Some(Method::Initialize), _) => self.initialize = Some(request),
+            (Some(Method::SetLevel), _) => self.level = Some(request),
+            (Some(Method::Subscribe), Some(uri)) => {
+                self.subscriptions.insert(uri, request);
+            }
+            (Some(Method::Unsubscribe), Some(uri)) => {
+                self.subscriptions.remove(&uri);
+            }
+            _ => {}
+        }
+    }
+
+    /// The host's `initialize` under an id of our own; `None` when it has not succeeded yet, or the
+    /// host speaks without it.
+    pub(super) fn initialize_again(&mut self) -> Option<Bytes> {
+        self.rounds += 1;
+        let id = self.own_id("initialize");
+        Some(self.initialize.as_ref()?.to_line(Some(&id), &[]).joined())
+    }
+
+    /// True for the id of the last [`Rejoin::initialize_again`].
+    pub(super) fn is_initialize_id(&self, id: &RequestId) -> bool {
+        *id == self.own_id("initialize")
+    }
+
+    /// What follows once `initialize` has been answered.
+    pub(super) fn rest(&self) -> Vec<Bytes> {
+        let initialized = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
+        let mut lines = Vec::new();
+        if self.initialized {
+            lines.push(Bytes::from_static(initialized));
+        }
+        let requests = self.level.iter().chain(self.subscriptions.values());
+        for (place, request) in requests.enumerate() {
+            let id = self.own_id(&place.to_string());
+            lines.push(request.to_line(Some(&id), &[]).joined());
+        }
+        lines
+    }
+
+    fn own_id(&self, what: &str) -> RequestId {
+        RequestId::String(format!("{OWN}{}-{what}", self.rounds).into())
+    }
+}
+
+/// True for ids of our own requests.
+pub(super) fn is_own(id: &RequestId) -> bool {
+    matches!(id, RequestId::String(text) if text.starts_with(OWN))
+}

@@ -1,0 +1,70 @@
+//! Why the client gave up.
+
+use super::end::Lost;
+use std::error::Error;
+use std::io;
+
+/// Why the client gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No connection could be made.
+    #[error("could not connect to {address}")]
+    Connect {
+        /// Host and port.
+        address: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The server refuses us.
+    #[error("{0}")]
+    Rejected(String),
+    /// The server requires a token, and there is none.
+    #[error("Authentication failed: the server wants a token")]
+    NoToken,
+    /// TLS does not work, or only one end uses it; another attempt would not help.
+    #[error("no connection to {address}: {reason}")]
+    Tls {
+        /// Host and port.
+        address: String,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// The connection was lost, and reconnecting is not allowed.
+    #[error("connection to {address} lost")]
+    Lost {
+        /// Host and port.
+        address: String,
+        /// What went wrong.
+        source: Lost,
+    },
+    /// All attempts to reconnect failed.
+    #[error("gave up on {address} after {attempts} tries")]
+    GaveUp {
+        /// Host and port.
+        address: String,
+        /// How many failed in a row.
+        attempts: u32,
+        /// Why the last one failed.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl ClientError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect { .. } => {
+                Some("is the server running there, and is this the right port and transport?")
+            }
+            Self::Rejected(_) => Some(
+                "check the token (--jwt-token, MCP_REMOTE_JWT_TOKEN), its expiry and its roles",
+            ),
+            Self::NoToken => {
+                Some("set MCP_REMOTE_JWT_TOKEN, or use --jwt-token-file or --jwt-token")
+            }
+            Self::Lost { .. } => Some("use --auto-reconnect to reconnect automatically"),
+            Self::Tls { .. } | Self::GaveUp { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Our own stdin.
+
+use crate::replay::cost;
+use crate::transport::line::{LineError, LineReader};
+use crate::transport::stdio::{self, Input};
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// Lines, each with its newline.
+pub(in crate::client) type Lines = Vec<Bytes>;
+
+/// The most that is read ahead of a connection, in bytes; then the host is not read.
+pub(in crate::client) const MAX_QUEUED: usize = 64 << 20;
+
+/// The longest line from the host, in bytes. The server has its own, smaller limit.
+const MAX_HOST_LINE: usize = MAX_QUEUED;
+
+/// The most lines that are taken at once.
+const MAX_BATCH: usize = 64;
+
+/// The most bytes that are taken at once; one line may be longer.
+const MAX_BATCH_BYTES: usize = 256 * 1024;
+
+/// Lines of the host. They are read when they are asked for, and ahead of that while there is no
+/// connection.
+pub(in crate::client) struct HostInput {
+    stdin: LineReader<Input>,
+    /// Read ahead, each with its newline.
+    queue: VecDeque<Bytes>,
+    /// What the queue costs, in bytes.
+    queued: usize,
+    ended: bool,
+}
+
+impl HostInput {
+    /// Our stdin. Within a runtime.
+    pub(in crate::client) fn start() -> Self {
+        Self {
+            stdin: LineReader::new(stdio::input(), MAX_HOST_LINE).with_ends(),
+            queue: VecDeque::new(),
+            queued: 0,
+            ended: false,
+        }
+    }
+
+    /// Waits for a line, and returns it with what has arrived besides; `None` when stdin has ended.
+    /// Cancel safe.
+    pub(in crate::client) async fn next(&mut self) -> Option<Lines> {
+        let first = match self.pop_queue() {
+            Some(line) => line,
+            None => self.read().await?,
+        };
+        let mut bytes = first.len();
+        let mut lines = vec![first];
+        while lines.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+            let Some(line) = self.try_next() else { break };
+            bytes += line.len();
+            lines.push(line);
+        }
+        Some(lines)
+    }
+
+    /// A line that has arrived.
+    fn try_next(&mut self) -> Option<Bytes> {
+        if let Some(line) = self.pop_queue() {
+            return Some(line);
+        }
+        while let Some(read) = self.stdin.buffered() {
+            if let Some(line) = not_blank(read) {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    fn pop_queue(&mut self) -> Option<Bytes> {
+        let line = self.queue.pop_front()?;
+        self.queued -= cost(&line);
+        Some(line)
+    }
+
+    /// The next line of stdin. Cancel safe.
+    async fn read(&mut self) -> Option<Bytes> {
+        while !self.ended {
+            let read = match self.stdin.next().await {
+                Ok(Some(line)) => Ok(line),
+                Ok(None) => {
+                    self.ended = true;
+                    // `printf '{…}' | mcp-remote client …` has no newline at its end, and means it.
+                    let rest = self.stdin.rest();
+                    Ok([&rest, &b"\n"[..]].concat().into())
+                }
+                Err(LineError::Io(err)) => {
+                    tracing::error!(%err, "could not read stdin");
+                    self.ended = true;
+                    break;
+                }
+                Err(err) => Err(err),
+            };
+            if let Some(line) = not_blank(read) {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    /// Reads a line ahead.
+    async fn read_ahead(&mut self) {
+        if let Some(line) = self.read().await {
+            self.queued += cost(&line);
+            self.queue.push_back(line);
+        }
+    }
+
+    /// Completes when a line has arrived, or stdin has ended. Cancel safe.
+    pub(in crate::client) async fn ready(&mut self) {
+        if self.queue.is_empty() {
+            self.read_ahead().await;
+        }
+    }
+
+    /// True when stdin is known to have ended, and every line has been taken.
+    pub(in crate::client) fn is_finished(&self) -> bool {
+        self.ended && self.queue.is_empty()
+    }
+
+    /// Completes when stdin has ended and every line has been taken; reads ahead meanwhile. Cancel safe.
+    pub(in crate::client) async fn finished(&mut self) {
+        while !self.ended && self.queued < MAX_QUEUED {
+            self.read_ahead().await;
+        }
+        if !self.is_finished() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The line, unless it is blank or could not be read.
+fn not_blank(read: Result<Bytes, LineError>) -> Option<Bytes> {
+    match read {
+        Ok(line) => (!line.iter().all(u8::is_ascii_whitespace)).then_some(line),
+        Err(err) => {
+            tracing::error!(%err, "dropped a message of the host");
+            None
+        }
+    }
+}

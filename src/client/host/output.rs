@@ -1,0 +1,106 @@
+//! Our own stdout: MCP messages and nothing else.
+
+use crate::transport::outlet::{ChunkQueue, Flush, Outlet};
+use crate::transport::stdio::{self, Output};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// The most that waits to be written, in bytes; then the server is not read. One line may be longer.
+const MAX_UNWRITTEN: usize = 1 << 20;
+
+/// Our stdout. What it does not take at once is written by a task of its own, so that no line is cut
+/// off when something else ends.
+pub(in crate::client) struct HostOutput {
+    shared: Arc<Stdout>,
+    writer: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Stdout {
+    outlet: Outlet<Output, ChunkQueue>,
+    /// Something has been written, or the host reads no more.
+    progress: Notify,
+    /// The host reads no more.
+    closed: AtomicBool,
+}
+
+impl HostOutput {
+    /// Our stdout. Within a runtime.
+    pub(in crate::client) fn start() -> Self {
+        let shared = Arc::new(Stdout {
+            outlet: Outlet::new(ChunkQueue::default()),
+            progress: Notify::new(),
+            closed: AtomicBool::new(false),
+        });
+        let stdout = Arc::clone(&shared);
+        let writer = tokio::spawn(async move {
+            let failure = stdout.outlet.drive(stdio::output(), &stdout.progress).await;
+            tracing::debug!(%failure, "could not write to stdout");
+            stdout.closed.store(true, Ordering::Release);
+            stdout.progress.notify_waiters();
+        });
+        Self { shared, writer }
+    }
+
+    /// Waits until there is room for a line of `bytes`; false when the host reads no more. Cancel
+    /// safe.
+    pub(in crate::client) async fn room(&self, bytes: usize) -> bool {
+        let has_room = |unwritten| unwritten == 0 || unwritten + bytes <= MAX_UNWRITTEN;
+        self.wait_until(has_room).await
+    }
+
+    /// Completes when the host reads no more. Cancel safe.
+    pub(in crate::client) async fn closed(&self) {
+        self.wait_until(|_| false).await;
+    }
+
+    /// Waits until so much is written that what is left meets the condition; false when the host reads
+    /// no more.
+    async fn wait_until(&self, condition: impl Fn(usize) -> bool) -> bool {
+        let check = || {
+            if self.shared.closed.load(Ordering::Acquire) {
+                return Some(false);
+            }
+            condition(self.shared.outlet.lock().unwritten()).then_some(true)
+        };
+        loop {
+            if let Some(answer) = check() {
+                return answer;
+            }
+            self.flush();
+            // Before the second look: what is written after that is not missed.
+            let progress = self.shared.progress.notified();
+            if let Some(answer) = check() {
+                return answer;
+            }
+            progress.await;
+        }
+    }
+
+    /// Hands over a line without its newline, which is written with the next flush or earlier.
+    pub(in crate::client) fn push(&self, line: &Bytes) {
+        // That the host reads no more shows when the next line needs room.
+        if !self.shared.closed.load(Ordering::Acquire) {
+            let mut queue = self.shared.outlet.lock();
+            queue.waiting.share(line, line);
+            queue.waiting.extend(b"\n");
+            queue.added(line.len() + 1);
+        }
+    }
+
+    /// Waits until everything is written, or the host reads no more.
+    pub(in crate::client) async fn finish(self) {
+        self.wait_until(|unwritten| unwritten == 0).await;
+        self.writer.abort();
+        let _aborted = self.writer.await;
+    }
+}
+
+impl Flush for HostOutput {
+    fn flush(&self) {
+        self.shared.outlet.flush();
+    }
+}

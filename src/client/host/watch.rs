@@ -1,0 +1,97 @@
+//! Whether the process that started us, and the machine, are still awake.
+
+use std::os::unix::process::parent_id;
+use std::time::{Duration, SystemTime};
+
+/// How often to look at what no event tells.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// A clock that runs ahead of the timers by so much shows that the machine was suspended.
+const ASLEEP: Duration = Duration::from_secs(10);
+
+/// Completes when the process that started us has exited: nobody reads our answers then, even where
+/// something else holds our stdin open.
+pub(in crate::client) async fn parent_exited() {
+    let parent = parent_id();
+    #[cfg(target_os = "linux")]
+    if let Ok(()) = linux::exited(parent).await {
+        return;
+    }
+    // Other systems, older kernels and some sandboxes have no event for it.
+    let mut checks = tokio::time::interval(CHECK);
+    while parent_id() == parent {
+        checks.tick().await;
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::parent_id;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use std::io;
+    use tokio::net::unix::pipe::Receiver;
+
+    /// Completes when our parent has exited.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub(super) async fn exited(parent: u32) -> io::Result<()> {
+        let id = i32::try_from(parent).ok().and_then(Pid::from_raw);
+        // A parent outside of our process namespace has no number here.
+        let id = id.ok_or(io::ErrorKind::Unsupported)?;
+        let process = pidfd_open(id, PidfdFlags::empty())?;
+        if parent_id() != parent {
+            // It had exited before, and its number may belong to another process.
+            return Ok(());
+        }
+        // It is not read, and becomes readable as the end of a pipe does.
+        let process = Receiver::from_owned_fd_unchecked(process)?;
+        process.readable().await
+    }
+}
+
+/// Completes when the machine has been suspended: timers stand still then, the `clock` does not. No
+/// event tells that of a virtual machine.
+pub(in crate::client) async fn machine_slept(clock: impl Fn() -> SystemTime) {
+    let mut checks = tokio::time::interval(CHECK);
+    loop {
+        let (timer, begin) = (tokio::time::Instant::now(), clock());
+        checks.tick().await;
+        checks.tick().await;
+        // A clock that was set back says nothing.
+        let passed = clock().duration_since(begin).unwrap_or_default();
+        if passed > timer.elapsed() + ASLEEP {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    /// When it is noticed that the clock jumps by so many seconds, after 100 s.
+    async fn noticed(jump: i64) -> Option<u64> {
+        let began = Instant::now();
+        let clock = || {
+            let passed = began.elapsed();
+            let jumped: i64 = if passed.as_secs() < 100 { 0 } else { jump };
+            let seconds = (1 << 30) + jumped;
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs()) + passed
+        };
+        let day = Duration::from_secs(24 * 3600);
+        let slept = tokio::time::timeout(day, machine_slept(clock)).await;
+        slept.ok().map(|()| began.elapsed().as_secs())
+    }
+
+    /// A laptop that is closed for an hour, in virtual time; and clocks that are set.
+    #[tokio::test(start_paused = true)]
+    async fn suspension_is_told_from_a_clock_that_is_set() {
+        let noticed_at = noticed(3600).await.unwrap();
+        assert!((100..=103).contains(&noticed_at), "{noticed_at}");
+        for set in [5, -5, -3600] {
+            assert_eq!(noticed(set).await, None, "a clock was set by {set} s");
+        }
+    }
+}

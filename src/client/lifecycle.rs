@@ -1,0 +1,249 @@
+//! One connection after the other: when to connect, how often to try, when to give up.
+
+use super::bridge::Bridge;
+use super::connection::Carrier;
+use super::dial::{DialError, Dialed, dial};
+use super::end::{End, Lost};
+use super::endpoint::{Ended, News, Offer};
+use super::error::ClientError;
+use super::host::HostInput;
+use super::retry::Retry;
+use super::settings::{CONNECT_TIMEOUT, Settings};
+use crate::transport::tls;
+use crate::utils::backoff;
+use crate::utils::chain::Chain;
+use std::error::Error;
+use std::future::Future;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long an attempt to connect may still take when the host has left and waits for nothing.
+const UNNEEDED_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The client over all its connections.
+pub(super) struct Lifecycle<'a> {
+    settings: &'a Settings,
+    bridge: &'a Bridge,
+    input: &'a mut HostInput,
+    address: String,
+    /// `None` where reconnecting is not allowed.
+    retry: Option<Retry>,
+    /// Since when there has been no connection that was good for something.
+    lost_at: Option<Instant>,
+}
+
+impl<'a> Lifecycle<'a> {
+    pub(super) fn new(
+        settings: &'a Settings,
+        bridge: &'a Bridge,
+        input: &'a mut HostInput,
+    ) -> Self {
+        Self {
+            settings,
+            bridge,
+            input,
+            address: format!("{}:{}", settings.host, settings.port),
+            retry: settings.reconnect.map(Retry::new),
+            lost_at: None,
+        }
+    }
+
+    /// Connects and carries lines until the host needs no connection any more.
+    ///
+    /// # Errors
+    /// Why it gave up.
+    pub(super) async fn run(&mut self) -> Result<(), ClientError> {
+        while let Some(dialed) = self.connect().await? {
+            let began = Instant::now();
+            let ended = self.carry(dialed).await;
+            let goes_on = match ended.end {
+                End::Done => false,
+                End::Rejected(reason) => return Err(self.rejected(reason)),
+                End::Tls(reason) => return Err(self.no_tls(reason)),
+                End::Lost(lost) => {
+                    // A server that says nothing of itself may be one that waits to be asked.
+                    let useful = ended.introduced || began.elapsed() >= CONNECT_TIMEOUT;
+                    self.after_loss(lost, useful).await?
+                }
+                End::Dismissed => {
+                    let useful = ended.carried || began.elapsed() >= CONNECT_TIMEOUT;
+                    self.after_dismissal(useful).await?
+                }
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a connection, in as many attempts as the settings allow; `None` when none is needed any
+    /// more.
+    async fn connect(&mut self) -> Result<Option<Dialed>, ClientError> {
+        loop {
+            let attempt = dial(self.settings);
+            let Some(attempt) = self
+                .unless_unneeded(attempt, UNNEEDED_CONNECT_TIMEOUT)
+                .await
+            else {
+                return Ok(None);
+            };
+            let err = match attempt {
+                Ok(dialed) => return Ok(Some(dialed)),
+                Err(DialError::Rejected(reason)) => return Err(ClientError::Rejected(reason)),
+                Err(DialError::Io(err)) => err,
+            };
+            if let Some(reason) = tls::explain(&err) {
+                return Err(self.no_tls(reason));
+            }
+            tracing::debug!(address = %self.address, err = %Chain(&err), "could not connect");
+            if self.retry.is_none() {
+                let address = self.address.clone();
+                let source = err;
+                return Err(ClientError::Connect { address, source });
+            }
+            let pause = self.next_pause(err)?;
+            if !self.wait_until(Instant::now() + pause).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn carry(&mut self, dialed: Dialed) -> Ended {
+        let Dialed { connection, offer } = dialed;
+        let (address, lost_at) = (&self.address, self.lost_at);
+        let carrier = Carrier {
+            bridge: self.bridge,
+            keepalive_timeout: self.settings.keepalive_timeout,
+            report: |news| report(address, lost_at, news),
+        };
+        // Without a next connection a session is of no use.
+        let offer = match self.retry {
+            Some(_) => offer,
+            None => Offer::Nothing,
+        };
+        carrier.carry(connection, offer, self.input).await
+    }
+
+    /// Pauses before the next connection; false when none is needed any more.
+    async fn after_loss(&mut self, lost: Lost, useful: bool) -> Result<bool, ClientError> {
+        if self.retry.is_none() {
+            return Err(ClientError::Lost {
+                address: self.address.clone(),
+                source: lost,
+            });
+        }
+        self.bridge.with(|endpoint| endpoint.prepare_reconnect());
+        if useful {
+            self.reset();
+        }
+        if self.lost_at.is_none() {
+            tracing::warn!(address = %self.address, reason = %Chain(&lost), "connection lost, reconnecting");
+            self.lost_at = Some(Instant::now());
+        }
+        let pause = self.next_pause(lost)?;
+        Ok(self.wait_until(Instant::now() + pause).await)
+    }
+
+    /// Waits until the host needs a connection again; false when it has left. A server that ends its
+    /// sessions before they carry anything gets pauses as one that fails.
+    async fn after_dismissal(&mut self, useful: bool) -> Result<bool, ClientError> {
+        tracing::info!(address = %self.address, "the server has ended the idle session");
+        let mut not_before = Instant::now();
+        if useful {
+            self.reset();
+        } else {
+            not_before += self.next_pause(Lost::Dismissed)?;
+        }
+        if !self.bridge.with(|endpoint| endpoint.is_needed()) {
+            tokio::select! {
+                () = self.input.ready() => {}
+                () = self.bridge.unneeded() => return Ok(false),
+            }
+        }
+        if self.input.is_finished() && self.bridge.end_host() {
+            return Ok(false);
+        }
+        Ok(self.wait_until(not_before).await)
+    }
+
+    fn reset(&mut self) {
+        self.lost_at = None;
+        if let Some(retry) = &mut self.retry {
+            retry.succeeded();
+        }
+    }
+
+    /// How long to wait before the next attempt, after one that failed like this.
+    fn next_pause(
+        &mut self,
+        failure: impl Error + Send + Sync + 'static,
+    ) -> Result<Duration, ClientError> {
+        let attempts = self.retry.as_ref().map_or(0, Retry::failures);
+        match self.retry.as_mut().and_then(Retry::failed) {
+            Some(pause) => Ok(backoff::jitter(pause)),
+            None => Err(ClientError::GaveUp {
+                address: self.address.clone(),
+                attempts,
+                source: Box::new(failure),
+            }),
+        }
+    }
+
+    /// Waits; false when no connection is needed any more.
+    async fn wait_until(&mut self, time: Instant) -> bool {
+        if time <= Instant::now() {
+            return true;
+        }
+        let pause = tokio::time::sleep_until(time);
+        self.unless_unneeded(pause, Duration::ZERO).await.is_some()
+    }
+
+    /// Awaits `future`, unless no connection is needed any more. Once the host has left and waits for
+    /// nothing, it may take `grace` more.
+    async fn unless_unneeded<T>(
+        &mut self,
+        future: impl Future<Output = T>,
+        grace: Duration,
+    ) -> Option<T> {
+        let host_done = async {
+            self.input.finished().await;
+            if !self.bridge.end_host() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            output = future => Some(output),
+            () = host_done => None,
+            () = self.bridge.unneeded() => None,
+        }
+    }
+
+    fn rejected(&self, reason: String) -> ClientError {
+        match self.settings.token {
+            Some(_) => ClientError::Rejected(reason),
+            None => ClientError::NoToken,
+        }
+    }
+
+    fn no_tls(&self, reason: String) -> ClientError {
+        let address = self.address.clone();
+        ClientError::Tls { address, reason }
+    }
+}
+
+/// Logs what has become known about the server.
+fn report(address: &str, lost_at: Option<Instant>, news: News) {
+    match (lost_at, news) {
+        (None, _) => tracing::info!(%address, "connected"),
+        (Some(since), News::Resumed { resent }) => {
+            let after = since.elapsed();
+            tracing::info!(%address, ?after, resent, "connected again, nothing is lost");
+        }
+        (Some(since), News::Started { failed }) => {
+            let after = since.elapsed();
+            tracing::warn!(%address, ?after, failed, "connected again, to a server that does not know us any more");
+        }
+    }
+}
