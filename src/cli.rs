@@ -1,6 +1,7 @@
 //! What can be typed: clap structs only, checked for shape.
 
 use crate::jsonrpc::MAX_LINE;
+use crate::server::Isolation;
 use crate::transport::Protocol;
 use crate::utils::secret::Secret;
 use crate::utils::size::ByteSize;
@@ -422,10 +423,12 @@ pub struct ServerArgs {
     /// fetch what they are owed
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_DRAIN_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration, help_heading = "Sessions")]
     pub drain_timeout: Duration,
-    /// Give every peer an MCP server of its own, started when it comes and ended when it leaves;
-    /// for servers that remember who they talk to, such as browsers and shells
-    #[arg(long, env = "MCP_REMOTE_ISOLATE", value_parser = FalseyValueParser::new(), help_heading = "MCP server")]
-    pub isolate: bool,
+    /// Who gets an MCP server process of its own, started when it comes and ended when it leaves:
+    /// always (also without a value) every session, for servers that remember who they talk to, such as
+    /// browsers and shells; asking those whose client the server can ask (sampling, elicitation, roots),
+    /// for tools that ask their user; never: all share
+    #[arg(long, value_name = "WHO", env = "MCP_REMOTE_ISOLATE", num_args = 0..=1, require_equals = true, default_missing_value = "always", default_value = "never", value_parser = isolation, help_heading = "MCP server")]
+    pub isolate: Isolation,
     /// Most MCP servers at a time with --isolate
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CHILDREN", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
     pub max_children: u32,
@@ -670,6 +673,16 @@ fn message_size(text: &str) -> Result<ByteSize, String> {
     }
 }
 
+/// Words for yes and no are what the flag was before it took a value.
+fn isolation(text: &str) -> Result<Isolation, String> {
+    match text.to_lowercase().as_str() {
+        "always" | "true" | "t" | "yes" | "y" | "on" | "1" => Ok(Isolation::Always),
+        "asking" => Ok(Isolation::Asking),
+        "never" | "false" | "f" | "no" | "n" | "off" | "0" | "" => Ok(Isolation::Never),
+        _ => Err("must be always, asking or never".to_owned()),
+    }
+}
+
 fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|err| format!("{err}; use for instance 60s, 30m, 12h, 7d or 1y"))?;
@@ -706,6 +719,30 @@ mod tests {
                 "{debug}"
             );
         }
+    }
+
+    #[test]
+    fn isolation_takes_a_value_or_none() {
+        for (flag, isolation) in [
+            (None, Isolation::Never),
+            (Some("--isolate"), Isolation::Always),
+            (Some("--isolate=always"), Isolation::Always),
+            (Some("--isolate=asking"), Isolation::Asking),
+            (Some("--isolate=never"), Isolation::Never),
+            (Some("--isolate=false"), Isolation::Never),
+        ] {
+            let typed = ["mcp-remote", "server", "tcp", "--port", "1"];
+            let typed = typed.into_iter().chain(flag).chain(["--", "asking"]);
+            let Command::Server(Deferred(args)) = Cli::try_parse_from(typed).unwrap().command
+            else {
+                panic!("not a server")
+            };
+            assert_eq!(args.isolate, isolation, "{flag:?}");
+            assert_eq!(args.command, ["asking"]);
+        }
+        let typed = ["mcp-remote", "server", "tcp", "--port", "1"];
+        let wrong = typed.into_iter().chain(["--isolate=sometimes", "--", "x"]);
+        assert!(Cli::try_parse_from(wrong).is_err());
     }
 
     #[test]

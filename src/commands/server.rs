@@ -6,9 +6,9 @@ use crate::audit;
 use crate::child::CommandLine;
 use crate::cli::ServerArgs;
 use crate::descriptors::{self, Shortfall};
-use crate::hub::{Hub, HubError, Limits};
+use crate::hub::{HubError, Limits};
 use crate::router::LANES;
-use crate::server::{self, Backend, Bounds, Settings};
+use crate::server::{self, Backend, Bounds, Isolation, Settings};
 use crate::shutdown::{Asked, Signals};
 use crate::transport::tcp::Listeners;
 use crate::utils::bucket::Pace;
@@ -78,15 +78,11 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         outbox: MAX_OUTBOX,
         restarts: args.max_restarts,
     };
-    let backend = if args.isolate {
-        Backend::Isolated {
-            command,
-            limits,
-            max_children: bounds(args.max_children),
-        }
-    } else {
-        let (hub, driver) = Hub::shared(command, limits);
-        Backend::Shared(hub, driver)
+    let backend = Backend {
+        isolation: args.isolate,
+        command,
+        limits,
+        max_children: bounds(args.max_children),
     };
     let serving = serve(args.host.as_deref(), args.port, settings, backend, reloader);
     let runtime = runtime(release)?;
@@ -99,10 +95,11 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
 
 fn warn_of_few_descriptors(args: &ServerArgs) {
     let sockets = u64::from(args.max_connections) + u64::from(args.max_pending);
-    let children = if args.isolate {
-        args.max_children.into()
-    } else {
-        LANES as u64
+    let (shared, isolated) = (LANES as u64, args.max_children.into());
+    let children = match args.isolate {
+        Isolation::Never => shared,
+        Isolation::Asking => shared + isolated,
+        Isolation::Always => isolated,
     };
     if let Some(Shortfall { limit, needed }) = descriptors::shortfall(sockets, children) {
         tracing::warn!(

@@ -1,7 +1,7 @@
 //! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
 
 use super::restarts::{self, End, Next, Restarts, STABLE};
-use super::{Core, Hub, IdleStdin, Shared, TOO_LARGE};
+use super::{Hub, IdleStdin, Shared, TOO_LARGE};
 use crate::child::{Child, CommandLine, Pipes};
 use crate::descriptors;
 use crate::jsonrpc::Outline;
@@ -242,14 +242,18 @@ impl Driver {
     fn next(&mut self, lane: LaneId, lived: Duration, failed_to_start: bool) -> Next {
         let state = &mut *self.hub.0.lock();
         let answered = state.answered[lane.0];
-        let (cause, limit) = match &mut state.core {
+        let limit = match state.routing.is_shared() {
+            true => self.hub.0.limits.restarts,
             // The session ends with its process.
-            Core::Isolated(_) => (Cause::Itself, 0),
-            Core::Shared(_) if failed_to_start => (Cause::Itself, self.hub.0.limits.restarts),
-            Core::Shared(router) => (router.cause_of_end(lane), self.hub.0.limits.restarts),
+            false => 0,
         };
-        if let (Core::Shared(router), Cause::Sender(sender)) = (&mut state.core, &cause) {
-            let refused = router.blame(sender, Instant::now().into_std());
+        let (cause, refused) = if failed_to_start {
+            (Cause::Itself, None)
+        } else {
+            let now = Instant::now().into_std();
+            state.routing.cause_of_end(lane, now)
+        };
+        if let Cause::Sender(sender) = &cause {
             tracing::warn!(lane = lane.0, %sender, ?refused, "MCP server ended at a message of this peer");
         }
         let end = End {
@@ -288,7 +292,7 @@ async fn run_lane(
     let isolated = {
         let mut state = shared.lock();
         state.answered[lane.0] = false;
-        matches!(state.core, Core::Isolated(_))
+        !state.routing.is_shared()
     };
     let spawn = || Child::spawn(&command, shared.limits.child_message, isolated);
     let spawned = tokio::select! {
@@ -301,10 +305,7 @@ async fn run_lane(
     };
     let started = Instant::now();
     tracing::info!(pid = child.id(), lane = lane.0, "MCP server started");
-    shared.handle(|core, out| match core {
-        Core::Shared(router) => router.child_started(lane, out),
-        Core::Isolated(_) => {}
-    });
+    shared.handle(|routing, out| routing.child_started(lane, out));
     let (status, asked_to_stop) =
         live(&shared, lane, &mut child, stdin, &mut stdout, stopped).await;
     let status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
@@ -381,25 +382,16 @@ async fn live(
 /// Where nobody knows at whose messages processes end, lets this one hear one sender after the other,
 /// until it has lived for long enough.
 async fn take_turns(shared: &Shared, lane: LaneId) {
-    let goes_on = match &shared.lock().core {
-        Core::Shared(router) => router.takes_turns(lane),
-        Core::Isolated(_) => false,
-    };
+    let goes_on = shared.lock().routing.takes_turns(lane);
     if !goes_on {
         return;
     }
     let begin = Instant::now();
     while begin.elapsed() < STABLE {
         tokio::time::sleep(TURN).await;
-        shared.handle(|core, out| match core {
-            Core::Shared(router) => router.tick(lane, out),
-            Core::Isolated(_) => {}
-        });
+        shared.handle(|routing, out| routing.next_turn(lane, out));
     }
-    shared.handle(|core, out| match core {
-        Core::Shared(router) => router.end_turns(lane, out),
-        Core::Isolated(_) => {}
-    });
+    shared.handle(|routing, out| routing.end_turns(lane, out));
 }
 
 /// Completes when the lane is asked to stop.

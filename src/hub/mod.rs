@@ -5,8 +5,10 @@
 //! full, into its buffer; an answer from the pipe's task straight into the peer's connection, or, where
 //! that takes no more, into its outbox.
 
+mod attachment;
 mod driver;
 mod restarts;
+mod routing;
 mod session;
 
 pub use driver::{Driver, HubError};
@@ -18,11 +20,12 @@ use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, Recovered, Refusal,
     error_line, recover,
 };
-use crate::router::{Command, Exit, LANES, LaneId, Output, Pipe, Profile, Router, SessionId};
+use crate::router::{Command, Exit, LANES, LaneId, Output, Profile, SessionId};
 use crate::utils::signal::Signal;
 use crate::utils::tally::Tally;
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
+use routing::Routing;
 use session::Outbox;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -96,16 +99,9 @@ struct Shared {
     limits: Limits,
 }
 
-/// Who decides: the router of a shared child, or the pipe of an isolated one.
-#[derive(Debug)]
-enum Core {
-    Shared(Box<Router>),
-    Isolated(Pipe),
-}
-
 #[derive(Debug)]
 struct State {
-    core: Core,
+    routing: Routing,
     /// What waits for the processes; also the room for each event's outcome.
     out: Output,
     outboxes: HashMap<SessionId, Arc<Outbox>>,
@@ -130,20 +126,20 @@ impl Hub {
     /// A hub that many peers share; its first process is started by [`Driver::run`].
     #[must_use]
     pub fn shared(command: CommandLine, limits: Limits) -> (Self, Driver) {
-        Self::new(Core::Shared(Box::default()), command, limits)
+        Self::new(Routing::shared(), command, limits)
     }
 
     /// A hub for one session, whose process is not started again when it ends.
     #[must_use]
     pub fn isolated(command: CommandLine, limits: Limits) -> (Self, Driver) {
-        Self::new(Core::Isolated(Pipe::default()), command, limits)
+        Self::new(Routing::isolated(), command, limits)
     }
 
-    fn new(core: Core, command: CommandLine, limits: Limits) -> (Self, Driver) {
+    fn new(routing: Routing, command: CommandLine, limits: Limits) -> (Self, Driver) {
         // Unbounded, but a lane can only be started when idle and stopped when not.
         let (commands, inbox) = mpsc::unbounded_channel();
         let state = State {
-            core,
+            routing,
             out: Output::default(),
             outboxes: HashMap::new(),
             idle_stdin: Default::default(),
@@ -166,16 +162,19 @@ impl Hub {
     #[must_use]
     pub fn attach(&self, profile: Profile, of_user: &Tally) -> Session {
         let outbox = Arc::new(Outbox::new(self.0.limits.outbox));
+        let id = self.adopt(profile, of_user, &outbox);
+        Session::new(id, self.clone(), outbox)
+    }
+
+    /// Serves the peer behind this outbox.
+    fn adopt(&self, profile: Profile, of_user: &Tally, outbox: &Arc<Outbox>) -> SessionId {
         let mut state = self.0.lock();
-        let id = match &mut state.core {
-            Core::Shared(router) => router.attach_of_user(profile, of_user),
-            Core::Isolated(pipe) => pipe.attach(profile, of_user),
-        };
+        let id = state.routing.attach(profile, of_user);
         if state.stopped {
             outbox.cut(Cut::Stopped);
         }
-        state.outboxes.insert(id, Arc::clone(&outbox));
-        Session::new(id, self.clone(), outbox)
+        state.outboxes.insert(id, Arc::clone(outbox));
+        id
     }
 
     /// True while a request waits for an answer that will come by itself, or a peer that
@@ -183,18 +182,11 @@ impl Hub {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         let state = self.0.lock();
-        let busy = match &state.core {
-            Core::Shared(router) => router.is_busy(),
-            Core::Isolated(pipe) => pipe.owed() > 0,
-        };
-        busy || state.outboxes.values().any(|outbox| outbox.awaits())
+        state.routing.is_busy() || state.outboxes.values().any(|outbox| outbox.awaits())
     }
 
     fn in_flight(&self, session: SessionId) -> usize {
-        match &self.0.lock().core {
-            Core::Shared(router) => router.owed(session),
-            Core::Isolated(pipe) => pipe.owed(),
-        }
+        self.0.lock().routing.owed(session)
     }
 
     /// Completes when nothing is under way any more, or after `limit`.
@@ -230,16 +222,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the core handle an event, and carries out what follows.
-    fn handle(&self, event: impl FnOnce(&mut Core, &mut Output)) {
+    /// Lets the routing handle an event, and carries out what follows.
+    fn handle(&self, event: impl FnOnce(&mut Routing, &mut Output)) {
         self.gather(event);
         self.flush();
     }
 
     /// As [`Shared::handle`], but what is to be written may wait for [`Shared::flush`].
-    fn gather(&self, event: impl FnOnce(&mut Core, &mut Output)) {
+    fn gather(&self, event: impl FnOnce(&mut Routing, &mut Output)) {
         let state = &mut *self.lock();
-        event(&mut state.core, &mut state.out);
+        event(&mut state.routing, &mut state.out);
         for (session, line) in state.out.to_peer.drain(..) {
             if let Some(outbox) = state.outboxes.get(&session)
                 && outbox.push(line)
@@ -293,13 +285,7 @@ impl Shared {
     /// True while too much waits for the process that serves this session.
     fn is_congested(&self, session: SessionId) -> bool {
         let state = self.lock();
-        let (lane, held) = match &state.core {
-            Core::Shared(router) => {
-                let lane = router.lane_of(session);
-                (lane, router.held(lane))
-            }
-            Core::Isolated(_) => (LaneId::FIRST, 0),
-        };
+        let (lane, held) = state.routing.lane_of(session);
         state.out.to_child[lane.0].len() + held > HIGH_WATER
     }
 
@@ -362,10 +348,7 @@ impl Shared {
 
     fn child_said(&self, lane: LaneId, message: &Message) {
         self.lock().answered[lane.0] = true;
-        self.gather(|core, out| match core {
-            Core::Shared(router) => router.child_message(lane, message, out),
-            Core::Isolated(pipe) => pipe.child_message(message, out),
-        });
+        self.gather(|routing, out| routing.child_message(lane, message, out));
     }
 
     /// A message of the child, of this `kind` as far as can be told, has been dropped: whoever waits
@@ -388,10 +371,7 @@ impl Shared {
     }
 
     fn child_exited(&self, lane: LaneId, exit: &Exit) {
-        self.handle(|core, out| match core {
-            Core::Shared(router) => router.child_exited(lane, exit, out),
-            Core::Isolated(pipe) => pipe.child_exited(exit, out),
-        });
+        self.handle(|routing, out| routing.child_exited(lane, exit, out));
         self.drained.notify_waiters();
     }
 }

@@ -1,6 +1,7 @@
 //! One peer's place at the hub, and the lines that wait for it there.
 
-use super::{Core, EARLY, Hub};
+use super::attachment::Attachment;
+use super::{EARLY, Hub};
 use crate::control::Control;
 use crate::liveness::Urgency;
 use crate::permissions::Permit;
@@ -10,6 +11,7 @@ use crate::transport::{SMALL, Writer};
 use crate::utils::rope::Line;
 use crate::utils::rope::Pieces;
 use crate::utils::signal::Signal;
+use crate::utils::tally::Tally;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -26,73 +28,83 @@ pub enum Cut {
 /// One peer's place at the hub. Dropping it ends it: its requests are cancelled.
 #[derive(Debug)]
 pub struct Session {
-    id: SessionId,
-    hub: Hub,
+    attachment: Arc<Attachment>,
     outbox: Arc<Outbox>,
 }
 
 impl Session {
     pub(super) fn new(id: SessionId, hub: Hub, outbox: Arc<Outbox>) -> Self {
-        Self { id, hub, outbox }
+        Self {
+            attachment: Arc::new(Attachment::new(id, hub)),
+            outbox,
+        }
     }
 
     /// For logs.
     #[must_use]
     pub fn id(&self) -> SessionId {
-        self.id
+        self.attachment.id()
+    }
+
+    /// Attaches it to another hub, where it has never been moved before. What it is still owed by the
+    /// one that it leaves is answered with errors.
+    pub fn move_to(&self, hub: &Hub, profile: Profile, of_user: &Tally) {
+        if self.attachment.has_moved() {
+            return;
+        }
+        let (id, left) = (self.attachment.id(), self.attachment.hub());
+        left.0.handle(|routing, out| routing.release(id, out));
+        left.0.lock().outboxes.remove(&id);
+        let id = hub.adopt(profile, of_user, &self.outbox);
+        self.attachment.move_to(id, hub.clone());
     }
 
     /// False while too much waits for the MCP server already.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.hub.0.is_congested(self.id)
+        let hub = self.attachment.hub();
+        !hub.0.is_congested(self.attachment.id())
     }
 
     /// Waits while too much waits for the MCP server already. Cancel safe.
     pub async fn room(&self) {
-        self.hub.0.room(self.id).await;
+        let hub = self.attachment.hub();
+        hub.0.room(self.attachment.id()).await;
     }
 
     /// Hands a message to the MCP server, which gets it with the next [`Session::flush`].
     pub fn send(&self, permit: &Permit) {
         let now = || tokio::time::Instant::now().into_std();
-        self.hub.0.gather(|core, out| match core {
-            Core::Shared(router) => {
-                if !router.refuses(self.id, permit, now, out) {
-                    router.peer_message(self.id, permit, out);
-                }
-            }
-            Core::Isolated(pipe) => pipe.peer_message(permit, out),
-        });
+        let (id, hub) = (self.attachment.id(), self.attachment.hub());
+        hub.0
+            .gather(|routing, out| routing.peer_message(id, permit, now, out));
     }
 
     /// Lets the MCP server have what was sent, and peers what waits for their writers.
     pub fn flush(&self) {
-        self.hub.0.flush();
+        self.attachment.hub().0.flush();
     }
 
     /// The peer's rights have changed: subscriptions that they do not cover any more end.
     pub fn revise(&self, profile: Profile) {
-        self.hub.0.handle(|core, out| match core {
-            Core::Shared(router) => router.revise(self.id, profile, out),
-            Core::Isolated(pipe) => pipe.revise(profile),
-        });
+        let (id, hub) = (self.attachment.id(), self.attachment.hub());
+        hub.0
+            .handle(|routing, out| routing.revise(id, profile, out));
     }
 
     /// Notes whether the client can be reached: the MCP server's questions are asked only then.
     pub fn set_presence(&self, presence: Presence) {
-        self.hub.0.handle(|core, out| match core {
-            Core::Shared(router) => router.set_presence(self.id, presence, out),
-            // Nobody else could be meant, so what it asks waits with its other lines.
-            Core::Isolated(_) => {}
-        });
+        let (id, hub) = (self.attachment.id(), self.attachment.hub());
+        hub.0
+            .handle(|routing, out| routing.set_presence(id, presence, out));
     }
 
     /// Queues a line of the proxy's own for the peer, newline included. It may wait for
     /// [`Session::flush`].
     pub fn reply(&self, line: Vec<u8>) {
         if self.outbox.push(line.into()) {
-            self.hub.0.lock().ready.push(Arc::clone(&self.outbox));
+            let hub = self.attachment.hub();
+            hub.0.lock().ready.push(Arc::clone(&self.outbox));
         }
     }
 
@@ -186,8 +198,7 @@ impl Session {
     /// The same for whoever does not own the session.
     pub fn watch(&self) -> Watch {
         Watch {
-            id: self.id,
-            hub: self.hub.clone(),
+            attachment: Arc::clone(&self.attachment),
             outbox: Arc::clone(&self.outbox),
         }
     }
@@ -195,7 +206,7 @@ impl Session {
     /// How many requests of the peer still wait for an answer, in the child or in the outbox.
     #[must_use]
     pub fn owed(&self) -> usize {
-        let in_flight = self.hub.in_flight(self.id);
+        let in_flight = self.attachment.in_flight();
         let queue = &*self.outbox.lock();
         let unsent = |lent: &Lent| lent.gathered.is_none();
         let unsent = queue.lent.as_ref().is_some_and(unsent);
@@ -212,8 +223,7 @@ impl Session {
 /// A look at a session from outside.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    id: SessionId,
-    hub: Hub,
+    attachment: Arc<Attachment>,
     outbox: Arc<Outbox>,
 }
 
@@ -227,19 +237,15 @@ impl Watch {
     /// True where the peer waits for nothing and has all that it ever got.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.hub.in_flight(self.id) == 0 && self.outbox.lock().replay.is_settled()
+        self.attachment.in_flight() == 0 && self.outbox.lock().replay.is_settled()
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let shared = &self.hub.0;
-        shared.lock().outboxes.remove(&self.id);
-        shared.handle(|core, out| match core {
-            Core::Shared(router) => router.detach(self.id, out),
-            // Its process ends with it.
-            Core::Isolated(_) => {}
-        });
+        let (id, hub) = (self.attachment.id(), self.attachment.hub());
+        hub.0.lock().outboxes.remove(&id);
+        hub.0.handle(|routing, out| routing.detach(id, out));
     }
 }
 
@@ -386,7 +392,6 @@ mod tests {
     use crate::child::CommandLine;
     use crate::hub::Limits;
     use crate::transport::Connection;
-    use crate::utils::tally::Tally;
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, DuplexStream};
 

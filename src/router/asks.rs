@@ -1,7 +1,7 @@
 //! What a shared child asks of peers (legacy: sampling, elicitation), and which of them can say.
 
 use super::SessionId;
-use crate::jsonrpc::{Message, RequestId};
+use crate::jsonrpc::{Field, Message, RequestId};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
@@ -47,6 +47,23 @@ struct Elicitation {
     form: Option<IgnoredAny>,
     #[serde(default)]
     url: Option<IgnoredAny>,
+}
+
+/// True where an `initialize` says that its client can be asked something.
+#[must_use]
+pub fn can_be_asked(initialize: &Message) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Declared {
+        sampling: Option<IgnoredAny>,
+        elicitation: Option<IgnoredAny>,
+        roots: Option<IgnoredAny>,
+    }
+    let raw = initialize.raw(Field::Capabilities);
+    let declared: Declared = raw
+        .and_then(|raw| serde_json::from_slice(raw).ok())
+        .unwrap_or_default();
+    declared.sampling.is_some() || declared.elicitation.is_some() || declared.roots.is_some()
 }
 
 /// What a question needs of the peer that is to answer it.

@@ -44,6 +44,7 @@ mod subscriptions;
 mod tasks;
 mod turns;
 
+pub use asks::can_be_asked;
 pub use evidence::{Cause, Sender};
 pub use listens::{MAX_LISTEN_SIZE, MAX_LISTENS};
 pub use pipe::Pipe;
@@ -278,6 +279,25 @@ impl Router {
             }
             self.lower_level(lane, out);
         }
+    }
+
+    /// A peer goes on elsewhere: what it is still owed is answered with errors, and it has gone from
+    /// here as by [`Router::detach`].
+    pub fn release(&mut self, id: SessionId, out: &mut Output) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        let mut open: Vec<(LaneId, i64)> = session.open().collect();
+        open.sort_unstable_by_key(|(_, ours)| *ours);
+        let data = ErrorData::new("session-moved", Executed::Unknown);
+        let text = "The client has been given an MCP server of its own";
+        for (lane, ours) in open {
+            if let Some(pending) = self.lanes[lane.0].in_flight.get(&ours) {
+                let line = error_line(Some(&pending.id), Code::InternalError, text, Some(&data));
+                out.to_peer.push((id, line.into()));
+            }
+        }
+        self.detach(id, out);
     }
 
     /// Forgets a request that nobody waits for any more, but not that the process may be working on

@@ -1,79 +1,97 @@
-//! Sessions with an MCP server of their own.
+//! Processes of the MCP server that serve one session each.
 
-use super::Source;
 use super::link::Link;
-use super::peer::{Context, refused};
-use super::places::{Account, NoPlace};
-use super::session::{self, Opening};
-use crate::hub::Hub;
-use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
+use super::peer::{self, Context};
+use super::places::{Account, NoPlace, Place, Places, Spot};
+use crate::child::CommandLine;
+use crate::hub::{Driver, Hub, Limits};
+use crate::jsonrpc::{Code, ErrorData, Executed, RequestId, error_line};
 use crate::transport;
+use std::sync::Arc;
+use tokio::sync::Notify;
 
-/// Serves a session with an MCP server of its own.
-pub(super) async fn serve(link: Box<Link>, opening: Opening, context: &Context) -> &'static str {
-    let Source::Isolated {
-        command,
-        limits,
-        places,
-    } = &context.source
-    else {
-        return "not isolated";
-    };
-    let account = Account::of(link.standing.identity(), link.address);
-    let place = match places.take(&account) {
-        Ok(place) => place,
-        Err(why) => return no_child(link, why).await,
-    };
-    let spot = place.spot();
-    let (hub, driver) = Hub::isolated(command.clone(), *limits);
-    let session = hub.attach(link.standing.profile(), &link.of_user());
-    let left = tokio::sync::Notify::new();
-    let living = async {
-        let end = session::live(link, opening, &session, context, Some(spot)).await;
-        left.notify_one();
-        end
-    };
-    let leaving = async {
-        tokio::select! {
-            () = left.notified() => return,
-            () = context.stopping() => {}
-        }
-        tokio::select! {
-            () = left.notified() => {}
-            () = hub.idle(context.settings.drain_timeout) => {}
-        }
-    };
-    let running = async {
+/// How isolated processes are started, and how many.
+#[derive(Debug)]
+pub(super) struct Isolated {
+    pub command: CommandLine,
+    pub limits: Limits,
+    pub places: Arc<Places>,
+}
+
+/// A process for one session, to be run.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub hub: Hub,
+    driver: Driver,
+    place: Place,
+}
+
+impl Isolated {
+    /// A process for a session of `account`.
+    pub(super) fn start(&self, account: &Account) -> Result<Own, NoPlace> {
+        let place = self.places.take(account)?;
+        let (hub, driver) = Hub::isolated(self.command.clone(), self.limits);
+        Ok(Own { hub, driver, place })
+    }
+}
+
+impl Own {
+    /// Its place among the isolated processes.
+    pub(super) fn spot(&self) -> Spot {
+        self.place.spot()
+    }
+
+    /// Runs it until its session has left, or the server stops and nothing is under way any more.
+    pub(super) async fn run(self, left: &Notify, context: &Context) {
+        let Self { hub, driver, place } = self;
+        let leaving = async {
+            tokio::select! {
+                () = left.notified() => return,
+                () = context.stopping() => {}
+            }
+            tokio::select! {
+                () = left.notified() => {}
+                () = hub.idle(context.settings.drain_timeout) => {}
+            }
+        };
         let outcome = driver.run(leaving).await;
         // The session may go on for a while, to tell its client what was said last.
         drop(place);
-        outcome
-    };
-    let (end, outcome) = tokio::join!(living, running);
-    if let Err(err) = outcome {
-        tracing::error!(%err, "the MCP server of this peer is lost");
+        if let Err(err) = outcome {
+            tracing::error!(%err, "the MCP server of this peer is lost");
+        }
     }
-    end
 }
 
-/// Refuses a session that would need one MCP server too many.
-async fn no_child(mut link: Box<Link>, why: NoPlace) -> &'static str {
-    let (reason, text, data) = match why {
+/// Why there is no process for a session, for the log.
+pub(super) fn reason(why: NoPlace) -> &'static str {
+    match why {
+        NoPlace::Full => "too many MCP servers",
+        NoPlace::TooManyOfUser => "too many MCP servers of this user",
+    }
+}
+
+/// The same for the peer.
+pub(super) fn refusal(why: NoPlace, id: Option<&RequestId>) -> Vec<u8> {
+    let (text, data) = match why {
         NoPlace::Full => (
-            "too many MCP servers",
             "Too many MCP servers",
             ErrorData::new("too-many-children", Executed::No),
         ),
         NoPlace::TooManyOfUser => (
-            "too many MCP servers of this user",
             "Too many MCP servers of this user (--max-per-user)",
             ErrorData::new("too-many-of-user", Executed::No),
         ),
     };
+    error_line(id, Code::InternalError, text, Some(&data))
+}
+
+/// Refuses a session that would need one process too many.
+pub(super) async fn turn_away(mut link: Box<Link>, why: NoPlace) -> &'static str {
+    let reason = reason(why);
     tracing::warn!("refused: {reason}");
-    refused(&mut link.trail, &reason);
-    let line = error_line(None, Code::InternalError, text, Some(&data));
+    peer::refused(&mut link.trail, &reason);
     let Link { reader, writer, .. } = *link;
-    transport::close(reader, writer, &[line.into()]).await;
+    transport::close(reader, writer, &[refusal(why, None).into()]).await;
     reason
 }

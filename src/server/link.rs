@@ -8,11 +8,11 @@ use super::places::Place;
 use super::rate::Ticket;
 use super::refusals::Refusals;
 use super::registry::{Handover, Registration};
+use super::sharing::Placement;
 use super::upstream::{Intake, Records, UpstreamEnd, upstream};
 use crate::audit::Trail;
 use crate::control::Control;
 use crate::handshake;
-use crate::hub::Session;
 use crate::jsonrpc::{Code, NO_DATA, error_line};
 use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
@@ -69,11 +69,12 @@ enum Trouble {
 pub(super) async fn carry(
     link: &mut Link,
     read: Option<Bytes>,
-    session: &Session,
+    placement: &Placement<'_>,
     context: &Context,
     registration: Option<&Registration>,
     first: Option<Bytes>,
 ) -> (End, Vec<Bytes>) {
+    let session = &placement.session;
     let resumable = registration.is_some();
     let Link {
         reader,
@@ -105,7 +106,13 @@ pub(super) async fn carry(
             trail,
             refusals: &refusals,
         };
-        let upstream = apart(upstream(intake, standing.clone(), ticket, records));
+        let upstream = apart(upstream(
+            intake,
+            placement,
+            standing.clone(),
+            ticket,
+            records,
+        ));
         let down = Downstream {
             session,
             activity: &activity,

@@ -12,21 +12,23 @@ mod rate;
 mod refusals;
 mod registry;
 mod session;
+mod sharing;
 mod strangers;
 mod upstream;
 
 pub use access::Access;
 pub use places::Bounds;
+pub use sharing::{Backend, Isolation};
 
 use crate::audit;
-use crate::child::CommandLine;
 use crate::descriptors;
-use crate::hub::{Driver, Hub, HubError, Limits};
+use crate::hub::HubError;
 use crate::transport::Protocol;
 use crate::transport::tcp::Listeners;
 use crate::utils::bucket::Pace;
 use places::Places;
 use rustix::io::Errno;
+use sharing::Sharing;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -41,9 +43,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long peers may take to receive what waits for them when the server stops.
 const DRAIN: Duration = Duration::from_secs(1);
-
-/// How long isolated MCP servers may take to stop: two graces, and a little for the rest.
-const STOP: Duration = Duration::from_secs(5);
 
 /// What holds for every peer.
 #[derive(Debug)]
@@ -82,33 +81,6 @@ pub struct Settings {
     pub audit: audit::Log,
 }
 
-/// Where peers get their MCP server from.
-#[derive(Debug)]
-pub enum Backend {
-    /// One for all.
-    Shared(Hub, Driver),
-    /// One for each.
-    Isolated {
-        /// How each is started.
-        command: CommandLine,
-        /// Bounds of each.
-        limits: Limits,
-        /// Most at a time.
-        max_children: Bounds,
-    },
-}
-
-/// The same, as peers see it.
-#[derive(Debug)]
-enum Source {
-    Shared(Hub),
-    Isolated {
-        command: CommandLine,
-        limits: Limits,
-        places: Arc<Places>,
-    },
-}
-
 /// Serves until `shutdown` completes or the MCP server is lost.
 ///
 /// # Errors
@@ -119,24 +91,7 @@ pub async fn run(
     backend: Backend,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), HubError> {
-    let (source, driver) = match backend {
-        Backend::Shared(hub, driver) => (Source::Shared(hub), Some(driver)),
-        Backend::Isolated {
-            command,
-            limits,
-            max_children,
-        } => {
-            let places = Places::new(max_children);
-            (
-                Source::Isolated {
-                    command,
-                    limits,
-                    places,
-                },
-                None,
-            )
-        }
-    };
+    let (sharing, driver) = Sharing::new(backend);
     let stop = Notify::new();
     let driving = async {
         match driver {
@@ -155,7 +110,7 @@ pub async fn run(
         settings,
         registry,
         room_ahead: Semaphore::new(upstream::AHEAD_OF_ALL),
-        source,
+        sharing,
         stopped,
     });
     let mut arrivals = Arrivals::new(&context.settings);
@@ -183,11 +138,7 @@ pub async fn run(
                         never = arrivals.accept(&listeners, &context) => match never {},
                     }
                 };
-                let idle = async {
-                    if let Source::Shared(hub) = &context.source {
-                        hub.idle(patience).await;
-                    }
-                };
+                let idle = context.sharing.idle(patience);
                 tokio::select! {
                     _drained = async { tokio::join!(returning, idle) } => {}
                     // Should it end by itself now, that is no failure any more.
@@ -199,10 +150,7 @@ pub async fn run(
         }
     };
     let drain = async { while arrivals.peers.join_next().await.is_some() {} };
-    let patience = match &context.source {
-        Source::Shared(_) => DRAIN,
-        Source::Isolated { .. } => DRAIN + STOP + context.settings.drain_timeout,
-    };
+    let patience = DRAIN + context.sharing.patience(context.settings.drain_timeout);
     if tokio::time::timeout(patience, drain).await.is_err() {
         tracing::warn!("some peers did not take their last messages");
     }

@@ -1,14 +1,14 @@
 //! The begin of every connection: open, authenticate, find its session.
 
+use super::Settings;
 use super::access::{Access, Standing, now};
-use super::isolated;
 use super::link::Link;
 use super::places::{Account, NoPlace, Place, Places};
 use super::rate::Limiter;
 use super::registry::Registry;
 use super::session;
+use super::sharing::Sharing;
 use super::strangers::Stranger;
-use super::{Settings, Source};
 use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::control::{Control, SessionKey};
@@ -36,7 +36,7 @@ const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Context {
     pub settings: Settings,
-    pub source: Source,
+    pub sharing: Sharing,
     /// Places for connections that are in.
     pub places: Arc<Places>,
     /// Counts messages, where users may not send any number of them.
@@ -112,13 +112,7 @@ pub(super) async fn serve(
         // What is rare or long is on the heap, so that nobody keeps the memory that others need.
         let end = match Box::pin(session::hello(link, &context)).await {
             Err(reason) => reason,
-            Ok((link, opening)) => match &context.source {
-                Source::Shared(hub) => {
-                    let session = hub.attach(link.standing.profile(), &link.of_user());
-                    session::live(link, opening, &session, &context, None).await
-                }
-                Source::Isolated { .. } => Box::pin(isolated::serve(link, opening, &context)).await,
-            },
+            Ok((link, opening)) => context.sharing.serve(link, opening, &context).await,
         };
         tracing::info!(reason = end, "disconnected");
     }

@@ -25,6 +25,7 @@ const MAX_LOGGED_NAME: usize = 128;
 
 /// For the audit log.
 const RATE_LIMITED: &str = "more than --rate-limit allows";
+const TOO_MANY_CHILDREN: &str = "too many MCP servers";
 
 /// Why a message is not passed on.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,8 @@ enum Reason {
     Blocked,
     /// It is more than `--rate-limit` allows.
     Rate,
+    /// It needs one process too many.
+    Children,
 }
 
 /// How many messages were not told one by one.
@@ -43,6 +46,7 @@ struct Counts {
     invalid: u64,
     blocked: u64,
     rate: u64,
+    children: u64,
 }
 
 impl Counts {
@@ -69,6 +73,7 @@ impl Tally {
             Reason::Invalid => self.untold.invalid += 1,
             Reason::Blocked => self.untold.blocked += 1,
             Reason::Rate => self.untold.rate += 1,
+            Reason::Children => self.untold.children += 1,
         }
         false
     }
@@ -138,6 +143,14 @@ impl<'a> Refusals<'a> {
         }
     }
 
+    /// This `initialize` needs one process too many, for this `reason`.
+    pub(super) fn no_process(&self, message: &Message, reason: &'static str) {
+        if self.tells(Reason::Children) {
+            tracing::warn!("refused a request: {reason}");
+            self.trail.refused_message(message, reason);
+        }
+    }
+
     /// Puts on record once a second what was not told one by one. Cancel safe.
     pub(super) async fn report(&self) -> Infallible {
         loop {
@@ -156,17 +169,20 @@ impl<'a> Refusals<'a> {
             invalid,
             blocked,
             rate,
+            children,
         } = counts;
         tracing::warn!(
             invalid,
             blocked,
             rate_limited = rate,
+            too_many_children = children,
             "more messages were refused than are logged one by one"
         );
         self.trail
             .refused_more(invalid, "not a message that a peer may send");
         self.trail.blocked_more(blocked);
         self.trail.refused_more(rate, RATE_LIMITED);
+        self.trail.refused_more(children, TOO_MANY_CHILDREN);
     }
 }
 
@@ -217,6 +233,7 @@ mod tests {
             invalid: 1,
             blocked: 90,
             rate: 1,
+            children: 0,
         };
         assert_eq!(tally.untold, counts);
         // Later, and now and then, each is told again.

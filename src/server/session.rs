@@ -7,6 +7,7 @@ use super::link::{End, Link, carry};
 use super::peer::Context;
 use super::places::{Place, Spot};
 use super::registry::{Handover, Registration};
+use super::sharing::Placement;
 use crate::control::Control;
 use crate::handshake;
 use crate::hub::{Cut, Session};
@@ -111,10 +112,10 @@ fn lost(err: &LineError) -> &'static str {
 pub(super) async fn live(
     mut link: Box<Link>,
     opening: Opening,
-    session: &Session,
+    placement: &Placement<'_>,
     context: &Context,
-    child: Option<Spot>,
 ) -> &'static str {
+    let session = &placement.session;
     // The place is the session's for as long as it lives, so that its client finds room.
     let place = link.place.take();
     let (registration, mut first, mut read) = match opening {
@@ -132,7 +133,15 @@ pub(super) async fn live(
     loop {
         let first_line = first.take().map(|first| Bytes::from(first.to_line()));
         let known = registration.as_ref();
-        let ended = carry(&mut link, read.take(), session, context, known, first_line).await;
+        let ended = carry(
+            &mut link,
+            read.take(),
+            placement,
+            context,
+            known,
+            first_line,
+        )
+        .await;
         let handover = match ended {
             (End::Replaced(handover), _) => {
                 link.trail
@@ -166,7 +175,7 @@ pub(super) async fn live(
                 drop(link);
                 registration.set_waiting(true);
                 session.set_presence(Presence::Lost);
-                let spots = [place.as_ref().map(Place::spot), child.clone()];
+                let spots = [place.as_ref().map(Place::spot), placement.spot()];
                 let handover = tokio::select! {
                     // Whose place is gone must not go on, even where its client is just coming back.
                     biased;

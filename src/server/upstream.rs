@@ -2,8 +2,10 @@
 
 use super::access::{Lapse, Standing};
 use super::activity::Activity;
+use super::isolated;
 use super::rate::Ticket;
 use super::refusals::Refusals;
+use super::sharing::Placement;
 use crate::audit::Trail;
 use crate::control::{Control, PREFIX};
 use crate::hub::Session;
@@ -231,11 +233,12 @@ impl Arrived {
 /// From the peer to the MCP server, each line through the gate and the policy.
 pub(super) async fn upstream(
     mut intake: Intake<'_>,
+    placement: &Placement<'_>,
     standing: Standing,
     ticket: Ticket<'_>,
     records: Records<'_>,
 ) -> UpstreamEnd {
-    match carry_upstream(&mut intake, standing, ticket, records).await {
+    match carry_upstream(&mut intake, placement, standing, ticket, records).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -243,6 +246,7 @@ pub(super) async fn upstream(
 
 async fn carry_upstream(
     intake: &mut Intake<'_>,
+    placement: &Placement<'_>,
     mut standing: Standing,
     mut ticket: Ticket<'_>,
     records: Records<'_>,
@@ -284,7 +288,9 @@ async fn carry_upstream(
                 Ok(())
             }
         };
-        if !session.has_room() {
+        // A process of its own takes what another one does not.
+        let moves = matches!(&message, Some(Ok(message)) if placement.moves_with(message));
+        if !moves && !session.has_room() {
             intake.hear_until(session.room()).await?;
         }
         // Meanwhile the server may have been told to stop.
@@ -296,7 +302,7 @@ async fn carry_upstream(
             (None, _) => {}
             (Some(message), Ok(())) => {
                 if let Some(permit) = pass(message, session, standing.rights(), records) {
-                    session.send(&permit);
+                    send(&permit, placement, &standing, records);
                 }
             }
             (Some(message), Err(wait)) => {
@@ -312,6 +318,18 @@ async fn carry_upstream(
             // No await stands between the hand-over above and this: a line is either both handed
             // over and counted, or neither.
             session.received(size);
+        }
+    }
+}
+
+/// Hands a message to the MCP server, which may have to be started for it.
+fn send(permit: &Permit, placement: &Placement<'_>, standing: &Standing, records: Records<'_>) {
+    let (session, message) = (&placement.session, permit.message());
+    match placement.decide(permit, || standing.profile()) {
+        Ok(()) => session.send(permit),
+        Err(why) => {
+            records.refusals.no_process(message, isolated::reason(why));
+            session.reply(isolated::refusal(why, message.id()));
         }
     }
 }

@@ -49,6 +49,8 @@ fn of_program(command: &str) -> BTreeMap<String, Flag> {
         let words = [lines[at]].into_iter().chain(own.copied());
         let text = words.flat_map(str::split_whitespace).collect::<Vec<_>>();
         let text = text.join(" ");
+        // A value that may be left out stands in brackets.
+        let head = head.replace("[=<", " <");
         let mut head = head.split_whitespace();
         let name = head.next().expect("a name").to_owned();
         let value = head.next().and_then(|value| between(value, "<", ">"));
@@ -75,6 +77,7 @@ fn of_page(path: &str, command: &str) -> BTreeMap<String, Flag> {
         assert_eq!(cells.len(), 4, "{row}");
         assert!(!cells[3].trim().is_empty(), "{row}");
         let head = code(cells[0]);
+        let head = head.replace("[=", " ").replace(']', "");
         let mut head = head.trim_start_matches("--").split(' ');
         let name = head.next().expect("a name").to_owned();
         let value = head.next().map(str::to_owned);

@@ -14,6 +14,7 @@ mod common;
 mod descriptors;
 mod gate;
 mod hostile;
+mod isolation;
 mod limits;
 mod multiplex;
 mod places;

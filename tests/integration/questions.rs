@@ -5,14 +5,14 @@ use crate::process::eventually;
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 
-const ELICIT: &str = "elicitation/create";
+pub const ELICIT: &str = "elicitation/create";
 
-fn login(server: &TestServer, user: &str) -> TestPeer {
+pub fn login(server: &TestServer, user: &str) -> TestPeer {
     server.peer_with(&token(&json!({"user": user, "exp": now() + 3600})))
 }
 
 /// A legacy handshake of a client that can be asked.
-fn shake_hands(peer: &mut TestPeer) {
+pub fn shake_hands(peer: &mut TestPeer) {
     let params = json!({
         "protocolVersion": "2025-11-25",
         "capabilities": {"elicitation": {}, "roots": {"listChanged": true}},
@@ -23,14 +23,14 @@ fn shake_hands(peer: &mut TestPeer) {
     peer.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
 }
 
-fn able(server: &TestServer, user: &str) -> TestPeer {
+pub fn able(server: &TestServer, user: &str) -> TestPeer {
     let mut peer = login(server, user);
     shake_hands(&mut peer);
     peer
 }
 
 /// Resumes a session, or opens one; gives what the server says of it.
-fn resume(peer: &mut TestPeer, session: &Value, received: u64) -> Value {
+pub fn resume(peer: &mut TestPeer, session: &Value, received: u64) -> Value {
     let params = json!({"session": session, "received": received});
     let line = json!({"jsonrpc": "2.0", "method": "mcp-remote/resume", "params": params});
     peer.send(&line.to_string());
@@ -40,7 +40,7 @@ fn resume(peer: &mut TestPeer, session: &Value, received: u64) -> Value {
 }
 
 /// The next message that is no control line.
-fn next_message(peer: &mut TestPeer) -> Value {
+pub fn next_message(peer: &mut TestPeer) -> Value {
     loop {
         let message = peer.next();
         if message["method"] != "mcp-remote/ack" {

@@ -6,6 +6,7 @@ the row's first and second client. What a client saw is compared with a direct r
 sense behind the proxy is judged by the row's `check`.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -427,6 +428,40 @@ def asking_rows(server: Server, transport: str) -> Iterator[Row]:
     for client in MODERN_PEERS:
         yield alike(server, "are asked", transport, client, script("ask", "sample", "roots"), able=True)
         yield alike(server, "cannot be asked", transport, client, question)
+    calls = tuple({"do": "call", "as": tool, "tool": tool, "args": {"tag": "{tag}"}} for tool in ("ask", "sample"))
+    yield from at_once_rows(server, transport, calls, roots)
+
+
+ASKED_AT_ONCE = (PY_AUTO, PY_LEGACY, TS1, TS2_AUTO, TS1)
+ASKING = ("--isolate=asking",)
+
+
+def at_once_rows(server: Server, transport: str, calls: tuple[Json, ...], roots: tuple[Json, ...]) -> Iterator[Row]:
+    """Five clients, which all sample and elicit at the same time, several times over.
+
+    With a process for each that can be asked, each sees what it sees alone. Where they share one, nobody can tell whom
+    a question is for while others are at work: the tool then fails, and nobody is asked in another's place.
+    """
+    here = barrier("here", len(ASKED_AT_ONCE))
+    rounds = [{**call, "as": f"{call['as']} {n}"} for n in range(4) for call in calls]
+    parts = tuple(Part(client, (here, *rounds, *roots, {"do": "asked"}), able=True) for client in ASKED_AT_ONCE)
+    yield Row("peers", "5 different clients are asked at once", server, transport, (parts,), extra=ASKING)
+
+    def check(seen: list[Json]) -> Iterator[str]:
+        for index, one in enumerate(seen):
+            answers = [answer for step, answer in one.items() if step[-1].isdigit()]
+            served = [answer for answer in answers if isinstance(answer, str)]
+            # Its own tag is masked, so any that is left is another client's.
+            if foreign := [answer for answer in answers if re.search(r"\b(py|ts)\w*(-\w+)?-[0-9a-f]{12}", str(answer))]:
+                yield f"client {index}: answers of others: {foreign}"
+            if wrong := [answer for answer in served if "{tag}" not in answer]:
+                yield f"client {index}: answers that are not its own: {wrong}"
+            # Clients of 2026-07-28 are asked in answers to their own calls.
+            if len(one["asked"]) not in (0, len(served)):
+                yield f"client {index}: was asked {one['asked']}, but served {served}"
+
+    parts = tuple(Part(client, (here, *rounds, {"do": "asked"}), able=True, compare=False) for client in ASKED_AT_ONCE)
+    yield Row("peers", "5 different clients are asked at once, sharing", server, transport, (parts,), check)
 
 
 def everything_rows(transport: str) -> Iterator[Row]:
@@ -438,6 +473,8 @@ def everything_rows(transport: str) -> Iterator[Row]:
     for client in LEGACY_PEERS:
         pair = tuple(Part(client, turn, able=True) for turn in in_turns(steps))
         yield Row("peers", f"{client.name} × 2 are asked in turns", EVERYTHING, transport, (pair,))
+    roots = ({"do": "call", "as": "roots", "tool": EVERYTHING.roots},)
+    yield from at_once_rows(EVERYTHING, transport, steps[1:], roots)
     subscribed = (
         {"do": "subscribe", "uri": NOTE},
         {"do": "call", "tool": "toggle-subscriber-updates"},

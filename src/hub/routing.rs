@@ -1,0 +1,167 @@
+//! How messages find their way between peers and processes: by the router of a shared MCP server,
+//! or by the pipe of an isolated one. Nothing else in the hub knows which of the two it is.
+
+use crate::jsonrpc::Message;
+use crate::permissions::Permit;
+use crate::router::{Cause, Exit, LaneId, Output, Pipe, Presence, Profile, Router, SessionId};
+use crate::utils::tally::Tally;
+use std::time::{Duration, Instant};
+
+#[derive(Debug)]
+pub(super) enum Routing {
+    Shared(Box<Router>),
+    Isolated(Pipe),
+}
+
+impl Routing {
+    pub(super) fn shared() -> Self {
+        Self::Shared(Box::default())
+    }
+
+    pub(super) fn isolated() -> Self {
+        Self::Isolated(Pipe::default())
+    }
+
+    /// True where others wait for a process that ends, so that it is started again.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared(_))
+    }
+
+    pub(super) fn attach(&mut self, profile: Profile, of_user: &Tally) -> SessionId {
+        match self {
+            Self::Shared(router) => router.attach_of_user(profile, of_user),
+            Self::Isolated(pipe) => pipe.attach(profile, of_user),
+        }
+    }
+
+    pub(super) fn detach(&mut self, id: SessionId, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.detach(id, out),
+            // Its process ends with it.
+            Self::Isolated(_) => {}
+        }
+    }
+
+    /// As [`Routing::detach`], but whoever leaves gets an error for what it is still owed.
+    pub(super) fn release(&mut self, id: SessionId, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.release(id, out),
+            Self::Isolated(_) => {}
+        }
+    }
+
+    pub(super) fn peer_message(
+        &mut self,
+        from: SessionId,
+        permit: &Permit,
+        now: impl FnOnce() -> Instant,
+        out: &mut Output,
+    ) {
+        match self {
+            Self::Shared(router) => {
+                if !router.refuses(from, permit, now, out) {
+                    router.peer_message(from, permit, out);
+                }
+            }
+            Self::Isolated(pipe) => pipe.peer_message(permit, out),
+        }
+    }
+
+    pub(super) fn revise(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.revise(id, profile, out),
+            Self::Isolated(pipe) => pipe.revise(profile),
+        }
+    }
+
+    pub(super) fn set_presence(&mut self, id: SessionId, presence: Presence, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.set_presence(id, presence, out),
+            // Nobody else could be meant, so what it asks waits with its other lines.
+            Self::Isolated(_) => {}
+        }
+    }
+
+    /// True while a request waits for an answer that will come by itself.
+    pub(super) fn is_busy(&self) -> bool {
+        match self {
+            Self::Shared(router) => router.is_busy(),
+            Self::Isolated(pipe) => pipe.owed() > 0,
+        }
+    }
+
+    /// How many requests of this peer wait for an answer.
+    pub(super) fn owed(&self, id: SessionId) -> usize {
+        match self {
+            Self::Shared(router) => router.owed(id),
+            Self::Isolated(pipe) => pipe.owed(),
+        }
+    }
+
+    /// The lane that a peer's messages go to, and the bytes that wait for it here.
+    pub(super) fn lane_of(&self, id: SessionId) -> (LaneId, usize) {
+        match self {
+            Self::Shared(router) => {
+                let lane = router.lane_of(id);
+                (lane, router.held(lane))
+            }
+            Self::Isolated(_) => (LaneId::FIRST, 0),
+        }
+    }
+
+    /// Why a process has ended by itself; whoever is to blame is refused from now on, for so long.
+    pub(super) fn cause_of_end(&mut self, lane: LaneId, now: Instant) -> (Cause, Option<Duration>) {
+        let Self::Shared(router) = self else {
+            return (Cause::Itself, None);
+        };
+        let cause = router.cause_of_end(lane);
+        let refused = match &cause {
+            Cause::Sender(sender) => Some(router.blame(sender, now)),
+            _ => None,
+        };
+        (cause, refused)
+    }
+
+    /// True where this process hears one sender after the other.
+    pub(super) fn takes_turns(&self, lane: LaneId) -> bool {
+        match self {
+            Self::Shared(router) => router.takes_turns(lane),
+            Self::Isolated(_) => false,
+        }
+    }
+
+    pub(super) fn next_turn(&mut self, lane: LaneId, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.tick(lane, out),
+            Self::Isolated(_) => {}
+        }
+    }
+
+    pub(super) fn end_turns(&mut self, lane: LaneId, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.end_turns(lane, out),
+            Self::Isolated(_) => {}
+        }
+    }
+
+    pub(super) fn child_started(&mut self, lane: LaneId, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.child_started(lane, out),
+            Self::Isolated(_) => {}
+        }
+    }
+
+    pub(super) fn child_message(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.child_message(lane, message, out),
+            Self::Isolated(pipe) => pipe.child_message(message, out),
+        }
+    }
+
+    pub(super) fn child_exited(&mut self, lane: LaneId, exit: &Exit, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.child_exited(lane, exit, out),
+            Self::Isolated(pipe) => pipe.child_exited(exit, out),
+        }
+    }
+}
