@@ -129,11 +129,15 @@ fn judge_items(
 ) -> Result<Option<ListFilter>, Denial> {
     let deny = |reason| Denial::new(message, None, reason);
     let bounds = |kind| rules.bounds(Use::of(method, kind));
+    let judge = |kind, name: &str| {
+        let verdict = rules.judge_item(Use::of(method, kind), name);
+        verdict.map_err(|reason| Denial::new(message, Some((kind, name)), reason))
+    };
     let mut used = Vec::new();
     match method.names() {
         Names::Item(kind, field) if bounds(kind) => {
             let name = message.text(field).ok_or_else(|| deny(UNNAMED))?;
-            used.push((kind, name));
+            judge(kind, &name)?;
         }
         Names::Reference if bounds(ItemKind::Prompt) || bounds(ItemKind::Resource) => {
             used = completed(message).ok_or_else(|| deny(UNNAMED))?;
@@ -155,9 +159,7 @@ fn judge_items(
         _ => {}
     }
     for (kind, name) in used {
-        rules
-            .judge_item(Use::of(method, kind), &name)
-            .map_err(|reason| Denial::new(message, Some((kind, &name)), reason))?;
+        judge(kind, &name)?;
     }
     Ok(None)
 }

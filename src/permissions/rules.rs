@@ -63,9 +63,25 @@ impl Use {
 
     /// Its place in [`Use::ALL`].
     fn place(self) -> usize {
-        Self::ALL.iter().position(|of| *of == self).unwrap_or(USES)
+        let first = FIRST_USE[self.method as usize];
+        match self.method.names().kinds() {
+            [other, _] if *other != self.kind => first + 1,
+            _ => first,
+        }
     }
 }
+
+/// Where the uses of each method begin in [`Use::ALL`].
+const FIRST_USE: [usize; Method::ALL.len()] = {
+    let mut first = [0; Method::ALL.len()];
+    let (mut count, mut at) = (0, 0);
+    while at < Method::ALL.len() {
+        first[at] = count;
+        count += Method::ALL[at].names().kinds().len();
+        at += 1;
+    }
+    first
+};
 
 /// What decided.
 #[derive(Clone, Copy, Debug)]
@@ -242,4 +258,16 @@ fn judge_template<'a>(
 /// The text of a JSON string that all readers read the same: for those in C it would end at a NUL.
 pub(super) fn name_of(raw: &[u8]) -> Option<Cow<'_, str>> {
     unescape(raw).filter(|name| !name.contains('\0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_use_is_in_its_place() {
+        for (at, place) in Use::ALL.iter().enumerate() {
+            assert_eq!(place.place(), at, "{place:?}");
+        }
+    }
 }
