@@ -21,6 +21,7 @@
 //! | `silent` | there is no answer |
 //! | `deaf` | stdin is not read any more |
 //! | `exit` | the process ends with this code instead of answering; `initialize`: in its `clientInfo` |
+//! | `refuse` | in the `clientInfo` of `initialize`: that is answered with an error |
 
 use serde_json::{Value, json};
 use std::fs::File;
@@ -86,6 +87,14 @@ fn answer(flags: &Flags, message: Value) {
         Some("initialize") => {
             exit_where_asked(&message["params"]["clientInfo"]);
             sleep(Duration::from_millis(flags.initialize_delay));
+            if message["params"]["clientInfo"]["refuse"] == true {
+                let error = json!({"code": -32602, "message": "Invalid params"});
+                print(&format!(
+                    "{}\n",
+                    json!({"jsonrpc": "2.0", "id": id, "error": error})
+                ));
+                return;
+            }
             json!({"jsonrpc": "2.0", "id": id, "result": {
                 "protocolVersion": message["params"]["protocolVersion"],
                 "capabilities": {"tools": {}},

@@ -1,7 +1,8 @@
 //! When a process gets which lines: at once, once it is ready for them, or one sender after the other.
 
 use super::evidence::{Evidence, Sender};
-use super::lane::{Handshake, Lane, Service};
+use super::handshake::Handshake;
+use super::lane::{Lane, Service};
 use super::turns::{Turns, Waiting};
 use super::{LaneId, Output};
 use crate::utils::rope::Rope;
@@ -90,7 +91,7 @@ impl Lane {
 
     /// Bytes that wait here for the process.
     pub(super) fn waiting(&self) -> usize {
-        self.held.len() + self.turns.as_ref().map_or(0, Turns::len)
+        self.held.len() + self.opening_bytes() + self.turns.as_ref().map_or(0, Turns::len)
     }
 
     /// True for a request that the process has not been given.

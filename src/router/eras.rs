@@ -5,7 +5,7 @@
 //! so that the answer does not depend on what a peer may send: a malformed `server/discover` would
 //! make every server look legacy.
 
-use super::lane::{self, Lane, Service};
+use super::lane::{self, Service};
 use super::pending::Purpose;
 use super::{Command, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Code, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
@@ -147,11 +147,8 @@ impl Router {
         let Some(error) = &self.legacy_only else {
             return;
         };
-        let Lane {
-            in_flight,
-            forgotten,
-            ..
-        } = &mut self.lanes[lane.0];
+        let state = &mut self.lanes[lane.0];
+        let in_flight = &state.in_flight;
         let is_discover = |ours: &i64| {
             let pending = in_flight.get(ours);
             pending.is_some_and(|pending| matches!(pending.purpose, Purpose::Discover))
@@ -159,13 +156,17 @@ impl Router {
         let mut asked: Vec<i64> = in_flight.keys().copied().filter(is_discover).collect();
         asked.sort_unstable();
         for ours in asked {
-            let Some(pending) = in_flight.remove(&ours) else {
+            let Some(pending) = state.in_flight.remove(&ours) else {
                 continue;
             };
             let Some(session) = self.sessions.get_mut(&pending.session) else {
                 continue;
             };
-            forgotten.insert(ours, pending.session, &session.owner);
+            // What was held may still be passed on.
+            state.note(session.origin(None, self.next_id));
+            state
+                .forgotten
+                .insert(ours, pending.session, &session.owner);
             if session.answered(&pending.id, ours) {
                 out.to_peer
                     .push((pending.session, error.to_line(Some(&pending.id), &[])));

@@ -6,7 +6,7 @@ use super::levels::Level;
 use super::listens::Listen;
 use super::pending::{Pending, Purpose};
 use super::subscriptions::Consent;
-use super::{LaneId, Output, Router, SessionId, misplaced, subscriptions, tasks};
+use super::{LaneId, Output, Router, SessionId, handshake, misplaced, subscriptions, tasks};
 use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Field, Kind, Message, Replacement, RequestId, error_line,
 };
@@ -49,6 +49,13 @@ impl Router {
         }
         if let (Some(error), "server/discover") = (&self.legacy_only, message.method()) {
             out.to_peer.push((from, error.to_line(Some(id), &[])));
+            return;
+        }
+        if message.method() == "initialize"
+            && let Err(reason) = handshake::check(message)
+        {
+            let line = handshake::malformed(id, reason);
+            out.to_peer.push((from, line.into()));
             return;
         }
         let lane = self.lane_for(from, message, out);

@@ -1,72 +1,13 @@
-//! The life of a process as the router sees it: its handshake, its end, and what its successor is
-//! told.
+//! The life of a process as the router sees it: its start, its end, and what its successor is told.
 
-use super::lane::{self, Handshake, Lane, Service};
+use super::handshake::{Handshake, Opening};
+use super::lane::{self, Lane, Service};
 use super::pending::{Pending, Purpose};
-use super::revision::Revision;
-use super::{Cause, Exit, LaneId, Output, Router, SessionId};
-use crate::jsonrpc::{Field, Message, RequestId};
-use crate::utils::rope::{Line, Rope};
+use super::{Cause, Exit, LaneId, Output, Router};
+use crate::utils::rope::Rope;
 use foldhash::HashMap;
-use serde::Deserialize;
 
 impl Router {
-    pub(super) fn initialize(
-        &mut self,
-        lane: LaneId,
-        from: SessionId,
-        id: &RequestId,
-        message: &Message,
-        out: &mut Output,
-    ) {
-        if let Some(session) = self.sessions.get_mut(&from) {
-            let capabilities = message.raw(Field::Capabilities);
-            session.capabilities = capabilities
-                .and_then(|raw| serde_json::from_slice(raw).ok())
-                .unwrap_or_default();
-        }
-        let requested = message
-            .text(Field::ProtocolVersion)
-            .and_then(|text| Revision::parse(&text));
-        let state = &mut self.lanes[lane.0];
-        if let Handshake::Done(answer) = &state.handshake {
-            out.to_peer
-                .push((from, lane::answer_initialize(answer, id, requested)));
-            if let Some(session) = self.sessions.get_mut(&from) {
-                session.initialized = true;
-            }
-            return;
-        }
-        self.open_handshake(lane, Some((from, message)), out);
-        self.lanes[lane.0].wait_for_handshake(from, id.clone(), requested);
-    }
-
-    /// Sends `initialize` to a legacy lane that needs it: for the peer whose `message` this is, or
-    /// in the router's own name where a peer goes ahead without one.
-    pub(super) fn open_handshake(
-        &mut self,
-        lane: LaneId,
-        message: Option<(SessionId, &Message)>,
-        out: &mut Output,
-    ) {
-        let state = &self.lanes[lane.0];
-        let due = match state.handshake {
-            Handshake::Needed => true,
-            Handshake::Refused => message.is_some(),
-            Handshake::Sent(_) | Handshake::Done(_) => false,
-        };
-        if state.service == Service::Legacy && due {
-            // What a peer calls itself may have ended the predecessor.
-            let is_retry = matches!(state.handshake, Handshake::Needed) && state.is_successor;
-            let client = message.filter(|_| !is_retry).and_then(|(from, message)| {
-                let sender = self.sessions.get(&from)?.sender.clone();
-                Some((message.carry(Field::ClientInfo)?, sender))
-            });
-            let ours = self.fresh_id();
-            self.lanes[lane.0].send_initialize(lane, ours, client, out);
-        }
-    }
-
     /// Why the process of this lane has ended, to be asked before [`Router::child_exited`].
     #[must_use]
     pub fn cause_of_end(&self, lane: LaneId) -> Cause {
@@ -105,10 +46,9 @@ impl Router {
             lane::write_cancelled(ours, "the MCP server has exited", &mut line);
             out.to_peer.push((ask.session, line.into()));
         }
-        if let Handshake::Sent(sent) = &old.handshake {
-            let waiting = sent.waiting.iter();
-            let errors = waiting.map(|(session, id, _)| (*session, exit.error_line(id)));
-            out.to_peer.extend(errors);
+        for opening in lost_openings(&mut old, exit) {
+            out.to_peer
+                .push((opening.session, exit.error_line(&opening.id)));
         }
         if exit.restarts {
             self.lanes[lane.0] = old.renewed(kept, exit);
@@ -180,72 +120,28 @@ impl Router {
         if probing || matches!(state.handshake, Handshake::Sent(_)) {
             return;
         }
-        let ours = self.fresh_id();
-        let state = &mut self.lanes[lane.0];
-        if let Service::Returning(asked) = &mut state.service {
-            *asked = Some(ours);
+        if state.service == Service::Returning(None) {
+            let ours = self.fresh_id();
+            self.lanes[lane.0].service = Service::Returning(Some(ours));
             lane::write_discover(ours, &mut out.to_child[lane.0]);
         } else if state.is_successor {
-            state.send_initialize(lane, ours, None, out);
+            self.begin_handshake(lane, None, out);
         } else {
-            state.release(lane, ours, out);
+            state.release(lane, self.next_id, out);
         }
     }
+}
 
-    pub(super) fn handshake_answered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
-        let next_id = &mut self.next_id;
-        let fresh_id = || {
-            *next_id += 1;
-            *next_id
-        };
-        let Some(sent) = self.lanes[lane.0].end_handshake(lane, answer, fresh_id, out) else {
-            return;
-        };
-        if sent.renewal && answer.result().is_some() {
-            self.announce_changes(answer, out);
-        }
-        for (session, id, requested) in sent.waiting {
-            out.to_peer
-                .push((session, lane::answer_initialize(answer, &id, requested)));
-            if let Some(session) = self.sessions.get_mut(&session) {
-                session.initialized |= answer.result().is_some();
-            }
-        }
+/// Takes those who do not wait for another process: the one that this has ended at, and all where none
+/// follows.
+fn lost_openings(lane: &mut Lane, exit: &Exit) -> Vec<Opening> {
+    if !exit.restarts {
+        return std::mem::take(&mut lane.openings);
     }
-
-    /// A new process may offer other things than the old one: peers that were promised word of it
-    /// get word.
-    fn announce_changes(&mut self, answer: &Message, out: &mut Output) {
-        #[derive(Default, Deserialize)]
-        #[serde(rename_all = "camelCase", default)]
-        struct Promise {
-            list_changed: bool,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Capabilities {
-            tools: Promise,
-            prompts: Promise,
-            resources: Promise,
-        }
-        let raw = answer.raw(Field::Capabilities);
-        let promised: Capabilities = raw
-            .and_then(|raw| serde_json::from_slice(raw).ok())
-            .unwrap_or_default();
-        for (family, promise) in [
-            ("tools", promised.tools),
-            ("prompts", promised.prompts),
-            ("resources", promised.resources),
-        ] {
-            if promise.list_changed {
-                let line = format!(
-                    "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{family}/list_changed\"}}\n"
-                );
-                let line = Line::from(line.into_bytes());
-                for session in self.receivers(|_| true) {
-                    out.to_peer.push((session, line.clone()));
-                }
-            }
-        }
-    }
+    let asked = match &lane.handshake {
+        Handshake::Sent(sent) if sent.introduced.is_some() => sent.requester,
+        _ => None,
+    };
+    let lost = asked.and_then(|session| lane.take_opening(session));
+    lost.into_iter().collect()
 }

@@ -28,6 +28,7 @@ mod eras;
 mod evidence;
 mod from_child;
 mod from_peer;
+mod handshake;
 mod lane;
 mod levels;
 mod life;
@@ -267,7 +268,7 @@ impl Router {
             if session.uses[lane.0] {
                 self.lanes[lane.0].departed.add(&session.owner);
             }
-            self.lanes[lane.0].forget_waiting(id);
+            self.lanes[lane.0].take_opening(id);
             self.lanes[lane.0].tasks.leave(id);
             for uri in self.lanes[lane.0].subscriptions.leave(id) {
                 let ours = self.fresh_id();
@@ -334,7 +335,7 @@ impl Router {
             let pending = self.lanes[lane.0].in_flight.get(&ours);
             pending.is_some_and(|pending| !matches!(pending.purpose, Purpose::Listen(_)))
         };
-        open.any(is_awaited) || self.lanes.iter().any(Lane::is_awaited)
+        open.any(is_awaited) || self.lanes.iter().any(|lane| !lane.openings.is_empty())
     }
 
     /// The lane that a peer's messages go to, as far as it has told.

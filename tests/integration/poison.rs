@@ -1,6 +1,6 @@
 //! Messages that end the MCP server: their sender pays for them, and nobody else for long.
 
-use crate::common::{Setup, TestServer, now, token};
+use crate::common::{Setup, TestServer, now, request, token};
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -151,6 +151,52 @@ fn a_handshake_that_ends_the_process_is_not_repeated() {
     assert!(answer["result"].is_object(), "{answer}");
     assert_eq!(bob.ask(2, "x", json!({}))["id"], 2);
     assert_eq!(server.seen().matches("mallory").count(), 1);
+}
+
+/// What one peer called itself was the answer of all who came at that moment.
+#[test]
+fn a_handshake_that_is_refused_is_refused_to_its_sender() {
+    let server = Setup::new("tcp")
+        .echo(&["--initialize-delay", "300"])
+        .start();
+    let initialize = |info: Value| {
+        let params =
+            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info});
+        request("init", "initialize", params)
+    };
+    let mut refused = server.peer();
+    refused.send(&initialize(
+        json!({"name": "first", "version": "1", "refuse": true}),
+    ));
+    server.wait_seen("first");
+    // All these wait for the answer to the first, which is not theirs.
+    let infos = [
+        json!(5),
+        json!({"name": "good", "version": "1"}),
+        json!({"name": "bad", "version": "1", "refuse": true}),
+        json!([]),
+        json!({"name": "fine", "version": "1"}),
+    ];
+    let mut peers = infos.map(|info| {
+        let mut peer = server.peer();
+        peer.send(&initialize(info.clone()));
+        (peer, info)
+    });
+    assert_eq!(refused.next()["error"]["code"], -32602);
+    for (peer, info) in &mut peers {
+        let answer = peer.next();
+        if info["refuse"] == true {
+            // Behind one that is good it gets that one's answer, whatever it is called.
+            assert_eq!(answer["id"], "init", "{answer}");
+        } else if info.is_object() {
+            assert!(answer["result"].is_object(), "{info}: {answer}");
+        } else {
+            let text = answer["error"]["message"].as_str().unwrap();
+            assert!(text.contains("clientInfo must be"), "{info}: {answer}");
+        }
+    }
+    let asked = server.seen().matches("\"initialize\"").count();
+    assert!((2..=3).contains(&asked), "{asked}");
 }
 
 /// What ends at any handshake never worked.

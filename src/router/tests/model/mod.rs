@@ -185,8 +185,8 @@ impl World {
                 self.peers.insert(session, peer);
                 self.users.insert(session.to_string(), user);
                 if !modern {
-                    let params =
-                        json!({"protocolVersion":"2025-11-25","capabilities":{"sampling":{}}});
+                    let client = json!({"name":session.to_string(),"version":"1"});
+                    let params = json!({"protocolVersion":"2025-11-25","capabilities":{"sampling":{}},"clientInfo":client});
                     self.send(session, 0, "initialize", params, None);
                     self.bench.peer(
                         session,
@@ -473,11 +473,14 @@ impl World {
         if seen.method == "initialize" {
             self.lives[seen.lane].initialize_answered = true;
             body = json!({"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}}});
+            if error {
+                body = json!({"refused":seen.tag});
+                self.lives[seen.lane].initialize = false;
+            }
         }
         if seen.method == LISTEN {
             body["_meta"] = json!({SUBSCRIPTION: seen.ours});
         }
-        let error = error && seen.method != "initialize";
         let task = task.filter(|_| seen.method == "tools/call" && !error);
         if let Some(task) = task.map(task_id) {
             body["task"] = json!({"taskId":task});
@@ -529,7 +532,13 @@ impl World {
 
     fn child_hears(&mut self, lane: usize, line: &Value) {
         let life = &mut self.lives[lane];
-        let tag = line["params"]["tag"].clone();
+        let mut tag = line["params"]["tag"].clone();
+        if line["method"] == "initialize" {
+            tag = line["params"]["clientInfo"]["name"].clone();
+            if tag == "mcp-remote" {
+                tag = Value::Null;
+            }
+        }
         life.of_peers |= match line["method"].as_str() {
             // The router answers questions in the place of peers.
             None | Some("initialize" | "notifications/initialized") => false,
@@ -719,6 +728,9 @@ impl World {
             (None, id) => {
                 let id = id.expect("an answer without id").to_string();
                 let result = &line["result"];
+                if let Some(refused) = line["error"]["data"]["refused"].as_str() {
+                    assert_eq!(refused, session.to_string(), "the refusal of another peer");
+                }
                 if let Some(quoted) = result["_meta"].get(SUBSCRIPTION) {
                     assert_eq!(quoted.to_string(), id, "the end of another subscription");
                 }

@@ -1,6 +1,7 @@
 //! One scene per promise.
 
 mod eras;
+mod handshake;
 mod life;
 mod questions;
 mod requests;

@@ -1,0 +1,348 @@
+//! The legacy handshake: a process sees one, whoever comes first, and its answer is everybody's. Where the
+//! process refuses it, only the peer whose it was hears of that.
+
+use super::evidence::Sender;
+use super::lane::{Lane, Service};
+use super::revision::Revision;
+use super::{LaneId, Output, Router, SessionId, asks};
+use crate::json::{members, write_string};
+use crate::jsonrpc::{Code, Edit, Field, Message, NO_DATA, Replacement, RequestId, error_line};
+use crate::utils::rope::Line;
+use serde::Deserialize;
+
+/// The `clientInfo` of the router itself.
+pub(super) const OURSELVES: &str = concat!(
+    r#"{"name":"mcp-remote","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}"#
+);
+
+/// The longest `clientInfo` that is quoted to a process, in bytes: each that waits is kept. What is longer
+/// is not refused, but the router's own stands in its place.
+const MAX_CLIENT_INFO: usize = 64 * 1024;
+
+/// How far the handshake is.
+#[derive(Debug, Default)]
+pub(super) enum Handshake {
+    #[default]
+    Needed,
+    Sent(Sent),
+    /// With the child's answer.
+    Done(Box<Message>),
+    /// The child answered with an error; the next `initialize` of a peer tries again, everything
+    /// else is passed on as it comes.
+    Refused,
+}
+
+/// An `initialize` under way.
+#[derive(Debug)]
+pub(super) struct Sent {
+    ours: i64,
+    /// The process is a successor.
+    is_renewal: bool,
+    /// Whose it is, if it is not the router's own.
+    pub requester: Option<SessionId>,
+    /// Whose `clientInfo` it quotes, unless a process has answered that before.
+    pub introduced: Option<Sender>,
+}
+
+/// An `initialize` of a peer that waits for an answer.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub session: SessionId,
+    pub id: RequestId,
+    /// What it asked for, where we know that.
+    revision: Option<Revision>,
+    /// Its `clientInfo`, until that is sent.
+    client: Option<Vec<u8>>,
+}
+
+impl Lane {
+    /// Sends `initialize`, with the `clientInfo` of the opening of `requester`, if there is one.
+    fn send_initialize(
+        &mut self,
+        lane: LaneId,
+        ours: i64,
+        requester: Option<(SessionId, Sender)>,
+        out: &mut Output,
+    ) {
+        let (requester, sender) = requester.unzip();
+        let mut openings = self.openings.iter_mut();
+        let opening = openings.find(|opening| Some(opening.session) == requester);
+        let own = opening.and_then(|opening| opening.client.take());
+        let introduced = sender.filter(|_| own.is_some());
+        let client = own.or_else(|| self.client.take());
+        if client.is_some() {
+            self.evidence.renew(None);
+        }
+        let to_child = out.to_child[lane.0].small();
+        to_child.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
+        RequestId::Number(ours).write(to_child);
+        to_child.extend(b",\"method\":\"initialize\",\"params\":{\"protocolVersion\":");
+        write_string(Revision::NEWEST.name(), to_child);
+        to_child.extend(b",\"capabilities\":");
+        to_child.extend(asks::CAPABILITIES.as_bytes());
+        to_child.extend(b",\"clientInfo\":");
+        to_child.extend_from_slice(client.as_deref().unwrap_or(OURSELVES.as_bytes()));
+        to_child.extend(b"}}\n");
+        self.client = client;
+        self.handshake = Handshake::Sent(Sent {
+            ours,
+            is_renewal: self.is_successor,
+            requester,
+            introduced,
+        });
+    }
+
+    /// The id of this peer's `initialize`, while it waits for the answer.
+    pub(super) fn initialize_of(&self, session: SessionId) -> Option<&RequestId> {
+        let mut openings = self.openings.iter();
+        let opening = openings.find(|opening| opening.session == session);
+        opening.map(|opening| &opening.id)
+    }
+
+    /// Takes the opening of this peer.
+    pub(super) fn take_opening(&mut self, session: SessionId) -> Option<Opening> {
+        let mut openings = self.openings.iter();
+        let at = openings.position(|opening| opening.session == session)?;
+        Some(self.openings.remove(at))
+    }
+
+    pub(super) fn handshake_is_answered_by(&self, ours: i64) -> bool {
+        matches!(&self.handshake, Handshake::Sent(sent) if sent.ours == ours)
+    }
+
+    /// Bytes that openings make us keep.
+    pub(super) fn opening_bytes(&self) -> usize {
+        let clients = self
+            .openings
+            .iter()
+            .filter_map(|opening| opening.client.as_ref());
+        clients.map(Vec::len).sum()
+    }
+}
+
+impl Router {
+    /// Answers the `initialize` of a peer, or has it wait for the answer of the process. What it says
+    /// has been [checked](check).
+    pub(super) fn initialize(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        id: &RequestId,
+        message: &Message,
+        out: &mut Output,
+    ) {
+        if let Some(session) = self.sessions.get_mut(&from) {
+            let capabilities = message.raw(Field::Capabilities);
+            session.capabilities = capabilities
+                .and_then(|raw| serde_json::from_slice(raw).ok())
+                .unwrap_or_default();
+        }
+        let revision = message
+            .text(Field::ProtocolVersion)
+            .and_then(|text| Revision::parse(&text));
+        let state = &mut self.lanes[lane.0];
+        if let Handshake::Done(answer) = &state.handshake {
+            out.to_peer
+                .push((from, answer_initialize(answer, id, revision)));
+            if let Some(session) = self.sessions.get_mut(&from) {
+                session.initialized = true;
+            }
+            return;
+        }
+        let client = present(message, Field::ClientInfo)
+            .and_then(|_| message.carry(Field::ClientInfo))
+            .filter(|client| client.len() <= MAX_CLIENT_INFO);
+        state.openings.push(Opening {
+            session: from,
+            id: id.clone(),
+            revision,
+            client,
+        });
+        self.open_handshake(lane, Some(from), out);
+    }
+
+    /// Sends `initialize` to a legacy lane that needs it: that of `requester`, or the router's own where
+    /// a peer goes ahead without one.
+    pub(super) fn open_handshake(
+        &mut self,
+        lane: LaneId,
+        requester: Option<SessionId>,
+        out: &mut Output,
+    ) {
+        let state = &self.lanes[lane.0];
+        // What a peer calls itself may have ended the predecessor.
+        let (due, is_retry) = match state.handshake {
+            Handshake::Needed => (true, state.is_successor),
+            Handshake::Refused => (requester.is_some(), false),
+            Handshake::Sent(_) | Handshake::Done(_) => (false, false),
+        };
+        if state.service == Service::Legacy && due {
+            self.begin_handshake(lane, requester.filter(|_| !is_retry), out);
+        }
+    }
+
+    /// Sends the `initialize` of `requester`, or the router's own.
+    pub(super) fn begin_handshake(
+        &mut self,
+        lane: LaneId,
+        requester: Option<SessionId>,
+        out: &mut Output,
+    ) {
+        let ours = self.fresh_id();
+        let requester = requester.and_then(|id| Some((id, self.sessions.get(&id)?.sender.clone())));
+        self.lanes[lane.0].send_initialize(lane, ours, requester, out);
+    }
+
+    pub(super) fn handshake_answered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
+        let handshake = std::mem::replace(&mut self.lanes[lane.0].handshake, Handshake::Refused);
+        let Handshake::Sent(sent) = handshake else {
+            return;
+        };
+        if answer.result().is_some() {
+            self.handshake_done(lane, &sent, answer, out);
+        } else {
+            self.handshake_refused(lane, &sent, answer, out);
+        }
+    }
+
+    /// Says `notifications/initialized`, to a new process also what the old one knew, lets go what was
+    /// held, and answers everybody.
+    fn handshake_done(&mut self, lane: LaneId, sent: &Sent, answer: &Message, out: &mut Output) {
+        let next_id = &mut self.next_id;
+        let fresh_id = || {
+            *next_id += 1;
+            *next_id
+        };
+        let state = &mut self.lanes[lane.0];
+        state.handshake = Handshake::Done(Box::new(answer.detached()));
+        state.is_successor = false;
+        out.to_child[lane.0]
+            .extend(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
+        if sent.is_renewal {
+            state.renew(fresh_id, &mut out.to_child[lane.0]);
+        }
+        state.release(lane, self.next_id, out);
+        let openings = std::mem::take(&mut state.openings);
+        if sent.is_renewal {
+            self.announce_changes(answer, out);
+        }
+        for opening in openings {
+            let line = answer_initialize(answer, &opening.id, opening.revision);
+            out.to_peer.push((opening.session, line));
+            if let Some(session) = self.sessions.get_mut(&opening.session) {
+                session.initialized = true;
+            }
+        }
+    }
+
+    /// The error is for whoever's `initialize` it was; the next one that waits is asked. When none waits
+    /// any more, what was held is passed on all the same: some servers know no handshake.
+    fn handshake_refused(&mut self, lane: LaneId, sent: &Sent, answer: &Message, out: &mut Output) {
+        let state = &mut self.lanes[lane.0];
+        state.client = None;
+        if let Some(opening) = sent.requester.and_then(|id| state.take_opening(id)) {
+            let line = answer_initialize(answer, &opening.id, opening.revision);
+            out.to_peer.push((opening.session, line));
+        }
+        match state.openings.first().map(|opening| opening.session) {
+            Some(next) => self.begin_handshake(lane, Some(next), out),
+            None => state.release(lane, self.next_id, out),
+        }
+    }
+
+    /// A new process may offer other things than the old one: peers that were promised word of it
+    /// get word.
+    fn announce_changes(&mut self, answer: &Message, out: &mut Output) {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Promise {
+            list_changed: bool,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Capabilities {
+            tools: Promise,
+            prompts: Promise,
+            resources: Promise,
+        }
+        let raw = answer.raw(Field::Capabilities);
+        let promised: Capabilities = raw
+            .and_then(|raw| serde_json::from_slice(raw).ok())
+            .unwrap_or_default();
+        for (family, promise) in [
+            ("tools", promised.tools),
+            ("prompts", promised.prompts),
+            ("resources", promised.resources),
+        ] {
+            if promise.list_changed {
+                let line = format!(
+                    "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{family}/list_changed\"}}\n"
+                );
+                let line = Line::from(line.into_bytes());
+                for session in self.receivers(|_| true) {
+                    out.to_peer.push((session, line.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// A member of `params` that is not null, which is as good as absent.
+fn present(message: &Message, field: Field) -> Option<&[u8]> {
+    message.raw(field).filter(|raw| *raw != b"null")
+}
+
+/// Refuses an `initialize` in which what the router reads is not of its type: the process, which is
+/// everybody's, is not asked. Other members are nobody else's concern.
+pub(super) fn check(message: &Message) -> Result<(), &'static str> {
+    let is_object = |raw: &[u8]| raw.starts_with(b"{");
+    // What is missing is for the process to judge: some do without.
+    let names_client = |raw: &[u8]| {
+        let texts = members(raw, ["name", "version"]);
+        texts.is_some_and(|texts| {
+            let mut texts = texts.into_iter().flatten();
+            texts.all(|text| text.of(raw).starts_with(b"\""))
+        })
+    };
+    let is = |field, judge: &dyn Fn(&[u8]) -> bool| present(message, field).is_none_or(judge);
+    if !is(Field::ClientInfo, &|raw| {
+        is_object(raw) && names_client(raw)
+    }) {
+        return Err("clientInfo must be an object, its name and version strings");
+    }
+    if !is(Field::Capabilities, &is_object) {
+        return Err("capabilities must be an object");
+    }
+    if !is(Field::ProtocolVersion, &|raw| raw.starts_with(b"\"")) {
+        return Err("protocolVersion must be a string");
+    }
+    Ok(())
+}
+
+/// The answer to an `initialize` that [`check`] refuses.
+pub(super) fn malformed(id: &RequestId, reason: &str) -> Vec<u8> {
+    let text = format!("Invalid params: {reason}");
+    error_line(Some(id), Code::InvalidParams, &text, NO_DATA)
+}
+
+/// The child's answer to `initialize`, for a peer that asked with `id` for revision `requested`.
+///
+/// A peer that knows only an older revision than the child settled on is told its own: SDK clients
+/// refuse an answer newer than they know, and what newer revisions add is optional in answers.
+fn answer_initialize(answer: &Message, id: &RequestId, requested: Option<Revision>) -> Line {
+    let settled = answer.text(Field::ProtocolVersion);
+    let settled = settled.and_then(|text| Revision::parse(&text));
+    let quoted = requested
+        .filter(|requested| settled.is_some_and(|settled| *requested < settled))
+        .map(|older| format!("\"{}\"", older.name()));
+    let edit = answer
+        .span(Field::ProtocolVersion)
+        .zip(quoted.as_deref())
+        .map(|(span, text)| Edit {
+            span,
+            with: Replacement::Json(text.as_bytes()),
+        });
+    answer.to_line(Some(id), edit.as_slice())
+}

@@ -1,0 +1,209 @@
+//! What peers say in `initialize`, and who hears what the process says to it.
+
+use super::*;
+
+fn initialize(id: i32, client: Value) -> String {
+    json!({"jsonrpc":"2.0","id":id,"method":"initialize","params":{"protocolVersion":"2025-11-25","clientInfo":client}})
+        .to_string()
+}
+
+fn named(id: i32, name: &str) -> String {
+    initialize(id, json!({"name":name,"version":"1"}))
+}
+
+/// The only line that the process has heard, which is `initialize`: its id and the client it names.
+fn asked(bench: &mut Bench) -> (Value, String) {
+    let heard = bench.child_heard(0);
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(heard[0]["method"], "initialize");
+    let name = heard[0]["params"]["clientInfo"]["name"].as_str().unwrap();
+    (heard[0]["id"].clone(), name.to_owned())
+}
+
+fn refuse(bench: &mut Bench, id: &Value) {
+    let error = json!({"code":-32602,"message":"what client is that?"});
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":id,"error":error}).to_string(),
+    );
+}
+
+fn accept(bench: &mut Bench, id: &Value) {
+    bench.child(0, &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string());
+}
+
+/// The error that one peer's words got was everybody's answer who waited for the same.
+#[test]
+fn a_refusal_is_for_whoever_asked() {
+    let mut bench = Bench::default();
+    let [a, b, c, gone] = std::array::from_fn(|_| bench.attach());
+    for (peer, name) in [(a, "a"), (gone, "gone"), (b, "b"), (c, "c")] {
+        bench.peer(peer, &named(1, name));
+    }
+    bench.peer(c, r#"{"jsonrpc":"2.0","id":2,"method":"tools/list"}"#);
+    let (id, name) = asked(&mut bench);
+    assert_eq!(name, "a");
+    refuse(&mut bench, &id);
+    assert_eq!(bench.told(a)["error"]["code"], -32602);
+    // Whoever's is refused while nobody waits for it any more.
+    let (id, name) = asked(&mut bench);
+    assert_eq!(name, "gone");
+    bench.detach(gone);
+    refuse(&mut bench, &id);
+    assert!(bench.peers_heard().is_empty());
+    let (id, name) = asked(&mut bench);
+    assert_eq!((&*name, bench.router.owed(c)), ("b", 2));
+    accept(&mut bench, &id);
+    let told = bench.peers_heard();
+    assert_eq!(
+        told.iter().map(|(peer, _)| *peer).collect::<Vec<_>>(),
+        [b, c]
+    );
+    assert!(told.iter().all(|(_, line)| line["result"].is_object()));
+    let heard = bench.child_heard(0);
+    assert_eq!(
+        heard.iter().map(|line| &line["method"]).collect::<Vec<_>>(),
+        ["notifications/initialized", "tools/list"]
+    );
+}
+
+/// After the last refusal all else is passed on, and the next one that comes is asked again.
+#[test]
+fn when_all_are_refused_the_rest_goes_on() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.attach(), bench.attach());
+    bench.peer(b, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
+    bench.peer(a, &named(1, "a"));
+    let (id, name) = asked(&mut bench);
+    assert_eq!(name, "mcp-remote");
+    refuse(&mut bench, &id);
+    let (id, name) = asked(&mut bench);
+    assert_eq!(name, "a");
+    refuse(&mut bench, &id);
+    assert_eq!(bench.told(a)["id"], 1);
+    assert_eq!(bench.child_heard(0)[0]["method"], "tools/list");
+    bench.peer(a, &named(2, "another"));
+    let (id, name) = asked(&mut bench);
+    assert_eq!(name, "another");
+    accept(&mut bench, &id);
+    assert_eq!(bench.told(a)["id"], 2);
+}
+
+/// The process that one peer's words have ended is not the last: the others wait for the next.
+#[test]
+fn an_end_in_the_handshake_is_for_whoever_asked() {
+    let mut bench = Bench::default();
+    let [a, b, c] = std::array::from_fn(|_| bench.attach());
+    for (peer, name) in [(a, "a"), (b, "b"), (c, "c")] {
+        bench.peer(peer, &named(1, name));
+    }
+    asked(&mut bench);
+    bench.exit(0, true);
+    assert_eq!(bench.told(a)["error"]["data"]["reason"], "child-exited");
+    bench.start(0);
+    let (id, name) = asked(&mut bench);
+    assert_eq!(name, "mcp-remote");
+    bench.detach(b);
+    // At the router's own words it is nobody's fault.
+    bench.exit(0, true);
+    assert!(bench.peers_heard().is_empty() && bench.router.is_busy());
+    bench.start(0);
+    let (again, _) = asked(&mut bench);
+    assert_ne!(id, again);
+    accept(&mut bench, &again);
+    assert!(bench.told(c)["result"].is_object());
+    // Where no other process follows, they all know.
+    let mut bench = Bench::default();
+    let (a, b) = (bench.attach(), bench.attach());
+    bench.peer(a, &named(1, "a"));
+    bench.peer(b, &named(1, "b"));
+    bench.exit(0, false);
+    assert_eq!(bench.peers_heard().len(), 2);
+    assert!(!bench.router.is_busy());
+}
+
+#[test]
+fn what_is_read_of_it_is_checked_first() {
+    let params = |member: &str, value: &Value| {
+        let params = json!({member: value});
+        json!({"jsonrpc":"2.0","id":1,"method":"initialize","params":params}).to_string()
+    };
+    let bad = [
+        ("clientInfo", json!(5)),
+        ("clientInfo", json!([])),
+        ("clientInfo", json!(["name", "1"])),
+        ("clientInfo", json!({"name":5,"version":"1"})),
+        ("clientInfo", json!({"name":"x","version":{}})),
+        ("clientInfo", json!({"name":null,"version":"1"})),
+        ("capabilities", json!("sampling")),
+        ("capabilities", json!([])),
+        ("protocolVersion", json!(20251125)),
+    ];
+    for (member, value) in bad {
+        let mut bench = Bench::default();
+        let a = bench.attach();
+        bench.peer(a, &params(member, &value));
+        let error = bench.told(a)["error"].clone();
+        assert_eq!(error["code"], -32602, "{member}: {value}");
+        let text = error["message"].as_str().unwrap();
+        assert!(
+            text.starts_with(&format!("Invalid params: {member} must be")),
+            "{text}"
+        );
+        assert!(bench.child_heard(0).is_empty());
+        assert_eq!(bench.router.owed(a), 0);
+    }
+    let good = [
+        ("clientInfo", json!({})),
+        ("clientInfo", json!({"name":"x"})),
+        (
+            "clientInfo",
+            json!({"name":"x","version":"1","icons":7,"Title":null}),
+        ),
+        ("clientInfo", json!(null)),
+        ("capabilities", json!({"sampling":5,"experimental":[]})),
+        ("capabilities", json!(null)),
+        ("protocolVersion", json!("1")),
+        ("protocolVersion", json!(null)),
+        ("other", json!(5)),
+    ];
+    for (member, value) in good {
+        let mut bench = Bench::default();
+        let a = bench.attach();
+        bench.peer(a, &params(member, &value));
+        let heard = bench.child_heard(0);
+        assert_eq!(heard.len(), 1, "{member}: {value}");
+        let client = &heard[0]["params"]["clientInfo"];
+        let quoted = member == "clientInfo" && !value.is_null();
+        assert_eq!(*client == value, quoted, "{client}");
+        accept(&mut bench, &heard[0]["id"]);
+        assert!(bench.told(a)["result"].is_object());
+    }
+}
+
+/// Each that waits is kept, and what is kept counts.
+#[test]
+fn a_long_client_info_is_not_quoted() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.attach(), bench.attach());
+    bench.peer(
+        a,
+        &initialize(
+            1,
+            json!({"name":"x","version":"1","icons":"x".repeat(64 * 1024)}),
+        ),
+    );
+    let (id, name) = asked(&mut bench);
+    assert_eq!((&*name, bench.router.held(LaneId(0))), ("mcp-remote", 0));
+    bench.peer(
+        b,
+        &initialize(
+            1,
+            json!({"name":"x","version":"1","icons":"x".repeat(60 * 1024)}),
+        ),
+    );
+    assert!(bench.router.held(LaneId(0)) > 60 * 1024);
+    accept(&mut bench, &id);
+    assert_eq!(bench.router.held(LaneId(0)), 0);
+    assert_eq!(bench.peers_heard().len(), 2);
+}
