@@ -453,6 +453,9 @@ pub struct ServerArgs {
         help_heading = "Logs"
     )]
     pub audit_log: Option<PathBuf>,
+    /// Permissions of an audit log that has to be made, in octal, less the umask
+    #[arg(long, value_name = "MODE", env = "MCP_REMOTE_AUDIT_LOG_MODE", default_value = "0600", value_parser = file_mode, help_heading = "Logs")]
+    pub audit_log_mode: u32,
     /// Put into the audit log what is allowed, too: a line for every message
     #[arg(long, env = "MCP_REMOTE_AUDIT_ALLOWED", value_parser = FalseyValueParser::new(), requires = "audit_log", help_heading = "Logs")]
     pub audit_allowed: bool,
@@ -680,6 +683,16 @@ fn isolation(text: &str) -> Result<Isolation, String> {
         "asking" => Ok(Isolation::Asking),
         "never" | "false" | "f" | "no" | "n" | "off" | "0" | "" => Ok(Isolation::Never),
         _ => Err("must be always, asking or never".to_owned()),
+    }
+}
+
+fn file_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0o200..=0o777) if mode & 0o200 > 0 => Ok(mode),
+        _ => Err(
+            "give three octal digits with write permission for the owner, for instance 0640"
+                .to_owned(),
+        ),
     }
 }
 

@@ -3,9 +3,12 @@
 use super::event::{Event, Who};
 use super::queue::{Asked, Queue, Work};
 use crate::descriptors;
-use std::fs::{File, OpenOptions};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -19,37 +22,92 @@ const RETRY: Duration = Duration::from_secs(1);
 /// … and one whose reader, that of a FIFO say, has to take something first.
 const SLOW: Duration = Duration::from_millis(20);
 
-/// Opens `path` to append whole lines. Never waits for the reader of a FIFO.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits();
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(nonblocking.cast_signed())
-        .open(path)?;
-    if ends_within_a_line(path).unwrap_or(false) {
-        file.write_all(b"\n")?;
-    }
-    Ok(file)
+/// Where the log stands, and who may do what with it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// The permissions of a file that has to be made, less the umask; an existing one that allows
+    /// more earns a warning.
+    pub mode: u32,
 }
 
-/// True where whoever wrote the file last was stopped in the middle of a line.
-fn ends_within_a_line(path: &Path) -> io::Result<bool> {
-    let metadata = path.metadata()?;
-    if !metadata.is_file() || metadata.len() == 0 {
-        return Ok(false);
+impl Place {
+    /// Opens it to append whole lines. Never waits for the reader of a FIFO, and never follows a
+    /// link: who may write in the folder could make us append to any file of ours.
+    pub(super) fn open(&self) -> io::Result<File> {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(self.mode)
+            .custom_flags(self.flags())
+            .open(&self.path)
+            .map_err(
+                |err| match err.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::LOOP) => io::Error::other("it is a link; name the file itself"),
+                    _ => err,
+                },
+            )?;
+        let metadata = file.metadata()?;
+        if metadata.is_file() {
+            self.warn(&metadata);
+            if metadata.len() > 0 && self.ends_within_a_line().unwrap_or(false) {
+                file.write_all(b"\n")?;
+            }
+        }
+        Ok(file)
     }
-    let (mut file, mut last) = (File::open(path)?, [0]);
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
-    Ok(last != *b"\n")
+
+    fn flags(&self) -> i32 {
+        let nonblocking = OFlags::NONBLOCK;
+        let flags = if self.is_open_already() {
+            nonblocking
+        } else {
+            nonblocking | OFlags::NOFOLLOW
+        };
+        flags.bits().cast_signed()
+    }
+
+    /// True for names such as `/dev/stderr`, which are links, but the system's own.
+    fn is_open_already(&self) -> bool {
+        let folder = self.path.parent().and_then(Path::to_str);
+        let stream = ["/dev/stdout", "/dev/stderr"].map(Path::new);
+        matches!(folder, Some("/dev/fd" | "/proc/self/fd")) || stream.contains(&&*self.path)
+    }
+
+    fn warn(&self, metadata: &Metadata) {
+        let mode = metadata.mode() & 0o777;
+        let file = self.path.display();
+        let more = mode & 0o077 & !self.mode;
+        if more & 0o022 > 0 {
+            tracing::warn!(%file, mode = format_args!("{mode:04o}"), "others can write to the audit log, and forge what it says: take the permission away (chmod), or allow it with --audit-log-mode");
+        } else if more > 0 {
+            tracing::warn!(%file, mode = format_args!("{mode:04o}"), "others can read the audit log: take the permission away (chmod), or allow it with --audit-log-mode");
+        }
+        let owner = metadata.uid();
+        if owner != geteuid().as_raw() && owner != 0 {
+            tracing::warn!(%file, owner, "the audit log belongs to another user, who can change what it says");
+        }
+    }
+
+    /// True where whoever wrote the file last was stopped in the middle of a line.
+    fn ends_within_a_line(&self) -> io::Result<bool> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .custom_flags(self.flags())
+            .open(&self.path)?;
+        let mut last = [0];
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        Ok(last != *b"\n")
+    }
 }
 
 /// Writes what stands in the queue.
 pub(super) struct Writer {
     queue: Arc<Queue>,
-    path: PathBuf,
+    place: Place,
     file: File,
     lines: Vec<u8>,
     /// So much of them is written.
@@ -71,10 +129,10 @@ enum Wrote {
 }
 
 impl Writer {
-    pub(super) fn new(queue: Arc<Queue>, path: PathBuf, file: File) -> Self {
+    pub(super) fn new(queue: Arc<Queue>, place: Place, file: File) -> Self {
         Self {
             queue,
-            path,
+            place,
             file,
             lines: Vec::new(),
             written: 0,
@@ -155,7 +213,7 @@ impl Writer {
         self.written = 0;
         self.lost = 0;
         if std::mem::take(&mut self.broken) {
-            tracing::warn!(file = %self.path.display(), "the audit log is written again");
+            tracing::warn!(file = %self.place.path.display(), "the audit log is written again");
         }
         Wrote::All
     }
@@ -163,7 +221,7 @@ impl Writer {
     fn failed(&mut self, err: &io::Error) -> Wrote {
         if !self.broken {
             self.broken = true;
-            tracing::error!(file = %self.path.display(), %err, "could not write the audit log; events wait, and are lost where too many do");
+            tracing::error!(file = %self.place.path.display(), %err, "could not write the audit log; events wait, and are lost where too many do");
         }
         Wrote::Failed
     }
@@ -171,14 +229,14 @@ impl Writer {
     /// Opens the file anew, since it has been moved away, say. A line that is half written in the old
     /// file will be whole in the new one.
     fn reopen(&mut self) {
-        match descriptors::lend(|| open(&self.path)) {
+        match descriptors::lend(|| self.place.open()) {
             Ok(file) => {
                 self.file = file;
                 let done = self.lines.get(..self.written).unwrap_or_default();
                 self.written = memchr::memrchr(b'\n', done).map_or(0, |end| end + 1);
             }
             Err(err) => {
-                tracing::error!(file = %self.path.display(), %err, "could not open the audit log again, and goes on with the file that was open");
+                tracing::error!(file = %self.place.path.display(), %err, "could not open the audit log again, and goes on with the file that was open");
             }
         }
     }
@@ -198,9 +256,15 @@ impl Writer {
 mod tests {
     use super::*;
 
+    fn place(path: &Path) -> Place {
+        let path = path.to_owned();
+        Place { path, mode: 0o600 }
+    }
+
     fn writer(path: &Path) -> Writer {
-        let file = open(path).unwrap();
-        Writer::new(Arc::default(), path.to_owned(), file)
+        let place = place(path);
+        let file = place.open().unwrap();
+        Writer::new(Arc::default(), place, file)
     }
 
     #[test]
@@ -209,8 +273,22 @@ mod tests {
         let path = folder.path().join("audit");
         for (before, after) in [("", ""), ("whole\n", "whole\n"), ("ha", "ha\n")] {
             std::fs::write(&path, before).unwrap();
-            open(&path).unwrap();
+            place(&path).open().unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+        }
+    }
+
+    #[test]
+    fn streams_that_are_open_already_may_be_named() {
+        for (name, already) in [
+            ("/dev/stderr", true),
+            ("/dev/fd/63", true),
+            ("/proc/self/fd/2", true),
+            ("/dev/shm/log", false),
+            ("/dev/fd/63/log", false),
+            ("audit.log", false),
+        ] {
+            assert_eq!(place(Path::new(name)).is_open_already(), already, "{name}");
         }
     }
 
@@ -237,7 +315,7 @@ mod tests {
         assert_eq!(writer.write(), Wrote::Failed);
         // Two lines, and five that are missing.
         assert_eq!(writer.unwritten(), 7);
-        writer.path = path.clone();
+        writer.place.path = path.clone();
         writer.reopen();
         assert_eq!(writer.write(), Wrote::All);
         assert_eq!(writer.unwritten(), 0);

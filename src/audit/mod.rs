@@ -6,6 +6,8 @@ mod event;
 mod file;
 mod queue;
 
+pub use file::Place;
+
 use crate::auth::Identity;
 use crate::jsonrpc::{Kind, Message, Refusal};
 use crate::permissions::{Denial, Rights};
@@ -15,7 +17,6 @@ use queue::Queue;
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,14 +32,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// Appends to the file at `path`, which only its owner may read if it has to be made.
+    /// Appends to the file at `place`.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open(path: PathBuf, allowed: bool) -> io::Result<Self> {
-        let file = file::open(&path)?;
+    pub fn open(place: Place, allowed: bool) -> io::Result<Self> {
+        let file = place.open()?;
         let queue = Arc::new(Queue::default());
-        let writer = Writer::new(Arc::clone(&queue), path, file);
+        let writer = Writer::new(Arc::clone(&queue), place, file);
         // It is not joined: where the disk hangs, so does the thread.
         std::thread::Builder::new()
             .name("audit".to_owned())

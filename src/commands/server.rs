@@ -51,7 +51,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
             per_user: args.max_per_user.or(share).map(|most| most as usize),
         }
     };
-    let audit = open_audit_log(args.audit_log, args.audit_allowed)?;
+    let audit = open_audit_log(args.audit_log, args.audit_log_mode, args.audit_allowed)?;
     let settings = Settings {
         protocol: args.transport.into(),
         access,
@@ -110,12 +110,12 @@ fn warn_of_few_descriptors(args: &ServerArgs) {
     }
 }
 
-fn open_audit_log(path: Option<PathBuf>, allowed: bool) -> Result<audit::Log, Failure> {
+fn open_audit_log(path: Option<PathBuf>, mode: u32, allowed: bool) -> Result<audit::Log, Failure> {
     let Some(path) = path else {
         return Ok(audit::Log::default());
     };
     let name = path.display().to_string();
-    audit::Log::open(path, allowed).map_err(|err| {
+    audit::Log::open(audit::Place { path, mode }, allowed).map_err(|err| {
         Failure::new(format!(
             "could not open the audit log {name}: {err}; check --audit-log and who may write there"
         ))

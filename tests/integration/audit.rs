@@ -8,6 +8,7 @@ use crate::wire::{CLOSE, TestPeer};
 use rustix::fs::{Mode, mkfifoat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -429,6 +430,86 @@ fn a_log_that_cannot_be_opened_is_told_at_start() {
 }
 
 #[test]
+fn links_are_not_followed() {
+    let audit = Audit::new();
+    std::fs::write(audit.path("target"), "").unwrap();
+    symlink(audit.path("target"), audit.path("link")).unwrap();
+    symlink(audit.path("new"), audit.path("dangling")).unwrap();
+    for name in ["link", "dangling"] {
+        let setup = Setup::new("tcp").args(&["--audit-log", &audit.flag(name)]);
+        assert_fails(&setup.run(), 1, "it is a link; name the file itself");
+    }
+    assert!(!audit.path("new").exists());
+    // Nor is one that takes the place of the file later.
+    let server = Setup::new("tcp").args(&["--audit-log", &audit.flag("log")]);
+    let server = server.start();
+    std::fs::rename(audit.path("log"), audit.path("old")).unwrap();
+    symlink(audit.path("target"), audit.path("log")).unwrap();
+    server.signal(Signal::HUP);
+    server.log.wait_for("it is a link");
+    audit.wait_for("old", "reload");
+    server.stop();
+    assert_eq!(audit.lines("target").len(), 0);
+}
+
+#[test]
+fn a_log_that_others_can_reach_earns_a_warning() {
+    let audit = Audit::new();
+    for (mode, flags, warning) in [
+        (0o600, &[][..], None),
+        (0o620, &[], Some("others can write to the audit log")),
+        (0o604, &[], Some("others can read the audit log")),
+        (0o640, &["--audit-log-mode", "0640"], None),
+        (
+            0o666,
+            &["--audit-log-mode", "640"],
+            Some("others can write to the audit log"),
+        ),
+    ] {
+        std::fs::write(audit.path("log"), "").unwrap();
+        std::fs::set_permissions(audit.path("log"), Permissions::from_mode(mode)).unwrap();
+        let server = Setup::new("tcp")
+            .args(&["--audit-log", &audit.flag("log")])
+            .args(flags)
+            .start();
+        server.assert_serving();
+        let log = server.stop();
+        let warned = log.lines().find(|line| line.contains("the audit log"));
+        match warning {
+            None => assert_eq!(warned, None, "{mode:o}"),
+            Some(warning) => {
+                let warned = warned.unwrap_or_default();
+                let mode = format!("mode={mode:04o}");
+                assert!(
+                    warned.contains(warning) && warned.contains(&mode),
+                    "{mode}: {log}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_mode_of_a_new_log_can_be_chosen() {
+    let audit = Audit::new();
+    for (flags, mode) in [(&[][..], 0o600), (&["--audit-log-mode", "0640"], 0o640)] {
+        let _before = std::fs::remove_file(audit.path("log"));
+        let server = Setup::new("tcp")
+            .args(&["--audit-log", &audit.flag("log")])
+            .args(flags)
+            .start();
+        let made = audit.path("log").metadata().unwrap().permissions().mode();
+        assert_eq!(made & 0o777, mode);
+        server.stop();
+    }
+    for mode in ["", "0400", "1600", "rw", "0x180"] {
+        let setup =
+            Setup::new("tcp").args(&["--audit-log", &audit.flag("log"), "--audit-log-mode", mode]);
+        assert_fails(&setup.run(), 2, "octal digits");
+    }
+}
+
+#[test]
 fn the_log_can_be_rotated() {
     for (transport, flags) in WAYS {
         let audit = Audit::new();
@@ -504,19 +585,21 @@ fn a_full_disk_is_noticed_counted_and_slows_nobody() {
 #[test]
 fn a_disk_that_was_full_gets_what_waits_and_how_much_is_missing() {
     let audit = Audit::new();
-    symlink("/dev/full", audit.path("log")).unwrap();
+    // The folder is the link: that of a log may be one.
+    symlink("/dev", audit.path("folder")).unwrap();
     let server = Setup::new("tcp")
-        .args(&["--audit-log", &audit.flag("log"), "--audit-allowed"])
+        .args(&["--audit-log", &audit.flag("folder/full"), "--audit-allowed"])
         .start();
     let mut peer = server.peer();
     ping(&mut peer, TOO_MANY);
     server.log.wait_for("the audit log does not keep up");
-    std::fs::remove_file(audit.path("log")).unwrap();
+    std::fs::remove_file(audit.path("folder")).unwrap();
+    std::fs::create_dir(audit.path("folder")).unwrap();
     server.signal(Signal::HUP);
-    audit.wait_for("log", "lost");
+    audit.wait_for("folder/full", "lost");
     peer.ask("after", "ping", json!({}));
     let log = server.stop();
-    let lines = audit.lines("log");
+    let lines = audit.lines("folder/full");
     let lost = lines
         .iter()
         .position(|line| line["event"] == "lost")
