@@ -22,6 +22,7 @@ mod poison;
 mod policy;
 mod process;
 mod questions;
+mod reconnect;
 mod rmcp_client;
 mod rmcp_server;
 mod tcp;
