@@ -1,5 +1,7 @@
 //! Sockets: bind, accept, connect, and the options we want on each.
 
+mod race;
+
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -123,21 +125,21 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Connects to `host`, trying each of its addresses.
+/// Connects to `host`, to the first of its addresses that answers.
 ///
 /// # Errors
-/// The last address's.
+/// What the last address said, or that the name has none.
 pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     // Known without asking the system's resolver, which takes a thread (RFC 6761 section 6.3).
-    let stream = if host == "localhost" {
-        let addresses: [SocketAddr; 2] = [
+    let addresses = if host == "localhost" {
+        vec![
             (Ipv4Addr::LOCALHOST, port).into(),
             (Ipv6Addr::LOCALHOST, port).into(),
-        ];
-        TcpStream::connect(&addresses[..]).await?
+        ]
     } else {
-        TcpStream::connect((host, port)).await?
+        race::interleave(tokio::net::lookup_host((host, port)).await?)
     };
+    let stream = race::connect(addresses).await?;
     tune(&stream);
     Ok(stream)
 }

@@ -1,13 +1,15 @@
 //! The client: stdout has MCP and nothing else, whatever happens to the connection.
 
+use crate::certificates::Files;
 use crate::common::{BOTH, Setup, TestClient, TestServer, client_command, request, token_with};
 use crate::process::{Outcome, assert_fails, binary, eventually, is_alive, run, wait_gone};
 use crate::wire::{Acceptor, TestPeer};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::net::TcpListener;
+use socket2::{Domain, Socket, Type};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub const AGAIN: &[&str] = &[
     "--auto-reconnect",
@@ -140,6 +142,55 @@ fn a_url_names_a_websocket_server() {
         outcome.stdout.starts_with(r#"{"jsonrpc":"2.0","id":7,"#),
         "{outcome:?}"
     );
+}
+
+/// A port of 127.0.0.1 on which no connection is answered, since the queue is full; and what fills it.
+fn silent_port() -> (u16, Vec<Socket>) {
+    let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let listener = new();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    for _ in 0..4 {
+        let socket = new();
+        socket.set_nonblocking(true).unwrap();
+        let _in_progress = socket.connect(&address);
+        sockets.push(socket);
+    }
+    (address.as_socket().unwrap().port(), sockets)
+}
+
+/// Bug: a name whose first address was dead got all the time there was for it, and the next one was
+/// never tried. 'localhost' is 127.0.0.1 first, then ::1.
+#[test]
+fn a_dead_first_address_does_not_keep_the_client_from_the_second() {
+    let files = Files::new();
+    for transport in BOTH {
+        for tls in [false, true] {
+            let (port, _kept) = silent_port();
+            let setup = if tls {
+                files.server(transport)
+            } else {
+                Setup::new(transport)
+            };
+            let server = setup.args(&["--host", "::1"]).port(port).start();
+            let mut command = binary();
+            let port = port.to_string();
+            command.args(["client", transport, "--host", "localhost", "--port", &port]);
+            if tls {
+                command.args(files.trusting("ca"));
+            }
+            let began = Instant::now();
+            let outcome = run(&mut command, request(7, "ping", json!({})).as_bytes());
+            assert_eq!(outcome.code, Some(0), "{outcome:?}");
+            assert!(outcome.stdout.contains("\"id\":7"), "{outcome:?}");
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(10), "{took:?}");
+            drop(server);
+        }
+    }
 }
 
 /// The whole first segment is the token, and the answer says so; over WebSocket without a newline.
