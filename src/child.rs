@@ -1,6 +1,7 @@
 //! The MCP server process: spawn, feed, read, stop. No routing.
 
 use crate::descriptors;
+use crate::orphans::Descendants;
 use crate::reaper;
 use crate::transport::line::{LineError, LineReader};
 use bytes::Bytes;
@@ -73,6 +74,7 @@ impl CommandLine {
 pub struct Child {
     process: tokio::process::Child,
     group: Option<Pid>,
+    descendants: Descendants,
     stderr: JoinHandle<()>,
     last_words: Arc<Mutex<Option<String>>>,
 }
@@ -107,7 +109,13 @@ impl Child {
                 builder.env_remove(name);
             }
         }
-        let mut process = descriptors::start(|| builder.spawn(), |process| pid(process.id()))?;
+        let (mut process, descendants) = Descendants::start(
+            |variable| {
+                builder.env(variable, "");
+                descriptors::start(|| builder.spawn(), |process| pid(process.id()))
+            },
+            |process| pid(process.id()),
+        )?;
         let missing = || io::Error::other("a pipe of the process is missing");
         let stdin = process.stdin.take().ok_or_else(missing)?;
         let stdout = process.stdout.take().ok_or_else(missing)?;
@@ -128,6 +136,7 @@ impl Child {
             Self {
                 process,
                 group,
+                descendants,
                 stderr,
                 last_words,
             },
@@ -163,7 +172,7 @@ impl Child {
         self.process.wait().await
     }
 
-    /// Kills what the process has left behind in its group, and tells its last line on stderr.
+    /// Kills what the process has left behind, and tells its last line on stderr.
     pub async fn bury(mut self) -> Option<String> {
         self.end_group();
         if tokio::time::timeout(STDERR_GRACE, &mut self.stderr)
@@ -178,12 +187,14 @@ impl Child {
             .take()
     }
 
-    /// Kills whoever is left in the group, once: its number may soon be somebody else's.
+    /// Kills whoever is left in the group, once: its number may soon be somebody else's. Then whoever
+    /// has left it.
     fn end_group(&mut self) {
         self.signal(Signal::KILL);
         if let Some(group) = self.group.take() {
             reaper::forget(group);
         }
+        self.descendants.end();
     }
 
     fn signal(&self, signal: Signal) {

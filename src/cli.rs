@@ -120,11 +120,7 @@ pub enum Command {
     GenerateSecret(Deferred<GenerateSecretArgs>),
     /// Ends the process groups it is told of when its stdin ends; started by `server`
     #[command(name = crate::reaper::COMMAND, hide = true)]
-    ReapOrphans {
-        /// This is the reaper itself
-        #[arg(long)]
-        detached: bool,
-    },
+    ReapOrphans,
     /// Make a token for a user
     ///
     /// Signs a token that says who its bearer is, with which roles and until when. Prints the line

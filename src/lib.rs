@@ -6,7 +6,7 @@
 //! |---|---|
 //! | edge | [`commands`], [`cli`] |
 //! | wiring | [`server`], [`client`], [`handshake`] |
-//! | motion | [`audit`], [`hub`], [`child`], [`reaper`], [`descriptors`], [`transport`], [`shutdown`] |
+//! | motion | [`audit`], [`hub`], [`child`], [`reaper`], [`orphans`], [`descriptors`], [`transport`], [`shutdown`] |
 //! | decisions and words | [`permissions`], [`auth`], [`revocations`], [`router`], [`replay`], [`liveness`]; [`jsonrpc`], [`control`], [`mcp`], `json`, [`utils`] |
 //!
 //! The lowest floor knows no runtime, no clock and no files: bytes go in, values come out. What
@@ -30,6 +30,7 @@ pub(crate) mod json;
 pub mod jsonrpc;
 pub mod liveness;
 pub mod mcp;
+pub mod orphans;
 pub mod permissions;
 pub mod reaper;
 pub mod replay;

@@ -5,6 +5,7 @@
 //! So the server keeps a pipe to a reaper, which knows the process groups; when the pipe ends
 //! without a word, the reaper does what the server would have done.
 
+use crate::orphans;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use std::collections::BTreeSet;
 use std::io::{BufRead, PipeWriter, Write};
@@ -15,9 +16,8 @@ use std::time::Duration;
 /// How long a process group may take to leave once its stdin is closed, and again after SIGTERM.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
-/// The hidden subcommand that starts the reaper, and its argument for the reaper itself.
+/// The hidden subcommand that is the reaper.
 pub const COMMAND: &str = "reap-orphans";
-const DETACHED: &str = "--detached";
 
 /// Our end of the pipe; `None` when there is no reaper.
 static PIPE: OnceLock<Option<Mutex<PipeWriter>>> = OnceLock::new();
@@ -44,11 +44,12 @@ fn tell(sign: char, group: Pid) {
 }
 
 fn start() -> Option<Mutex<PipeWriter>> {
-    let started = std::io::pipe().and_then(|(words, pipe)| {
+    let started = std::io::pipe().and_then(|(words, mut pipe)| {
+        writeln!(pipe, "={}", orphans::prefix())?;
         // Who starts a process waits for it, and nobody else shall.
         std::thread::Builder::new().spawn(move || {
-            // It ends at once, and leaves the reaper to the system: our only children are MCP servers.
-            let ended = reaper().and_then(|mut starter| starter.stdin(words).spawn()?.wait());
+            let ended = orphans::start_helper(|| reaper()?.stdin(words).spawn())
+                .and_then(|mut reaper| reaper.wait());
             ended.map_err(|err| warn(&err))
         })?;
         Ok(Mutex::new(pipe))
@@ -71,21 +72,13 @@ fn reaper() -> std::io::Result<Command> {
     Ok(command)
 }
 
-/// Starts the reaper, with our stdin.
-///
-/// # Errors
-/// What the system says.
-pub fn detach() -> std::io::Result<()> {
-    reaper()?.arg(DETACHED).stdin(Stdio::inherit()).spawn()?;
-    Ok(())
-}
-
-/// The reaper itself: reads process groups from `input` until that ends, then ends those groups.
+/// The reaper itself: reads process groups from `input` until that ends, then ends those groups and
+/// what has left them.
 ///
 /// # Errors
 /// What reading says; the groups have been ended all the same.
 pub fn run(input: impl BufRead) -> std::io::Result<()> {
-    let mut groups = BTreeSet::new();
+    let (mut groups, mut prefix) = (BTreeSet::new(), None);
     let mut outcome = Ok(());
     for line in input.lines() {
         let line = match line {
@@ -95,6 +88,9 @@ pub fn run(input: impl BufRead) -> std::io::Result<()> {
                 break;
             }
         };
+        if let Some(name) = line.strip_prefix('=').filter(|name| !name.is_empty()) {
+            prefix = Some(name.to_owned());
+        }
         let group = line.get(1..).and_then(|digits| digits.parse().ok());
         match (line.as_bytes().first(), group) {
             (Some(b'+'), Some(group)) => drop(groups.insert(group)),
@@ -112,17 +108,21 @@ pub fn run(input: impl BufRead) -> std::io::Result<()> {
             let _gone = kill_process_group(*group, signal);
         }
     }
+    let gone = || prefix.as_deref().is_none_or(orphans::kill_marked);
+    let _held_by_the_kernel = wait_until(gone);
     outcome
 }
 
 /// Waits for all groups to leave; true when they have.
 fn wait(groups: &[Pid]) -> bool {
+    let is_gone = |group: &Pid| test_kill_process_group(*group).is_err();
+    wait_until(|| groups.iter().all(is_gone))
+}
+
+fn wait_until(gone: impl Fn() -> bool) -> bool {
     let step = Duration::from_millis(50);
     for _ in 0..GRACE.as_millis() / step.as_millis() {
-        if groups
-            .iter()
-            .all(|group| test_kill_process_group(*group).is_err())
-        {
+        if gone() {
             return true;
         }
         std::thread::sleep(step);

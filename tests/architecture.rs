@@ -15,6 +15,7 @@ const FLOORS: &[&str] = &[
     "audit",
     "child",
     "reaper",
+    "orphans",
     "shutdown",
     "transport",
     "router",

@@ -59,10 +59,7 @@ pub fn run(cli: Cli, release: fn()) -> ExitCode {
     let outcome = match cli.command {
         Command::Server(Deferred(args)) => server::run(*args, release),
         Command::Client(Deferred(args)) => client::run(*args, release),
-        Command::ReapOrphans { detached: false } => reaper::detach().map_err(Failure::from),
-        Command::ReapOrphans { detached: true } => {
-            reaper::run(std::io::stdin().lock()).map_err(Failure::from)
-        }
+        Command::ReapOrphans => reaper::run(std::io::stdin().lock()).map_err(Failure::from),
         Command::GenerateSecret(Deferred(args)) => generate_secret::run(&args),
         Command::GenerateToken(Deferred(args)) => generate_token::run(&args),
         Command::Check(Deferred(args)) => return check::run(&args),

@@ -7,6 +7,7 @@ use crate::child::CommandLine;
 use crate::cli::ServerArgs;
 use crate::descriptors::{self, Shortfall};
 use crate::hub::{HubError, Limits};
+use crate::orphans;
 use crate::router::LANES;
 use crate::server::{self, Backend, Bounds, Isolation, Settings};
 use crate::shutdown::{Asked, Signals};
@@ -29,6 +30,7 @@ const MAX_OUTBOX: usize = 64 << 20;
 pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     start_logs(args.log.log_format);
     descriptors::raise();
+    orphans::adopt();
     warn_of_few_descriptors(&args);
     let (reloader, access) = Reloader::new(&mut args)?;
     let mut command = args.command.into_iter();
@@ -89,6 +91,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     let outcome = runtime.block_on(serving);
     // Ends whatever is still connected, which is an event each.
     drop(runtime);
+    orphans::finish();
     audit.close();
     outcome
 }
@@ -174,6 +177,7 @@ async fn serve(
         }
     });
     tokio::select! {
+        Err(err) = orphans::watch() => Err(err.into()),
         outcome = running => Ok(outcome?),
         _second = shutdown => Ok(()),
     }
