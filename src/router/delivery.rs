@@ -3,6 +3,7 @@
 use super::evidence::{Evidence, Sender};
 use super::handshake::Handshake;
 use super::lane::{Lane, Service};
+use super::session::Session;
 use super::turns::{Turns, Waiting};
 use super::{LaneId, Output};
 use crate::utils::rope::Rope;
@@ -99,6 +100,15 @@ impl Lane {
         self.turns
             .as_ref()
             .is_some_and(|turns| turns.holds(request))
+    }
+
+    /// How many requests of this session the process has not been given. `lane` is this one.
+    pub(super) fn held_of(&self, session: &Session, lane: LaneId) -> usize {
+        if !self.takes_turns() {
+            return 0;
+        }
+        let mine = session.requests().filter(|(of, _)| *of == lane);
+        mine.filter(|(_, ours)| self.holds(*ours)).count()
     }
 
     /// True while one sender is heard at a time.

@@ -85,7 +85,7 @@ impl Router {
             return only(served().filter(|(_, session)| session.profile.user == *owner));
         }
         let mut busy = served()
-            .filter(|(_, session)| session.is_busy(lane))
+            .filter(|(_, session)| session.is_busy(lane, state.held_of(session, lane)))
             .peekable();
         let works = busy.peek().is_some();
         let (id, session) = if works { only(busy) } else { only(served()) }?;

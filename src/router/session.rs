@@ -140,9 +140,10 @@ impl Session {
         self.counted.set(self.in_flight.len());
     }
 
-    /// True while a process of `lane` may be working for it, on requests that it has cancelled, too.
-    pub(super) fn is_busy(&self, lane: LaneId) -> bool {
-        self.unanswered[lane.0] > 0
+    /// True while a process of `lane` may be working for it, on requests that it has cancelled, too;
+    /// `held` of them have not been given to the process.
+    pub(super) fn is_busy(&self, lane: LaneId, held: usize) -> bool {
+        self.unanswered[lane.0] > held
     }
 
     /// Every request that it waits for.
