@@ -147,7 +147,7 @@ fn every_setting_has_an_environment_twin() {
         .lines()
         .filter_map(|line| line.trim_start().strip_prefix("--"));
     let mut counted = 0;
-    for flag in flags.filter_map(|line| line.split([' ', '=']).next()) {
+    for flag in flags.filter_map(|line| line.split([' ', '=', '[']).next()) {
         let twin = flag.to_uppercase().replace('-', "_");
         let twin = format!("[env: MCP_REMOTE_{twin}=");
         assert!(unwrapped.contains(&twin), "--{flag} has no {twin}");
