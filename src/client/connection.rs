@@ -51,13 +51,12 @@ impl<R: Fn(News)> Carrier<'_, R> {
         news.into_iter().for_each(&self.report);
         let established = Signal::new();
         let end = {
-            let pulse = reader.pulse();
             // In this order: what has arrived counts before the time that it took.
             tokio::select! {
                 biased;
                 end = apart(self.receive(&mut reader, &established)) => end,
                 end = apart(self.send(&mut writer, input)) => end,
-                end = apart(self.watch(&pulse, &established)) => end,
+                end = apart(self.watch()) => end,
             }
         };
         let ended = self.bridge.with(|endpoint| endpoint.on_disconnect(end));
@@ -68,13 +67,8 @@ impl<R: Fn(News)> Carrier<'_, R> {
     }
 
     /// Completes when something else than its lines ends the connection.
-    async fn watch(&self, pulse: &Pulse, established: &Signal) -> End {
-        let silence = async {
-            established.wait().await;
-            pulse.stop(self.keepalive_timeout).await;
-        };
+    async fn watch(&self) -> End {
         tokio::select! {
-            () = silence => Lost::Silent(self.keepalive_timeout).into(),
             () = self.bridge.output().closed() => End::Done,
             () = host::machine_slept(SystemTime::now) => Lost::Asleep.into(),
         }
@@ -140,8 +134,15 @@ impl<R: Fn(News)> Carrier<'_, R> {
     ) -> Result<std::convert::Infallible, End> {
         // What has arrived together is written together.
         let batch = Batch::new(self.bridge.output());
+        let pulse = reader.pulse();
+        let mut silence = apart(self.silence(&pulse, established));
         loop {
-            let Some(line) = batch.next(reader.next()).await? else {
+            let line = tokio::select! {
+                biased;
+                line = batch.next(reader.next()) => line?,
+                () = &mut silence => return Err(Lost::Silent(self.keepalive_timeout).into()),
+            };
+            let Some(line) = line else {
                 return Err(Lost::HungUp.into());
             };
             let line = ServerLine::from(line);
@@ -159,7 +160,15 @@ impl<R: Fn(News)> Carrier<'_, R> {
             if !self.bridge.output().room(line.line.len()).await {
                 return Err(End::Done);
             }
+            // While the host takes nothing we read nothing: that is no silence of the server.
+            pulse.beat();
             self.bridge.gather(|endpoint| endpoint.deliver(line));
         }
+    }
+
+    /// Completes when the server gives signs of life and then none for too long.
+    async fn silence(&self, pulse: &Pulse, established: &Signal) {
+        established.wait().await;
+        pulse.stop(self.keepalive_timeout).await;
     }
 }
