@@ -19,6 +19,7 @@ pub use rules::{Reason, Verdict};
 
 use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::ItemKind;
+use crate::utils::shorten::shorten;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -61,6 +62,9 @@ impl std::fmt::Debug for Item {
         }
     }
 }
+
+/// The most of a name that its denial quotes, in bytes: an answer must not be as long as any message.
+const MAX_NAME: usize = 1024;
 
 /// A message that may not.
 #[derive(Debug)]
@@ -111,8 +115,8 @@ impl Denial {
     pub fn to_line(&self) -> Option<Vec<u8>> {
         let id = self.id.as_ref()?;
         let denied = match &self.item {
-            Some(Item { kind, name }) => format!("{kind} '{name}'"),
-            None => format!("method '{}'", self.method),
+            Some(Item { kind, name }) => format!("{kind} '{}'", shorten(name, MAX_NAME)),
+            None => format!("method '{}'", shorten(&self.method, MAX_NAME)),
         };
         let text = format!("Method not allowed: Access denied for {denied}");
         Some(error_line(Some(id), Code::MethodNotFound, &text, NO_DATA))

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod escape;
 pub mod rope;
 pub mod secret;
+pub mod shorten;
 pub mod signal;
 pub mod size;
 pub mod spare;
