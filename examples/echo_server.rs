@@ -10,10 +10,12 @@
 //! | `progress` | so many `notifications/progress` under the request's token come first |
 //! | `raw` | the result is this JSON text, as it is |
 //! | `bytes` | the result holds a `blob` of so many bytes |
+//! | `fill` | the text that `bytes`, `askBytes`, `notifyBytes` and `huge` are made of |
 //! | `huge` | the answer is so many bytes long, and more, and its id stands last |
 //! | `print` | this text goes to stdout first, as it is |
 //! | `stderr`, `stderrBytes` | this text, or so many bytes in lines, go to stderr first |
 //! | `notify` | a notification of this method comes first |
+//! | `notifyBytes` | and is so many bytes long, and more |
 //! | `ask` | a request of this method, with the id `"asked"`, comes first |
 //! | `askBytes` | and is so many bytes long, and more |
 //! | `askTimes` | and that so many times |
@@ -146,21 +148,26 @@ fn echo(mut message: Value) {
         let params = json!({"progressToken": params["_meta"]["progressToken"], "progress": at});
         notify("notifications/progress", &params);
     }
+    let fill = text("fill").unwrap_or("b");
     if let Some(method) = text("notify") {
-        notify(method, &json!({"from": "echo"}));
+        let mut params = json!({"from": "echo"});
+        if let Some(bytes) = number("notifyBytes") {
+            params["text"] = json!(filled(fill, bytes));
+        }
+        notify(method, &params);
     }
     if let Some(method) = text("ask") {
         for _ in 0..number("askTimes").unwrap_or(1) {
             print(&format!(
                 r#"{{"jsonrpc":"2.0","method":{method:?},"params":{{"text":""#
             ));
-            print_bytes(number("askBytes").unwrap_or(0));
+            print_bytes(fill, number("askBytes").unwrap_or(0));
             print("\"},\"id\":\"asked\"}\n");
         }
     }
     if let Some(bytes) = number("huge") {
         print(r#"{"result":{"content":[],"blob":""#);
-        print_bytes(bytes);
+        print_bytes(fill, bytes);
         print(&format!(
             "\"}},\"jsonrpc\":\"2.0\",\"id\":{}}}\n",
             message["id"]
@@ -172,7 +179,7 @@ fn echo(mut message: Value) {
         result["grandchild"] = json!(grandchild());
     }
     if let Some(bytes) = number("bytes") {
-        result["blob"] = json!("b".repeat(bytes as usize));
+        result["blob"] = json!(filled(fill, bytes));
     }
     let deaf = params["deaf"] == true;
     let silent = params["silent"] == true;
@@ -219,11 +226,15 @@ fn print(text: &str) {
         .and_then(|()| stdout.flush());
 }
 
-fn print_bytes(mut bytes: u64) {
-    let piece = "h".repeat(1 << 20);
+/// So many bytes of text, or nearly.
+fn filled(fill: &str, bytes: u64) -> String {
+    fill.repeat(bytes as usize / fill.len().max(1))
+}
+
+fn print_bytes(fill: &str, mut bytes: u64) {
     while bytes > 0 {
         let size = bytes.min(1 << 20);
-        print(&piece[..size as usize]);
+        print(&filled(fill, size));
         bytes -= size;
     }
 }

@@ -362,8 +362,8 @@ pub struct ServerArgs {
         help_heading = "TLS"
     )]
     pub tls_client_ca: Option<PathBuf>,
-    /// Longest message a peer may send: 512KiB, 9MiB, 1GiB at most; MCP servers on the official TypeScript SDK end
-    /// themselves above 10MiB
+    /// Longest message a peer may send, as it comes and as it is written for the MCP server: 512KiB, 9MiB,
+    /// 1GiB at most; MCP servers on the official TypeScript SDK end themselves above 10MiB
     #[arg(
         long,
         value_name = "SIZE",

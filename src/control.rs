@@ -12,6 +12,10 @@ use std::sync::LazyLock;
 /// The prefix of all control methods.
 pub const PREFIX: &str = "mcp-remote/";
 
+/// The longest line that a client takes from a server, in bytes, its newline aside: what a server lets
+/// through from its child, and a little for the ids that it puts back.
+pub const MAX_SERVER_LINE: usize = (64 << 20) + (64 << 10);
+
 /// Names a session on the wire: 128 random bits. It gives no access: a session belongs to the user
 /// and roles of its token.
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]

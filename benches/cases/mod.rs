@@ -156,7 +156,7 @@ fn gate(lines: &Lines, by: impl Measure) {
         |line| {
             let message = Message::read(line, MAX_PEER_DEPTH).expect("a message");
             let permit = rights.decide(message).expect("a permit");
-            pipe.peer_message(&permit, &mut out);
+            pipe.peer_message(&permit, &mut out).expect("it is short");
             proxy::send(&mut out);
         },
     );

@@ -152,6 +152,7 @@ impl Proxy {
     }
 
     fn ask(&mut self, session: SessionId, permit: &Permit) {
-        self.router.peer_message(session, permit, &mut self.out);
+        let sent = self.router.peer_message(session, permit, &mut self.out);
+        sent.expect("it is short");
     }
 }

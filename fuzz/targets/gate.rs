@@ -4,13 +4,24 @@
 use bytes::Bytes;
 use mcp_remote::jsonrpc::{Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, MAX_SEEN, Message, recover};
 use mcp_remote::permissions::Rights;
-use mcp_remote::router::{Output, Pipe};
+use mcp_remote::router::{LineLimits, Output, Pipe};
+use mcp_remote::utils::rope::Rope;
 use serde_json::Value;
 
 fn written(message: Message) -> Option<Vec<u8>> {
+    written_within(message, usize::MAX)
+}
+
+fn written_within(message: Message, to_child: usize) -> Option<Vec<u8>> {
     let permit = Rights::everything().decide(message).ok()?;
-    let (mut pipe, mut out) = (Pipe::default(), Output::default());
-    pipe.peer_message(&permit, &mut out);
+    let limits = LineLimits {
+        to_child,
+        ..LineLimits::default()
+    };
+    let (mut pipe, mut out) = (Pipe::default(), Output::new(limits));
+    if pipe.peer_message(&permit, &mut out).is_err() {
+        assert!(out.to_child.iter().all(Rope::is_empty));
+    }
     let [line, other] = out.to_child;
     assert!(other.is_empty());
     (!line.is_empty()).then(|| line.into_pieces().concat())
@@ -39,8 +50,15 @@ pub fn run(data: &[u8]) {
         Ok(message.kind())
     );
     let (kind, method) = (message.kind().clone(), message.method().to_owned());
-    let Some(out) = written(message) else { return };
+    let Some(out) = written(message.clone()) else {
+        return;
+    };
     let (end, body) = out.split_last().expect("not empty");
+    assert_eq!(
+        written_within(message.clone(), body.len()).as_ref(),
+        Some(&out)
+    );
+    assert_eq!(written_within(message, body.len() - 1), None);
     assert_eq!(*end, b'\n');
     assert!(body.iter().all(|byte| *byte >= 0x20));
     let text = std::str::from_utf8(body).expect("UTF-8");

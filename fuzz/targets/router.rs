@@ -60,7 +60,8 @@ impl World {
 
     fn say(&mut self, peer: SessionId, line: &Value) {
         if let Some(permit) = permit(&line.to_string()) {
-            self.router.peer_message(peer, &permit, &mut self.out);
+            let passed = self.router.peer_message(peer, &permit, &mut self.out);
+            passed.expect("there are no bounds");
         }
         self.look();
     }

@@ -5,10 +5,11 @@ use super::{Failure, print, runtime, start_logs};
 use crate::audit;
 use crate::child::CommandLine;
 use crate::cli::ServerArgs;
+use crate::control::MAX_SERVER_LINE;
 use crate::descriptors::{self, Shortfall};
 use crate::hub::{HubError, Limits};
 use crate::orphans;
-use crate::router::LANES;
+use crate::router::{LANES, LineLimits};
 use crate::server::{self, Backend, Bounds, Isolation, Settings};
 use crate::shutdown::{Asked, Signals};
 use crate::transport::tcp::Listeners;
@@ -77,6 +78,10 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     };
     let limits = Limits {
         child_message: MAX_CHILD_MESSAGE,
+        lines: LineLimits {
+            to_child: args.max_message_size.0,
+            to_peer: MAX_SERVER_LINE,
+        },
         outbox: MAX_OUTBOX,
         restarts: args.max_restarts,
     };

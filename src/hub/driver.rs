@@ -1,11 +1,11 @@
 //! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
 
 use super::restarts::{self, End, Next, Restarts, STABLE};
-use super::{Hub, IdleStdin, Shared, TOO_LARGE};
+use super::{Hub, IdleStdin, Shared};
 use crate::child::{Child, CommandLine, Pipes};
 use crate::descriptors;
 use crate::jsonrpc::Outline;
-use crate::router::{Cause, Command, Exit, LANES, LaneId};
+use crate::router::{Cause, Command, Exit, LANES, LaneId, Loss};
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::apart::apart;
 use crate::utils::backoff;
@@ -496,7 +496,7 @@ async fn read_lines(
                     Err(err) => return unreadable(&err),
                 }
                 tracing::error!(%err, "dropped a message of the MCP server");
-                shared.child_unread(lane, outline.kind(), &TOO_LARGE);
+                shared.child_unread(lane, outline.kind(), &Loss::TOO_LARGE);
             }
             Err(err) => return unreadable(&err),
         }

@@ -16,11 +16,8 @@ pub use session::{Cut, Session, Watch};
 
 use crate::child::CommandLine;
 use crate::control;
-use crate::jsonrpc::{
-    Code, ErrorData, Executed, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, Recovered, Refusal,
-    error_line, recover,
-};
-use crate::router::{Command, Exit, LANES, LaneId, Output, Profile, SessionId};
+use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, Message, Recovered, Refusal, recover};
+use crate::router::{Command, Exit, LANES, LaneId, LineLimits, Loss, Output, Profile, SessionId};
 use crate::utils::signal::Signal;
 use crate::utils::tally::Tally;
 use bytes::Bytes;
@@ -43,27 +40,6 @@ const EARLY: usize = 4096;
 /// How often to look whether everything is answered, while the server waits for that to stop.
 const IDLE_CHECK: Duration = Duration::from_millis(20);
 
-/// What is said in the place of a message that had to be dropped.
-struct Loss {
-    /// To whoever waits for an answer.
-    answer: &'static str,
-    data: ErrorData,
-    /// To the child that asked.
-    request: &'static str,
-}
-
-const TOO_LARGE: Loss = Loss {
-    answer: "The MCP server's answer is too large",
-    data: ErrorData::new("answer-too-large", Executed::Unknown),
-    request: "Invalid Request: too large",
-};
-
-const UNREADABLE: Loss = Loss {
-    answer: "The MCP server's answer cannot be read",
-    data: ErrorData::new("answer-unreadable", Executed::Unknown),
-    request: "Invalid Request: cannot be read",
-};
-
 /// The most of a dropped line that is logged, in bytes.
 const MAX_EXCERPT: usize = 256;
 
@@ -77,6 +53,8 @@ fn excerpt(line: &[u8]) -> String {
 pub struct Limits {
     /// Longest line from a child, in bytes.
     pub child_message: usize,
+    /// Longest lines as they are written.
+    pub lines: LineLimits,
     /// Most bytes that may wait for one peer; then it is cut.
     pub outbox: usize,
     /// How often a process that ends by itself is started again, in a row; with 0 none is, whatever it
@@ -140,7 +118,7 @@ impl Hub {
         let (commands, inbox) = mpsc::unbounded_channel();
         let state = State {
             routing,
-            out: Output::default(),
+            out: Output::new(limits.lines),
             outboxes: HashMap::new(),
             idle_stdin: Default::default(),
             ready: Vec::new(),
@@ -229,9 +207,9 @@ impl Shared {
     }
 
     /// As [`Shared::handle`], but what is to be written may wait for [`Shared::flush`].
-    fn gather(&self, event: impl FnOnce(&mut Routing, &mut Output)) {
+    fn gather<T>(&self, event: impl FnOnce(&mut Routing, &mut Output) -> T) -> T {
         let state = &mut *self.lock();
-        event(&mut state.routing, &mut state.out);
+        let outcome = event(&mut state.routing, &mut state.out);
         for (session, line) in state.out.to_peer.drain(..) {
             if let Some(outbox) = state.outboxes.get(&session)
                 && outbox.push(line)
@@ -248,6 +226,7 @@ impl Shared {
             // Without a driver the server is stopping.
             let _stopping = self.commands.send(command);
         }
+        outcome
     }
 
     /// Gives the processes and the peers what waits for them: at once, where they take it, which saves
@@ -342,7 +321,7 @@ impl Shared {
             if let Kind::Request(id) | Kind::Response(Some(id)) = &kind {
                 tracing::warn!(%id, %refusal, "cannot read a message of the MCP server");
             }
-            self.child_unread(lane, Some(kind), &UNREADABLE);
+            self.child_unread(lane, Some(kind), &Loss::UNREADABLE);
         }
     }
 
@@ -356,15 +335,12 @@ impl Shared {
     fn child_unread(&self, lane: LaneId, kind: Option<Kind>, loss: &Loss) {
         match kind {
             Some(Kind::Response(Some(id))) => {
-                let data = Some(&loss.data);
-                let error = error_line(Some(&id), Code::InternalError, loss.answer, data);
-                if let Ok(message) = Message::read(error.into(), MAX_CHILD_DEPTH) {
+                if let Ok(message) = Message::read(loss.answer(&id).into(), MAX_CHILD_DEPTH) {
                     self.child_said(lane, &message);
                 }
             }
             Some(Kind::Request(id)) => {
-                let error = error_line(Some(&id), Code::InvalidRequest, loss.request, NO_DATA);
-                self.handle(|_, out| out.answer(lane, &error));
+                self.handle(|_, out| out.answer(lane, &loss.request(&id)));
             }
             _ => {}
         }

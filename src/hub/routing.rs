@@ -3,7 +3,9 @@
 
 use crate::jsonrpc::Message;
 use crate::permissions::Permit;
-use crate::router::{Cause, Exit, LaneId, Output, Pipe, Presence, Profile, Router, SessionId};
+use crate::router::{
+    Cause, Exit, LaneId, Output, Pipe, Presence, Profile, Router, SessionId, TooLarge,
+};
 use crate::utils::tally::Tally;
 use std::time::{Duration, Instant};
 
@@ -56,12 +58,13 @@ impl Routing {
         permit: &Permit,
         now: impl FnOnce() -> Instant,
         out: &mut Output,
-    ) {
+    ) -> Result<(), TooLarge> {
         match self {
             Self::Shared(router) => {
-                if !router.refuses(from, permit, now, out) {
-                    router.peer_message(from, permit, out);
+                if router.refuses(from, permit, now, out) {
+                    return Ok(());
                 }
+                router.peer_message(from, permit, out)
             }
             Self::Isolated(pipe) => pipe.peer_message(permit, out),
         }

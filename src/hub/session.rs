@@ -6,7 +6,7 @@ use crate::control::Control;
 use crate::liveness::Urgency;
 use crate::permissions::Permit;
 use crate::replay::{BATCH, Replay, cost};
-use crate::router::{Presence, Profile, SessionId};
+use crate::router::{Presence, Profile, SessionId, TooLarge};
 use crate::transport::{SMALL, Writer};
 use crate::utils::rope::Line;
 use crate::utils::rope::Pieces;
@@ -73,11 +73,14 @@ impl Session {
     }
 
     /// Hands a message to the MCP server, which gets it with the next [`Session::flush`].
-    pub fn send(&self, permit: &Permit) {
+    ///
+    /// # Errors
+    /// The line for the MCP server would be too long: it gets nothing.
+    pub fn send(&self, permit: &Permit) -> Result<(), TooLarge> {
         let now = || tokio::time::Instant::now().into_std();
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
         hub.0
-            .gather(|routing, out| routing.peer_message(id, permit, now, out));
+            .gather(|routing, out| routing.peer_message(id, permit, now, out))
     }
 
     /// Lets the MCP server have what was sent, and peers what waits for their writers.
@@ -391,12 +394,17 @@ mod tests {
     use super::*;
     use crate::child::CommandLine;
     use crate::hub::Limits;
+    use crate::router::LineLimits;
     use crate::transport::Connection;
     use futures_util::FutureExt;
     use tokio::io::{AsyncReadExt, DuplexStream};
 
     const LIMITS: Limits = Limits {
         child_message: 1000,
+        lines: LineLimits {
+            to_child: 1000,
+            to_peer: 2000,
+        },
         outbox: 10 * SMALL,
         restarts: 0,
     };

@@ -49,6 +49,8 @@ pub struct ErrorData {
     stderr: Option<String>,
     #[serde(rename = "retryAfterMs", skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<usize>,
 }
 
 impl ErrorData {
@@ -62,7 +64,15 @@ impl ErrorData {
             status: None,
             stderr: None,
             retry_after_ms: None,
+            limit: None,
         }
+    }
+
+    /// Adds the bound that was exceeded.
+    #[must_use]
+    pub const fn with_limit(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
     }
 
     /// Adds when it makes sense to try again: never too early, so the last millisecond is whole.
@@ -98,6 +108,35 @@ pub fn error_line(
     write_error(code, message, data, &mut line);
     line.extend(b"}\n");
     line
+}
+
+const MESSAGE_TOO_LARGE: ErrorData = ErrorData::new("message-too-large", Executed::No);
+
+/// True for the `reason` of [`too_large_line`].
+#[must_use]
+pub fn is_too_large(reason: &str) -> bool {
+    reason == MESSAGE_TOO_LARGE.reason
+}
+
+/// Which form of a message is longer than it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// The line that has come.
+    AsRead,
+    /// The line that the MCP server would get, in which some characters are escaped.
+    AsWritten,
+}
+
+/// The answer to a message that is longer than `limit` bytes.
+#[must_use]
+pub fn too_large_line(id: Option<&RequestId>, limit: usize, measured: Measured) -> Vec<u8> {
+    let form = match measured {
+        Measured::AsRead => "",
+        Measured::AsWritten => " as it is written for the MCP server",
+    };
+    let text = format!("Invalid Request: a message is longer than {limit} bytes{form}");
+    let data = MESSAGE_TOO_LARGE.with_limit(limit);
+    error_line(id, Code::InvalidRequest, &text, Some(&data))
 }
 
 /// The one error that ends a token exchange: without an id, as existing clients expect it.

@@ -14,7 +14,10 @@ mod read;
 mod recover;
 mod write;
 
-pub use error::{Code, ErrorData, Executed, NO_DATA, error_line, refusal_line};
+pub use error::{
+    Code, ErrorData, Executed, Measured, NO_DATA, error_line, is_too_large, refusal_line,
+    too_large_line,
+};
 pub use id::{MAX_ID_LENGTH, RequestId};
 pub use outline::{MAX_SEEN, Outline};
 pub use recover::{Recovered, recover};

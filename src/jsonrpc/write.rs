@@ -6,9 +6,16 @@ use super::{Kind, Message};
 use crate::json::{Span, write_string};
 use crate::mcp::Field;
 use crate::utils::rope::{Line, Rope};
+use std::borrow::Cow;
 
 /// What a line that is written takes at once; more is rarely copied.
 const MAX_RESERVED: usize = 4096;
+
+/// A line that is written is at most so many times as long as the one that was read: a character of
+/// two bytes may become an escape of six …
+const MAX_GROWTH: usize = 3;
+/// … and so many bytes more: its head, and longer ids in the place of its own.
+const MAX_ADDED: usize = 32 * 1024;
 
 impl Message {
     /// A copy of the JSON text of a member of `params`, fit to be written into another line.
@@ -21,7 +28,37 @@ impl Message {
     /// Appends this message as one line with its newline: `id` in the place of its own, each edit
     /// in the place of its span. Edits must be in order and lie inside the payload.
     pub(crate) fn write(&self, id: Option<&RequestId>, edits: &[Edit<'_>], out: &mut Rope) {
-        let head = out.small();
+        self.write_head(id, out.small());
+        if let Some((name, span)) = self.payload {
+            let head = out.small();
+            head.extend_from_slice(b",\"");
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b"\":");
+            let mut at = span.start;
+            for edit in &*self.with_omission(edits) {
+                self.copy(
+                    Span {
+                        start: at,
+                        end: edit.span.start,
+                    },
+                    out,
+                );
+                edit.with.write(out.small());
+                at = edit.span.end;
+            }
+            self.copy(
+                Span {
+                    start: at,
+                    end: span.end,
+                },
+                out,
+            );
+        }
+        out.extend(b"}\n");
+    }
+
+    /// Appends everything that stands before the payload.
+    fn write_head(&self, id: Option<&RequestId>, head: &mut Vec<u8>) {
         head.reserve(self.line.len().min(MAX_RESERVED) + 32);
         head.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
         match (&self.kind, id) {
@@ -45,39 +82,63 @@ impl Message {
                 write_string(method, head);
             }
         }
-        if let Some((name, span)) = self.payload {
-            head.extend_from_slice(b",\"");
-            head.extend_from_slice(name.as_bytes());
-            head.extend_from_slice(b"\":");
-            let merged;
-            let edits = match self.omitted {
-                None => edits,
-                Some(omitted) => {
-                    merged = with_omission(edits, omitted);
-                    &merged
-                }
-            };
-            let mut at = span.start;
-            for edit in edits {
-                self.copy(
-                    Span {
-                        start: at,
-                        end: edit.span.start,
-                    },
-                    out,
-                );
-                edit.with.write(out.small());
-                at = edit.span.end;
-            }
-            self.copy(
-                Span {
-                    start: at,
-                    end: span.end,
-                },
-                out,
-            );
+    }
+
+    /// True where a line that is written of this message may be longer than `limit` bytes, so that
+    /// [`Message::written_len`] has to be asked.
+    pub(crate) fn may_outgrow(&self, limit: usize) -> bool {
+        self.line
+            .len()
+            .saturating_mul(MAX_GROWTH)
+            .saturating_add(MAX_ADDED)
+            > limit
+    }
+
+    /// True where the line that [`Message::write`] makes of it is longer than `limit` bytes.
+    pub(crate) fn outgrows(
+        &self,
+        limit: usize,
+        id: Option<&RequestId>,
+        edits: &[Edit<'_>],
+    ) -> bool {
+        self.may_outgrow(limit) && self.written_len(id, edits) > limit
+    }
+
+    /// How many bytes [`Message::write`] appends, the newline not counted.
+    pub(crate) fn written_len(&self, id: Option<&RequestId>, edits: &[Edit<'_>]) -> usize {
+        let mut scratch = Vec::new();
+        self.write_head(id, &mut scratch);
+        let Some((name, span)) = self.payload else {
+            return scratch.len() + 1;
+        };
+        let mut copied = name.len() + b",\"\":}".len();
+        let mut at = span.start;
+        for edit in &*self.with_omission(edits) {
+            copied += self.copied_len(Span {
+                start: at,
+                end: edit.span.start,
+            });
+            edit.with.write(&mut scratch);
+            at = edit.span.end;
         }
-        out.extend(b"}\n");
+        copied += self.copied_len(Span {
+            start: at,
+            end: span.end,
+        });
+        copied + scratch.len()
+    }
+
+    /// The edits, and that which leaves out what counts as absent.
+    fn with_omission<'e, 'a>(&self, edits: &'e [Edit<'a>]) -> Cow<'e, [Edit<'a>]> {
+        match self.omitted {
+            None => edits.into(),
+            Some(omitted) => with_omission(edits, omitted).into(),
+        }
+    }
+
+    /// How many bytes [`Message::carry`] gives.
+    pub(crate) fn carried_len(&self, field: Field) -> usize {
+        self.span(field).map_or(0, |span| self.copied_len(span))
     }
 
     /// As [`Message::write`], into a line of its own.
@@ -93,6 +154,15 @@ impl Message {
             mend(text, out.small());
         } else {
             out.share(&self.line, text);
+        }
+    }
+
+    fn copied_len(&self, span: Span) -> usize {
+        let text = span.of(&self.line);
+        if self.needs_mending {
+            mended_len(text)
+        } else {
+            text.len()
         }
     }
 }
@@ -150,6 +220,77 @@ fn mend(text: &[u8], out: &mut Vec<u8>) {
                 rest = tail;
             }
             _ => out.push(byte),
+        }
+    }
+}
+
+/// How many bytes [`mend`] makes of `text`.
+fn mended_len(text: &[u8]) -> usize {
+    let added = |at: usize| match text.get(at..) {
+        Some([0xc2, 0x85, ..]) => 4,
+        Some([0xe2, 0x80, 0xa8 | 0xa9, ..]) => 3,
+        _ => 0,
+    };
+    text.len()
+        + memchr::memchr2_iter(0xc2, 0xe2, text)
+            .map(added)
+            .sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jsonrpc::MAX_CHILD_DEPTH;
+    use crate::utils::rope::Pieces;
+    use proptest::prelude::*;
+
+    /// The inside of a JSON string, with what grows when it is written.
+    fn text() -> impl Strategy<Value = String> {
+        const PARTS: [&str; 10] = [
+            "a", "\u{85}", "\u{2028}", "\u{2029}", "\\t", "\\u0041", "\u{7f}", "\u{e2}", "\u{c2}",
+            "😀",
+        ];
+        prop::collection::vec(prop::sample::select(PARTS.to_vec()), 0..12)
+            .prop_map(|parts| parts.concat())
+    }
+
+    fn id() -> impl Strategy<Value = RequestId> {
+        prop_oneof![
+            (-100_000_000_000i64..100_000_000_000).prop_map(RequestId::Number),
+            any::<String>().prop_map(|text| RequestId::String(text.into())),
+        ]
+    }
+
+    proptest! {
+        /// The length is that of the line, and no line grows beyond what is taken for granted.
+        #[test]
+        fn the_length_is_known_beforehand(
+            method in text(), token in prop::option::of(text()), pad in text(), odd in "[ \t\r]{0,3}",
+            id in prop::option::of(id()), other in id(), json in text(), answers: bool,
+        ) {
+            let token = token.map_or("null".to_owned(), |token| format!("\"{token}\""));
+            let payload = format!(r#"{{"_meta":{odd}{{"progressToken":{token}}},"pad":"{pad}"}}"#);
+            let line = if answers {
+                format!(r#"{{"jsonrpc":"2.0","id":1,"result":{payload}}}"#)
+            } else {
+                format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{payload}}}"#)
+            };
+            let message = Message::read(line.into(), MAX_CHILD_DEPTH).unwrap();
+            let json = format!("\"{json}\"");
+            let (first, second) = (message.progress_token().map(|(_, span)| *span), message.span(Field::Meta));
+            let with = [Replacement::Id(&other), Replacement::Json(json.as_bytes())];
+            for span in [first, second, None] {
+                for with in &with {
+                    let edit = span.map(|span| Edit { span, with: *with });
+                    let written = message.to_line(id.as_ref(), edit.as_slice()).length() - 1;
+                    prop_assert_eq!(message.written_len(id.as_ref(), edit.as_slice()), written);
+                    prop_assert!(message.outgrows(written - 1, id.as_ref(), edit.as_slice()));
+                    prop_assert!(!message.outgrows(written, id.as_ref(), edit.as_slice()));
+                    prop_assert!(written <= MAX_GROWTH * message.size() + MAX_ADDED);
+                }
+            }
+            let carried = message.carry(Field::Meta).unwrap_or_default();
+            prop_assert_eq!(message.carried_len(Field::Meta), carried.len());
         }
     }
 }

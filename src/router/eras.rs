@@ -168,8 +168,7 @@ impl Router {
                 .forgotten
                 .insert(ours, pending.session, &session.owner);
             if session.answered(&pending.id, ours) {
-                out.to_peer
-                    .push((pending.session, error.to_line(Some(&pending.id), &[])));
+                out.deliver(pending.session, error, Some(&pending.id), &[]);
             }
         }
     }

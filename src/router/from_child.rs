@@ -113,8 +113,7 @@ impl Router {
             });
         }
         edits.sort_by_key(|edit| edit.span.start);
-        out.to_peer
-            .push((pending.session, message.to_line(Some(&pending.id), &edits)));
+        out.deliver(pending.session, message, Some(&pending.id), &edits);
     }
 
     /// The child has answered a `resources/subscribe`, and with it all who asked for the same
@@ -135,13 +134,12 @@ impl Router {
             if let Some(session) = self.sessions.get_mut(&session) {
                 session.answered(&id, *ours);
             }
-            let own = *ours == via || answer.result().is_none();
-            let line = if own {
-                answer.to_line(Some(&id), &[])
+            if *ours == via || answer.result().is_none() {
+                out.deliver(session, answer, Some(&id), &[]);
             } else {
-                OwnAnswer::Done.to_line(&id).into()
-            };
-            out.to_peer.push((session, line));
+                out.to_peer
+                    .push((session, OwnAnswer::Done.to_line(&id).into()));
+            }
         }
     }
 
@@ -206,6 +204,9 @@ impl Router {
                 method = message.method(),
                 "dropped a notification that is for nobody"
             );
+            return;
+        }
+        if !out.takes(message, None, &[]) {
             return;
         }
         let line = message.to_line(None, &[]);
@@ -277,7 +278,7 @@ impl Router {
             span,
             with: Replacement::Id(token),
         };
-        out.to_peer.push((session, message.to_line(None, &[edit])));
+        out.deliver(session, message, None, &[edit]);
     }
 
     /// The child takes a question back, or (2026-07-28) ends a subscription.
@@ -294,8 +295,7 @@ impl Router {
                 span,
                 with: Replacement::Id(&ours),
             };
-            out.to_peer
-                .push((ask.session, message.to_line(None, &[edit])));
+            out.deliver(ask.session, message, None, &[edit]);
             return;
         }
         let Some(ours) = id.integer() else { return };
@@ -317,8 +317,7 @@ impl Router {
                 span,
                 with: Replacement::Id(&pending.id),
             };
-            out.to_peer
-                .push((pending.session, message.to_line(None, &[edit])));
+            out.deliver(pending.session, message, None, &[edit]);
         }
     }
 
@@ -365,7 +364,6 @@ impl Router {
             span: *span,
             with: Replacement::Id(&pending.id),
         };
-        out.to_peer
-            .push((pending.session, message.to_line(None, &[edit])));
+        out.deliver(pending.session, message, None, &[edit]);
     }
 }

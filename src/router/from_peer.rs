@@ -6,7 +6,9 @@ use super::levels::Level;
 use super::listens::Listen;
 use super::pending::{Pending, Purpose};
 use super::subscriptions::Consent;
-use super::{LaneId, Output, Router, SessionId, handshake, misplaced, subscriptions, tasks};
+use super::{
+    LaneId, Output, Router, SessionId, TooLarge, handshake, misplaced, subscriptions, tasks,
+};
 use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Field, Kind, Message, Replacement, RequestId, error_line,
 };
@@ -15,18 +17,30 @@ use std::sync::Arc;
 
 impl Router {
     /// A message that the policy has let through.
-    pub fn peer_message(&mut self, from: SessionId, permit: &Permit, out: &mut Output) {
+    ///
+    /// # Errors
+    /// The process would be sent a line that is too long; nothing has been changed by the message.
+    pub fn peer_message(
+        &mut self,
+        from: SessionId,
+        permit: &Permit,
+        out: &mut Output,
+    ) -> Result<(), TooLarge> {
         let message = permit.message();
         if message.is_misplaced() {
             out.to_peer
                 .extend(misplaced(message).map(|line| (from, line)));
-            return;
+            return Ok(());
+        }
+        if message.may_outgrow(out.limits.to_child) {
+            self.check_length(from, message, out)?;
         }
         match message.kind() {
             Kind::Request(id) => self.request(from, id, permit, out),
             Kind::Notification => self.notification(from, message, out),
             Kind::Response(id) => self.answer_of_peer(from, id.as_ref(), message, out),
         }
+        Ok(())
     }
 
     fn request(&mut self, from: SessionId, id: &RequestId, permit: &Permit, out: &mut Output) {
@@ -48,7 +62,7 @@ impl Router {
             return;
         }
         if let (Some(error), "server/discover") = (&self.legacy_only, message.method()) {
-            out.to_peer.push((from, error.to_line(Some(id), &[])));
+            out.deliver(from, error, Some(id), &[]);
             return;
         }
         if message.method() == "initialize"

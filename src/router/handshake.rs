@@ -75,16 +75,8 @@ impl Lane {
         if client.is_some() {
             self.evidence.renew(None);
         }
-        let to_child = out.to_child[lane.0].small();
-        to_child.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
-        RequestId::Number(ours).write(to_child);
-        to_child.extend(b",\"method\":\"initialize\",\"params\":{\"protocolVersion\":");
-        write_string(Revision::NEWEST.name(), to_child);
-        to_child.extend(b",\"capabilities\":");
-        to_child.extend(asks::CAPABILITIES.as_bytes());
-        to_child.extend(b",\"clientInfo\":");
-        to_child.extend_from_slice(client.as_deref().unwrap_or(OURSELVES.as_bytes()));
-        to_child.extend(b"}}\n");
+        let info = client.as_deref().unwrap_or(OURSELVES.as_bytes());
+        write_initialize(ours, info, out.to_child[lane.0].small());
         self.client = client;
         self.handshake = Handshake::Sent(Sent {
             ours,
@@ -144,16 +136,15 @@ impl Router {
             .and_then(|text| Revision::parse(&text));
         let state = &mut self.lanes[lane.0];
         if let Handshake::Done(answer) = &state.handshake {
-            out.to_peer
-                .push((from, answer_initialize(answer, id, revision)));
+            let sent = answer_initialize(answer, from, id, revision, out);
             if let Some(session) = self.sessions.get_mut(&from) {
-                session.initialized = true;
+                session.initialized |= sent;
             }
             return;
         }
         let client = present(message, Field::ClientInfo)
-            .and_then(|_| message.carry(Field::ClientInfo))
-            .filter(|client| client.len() <= MAX_CLIENT_INFO);
+            .filter(|_| message.carried_len(Field::ClientInfo) <= longest_client_info(out))
+            .and_then(|_| message.carry(Field::ClientInfo));
         state.openings.push(Opening {
             session: from,
             id: id.clone(),
@@ -229,10 +220,10 @@ impl Router {
             self.announce_changes(answer, out);
         }
         for opening in openings {
-            let line = answer_initialize(answer, &opening.id, opening.revision);
-            out.to_peer.push((opening.session, line));
-            if let Some(session) = self.sessions.get_mut(&opening.session) {
-                session.initialized = true;
+            let to = opening.session;
+            let sent = answer_initialize(answer, to, &opening.id, opening.revision, out);
+            if let Some(session) = self.sessions.get_mut(&to) {
+                session.initialized |= sent;
             }
         }
     }
@@ -243,8 +234,8 @@ impl Router {
         let state = &mut self.lanes[lane.0];
         state.client = None;
         if let Some(opening) = sent.requester.and_then(|id| state.take_opening(id)) {
-            let line = answer_initialize(answer, &opening.id, opening.revision);
-            out.to_peer.push((opening.session, line));
+            let to = opening.session;
+            answer_initialize(answer, to, &opening.id, opening.revision, out);
         }
         match state.openings.first().map(|opening| opening.session) {
             Some(next) => self.begin_handshake(lane, Some(next), out),
@@ -289,6 +280,27 @@ impl Router {
     }
 }
 
+fn write_initialize(id: i64, client: &[u8], out: &mut Vec<u8>) {
+    out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    RequestId::Number(id).write(out);
+    out.extend(b",\"method\":\"initialize\",\"params\":{\"protocolVersion\":");
+    write_string(Revision::NEWEST.name(), out);
+    out.extend(b",\"capabilities\":");
+    out.extend(asks::CAPABILITIES.as_bytes());
+    out.extend(b",\"clientInfo\":");
+    out.extend_from_slice(client);
+    out.extend(b"}}\n");
+}
+
+/// With a `clientInfo` of so many bytes at most an `initialize` is as short as it has to be, under any
+/// id.
+fn longest_client_info(out: &Output) -> usize {
+    let mut rest = Vec::new();
+    write_initialize(i64::MAX, b"", &mut rest);
+    let room = out.limits.to_child.saturating_add(1);
+    room.saturating_sub(rest.len()).min(MAX_CLIENT_INFO)
+}
+
 /// A member of `params` that is not null, which is as good as absent.
 fn present(message: &Message, field: Field) -> Option<&[u8]> {
     message.raw(field).filter(|raw| *raw != b"null")
@@ -327,11 +339,18 @@ pub(super) fn malformed(id: &RequestId, reason: &str) -> Vec<u8> {
     error_line(Some(id), Code::InvalidParams, &text, NO_DATA)
 }
 
-/// The child's answer to `initialize`, for a peer that asked with `id` for revision `requested`.
+/// Sends the child's answer to `initialize` to a peer that asked with `id` for revision `requested`.
+/// False where it is too long for that.
 ///
 /// A peer that knows only an older revision than the child settled on is told its own: SDK clients
 /// refuse an answer newer than they know, and what newer revisions add is optional in answers.
-fn answer_initialize(answer: &Message, id: &RequestId, requested: Option<Revision>) -> Line {
+fn answer_initialize(
+    answer: &Message,
+    to: SessionId,
+    id: &RequestId,
+    requested: Option<Revision>,
+    out: &mut Output,
+) -> bool {
     let settled = answer.text(Field::ProtocolVersion);
     let settled = settled.and_then(|text| Revision::parse(&text));
     let quoted = requested
@@ -344,5 +363,5 @@ fn answer_initialize(answer: &Message, id: &RequestId, requested: Option<Revisio
             span,
             with: Replacement::Json(text.as_bytes()),
         });
-    answer.to_line(Some(id), edit.as_slice())
+    out.deliver(to, answer, Some(id), edit.as_slice())
 }

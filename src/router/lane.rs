@@ -173,6 +173,13 @@ pub(super) fn write_discover(ours: i64, out: &mut Rope) {
     out.extend(b",\"io.modelcontextprotocol/clientCapabilities\":{}}}}\n");
 }
 
+/// True where such a request of the router's own is no longer than `limit`, under any id.
+pub(super) fn fits_request(method: &str, member: &str, value: &str, limit: usize) -> bool {
+    let mut line = Rope::default();
+    write_request(i64::MAX, method, member, value, &mut line);
+    line.len() <= limit.saturating_add(1)
+}
+
 pub(super) fn write_cancelled(id: i64, reason: &str, out: &mut Rope) {
     let out = out.small();
     out.extend(

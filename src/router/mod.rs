@@ -23,6 +23,7 @@
 
 mod asks;
 mod blame;
+mod bounds;
 mod delivery;
 mod eras;
 mod evidence;
@@ -34,6 +35,7 @@ mod levels;
 mod life;
 mod listens;
 mod lists;
+mod losses;
 mod pending;
 mod pipe;
 mod questions;
@@ -46,13 +48,16 @@ mod tasks;
 mod turns;
 
 pub use asks::can_be_asked;
+pub use bounds::{LineLimits, TooLarge};
 pub use evidence::{Cause, Sender};
 pub use listens::{MAX_LISTEN_SIZE, MAX_LISTENS};
+pub use losses::Loss;
 pub use pipe::Pipe;
 pub use session::{Presence, Profile};
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
 use crate::utils::rope::{Line, Rope};
+use crate::utils::shorten::shorten;
 use crate::utils::tally::Tally;
 use blame::Blame;
 use lane::{Lane, Service};
@@ -66,6 +71,9 @@ pub const MAX_IN_FLIGHT: usize = 16_384;
 
 /// The most cancelled requests of one peer whose answer we still look out for.
 pub const MAX_CANCELLED: usize = 256;
+
+/// The most of a method's name that an answer quotes, in bytes.
+const MAX_NAME: usize = 1024;
 
 /// Why requests of a peer that leaves are cancelled.
 const PEER_LEFT: &str = "the client has disconnected";
@@ -116,6 +124,7 @@ pub struct Output {
     /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
     /// not read must not fill our memory.
     pub answers: [usize; LANES],
+    limits: LineLimits,
 }
 
 impl std::fmt::Debug for Output {
@@ -129,6 +138,15 @@ impl std::fmt::Debug for Output {
 }
 
 impl Output {
+    /// With bounds on the lines that are written.
+    #[must_use]
+    pub fn new(limits: LineLimits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
     /// Answers a process in the place of a peer.
     pub fn answer(&mut self, lane: LaneId, line: &[u8]) {
         self.to_child[lane.0].extend(line);
@@ -368,6 +386,7 @@ impl Router {
 
 /// The answer to a question of the child that no peer can be asked.
 fn nobody_to_ask(id: &RequestId, method: &str) -> Vec<u8> {
+    let method = shorten(method, MAX_NAME);
     let text = format!("Method not found: no connected client can take '{method}'");
     error_line(Some(id), Code::MethodNotFound, &text, NO_DATA)
 }

@@ -1,6 +1,8 @@
 //! The router of a peer that has a child to itself: a plain pipe, behind the same gate.
 
-use super::{Exit, LaneId, MAX_IN_FLIGHT, Output, Profile, SessionId, lists, session};
+use super::{
+    Exit, LaneId, Loss, MAX_IN_FLIGHT, Output, Profile, SessionId, TooLarge, lists, session,
+};
 use crate::jsonrpc::{Code, Field, Kind, Message, NO_DATA, RequestId, error_line};
 use crate::permissions::{ListFilter, Permit};
 use crate::utils::tally::{Share, Tally};
@@ -54,18 +56,22 @@ impl Pipe {
     }
 
     /// A message that the policy has let through.
-    pub fn peer_message(&mut self, permit: &Permit, out: &mut Output) {
+    ///
+    /// # Errors
+    /// The process would be sent a line that is too long; nothing has been changed by the message.
+    pub fn peer_message(&mut self, permit: &Permit, out: &mut Output) -> Result<(), TooLarge> {
         let message = permit.message();
         if message.is_misplaced() {
             let answer = super::misplaced(message).map(|line| (Self::SESSION, line));
             out.to_peer.extend(answer);
-            return;
+            return Ok(());
         }
+        self.check_length(message, out)?;
         match message.kind() {
             Kind::Request(id) => {
                 if let Err(refusal) = self.check_new(id) {
                     out.to_peer.push((Self::SESSION, refusal.into()));
-                    return;
+                    return Ok(());
                 }
                 self.sees_cut_lists |= permit.list().is_some();
                 self.in_flight.insert(id.clone(), permit.list().cloned());
@@ -80,24 +86,40 @@ impl Pipe {
                             self.in_flight.insert(id, Some(filter));
                         }
                         Some((_, None)) => {}
-                        None => return,
+                        None => return Ok(()),
                     }
                     self.count();
                 }
             }
             Kind::Response(id) => {
-                let place = self
-                    .asked
-                    .iter()
-                    .position(|asked| Some(asked) == id.as_ref());
-                let Some(place) = place else {
+                if !self.take_asked(id.as_ref()) {
                     tracing::debug!("dropped an answer that nobody asked for");
-                    return;
-                };
-                self.asked.remove(place);
+                    return Ok(());
+                }
             }
         }
         message.write(message.id(), &[], &mut out.to_child[LaneId::FIRST.0]);
+        Ok(())
+    }
+
+    /// Refuses what is too long once it is written. An answer that is refused fails its question.
+    fn check_length(&mut self, message: &Message, out: &mut Output) -> Result<(), TooLarge> {
+        let limit = out.limits.to_child;
+        if !message.outgrows(limit, message.id(), &[]) {
+            return Ok(());
+        }
+        if let Kind::Response(Some(id)) = message.kind()
+            && self.take_asked(Some(id))
+        {
+            out.answer_too_large(LaneId::FIRST, id);
+        }
+        Err(TooLarge { limit })
+    }
+
+    /// Forgets a question; false where it is not open.
+    fn take_asked(&mut self, id: Option<&RequestId>) -> bool {
+        let place = self.asked.iter().position(|asked| Some(asked) == id);
+        place.map(|place| self.asked.remove(place)).is_some()
     }
 
     fn count(&mut self) {
@@ -134,6 +156,10 @@ impl Pipe {
                 return;
             }
             Kind::Request(id) => {
+                if !out.takes(message, Some(id), &[]) {
+                    out.answer(LaneId::FIRST, &Loss::TOO_LARGE.request(id));
+                    return;
+                }
                 if self.asked.len() >= MAX_ASKED {
                     self.asked.remove(0);
                 }
@@ -141,11 +167,12 @@ impl Pipe {
             }
             Kind::Response(Some(id)) => match self.remove(id) {
                 Some(Some(filter)) => {
-                    let line = match filter.edits(message) {
-                        Ok(edits) => message.to_line(Some(id), &edits),
-                        Err(_) => lists::unreadable(id).into(),
-                    };
-                    out.to_peer.push((Self::SESSION, line));
+                    if let Ok(edits) = filter.edits(message) {
+                        out.deliver(Self::SESSION, message, Some(id), &edits);
+                    } else {
+                        out.to_peer
+                            .push((Self::SESSION, lists::unreadable(id).into()));
+                    }
                     return;
                 }
                 None if self.sees_cut_lists => {
@@ -160,8 +187,7 @@ impl Pipe {
             }
             _ => {}
         }
-        out.to_peer
-            .push((Self::SESSION, message.to_line(message.id(), &[])));
+        out.deliver(Self::SESSION, message, message.id(), &[]);
     }
 
     fn is_kept_from(&self, method: &str) -> bool {

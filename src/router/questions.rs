@@ -6,7 +6,7 @@ use super::asks::{Ask, Need};
 use super::from_peer::OwnAnswer;
 use super::lane::Service;
 use super::session::{Presence, Session};
-use super::{LaneId, Output, Router, SessionId, nobody_to_ask};
+use super::{LaneId, Loss, Output, Router, SessionId, nobody_to_ask};
 use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Kind, Message, Replacement, RequestId, error_line,
 };
@@ -137,6 +137,15 @@ impl Router {
     ) {
         let ours = self.fresh_id();
         let token = message.progress_token();
+        let known = RequestId::Number(ours);
+        let edit = token.map(|(_, span)| Edit {
+            span: *span,
+            with: Replacement::Id(&known),
+        });
+        if !out.deliver(session, message, Some(&known), edit.as_slice()) {
+            out.answer(lane, &Loss::TOO_LARGE.request(id));
+            return;
+        }
         let asks = &mut self.lanes[lane.0].asks;
         asks.insert(
             ours,
@@ -152,13 +161,6 @@ impl Router {
         {
             asks.remember_elicitation(elicitation, session);
         }
-        let ours = RequestId::Number(ours);
-        let edit = token.map(|(_, span)| Edit {
-            span: *span,
-            with: Replacement::Id(&ours),
-        });
-        out.to_peer
-            .push((session, message.to_line(Some(&ours), edit.as_slice())));
     }
 
     /// Asks what waited for a session, where it is still certain that it is for that one.

@@ -3,7 +3,9 @@
 //! A web page can have its browser send HTTP requests to any port, with a body of its own choice. If
 //! the lines of the head were only answered with errors, the body would be taken for messages.
 
-use crate::jsonrpc::{Code, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, error_line};
+use crate::jsonrpc::{
+    Code, MAX_PEER_DEPTH, Measured, Message, NO_DATA, Refusal, error_line, too_large_line,
+};
 use crate::transport::Reader;
 use crate::transport::foreign;
 use crate::transport::line::LineError;
@@ -46,15 +48,12 @@ pub(super) enum Foreign {
 }
 
 impl Foreign {
-    /// What the far end is told before it is closed. Without an id and without data, as other errors
-    /// about a line are: a client that shows a token to a server that wants none tells that by it.
+    /// What the far end is told before it is closed. Without an id and mostly without data, as other
+    /// errors about a line are: a client that shows a token to a server that wants none tells that by it.
     pub(super) fn answer(&self) -> Vec<u8> {
         let (code, text) = match self {
             Self::Http => return foreign::no_http(),
-            Self::TooLong(limit) => (
-                Code::InvalidRequest,
-                format!("Invalid Request: a message is longer than {limit} bytes"),
-            ),
+            Self::TooLong(limit) => return too_large_line(None, *limit, Measured::AsRead),
             Self::NoObject(refusal) => (refusal.code, format!("{}; {FIRST}", refusal.text())),
             Self::Blank => (Code::InvalidRequest, format!("Invalid Request: {FIRST}")),
         };

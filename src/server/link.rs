@@ -13,7 +13,7 @@ use super::upstream::{Intake, Records, UpstreamEnd, upstream};
 use crate::audit::Trail;
 use crate::control::Control;
 use crate::handshake;
-use crate::jsonrpc::{Code, NO_DATA, error_line};
+use crate::jsonrpc::{Code, Measured, NO_DATA, error_line, too_large_line};
 use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
 use crate::transport::{Reader, Writer};
@@ -157,8 +157,7 @@ pub(super) async fn carry(
                     End::Leave("the peer has left")
                 }
                 UpstreamEnd::TooLong(limit) => {
-                    let text = format!("Invalid Request: a message is longer than {limit} bytes");
-                    last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
+                    last_words.push(too_large_line(None, limit, Measured::AsRead).into());
                     End::Leave("a message is too long")
                 }
                 UpstreamEnd::Lapsed(lapse) => barred(lapse, &mut last_words),

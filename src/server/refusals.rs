@@ -7,6 +7,7 @@ use crate::jsonrpc::{Message, Refusal};
 use crate::mcp::ItemKind;
 use crate::permissions::Denial;
 use crate::utils::bucket::{Bucket, Pace};
+use crate::utils::shorten::shorten;
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -127,6 +128,15 @@ impl<'a> Refusals<'a> {
         }
     }
 
+    /// This message is longer than the MCP server may be sent.
+    pub(super) fn too_large(&self, message: &Message) {
+        if self.tells(Reason::Invalid) {
+            let reason = "longer than --max-message-size as it is written for the MCP server";
+            tracing::info!(reason, "refused a message");
+            self.trail.refused_message(message, reason);
+        }
+    }
+
     /// The policy forbids this message.
     pub(super) fn blocked(&self, denial: &Denial) {
         if self.tells(Reason::Blocked) {
@@ -196,25 +206,17 @@ fn log_denial(denial: &Denial) {
     // URIs stay out of the log: they may hold credentials.
     let named = |kind| {
         let item = denial.item.as_ref().filter(|item| item.kind == kind)?;
-        Some(shorten(&item.name))
+        Some(shorten(&item.name, MAX_LOGGED_NAME))
     };
     let id = denial.id.as_ref().map(ToString::to_string);
     tracing::info!(
-        method = shorten(&denial.method),
+        method = shorten(&denial.method, MAX_LOGGED_NAME),
         tool = named(ItemKind::Tool),
         prompt = named(ItemKind::Prompt),
         id,
         rule = &*denial.reason(),
         "blocked"
     );
-}
-
-fn shorten(name: &str) -> &str {
-    let mut end = name.len().min(MAX_LOGGED_NAME);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    &name[..end]
 }
 
 #[cfg(test)]

@@ -181,7 +181,7 @@ mod tests {
     use crate::audit::{Log, Trail};
     use crate::child::CommandLine;
     use crate::hub::{Hub, Limits};
-    use crate::router::Profile;
+    use crate::router::{LineLimits, Profile};
     use crate::transport::Connection;
     use crate::utils::tally::Tally;
     use tokio::io::{AsyncReadExt, DuplexStream};
@@ -219,6 +219,7 @@ mod tests {
         };
         let limits = Limits {
             child_message: 1024,
+            lines: LineLimits::default(),
             outbox: 1024,
             restarts: 0,
         };

@@ -10,12 +10,13 @@ use crate::audit::Trail;
 use crate::control::{Control, PREFIX};
 use crate::hub::Session;
 use crate::jsonrpc::{
-    Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Message, NO_DATA, Refusal, RequestId,
-    error_line,
+    Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, Refusal,
+    RequestId, error_line, too_large_line,
 };
 use crate::liveness::ACK_BYTES;
 use crate::permissions::{Permit, Rights};
 use crate::replay::{Replay, Violation, cost};
+use crate::router::TooLarge;
 use crate::transport::Reader;
 use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
@@ -322,14 +323,22 @@ async fn carry_upstream(
     }
 }
 
-/// Hands a message to the MCP server, which may have to be started for it.
+/// Hands a message to the MCP server, which may have to be started for it. What is too long once it is
+/// written is answered, if it is a request.
 fn send(permit: &Permit, placement: &Placement<'_>, standing: &Standing, records: Records<'_>) {
     let (session, message) = (&placement.session, permit.message());
-    match placement.decide(permit, || standing.profile()) {
-        Ok(()) => session.send(permit),
-        Err(why) => {
-            records.refusals.no_process(message, isolated::reason(why));
-            session.reply(isolated::refusal(why, message.id()));
+    if let Err(why) = placement.decide(permit, || standing.profile()) {
+        records.refusals.no_process(message, isolated::reason(why));
+        session.reply(isolated::refusal(why, message.id()));
+        return;
+    }
+    match session.send(permit) {
+        Ok(()) => records.trail.allowed(message, standing.rights()),
+        Err(TooLarge { limit }) => {
+            records.refusals.too_large(message);
+            if let Kind::Request(id) = message.kind() {
+                session.reply(too_large_line(Some(id), limit, Measured::AsWritten));
+            }
         }
     }
 }
@@ -364,10 +373,7 @@ fn pass(
         return None;
     }
     match rights.decide(message) {
-        Ok(permit) => {
-            records.trail.allowed(permit.message(), rights);
-            Some(permit)
-        }
+        Ok(permit) => Some(permit),
         Err(denial) => {
             records.refusals.blocked(&denial);
             if let Some(line) = denial.to_line() {
@@ -389,7 +395,8 @@ fn refuse(refusal: &Refusal, session: &Session, rights: &Rights) {
         let line = error_line(Some(id), Code::InternalError, text, Some(&data));
         let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
         if let Some(permit) = message.and_then(|message| rights.decide(message).ok()) {
-            session.send(&permit);
+            // It is short.
+            let _sent = session.send(&permit);
         }
     }
 }

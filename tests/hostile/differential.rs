@@ -442,10 +442,10 @@ fn through_pipe(line: &[u8], written: &mut Written) {
     // Requests that may be cancelled.
     for id in ["7", "\"7\"", "9007199254740991"] {
         let warm_up = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"w"}}"#);
-        pipe.peer_message(&permit_of(&warm_up), &mut out);
+        assert_eq!(pipe.peer_message(&permit_of(&warm_up), &mut out), Ok(()));
     }
     let mut out = Output::default();
-    pipe.peer_message(&permit, &mut out);
+    assert_eq!(pipe.peer_message(&permit, &mut out), Ok(()));
     let bytes = &for_child(&mut out);
     if !bytes.is_empty() {
         let message = permit.message();
@@ -472,13 +472,16 @@ fn through_router(line: &[u8], written: &mut Written) {
     let session = router.attach(Profile::anybody());
     router.child_started(LaneId::FIRST, &mut out);
     let hello = r#"{"jsonrpc":"2.0","id":"h","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
-    router.peer_message(session, &permit_of(hello), &mut out);
+    assert_eq!(
+        router.peer_message(session, &permit_of(hello), &mut out),
+        Ok(())
+    );
     let asked: Value = serde_json::from_slice(&for_child(&mut out)).expect("one request");
     let answer = json!({"jsonrpc":"2.0","id":asked["id"],"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{}}});
     let answer = Message::read(answer.to_string().into(), MAX_PEER_DEPTH).expect("an answer");
     router.child_message(LaneId::FIRST, &answer, &mut out);
     let mut out = Output::default();
-    router.peer_message(session, &permit, &mut out);
+    assert_eq!(router.peer_message(session, &permit, &mut out), Ok(()));
     let bytes = &for_child(&mut out);
     // A first request of the other era starts a handshake or a process of its own.
     if bytes.is_empty() || message.method() == "initialize" {

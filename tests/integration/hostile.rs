@@ -306,7 +306,7 @@ fn half_an_upgrade() {
 
 #[test]
 fn a_line_of_10_mib() {
-    let says = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid Request: a message is longer than 9437184 bytes"}}"#;
+    let says = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid Request: a message is longer than 9437184 bytes","data":{"source":"mcp-remote","reason":"message-too-large","executed":"no","limit":9437184}}}"#;
     for transport in BOTH {
         let server = TestServer::start(transport);
         let mut other = server.peer();

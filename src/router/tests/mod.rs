@@ -1,10 +1,14 @@
 //! The router by itself: scenes that say what holds, and a model that checks it over long random
 //! histories.
 
+mod bounds;
 mod model;
 mod scenes;
 
-use super::{Cause, Command, Exit, LaneId, Output, Profile, Router, Sender, SessionId};
+use super::{
+    Cause, Command, Exit, LaneId, LineLimits, Output, Pipe, Profile, Router, Sender, SessionId,
+    TooLarge,
+};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use crate::permissions::{Permit, Rights};
 use crate::utils::rope::{Line, Pieces};
@@ -41,8 +45,12 @@ impl Bench {
     }
 
     fn peer(&mut self, session: SessionId, line: &str) {
+        assert_eq!(self.try_peer(session, line), Ok(()));
+    }
+
+    fn try_peer(&mut self, session: SessionId, line: &str) -> Result<(), TooLarge> {
         self.router
-            .peer_message(session, &permit(line), &mut self.out);
+            .peer_message(session, &permit(line), &mut self.out)
     }
 
     fn child(&mut self, lane: usize, line: &str) {

@@ -130,10 +130,10 @@ fn the_requests_of_a_user_are_counted_together() {
     for id in 1..MAX_IN_FLIGHT {
         bench.peer(a, &request(id));
     }
-    pipe.peer_message(&permit(&request(0)), &mut out);
+    assert_eq!(pipe.peer_message(&permit(&request(0)), &mut out), Ok(()));
     assert_eq!(alice.sum(), MAX_IN_FLIGHT);
     assert!(bench.peers_heard().is_empty() && out.to_peer.is_empty());
-    pipe.peer_message(&permit(&request(1)), &mut out);
+    assert_eq!(pipe.peer_message(&permit(&request(1)), &mut out), Ok(()));
     assert_eq!(out.to_peer.len(), 1);
     bench.peer(b, &request(0));
     bench.peer(other, &request(0));
@@ -231,7 +231,7 @@ fn requests_as_notifications_and_the_reverse_reach_no_child() {
         ),
     ] {
         bench.peer(a, line);
-        pipe.peer_message(&permit(line), &mut piped);
+        assert_eq!(pipe.peer_message(&permit(line), &mut piped), Ok(()));
         let heard = bench.peers_heard();
         assert_eq!(heard.len(), usize::from(answered), "{line}");
         assert!(

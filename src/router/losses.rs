@@ -1,0 +1,39 @@
+//! What is said in the place of a process's message that had to be dropped.
+
+use crate::jsonrpc::{Code, ErrorData, Executed, NO_DATA, RequestId, error_line};
+
+/// Why a message was dropped.
+#[derive(Debug)]
+pub struct Loss {
+    answer: &'static str,
+    data: ErrorData,
+    request: &'static str,
+}
+
+impl Loss {
+    /// It is longer than its receiver takes.
+    pub const TOO_LARGE: Self = Self {
+        answer: "The MCP server's answer is too large",
+        data: ErrorData::new("answer-too-large", Executed::Unknown),
+        request: "Invalid Request: too large",
+    };
+
+    /// It is no message that can be read.
+    pub const UNREADABLE: Self = Self {
+        answer: "The MCP server's answer cannot be read",
+        data: ErrorData::new("answer-unreadable", Executed::Unknown),
+        request: "Invalid Request: cannot be read",
+    };
+
+    /// The line for whoever waits for the answer that was dropped.
+    #[must_use]
+    pub fn answer(&self, id: &RequestId) -> Vec<u8> {
+        error_line(Some(id), Code::InternalError, self.answer, Some(&self.data))
+    }
+
+    /// The line for the process whose request was dropped.
+    #[must_use]
+    pub fn request(&self, id: &RequestId) -> Vec<u8> {
+        error_line(Some(id), Code::InvalidRequest, self.request, NO_DATA)
+    }
+}
