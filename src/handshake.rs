@@ -2,7 +2,7 @@
 //! line without an id.
 
 use crate::auth::{Identity, TokenError, Verifier};
-use crate::jsonrpc::{Code, ErrorData, Executed, error_line, refusal_line};
+use crate::jsonrpc::{Code, ErrorData, Executed, error_line, is_too_large, refusal_line};
 use crate::transport::Connection;
 use crate::transport::foreign;
 use crate::transport::line::LineError;
@@ -372,6 +372,16 @@ pub fn read_notice(line: &Bytes) -> Option<String> {
 pub fn wants_tls(line: &Bytes) -> bool {
     let reason = notice(line).and_then(|error| error.data?.get("reason").cloned());
     reason.is_some_and(|reason| reason == "tls-required")
+}
+
+/// The bound in the notice of a server that a line is longer than it takes. It hangs up then.
+#[must_use]
+pub fn read_limit(line: &Bytes) -> Option<usize> {
+    let data = notice(line)?.data?;
+    if !is_too_large(data.get("reason")?.as_str()?) {
+        return None;
+    }
+    usize::try_from(data.get("limit")?.as_u64()?).ok()
 }
 
 fn notice(line: &Bytes) -> Option<Rejection> {

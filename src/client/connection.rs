@@ -4,7 +4,7 @@ use super::bridge::Bridge;
 use super::end::{End, Lost};
 use super::endpoint::{Action, Ended, News, Offer, Reception, ServerLine};
 use super::host::{self, HostInput, Lines};
-use super::settings::MAX_SERVER_LINE;
+use crate::control::MAX_SERVER_LINE;
 use crate::liveness::FOREVER;
 use crate::transport::outlet::Batch;
 use crate::transport::websocket::PING_EVERY;

@@ -1,7 +1,8 @@
 //! One attempt to get a connection: connect, upgrade, authenticate.
 
 use super::endpoint::Offer;
-use super::settings::{CONNECT_TIMEOUT, MAX_SERVER_LINE, Settings};
+use super::settings::{CONNECT_TIMEOUT, Settings};
+use crate::control::MAX_SERVER_LINE;
 use crate::handshake::{self, Rejected};
 use crate::transport::line::LineError;
 use crate::transport::tls::Plain;

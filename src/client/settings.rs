@@ -9,10 +9,6 @@ use std::time::Duration;
 /// 10 seconds after which a server gives up by default.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The longest line from the server, in bytes: what a server accepts from its child, and some room
-/// for the ids that it puts back.
-pub(super) const MAX_SERVER_LINE: usize = (64 << 20) + (64 << 10);
-
 /// Where the server is and how to get in.
 #[derive(Debug)]
 pub struct Settings {

@@ -32,3 +32,4 @@ mod tolerance;
 mod websocket;
 #[allow(dead_code)]
 mod wire;
+mod written_size;

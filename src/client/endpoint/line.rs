@@ -29,12 +29,25 @@ impl ServerLine {
         Control::from_message(self.message.as_ref()?)
     }
 
+    /// True where it is neither an answer to a request nor any other message.
+    fn answers_nothing(&self) -> bool {
+        let kind = self.message.as_ref().map(Message::kind);
+        matches!(kind, None | Some(Kind::Response(None)))
+    }
+
+    /// The bound in the error of a server to which one of our lines is too long. It hangs up then.
+    pub(super) fn line_limit(&self) -> Option<usize> {
+        if self.answers_nothing() {
+            handshake::read_limit(&self.line)
+        } else {
+            None
+        }
+    }
+
     /// True for an error that a server of ours may have sent to the connection as a whole, in a session
     /// at least. Outside of a session such an error ends the connection.
     pub(super) fn is_for_connection(&self, established: bool) -> Result<bool, End> {
-        if let Some(Kind::Request(_) | Kind::Notification | Kind::Response(Some(_))) =
-            self.message.as_ref().map(Message::kind)
-        {
+        if !self.answers_nothing() {
             return Ok(false);
         }
         if let Some(reason) = handshake::read_refusal(&self.line) {

@@ -10,6 +10,7 @@ mod negotiation;
 mod outbound;
 mod pending;
 mod phase;
+mod refused;
 mod rejoin;
 mod server_requests;
 
@@ -23,12 +24,15 @@ use crate::control::Control;
 use crate::jsonrpc::{Code, Executed, NO_DATA, error_line};
 use crate::liveness::Schedule;
 use crate::replay::Violation;
+use crate::transport::line::LineError;
 use bytes::Bytes;
 use line::{Verdict, without_newline};
 use negotiation::{Answer, Negotiation};
 use outbound::Outbound;
 use pending::Pending;
 use phase::{Drain, Established, HostPhase, Phase};
+use refused::refusal;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// The client's end of a session.
@@ -53,6 +57,8 @@ pub(super) struct Endpoint {
     needs_poll: bool,
     /// Requests that have failed since the last news.
     failed: usize,
+    /// What the server has said last is that a line of ours is longer than this.
+    line_limit: Option<usize>,
 }
 
 impl Endpoint {
@@ -72,6 +78,7 @@ impl Endpoint {
             carried: false,
             needs_poll: false,
             failed: 0,
+            line_limit: None,
         }
     }
 
@@ -178,6 +185,14 @@ impl Endpoint {
 
     /// A connection has ended, for this reason as far as it can tell.
     pub(super) fn on_disconnect(&mut self, end: End) -> Ended {
+        if let Some(limit) = self.line_limit.take() {
+            self.refuse_longer(limit);
+        } else if let End::Lost(Lost::Line(LineError::TooLong { .. })) = &end {
+            // The server would send the line again, and again after each repetition that caused it.
+            let initializes = self.outbound.is_holding();
+            self.pending.rejoin().forget_unanswered(initializes);
+            self.negotiation.forget();
+        }
         let end = match end {
             End::Lost(_) if self.is_done() => End::Done,
             End::Lost(_) if self.is_dismissed() => End::Dismissed,
@@ -194,6 +209,20 @@ impl Endpoint {
 
     fn is_dismissed(&self) -> bool {
         matches!(&self.phase, Phase::Established(session) if session.drain == Drain::Idle)
+    }
+
+    /// The server has ended the session since a line of ours is longer than the `limit` that it takes:
+    /// fails the requests that are, and sends no such line again.
+    fn refuse_longer(&mut self, limit: usize) {
+        let refusals = self.pending.refuse_longer(limit);
+        self.push_for_host(refusals);
+        let (short, long): (VecDeque<Bytes>, VecDeque<Bytes>) = self
+            .fail_session()
+            .into_iter()
+            .partition(|line| without_newline(line).len() <= limit);
+        let refusals = long.iter().filter_map(|line| refusal(line, limit));
+        self.push_for_host(refusals.collect());
+        self.go_on_with(short);
     }
 
     /// After a connection was lost, before the next one: where there is no session to resume, what the
@@ -216,19 +245,34 @@ impl Endpoint {
 
     fn fail_all(&mut self, failure: &Failure, executed: Executed) {
         let errors = self.pending.fail_all(failure, executed);
-        let lines = errors.into_iter().map(|line| without_newline(&line.into()));
+        self.push_for_host(errors);
+    }
+
+    /// Lines of our own for the host.
+    fn push_for_host(&mut self, lines: Vec<Vec<u8>>) {
+        let lines = lines.into_iter().map(|line| without_newline(&line.into()));
         self.for_host.extend(lines);
     }
 
     /// The server knows nothing of us: what was sent fails, since it may or may not have been executed;
     /// what was not is sent after the host's handshake has been repeated.
     fn start_over(&mut self) {
+        let unsent = self.fail_session();
+        self.go_on_with(unsent);
+    }
+
+    /// Fails what was sent; gives the lines that were not.
+    fn fail_session(&mut self) -> VecDeque<Bytes> {
         self.failed += self.pending.in_flight();
         self.fail_all(&Failure::CONNECTION_LOST, Executed::Unknown);
         self.negotiation.forget();
         let mut unsent = self.outbound.reset();
         // The rest of an earlier repetition may be among it.
         unsent.retain(|line| !self.pending.is_obsolete(&without_newline(line)));
+        unsent
+    }
+
+    fn go_on_with(&mut self, unsent: VecDeque<Bytes>) {
         if self.host >= HostPhase::Finished && unsent.is_empty() {
             // There is nobody to go on for.
             return;
@@ -254,6 +298,7 @@ impl Endpoint {
     /// # Errors
     /// Why the connection ends with it.
     pub(super) fn on_server_line(&mut self, line: &ServerLine) -> Result<Reception, End> {
+        self.line_limit = line.line_limit();
         if line.is_for_connection(self.is_established())? {
             self.count(line.line.len());
             return Ok(Reception::Handled);

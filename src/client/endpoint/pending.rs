@@ -7,8 +7,8 @@ use super::line::{ServerLine, Verdict};
 use super::rejoin::{Rejoin, is_own};
 use super::server_requests::ServerRequests;
 use crate::jsonrpc::{
-    Code, ErrorData, Executed, Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message, RequestId,
-    error_line,
+    Code, ErrorData, Executed, Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Measured, Message, RequestId,
+    error_line, too_large_line,
 };
 use crate::mcp::{Field, Method};
 use bytes::Bytes;
@@ -38,6 +38,8 @@ impl Failure {
 struct InFlight {
     /// Its place in the order of sending.
     place: u64,
+    /// The length of its line, in bytes.
+    size: usize,
     /// It stays open for as long as the host likes.
     is_subscription: bool,
     /// The request itself, where a new server has to see it.
@@ -77,6 +79,7 @@ impl Pending {
                 let method = message.mcp_method();
                 let request = InFlight {
                     place: self.sent,
+                    size: line.len(),
                     is_subscription: method == Some(Method::Listen),
                     rejoin: Rejoin::concerns(method).then_some(message),
                 };
@@ -163,8 +166,20 @@ impl Pending {
         } else if self.rejoin.is_initialize_id(id) {
             Verdict::Rejoined(succeeded)
         } else {
+            self.rejoin.on_response(id);
             Verdict::Drop
         }
+    }
+
+    /// The server takes no lines of more than `limit` bytes: returns errors for the requests in flight
+    /// that are longer, in order, and forgets what a new server would have to see in such lines.
+    pub(super) fn refuse_longer(&mut self, limit: usize) -> Vec<Vec<u8>> {
+        self.rejoin.forget_longer(limit);
+        let long = self.in_flight.extract_if(|_, request| request.size > limit);
+        let mut long: Vec<_> = long.collect();
+        long.sort_unstable_by_key(|(_, request)| request.place);
+        let refuse = |(id, _): &(_, _)| too_large_line(Some(id), limit, Measured::AsRead);
+        long.iter().map(refuse).collect()
     }
 
     /// How many requests of the host wait for an answer that will come by itself.

@@ -4,6 +4,7 @@ use crate::jsonrpc::{Message, RequestId};
 use crate::mcp::{Field, Method};
 use crate::utils::rope::Pieces;
 use bytes::Bytes;
+use foldhash::HashMap;
 use std::collections::BTreeMap;
 
 /// The ids of our own requests have this prefix.
@@ -20,6 +21,9 @@ pub(super) struct Rejoin {
     subscriptions: BTreeMap<String, Message>,
     /// How often a server was told; part of the ids, so that a late response is not taken for another.
     rounds: u64,
+    /// What follows `initialize` and the server has not answered: the URI of a subscription, or `None` for
+    /// the level.
+    unanswered: HashMap<RequestId, Option<String>>,
 }
 
 impl Rejoin {
@@ -51,6 +55,7 @@ impl Rejoin {
     /// host speaks without it.
     pub(super) fn initialize_again(&mut self) -> Option<Bytes> {
         self.rounds += 1;
+        self.unanswered.clear();
         let id = self.own_id("initialize");
         Some(self.initialize.as_ref()?.to_line(Some(&id), &[]).joined())
     }
@@ -61,18 +66,49 @@ impl Rejoin {
     }
 
     /// What follows once `initialize` has been answered.
-    pub(super) fn rest(&self) -> Vec<Bytes> {
+    pub(super) fn rest(&mut self) -> Vec<Bytes> {
         let initialized = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
         let mut lines = Vec::new();
         if self.initialized {
             lines.push(Bytes::from_static(initialized));
         }
-        let requests = self.level.iter().chain(self.subscriptions.values());
-        for (place, request) in requests.enumerate() {
+        let level = self.level.iter().map(|request| (None, request));
+        let subscriptions = self.subscriptions.iter();
+        let subscriptions = subscriptions.map(|(uri, request)| (Some(uri.clone()), request));
+        for (place, (uri, request)) in level.chain(subscriptions).enumerate() {
             let id = self.own_id(&place.to_string());
             lines.push(request.to_line(Some(&id), &[]).joined());
+            self.unanswered.insert(id, uri);
         }
         lines
+    }
+
+    /// The server has answered another of our requests than `initialize`.
+    pub(super) fn on_response(&mut self, id: &RequestId) {
+        self.unanswered.remove(id);
+    }
+
+    /// Forgets the requests of ours that the server has not answered; `initializes` tells that `initialize`
+    /// is one of them.
+    pub(super) fn forget_unanswered(&mut self, initializes: bool) {
+        if initializes {
+            self.initialize = None;
+        }
+        for uri in std::mem::take(&mut self.unanswered).into_values() {
+            match uri {
+                Some(uri) => drop(self.subscriptions.remove(&uri)),
+                None => self.level = None,
+            }
+        }
+    }
+
+    /// Forgets the requests whose lines would be longer than `limit` bytes.
+    pub(super) fn forget_longer(&mut self, limit: usize) {
+        let id = self.own_id("initialize");
+        let is_longer = |request: &Message| request.outgrows(limit, Some(&id), &[]);
+        self.initialize.take_if(|request| is_longer(request));
+        self.level.take_if(|request| is_longer(request));
+        self.subscriptions.retain(|_, request| !is_longer(request));
     }
 
     fn own_id(&self, what: &str) -> RequestId {

@@ -1,10 +1,12 @@
 mod any_server;
 mod model;
+mod refused;
 
 use super::negotiation::MAX_UNANSWERED;
 use super::*;
 use crate::client::settings::CONNECT_TIMEOUT;
 use crate::control::SessionKey;
+use crate::jsonrpc::{Measured, too_large_line};
 use serde_json::{Value, json};
 
 fn key(number: usize) -> SessionKey {
