@@ -996,7 +996,8 @@ fn nesting_and_size(table: &mut Table) {
         let bare = with("\"\"");
         with(&format!("\"{}\"", "x".repeat(size - bare.len())))
     };
-    table.line("as long as may be", sized(LIMIT - 2), "7 ok");
+    // The proxy's own id may be longer.
+    table.line("as long as may be", sized(LIMIT - 20), "7 ok");
     let case = table.line("a byte too long", sized(LIMIT + 1), NO_MESSAGE);
     case.closes = true;
     let case = table.line("far too long", sized(LIMIT * 3), NO_MESSAGE);
