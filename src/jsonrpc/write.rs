@@ -6,7 +6,6 @@ use super::{Kind, Message};
 use crate::json::{Span, write_string};
 use crate::mcp::Field;
 use crate::utils::rope::{Line, Rope};
-use std::borrow::Cow;
 
 /// What a line that is written takes at once; more is rarely copied.
 const MAX_RESERVED: usize = 4096;
@@ -34,8 +33,16 @@ impl Message {
             head.extend_from_slice(b",\"");
             head.extend_from_slice(name.as_bytes());
             head.extend_from_slice(b"\":");
+            let merged;
+            let edits = match self.omitted {
+                None => edits,
+                Some(omitted) => {
+                    merged = with_omission(edits, omitted);
+                    &merged
+                }
+            };
             let mut at = span.start;
-            for edit in &*self.with_omission(edits) {
+            for edit in edits {
                 self.copy(
                     Span {
                         start: at,
@@ -58,6 +65,7 @@ impl Message {
     }
 
     /// Appends everything that stands before the payload.
+    #[inline]
     fn write_head(&self, id: Option<&RequestId>, head: &mut Vec<u8>) {
         head.reserve(self.line.len().min(MAX_RESERVED) + 32);
         head.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
@@ -86,6 +94,7 @@ impl Message {
 
     /// True where a line that is written of this message may be longer than `limit` bytes, so that
     /// [`Message::written_len`] has to be asked.
+    #[inline]
     pub(crate) fn may_outgrow(&self, limit: usize) -> bool {
         self.line
             .len()
@@ -95,6 +104,7 @@ impl Message {
     }
 
     /// True where the line that [`Message::write`] makes of it is longer than `limit` bytes.
+    #[inline]
     pub(crate) fn outgrows(
         &self,
         limit: usize,
@@ -105,6 +115,7 @@ impl Message {
     }
 
     /// How many bytes [`Message::write`] appends, the newline not counted.
+    #[cold]
     pub(crate) fn written_len(&self, id: Option<&RequestId>, edits: &[Edit<'_>]) -> usize {
         let mut scratch = Vec::new();
         self.write_head(id, &mut scratch);
@@ -113,7 +124,11 @@ impl Message {
         };
         let mut copied = name.len() + b",\"\":}".len();
         let mut at = span.start;
-        for edit in &*self.with_omission(edits) {
+        let edits = match self.omitted {
+            None => edits,
+            Some(omitted) => &with_omission(edits, omitted),
+        };
+        for edit in edits {
             copied += self.copied_len(Span {
                 start: at,
                 end: edit.span.start,
@@ -126,14 +141,6 @@ impl Message {
             end: span.end,
         });
         copied + scratch.len()
-    }
-
-    /// The edits, and that which leaves out what counts as absent.
-    fn with_omission<'e, 'a>(&self, edits: &'e [Edit<'a>]) -> Cow<'e, [Edit<'a>]> {
-        match self.omitted {
-            None => edits.into(),
-            Some(omitted) => with_omission(edits, omitted).into(),
-        }
     }
 
     /// How many bytes [`Message::carry`] gives.

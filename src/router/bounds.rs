@@ -92,6 +92,7 @@ impl Output {
 impl Router {
     /// Refuses a peer's message whose line for the process would be too long, before it has changed
     /// anything. An answer that is refused fails the question that it was for.
+    #[cold]
     pub(super) fn check_length(
         &mut self,
         from: SessionId,
