@@ -2,15 +2,17 @@
 
 use super::asks::Ask;
 use super::lane::Service;
-use super::levels::Level;
+use super::levels::{self, Level};
 use super::listens::Listen;
 use super::pending::{Pending, Purpose};
 use super::subscriptions::Consent;
 use super::{
-    LaneId, Output, Router, SessionId, TooLarge, handshake, misplaced, subscriptions, tasks,
+    LaneId, Output, Router, SessionId, TooLarge, handshake, invalid_params, misplaced,
+    subscriptions, tasks,
 };
 use crate::jsonrpc::{
-    Code, Edit, ErrorData, Executed, Field, Kind, Message, Replacement, RequestId, error_line,
+    Code, Edit, ErrorData, Executed, Field, Kind, Message, NO_DATA, Replacement, RequestId,
+    error_line,
 };
 use crate::permissions::Permit;
 use std::sync::Arc;
@@ -68,7 +70,7 @@ impl Router {
         if message.method() == "initialize"
             && let Err(reason) = handshake::check(message)
         {
-            let line = handshake::malformed(id, reason);
+            let line = invalid_params(id, reason);
             out.to_peer.push((from, line.into()));
             return;
         }
@@ -172,6 +174,8 @@ impl Router {
             "resources/subscribe" if legacy => self.subscribe(lane, from, ours, message),
             "resources/unsubscribe" if legacy => self.unsubscribe(lane, from, message),
             "logging/setLevel" if legacy => self.set_level(lane, from, message),
+            // It would hold for all peers, which say with each request what they want (2026-07-28).
+            "logging/setLevel" => Err(OwnAnswer::NoSuchMethod),
             "tasks/list" => Ok(Purpose::ListTasks),
             method if method.starts_with("tasks/") => match message.text(Field::TaskId) {
                 Some(task) if self.owns(lane, from, &task) => Ok(Purpose::Forward),
@@ -206,9 +210,7 @@ impl Router {
         ours: i64,
         message: &Message,
     ) -> Result<Purpose, OwnAnswer> {
-        let Some(uri) = message.text(Field::Uri) else {
-            return Ok(Purpose::Forward);
-        };
+        let uri = message.text(Field::Uri).ok_or(NO_URI)?;
         let subscriptions = &mut self.lanes[lane.0].subscriptions;
         if uri.len() > subscriptions::MAX_URI
             || subscriptions.count(from) >= subscriptions::MAX_PER_SESSION
@@ -227,9 +229,7 @@ impl Router {
         from: SessionId,
         message: &Message,
     ) -> Result<Purpose, OwnAnswer> {
-        let Some(uri) = message.text(Field::Uri) else {
-            return Ok(Purpose::Forward);
-        };
+        let uri = message.text(Field::Uri).ok_or(NO_URI)?;
         let shared = self.lanes[lane.0].subscriptions.remove(&uri, from);
         if shared {
             Err(OwnAnswer::Done)
@@ -244,12 +244,7 @@ impl Router {
         from: SessionId,
         message: &Message,
     ) -> Result<Purpose, OwnAnswer> {
-        let asked = message
-            .text(Field::Level)
-            .and_then(|name| Level::parse(&name));
-        let Some(asked) = asked else {
-            return Ok(Purpose::Forward);
-        };
+        let asked = Level::asked(message).ok_or(OwnAnswer::InvalidParams(levels::UNKNOWN))?;
         // Noted before the child agrees, so that two peers that ask at once both count.
         if let Some(session) = self.sessions.get_mut(&from) {
             session.level = Some(asked);
@@ -409,8 +404,14 @@ pub(super) enum OwnAnswer {
     /// `{}`: what was asked for is so already.
     Done,
     NoSuchTask,
+    NoSuchMethod,
     TooManySubscriptions,
+    /// The process, which is everybody's, is not asked.
+    InvalidParams(&'static str),
 }
+
+/// A process may read something else as a URI, and change what others are subscribed to.
+const NO_URI: OwnAnswer = OwnAnswer::InvalidParams("uri must be a string");
 
 impl OwnAnswer {
     pub(super) fn to_line(&self, id: &RequestId) -> Vec<u8> {
@@ -422,6 +423,11 @@ impl OwnAnswer {
                 line
             }
             Self::NoSuchTask => tasks::unknown(id),
+            Self::NoSuchMethod => {
+                let text = "Method not found: it is not part of MCP 2026-07-28";
+                error_line(Some(id), Code::MethodNotFound, text, NO_DATA)
+            }
+            Self::InvalidParams(reason) => invalid_params(id, reason),
             Self::TooManySubscriptions => {
                 let data = ErrorData::new("too-many-subscriptions", Executed::No);
                 error_line(

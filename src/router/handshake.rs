@@ -6,7 +6,7 @@ use super::lane::{Lane, Service};
 use super::revision::Revision;
 use super::{LaneId, Output, Router, SessionId, asks};
 use crate::json::{members, write_string};
-use crate::jsonrpc::{Code, Edit, Field, Message, NO_DATA, Replacement, RequestId, error_line};
+use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
 use crate::utils::rope::Line;
 use serde::Deserialize;
 
@@ -331,12 +331,6 @@ pub(super) fn check(message: &Message) -> Result<(), &'static str> {
         return Err("protocolVersion must be a string");
     }
     Ok(())
-}
-
-/// The answer to an `initialize` that [`check`] refuses.
-pub(super) fn malformed(id: &RequestId, reason: &str) -> Vec<u8> {
-    let text = format!("Invalid params: {reason}");
-    error_line(Some(id), Code::InvalidParams, &text, NO_DATA)
 }
 
 /// Sends the child's answer to `initialize` to a peer that asked with `id` for revision `requested`.

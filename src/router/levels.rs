@@ -1,6 +1,8 @@
 //! Log levels, which each peer of a shared legacy child chooses for itself (2025-11-25
 //! server/utilities/logging).
 
+use crate::jsonrpc::{Field, Message};
+
 /// A syslog severity; the smaller, the more verbose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Level(usize);
@@ -16,7 +18,16 @@ const NAMES: [&str; 8] = [
     "emergency",
 ];
 
+/// Why a `logging/setLevel` is refused.
+pub(super) const UNKNOWN: &str =
+    "level must be one of debug, info, notice, warning, error, critical, alert, emergency";
+
 impl Level {
+    /// What a `logging/setLevel` asks for; `None` where MCP knows no such level.
+    pub(super) fn asked(message: &Message) -> Option<Self> {
+        Self::parse(&message.text(Field::Level)?)
+    }
+
     /// What a peer gets that never asked, once another has asked: not the other's debug lines.
     pub(super) const UNASKED: Self = Self(1);
 
@@ -26,5 +37,16 @@ impl Level {
 
     pub(super) fn name(self) -> &'static str {
         NAMES.get(self.0).copied().unwrap_or("emergency")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_all_levels() {
+        let (_, named) = UNKNOWN.split_once("one of ").unwrap();
+        assert!(named.split(", ").eq(NAMES));
     }
 }

@@ -200,6 +200,12 @@ fn misplaced(message: &Message) -> Option<Line> {
     message.id().map(answer)
 }
 
+/// The answer to a request whose params are not what the router, or MCP, takes.
+fn invalid_params(id: &RequestId, reason: &str) -> Vec<u8> {
+    let text = format!("Invalid params: {reason}");
+    error_line(Some(id), Code::InvalidParams, &text, NO_DATA)
+}
+
 /// The table of sessions, lanes and requests in flight. `Debug` shows its size: it holds what peers
 /// have sent.
 pub struct Router {

@@ -1,9 +1,11 @@
 //! The router of a peer that has a child to itself: a plain pipe, behind the same gate.
 
+use super::levels::{self, Level};
 use super::{
     Exit, LaneId, Loss, MAX_IN_FLIGHT, Output, Profile, SessionId, TooLarge, lists, session,
 };
 use crate::jsonrpc::{Code, Field, Kind, Message, NO_DATA, RequestId, error_line};
+use crate::mcp::Method;
 use crate::permissions::{ListFilter, Permit};
 use crate::utils::tally::{Share, Tally};
 use foldhash::HashMap;
@@ -66,9 +68,18 @@ impl Pipe {
             out.to_peer.extend(answer);
             return Ok(());
         }
-        self.check_length(message, out)?;
+        if message.may_outgrow(out.limits.to_child) {
+            self.check_length(message, out)?;
+        }
         match message.kind() {
             Kind::Request(id) => {
+                if message.mcp_method() == Some(Method::SetLevel) && Level::asked(message).is_none()
+                {
+                    // As it is where the process is everybody's.
+                    let line = super::invalid_params(id, levels::UNKNOWN);
+                    out.to_peer.push((Self::SESSION, line.into()));
+                    return Ok(());
+                }
                 if let Err(refusal) = self.check_new(id) {
                     out.to_peer.push((Self::SESSION, refusal.into()));
                     return Ok(());
@@ -103,6 +114,7 @@ impl Pipe {
     }
 
     /// Refuses what is too long once it is written. An answer that is refused fails its question.
+    #[cold]
     fn check_length(&mut self, message: &Message, out: &mut Output) -> Result<(), TooLarge> {
         let limit = out.limits.to_child;
         if !message.outgrows(limit, message.id(), &[]) {

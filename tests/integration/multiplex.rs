@@ -371,3 +371,23 @@ fn a_probe_of_a_legacy_server_leaves_no_second_process() {
     assert_eq!(seen.matches("server/discover").count(), 1, "{seen}");
     assert_eq!(server.log.text().matches("MCP server started").count(), 1);
 }
+
+#[test]
+fn an_unknown_log_level_is_refused_and_changes_nobodys_log() {
+    for transport in BOTH {
+        for isolate in ["--isolate=never", "--isolate=always"] {
+            let server = Setup::new(transport).args(&[isolate]).start();
+            let mut peers = [server.peer(), server.peer()];
+            peers.each_mut().map(TestPeer::initialize);
+            for level in [json!("loud"), json!("DEBUG"), json!(0), json!(null)] {
+                let answer = peers[0].ask("x", "logging/setLevel", json!({"level": level}));
+                let error = (&answer["id"], &answer["error"]["code"]);
+                assert_eq!(error, (&json!("x"), &json!(-32602)), "{level}: {answer}");
+            }
+            let answer = peers[1].ask(1, "logging/setLevel", json!({"level": "debug"}));
+            assert!(answer["result"].is_object(), "{answer}");
+            let seen = server.seen();
+            assert_eq!(seen.matches("logging/setLevel").count(), 1, "{seen}");
+        }
+    }
+}

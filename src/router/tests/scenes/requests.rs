@@ -250,6 +250,45 @@ fn requests_as_notifications_and_the_reverse_reach_no_child() {
     assert_eq!(bench.child_heard(0)[0]["method"], "x/changed");
 }
 
+/// What a process takes from one peer holds for all of them, so what it cannot mean reaches none.
+#[test]
+fn params_that_would_change_what_others_get_are_checked() {
+    let (bad_level, bad_uri) = ("level must be one of debug, ", "uri must be a string");
+    for (method, params, reason) in [
+        ("logging/setLevel", r#"{"level":"loud"}"#, bad_level),
+        ("logging/setLevel", r#"{"level":"DEBUG"}"#, bad_level),
+        ("logging/setLevel", r#"{"level":0}"#, bad_level),
+        ("logging/setLevel", "{}", bad_level),
+        ("logging/setLevel", r#"["debug"]"#, bad_level),
+        ("resources/subscribe", r#"{"uri":["x:1"]}"#, bad_uri),
+        ("resources/unsubscribe", r#"{"uri":["x:1"]}"#, bad_uri),
+        ("resources/unsubscribe", "{}", bad_uri),
+    ] {
+        let mut bench = Bench::default();
+        let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+        let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        bench.peer(a, &line);
+        let error = bench.told(a)["error"].take();
+        assert_eq!(error["code"], -32602, "{line}");
+        let text = error["message"].as_str().unwrap();
+        assert!(
+            text.starts_with(&format!("Invalid params: {reason}")),
+            "{text}"
+        );
+        assert!(bench.child_heard(0).is_empty(), "{line}");
+        assert_eq!((bench.router.owed(a), bench.router.owed(b)), (0, 0));
+    }
+    // A modern process has no level of its own.
+    let mut bench = Bench::default();
+    let peer = bench.modern();
+    bench.peer(
+        peer,
+        r#"{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"debug"}}"#,
+    );
+    assert_eq!(bench.told(peer)["error"]["code"], -32601);
+    assert!(bench.child_heard(0).is_empty());
+}
+
 #[test]
 fn what_a_peer_can_make_the_router_keep_is_bounded() {
     let mut bench = Bench::default();
