@@ -378,7 +378,9 @@ fn an_unknown_log_level_is_refused_and_changes_nobodys_log() {
         for isolate in ["--isolate=never", "--isolate=always"] {
             let server = Setup::new(transport).args(&[isolate]).start();
             let mut peers = [server.peer(), server.peer()];
-            peers.each_mut().map(TestPeer::initialize);
+            for peer in &mut peers {
+                peer.initialize();
+            }
             for level in [json!("loud"), json!("DEBUG"), json!(0), json!(null)] {
                 let answer = peers[0].ask("x", "logging/setLevel", json!({"level": level}));
                 let error = (&answer["id"], &answer["error"]["code"]);
