@@ -4,6 +4,7 @@
 //! message skips the filter and still compiles.
 
 mod list;
+mod object;
 mod pattern;
 mod policy;
 mod rights;
@@ -12,6 +13,7 @@ mod rules;
 mod uri;
 
 pub use list::ListFilter;
+pub use object::Position;
 pub use policy::{Policy, PolicyError, Role};
 pub use rights::Rights;
 pub use rule::{Effect, List, Rule};

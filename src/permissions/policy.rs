@@ -1,16 +1,14 @@
 //! The policy file.
 
+use super::object::{Members, Position, remedy};
 use super::pattern::Patterns;
 use super::rights::Rights;
 use super::rule::{Effect, LISTS, List, Rule};
 use super::rules::{Methods, Reach, Rules, Use};
 use super::uri;
 use crate::mcp::{ItemKind, Method};
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// A policy file, read.
@@ -67,22 +65,26 @@ pub enum PolicyError {
         expected: &'static str,
     },
     /// A member that we do not know.
-    #[error("unknown key '{key}' in {place}; known are {known}")]
+    #[error("unknown key '{key}' in {place} ({position}); {}", remedy(key, known))]
     UnknownKey {
         /// The key.
         key: String,
         /// Where in the file.
         place: String,
+        /// Where exactly.
+        position: Position,
         /// What may stand there.
-        known: &'static str,
+        known: Vec<&'static str>,
     },
     /// A member that stands twice.
-    #[error("'{key}' stands twice in {place}")]
+    #[error("'{key}' stands twice in {place} ({position})")]
     Twice {
         /// The key.
         key: String,
         /// Where in the file.
         place: String,
+        /// Where exactly, the second time.
+        position: Position,
     },
     /// A member that must be there.
     #[error("{place} has no '{key}'")]
@@ -108,9 +110,6 @@ pub enum PolicyError {
     },
 }
 
-const KNOWN: &str = "'allowedMethods', 'blockedMethods', 'allowedTools', 'blockedTools', \
-    'allowedPrompts', 'blockedPrompts', 'allowedResources' and 'blockedResources'";
-
 impl Policy {
     /// Reads a policy from the text of its file.
     ///
@@ -118,16 +117,18 @@ impl Policy {
     /// Whatever is wrong with it, and where.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let top = "the file".to_owned();
-        let mut members = Members::read(text, &top)?;
-        let permissions = members.take("permissions").ok_or(PolicyError::Missing {
+        let mut members = Members::read(text, text, &top)?;
+        let permissions = members.take("permissions");
+        // A misspelt key is why one that is needed is missing.
+        members.refuse_rest(&top, &["permissions"])?;
+        let permissions = permissions.ok_or(PolicyError::Missing {
             key: "permissions",
-            place: top.clone(),
+            place: top,
         })?;
-        members.refuse_rest(&top, "'permissions'")?;
         let mut roles = BTreeMap::new();
-        for (name, role) in Members::read(permissions.get(), "'permissions'")?.0 {
-            let role = read_role(&name, role, text)?;
-            roles.insert(name, role);
+        for member in Members::read(permissions.get(), text, "'permissions'")? {
+            let role = read_role(&member.name, member.value, text)?;
+            roles.insert(member.name, role);
         }
         let in_file = ItemKind::ALL.map(|kind| {
             let about = |role: &Role| {
@@ -239,10 +240,15 @@ impl Policy {
 
 fn read_role(name: &str, role: &RawValue, file: &str) -> Result<Role, PolicyError> {
     let place = format!("role '{name}'");
-    let mut members = Members::read(role.get(), &place)?;
+    let mut members = Members::read(role.get(), file, &place)?;
+    let lists: Vec<_> = LISTS
+        .iter()
+        .map(|list| (list, members.take(list.key)))
+        .collect();
+    members.refuse_rest(&place, &LISTS.each_ref().map(|list| list.key))?;
     let (mut rules, mut bounds) = (Vec::new(), [false; 3]);
-    for list in &LISTS {
-        let Some(text) = members.take(list.key) else {
+    for (list, text) in lists {
+        let Some(text) = text else {
             if list.kind.is_none() && list.effect == Effect::Allow {
                 let key = list.key;
                 return Err(PolicyError::Missing { key, place });
@@ -255,7 +261,6 @@ fn read_role(name: &str, role: &RawValue, file: &str) -> Result<Role, PolicyErro
         let place = format!("role '{name}', key '{}'", list.key);
         rules.extend(read_list(name, list, text, file, &place)?);
     }
-    members.refuse_rest(&place, KNOWN)?;
     let methods = rules
         .iter()
         .filter(|rule| rule.list.kind.is_none() && rule.list.effect == Effect::Allow);
@@ -286,7 +291,7 @@ fn read_list(
             role: role.to_owned(),
             list,
             pattern,
-            line: line_of(element, file),
+            line: Position::of(element.get(), file).line,
         }));
     }
     Ok(rules)
@@ -309,78 +314,4 @@ fn check_pattern(list: &List, pattern: &str, place: &str) -> Result<(), PolicyEr
         });
     }
     Ok(())
-}
-
-/// The line of `file` on which `part` begins, from 1. `part` is a piece of that very text, so its
-/// place is the distance between the two.
-fn line_of(part: &RawValue, file: &str) -> usize {
-    let at = (part.get().as_ptr() as usize).saturating_sub(file.as_ptr() as usize);
-    let before = file.as_bytes().get(..at).unwrap_or_default();
-    1 + memchr::memchr_iter(b'\n', before).count()
-}
-
-/// The members of an object in their order; a name that stands twice is an error, where a map
-/// would silently keep one of them.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'a> Members<'a> {
-    fn read(text: &'a str, place: &str) -> Result<Self, PolicyError> {
-        let members: Self = serde_json::from_str(text).map_err(|err| {
-            if err.is_data() {
-                PolicyError::WrongType {
-                    place: place.to_owned(),
-                    expected: "an object",
-                }
-            } else {
-                PolicyError::NotJson(err.to_string())
-            }
-        })?;
-        for (at, (key, _)) in members.0.iter().enumerate() {
-            if members.0[..at].iter().any(|(earlier, _)| earlier == key) {
-                return Err(PolicyError::Twice {
-                    key: key.clone(),
-                    place: place.to_owned(),
-                });
-            }
-        }
-        Ok(members)
-    }
-
-    fn take(&mut self, key: &str) -> Option<&'a RawValue> {
-        let at = self.0.iter().position(|(name, _)| name == key)?;
-        Some(self.0.swap_remove(at).1)
-    }
-
-    fn refuse_rest(self, place: &str, known: &'static str) -> Result<(), PolicyError> {
-        match self.0.into_iter().next() {
-            Some((key, _)) => Err(PolicyError::UnknownKey {
-                key,
-                place: place.to_owned(),
-                known,
-            }),
-            None => Ok(()),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    members.push(pair);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
 }

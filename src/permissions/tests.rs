@@ -111,7 +111,11 @@ fn bad_files_say_what_and_where() {
         (r#"{"permissions": []}"#, "'permissions' must be an object"),
         (
             r#"{"permissions": {}, "version": 1}"#,
-            "unknown key 'version' in the file; known are 'permissions'",
+            "unknown key 'version' in the file (line 1, column 21); known are 'permissions'",
+        ),
+        (
+            r#"{"permision": {}}"#,
+            "unknown key 'permision' in the file (line 1, column 2); did you mean 'permissions'?",
         ),
         (
             r#"{"permissions": {"a": []}}"#,
@@ -135,11 +139,23 @@ fn bad_files_say_what_and_where() {
         ),
         (
             r#"{"permissions": {"a": {"allowedMethods": [], "allowedmethods": []}}}"#,
-            "unknown key 'allowedmethods' in role 'a'; known are 'allowedMethods', 'blockedMethods', 'allowedTools', 'blockedTools', 'allowedPrompts', 'blockedPrompts', 'allowedResources' and 'blockedResources'",
+            "unknown key 'allowedmethods' in role 'a' (line 1, column 46); did you mean 'allowedMethods'?",
+        ),
+        (
+            "{\"permissions\": {\n  \"ä\": {\n    \"allowedMethdos\": []}}}",
+            "unknown key 'allowedMethdos' in role 'ä' (line 3, column 5); did you mean 'allowedMethods'?",
+        ),
+        (
+            r#"{"permissions": {"ä": {"blocked_tool": []}}}"#,
+            "unknown key 'blocked_tool' in role 'ä' (line 1, column 24); did you mean 'blockedTools'?",
+        ),
+        (
+            r#"{"permissions": {"a": {"methods": []}}}"#,
+            "unknown key 'methods' in role 'a' (line 1, column 24); known are 'allowedMethods', 'blockedMethods', 'allowedTools', 'blockedTools', 'allowedPrompts', 'blockedPrompts', 'allowedResources', 'blockedResources'",
         ),
         (
             r#"{"permissions": {"a": {"allowedMethods": []}, "a": {"allowedMethods": ["*"]}}}"#,
-            "'a' stands twice in 'permissions'",
+            "'a' stands twice in 'permissions' (line 1, column 47)",
         ),
         (
             r#"{"permissions": {"a": {"allowedMethods": [], "allowedTools": "x"}}}"#,
@@ -151,7 +167,7 @@ fn bad_files_say_what_and_where() {
         ),
         (
             r#"{"permissions": {"a": {"allowedMethods": [], "allowedTools": [], "allowedTools": ["*"]}}}"#,
-            "'allowedTools' stands twice in role 'a'",
+            "'allowedTools' stands twice in role 'a' (line 1, column 66)",
         ),
         (
             r#"{"permissions": {"a": {"allowedMethods": ["to*ls"]}}}"#,

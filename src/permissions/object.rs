@@ -1,0 +1,153 @@
+//! The objects of a policy file: members in their order, none twice, none unknown.
+
+use super::policy::PolicyError;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::fmt;
+
+/// A place in the text of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Counted from 1.
+    pub line: usize,
+    /// The character of the line, counted from 1.
+    pub column: usize,
+}
+
+impl Position {
+    /// Where `part` begins. It is a piece of that very text, so its place is the distance between the
+    /// two.
+    pub(super) fn of(part: &str, file: &str) -> Self {
+        let at = (part.as_ptr() as usize).saturating_sub(file.as_ptr() as usize);
+        let before = file.get(..at).unwrap_or_default();
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        Self {
+            line: 1 + memchr::memchr_iter(b'\n', before.as_bytes()).count(),
+            column: 1 + line.chars().count(),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// One member of an object.
+pub(super) struct Member<'a> {
+    pub name: String,
+    pub value: &'a RawValue,
+    position: Position,
+}
+
+/// The members of an object in their order; a name that stands twice is an error, where a map
+/// would silently keep one of them.
+pub(super) struct Members<'a>(Vec<Member<'a>>);
+
+impl<'a> Members<'a> {
+    /// Reads `text`, which is a piece of `file` or all of it.
+    pub(super) fn read(text: &'a str, file: &str, place: &str) -> Result<Self, PolicyError> {
+        let Pairs(pairs) = serde_json::from_str(text).map_err(|err| {
+            if err.is_data() {
+                PolicyError::WrongType {
+                    place: place.to_owned(),
+                    expected: "an object",
+                }
+            } else {
+                PolicyError::NotJson(err.to_string())
+            }
+        })?;
+        let mut members: Vec<Member<'a>> = Vec::new();
+        for (key, value) in pairs {
+            let name: String = serde_json::from_str(key.get())
+                .map_err(|err| PolicyError::NotJson(err.to_string()))?;
+            let position = Position::of(key.get(), file);
+            if members.iter().any(|earlier| earlier.name == name) {
+                return Err(PolicyError::Twice {
+                    key: name,
+                    place: place.to_owned(),
+                    position,
+                });
+            }
+            members.push(Member {
+                name,
+                value,
+                position,
+            });
+        }
+        Ok(Self(members))
+    }
+
+    pub(super) fn take(&mut self, key: &str) -> Option<&'a RawValue> {
+        let at = self.0.iter().position(|member| member.name == key)?;
+        Some(self.0.remove(at).value)
+    }
+
+    /// Refuses the first of the members that nobody has taken.
+    pub(super) fn refuse_rest(
+        self,
+        place: &str,
+        known: &[&'static str],
+    ) -> Result<(), PolicyError> {
+        match self.0.into_iter().next() {
+            Some(member) => Err(PolicyError::UnknownKey {
+                key: member.name,
+                place: place.to_owned(),
+                position: member.position,
+                known: known.to_vec(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<'a> IntoIterator for Members<'a> {
+    type Item = Member<'a>;
+    type IntoIter = std::vec::IntoIter<Member<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// The known key that was meant, where one is near, else all of them.
+pub(super) fn remedy(key: &str, known: &[&str]) -> String {
+    let plain = |key: &str| key.to_lowercase().replace(['_', '-', ' '], "");
+    let distance = |known: &&&str| strsim::osa_distance(&plain(key), &plain(known));
+    match known.iter().min_by_key(distance) {
+        Some(nearest) if distance(&nearest) <= nearest.len() / 4 => {
+            format!("did you mean '{nearest}'?")
+        }
+        _ => {
+            let quoted: Vec<String> = known.iter().map(|key| format!("'{key}'")).collect();
+            format!("known are {}", quoted.join(", "))
+        }
+    }
+}
+
+/// Names and values as they are written.
+struct Pairs<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Pairs<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
