@@ -10,6 +10,7 @@ use crate::revocations::Revocations;
 use crate::server::Access;
 use crate::transport::tls::{self, Acceptor};
 use crate::utils::secret::Secret;
+use crate::utils::text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -213,7 +214,7 @@ pub(super) fn read_revocations(path: Option<&Path>) -> Result<Arc<Revocations>, 
         return Ok(Arc::default());
     };
     let name = path.display();
-    let text = std::fs::read_to_string(path)
+    let text = text::read(path)
         .map_err(|err| Failure::new(format!("could not read the revocations {name}: {err}")))?;
     let list = Revocations::parse(&text)
         .map_err(|err| Failure::new(format!("the revocations {name} are not valid: {err}")))?;

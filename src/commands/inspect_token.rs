@@ -5,6 +5,7 @@ use super::{Failure, print, read_secrets};
 use crate::auth::{self, ALGORITHMS, Demands, Members, TokenError, Verifier};
 use crate::cli::InspectTokenArgs;
 use crate::utils::secret::{Secret, Sources};
+use crate::utils::text;
 use serde_json::Value;
 use std::fmt::Write;
 use std::io::{IsTerminal, Read};
@@ -91,13 +92,10 @@ fn read_stdin() -> Result<String, Failure> {
         let hint = "The token, then Enter and Ctrl-D:";
         let _nobody = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{hint}\n"));
     }
-    let mut text = String::new();
-    stdin
-        .lock()
-        .take(MAX_INPUT)
-        .read_to_string(&mut text)
-        .map_err(|err| Failure::new(format!("could not read the token from stdin: {err}")))?;
-    Ok(text)
+    let mut bytes = Vec::new();
+    let read = stdin.lock().take(MAX_INPUT).read_to_end(&mut bytes);
+    read.and_then(|_| text::text_of(bytes))
+        .map_err(|err| Failure::new(format!("could not read the token from stdin: {err}")))
 }
 
 /// Header and claims, one per line. Nothing in them is trusted: neither to be what it should be,

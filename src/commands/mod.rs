@@ -15,6 +15,7 @@ use crate::utils::chain::Chain;
 use crate::utils::escape::{Escaping, escape};
 use crate::utils::secret::{Secret, SecretError, Sources};
 use crate::utils::spare;
+use crate::utils::text;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
@@ -76,7 +77,7 @@ pub fn run(cli: Cli, release: fn()) -> ExitCode {
 
 fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let name = path.display();
-    let text = std::fs::read_to_string(path)
+    let text = text::read(path)
         .map_err(|err| Failure::new(format!("could not read the policy file {name}: {err}")))?;
     Policy::parse(&text)
         .map_err(|err| Failure::new(format!("the policy file {name} is not valid: {err}")))

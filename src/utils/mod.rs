@@ -14,6 +14,7 @@ pub mod signal;
 pub mod size;
 pub mod spare;
 pub mod tally;
+pub mod text;
 pub mod unique;
 
 /// So many random bytes as lower-case hexadecimal digits.

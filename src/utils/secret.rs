@@ -1,5 +1,6 @@
 //! Text that must not be seen.
 
+use super::text;
 use std::path::Path;
 
 /// A secret or a token. `Debug` shows nothing of it, and there is no `Display`.
@@ -148,7 +149,7 @@ impl Sources<'_> {
     }
 
     fn read_file(&self, path: &Path) -> Result<String, SecretError> {
-        std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable {
+        text::read(path).map_err(|source| SecretError::Unreadable {
             what: self.what,
             path: path.display().to_string(),
             source,

@@ -12,6 +12,7 @@ mod client;
 #[allow(dead_code)]
 mod common;
 mod descriptors;
+mod files;
 mod gate;
 mod hostile;
 mod isolation;

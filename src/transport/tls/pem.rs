@@ -1,6 +1,7 @@
 //! Certificates and keys from files, and what is wrong with these.
 
 use super::Identity;
+use crate::utils::text;
 use std::path::Path;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -127,7 +128,7 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
 }
 
 fn read(flag: &'static str, file: &Path) -> Result<Vec<u8>, FileError> {
-    std::fs::read(file).map_err(|err| {
+    text::read_bytes(file).map_err(|err| {
         let problem = format!("could not read it: {err}; check the path and who may read it");
         FileError::new(flag, file, problem)
     })
