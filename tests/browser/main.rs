@@ -6,15 +6,8 @@
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 
-#[path = "../integration/common.rs"]
-#[allow(dead_code)]
-mod common;
-#[path = "../integration/process.rs"]
-#[allow(dead_code)]
-mod process;
-#[path = "../integration/wire.rs"]
-#[allow(dead_code)]
-mod wire;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod chromium;
 mod site;
@@ -23,6 +16,7 @@ use chromium::Chromium;
 use common::{Setup, TestServer, token_with};
 use serde_json::{Value, json};
 use site::{Port, Reports, gullible};
+use support::{common, process, wire};
 
 /// A server, by name.
 struct Door {

@@ -12,12 +12,9 @@
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 
-#[allow(dead_code)]
-#[path = "../integration/certificates.rs"]
-mod certificates;
-#[allow(dead_code)]
-#[path = "../integration/common.rs"]
-mod common;
+#[path = "../support/mod.rs"]
+mod support;
+
 mod drain;
 mod leaving;
 mod liveness;
@@ -25,14 +22,10 @@ mod load;
 mod lossless;
 mod plain;
 mod pressure;
-#[allow(dead_code)]
-#[path = "../integration/process.rs"]
-mod process;
 mod relay;
 mod restart;
 mod soak;
 mod suspend;
 mod takeover;
-#[allow(dead_code)]
-#[path = "../integration/wire.rs"]
-mod wire;
+
+use support::{certificates, common, process, wire};

@@ -5,17 +5,12 @@
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 
-#[path = "../integration/common.rs"]
-#[allow(dead_code)]
-mod common;
-#[path = "../integration/process.rs"]
-#[allow(dead_code)]
-mod process;
-#[path = "../integration/wire.rs"]
-#[allow(dead_code)]
-mod wire;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod cases;
 mod corpus;
 mod differential;
 mod recorder;
+
+use support::{common, process, wire};

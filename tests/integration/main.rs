@@ -2,15 +2,14 @@
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod audit;
 mod auth;
-mod certificates;
 mod child;
 mod cli;
 mod client;
-// The chaos tests use it too, and other parts of it.
-#[allow(dead_code)]
-mod common;
 mod descriptors;
 mod files;
 mod gate;
@@ -21,7 +20,6 @@ mod multiplex;
 mod places;
 mod poison;
 mod policy;
-mod process;
 mod questions;
 mod reconnect;
 mod rmcp_client;
@@ -31,6 +29,6 @@ mod tls;
 mod tokens;
 mod tolerance;
 mod websocket;
-#[allow(dead_code)]
-mod wire;
 mod written_size;
+
+use support::{certificates, common, process, wire};

@@ -1,6 +1,6 @@
 //! Certificates that are made on the spot.
 
-use crate::common::Setup;
+use super::common::Setup;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };

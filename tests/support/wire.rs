@@ -1,7 +1,7 @@
 //! Raw ends of the wire, written by hand so that they can be odd: [`TestPeer`] and [`Acceptor`].
 
-use crate::common::request;
-use crate::process::{PATIENCE, eventually};
+use super::common::request;
+use super::process::{PATIENCE, eventually};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,8 +1,8 @@
 //! The real binary as its users have it: [`TestServer`] and [`TestClient`]. Peers are in
-//! [`crate::wire`].
+//! [`super::wire`].
 
-use crate::process::{Log, Outcome, PATIENCE, Process, binary, eventually, lines_of, run};
-use crate::wire::TestPeer;
+use super::process::{Log, Outcome, PATIENCE, Process, binary, eventually, lines_of, run};
+use super::wire::TestPeer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::Write;
