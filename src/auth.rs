@@ -124,9 +124,11 @@ pub enum TokenError {
     /// `exp` has passed.
     #[error("expired")]
     Expired,
-    /// `nbf` is still to come.
-    #[error("not yet valid")]
-    NotYetValid,
+    /// The time in this claim, `nbf` or `iat`, is still to come.
+    #[error(
+        "not yet valid: the time in claim '{0}' is still to come; compare the clocks, or raise --jwt-leeway"
+    )]
+    NotYetValid(&'static str),
     /// A claim has the wrong type.
     #[error("claim '{0}' has the wrong type")]
     Malformed(&'static str),
@@ -148,6 +150,9 @@ pub struct Demands {
     pub issuer: Option<String>,
     /// The `aud` claim, or one of them.
     pub audience: Option<String>,
+    /// How far the clock of whoever made the token may be ahead of ours, in seconds. It holds for
+    /// `nbf` and `iat`; `exp` is exact.
+    pub leeway: u64,
 }
 
 /// Checks tokens against secrets.
@@ -184,7 +189,7 @@ impl Verifier {
         }
     }
 
-    /// Turns a token into an identity. `now` is in seconds since 1970; there is no leeway.
+    /// Turns a token into an identity. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// Whatever makes the token unacceptable.
@@ -194,8 +199,13 @@ impl Verifier {
         if identity.expires.is_some_and(|exp| exp <= now) {
             return Err(TokenError::Expired);
         }
-        if seconds(&claims, "nbf")?.is_some_and(|nbf| nbf > now as f64) {
-            return Err(TokenError::NotYetValid);
+        let latest = now.saturating_add(self.demands.leeway) as f64;
+        // An `iat` that is no number has never been a reason to refuse a token.
+        let issued = claims.get("iat").and_then(Value::as_f64);
+        for (claim, time) in [("nbf", seconds(&claims, "nbf")?), ("iat", issued)] {
+            if time.is_some_and(|time| time > latest) {
+                return Err(TokenError::NotYetValid(claim));
+            }
         }
         self.check_demands(&claims)?;
         let (id, user) = (identity.id.as_deref(), identity.user.as_deref());

@@ -278,6 +278,10 @@ pub struct DemandArgs {
         help_heading = "Authentication"
     )]
     pub jwt_audience: Option<String>,
+    /// How far the clock of whoever made a token may be ahead of this one: tokens whose 'nbf' or 'iat' is
+    /// no further in the future are good. 'exp' is exact
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_JWT_LEEWAY", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Authentication")]
+    pub jwt_leeway: Duration,
     /// File of revoked tokens and users: on each line 'jti:ID', 'user:NAME', or an id alone
     #[arg(
         long,

@@ -90,6 +90,7 @@ fn issuer_and_audience_are_required_where_asked_for() {
         let demands = Demands {
             issuer: demands.0.clone(),
             audience: demands.1.clone(),
+            leeway: 0,
         };
         let token = secret(&sign(&claims, Algorithm::HS256, "s3cret"));
         let verified = verifier(&["s3cret"], demands, "").verify(&token, NOW);
@@ -184,7 +185,8 @@ fn bad_claims_are_refused() {
         (json!({"exp": NOW - 1}), TokenError::Expired),
         (json!({"exp": "soon"}), TokenError::Malformed("exp")),
         (json!({"exp": null}), TokenError::Malformed("exp")),
-        (json!({"nbf": NOW + 1}), TokenError::NotYetValid),
+        (json!({"nbf": NOW + 1}), TokenError::NotYetValid("nbf")),
+        (json!({"iat": NOW + 1}), TokenError::NotYetValid("iat")),
         (json!({"roles": "admin"}), TokenError::Malformed("roles")),
         (
             json!({"roles": ["admin", 7]}),
@@ -202,6 +204,35 @@ fn bad_claims_are_refused() {
             error,
             "{claims}"
         );
+    }
+}
+
+/// Bug: a clock two seconds behind that of the issuer made a new token invalid.
+#[test]
+fn the_leeway_is_for_the_begin_and_not_for_the_end() {
+    let demands = Demands {
+        leeway: 60,
+        ..Demands::default()
+    };
+    let verifier = verifier(&["s3cret"], demands, "");
+    for (claims, outcome) in [
+        (json!({"nbf": NOW + 60, "iat": NOW + 60}), Ok(())),
+        (json!({"nbf": NOW as f64 + 59.5}), Ok(())),
+        (json!({"iat": "yesterday"}), Ok(())),
+        (
+            json!({"nbf": NOW + 61}),
+            Err(TokenError::NotYetValid("nbf")),
+        ),
+        (
+            json!({"iat": NOW + 61}),
+            Err(TokenError::NotYetValid("iat")),
+        ),
+        (json!({"exp": NOW}), Err(TokenError::Expired)),
+        (json!({"exp": NOW - 1}), Err(TokenError::Expired)),
+    ] {
+        let token = secret(&sign(&claims, Algorithm::HS256, "s3cret"));
+        let verified = verifier.verify(&token, NOW);
+        assert_eq!(verified.map(drop), outcome, "{claims}");
     }
 }
 

@@ -62,6 +62,7 @@ impl Reloader {
             demands: Demands {
                 issuer: args.demands.jwt_issuer.take(),
                 audience: args.demands.jwt_audience.take(),
+                leeway: args.demands.jwt_leeway.as_secs(),
             },
             required_roles: roles
                 .map(|role| role.trim().to_owned())

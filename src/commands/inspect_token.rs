@@ -46,6 +46,7 @@ pub(super) fn run(args: &InspectTokenArgs) -> Result<(), Failure> {
             let demands = Demands {
                 issuer: args.demands.jwt_issuer.clone(),
                 audience: args.demands.jwt_audience.clone(),
+                leeway: args.demands.jwt_leeway.as_secs(),
             };
             let verifier = Verifier::new(&secrets, demands, revocations);
             let verified = verifier.verify(&token, now);
@@ -198,11 +199,9 @@ fn explain(err: &TokenError, header: &Members, claims: &Members, now: u64) -> St
             }
         }
         TokenError::Expired => format!("it expired, exp is {}", at("exp").unwrap_or_default()),
-        TokenError::NotYetValid => {
-            format!(
-                "it is not valid yet, nbf is {}",
-                at("nbf").unwrap_or_default()
-            )
+        TokenError::NotYetValid(claim) => {
+            let time = at(claim).unwrap_or_default();
+            format!("it is not valid yet, {claim} is {time}")
         }
         TokenError::Malformed(_) | TokenError::Repeated | TokenError::Critical => err.to_string(),
         TokenError::Issuer => "its issuer is not the one of --jwt-issuer".to_owned(),

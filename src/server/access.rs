@@ -23,6 +23,11 @@ pub struct Access {
 }
 
 impl Access {
+    /// True where a policy gives rights to roles and this token has none.
+    pub(super) fn denies_everything(&self, identity: &Identity) -> bool {
+        self.policy.is_some() && identity.roles.is_empty()
+    }
+
     fn rights(&self, identity: &Identity) -> Rights {
         match &self.policy {
             Some(policy) => policy.rights(&identity.roles),

@@ -100,6 +100,55 @@ fn issuer_and_audience_are_required_when_asked_for() {
     server.assert_serving_with(made.stdout.trim_end());
 }
 
+/// Bug: a token of an issuer whose clock was two seconds ahead was refused for good.
+#[test]
+fn clocks_may_differ_but_the_end_is_exact() {
+    let fresh = json!({"nbf": now() + 30, "iat": now() + 30, "exp": now() + 3600});
+    let server = Setup::new("tcp").secret().start();
+    server.assert_serving_with(&token(&fresh));
+    for (claims, why) in [
+        (json!({"nbf": now() + 300}), "claim 'nbf' is still to come"),
+        (json!({"iat": now() + 300}), "claim 'iat' is still to come"),
+        (json!({"exp": now() - 1}), "expired"),
+    ] {
+        assert_refused(&server, &token(&claims));
+        server.log.wait_for(why);
+    }
+    let strict = Setup::new("tcp").secret().args(&["--jwt-leeway", "0s"]);
+    assert_refused(&strict.start(), &token(&fresh));
+    let inspect = |flags: &[&str]| {
+        let mut command = binary();
+        command.arg("inspect-token").arg(token(&fresh)).args(flags);
+        run(command.env("MCP_REMOTE_JWT_SECRET", SECRET), b"")
+    };
+    assert_eq!(inspect(&[]).code, Some(0));
+    let refused = inspect(&["--jwt-leeway=0s"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("nbf is"), "{refused:?}");
+}
+
+/// Bug: roles that stand in another claim read as "Access denied for method 'initialize'", and nothing
+/// said why.
+#[test]
+fn a_token_without_roles_under_a_policy_is_warned_of() {
+    let policy = json!({"permissions": {"user": {"allowedMethods": ["*"]}}});
+    let warning = "this token has no roles";
+    let server = Setup::new("tcp").policy(&policy).start();
+    server.assert_serving_with(&token(&json!({"user": "alice", "roles": ["user"]})));
+    assert!(!server.log.text().contains(warning));
+    let mut peer = server.peer_with(&token(&json!({"user": "bob", "groups": ["user"]})));
+    assert_eq!(peer.ask(1, "ping", json!({}))["error"]["code"], -32601);
+    let line = server.log.wait_for(warning);
+    assert!(
+        line.contains("WARN") && line.contains("'roles'") && line.contains("bob"),
+        "{line}"
+    );
+    // Where there is no policy, nothing depends on roles.
+    let open = Setup::new("tcp").secret().start();
+    open.assert_serving_with(&token(&json!({"user": "bob"})));
+    assert!(!open.stop().contains(warning));
+}
+
 /// Rightly signed, but `jsonwebtoken` makes no such tokens.
 #[test]
 fn repeated_members_and_critical_extensions_are_refused() {
