@@ -2,6 +2,10 @@
 //!
 //! No clock: the time comes in as seconds since 1970.
 
+mod shape;
+
+pub use shape::{expired_for, mistake};
+
 use crate::revocations::Revocations;
 use crate::utils::secret::Secret;
 use crate::utils::unique::Unique;

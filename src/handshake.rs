@@ -1,7 +1,7 @@
 //! The token exchange, both sides: the client's first line is its token, the server answers one
 //! line without an id.
 
-use crate::auth::{Identity, TokenError, Verifier};
+use crate::auth::{self, Identity, TokenError, Verifier};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line, is_too_large, refusal_line};
 use crate::transport::Connection;
 use crate::transport::foreign;
@@ -35,6 +35,9 @@ impl Guard {
     /// # Errors
     /// Why the token does not open the door.
     pub fn check(&self, token: &Secret, now: u64) -> Result<Identity, Refused> {
+        if let Some(mistake) = auth::mistake(token) {
+            return Err(Refused::Mistake(mistake));
+        }
         let verified = self.verifier.verify(token, now);
         let identity = verified.map_err(|error| Refused::Token {
             error,
@@ -62,6 +65,9 @@ pub enum Refused {
         /// Whom it names, where we have signed it.
         bearer: Option<Box<Identity>>,
     },
+    /// What is shown is plainly not a token.
+    #[error("the token {0}")]
+    Mistake(&'static str),
     /// What came first cannot be a token.
     #[error("the first line is no token: {0}")]
     NoToken(&'static str),
@@ -108,7 +114,9 @@ impl Refused {
     #[must_use]
     pub fn to_line(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Token { .. } | Self::NoToken(_) => Some(authentication_failed("Invalid token")),
+            Self::Token { .. } | Self::Mistake(_) | Self::NoToken(_) => {
+                Some(authentication_failed("Invalid token"))
+            }
             Self::Http => Some(foreign::no_http()),
             Self::Roles { identity, required } => {
                 #[derive(Serialize)]

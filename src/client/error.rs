@@ -18,6 +18,9 @@ pub enum ClientError {
     /// The server refuses us.
     #[error("{0}")]
     Rejected(String),
+    /// No server would take the token, so none was asked.
+    #[error("the token {0}")]
+    Token(String),
     /// The server requires a token, and there is none.
     #[error("Authentication failed: the server wants a token")]
     NoToken,
@@ -64,7 +67,7 @@ impl ClientError {
                 Some("set MCP_REMOTE_JWT_TOKEN, or use --jwt-token-file or --jwt-token")
             }
             Self::Lost { .. } => Some("use --auto-reconnect to reconnect automatically"),
-            Self::Tls { .. } | Self::GaveUp { .. } => None,
+            Self::Token(_) | Self::Tls { .. } | Self::GaveUp { .. } => None,
         }
     }
 }

@@ -91,6 +91,7 @@ impl<'a> Lifecycle<'a> {
             let err = match attempt {
                 Ok(dialed) => return Ok(Some(dialed)),
                 Err(DialError::Rejected(reason)) => return Err(ClientError::Rejected(reason)),
+                Err(DialError::Token(fault)) => return Err(ClientError::Token(fault)),
                 Err(DialError::Io(err)) => err,
             };
             if let Some(reason) = tls::explain(&err) {

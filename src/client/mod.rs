@@ -47,7 +47,9 @@ pub async fn run(
     let outcome = live(&settings, &bridge, &mut input, shutdown).await;
     if let Err(err) = &outcome {
         let failure = match err {
-            ClientError::Rejected(_) | ClientError::NoToken => Failure::AUTHENTICATION_FAILED,
+            ClientError::Rejected(_) | ClientError::Token(_) | ClientError::NoToken => {
+                Failure::AUTHENTICATION_FAILED
+            }
             _ => Failure::CONNECTION_LOST,
         };
         bridge.give_up(&failure, &mut input).await;

@@ -5,6 +5,7 @@ use super::{Failure, print, read_secrets};
 use crate::auth::{self, ALGORITHMS, Demands, Members, TokenError, Verifier};
 use crate::cli::InspectTokenArgs;
 use crate::utils::secret::{Secret, Sources};
+use crate::utils::span::span;
 use crate::utils::text;
 use serde_json::Value;
 use std::fmt::Write;
@@ -168,16 +169,6 @@ fn time(name: &str, value: &Value, now: u64) -> String {
         (_, false) => format!("{far} ago"),
     };
     format!("{} ({relative})", humantime::format_rfc3339_seconds(at))
-}
-
-/// A length of time in the largest unit of which there are two.
-fn span(seconds: f64) -> String {
-    let units = [(86_400.0, "d"), (3600.0, "h"), (60.0, "m")];
-    let unit = units
-        .into_iter()
-        .find(|(length, _)| seconds >= 2.0 * length - 1.0);
-    let (length, name) = unit.unwrap_or((1.0, "s"));
-    format!("{:.0}{name}", seconds / length)
 }
 
 /// Why a token is refused, with what its bearer needs to know to do something about it.

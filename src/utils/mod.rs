@@ -12,6 +12,7 @@ pub mod secret;
 pub mod shorten;
 pub mod signal;
 pub mod size;
+pub mod span;
 pub mod spare;
 pub mod tally;
 pub mod text;

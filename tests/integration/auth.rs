@@ -1,5 +1,6 @@
 //! Who gets in, what is said to whom, and that secrets stay secret.
 
+use crate::client::free_port;
 use crate::common::{BOTH, SECRET, Setup, TestClient, TestServer, now, token, token_with};
 use crate::common::{client_command, request};
 use crate::process::{assert_fails, binary, run};
@@ -219,6 +220,51 @@ fn a_client_that_is_refused_says_why() {
         outcome.stderr.contains("does it want a token at all?"),
         "{outcome:?}"
     );
+}
+
+/// Bug: all of these were "Invalid token", after a connection, and the server's log said no more.
+#[test]
+fn what_is_no_token_is_named_before_anybody_is_asked() {
+    let good = token_with(&["user"]);
+    let expired = token(&json!({"user": "alice", "exp": now() - 3 * 3600}));
+    // Nobody listens there.
+    let port = free_port();
+    for (token, says) in [
+        (
+            format!("Bearer {good}"),
+            "the token begins with 'Bearer'; remove that word",
+        ),
+        (format!("\"{good}\""), "the token has quotes around it"),
+        (format!("'{good}'\n"), "the token has quotes around it"),
+        ("${MCP_TOKEN}".to_owned(), "the name of a variable"),
+        ("Bearer $TOKEN".to_owned(), "the name of a variable"),
+        (format!("Generated JWT token:\n{good}"), "white space"),
+        (expired, "the token expired 3h ago; make a new one"),
+    ] {
+        let mut command = client_command("tcp", port);
+        command
+            .arg("--auto-reconnect")
+            .env("MCP_REMOTE_JWT_TOKEN", &token);
+        let outcome = run(&mut command, request(7, "ping", json!({})).as_bytes());
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains("error: the token "), "{outcome:?}");
+        assert!(outcome.stderr.contains(says), "{outcome:?}");
+        let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!(
+            (&answer["id"], &answer["error"]["data"]["executed"]),
+            (&json!(7), &json!("no"))
+        );
+    }
+    // Peers that are not our client: they are not told, the log is.
+    let server = guarded("tcp");
+    let answer = server.peer().login(&format!("Bearer {good}"));
+    assert_eq!(answer["error"]["data"], json!({"reason": "Invalid token"}));
+    server.log.wait_for("the token begins with 'Bearer'");
+    // By our clock it is over, the server's may be behind.
+    let skewed = token(&json!({"user": "alice", "exp": now() - 1}));
+    let mut command = client_command("tcp", server.port);
+    let outcome = run(command.env("MCP_REMOTE_JWT_TOKEN", skewed), b"");
+    assert!(outcome.stderr.contains("Invalid token"), "{outcome:?}");
 }
 
 #[test]
