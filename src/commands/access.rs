@@ -131,7 +131,7 @@ fn take_over<T>(old: &mut T, new: Result<T, Failure>) -> bool {
             *old = new;
             true
         }
-        Err(Failure(fault)) => {
+        Err(fault) => {
             tracing::error!("kept what was read before: {fault}");
             false
         }
@@ -216,9 +216,9 @@ pub(super) fn read_revocations(path: Option<&Path>) -> Result<Arc<Revocations>, 
     };
     let name = path.display();
     let text = text::read(path)
-        .map_err(|err| Failure::new(format!("could not read the revocations {name}: {err}")))?;
+        .map_err(|err| Failure::caused(format!("could not read the revocations {name}"), err))?;
     let list = Revocations::parse(&text)
-        .map_err(|err| Failure::new(format!("the revocations {name} are not valid: {err}")))?;
+        .map_err(|err| Failure::caused(format!("the revocations {name} are not valid"), err))?;
     Ok(Arc::new(list))
 }
 
@@ -236,7 +236,7 @@ mod tests {
             panic!("not a server");
         };
         let (reloader, access) = Reloader::new(&mut args)
-            .map_err(|failure| failure.0)
+            .map_err(|failure| failure.to_string())
             .unwrap();
         let guard = access.borrow().guard.is_some();
         assert!(guard);

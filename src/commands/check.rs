@@ -1,22 +1,21 @@
 //! `check`: asks a policy file what some roles may do, by the very code that the server asks.
 
-use super::{Failure, print, read_policy};
+use super::{Exit, Failure, print, read_policy};
 use crate::cli::CheckArgs;
 use crate::mcp::{ItemKind, Method, Sender};
 use crate::permissions::{Effect, Policy, Reason, Rights};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use std::fmt::Write;
-use std::process::ExitCode;
 
-pub(super) fn run(args: &CheckArgs) -> ExitCode {
+pub(super) fn run(args: &CheckArgs) -> Exit {
     match check(args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(true) => Exit::Done,
+        Ok(false) => Exit::Failed,
         Err(failure) => {
             failure.print();
             // 1 says "denied", and nothing else.
-            ExitCode::from(2)
+            Exit::Usage
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use super::{Failure, runtime, start_logs};
 use crate::cli::{ClientArgs, Transport};
-use crate::client::{self, ClientError, Reconnect, Settings};
+use crate::client::{self, Reconnect, Settings};
 use crate::shutdown::Signals;
 use crate::transport::tls::{Connector, Identity};
-use crate::utils::chain::Chain;
 use crate::utils::secret::Sources;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::http::Uri;
@@ -27,20 +26,14 @@ pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
         };
         // As a task it is woken by others without asking the system for events in between.
         let outcome = tokio::spawn(client::run(settings, shutdown)).await?;
-        outcome.map_err(|err| explain(&err))
+        outcome.map_err(|err| {
+            let remedy = err.remedy();
+            Failure::from(err).with_remedy(remedy)
+        })
     });
     // A thread may still wait for a line on stdin; nothing waits for that thread.
     runtime.shutdown_background();
     outcome
-}
-
-/// What went wrong, and what can be done about it.
-fn explain(err: &ClientError) -> Failure {
-    let text = Chain(err).to_string();
-    match err.remedy() {
-        Some(remedy) => Failure::new(format!("{text}; {remedy}")),
-        None => Failure::new(text),
-    }
 }
 
 fn settings(args: &ClientArgs) -> Result<Settings, Failure> {
@@ -156,7 +149,9 @@ mod tests {
         let Command::Client(Deferred(args)) = Cli::parse_from(typed.split(' ')).command else {
             panic!("not a client");
         };
-        let settings = settings(&args).map_err(|failure| failure.0).unwrap();
+        let settings = settings(&args)
+            .map_err(|failure| failure.to_string())
+            .unwrap();
         assert_eq!(settings.token.as_ref().unwrap().expose(), "hunter2");
         assert!(!format!("{settings:?}").contains("hunter"));
     }

@@ -97,7 +97,7 @@ fn read_stdin() -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let read = stdin.lock().take(MAX_INPUT).read_to_end(&mut bytes);
     read.and_then(|_| text::text_of(bytes))
-        .map_err(|err| Failure::new(format!("could not read the token from stdin: {err}")))
+        .map_err(|err| Failure::caused("could not read the token from stdin", err))
 }
 
 /// Header and claims, one per line. Nothing in them is trusted: neither to be what it should be,

@@ -3,6 +3,7 @@
 mod access;
 mod check;
 mod client;
+mod failure;
 mod generate_secret;
 mod generate_token;
 mod inspect_token;
@@ -11,11 +12,11 @@ mod server;
 use crate::cli::{Cli, Command, Deferred, LogFormat, SecretArgs};
 use crate::permissions::Policy;
 use crate::reaper;
-use crate::utils::chain::Chain;
-use crate::utils::escape::{Escaping, escape};
+use crate::utils::escape::Escaping;
 use crate::utils::secret::{Secret, SecretError, Sources};
 use crate::utils::spare;
 use crate::utils::text;
+use failure::{Exit, Failure};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
@@ -28,31 +29,6 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Why a command failed: what `main` prints behind `error: `.
-#[derive(Debug)]
-pub struct Failure(String);
-
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(err: E) -> Self {
-        Self(Chain(&err).to_string())
-    }
-}
-
-impl Failure {
-    fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    fn print(&self) {
-        // With stderr gone there is nobody left to tell.
-        let _nobody = writeln!(
-            std::io::stderr(),
-            "error: {}",
-            escape(&self.0.replace('\n', " "))
-        );
-    }
-}
-
 /// Runs what was typed. Exit codes: 0 done, 1 failed (one line on stderr says why); bad usage, 2,
 /// is clap's. `release` is called now and then, to give memory that is free back to the system.
 #[must_use]
@@ -63,24 +39,25 @@ pub fn run(cli: Cli, release: fn()) -> ExitCode {
         Command::ReapOrphans => reaper::run(std::io::stdin().lock()).map_err(Failure::from),
         Command::GenerateSecret(Deferred(args)) => generate_secret::run(&args),
         Command::GenerateToken(Deferred(args)) => generate_token::run(&args),
-        Command::Check(Deferred(args)) => return check::run(&args),
+        Command::Check(Deferred(args)) => return check::run(&args).into(),
         Command::InspectToken(Deferred(args)) => inspect_token::run(&args),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    let exit = match outcome {
+        Ok(()) => Exit::Done,
         Err(failure) => {
             failure.print();
-            ExitCode::FAILURE
+            Exit::Failed
         }
-    }
+    };
+    exit.into()
 }
 
 fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let name = path.display();
     let text = text::read(path)
-        .map_err(|err| Failure::new(format!("could not read the policy file {name}: {err}")))?;
+        .map_err(|err| Failure::caused(format!("could not read the policy file {name}"), err))?;
     Policy::parse(&text)
-        .map_err(|err| Failure::new(format!("the policy file {name} is not valid: {err}")))
+        .map_err(|err| Failure::caused(format!("the policy file {name} is not valid"), err))
 }
 
 /// Logs to stderr. `RUST_LOG` decides what; else `DEBUG=true` shows debug lines.

@@ -42,9 +42,11 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         program,
         arguments: command.collect(),
     };
-    command.find().map_err(|source| HubError::Start {
-        command: command.to_string(),
-        source,
+    command.find().map_err(|source| {
+        explain(HubError::Start {
+            command: command.to_string(),
+            source,
+        })
     })?;
     let has_users = access.borrow().guard.is_some();
     let bounds = |total: u32| {
@@ -124,10 +126,14 @@ fn open_audit_log(path: Option<PathBuf>, mode: u32, allowed: bool) -> Result<aud
     };
     let name = path.display().to_string();
     audit::Log::open(audit::Place { path, mode }, allowed).map_err(|err| {
-        Failure::new(format!(
-            "could not open the audit log {name}: {err}; check --audit-log and who may write there"
-        ))
+        Failure::caused(format!("could not open the audit log {name}"), err)
+            .with_remedy(Some("check --audit-log and who may write there"))
     })
+}
+
+fn explain(err: HubError) -> Failure {
+    let remedy = err.remedy();
+    Failure::from(err).with_remedy(Some(remedy))
 }
 
 async fn serve(
@@ -142,7 +148,9 @@ async fn serve(
     let loopback = settings.access.borrow().guard.is_none();
     let listeners = Listeners::bind(host, port, loopback).await.map_err(|err| {
         let place = host.map_or_else(|| format!("port {port}"), |host| format!("{host}:{port}"));
-        Failure::new(format!("could not listen on {place}: {err}; choose another --port or --host, or stop what listens there"))
+        Failure::caused(format!("could not listen on {place}"), err).with_remedy(Some(
+            "choose another --port or --host, or stop what listens there",
+        ))
     })?;
     if loopback && listeners.is_reachable_from_outside() {
         tracing::warn!(
@@ -183,7 +191,7 @@ async fn serve(
     });
     tokio::select! {
         Err(err) = orphans::watch() => Err(err.into()),
-        outcome = running => Ok(outcome?),
+        outcome = running => outcome.map_err(explain),
         _second = shutdown => Ok(()),
     }
 }

@@ -40,7 +40,7 @@ const NOT_STARTED: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// The command does not run.
-    #[error("could not start the MCP server '{command}': {source}; check the command after '--'")]
+    #[error("could not start the MCP server '{command}'")]
     Start {
         /// The command.
         command: String,
@@ -48,7 +48,7 @@ pub enum HubError {
         source: io::Error,
     },
     /// The process ended before it answered anything.
-    #[error("the MCP server '{command}' ended ({}) before it answered anything{}; run it by itself to see why", .exit.status, last_words(.exit))]
+    #[error("the MCP server '{command}' ended ({}) before it answered anything{}", .exit.status, last_words(.exit))]
     Stillborn {
         /// The command.
         command: String,
@@ -56,13 +56,25 @@ pub enum HubError {
         exit: Exit,
     },
     /// The process ended, and too often.
-    #[error("the MCP server '{command}' ended ({}) and will not be started again{}; run it by itself to see why, or raise --max-restarts", .exit.status, last_words(.exit))]
+    #[error("the MCP server '{command}' ended ({}) and will not be started again{}", .exit.status, last_words(.exit))]
     Exited {
         /// The command.
         command: String,
         /// How it ended.
         exit: Exit,
     },
+}
+
+impl HubError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "check the command after '--'",
+            Self::Stillborn { .. } => "run it by itself to see why",
+            Self::Exited { .. } => "run it by itself to see why, or raise --max-restarts",
+        }
+    }
 }
 
 fn last_words(exit: &Exit) -> String {
