@@ -46,3 +46,8 @@ fn token() {
 fn policy() {
     replay("policy", targets::policy::run);
 }
+
+#[test]
+fn sse() {
+    replay("sse", targets::sse::run);
+}

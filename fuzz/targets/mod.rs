@@ -8,4 +8,5 @@ pub mod frame;
 pub mod gate;
 pub mod policy;
 pub mod router;
+pub mod sse;
 pub mod token;
