@@ -3,6 +3,7 @@
 use crate::jsonrpc::MAX_LINE;
 use crate::server::Isolation;
 use crate::transport::Protocol;
+use crate::utils::host;
 use crate::utils::secret::Secret;
 use crate::utils::size::ByteSize;
 use clap::builder::FalseyValueParser;
@@ -300,8 +301,8 @@ pub struct ServerArgs {
     /// Port to listen on; 0 takes any free one
     #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT")]
     pub port: u16,
-    /// Address to listen on [default: all interfaces with a secret, loopback without]
-    #[arg(long, value_name = "HOST", env = "MCP_REMOTE_HOST")]
+    /// Name or address to listen on [default: all interfaces with a secret, loopback without]
+    #[arg(long, value_name = "HOST", env = "MCP_REMOTE_HOST", value_parser = host::parse)]
     pub host: Option<String>,
     /// The secret.
     #[command(flatten)]
@@ -494,7 +495,8 @@ pub struct ClientArgs {
         long,
         value_name = "HOST",
         env = "MCP_REMOTE_HOST",
-        default_value = "localhost"
+        default_value = "localhost",
+        value_parser = host::parse
     )]
     pub host: String,
     /// Where a WebSocket server is, in place of --host and --port: ws://host:port/path, or wss:// for

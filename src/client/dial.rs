@@ -9,6 +9,7 @@ use crate::transport::line::LineError;
 use crate::transport::tls::Plain;
 use crate::transport::websocket::WebSocket;
 use crate::transport::{BoxedStream, Connection, Protocol, tcp};
+use crate::utils::host::with_port;
 use crate::utils::secret::Secret;
 use crate::utils::span::span;
 use std::io;
@@ -100,11 +101,7 @@ async fn upgrade(settings: &Settings, scheme: &str, stream: BoxedStream) -> io::
     let Settings {
         host, port, path, ..
     } = settings;
-    let url = if host.contains(':') {
-        format!("{scheme}://[{host}]:{port}{path}")
-    } else {
-        format!("{scheme}://{host}:{port}{path}")
-    };
+    let url = format!("{scheme}://{}{path}", with_port(host, *port));
     let upgraded = WebSocket::connect(stream, &url, MAX_SERVER_LINE).await;
     let socket = upgraded.map_err(|err| err.into_io())?;
     Ok(Connection::WebSocket(Box::new(socket)))

@@ -12,6 +12,7 @@ use super::settings::{CONNECT_TIMEOUT, Settings};
 use crate::transport::tls;
 use crate::utils::backoff;
 use crate::utils::chain::Chain;
+use crate::utils::host::with_port;
 use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
@@ -42,7 +43,7 @@ impl<'a> Lifecycle<'a> {
             settings,
             bridge,
             input,
-            address: format!("{}:{}", settings.host, settings.port),
+            address: with_port(&settings.host, settings.port),
             retry: settings.reconnect.map(Retry::new),
             lost_at: None,
         }

@@ -14,6 +14,7 @@ use crate::server::{self, Backend, Bounds, Isolation, Settings};
 use crate::shutdown::{Asked, Signals};
 use crate::transport::tcp::Listeners;
 use crate::utils::bucket::Pace;
+use crate::utils::host::with_port;
 use std::path::PathBuf;
 
 /// Longest line from a child, in bytes.
@@ -147,7 +148,7 @@ async fn serve(
     let audit = settings.audit.clone();
     let loopback = settings.access.borrow().guard.is_none();
     let listeners = Listeners::bind(host, port, loopback).await.map_err(|err| {
-        let place = host.map_or_else(|| format!("port {port}"), |host| format!("{host}:{port}"));
+        let place = host.map_or_else(|| format!("port {port}"), |host| with_port(host, port));
         Failure::caused(format!("could not listen on {place}"), err).with_remedy(Some(
             "choose another --port or --host, or stop what listens there",
         ))

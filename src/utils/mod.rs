@@ -7,6 +7,7 @@ pub mod before_waits;
 pub mod bucket;
 pub mod chain;
 pub mod escape;
+pub mod host;
 pub mod rope;
 pub mod secret;
 pub mod shorten;

@@ -144,6 +144,30 @@ fn a_url_names_a_websocket_server() {
     );
 }
 
+/// Bug: an address in brackets, as it stands in a URL, was looked up as a name.
+#[test]
+fn an_address_may_stand_in_brackets() {
+    for transport in BOTH {
+        let server = Setup::new(transport).args(&["--host", "[::1]"]).start();
+        let ask = |host: &str| {
+            let mut command = binary();
+            let port = server.port.to_string();
+            command.args(["client", transport, "--port", &port, "--host", host]);
+            run(&mut command, request(7, "ping", json!({})).as_bytes())
+        };
+        for host in ["[::1]", "::1"] {
+            let outcome = ask(host);
+            assert!(
+                outcome.stdout.starts_with(r#"{"jsonrpc":"2.0","id":7,"#),
+                "{outcome:?}"
+            );
+            let address = format!("[::1]:{}", server.port);
+            assert!(outcome.stderr.contains(&address), "{outcome:?}");
+        }
+        assert_fails(&ask("[::1]:80"), 2, "--port");
+    }
+}
+
 /// A port of 127.0.0.1 on which no connection is answered, since the queue is full; and what fills it.
 fn silent_port() -> (u16, Vec<Socket>) {
     let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
