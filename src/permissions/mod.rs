@@ -3,6 +3,7 @@
 //! Only [`Rights::decide`] makes a [`Permit`], and nothing but a permit reaches the child, so no
 //! message skips the filter and still compiles.
 
+mod error;
 mod list;
 mod object;
 mod pattern;
@@ -12,9 +13,9 @@ mod rule;
 mod rules;
 mod uri;
 
+pub use error::{PolicyError, Position};
 pub use list::ListFilter;
-pub use object::Position;
-pub use policy::{Policy, PolicyError, Role};
+pub use policy::{Policy, Role};
 pub use rights::Rights;
 pub use rule::{Effect, List, Rule};
 pub use rules::{Reason, Verdict};

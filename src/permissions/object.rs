@@ -1,39 +1,10 @@
 //! The objects of a policy file: members in their order, none twice, none unknown.
 
-use super::policy::PolicyError;
+use super::error::{PolicyError, Position};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
-
-/// A place in the text of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// Counted from 1.
-    pub line: usize,
-    /// The character of the line, counted from 1.
-    pub column: usize,
-}
-
-impl Position {
-    /// Where `part` begins. It is a piece of that very text, so its place is the distance between the
-    /// two.
-    pub(super) fn of(part: &str, file: &str) -> Self {
-        let at = (part.as_ptr() as usize).saturating_sub(file.as_ptr() as usize);
-        let before = file.get(..at).unwrap_or_default();
-        let line = before.rsplit('\n').next().unwrap_or_default();
-        Self {
-            line: 1 + memchr::memchr_iter(b'\n', before.as_bytes()).count(),
-            column: 1 + line.chars().count(),
-        }
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}", self.line, self.column)
-    }
-}
 
 /// One member of an object.
 pub(super) struct Member<'a> {
@@ -109,21 +80,6 @@ impl<'a> IntoIterator for Members<'a> {
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
-    }
-}
-
-/// The known key that was meant, where one is near, else all of them.
-pub(super) fn remedy(key: &str, known: &[&str]) -> String {
-    let plain = |key: &str| key.to_lowercase().replace(['_', '-', ' '], "");
-    let distance = |known: &&&str| strsim::osa_distance(&plain(key), &plain(known));
-    match known.iter().min_by_key(distance) {
-        Some(nearest) if distance(&nearest) <= nearest.len() / 4 => {
-            format!("did you mean '{nearest}'?")
-        }
-        _ => {
-            let quoted: Vec<String> = known.iter().map(|key| format!("'{key}'")).collect();
-            format!("known are {}", quoted.join(", "))
-        }
     }
 }
 

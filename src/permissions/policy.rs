@@ -1,6 +1,7 @@
 //! The policy file.
 
-use super::object::{Members, Position, remedy};
+use super::error::{PolicyError, Position};
+use super::object::Members;
 use super::pattern::Patterns;
 use super::rights::Rights;
 use super::rule::{Effect, LISTS, List, Rule};
@@ -48,66 +49,6 @@ impl Role {
         let wanted = move |rule: &&Arc<Rule>| rule.list.kind == kind && rule.list.effect == effect;
         self.rules.iter().filter(wanted)
     }
-}
-
-/// Why a policy file is not one; says where.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// Not JSON.
-    #[error("not JSON: {0}")]
-    NotJson(String),
-    /// A member has the wrong type.
-    #[error("{place} must be {expected}")]
-    WrongType {
-        /// Where in the file.
-        place: String,
-        /// What belongs there.
-        expected: &'static str,
-    },
-    /// A member that we do not know.
-    #[error("unknown key '{key}' in {place} ({position}); {}", remedy(key, known))]
-    UnknownKey {
-        /// The key.
-        key: String,
-        /// Where in the file.
-        place: String,
-        /// Where exactly.
-        position: Position,
-        /// What may stand there.
-        known: Vec<&'static str>,
-    },
-    /// A member that stands twice.
-    #[error("'{key}' stands twice in {place} ({position})")]
-    Twice {
-        /// The key.
-        key: String,
-        /// Where in the file.
-        place: String,
-        /// Where exactly, the second time.
-        position: Position,
-    },
-    /// A member that must be there.
-    #[error("{place} has no '{key}'")]
-    Missing {
-        /// The key.
-        key: &'static str,
-        /// Where in the file.
-        place: String,
-    },
-    /// A pattern of a method with a `*` in a place where it has no meaning.
-    #[error("{place}: '{pattern}' is not a method, a family such as 'tools/*', or '*'")]
-    BadPattern {
-        /// The pattern.
-        pattern: String,
-        /// Where in the file.
-        place: String,
-    },
-    /// A pattern without a text.
-    #[error("{place}: a pattern is empty")]
-    Empty {
-        /// Where in the file.
-        place: String,
-    },
 }
 
 impl Policy {
