@@ -1,7 +1,7 @@
 //! What can be typed: clap structs only, checked for shape.
 
 use crate::jsonrpc::MAX_LINE;
-use crate::server::Isolation;
+use crate::server::{Door, Isolation};
 use crate::transport::Protocol;
 use crate::utils::host;
 use crate::utils::secret::Secret;
@@ -202,6 +202,49 @@ impl From<Transport> for Protocol {
     }
 }
 
+/// `tcp`, `ws` or `http`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ServerTransport {
+    /// One JSON message per line over TCP
+    Tcp,
+    /// One JSON message per text frame over WebSocket
+    Ws,
+    /// MCP's own transport for the web ("Streamable HTTP"): any MCP host connects by URL
+    Http,
+}
+
+impl From<ServerTransport> for Door {
+    fn from(transport: ServerTransport) -> Self {
+        match transport {
+            ServerTransport::Tcp => Self::Lines(Protocol::Tcp),
+            ServerTransport::Ws => Self::Lines(Protocol::WebSocket),
+            ServerTransport::Http => Self::Http,
+        }
+    }
+}
+
+/// Scheme, host and port of a URL.
+#[derive(Clone, Debug)]
+pub struct Origin(pub String);
+
+fn origin(typed: &str) -> Result<Origin, String> {
+    let (scheme, rest) = typed.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if !matches!(scheme, "http" | "https") || authority.is_empty() || authority.contains('@') {
+        return Err("a URL like https://mcp.example.com is needed".to_owned());
+    }
+    Ok(Origin(format!("{scheme}://{}", authority.to_lowercase())))
+}
+
+fn path(typed: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    if typed.starts_with('/') && typed.bytes().all(is_plain) {
+        Ok(typed.to_owned())
+    } else {
+        Err("a path like /mcp is needed: letters, digits and -._~/ behind a slash".to_owned())
+    }
+}
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum LogFormat {
@@ -297,13 +340,20 @@ pub struct DemandArgs {
 #[derive(Debug, Args)]
 pub struct ServerArgs {
     /// The transport
-    pub transport: Transport,
+    pub transport: ServerTransport,
     /// Port to listen on; 0 takes any free one
     #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT")]
     pub port: u16,
     /// Name or address to listen on [default: all interfaces with a secret, loopback without]
     #[arg(long, value_name = "HOST", env = "MCP_REMOTE_HOST", value_parser = host::parse)]
     pub host: Option<String>,
+    /// Path with MCP, over HTTP
+    #[arg(long, value_name = "PATH", env = "MCP_REMOTE_PATH", default_value = "/mcp", value_parser = path)]
+    pub path: String,
+    /// Where clients find the server, over HTTP and through a reverse proxy: https://mcp.example.com. Its
+    /// name is taken for the server's own, and web pages from there may connect
+    #[arg(long, value_name = "URL", env = "MCP_REMOTE_PUBLIC_URL", value_parser = origin)]
+    pub public_url: Option<Origin>,
     /// The secret.
     #[command(flatten)]
     pub secret: SecretArgs,
@@ -330,7 +380,7 @@ pub struct ServerArgs {
     /// Time for a new connection to show its token, TLS and WebSocket upgrade included: 10s, 1m
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_AUTH_TIMEOUT", default_value = "10s", value_parser = positive_duration, help_heading = "Authentication")]
     pub auth_timeout: Duration,
-    /// Web pages of this origin, such as https://example.com, may connect over WebSocket; several
+    /// Web pages of this origin, such as https://example.com, may connect over WebSocket or HTTP; several
     /// are separated by commas [default: no web page may]
     #[arg(
         long,

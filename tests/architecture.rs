@@ -22,6 +22,7 @@ const FLOORS: &[&str] = &[
     "permissions",
     "auth",
     "revocations",
+    "http",
     "replay",
     "liveness",
     "descriptors",

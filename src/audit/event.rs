@@ -93,7 +93,7 @@ impl Event<'_> {
 }
 
 /// Whose connection it is: the members that all its lines have. What is not known yet is missing.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Who {
     members: Vec<u8>,
 }

@@ -84,7 +84,8 @@ impl Log {
 pub struct Trail {
     log: Log,
     who: Who,
-    end: &'static str,
+    /// `None` for a part of another trail, which tells of the end by itself.
+    end: Option<&'static str>,
 }
 
 impl Trail {
@@ -94,12 +95,24 @@ impl Trail {
         let mut trail = Self {
             log: log.clone(),
             who: Who::default(),
-            end: "the server stops",
+            end: Some("the server stops"),
         };
         if trail.is_on() {
             trail.who = Who::new(connection, peer);
             trail.record(&Event::Connect);
         }
+        trail
+    }
+
+    /// The events of one bearer of a token on this connection, which may have others.
+    #[must_use]
+    pub fn of(&self, identity: &Identity) -> Self {
+        let mut trail = Self {
+            log: self.log.clone(),
+            who: self.who.clone(),
+            end: None,
+        };
+        trail.identified(identity);
         trail
     }
 
@@ -208,12 +221,14 @@ impl Trail {
 
     /// Why it will have ended.
     pub fn ends(&mut self, reason: &'static str) {
-        self.end = reason;
+        self.end = Some(reason);
     }
 }
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        self.record(&Event::Disconnect { reason: self.end });
+        if let Some(reason) = self.end {
+            self.record(&Event::Disconnect { reason });
+        }
     }
 }

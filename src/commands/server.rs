@@ -59,7 +59,9 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     };
     let audit = open_audit_log(args.audit_log, args.audit_log_mode, args.audit_allowed)?;
     let settings = Settings {
-        protocol: args.transport.into(),
+        door: args.transport.into(),
+        path: args.path,
+        public_origin: args.public_url.map(|url| url.0),
         access,
         max_message_size: args.max_message_size.0,
         max_connections: bounds(args.max_connections),
@@ -164,9 +166,9 @@ async fn serve(
             "tokens and messages cross the network in plain text: use --tls-cert and --tls-key, or listen on loopback (--host 127.0.0.1) behind a tunnel"
         );
     }
-    let protocol = settings.protocol;
+    let door = settings.door;
     print(&format!(
-        "MCP Remote {protocol} server listening on port {}\n",
+        "MCP Remote {door} server listening on port {}\n",
         listeners.port()?
     ))?;
     let (asked, stop) = tokio::sync::oneshot::channel();

@@ -4,8 +4,9 @@ use super::RequestId;
 use crate::json::write_string;
 use serde::Serialize;
 
-/// The codes we send. Those below −32603 are JSON-RPC's; the three of the token exchange are this
-/// wire's own and older than MCP's policy on codes (2026-07-28 basic "Error Codes").
+/// The codes we send. Those from −32603 down are JSON-RPC's, −32020 and −32022 MCP's; the three of the
+/// token exchange are this wire's own and older than MCP's policy on codes (2026-07-28 basic "Error
+/// Codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Code {
@@ -19,6 +20,10 @@ pub enum Code {
     InvalidParams = -32602,
     /// The proxy could not get an answer.
     InternalError = -32603,
+    /// The headers of an HTTP request do not say what its body says (2026-07-28).
+    HeaderMismatch = -32020,
+    /// A revision of MCP that there is not (2026-07-28).
+    UnsupportedVersion = -32022,
     /// The token lacks every role that the server demands.
     InsufficientRoles = -32001,
     /// The token is not good.

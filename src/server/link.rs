@@ -69,7 +69,7 @@ enum Trouble {
 pub(super) async fn carry(
     link: &mut Link,
     read: Option<Bytes>,
-    placement: &Placement<'_>,
+    placement: &Placement,
     context: &Context,
     registration: Option<&Registration>,
     first: Option<Bytes>,
@@ -101,7 +101,7 @@ pub(super) async fn carry(
             room_ahead: &context.room_ahead,
         };
         let ticket = Ticket::new(context, standing.identity(), *address);
-        let refusals = Refusals::new(trail);
+        let refusals = Refusals::new(&*trail);
         let records = Records {
             trail,
             refusals: &refusals,

@@ -4,6 +4,7 @@ mod access;
 mod activity;
 mod downstream;
 mod first;
+mod http;
 mod isolated;
 mod link;
 mod peer;
@@ -22,6 +23,7 @@ pub use sharing::{Backend, Isolation};
 
 use crate::audit;
 use crate::descriptors;
+use crate::http::Site;
 use crate::hub::HubError;
 use crate::transport::Protocol;
 use crate::transport::tcp::Listeners;
@@ -44,11 +46,33 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long peers may take to receive what waits for them when the server stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// One connection for each peer, with lines on it.
+    Lines(Protocol),
+    /// MCP over HTTP.
+    Http,
+}
+
+impl std::fmt::Display for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lines(protocol) => protocol.fmt(f),
+            Self::Http => f.write_str("HTTP"),
+        }
+    }
+}
+
 /// What holds for every peer.
 #[derive(Debug)]
 pub struct Settings {
-    /// The transport.
-    pub protocol: Protocol,
+    /// What is spoken on the port.
+    pub door: Door,
+    /// The path with MCP (HTTP).
+    pub path: String,
+    /// Where clients find the server, through a proxy say, without a path (HTTP).
+    pub public_origin: Option<String>,
     /// Who comes in and what they may do, at present.
     pub access: watch::Receiver<Arc<Access>>,
     /// Longest line from a peer, in bytes.
@@ -75,7 +99,7 @@ pub struct Settings {
     pub keepalive_timeout: Duration,
     /// How long requests in flight may take when the server stops.
     pub drain_timeout: Duration,
-    /// Origins of web pages that may connect (WebSocket).
+    /// Origins of web pages that may connect (WebSocket, HTTP).
     pub allowed_origins: Vec<String>,
     /// What happens is recorded there.
     pub audit: audit::Log,
@@ -103,12 +127,14 @@ pub async fn run(
         }
     };
     let (stopping, stopped) = watch::channel(false);
+    let house = http::House::new(&settings, site(&listeners, &settings));
     let registry = Arc::new(registry::Registry::new(settings.max_sessions));
     let context = Arc::new(peer::Context {
         places: Places::new(settings.max_connections),
         rates: settings.rate.map(rate::Limiter::new).map(Mutex::new),
         settings,
         registry,
+        house,
         room_ahead: Semaphore::new(upstream::AHEAD_OF_ALL),
         sharing,
         stopped,
@@ -149,12 +175,27 @@ pub async fn run(
             }
         }
     };
-    let drain = async { while arrivals.peers.join_next().await.is_some() {} };
+    let drain = async {
+        while arrivals.peers.join_next().await.is_some() {}
+        context.house.ended().await;
+    };
     let patience = DRAIN + context.sharing.patience(context.settings.drain_timeout);
     if tokio::time::timeout(patience, drain).await.is_err() {
         tracing::warn!("some peers did not take their last messages");
     }
     outcome
+}
+
+/// Where the server is, for requests over HTTP.
+fn site(listeners: &Listeners, settings: &Settings) -> Site {
+    Site {
+        path: settings.path.clone(),
+        port: listeners.port().unwrap_or_default(),
+        loopback: !listeners.is_reachable_from_outside(),
+        tls: settings.access.borrow().tls.is_some(),
+        allowed_origins: settings.allowed_origins.clone(),
+        public_origin: settings.public_origin.clone(),
+    }
 }
 
 /// Whoever has come, and is still here.
@@ -209,8 +250,15 @@ impl Arrivals {
             crate::transport::tcp::tune(&stream);
             let stranger = self.strangers.enter(address);
             let context = Arc::clone(context);
-            self.peers
-                .spawn(peer::serve(stream, address, self.number, context, stranger));
+            let number = self.number;
+            match context.settings.door {
+                Door::Http => self
+                    .peers
+                    .spawn(http::serve(stream, address, number, context, stranger)),
+                Door::Lines(_) => self
+                    .peers
+                    .spawn(peer::serve(stream, address, number, context, stranger)),
+            };
             // Whoever shows a token at once gets to it before the next one pushes it out.
             tokio::task::yield_now().await;
         }

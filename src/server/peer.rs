@@ -1,7 +1,7 @@
 //! The begin of every connection: open, authenticate, find its session.
 
-use super::Settings;
 use super::access::{Access, Standing, now};
+use super::http::House;
 use super::link::Link;
 use super::places::{Account, NoPlace, Place, Places};
 use super::rate::Limiter;
@@ -9,10 +9,11 @@ use super::registry::Registry;
 use super::session;
 use super::sharing::Sharing;
 use super::strangers::Stranger;
+use super::{Door, Settings};
 use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::control::{Control, SessionKey};
-use crate::handshake::{self, Door, MAX_TOKEN_LINE, Refused};
+use crate::handshake::{self, MAX_TOKEN_LINE, Refused};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
 use crate::transport::foreign;
 use crate::transport::line::LineError;
@@ -41,6 +42,8 @@ pub(super) struct Context {
     pub places: Arc<Places>,
     /// Counts messages, where users may not send any number of them.
     pub rates: Option<Mutex<Limiter>>,
+    /// Sessions over HTTP.
+    pub house: House,
     /// Sessions that outlive their connections.
     pub registry: Arc<Registry>,
     /// A permit is a byte that may be read ahead of a client while the MCP server takes nothing.
@@ -187,7 +190,7 @@ async fn link(
 }
 
 /// The connection is closed for one that has come later.
-fn gives_way(trail: &mut Trail) {
+pub(super) fn gives_way(trail: &mut Trail) {
     let reason = "too many connections that do not say who they are";
     tracing::warn!("refused: {reason}");
     refused(trail, &reason);
@@ -208,7 +211,7 @@ async fn enter(
     let (mut connection, upgrade) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(err)) => {
-            turn_down(err, settings.protocol, trail).await;
+            turn_down(err, settings.door, trail).await;
             return None;
         }
         Err(_) => {
@@ -220,7 +223,7 @@ async fn enter(
     };
     // What changes from here on is noticed when the peer is in.
     let now_holds = Arc::clone(&access.borrow_and_update());
-    let door = Door {
+    let door = handshake::Door {
         guard: now_holds.guard.as_ref(),
         now: now(),
         resume: !settings.resume_window.is_zero(),
@@ -303,13 +306,13 @@ fn log_refusal(refusal: &Refused, trail: &mut Trail) {
 }
 
 /// Why no connection could be opened.
-enum OpenError {
+pub(super) enum OpenError {
     Tls(AcceptError),
     Upgrade(UpgradeError),
 }
 
 /// Logs it, and tells the peer where that is possible.
-async fn turn_down(err: OpenError, protocol: Protocol, trail: &mut Trail) {
+pub(super) async fn turn_down(err: OpenError, door: Door, trail: &mut Trail) {
     match err {
         OpenError::Upgrade(err) => {
             tracing::warn!(%err, "refused: no WebSocket");
@@ -325,7 +328,7 @@ async fn turn_down(err: OpenError, protocol: Protocol, trail: &mut Trail) {
             match err {
                 AcceptError::Plain(stream) => {
                     let data = ErrorData::new("tls-required", Executed::No);
-                    let answer = wrong_port(protocol, "this port speaks TLS", &data);
+                    let answer = wrong_port(door, "this port speaks TLS", &data);
                     over(Box::new(stream)).close_with(answer).await;
                 }
                 // It still has to read why, which is on its way as an alert.
@@ -343,14 +346,35 @@ fn over(stream: BoxedStream) -> Connection {
 
 /// What a peer is told where one end speaks TLS and the other does not: an error, or in place of an
 /// upgrade an HTTP answer.
-fn wrong_port(protocol: Protocol, text: &str, data: &ErrorData) -> Vec<u8> {
-    match protocol {
-        Protocol::Tcp => {
+fn wrong_port(door: Door, text: &str, data: &ErrorData) -> Vec<u8> {
+    match door {
+        Door::Lines(Protocol::Tcp) => {
             let text = format!("Invalid Request: {text}");
             error_line(None, Code::InvalidRequest, &text, Some(data))
         }
-        Protocol::WebSocket => foreign::bad_request(text),
+        Door::Lines(Protocol::WebSocket) | Door::Http => foreign::bad_request(text),
     }
+}
+
+/// The connection with TLS under it, where that is spoken.
+pub(super) async fn secure(
+    stream: TcpStream,
+    settings: &Settings,
+    trail: &mut Trail,
+) -> Result<BoxedStream, OpenError> {
+    // Out of the channel, whose lock is not to be held while the peer takes its time.
+    let tls = settings.access.borrow().tls.clone();
+    let Some(acceptor) = tls else {
+        let data = ErrorData::new("no-tls", Executed::No);
+        let answer = wrong_port(settings.door, "this port does not speak TLS", &data);
+        return Ok(Box::new(Plain::new(stream, answer)));
+    };
+    let accepted = acceptor.accept(stream).await.map_err(OpenError::Tls)?;
+    if let Some(certificate) = accepted.certificate {
+        trail.certified(&certificate);
+        tracing::Span::current().record("certificate", certificate);
+    }
+    Ok(accepted.stream)
 }
 
 async fn open(
@@ -358,33 +382,15 @@ async fn open(
     settings: &Settings,
     trail: &mut Trail,
 ) -> Result<(Connection, Upgrade), OpenError> {
-    // Out of the channel, whose lock is not to be held while the peer takes its time.
-    let tls = settings.access.borrow().tls.clone();
-    let stream = match tls {
-        None => {
-            let data = ErrorData::new("no-tls", Executed::No);
-            let answer = wrong_port(settings.protocol, "this port does not speak TLS", &data);
-            Box::new(Plain::new(stream, answer)) as BoxedStream
-        }
-        Some(acceptor) => {
-            let accepted = acceptor.accept(stream).await.map_err(OpenError::Tls)?;
-            if let Some(certificate) = accepted.certificate {
-                trail.certified(&certificate);
-                tracing::Span::current().record("certificate", certificate);
-            }
-            accepted.stream
-        }
-    };
-    match settings.protocol {
-        Protocol::Tcp => Ok((over(stream), Upgrade::default())),
-        Protocol::WebSocket => {
-            let allowance = Some(UPGRADE_ALLOWANCE);
-            let origins = &settings.allowed_origins;
-            let (socket, upgrade) =
-                WebSocket::accept(stream, allowance, settings.max_message_size, origins)
-                    .await
-                    .map_err(OpenError::Upgrade)?;
-            Ok((Connection::WebSocket(Box::new(socket)), upgrade))
-        }
+    let stream = secure(stream, settings, trail).await?;
+    if settings.door == Door::Lines(Protocol::Tcp) {
+        return Ok((over(stream), Upgrade::default()));
     }
+    let allowance = Some(UPGRADE_ALLOWANCE);
+    let origins = &settings.allowed_origins;
+    let (socket, upgrade) =
+        WebSocket::accept(stream, allowance, settings.max_message_size, origins)
+            .await
+            .map_err(OpenError::Upgrade)?;
+    Ok((Connection::WebSocket(Box::new(socket)), upgrade))
 }

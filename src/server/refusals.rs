@@ -9,6 +9,7 @@ use crate::permissions::Denial;
 use crate::utils::bucket::{Bucket, Pace};
 use crate::utils::shorten::shorten;
 use std::convert::Infallible;
+use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -81,15 +82,15 @@ impl Tally {
 }
 
 /// Puts them on record; dropping it puts on record what is left.
-pub(super) struct Refusals<'a> {
-    trail: &'a Trail,
+pub(super) struct Refusals<T: Deref<Target = Trail>> {
+    trail: T,
     tally: Mutex<Tally>,
     /// Something is untold.
     counted: Notify,
 }
 
-impl<'a> Refusals<'a> {
-    pub(super) fn new(trail: &'a Trail) -> Self {
+impl<T: Deref<Target = Trail>> Refusals<T> {
+    pub(super) fn new(trail: T) -> Self {
         Self {
             trail,
             tally: Mutex::default(),
@@ -196,7 +197,7 @@ impl<'a> Refusals<'a> {
     }
 }
 
-impl Drop for Refusals<'_> {
+impl<T: Deref<Target = Trail>> Drop for Refusals<T> {
     fn drop(&mut self) {
         self.report_now();
     }

@@ -112,7 +112,7 @@ fn lost(err: &LineError) -> &'static str {
 pub(super) async fn live(
     mut link: Box<Link>,
     opening: Opening,
-    placement: &Placement<'_>,
+    placement: &Placement,
     context: &Context,
 ) -> &'static str {
     let session = &placement.session;

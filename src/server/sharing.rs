@@ -1,5 +1,6 @@
 //! Who shares a process of the MCP server, and who gets one of its own: this file alone decides.
 
+use super::access::Standing;
 use super::isolated::{self, Isolated, Own};
 use super::link::Link;
 use super::peer::Context;
@@ -11,8 +12,9 @@ use crate::jsonrpc::{Kind, Message};
 use crate::permissions::Permit;
 use crate::router::{self, Profile};
 use crate::utils::tally::Tally;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -50,7 +52,7 @@ pub(super) struct Sharing {
     isolation: Isolation,
     /// `None` where nobody shares.
     shared: Option<Hub>,
-    isolated: Isolated,
+    isolated: Arc<Isolated>,
 }
 
 impl Sharing {
@@ -64,11 +66,11 @@ impl Sharing {
         } = backend;
         let shared = (isolation != Isolation::Always).then(|| Hub::shared(command.clone(), limits));
         let (shared, driver) = shared.unzip();
-        let isolated = Isolated {
+        let isolated = Arc::new(Isolated {
             command,
             limits,
             places: Places::new(max_children),
-        };
+        });
         let sharing = Self {
             isolation,
             shared,
@@ -99,36 +101,59 @@ impl Sharing {
         opening: Opening,
         context: &Context,
     ) -> &'static str {
-        match (&self.shared, self.isolation) {
-            (Some(hub), Isolation::Never) => {
-                let placement = Placement::new(hub, &link, None);
+        let party = Party {
+            standing: &link.standing,
+            address: link.address,
+            of_user: link.of_user(),
+        };
+        match self.place(party) {
+            Ok(placement) if self.isolation == Isolation::Never => {
                 session::live(link, opening, &placement, context).await
             }
-            (Some(hub), _) => {
-                let placement = Placement::new(hub, &link, Some(&self.isolated));
-                Box::pin(serve_apart(link, opening, &placement, context)).await
-            }
+            Ok(placement) => Box::pin(serve_apart(link, opening, &placement, context)).await,
+            Err(why) => Box::pin(isolated::turn_away(link, why)).await,
+        }
+    }
+
+    /// A session for a peer. Where it has a process of its own, or may get one, somebody has to call
+    /// [`Placement::run_own`].
+    ///
+    /// # Errors
+    /// It would need one process too many.
+    pub(super) fn place(&self, party: Party<'_>) -> Result<Placement, NoPlace> {
+        match (&self.shared, self.isolation) {
+            (Some(hub), Isolation::Never) => Ok(Placement::new(hub, party, None)),
+            (Some(hub), _) => Ok(Placement::new(hub, party, Some(&self.isolated))),
             (None, _) => {
-                let account = Account::of(link.standing.identity(), link.address);
-                match self.isolated.start(&account) {
-                    Ok(own) => {
-                        let placement = Placement::new(&own.hub, &link, None);
-                        placement.run(own);
-                        Box::pin(serve_apart(link, opening, &placement, context)).await
-                    }
-                    Err(why) => Box::pin(isolated::turn_away(link, why)).await,
-                }
+                let account = Account::of(party.standing.identity(), party.address);
+                let own = self.isolated.start(&account)?;
+                let placement = Placement::new(&own.hub, party, None);
+                placement.run(own);
+                Ok(placement)
             }
         }
     }
+
+    /// True where all share one process, so that no session has one of its own.
+    pub(super) fn is_shared_by_all(&self) -> bool {
+        self.isolation == Isolation::Never
+    }
+}
+
+/// Whom a session is for.
+pub(super) struct Party<'a> {
+    pub standing: &'a Standing,
+    pub address: SocketAddr,
+    /// Counts the requests in flight of all sessions of its user.
+    pub of_user: Tally,
 }
 
 /// A session, and whether it shares its process.
 #[derive(Debug)]
-pub(super) struct Placement<'a> {
+pub(super) struct Placement {
     pub session: Session,
     /// What it gets a process of its own from, where it may get one later.
-    isolated: Option<&'a Isolated>,
+    isolated: Option<Arc<Isolated>>,
     account: Account,
     of_user: Tally,
     decided: AtomicBool,
@@ -139,14 +164,18 @@ pub(super) struct Placement<'a> {
     spot: OnceLock<Spot>,
 }
 
-impl<'a> Placement<'a> {
-    fn new(hub: &Hub, link: &Link, isolated: Option<&'a Isolated>) -> Self {
-        let of_user = link.of_user();
+impl Placement {
+    fn new(hub: &Hub, party: Party<'_>, isolated: Option<&Arc<Isolated>>) -> Self {
+        let Party {
+            standing,
+            address,
+            of_user,
+        } = party;
         Self {
-            session: hub.attach(link.standing.profile(), &of_user),
+            session: hub.attach(standing.profile(), &of_user),
             decided: AtomicBool::new(isolated.is_none()),
-            isolated,
-            account: Account::of(link.standing.identity(), link.address),
+            isolated: isolated.cloned(),
+            account: Account::of(standing.identity(), address),
             of_user,
             own: Mutex::default(),
             started: Notify::new(),
@@ -177,7 +206,7 @@ impl<'a> Placement<'a> {
         profile: impl FnOnce() -> Profile,
     ) -> Result<(), NoPlace> {
         let message = permit.message();
-        if let Some(isolated) = self.isolated
+        if let Some(isolated) = &self.isolated
             && self.moves_with(message)
         {
             let own = isolated.start(&self.account)?;
@@ -194,6 +223,14 @@ impl<'a> Placement<'a> {
         self.spot.get_or_init(|| own.spot());
         *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(own));
         self.started.notify_one();
+    }
+
+    /// Runs the process of this session, once it has got one, until the session has left.
+    pub(super) async fn run_own(&self, left: &Notify, context: &Context) {
+        tokio::select! {
+            own = self.own() => Box::pin(own.run(left, context)).await,
+            () = left.notified() => {}
+        }
     }
 
     /// Completes when the session has got a process of its own. Cancel safe.
@@ -220,7 +257,7 @@ fn is_initialize(message: &Message) -> bool {
 async fn serve_apart(
     link: Box<Link>,
     opening: Opening,
-    placement: &Placement<'_>,
+    placement: &Placement,
     context: &Context,
 ) -> &'static str {
     let left = Notify::new();
@@ -229,11 +266,5 @@ async fn serve_apart(
         left.notify_one();
         end
     };
-    let running = async {
-        tokio::select! {
-            own = placement.own() => Box::pin(own.run(&left, context)).await,
-            () = left.notified() => {}
-        }
-    };
-    tokio::join!(living, running).0
+    tokio::join!(living, placement.run_own(&left, context)).0
 }

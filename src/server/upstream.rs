@@ -55,7 +55,7 @@ pub(super) enum UpstreamEnd {
 #[derive(Clone, Copy)]
 pub(super) struct Records<'a> {
     pub trail: &'a Trail,
-    pub refusals: &'a Refusals<'a>,
+    pub refusals: &'a Refusals<&'a Trail>,
 }
 
 /// What comes from the peer.
@@ -234,7 +234,7 @@ impl Arrived {
 /// From the peer to the MCP server, each line through the gate and the policy.
 pub(super) async fn upstream(
     mut intake: Intake<'_>,
-    placement: &Placement<'_>,
+    placement: &Placement,
     standing: Standing,
     ticket: Ticket<'_>,
     records: Records<'_>,
@@ -247,7 +247,7 @@ pub(super) async fn upstream(
 
 async fn carry_upstream(
     intake: &mut Intake<'_>,
-    placement: &Placement<'_>,
+    placement: &Placement,
     mut standing: Standing,
     mut ticket: Ticket<'_>,
     records: Records<'_>,
@@ -325,7 +325,7 @@ async fn carry_upstream(
 
 /// Hands a message to the MCP server, which may have to be started for it. What is too long once it is
 /// written is answered, if it is a request.
-fn send(permit: &Permit, placement: &Placement<'_>, standing: &Standing, records: Records<'_>) {
+fn send(permit: &Permit, placement: &Placement, standing: &Standing, records: Records<'_>) {
     let (session, message) = (&placement.session, permit.message());
     if let Err(why) = placement.decide(permit, || standing.profile()) {
         records.refusals.no_process(message, isolated::reason(why));

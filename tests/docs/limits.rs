@@ -4,7 +4,32 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 36] = [
+const FIXED: [(&str, &str, &str); 41] = [
+    (
+        "the head of a request",
+        "64 KiB",
+        "MAX_HEAD: usize = 64 * 1024",
+    ),
+    (
+        "how slowly a body may come, beyond the time to authenticate",
+        "64 KiB/s",
+        "SLOWEST: usize = 64 * 1024",
+    ),
+    (
+        "events that wait while nobody listens",
+        "256",
+        "MAX_HELD: usize = 256",
+    ),
+    (
+        "sent events kept for a client that comes back",
+        "4 MiB",
+        "MAX_KEPT: usize = 4 << 20",
+    ),
+    (
+        "ended streams kept for a client that comes back",
+        "64",
+        "MAX_ENDED: usize = 64",
+    ),
     (
         "time without a sign of life, WebSocket",
         "90 s",

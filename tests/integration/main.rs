@@ -14,6 +14,7 @@ mod descriptors;
 mod files;
 mod gate;
 mod hostile;
+mod http;
 mod isolation;
 mod limits;
 mod multiplex;

@@ -158,7 +158,11 @@ impl Setup {
         self.finish().stdin(Stdio::null());
         let mut process = Process::spawn(&mut self.command);
         let stdout = lines_of(process.child.stdout.take().unwrap());
-        let name = ["TCP", "WebSocket"][usize::from(self.transport == "ws")];
+        let name = match self.transport {
+            "tcp" => "TCP",
+            "ws" => "WebSocket",
+            _ => "HTTP",
+        };
         let hello = format!("MCP Remote {name} server listening on port ");
         let line = stdout.recv_timeout(PATIENCE).expect("the server starts");
         let port = line

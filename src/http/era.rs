@@ -1,0 +1,251 @@
+//! Which revision a posted message belongs to, message by message: 2026-07-28 has everything in the
+//! message, the revisions before it have a session.
+
+use super::Denied;
+use super::head::{PROTOCOL_VERSION, only};
+use super::mirror;
+use crate::json::{members, unescape};
+use crate::jsonrpc::{Code, ErrorData, Executed, Kind, Message, RequestId};
+use crate::mcp::Revision;
+use crate::utils::shorten::shorten;
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use serde::Serialize;
+
+/// The most of a version that an answer quotes, in bytes.
+const MAX_VERSION: usize = 64;
+
+const VERSION_MEMBER: &str = "io.modelcontextprotocol/protocolVersion";
+const CAPABILITIES_MEMBER: &str = "io.modelcontextprotocol/clientCapabilities";
+
+/// How a posted message is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Era {
+    /// By itself (2026-07-28).
+    Stateless,
+    /// In a session (2025-03-26 to 2025-11-25).
+    Session,
+}
+
+/// Which of the two a message is for, by its `MCP-Protocol-Version` and its `_meta`, which have to agree.
+///
+/// # Errors
+/// It is for neither.
+pub fn era(headers: &HeaderMap, message: &Message) -> Result<Era, Denied> {
+    let id = message.id();
+    let named = only(headers, &PROTOCOL_VERSION)?;
+    let declared = declared(message);
+    let Some(named) = named else {
+        return match declared.version {
+            Some(_) => Err(mismatch(
+                id,
+                "Header mismatch: there is no MCP-Protocol-Version",
+            )),
+            None => Ok(Era::Session),
+        };
+    };
+    if declared
+        .version
+        .as_ref()
+        .is_some_and(|version| version != named)
+    {
+        let reason = "Header mismatch: MCP-Protocol-Version is not the version in '_meta'";
+        return Err(mismatch(id, reason));
+    }
+    match Revision::parse(named) {
+        None => Err(unsupported(id, named)),
+        Some(revision) if revision <= Revision::NEWEST_LEGACY => match declared.version {
+            Some(_) => Err(unsupported(id, named)),
+            None => Ok(Era::Session),
+        },
+        Some(_) => stateless(headers, message, &declared).map(|()| Era::Stateless),
+    }
+}
+
+fn stateless(headers: &HeaderMap, message: &Message, declared: &Declared) -> Result<(), Denied> {
+    let id = message.id();
+    match message.kind() {
+        Kind::Response(_) => {
+            let reason = "2026-07-28 has no answers of clients";
+            return Err(Denied::plain(StatusCode::BAD_REQUEST, "no-answers", reason));
+        }
+        Kind::Request(_) if declared.version.is_none() || !declared.capabilities => {
+            let reason = "Invalid params: '_meta' has no protocolVersion or no clientCapabilities";
+            let data = ErrorData::new("meta-missing", Executed::No);
+            return Err(Denied::message(id, Code::InvalidParams, reason, &data));
+        }
+        _ => {}
+    }
+    mirror::check(headers, message).map_err(|reason| mismatch(id, reason))?;
+    let method = message.mcp_method();
+    if method.is_some_and(|method| method.revisions().1 < Revision::V2026_07_28) {
+        let reason = "Method not found: 2026-07-28 has no such method";
+        let data = ErrorData::new("method-of-older-revision", Executed::No);
+        return Err(Denied::message(id, Code::MethodNotFound, reason, &data));
+    }
+    Ok(())
+}
+
+/// What `_meta` of a request says.
+#[derive(Default)]
+struct Declared {
+    /// Empty where it is no string.
+    version: Option<String>,
+    capabilities: bool,
+}
+
+fn declared(message: &Message) -> Declared {
+    let read = || {
+        let params = message.params()?;
+        let [meta] = members(params, ["_meta"])?;
+        let meta = meta?.of(params);
+        let [version, capabilities] = members(meta, [VERSION_MEMBER, CAPABILITIES_MEMBER])?;
+        let text = |raw| unescape(raw).unwrap_or_default().into_owned();
+        Some(Declared {
+            version: version.map(|span| text(span.of(meta))),
+            capabilities: capabilities.is_some_and(|span| span.of(meta).starts_with(b"{")),
+        })
+    };
+    read().unwrap_or_default()
+}
+
+fn mismatch(id: Option<&RequestId>, reason: &'static str) -> Denied {
+    let data = ErrorData::new("header-mismatch", Executed::No);
+    Denied::message(id, Code::HeaderMismatch, reason, &data)
+}
+
+fn unsupported(id: Option<&RequestId>, requested: &str) -> Denied {
+    #[derive(Serialize)]
+    struct Data<'a> {
+        supported: Vec<&'static str>,
+        requested: &'a str,
+    }
+    let data = Data {
+        supported: Revision::ALL
+            .iter()
+            .rev()
+            .map(|revision| revision.name())
+            .collect(),
+        requested: shorten(requested, MAX_VERSION),
+    };
+    Denied::message(
+        id,
+        Code::UnsupportedVersion,
+        "Unsupported protocol version",
+        &data,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jsonrpc::MAX_PEER_DEPTH;
+    use hyper::header::{HeaderName, HeaderValue};
+
+    const LIST: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"META}"#;
+
+    fn meta(members: &str) -> String {
+        LIST.replace("META", &format!(r#","params":{{"_meta":{{{members}}}}}"#))
+    }
+
+    fn modern(version: &str) -> String {
+        meta(&format!(
+            r#""{VERSION_MEMBER}":"{version}","{CAPABILITIES_MEMBER}":{{}}"#
+        ))
+    }
+
+    /// The era, or status and code.
+    fn found(line: &str, headers: &[(&str, &str)]) -> Result<Era, (u16, i64)> {
+        let message = Message::read(line.to_owned().into(), MAX_PEER_DEPTH).unwrap();
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            map.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        era(&map, &message).map_err(|denied| {
+            let error: serde_json::Value = serde_json::from_slice(&denied.line).unwrap();
+            if matches!(message.kind(), Kind::Request(_)) {
+                assert_eq!(error["id"], 7, "{error}");
+            } else {
+                assert!(error.get("id").is_none(), "{error}");
+            }
+            (
+                denied.status.as_u16(),
+                error["error"]["code"].as_i64().unwrap(),
+            )
+        })
+    }
+
+    #[test]
+    fn the_era_is_told_by_header_and_meta() {
+        const VERSION: &str = "Mcp-Protocol-Version";
+        let now = [(VERSION, "2026-07-28"), ("Mcp-Method", "tools/list")];
+        let plain = LIST.replace("META", "");
+        let call = |method: &str| modern("2026-07-28").replace("tools/list", method);
+        let both = [now[0], ("mcp-method", "ping")];
+        for (line, headers, expected) in [
+            (plain.clone(), &[][..], Ok(Era::Session)),
+            (plain.clone(), &[(VERSION, "2025-11-25")], Ok(Era::Session)),
+            (plain.clone(), &[(VERSION, "2025-03-26")], Ok(Era::Session)),
+            (modern("2026-07-28"), &now, Ok(Era::Stateless)),
+            // N13
+            (modern("2026-07-28"), &[], Err((400, -32020))),
+            (
+                modern("2026-07-28"),
+                &[(VERSION, "2025-11-25")],
+                Err((400, -32020)),
+            ),
+            (modern("2025-11-25"), &now, Err((400, -32020))),
+            // N14
+            (
+                plain.clone(),
+                &[(VERSION, "1999-01-01")],
+                Err((400, -32022)),
+            ),
+            (
+                modern("2999-01-01"),
+                &[(VERSION, "2999-01-01")],
+                Err((400, -32022)),
+            ),
+            (
+                modern("2025-11-25"),
+                &[(VERSION, "2025-11-25")],
+                Err((400, -32022)),
+            ),
+            // N15
+            (call("ping"), &both, Err((404, -32601))),
+            // N17
+            (modern("2026-07-28"), &now[..1], Err((400, -32020))),
+            // N23
+            (plain, &now, Err((400, -32602))),
+            (
+                meta(&format!(r#""{VERSION_MEMBER}":"2026-07-28""#)),
+                &now,
+                Err((400, -32602)),
+            ),
+            (
+                meta(&format!(r#""{CAPABILITIES_MEMBER}":{{}}"#)),
+                &now,
+                Err((400, -32602)),
+            ),
+            (
+                meta(&format!(
+                    r#""{VERSION_MEMBER}":1,"{CAPABILITIES_MEMBER}":{{}}"#
+                )),
+                &now,
+                Err((400, -32020)),
+            ),
+        ] {
+            assert_eq!(found(&line, headers), expected, "{line} {headers:?}");
+        }
+        // N4, N5
+        let answer = r#"{"jsonrpc":"2.0","id":7,"result":{}}"#;
+        assert_eq!(found(answer, &now), Err((400, -32600)));
+        let told = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;
+        assert_eq!(
+            found(told, &[now[0], ("mcp-method", "notifications/x")]),
+            Ok(Era::Stateless)
+        );
+        assert_eq!(found(told, &now), Err((400, -32020)));
+    }
+}

@@ -1,0 +1,22 @@
+//! MCP over HTTP ("Streamable HTTP"), as far as it can be decided without I/O: who may ask, which
+//! revision a request belongs to, with which status it is answered, and on which stream a message goes
+//! out. The revisions with a handshake have sessions; 2026-07-28 has none.
+
+mod denied;
+mod era;
+mod event;
+mod head;
+mod mirror;
+mod sessions;
+mod site;
+mod streams;
+
+pub use denied::{Denied, status_of};
+pub use era::{Era, era};
+pub use event::{COMMENT, EventId, write_event};
+pub use head::{
+    Accepts, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, bearer, is_json, only, session_version,
+};
+pub use sessions::{Full, Owner, Sessions};
+pub use site::{Site, SiteError};
+pub use streams::{Next, NotOpen, Reading, StreamBounds, Streams};

@@ -1,0 +1,167 @@
+//! The sessions of clients over HTTP, by owner and id, bounded in number.
+//!
+//! An id is looked for among the sessions of its owner only, so nobody learns anything of those of others,
+//! not even by how long it takes.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// Whose session it is: the user and the roles of the token, as they stand in it.
+pub type Owner = (Option<String>, Vec<String>);
+
+/// There can be no further session: all are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// All sessions. `T` is what is known of one.
+#[derive(Debug)]
+pub struct Sessions<T> {
+    owners: HashMap<Owner, HashMap<String, T>>,
+    count: usize,
+    limit: usize,
+    limit_per_owner: usize,
+}
+
+impl<T> Sessions<T> {
+    /// With at most so many sessions, in all and of one owner.
+    #[must_use]
+    pub fn new(limit: usize, limit_per_owner: usize) -> Self {
+        Self {
+            owners: HashMap::new(),
+            count: 0,
+            limit,
+            limit_per_owner,
+        }
+    }
+
+    /// A new session of `owner`, with its id. Where there are too many, the one that has been idle for
+    /// longest ends, and is given: of the owner's own where he has too many, else of the owner who has
+    /// most. `idle` tells since when one has been idle.
+    ///
+    /// # Errors
+    /// None of those is idle.
+    pub fn insert(
+        &mut self,
+        owner: &Owner,
+        value: impl FnOnce(&str) -> T,
+        idle: impl Fn(&T) -> Option<Instant>,
+    ) -> Result<(String, Option<T>), Full> {
+        let own = self.owners.get(owner).map_or(0, HashMap::len);
+        let crowd = if own >= self.limit_per_owner {
+            Some(owner.clone())
+        } else if self.count >= self.limit {
+            let most = self
+                .owners
+                .iter()
+                .max_by_key(|(_, sessions)| sessions.len());
+            Some(most.ok_or(Full)?.0.clone())
+        } else {
+            None
+        };
+        let gone = match crowd {
+            Some(crowd) => Some(self.take_idle(&crowd, idle).ok_or(Full)?),
+            None => None,
+        };
+        let id = random_id();
+        let value = value(&id);
+        let sessions = self.owners.entry(owner.clone()).or_default();
+        sessions.insert(id.clone(), value);
+        self.count += 1;
+        Ok((id, gone))
+    }
+
+    fn take_idle(&mut self, owner: &Owner, idle: impl Fn(&T) -> Option<Instant>) -> Option<T> {
+        let sessions = self.owners.get(owner)?;
+        let idle = sessions
+            .iter()
+            .filter_map(|(id, value)| Some((idle(value)?, id)));
+        let (_, id) = idle.min()?;
+        let id = id.clone();
+        self.remove(owner, &id)
+    }
+
+    /// The session of this owner with this id.
+    #[must_use]
+    pub fn get(&self, owner: &Owner, id: &str) -> Option<&T> {
+        self.owners.get(owner)?.get(id)
+    }
+
+    /// Takes it out.
+    pub fn remove(&mut self, owner: &Owner, id: &str) -> Option<T> {
+        let sessions = self.owners.get_mut(owner)?;
+        let gone = sessions.remove(id)?;
+        self.count -= 1;
+        if sessions.is_empty() {
+            self.owners.remove(owner);
+        }
+        Some(gone)
+    }
+}
+
+/// 128 random bits.
+fn random_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn owner(name: &str) -> Owner {
+        (Some(name.to_owned()), vec!["user".to_owned()])
+    }
+
+    #[test]
+    fn ids_are_their_owners() {
+        let mut sessions = Sessions::new(8, 8);
+        let (alice, bob) = (owner("alice"), owner("bob"));
+        let admin = (alice.0.clone(), vec!["admin".to_owned()]);
+        let (id, _) = sessions
+            .insert(&alice, |id| id.to_owned(), |_| None)
+            .unwrap();
+        assert_eq!(id.len(), 32);
+        assert!(id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert_eq!(sessions.get(&alice, &id), Some(&id));
+        assert_eq!(sessions.get(&bob, &id), None);
+        assert_eq!(sessions.get(&admin, &id), None);
+        assert_eq!(sessions.remove(&bob, &id), None);
+        assert_eq!(sessions.remove(&alice, &id), Some(id.clone()));
+        assert_eq!(sessions.get(&alice, &id), None);
+        assert!(sessions.owners.is_empty());
+    }
+
+    proptest! {
+        /// The bounds hold; only what is idle ends, the longest idle one of whoever has most, or of the
+        /// owner himself.
+        #[test]
+        fn the_bounds_hold(steps in prop::collection::vec((0u8..4, 0u64..100, any::<bool>()), 1..200), limit in 1usize..8, each in 1usize..5) {
+            let start = Instant::now();
+            let mut sessions: Sessions<(u8, Option<Instant>)> = Sessions::new(limit, each);
+            for (who, at, busy) in steps {
+                let since = (!busy).then(|| start + Duration::from_millis(at));
+                let owned: Vec<usize> = (0..4u8).map(|who| {
+                    sessions.owners.get(&owner(&who.to_string())).map_or(0, HashMap::len)
+                }).collect();
+                let result = sessions.insert(&owner(&who.to_string()), |_| (who, since), |(_, idle)| *idle);
+                let (own, all) = (owned[usize::from(who)], owned.iter().sum::<usize>());
+                match result {
+                    Ok((_, None)) => prop_assert!(own < each && all < limit),
+                    Ok((_, Some((gone, idle)))) => {
+                        prop_assert!(idle.is_some());
+                        if own >= each {
+                            prop_assert_eq!(gone, who);
+                        } else {
+                            prop_assert_eq!(Some(&owned[usize::from(gone)]), owned.iter().max());
+                        }
+                    }
+                    Err(Full) => prop_assert!(own >= each || all >= limit),
+                }
+                prop_assert!(sessions.count <= limit);
+                prop_assert!(sessions.owners.values().all(|of| of.len() <= each && !of.is_empty()));
+                prop_assert_eq!(sessions.owners.values().map(HashMap::len).sum::<usize>(), sessions.count);
+            }
+        }
+    }
+}

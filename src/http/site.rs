@@ -1,0 +1,231 @@
+//! Where a server is, as the requests for it say: path, host, and the web pages that may ask.
+//!
+//! A page that somebody visits can send requests to his own machine, and, with a name that it lets point
+//! there (DNS rebinding), read the answers. So a server on loopback takes only loopback names for itself,
+//! and no server takes requests of pages that it does not know.
+
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use std::net::IpAddr;
+
+/// Where a server is.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The one path with MCP.
+    pub path: String,
+    /// The port that it listens on.
+    pub port: u16,
+    /// It can be reached from this machine only.
+    pub loopback: bool,
+    /// It speaks TLS.
+    pub tls: bool,
+    /// Origins of web pages that may ask.
+    pub allowed_origins: Vec<String>,
+    /// Where clients find it, through a proxy say: `https://mcp.example.com`, without a path.
+    pub public_origin: Option<String>,
+}
+
+/// Why a request is not for this site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteError {
+    /// There is no `Host`, or more than one.
+    NoHost,
+    /// It is for another host.
+    ForeignHost,
+    /// A web page asks that may not.
+    ForeignOrigin,
+}
+
+impl Site {
+    /// Checks for whom a request is and who asks. Gives the origin of the web page, if it is one that may.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn admit(
+        &self,
+        headers: &HeaderMap,
+        is_http_10: bool,
+    ) -> Result<Option<HeaderValue>, SiteError> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let (host, more) = (hosts.next(), hosts.next());
+        match (host, more) {
+            (None, _) if is_http_10 => {}
+            (Some(host), None) => {
+                let host = host.to_str().map_err(|_| SiteError::ForeignHost)?;
+                if self.loopback && !self.is_own(host) {
+                    return Err(SiteError::ForeignHost);
+                }
+            }
+            _ => return Err(SiteError::NoHost),
+        }
+        let mut origins = headers.get_all(ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (None, _) => Ok(None),
+            (Some(origin), None) if self.allows(origin) => Ok(Some(origin.clone())),
+            _ => Err(SiteError::ForeignOrigin),
+        }
+    }
+
+    fn allows(&self, origin: &HeaderValue) -> bool {
+        let Ok(origin) = origin.to_str() else {
+            return false;
+        };
+        let scheme = if self.tls { "https://" } else { "http://" };
+        let own = || {
+            let authority = origin.strip_prefix(scheme)?;
+            let default = if self.tls { 443 } else { 80 };
+            let (name, port) = split(authority);
+            let port = match port {
+                Some(port) => port.parse().ok()?,
+                None => default,
+            };
+            Some(is_loopback(name) && port == self.port)
+        };
+        self.allowed_origins.iter().any(|known| known == origin)
+            || self.public_origin.as_deref() == Some(origin)
+            || (self.loopback && own().unwrap_or(false))
+    }
+
+    /// True for a `Host` that a server on loopback may be called by. Any port: it may be forwarded.
+    fn is_own(&self, host: &str) -> bool {
+        let (name, _) = split(host);
+        let public = self.public_origin.as_deref();
+        let public = public.and_then(|origin| origin.split_once("://"));
+        is_loopback(name)
+            || public.is_some_and(|(_, authority)| split(authority).0.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Name and port of `name:port`.
+fn split(authority: &str) -> (&str, Option<&str>) {
+    let after_name = authority.rfind(']').map_or(0, |end| end + 1);
+    match authority[after_name..].rfind(':') {
+        Some(colon) => {
+            let at = after_name + colon;
+            (&authority[..at], Some(&authority[at + 1..]))
+        }
+        None => (authority, None),
+    }
+}
+
+fn is_loopback(name: &str) -> bool {
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    let address: Option<IpAddr> = bare.unwrap_or(name).parse().ok();
+    name.eq_ignore_ascii_case("localhost")
+        || address
+            .is_some_and(|address| address.is_loopback() && address.is_ipv6() == bare.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(loopback: bool) -> Site {
+        Site {
+            path: "/mcp".to_owned(),
+            port: 8080,
+            loopback,
+            tls: false,
+            allowed_origins: vec!["https://app.example.com".to_owned()],
+            public_origin: Some("https://mcp.example.com".to_owned()),
+        }
+    }
+
+    fn admit(site: &Site, hosts: &[&str], origins: &[&str]) -> Result<bool, SiteError> {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, HeaderValue::from_str(host).unwrap());
+        }
+        for origin in origins {
+            headers.append(ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        site.admit(&headers, false).map(|origin| origin.is_some())
+    }
+
+    #[test]
+    fn hosts_of_a_server_on_loopback() {
+        let (own, open) = (site(true), site(false));
+        for host in [
+            "localhost:8080",
+            "LOCALHOST",
+            "127.0.0.1:1",
+            "127.8.8.8",
+            "[::1]:8080",
+            "[::1]",
+            "mcp.example.com",
+            "MCP.example.com:443",
+        ] {
+            assert_eq!(admit(&own, &[host], &[]), Ok(false), "{host}");
+        }
+        for host in [
+            "evil.example.com",
+            "localhost.evil.com:8080",
+            "127.0.0.1.nip.io",
+            "::1",
+            "[127.0.0.1]",
+            "192.0.2.1",
+            "",
+            "app.example.com",
+            "[::1].evil.com",
+            "localhost@evil.com",
+        ] {
+            assert_eq!(
+                admit(&own, &[host], &[]),
+                Err(SiteError::ForeignHost),
+                "{host}"
+            );
+            assert_eq!(admit(&open, &[host], &[]), Ok(false), "{host}");
+        }
+        for hosts in [&[][..], &["localhost", "localhost"], &["localhost", "evil"]] {
+            assert_eq!(admit(&own, hosts, &[]), Err(SiteError::NoHost), "{hosts:?}");
+            assert_eq!(
+                admit(&open, hosts, &[]),
+                Err(SiteError::NoHost),
+                "{hosts:?}"
+            );
+        }
+        assert!(own.admit(&HeaderMap::new(), true).is_ok());
+    }
+
+    #[test]
+    fn origins_that_may_ask() {
+        let (own, open) = (site(true), site(false));
+        for origin in [
+            "http://localhost:8080",
+            "http://127.0.0.1:8080",
+            "http://[::1]:8080",
+        ] {
+            assert_eq!(admit(&own, &["localhost"], &[origin]), Ok(true), "{origin}");
+            assert_eq!(
+                admit(&open, &["localhost"], &[origin]),
+                Err(SiteError::ForeignOrigin),
+                "{origin}"
+            );
+        }
+        for origin in ["https://app.example.com", "https://mcp.example.com"] {
+            assert_eq!(admit(&own, &["localhost"], &[origin]), Ok(true), "{origin}");
+            assert_eq!(
+                admit(&open, &["localhost"], &[origin]),
+                Ok(true),
+                "{origin}"
+            );
+        }
+        for origins in [
+            &["http://localhost:8081"][..],
+            &["https://localhost:8080"],
+            &["http://localhost"],
+            &["null"],
+            &[""],
+            &["http://app.example.com"],
+            &["https://app.example.com", "https://app.example.com"],
+            &["https://app.example.com.evil.com"],
+        ] {
+            assert_eq!(
+                admit(&own, &["localhost"], origins),
+                Err(SiteError::ForeignOrigin),
+                "{origins:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! On which stream a message of one session goes out, and what is kept for a client that comes back.
+//!
+//! Each posted request has a stream of its own, which ends with its answer; besides those there is one that
+//! the client listens on, for what belongs to no request. No I/O, no clock: the time comes in.
+//!
+//! # Invariants
+//! 1. A message goes to one stream: an answer to that of its request, progress to that of its token, what
+//!    else belongs to a running request to that of the youngest, everything else to the general one.
+//! 2. A stream has one reader: whoever comes later takes it over.
+//! 3. Each reader gets the events of its stream in order, from where it begins, and none twice.
+//! 4. What waits and what is kept is bounded: what has been sent goes first, then the fullest stream ends.
+
+mod bounds;
+mod stream;
+
+use super::event::EventId;
+use crate::jsonrpc::{Field, Kind, Message, RequestId};
+use crate::mcp::Method;
+use crate::replay::cost;
+use crate::utils::rope::Line;
+use crate::utils::signal::Signal;
+use crate::utils::tally::{Share, Tally};
+use foldhash::{HashMap, HashMapExt};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stream::{Reader, Stream};
+
+/// The stream that belongs to no request.
+const GENERAL: u64 = 0;
+
+/// Bounds of the streams of one session, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamBounds {
+    /// For what has not been sent.
+    pub waiting: usize,
+    /// For what has been sent, and is kept in case the client comes back.
+    pub kept: usize,
+    /// The same for all sessions together.
+    pub kept_of_all: usize,
+    /// How long an ended stream is kept.
+    pub window: Duration,
+}
+
+/// The reader of a stream.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    stream: u64,
+    number: u64,
+    /// Raised when [`Streams::next`] may have something new.
+    pub wake: Arc<Signal>,
+}
+
+/// What a reader gets next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// An event.
+    Event {
+        /// Its id.
+        id: EventId,
+        /// The message.
+        line: Line,
+        /// It is the answer to the request of this stream.
+        is_answer: bool,
+    },
+    /// Nothing yet.
+    Wait,
+    /// Nothing more: the stream has ended, or has another reader.
+    End,
+}
+
+/// There is no such stream, or not any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotOpen;
+
+/// All streams of one session. `Debug` shows how many there are.
+pub struct Streams {
+    streams: BTreeMap<u64, Stream>,
+    /// The streams of requests that run.
+    requests: HashMap<RequestId, u64>,
+    tokens: HashMap<RequestId, u64>,
+    last: u64,
+    waiting: usize,
+    kept: Share,
+    kept_here: usize,
+    bounds: StreamBounds,
+}
+
+impl std::fmt::Debug for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streams")
+            .field("streams", &self.streams.len())
+            .field("running", &self.requests.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Streams {
+    /// The streams of a new session; `kept` counts what all sessions keep.
+    #[must_use]
+    pub fn new(bounds: StreamBounds, kept: &Tally) -> Self {
+        Self {
+            streams: BTreeMap::from([(GENERAL, Stream::new())]),
+            requests: HashMap::new(),
+            tokens: HashMap::new(),
+            last: GENERAL,
+            waiting: 0,
+            kept: kept.share(),
+            kept_here: 0,
+            bounds,
+        }
+    }
+
+    /// A stream for a request, with its reader; `takes_all` where that takes more than the answer.
+    ///
+    /// # Errors
+    /// A request of the same id runs.
+    pub fn open(&mut self, message: &Message, takes_all: bool) -> Result<Reading, NotOpen> {
+        let id = message.id().ok_or(NotOpen)?;
+        if self.requests.contains_key(id) {
+            return Err(NotOpen);
+        }
+        self.last += 1;
+        let number = self.last;
+        let mut stream = Stream::new();
+        stream.request = Some(id.clone());
+        stream.token = message.quotes(Field::ProgressToken);
+        stream.takes_all = takes_all;
+        if let Some(token) = &stream.token {
+            self.tokens.insert(token.clone(), number);
+        }
+        self.requests.insert(id.clone(), number);
+        self.streams.insert(number, stream);
+        Ok(self.attach(number, 1))
+    }
+
+    /// Takes over the general stream.
+    pub fn listen(&mut self) -> Reading {
+        let next = self.streams.get(&GENERAL).map_or(1, |stream| stream.unsent);
+        let reading = self.attach(GENERAL, next);
+        self.make_resumable(&reading);
+        reading
+    }
+
+    /// Takes over the stream of an event, from the one after it on.
+    ///
+    /// # Errors
+    /// There is no such stream any more, or the event has never been sent.
+    pub fn resume(&mut self, after: EventId) -> Result<Reading, NotOpen> {
+        let stream = self.streams.get(&after.stream).ok_or(NotOpen)?;
+        if !stream.resumable || after.event >= stream.unsent {
+            return Err(NotOpen);
+        }
+        let next = (after.event + 1).max(stream.first);
+        Ok(self.attach(after.stream, next))
+    }
+
+    fn attach(&mut self, number: u64, next: u64) -> Reading {
+        self.last += 1;
+        let reading = Reading {
+            stream: number,
+            number: self.last,
+            wake: Arc::default(),
+        };
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.wake();
+            stream.left = None;
+            stream.reader = Some(Reader {
+                number: reading.number,
+                next,
+                wake: Arc::clone(&reading.wake),
+            });
+        }
+        reading
+    }
+
+    /// From here on the events go out with their ids. Gives the one that stands before them all.
+    pub fn make_resumable(&mut self, reading: &Reading) -> EventId {
+        if let Some(stream) = self.streams.get_mut(&reading.stream) {
+            stream.resumable = true;
+        }
+        EventId {
+            stream: reading.stream,
+            event: 0,
+        }
+    }
+
+    fn read_by(&mut self, reading: &Reading) -> Option<&mut Stream> {
+        let stream = self.streams.get_mut(&reading.stream)?;
+        let reader = stream.reader.as_ref();
+        reader
+            .is_some_and(|reader| reader.number == reading.number)
+            .then_some(stream)
+    }
+
+    /// What a reader gets next.
+    pub fn next(&mut self, reading: &Reading) -> Next {
+        let Some(stream) = self.read_by(reading) else {
+            return Next::End;
+        };
+        let Some(reader) = &mut stream.reader else {
+            return Next::End;
+        };
+        reader.next = reader.next.max(stream.first);
+        let number = reader.next;
+        let at = usize::try_from(number - stream.first).unwrap_or(usize::MAX);
+        let Some((line, is_answer)) = stream.events.get(at).cloned() else {
+            return if stream.over { Next::End } else { Next::Wait };
+        };
+        reader.next += 1;
+        if number >= stream.unsent {
+            stream.unsent = number + 1;
+            self.waiting -= cost(&line);
+            self.keep(cost(&line));
+        }
+        let id = EventId {
+            stream: reading.stream,
+            event: number,
+        };
+        Next::Event {
+            id,
+            line,
+            is_answer,
+        }
+    }
+
+    /// A reader has gone. The answer to a request whose client cannot come back is thrown away.
+    pub fn leave(&mut self, reading: &Reading, now: Instant) {
+        let Some(stream) = self.read_by(reading) else {
+            return;
+        };
+        stream.reader = None;
+        stream.left = Some(now);
+        if !stream.resumable {
+            stream.takes_all = false;
+            if stream.over {
+                self.remove(reading.stream);
+            } else {
+                self.empty(reading.stream);
+            }
+        }
+        self.sweep(now);
+    }
+
+    /// A message for the client.
+    pub fn push(&mut self, message: &Message, line: Line) {
+        let (number, is_answer) = self.route(message);
+        let Some(stream) = number.and_then(|number| self.streams.get_mut(&number)) else {
+            tracing::debug!("dropped a message for a stream that has ended");
+            return;
+        };
+        let number = number.unwrap_or(GENERAL);
+        if is_answer {
+            stream.over = true;
+            if !stream.is_heard() {
+                self.remove(number);
+                return;
+            }
+        }
+        self.waiting += cost(&line);
+        stream.events.push_back((line, is_answer));
+        stream.wake();
+        self.limit(number);
+    }
+
+    /// The stream of a message, and whether it is the last there.
+    fn route(&mut self, message: &Message) -> (Option<u64>, bool) {
+        let number = match message.kind() {
+            Kind::Response(Some(id)) => return (self.end_request(id), true),
+            Kind::Response(None) => return (None, false),
+            Kind::Request(_) => self.youngest(),
+            Kind::Notification => match message.mcp_method() {
+                Some(Method::Progress) => {
+                    let token = message.quotes(Field::ProgressToken);
+                    let number = token.and_then(|token| self.tokens.get(&token).copied());
+                    let takes = |number: &u64| {
+                        let stream = self.streams.get(number);
+                        stream.is_some_and(|stream| stream.takes_all)
+                    };
+                    match number {
+                        Some(number) if takes(&number) => number,
+                        // Whoever takes the answer alone has asked for this in vain.
+                        Some(_) => return (None, false),
+                        // Of a task, whose request has been answered.
+                        None => GENERAL,
+                    }
+                }
+                Some(Method::LogMessage | Method::Cancelled) => self.youngest(),
+                _ => GENERAL,
+            },
+        };
+        (Some(number), false)
+    }
+
+    /// The stream of the youngest request that runs and takes more than its answer.
+    fn youngest(&self) -> u64 {
+        let takes = |number: &&u64| {
+            let stream = self.streams.get(number);
+            stream.is_some_and(|stream| stream.takes_all && stream.is_heard())
+        };
+        self.requests
+            .values()
+            .filter(takes)
+            .max()
+            .copied()
+            .unwrap_or(GENERAL)
+    }
+
+    fn end_request(&mut self, id: &RequestId) -> Option<u64> {
+        let number = self.requests.remove(id)?;
+        let stream = self.streams.get(&number)?;
+        if let Some(token) = &stream.token
+            && self.tokens.get(token) == Some(&number)
+        {
+            self.tokens.remove(token);
+        }
+        Some(number)
+    }
+
+    /// The client has cancelled a request: it gets no answer.
+    pub fn cancel(&mut self, id: &RequestId) {
+        if let Some(number) = self.end_request(id)
+            && let Some(stream) = self.streams.get_mut(&number)
+        {
+            stream.over = true;
+            stream.wake();
+            if !stream.is_heard() {
+                self.remove(number);
+            }
+        }
+    }
+
+    /// Nothing more will come on any stream.
+    pub fn close(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.over = true;
+            stream.wake();
+        }
+        self.requests.clear();
+        self.tokens.clear();
+    }
+
+    /// True while somebody reads one of them.
+    #[must_use]
+    pub fn is_attended(&self) -> bool {
+        self.streams.values().any(|stream| stream.reader.is_some())
+    }
+
+    /// True while no request runs and nobody reads.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.requests.is_empty() && !self.is_attended()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+use super::bounds::{MAX_ENDED, MAX_HELD};
+use super::*;
+use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH};
+use crate::utils::rope::Pieces;
+use futures_util::FutureExt;
+
+const BOUNDS: StreamBounds = StreamBounds {
+    waiting: 10_000,
+    kept: 2_000,
+    kept_of_all: 3_000,
+    window: Duration::from_secs(60),
+};
+
+fn streams() -> Streams {
+    Streams::new(BOUNDS, &Tally::default())
+}
+
+fn open(streams: &mut Streams, id: i64) -> Reading {
+    streams.open(&request(id), true).unwrap()
+}
+
+fn request(id: i64) -> Message {
+    let line = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"x","_meta":{{"progressToken":"t{id}"}}}}}}"#
+    );
+    Message::read(line.into(), MAX_PEER_DEPTH).unwrap()
+}
+
+fn push(streams: &mut Streams, line: &str) {
+    let line = bytes::Bytes::from(format!("{line}\n"));
+    let message = Message::read(line.clone(), MAX_CHILD_DEPTH).unwrap();
+    streams.push(&message, line.into());
+}
+
+fn answer(id: i64) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#)
+}
+
+fn progress(id: i64, step: u32) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":"t{id}","progress":{step}}}}}"#
+    )
+}
+
+fn told(method: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","method":"notifications/{method}"}}"#)
+}
+
+const QUESTION: &str = r#"{"jsonrpc":"2.0","id":77,"method":"elicitation/create","params":{}}"#;
+
+/// All that a reader gets now, with the ids.
+fn read(streams: &mut Streams, reading: &Reading) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    while let Next::Event { id, line, .. } = streams.next(reading) {
+        let text = String::from_utf8(line.joined().to_vec()).unwrap();
+        found.push((id.to_string(), text.trim_end().to_owned()));
+    }
+    found
+}
+
+fn lines(streams: &mut Streams, reading: &Reading) -> Vec<String> {
+    read(streams, reading)
+        .into_iter()
+        .map(|(_, line)| line)
+        .collect()
+}
+
+#[test]
+fn each_message_goes_to_one_stream() {
+    let mut streams = streams();
+    let general = streams.listen();
+    let (first, second) = (open(&mut streams, 1), open(&mut streams, 2));
+    for line in [
+        progress(1, 1),
+        told("message"),
+        told("tools/list_changed"),
+        QUESTION.to_owned(),
+        answer(1),
+        progress(2, 1),
+        answer(2),
+        told("message"),
+        QUESTION.to_owned(),
+        answer(3),
+    ] {
+        push(&mut streams, &line);
+    }
+    assert_eq!(lines(&mut streams, &first), [progress(1, 1), answer(1)]);
+    let of_second = [
+        told("message"),
+        QUESTION.to_owned(),
+        progress(2, 1),
+        answer(2),
+    ];
+    assert_eq!(lines(&mut streams, &second), of_second);
+    let of_none = [
+        told("tools/list_changed"),
+        told("message"),
+        QUESTION.to_owned(),
+    ];
+    assert_eq!(lines(&mut streams, &general), of_none);
+    assert_eq!(streams.next(&first), Next::End);
+    assert_eq!(streams.next(&general), Next::Wait);
+}
+
+#[test]
+fn a_request_that_takes_its_answer_alone_gets_nothing_else() {
+    let mut streams = streams();
+    let reading = streams.open(&request(1), false).unwrap();
+    for line in [
+        progress(1, 1),
+        told("message"),
+        QUESTION.to_owned(),
+        answer(1),
+    ] {
+        push(&mut streams, &line);
+    }
+    assert_eq!(lines(&mut streams, &reading), [answer(1)]);
+    let general = streams.listen();
+    assert_eq!(
+        lines(&mut streams, &general),
+        [told("message"), QUESTION.to_owned()]
+    );
+}
+
+#[test]
+fn ids_in_flight_are_not_taken_twice() {
+    let mut streams = streams();
+    let reading = open(&mut streams, 1);
+    assert!(streams.open(&request(1), true).is_err());
+    push(&mut streams, &answer(1));
+    open(&mut streams, 1);
+    assert_eq!(lines(&mut streams, &reading), [answer(1)]);
+}
+
+#[test]
+fn a_client_that_comes_back_gets_the_rest_of_its_stream() {
+    let mut streams = streams();
+    let now = Instant::now();
+    let reading = open(&mut streams, 1);
+    let before_all = streams.make_resumable(&reading);
+    push(&mut streams, &progress(1, 1));
+    let first = read(&mut streams, &reading);
+    streams.leave(&reading, now);
+    let other = open(&mut streams, 2);
+    push(&mut streams, &progress(1, 2));
+    push(&mut streams, &progress(2, 1));
+    push(&mut streams, &answer(1));
+    let after = EventId::parse(&first[0].0).unwrap();
+    let again = streams.resume(after).unwrap();
+    assert_eq!(lines(&mut streams, &again), [progress(1, 2), answer(1)]);
+    assert_eq!(streams.next(&again), Next::End);
+    // From the very beginning, and what was sent is sent again.
+    let again = streams.resume(before_all).unwrap();
+    assert_eq!(read(&mut streams, &again).len(), 3);
+    // Never sent, no such stream, and one without ids.
+    let bad = |stream, event| EventId { stream, event };
+    assert!(streams.resume(bad(after.stream, 9)).is_err());
+    assert!(streams.resume(bad(99, 0)).is_err());
+    assert!(streams.resume(bad(other.stream, 0)).is_err());
+    streams.leave(&again, now);
+    streams.sweep(now + BOUNDS.window);
+    assert!(streams.resume(before_all).is_err());
+}
+
+#[test]
+fn whoever_listens_last_listens() {
+    let mut streams = streams();
+    push(&mut streams, &told("a/list_changed"));
+    let old = streams.listen();
+    assert_eq!(read(&mut streams, &old).len(), 1);
+    assert_eq!(old.wake.wait().now_or_never(), None);
+    let new = streams.listen();
+    assert!(old.wake.wait().now_or_never().is_some(), "it is told");
+    push(&mut streams, &told("b/list_changed"));
+    assert_eq!(streams.next(&old), Next::End);
+    assert_eq!(lines(&mut streams, &new), [told("b/list_changed")]);
+    // The one that was taken over leaves late: that does not matter.
+    streams.leave(&old, Instant::now());
+    assert!(streams.is_attended());
+}
+
+#[test]
+fn who_left_without_an_id_is_not_kept_anything() {
+    let mut streams = streams();
+    let reading = open(&mut streams, 1);
+    push(&mut streams, &progress(1, 1));
+    streams.leave(&reading, Instant::now());
+    push(&mut streams, &progress(1, 2));
+    push(&mut streams, QUESTION);
+    assert!(streams.open(&request(1), true).is_err(), "it still runs");
+    push(&mut streams, &answer(1));
+    assert_eq!(streams.streams.len(), 1);
+    assert!(streams.is_idle());
+    let general = streams.listen();
+    assert_eq!(lines(&mut streams, &general), [QUESTION]);
+    assert_eq!((streams.waiting, streams.tokens.len()), (0, 0));
+}
+
+#[test]
+fn what_is_cancelled_ends_without_an_answer() {
+    let mut streams = streams();
+    let reading = open(&mut streams, 1);
+    streams.cancel(&RequestId::Number(1));
+    assert!(reading.wake.wait().now_or_never().is_some());
+    assert_eq!(streams.next(&reading), Next::End);
+    streams.cancel(&RequestId::Number(1));
+    push(&mut streams, &answer(1));
+    assert_eq!(streams.next(&reading), Next::End);
+}
+
+#[test]
+fn what_waits_and_what_is_kept_is_bounded() {
+    let mut streams = streams();
+    let (slow, other) = (open(&mut streams, 1), open(&mut streams, 2));
+    streams.make_resumable(&slow);
+    for step in 0..200 {
+        push(&mut streams, &progress(1, step));
+    }
+    assert!(streams.waiting <= BOUNDS.waiting);
+    // That stream has ended, and no other.
+    assert_eq!(streams.next(&slow), Next::End);
+    push(&mut streams, &answer(1));
+    assert_eq!(streams.next(&slow), Next::End);
+    push(&mut streams, &answer(2));
+    assert_eq!(lines(&mut streams, &other), [answer(2)]);
+    // Nobody listens: the oldest go.
+    for step in 0..1000 {
+        push(&mut streams, &told(&format!("{step}/list_changed")));
+    }
+    let general = streams.listen();
+    let held = lines(&mut streams, &general);
+    assert!(held.len() <= MAX_HELD && held.len() > 10, "{}", held.len());
+    assert_eq!(held.last(), Some(&told("999/list_changed")));
+    assert!(streams.kept_here <= BOUNDS.kept);
+    assert_eq!(streams.waiting, 0);
+}
+
+#[test]
+fn one_line_is_taken_whatever_its_size() {
+    let mut streams = streams();
+    let reading = open(&mut streams, 1);
+    let long = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"result":{{"x":"{}"}}}}"#,
+        "y".repeat(20_000)
+    );
+    push(&mut streams, &long);
+    assert_eq!(lines(&mut streams, &reading), [long]);
+}
+
+#[test]
+fn ended_streams_are_bounded_in_number() {
+    let mut streams = streams();
+    for id in 0..1000 {
+        let reading = open(&mut streams, id);
+        streams.make_resumable(&reading);
+        push(&mut streams, &answer(id));
+        assert_eq!(read(&mut streams, &reading).len(), 1);
+        streams.leave(&reading, Instant::now());
+    }
+    assert!(streams.streams.len() <= MAX_ENDED + 1);
+    assert!(streams.kept_here <= BOUNDS.kept);
+}

@@ -1,0 +1,79 @@
+//! The body of a request, of bounded size, within bounded time.
+
+use crate::http::Denied;
+use crate::jsonrpc::{Measured, too_large_line};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Whoever sends more slowly than this, in bytes per second, is cut off in the end.
+const SLOWEST: usize = 64 * 1024;
+
+/// Reads a body of at most `limit` bytes. Its first bytes have `patience`, and each further piece
+/// lengthens that a little.
+///
+/// # Errors
+/// What is answered in its place. The connection cannot be used any more.
+pub(super) async fn read(
+    mut body: Incoming,
+    limit: usize,
+    patience: Duration,
+) -> Result<Bytes, Denied> {
+    let announced = body.size_hint().lower();
+    if usize::try_from(announced).map_or(true, |announced| announced > limit) {
+        return Err(too_large(limit));
+    }
+    let deadline = Instant::now() + patience;
+    let mut whole = Bytes::new();
+    let mut more = BytesMut::new();
+    loop {
+        let length = whole.len() + more.len();
+        let earned = Duration::from_millis((length * 1000 / SLOWEST) as u64);
+        let frame = tokio::time::timeout_at(deadline + earned, body.frame()).await;
+        let Ok(frame) = frame else {
+            return Err(Denied::plain(
+                StatusCode::REQUEST_TIMEOUT,
+                "too-slow",
+                "the body did not come in time",
+            ));
+        };
+        let Some(frame) = frame else { break };
+        let Ok(frame) = frame else {
+            return Err(Denied::plain(
+                StatusCode::BAD_REQUEST,
+                "bad-body",
+                "the body cannot be read",
+            ));
+        };
+        // Trailers say nothing that matters.
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if length + data.len() > limit {
+            return Err(too_large(limit));
+        }
+        if whole.is_empty() {
+            whole = data;
+        } else {
+            more.extend_from_slice(&data);
+        }
+    }
+    if more.is_empty() {
+        return Ok(whole);
+    }
+    let mut all = BytesMut::with_capacity(whole.len() + more.len());
+    all.extend_from_slice(&whole);
+    all.extend_from_slice(&more);
+    Ok(all.freeze())
+}
+
+fn too_large(limit: usize) -> Denied {
+    Denied {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        line: too_large_line(None, limit, Measured::AsRead),
+        reason: "the body is too long",
+    }
+}

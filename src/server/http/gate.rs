@@ -1,0 +1,151 @@
+//! A posted message on its way to the MCP server: through the rate limit and the policy, as every line of
+//! every peer.
+
+use super::super::access::Standing;
+use super::super::isolated;
+use super::super::rate::Ticket;
+use super::super::sharing::Placement;
+use super::visitor::{Bearer, Visitor};
+use crate::control::PREFIX;
+use crate::jsonrpc::{
+    Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, RequestId,
+    error_line, too_large_line,
+};
+use crate::permissions::Permit;
+use crate::router::TooLarge;
+use std::time::Duration;
+
+/// Why a message does not pass.
+pub(super) struct Stopped {
+    /// The answer to it; none where it is no request.
+    pub line: Option<Vec<u8>>,
+    /// The code of that.
+    pub code: Code,
+    /// When it makes sense to try again.
+    pub later: bool,
+}
+
+impl Stopped {
+    fn new(id: Option<&RequestId>, code: Code, text: &str, data: Option<&ErrorData>) -> Self {
+        Self {
+            line: id.map(|id| error_line(Some(id), code, text, data)),
+            code,
+            later: false,
+        }
+    }
+}
+
+/// Counts a message and judges it.
+pub(super) async fn judge(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    standing: &Standing,
+    message: Message,
+) -> Result<Permit, Stopped> {
+    let identity = standing.identity();
+    let mut ticket = Ticket::new(&visitor.context, identity, visitor.address);
+    match message.kind() {
+        Kind::Request(id) => {
+            if let Err(wait) = ticket.take() {
+                bearer.refusals.rate_limited(&message);
+                return Err(rate_limited(id, wait));
+            }
+        }
+        _ => ticket.wait().await,
+    }
+    if message.method().starts_with(PREFIX) {
+        bearer.refusals.reserved(&message);
+        let text = "Method not found: this prefix is the proxy's own";
+        let id = request_id(&message);
+        let stopped = Stopped::new(id, Code::MethodNotFound, text, None);
+        return Err(stopped);
+    }
+    standing.rights().decide(message).map_err(|denial| {
+        bearer.refusals.blocked(&denial);
+        Stopped {
+            line: denial.to_line(),
+            code: Code::MethodNotFound,
+            later: false,
+        }
+    })
+}
+
+fn request_id(message: &Message) -> Option<&RequestId> {
+    match message.kind() {
+        Kind::Request(id) => Some(id),
+        _ => None,
+    }
+}
+
+fn rate_limited(id: &RequestId, wait: Duration) -> Stopped {
+    let data = ErrorData::new("rate-limited", Executed::No).with_retry_after(wait);
+    let text = "Too many requests per second";
+    Stopped {
+        later: true,
+        ..Stopped::new(Some(id), Code::InternalError, text, Some(&data))
+    }
+}
+
+/// Hands a message to the MCP server, once that has room for it.
+pub(super) async fn hand_over(
+    placement: &Placement,
+    bearer: &Bearer,
+    standing: &Standing,
+    permit: &Permit,
+) -> Result<(), Stopped> {
+    let (session, message) = (&placement.session, permit.message());
+    // A process of its own takes what another one does not.
+    if !placement.moves_with(message) {
+        session.room().await;
+    }
+    if let Err(why) = placement.decide(permit, || standing.profile()) {
+        bearer.refusals.no_process(message, isolated::reason(why));
+        let id = request_id(message);
+        return Err(Stopped {
+            line: id.map(|id| isolated::refusal(why, Some(id))),
+            code: Code::InternalError,
+            later: true,
+        });
+    }
+    let sent = session.send(permit);
+    session.flush();
+    match sent {
+        Ok(()) => {
+            bearer.trail.allowed(message, standing.rights());
+            Ok(())
+        }
+        Err(TooLarge { limit }) => {
+            bearer.refusals.too_large(message);
+            let id = request_id(message);
+            Err(Stopped {
+                line: id.map(|id| too_large_line(Some(id), limit, Measured::AsWritten)),
+                code: Code::InvalidRequest,
+                later: false,
+            })
+        }
+    }
+}
+
+/// The MCP server waits for an answer that cannot be read: it gets an error in its place.
+pub(super) fn answer_unreadable(placement: &Placement, standing: &Standing, id: &RequestId) {
+    let data = ErrorData::new("answer-unreadable", Executed::Unknown);
+    let text = "The client's answer cannot be read";
+    let line = error_line(Some(id), Code::InternalError, text, Some(&data));
+    let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
+    if let Some(permit) = message.and_then(|message| standing.rights().decide(message).ok()) {
+        // It is short.
+        let _sent = placement.session.send(&permit);
+        placement.session.flush();
+    }
+}
+
+/// The answer to a request whose id is that of another one that runs.
+pub(super) fn still_in_flight(message: &Message) -> Stopped {
+    let text = "Invalid Request: a request with this id is still in flight";
+    let line = error_line(message.id(), Code::InvalidRequest, text, NO_DATA);
+    Stopped {
+        line: Some(line),
+        code: Code::InvalidRequest,
+        later: false,
+    }
+}

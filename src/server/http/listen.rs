@@ -1,0 +1,83 @@
+//! What is asked of a session besides messages: to listen, to go on with a stream, to end.
+
+use super::feed;
+use super::reply::{self, Reply};
+use super::session::{HttpSession, Reader};
+use super::visitor::{Bearer, Visitor};
+use crate::http::{
+    Accepts, COMMENT, Denied, EventId, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, only,
+    session_version,
+};
+use crate::mcp::Revision;
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use std::sync::Arc;
+
+/// The session that a request names.
+///
+/// # Errors
+/// It names none, or one that is none of the owner's.
+pub(super) fn find(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    headers: &HeaderMap,
+) -> Result<Arc<HttpSession>, Reply> {
+    let id = only(headers, &SESSION_ID).map_err(reply::denied)?;
+    let id = id.ok_or_else(reply::no_session)?;
+    let session = visitor.context.house.find(&bearer.owner(), id);
+    let session = session.filter(|session| !session.is_over());
+    session.ok_or_else(reply::session_ended)
+}
+
+/// For GET and DELETE, which have no sense without sessions.
+fn needs_sessions(headers: &HeaderMap) -> Result<(), Reply> {
+    let named = only(headers, &PROTOCOL_VERSION).map_err(reply::denied)?;
+    if named == Some(Revision::NEWEST.name()) && !headers.contains_key(SESSION_ID) {
+        return Err(reply::not_allowed("POST"));
+    }
+    session_version(headers).map_err(reply::denied)?;
+    Ok(())
+}
+
+/// Answers GET: with the stream of what belongs to no request, or the rest of another one.
+pub(super) fn listen(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    headers: &HeaderMap,
+) -> Result<Reply, Reply> {
+    needs_sessions(headers)?;
+    if !Accepts::read(headers).stream {
+        return Err(reply::not_acceptable());
+    }
+    let session = find(visitor, bearer, headers)?;
+    session.uses(&bearer.standing);
+    let last = only(headers, &LAST_EVENT_ID).map_err(reply::denied)?;
+    let reading = match last {
+        None => session.streams().listen(),
+        Some(id) => {
+            let resumed = EventId::parse(id).map(|id| session.streams().resume(id));
+            let Some(Ok(reading)) = resumed else {
+                let reason = "what followed this Last-Event-ID is not kept any more";
+                let denied = Denied::plain(StatusCode::BAD_REQUEST, "event-unknown", reason);
+                return Err(reply::denied(denied));
+            };
+            reading
+        }
+    };
+    let source = Reader::new(&session, reading);
+    let begin = vec![Bytes::from_static(COMMENT)];
+    let pace = visitor.context.settings.keepalive_interval;
+    Ok(reply::events(feed::events(source, begin, pace)))
+}
+
+/// Answers DELETE: the session ends.
+pub(super) fn delete(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    headers: &HeaderMap,
+) -> Result<Reply, Reply> {
+    needs_sessions(headers)?;
+    find(visitor, bearer, headers)?.end();
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}

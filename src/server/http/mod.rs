@@ -1,0 +1,119 @@
+//! MCP over HTTP: one connection after the other, request by request. What is decided is decided in
+//! [`crate::http`]; a body is a line for the gate like any other, and what the hub has for a session goes
+//! out as JSON or as an event.
+
+// A refusal is an answer like any other, and as large.
+#![allow(clippy::result_large_err)]
+
+mod body;
+mod feed;
+mod gate;
+mod house;
+mod listen;
+mod post;
+mod reply;
+mod requests;
+mod session;
+mod stateless;
+mod visitor;
+
+pub(super) use house::House;
+
+use super::peer::{self, Context};
+use super::strangers::Stranger;
+use crate::audit::Trail;
+use crate::transport::BoxedStream;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tracing::Instrument;
+use visitor::Visitor;
+
+/// A connection on which no request comes for so long is closed. Longer than reverse proxies keep theirs.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// The most that the head of a request may take, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    number: u64,
+    context: Arc<Context>,
+    mut stranger: Stranger,
+) {
+    let span = tracing::info_span!("peer", id = number, %address, certificate = tracing::field::Empty, user = tracing::field::Empty, roles = tracing::field::Empty);
+    async {
+        tracing::debug!("connected");
+        let mut trail = Trail::begin(&context.settings.audit, number, address);
+        let deadline = Instant::now() + context.settings.auth_timeout;
+        let opened = tokio::select! {
+            opened = tokio::time::timeout_at(deadline, peer::secure(stream, &context.settings, &mut trail)) => opened,
+            () = stranger.pushed_out() => return peer::gives_way(&mut trail),
+        };
+        let stream = match opened {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(err)) => return peer::turn_down(err, context.settings.door, &mut trail).await,
+            Err(_) => return late(&mut trail),
+        };
+        let visitor = Visitor::new(context, address, trail);
+        let end = Box::pin(converse(stream, &visitor, stranger, deadline)).await;
+        visitor.ends(end);
+        tracing::debug!(reason = end, "disconnected");
+    }
+    .instrument(span)
+    .await;
+}
+
+fn late(trail: &mut Trail) {
+    let reason = "no connection in time";
+    tracing::warn!("refused: {reason}");
+    peer::refused(trail, &reason);
+}
+
+/// Answers the requests of a connection; gives the reason of its end.
+async fn converse(
+    stream: BoxedStream,
+    visitor: &Visitor,
+    mut stranger: Stranger,
+    deadline: Instant,
+) -> &'static str {
+    let service = service_fn(|request| requests::answer(visitor, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(KEEP_ALIVE.max(visitor.context.settings.auth_timeout))
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => Some(served),
+        () = visitor.admitted() => None,
+        () = stranger.pushed_out() => return visitor.gives_way(),
+        () = tokio::time::sleep_until(deadline) => return "nothing that it may do, in time",
+    };
+    drop(stranger);
+    let served = match served {
+        Some(served) => served,
+        None => tokio::select! {
+            served = connection.as_mut() => served,
+            () = visitor.context.stopping() => {
+                // What is being answered is answered to its end.
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        },
+    };
+    match served {
+        Ok(()) => "the peer has left",
+        Err(err) => {
+            tracing::debug!(%err, "connection ended");
+            "connection lost"
+        }
+    }
+}

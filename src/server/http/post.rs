@@ -1,0 +1,250 @@
+//! A posted message: read, and served by itself or in its session.
+
+use super::super::access::Standing;
+use super::feed::{self, PATIENCE};
+use super::gate::{self, Stopped};
+use super::house;
+use super::listen;
+use super::reply::{self, Reply};
+use super::session::{HttpSession, Reader};
+use super::stateless;
+use super::visitor::{Bearer, Visitor};
+use crate::http::{
+    Accepts, Denied, Era, SESSION_ID, era, only, session_version, status_of, write_event,
+};
+use crate::jsonrpc::{
+    ErrorData, Executed, Field, Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message, Refusal,
+    refusal_line,
+};
+use crate::mcp::{Method, Revision};
+use crate::permissions::Permit;
+use crate::utils::rope::{Line, Pieces};
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderValue};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Serves the message in this body.
+pub(super) async fn post(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    headers: &HeaderMap,
+    line: Bytes,
+) -> Result<Reply, Reply> {
+    let accepts = Accepts::read(headers);
+    if !accepts.json && !accepts.stream {
+        return Err(reply::not_acceptable());
+    }
+    let mut standing = bearer.standing.clone();
+    // The token has just been looked at.
+    let _holds = standing.renew();
+    let message = match Message::read(line, MAX_PEER_DEPTH) {
+        Ok(message) => message,
+        Err(refusal) => return Err(unreadable(visitor, bearer, headers, &standing, &refusal)),
+    };
+    match era(headers, &message).map_err(reply::denied)? {
+        Era::Stateless => stateless::serve(visitor, bearer, standing, accepts, message).await,
+        Era::Session => in_session(visitor, bearer, headers, standing, accepts, message).await,
+    }
+}
+
+/// For a body that is no message.
+fn unreadable(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    headers: &HeaderMap,
+    standing: &Standing,
+    refusal: &Refusal,
+) -> Reply {
+    bearer.refusals.invalid(refusal);
+    if let Ok(Some(id)) = only(headers, &SESSION_ID)
+        && let Some(session) = visitor.context.house.find(&bearer.owner(), id)
+    {
+        for id in refusal.answers() {
+            gate::answer_unreadable(&session.placement, standing, id);
+        }
+    }
+    match refusal.replies().into_iter().next() {
+        Some(line) if refusal.id().is_some() => {
+            reply::json(status_of(Some(refusal.code as i64)), &line.into())
+        }
+        _ => {
+            let mut denied = Denied::plain(StatusCode::BAD_REQUEST, "no-message", refusal.reason);
+            let text = refusal.text();
+            let data = ErrorData::new("no-message", Executed::No);
+            denied.line = refusal_line(refusal.code, &text, &data);
+            reply::denied(denied)
+        }
+    }
+}
+
+/// Errors of messages are no errors of HTTP before 2026-07-28.
+fn stopped(stopped: Stopped) -> Reply {
+    let reply = match stopped.line {
+        Some(line) => reply::json(StatusCode::OK, &line.into()),
+        // What is not passed on vanishes, as it does on the other transports.
+        None => reply::empty(StatusCode::ACCEPTED),
+    };
+    if stopped.later {
+        reply::later(reply)
+    } else {
+        reply
+    }
+}
+
+async fn in_session(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    headers: &HeaderMap,
+    standing: Standing,
+    accepts: Accepts,
+    message: Message,
+) -> Result<Reply, Reply> {
+    let version = session_version(headers).map_err(reply::denied)?;
+    let begins = matches!(message.kind(), Kind::Request(_))
+        && message.mcp_method() == Some(Method::Initialize);
+    let named = only(headers, &SESSION_ID).map_err(reply::denied)?;
+    let known = match named {
+        Some(_) => Some(listen::find(visitor, bearer, headers)?),
+        None if begins => None,
+        None => return Err(reply::no_session()),
+    };
+    let permit = gate::judge(visitor, bearer, &standing, message).await;
+    let permit = permit.map_err(stopped)?;
+    let message = permit.message();
+    let is_new = known.is_none();
+    let session = match known {
+        Some(session) => session,
+        None => house::begin(visitor, bearer, &standing)?,
+    };
+    session.uses(&standing);
+    if !matches!(message.kind(), Kind::Request(_)) {
+        return tell(&session, bearer, &standing, &permit).await;
+    }
+    let way = Way {
+        accepts,
+        patience: (!begins).then_some(PATIENCE),
+        primes: version.is_some_and(|version| version >= Revision::V2025_11_25),
+        pace: visitor.context.settings.keepalive_interval,
+    };
+    // Ends a session whose `initialize` fails, or is given up.
+    let tentative = is_new.then(|| Tentative(Some(&session)));
+    let (mut reply, is_result) = ask(&session, bearer, &standing, &permit, way).await?;
+    if let Some(tentative) = tentative
+        && is_result
+    {
+        tentative.survives();
+        if let Ok(id) = HeaderValue::from_str(&session.id) {
+            reply.headers_mut().insert(SESSION_ID, id);
+        }
+    }
+    Ok(reply)
+}
+
+/// Passes on a notification or an answer.
+async fn tell(
+    session: &HttpSession,
+    bearer: &Bearer,
+    standing: &Standing,
+    permit: &Permit,
+) -> Result<Reply, Reply> {
+    let message = permit.message();
+    if message.mcp_method() == Some(Method::Cancelled)
+        && let Some(id) = message.quotes(Field::RequestId)
+    {
+        session.streams().cancel(&id);
+    }
+    let sent = gate::hand_over(&session.placement, bearer, standing, permit).await;
+    sent.map_err(stopped)?;
+    Ok(reply::empty(StatusCode::ACCEPTED))
+}
+
+/// Passes on a request, and waits for what is said about it. Gives also whether that is a result.
+async fn ask(
+    session: &Arc<HttpSession>,
+    bearer: &Bearer,
+    standing: &Standing,
+    permit: &Permit,
+    way: Way,
+) -> Result<(Reply, bool), Reply> {
+    let message = permit.message();
+    let opened = session.streams().open(message, way.accepts.stream);
+    let Ok(reading) = opened else {
+        return Err(stopped(gate::still_in_flight(message)));
+    };
+    let reader = Reader::new(session, reading);
+    if let Err(why) = gate::hand_over(&session.placement, bearer, standing, permit).await {
+        if let Some(id) = message.id() {
+            session.streams().cancel(id);
+        }
+        return Err(stopped(why));
+    }
+    answer(reader, way).await
+}
+
+/// A session that ends when this is dropped before it is known to its client.
+struct Tentative<'a>(Option<&'a Arc<HttpSession>>);
+
+impl Tentative<'_> {
+    fn survives(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Tentative<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.0 {
+            session.end();
+        }
+    }
+}
+
+/// How a request is answered.
+struct Way {
+    accepts: Accepts,
+    /// How long the answer may take before a stream of events begins; `None` for any time.
+    patience: Option<Duration>,
+    /// The stream begins with an id.
+    primes: bool,
+    /// How often something is said on a stream.
+    pace: Duration,
+}
+
+/// Waits for what comes first: the answer goes out as it is, everything else on a stream. Gives also
+/// whether it is an answer with a result.
+async fn answer(reader: Reader, way: Way) -> Result<(Reply, bool), Reply> {
+    let first = match way.patience.filter(|_| way.accepts.stream) {
+        Some(patience) => tokio::time::timeout(patience, reader.next()).await.ok(),
+        None => Some(reader.next().await),
+    };
+    let event = match first {
+        Some(None) if reader.session().is_over() => return Err(reply::session_ended()),
+        // It has been cancelled.
+        Some(None) => return Err(reply::empty(StatusCode::NO_CONTENT)),
+        Some(Some(event)) => Some(event),
+        None => None,
+    };
+    let answer = event.as_ref().filter(|event| event.is_answer);
+    let is_result = answer.is_some_and(|event| is_result(&event.line));
+    if let Some(event) = answer
+        && way.accepts.json
+    {
+        return Ok((reply::json(StatusCode::OK, &event.line), is_result));
+    }
+    let before_all = reader.make_resumable();
+    let mut begin = Vec::new();
+    if way.primes {
+        begin.push(write_event(Some(before_all), None));
+    }
+    if let Some(event) = event {
+        begin.push(write_event(Some(event.id), Some(&event.line)));
+    }
+    let events = feed::events(reader, begin, way.pace);
+    Ok((reply::events(events), is_result))
+}
+
+fn is_result(line: &Line) -> bool {
+    let message = Message::read(line.joined(), MAX_CHILD_DEPTH);
+    message.is_ok_and(|message| message.result().is_some())
+}

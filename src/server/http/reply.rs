@@ -1,0 +1,151 @@
+//! Answers, as hyper sends them.
+
+use crate::handshake::Refused;
+use crate::http::Denied;
+use crate::utils::rope::{Line, Pieces};
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
+use hyper::{Response, StatusCode};
+use std::convert::Infallible;
+
+/// An answer to a request.
+pub(super) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// Asks nginx, and what goes by the same header, to pass events on as they come.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Seconds after which it makes sense to try again.
+const LATER: HeaderValue = HeaderValue::from_static("1");
+
+/// An answer without a body.
+pub(super) fn empty(status: StatusCode) -> Reply {
+    let mut reply = Response::new(Empty::new().boxed_unsync());
+    *reply.status_mut() = status;
+    reply
+}
+
+/// One JSON-RPC message.
+pub(super) fn json(status: StatusCode, line: &Line) -> Reply {
+    bytes(status, JSON, line.joined())
+}
+
+fn bytes(status: StatusCode, kind: HeaderValue, body: Bytes) -> Reply {
+    let mut reply = Response::new(Full::new(body).boxed_unsync());
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    reply
+}
+
+/// A few words for people.
+pub(super) fn text(status: StatusCode, text: &'static str) -> Reply {
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    bytes(status, kind, Bytes::from_static(text.as_bytes()))
+}
+
+/// Events, as they come.
+pub(super) fn events(
+    events: impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
+) -> Reply {
+    let mut reply = Response::new(StreamBody::new(events).boxed_unsync());
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    reply
+}
+
+/// For a request that is not served.
+pub(super) fn denied(denied: Denied) -> Reply {
+    json(denied.status, &denied.line.into())
+}
+
+/// No session is named where one is needed.
+pub(super) fn no_session() -> Reply {
+    let reason = "there is no Mcp-Session-Id; a session begins with 'initialize'";
+    denied(Denied::plain(StatusCode::BAD_REQUEST, "no-session", reason))
+}
+
+/// The session has ended, or never was, or is somebody else's.
+pub(super) fn session_ended() -> Reply {
+    let reason = "there is no such session; a new one begins with 'initialize'";
+    denied(Denied::plain(
+        StatusCode::NOT_FOUND,
+        "session-ended",
+        reason,
+    ))
+}
+
+/// The client takes no type that there is.
+pub(super) fn not_acceptable() -> Reply {
+    let reason = "the client has to accept application/json or text/event-stream";
+    let status = StatusCode::NOT_ACCEPTABLE;
+    denied(Denied::plain(status, "not-acceptable", reason))
+}
+
+/// The connection ends with this answer.
+pub(super) fn last(mut reply: Reply) -> Reply {
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(CONNECTION, close);
+    reply
+}
+
+/// It makes sense to ask again a little later.
+pub(super) fn later(mut reply: Reply) -> Reply {
+    reply.headers_mut().insert(RETRY_AFTER, LATER);
+    reply
+}
+
+/// The method is none that this path takes.
+pub(super) fn not_allowed(methods: &'static str) -> Reply {
+    let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+    let methods = HeaderValue::from_static(methods);
+    reply.headers_mut().insert(ALLOW, methods);
+    reply
+}
+
+/// There is no token that is good: `shown` tells whether there is one at all.
+pub(super) fn unauthorized(shown: bool) -> Reply {
+    let reason = "a token is needed, in 'Authorization: Bearer'";
+    let mut reply = denied(Denied::plain(StatusCode::UNAUTHORIZED, "no-token", reason));
+    challenge(&mut reply, if shown { INVALID } else { "Bearer" });
+    reply
+}
+
+const INVALID: &str = "Bearer error=\"invalid_token\"";
+
+fn challenge(reply: &mut Reply, challenge: &'static str) {
+    let challenge = HeaderValue::from_static(challenge);
+    reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+}
+
+/// For somebody who does not come in.
+pub(super) fn refused(refused: &Refused) -> Reply {
+    let line = refused.to_line().unwrap_or_default();
+    let with = |status| json(status, &line.clone().into());
+    match refused {
+        Refused::Roles { .. } => {
+            let mut reply = with(StatusCode::FORBIDDEN);
+            challenge(&mut reply, "Bearer error=\"insufficient_scope\"");
+            reply
+        }
+        Refused::Full | Refused::Stopping => last(later(with(StatusCode::SERVICE_UNAVAILABLE))),
+        Refused::TooManyOfUser => last(later(with(StatusCode::TOO_MANY_REQUESTS))),
+        _ => {
+            let mut reply = with(StatusCode::UNAUTHORIZED);
+            challenge(&mut reply, INVALID);
+            reply
+        }
+    }
+}

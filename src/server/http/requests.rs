@@ -1,0 +1,142 @@
+//! One request: for whom it is, who asks, and what for.
+
+use super::body;
+use super::listen;
+use super::post;
+use super::reply::{self, Reply};
+use super::visitor::Visitor;
+use crate::http::{Denied, SiteError, is_json};
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONTENT_LENGTH, HeaderValue,
+    TRANSFER_ENCODING, VARY,
+};
+use hyper::{Method, Request, StatusCode, Version};
+use std::convert::Infallible;
+
+/// What the path with MCP takes.
+const METHODS: &str = "GET, POST, DELETE, OPTIONS";
+
+/// What a web page may send. A name with `*` would not cover `Authorization`.
+const REQUEST_HEADERS: &str = "authorization, content-type, accept, last-event-id, mcp-session-id, mcp-protocol-version, mcp-method, mcp-name";
+
+/// What a web page may read.
+const REPLY_HEADERS: &str = "mcp-session-id, www-authenticate, retry-after";
+
+/// Answers a request.
+pub(super) async fn answer(
+    visitor: &Visitor,
+    request: Request<Incoming>,
+) -> Result<Reply, Infallible> {
+    let site = visitor.context.house.site();
+    let is_http_10 = request.version() == Version::HTTP_10;
+    let origin = match site.admit(request.headers(), is_http_10) {
+        Ok(origin) => origin,
+        Err(err) => return Ok(reply::last(foreign(visitor, err))),
+    };
+    let mut reply = match serve(visitor, request, origin.is_some()).await {
+        Ok(reply) | Err(reply) => reply,
+    };
+    if let Some(origin) = origin {
+        let headers = reply.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        let readable = HeaderValue::from_static(REPLY_HEADERS);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, readable);
+        headers.insert(VARY, HeaderValue::from_static("origin"));
+    }
+    Ok(reply)
+}
+
+fn foreign(visitor: &Visitor, err: SiteError) -> Reply {
+    let (status, word, reason) = match err {
+        SiteError::NoHost => (StatusCode::BAD_REQUEST, "host", "there has to be one Host"),
+        SiteError::ForeignHost => (
+            StatusCode::FORBIDDEN,
+            "host",
+            "this Host is not allowed on loopback; see --public-url",
+        ),
+        SiteError::ForeignOrigin => (
+            StatusCode::FORBIDDEN,
+            "origin",
+            "this origin is not allowed; see --allow-origin",
+        ),
+    };
+    visitor.refuse(reason, reply::denied(Denied::plain(status, word, reason)))
+}
+
+async fn serve(
+    visitor: &Visitor,
+    request: Request<Incoming>,
+    from_page: bool,
+) -> Result<Reply, Reply> {
+    let headers = request.headers();
+    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
+        let reason = "a body has one length";
+        let denied = Denied::plain(StatusCode::BAD_REQUEST, "bad-body", reason);
+        return Err(reply::last(visitor.refuse(reason, reply::denied(denied))));
+    }
+    if request.uri().path() != visitor.context.house.site().path {
+        let text = "there is nothing here; MCP is at another path, see --path\n";
+        return Err(reply::text(StatusCode::NOT_FOUND, text));
+    }
+    if request.method() == Method::OPTIONS {
+        return Ok(preflight(from_page));
+    }
+    if request.uri().query().is_some_and(has_token) {
+        let reason = "a token does not belong in a URL; send 'Authorization: Bearer'";
+        let denied = Denied::plain(StatusCode::BAD_REQUEST, "token-in-url", reason);
+        return Err(visitor.refuse(reason, reply::denied(denied)));
+    }
+    let bearer = visitor.identify(request.headers())?;
+    match *request.method() {
+        Method::POST => {
+            let (head, body) = request.into_parts();
+            if !is_json(&head.headers) {
+                let reason = "the body has to be of type application/json";
+                let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                return Err(reply::last(reply::denied(Denied::plain(
+                    status,
+                    "media-type",
+                    reason,
+                ))));
+            }
+            let settings = &visitor.context.settings;
+            let limit = settings.max_message_size;
+            let read = body::read(body, limit, settings.auth_timeout).await;
+            let line = read.map_err(|denied| reply::last(reply::denied(denied)))?;
+            post::post(visitor, &bearer, &head.headers, line).await
+        }
+        Method::GET => listen::listen(visitor, &bearer, request.headers()),
+        Method::DELETE => listen::delete(visitor, &bearer, request.headers()),
+        _ => Err(reply::not_allowed(METHODS)),
+    }
+}
+
+/// What a browser asks before it lets a page send a request.
+fn preflight(from_page: bool) -> Reply {
+    let mut reply = reply::empty(StatusCode::NO_CONTENT);
+    if from_page {
+        let headers = reply.headers_mut();
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static(METHODS),
+        );
+        let allowed = HeaderValue::from_static(REQUEST_HEADERS);
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
+    reply
+}
+
+/// True when one of the parameters of a query is a token by its name.
+fn has_token(query: &str) -> bool {
+    let mut names = query
+        .split(['&', ';'])
+        .filter_map(|pair| pair.split('=').next());
+    names.any(|name| {
+        ["token", "access_token", "jwt"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known))
+    })
+}

@@ -1,0 +1,269 @@
+//! One session over HTTP: what is known of it, and its life.
+
+use super::super::access::{Lapse, Standing, lapse};
+use super::super::peer::Context;
+use super::super::sharing::Placement;
+use super::feed::Source;
+use crate::http::{EventId, Next, Owner, Reading, Streams, write_event};
+use crate::hub::Cut;
+use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
+use crate::router::Presence;
+use crate::utils::rope::{Line, Pieces};
+use bytes::Bytes;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A session in which nothing happens ends after so long, where --idle-timeout says nothing else.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// A client that has hung up opens the next stream within so long, or for some time not.
+const BACK_AT_ONCE: Duration = Duration::from_secs(5);
+
+/// How often ended streams are looked at.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct HttpSession {
+    pub id: String,
+    owner: Owner,
+    pub placement: Placement,
+    streams: Mutex<Streams>,
+    /// That of the token which is good for longest.
+    standing: Mutex<Standing>,
+    renewed: Notify,
+    last: Mutex<Instant>,
+    over: AtomicBool,
+    end: Notify,
+    /// Somebody has begun or ceased to read.
+    attended: Notify,
+}
+
+impl HttpSession {
+    pub(super) fn new(
+        (owner, id): (Owner, String),
+        placement: Placement,
+        streams: Streams,
+        standing: Standing,
+    ) -> Self {
+        Self {
+            id,
+            owner,
+            placement,
+            streams: Mutex::new(streams),
+            standing: Mutex::new(standing),
+            renewed: Notify::new(),
+            last: Mutex::new(Instant::now()),
+            over: AtomicBool::new(false),
+            end: Notify::new(),
+            attended: Notify::new(),
+        }
+    }
+
+    /// True where it has ended, if only just.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.end.notify_one();
+    }
+
+    /// Something happens in it.
+    fn mark(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Since when nothing has happened, where nothing is under way.
+    pub(super) fn idle_since(&self) -> Option<std::time::Instant> {
+        let idle = self.streams().is_idle();
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.then(|| last.into_std())
+    }
+
+    /// Its owner has shown a token.
+    pub(super) fn uses(&self, standing: &Standing) {
+        self.mark();
+        let mut known = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let expires = |standing: &Standing| standing.identity().expires.unwrap_or(u64::MAX);
+        if expires(standing) > expires(&known) {
+            *known = standing.clone();
+            self.renewed.notify_one();
+        }
+    }
+}
+
+/// The reader of one of its streams, until it is dropped.
+pub(super) struct Reader {
+    session: Arc<HttpSession>,
+    reading: Reading,
+}
+
+/// An event for a client.
+pub(super) struct Event {
+    pub id: EventId,
+    pub line: Line,
+    pub is_answer: bool,
+}
+
+impl Reader {
+    pub(super) fn new(session: &Arc<HttpSession>, reading: Reading) -> Self {
+        session.attended.notify_one();
+        Self {
+            session: Arc::clone(session),
+            reading,
+        }
+    }
+
+    pub(super) fn session(&self) -> &HttpSession {
+        &self.session
+    }
+
+    /// See [`Streams::make_resumable`].
+    pub(super) fn make_resumable(&self) -> EventId {
+        self.session.streams().make_resumable(&self.reading)
+    }
+
+    /// The next event; `None` at the end. Cancel safe.
+    pub(super) async fn next(&self) -> Option<Event> {
+        loop {
+            let next = self.session.streams().next(&self.reading);
+            match next {
+                Next::Event {
+                    id,
+                    line,
+                    is_answer,
+                } => {
+                    self.session.mark();
+                    return Some(Event {
+                        id,
+                        line,
+                        is_answer,
+                    });
+                }
+                Next::End => return None,
+                Next::Wait => self.reading.wake.wait().await,
+            }
+        }
+    }
+}
+
+impl Source for Reader {
+    async fn next_event(&mut self) -> Option<Bytes> {
+        let event = self.next().await?;
+        Some(write_event(Some(event.id), Some(&event.line)))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let now = Instant::now().into_std();
+        self.session.streams().leave(&self.reading, now);
+        self.session.attended.notify_one();
+    }
+}
+
+/// The life of a session.
+pub(super) async fn live(session: Arc<HttpSession>, context: Arc<Context>) {
+    let left = Notify::new();
+    let limit = context.settings.idle_timeout.unwrap_or(IDLE);
+    let living = async {
+        tracing::info!("session begins");
+        let reason = tokio::select! {
+            reason = pump(&session, &context) => reason,
+            lapse = lapses(&session) => lapse.name(),
+            () = session.end.notified() => "its client has left it, or another one needs its place",
+            () = idle(&session, limit) => "idle for too long",
+            never = attend(&session) => match never {},
+        };
+        context.house.remove(&session.owner, &session.id);
+        session.over.store(true, Ordering::Relaxed);
+        session.streams().close();
+        tracing::info!(reason, "session ends");
+        left.notify_one();
+    };
+    if context.sharing.is_shared_by_all() {
+        living.await;
+    } else {
+        tokio::join!(living, session.placement.run_own(&left, &context));
+    }
+}
+
+/// Takes what the hub has for the client to its streams.
+async fn pump(session: &HttpSession, context: &Context) -> &'static str {
+    let hub = &session.placement.session;
+    loop {
+        match hub.take() {
+            Ok(lines) if lines.is_empty() => hub.changed().await,
+            Ok(lines) => {
+                for line in lines {
+                    match Message::read(line.joined(), MAX_CHILD_DEPTH) {
+                        Ok(message) => session.streams().push(&message, line),
+                        Err(err) => tracing::warn!(%err, "dropped a line for a client"),
+                    }
+                }
+            }
+            Err(Cut::Slow) => return "its queue is full",
+            Err(Cut::Stopped) => return context.why_cut(),
+        }
+    }
+}
+
+/// Completes when the last token of a session is good no longer.
+async fn lapses(session: &HttpSession) -> Lapse {
+    loop {
+        let standing = session.standing.lock();
+        let mut standing = standing.unwrap_or_else(PoisonError::into_inner).clone();
+        tokio::select! {
+            lapse = lapse(&mut standing, &session.placement.session) => return lapse,
+            () = session.renewed.notified() => {}
+        }
+    }
+}
+
+/// Completes when nothing has happened for so long and nothing is under way.
+async fn idle(session: &HttpSession, limit: Duration) {
+    loop {
+        tokio::time::sleep(limit.min(SWEEP)).await;
+        let now = Instant::now().into_std();
+        session.streams().sweep(now);
+        let since = session.idle_since();
+        if since.is_some_and(|since| now.saturating_duration_since(since) >= limit) {
+            return;
+        }
+    }
+}
+
+/// Tells the router whether the client can be asked something.
+async fn attend(session: &HttpSession) -> Infallible {
+    let hub = &session.placement.session;
+    let mut presence = Presence::Connected;
+    loop {
+        let changed = if presence == Presence::Lost {
+            tokio::time::timeout(BACK_AT_ONCE, session.attended.notified()).await
+        } else {
+            session.attended.notified().await;
+            Ok(())
+        };
+        let now = match (session.streams().is_attended(), changed) {
+            (true, _) => Presence::Connected,
+            (false, Err(_)) => Presence::Away,
+            (false, Ok(())) if presence == Presence::Away => Presence::Away,
+            (false, Ok(())) => Presence::Lost,
+        };
+        if now != presence {
+            hub.set_presence(now);
+            presence = now;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A request of 2026-07-28, which needs no session: it is served by one of its own, which ends with the
+//! answer, or when its client hangs up. That cancels it.
+
+use super::super::access::{Standing, lapse};
+use super::super::isolated;
+use super::super::sharing::{Party, Placement};
+use super::feed::{self, PATIENCE, Source};
+use super::gate::{self, Stopped};
+use super::reply::{self, Reply};
+use super::visitor::{Bearer, Visitor};
+use crate::http::{Accepts, status_of, write_event};
+use crate::jsonrpc::{Code, Kind, MAX_CHILD_DEPTH, Message, RequestId};
+use crate::mcp::Method;
+use crate::utils::rope::{Line, Pieces};
+use bytes::Bytes;
+use hyper::StatusCode;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// A request, from being sent to its answer.
+pub(super) struct Single {
+    placement: Arc<Placement>,
+    standing: Standing,
+    id: Option<RequestId>,
+    ready: VecDeque<Said>,
+    done: bool,
+    /// Ends its own process, where it has one.
+    left: Arc<Notify>,
+}
+
+/// What the MCP server has said about a request.
+pub(super) struct Said {
+    pub line: Line,
+    is_answer: bool,
+    code: Option<i64>,
+}
+
+impl Single {
+    fn begin(visitor: &Visitor, bearer: &Bearer, standing: Standing) -> Result<Self, Stopped> {
+        let party = Party {
+            standing: &standing,
+            address: visitor.address,
+            of_user: bearer.of_user.clone(),
+        };
+        let placed = visitor.context.sharing.place(party);
+        let placement = Arc::new(placed.map_err(|why| Stopped {
+            line: Some(isolated::refusal(why, None)),
+            code: Code::InternalError,
+            later: true,
+        })?);
+        let left = Arc::<Notify>::default();
+        if !visitor.context.sharing.is_shared_by_all() {
+            let (context, left) = (Arc::clone(&visitor.context), Arc::clone(&left));
+            let placement = Arc::clone(&placement);
+            let run = async move { placement.run_own(&left, &context).await };
+            visitor.context.house.spawn(run);
+        }
+        Ok(Self {
+            placement,
+            standing,
+            id: None,
+            ready: VecDeque::new(),
+            done: false,
+            left,
+        })
+    }
+
+    /// What is said next; `None` after the answer, or where there will be none. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Said> {
+        loop {
+            if let Some(said) = self.ready.pop_front() {
+                return Some(said);
+            }
+            if self.done {
+                return None;
+            }
+            let session = &self.placement.session;
+            match session.take() {
+                Err(_cut) => self.done = true,
+                Ok(lines) if lines.is_empty() => tokio::select! {
+                    () = session.changed() => {}
+                    lapse = lapse(&mut self.standing, session) => {
+                        tracing::info!(reason = lapse.name(), "a request ends");
+                        self.done = true;
+                    }
+                },
+                Ok(lines) => lines.into_iter().for_each(|line| self.sort(line)),
+            }
+        }
+    }
+
+    /// Takes what is about this request: the client is asked nothing, and gets no other answers.
+    fn sort(&mut self, line: Line) {
+        let Ok(message) = Message::read(line.joined(), MAX_CHILD_DEPTH) else {
+            return;
+        };
+        let is_answer = match message.kind() {
+            Kind::Request(_) => return,
+            Kind::Notification => false,
+            Kind::Response(id) if *id == self.id && !self.done => true,
+            Kind::Response(_) => return,
+        };
+        self.done |= is_answer;
+        self.ready.push_back(Said {
+            line,
+            is_answer,
+            code: message.error_code(),
+        });
+    }
+}
+
+impl Source for Single {
+    async fn next_event(&mut self) -> Option<Bytes> {
+        let said = self.next().await?;
+        Some(write_event(None, Some(&said.line)))
+    }
+}
+
+impl Drop for Single {
+    fn drop(&mut self) {
+        self.left.notify_one();
+    }
+}
+
+/// The answer has the status that its code asks for.
+fn stopped(stopped: Stopped) -> Reply {
+    let reply = match stopped.line {
+        Some(line) => reply::json(status_of(Some(stopped.code as i64)), &line.into()),
+        None => reply::empty(StatusCode::ACCEPTED),
+    };
+    if stopped.later {
+        reply::later(reply)
+    } else {
+        reply
+    }
+}
+
+/// Serves a message by itself.
+pub(super) async fn serve(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    standing: Standing,
+    accepts: Accepts,
+    message: Message,
+) -> Result<Reply, Reply> {
+    if message.mcp_method() == Some(Method::Listen) && !accepts.stream {
+        return Err(reply::not_acceptable());
+    }
+    let permit = gate::judge(visitor, bearer, &standing, message).await;
+    let permit = permit.map_err(stopped)?;
+    let mut single = Single::begin(visitor, bearer, standing.clone()).map_err(stopped)?;
+    let sent = gate::hand_over(&single.placement, bearer, &standing, &permit).await;
+    sent.map_err(stopped)?;
+    let Kind::Request(id) = permit.message().kind() else {
+        return Ok(reply::empty(StatusCode::ACCEPTED));
+    };
+    single.id = Some(id.clone());
+    let first = loop {
+        let next = single.next();
+        let first = if accepts.stream {
+            tokio::time::timeout(PATIENCE, next).await.ok()
+        } else {
+            Some(next.await)
+        };
+        match first {
+            // Whoever takes the answer alone gets nothing else.
+            Some(Some(said)) if !accepts.stream && !said.is_answer => {}
+            Some(None) => {
+                return Err(reply::last(reply::later(reply::empty(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                ))));
+            }
+            Some(Some(said)) if said.is_answer && accepts.json => {
+                return Ok(reply::json(status_of(said.code), &said.line));
+            }
+            first => break first.flatten(),
+        }
+    };
+    let begin = first.map(|said| write_event(None, Some(&said.line)));
+    let pace = visitor.context.settings.keepalive_interval;
+    let events = feed::events(single, begin.into_iter().collect(), pace);
+    Ok(reply::events(events))
+}

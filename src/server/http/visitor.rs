@@ -1,0 +1,191 @@
+//! Whoever is at the other end of a connection over HTTP: each request may come from somebody else, since
+//! reverse proxies use their connections for all.
+
+use super::super::access::{Standing, now};
+use super::super::peer::{self, Context};
+use super::super::places::{Account, NoPlace, Place};
+use super::super::refusals::Refusals;
+use super::reply::{self, Reply};
+use crate::audit::Trail;
+use crate::auth::Identity;
+use crate::handshake::Refused;
+use crate::http::{Owner, bearer};
+use crate::utils::tally::Tally;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// One connection.
+pub(super) struct Visitor {
+    pub context: Arc<Context>,
+    pub address: SocketAddr,
+    state: Mutex<State>,
+    admitted: watch::Sender<bool>,
+}
+
+struct State {
+    trail: Trail,
+    place: Option<Place>,
+    /// Who has asked last.
+    bearer: Option<Arc<Bearer>>,
+}
+
+/// Somebody who may ask.
+pub(super) struct Bearer {
+    pub standing: Standing,
+    pub trail: Arc<Trail>,
+    pub refusals: Refusals<Arc<Trail>>,
+    /// Counts the requests in flight of all sessions of this user.
+    pub of_user: Tally,
+}
+
+impl Bearer {
+    pub(super) fn owner(&self) -> Owner {
+        let identity = self.standing.identity();
+        (identity.user.clone(), identity.roles.clone())
+    }
+}
+
+impl Visitor {
+    pub(super) fn new(context: Arc<Context>, address: SocketAddr, trail: Trail) -> Self {
+        Self {
+            context,
+            address,
+            state: Mutex::new(State {
+                trail,
+                place: None,
+                bearer: None,
+            }),
+            admitted: watch::Sender::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes when somebody has shown that he may ask. Cancel safe.
+    pub(super) async fn admitted(&self) {
+        // The sender lives as long as this does.
+        drop(
+            self.admitted
+                .subscribe()
+                .wait_for(|admitted| *admitted)
+                .await,
+        );
+    }
+
+    /// The connection ends for this reason.
+    pub(super) fn ends(&self, reason: &'static str) {
+        self.lock().trail.ends(reason);
+    }
+
+    pub(super) fn gives_way(&self) -> &'static str {
+        peer::gives_way(&mut self.lock().trail);
+        "it has given way"
+    }
+
+    /// Who sends this request.
+    ///
+    /// # Errors
+    /// What is answered to somebody who may not.
+    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Arc<Bearer>, Reply> {
+        let mut access = self.context.settings.access.clone();
+        let now_holds = Arc::clone(&access.borrow_and_update());
+        let identity = match &now_holds.guard {
+            None => Identity::default(),
+            Some(guard) => {
+                let Some(token) = bearer(headers) else {
+                    let shown = headers.contains_key(AUTHORIZATION);
+                    return Err(self.refuse("no token", reply::unauthorized(shown)));
+                };
+                match guard.check(&token, now()) {
+                    Ok(identity) => identity,
+                    Err(refused) => return Err(self.turn_away(&refused)),
+                }
+            }
+        };
+        let state = &mut *self.lock();
+        if let Some(known) = &state.bearer
+            && is_same(known.standing.identity(), &identity)
+        {
+            return Ok(Arc::clone(known));
+        }
+        self.enter(state, Standing::new(access, identity))
+    }
+
+    /// Somebody asks who has not asked before on this connection.
+    fn enter(&self, state: &mut State, standing: Standing) -> Result<Arc<Bearer>, Reply> {
+        let identity = standing.identity();
+        let trail = state.trail.of(identity);
+        if state.place.is_none() {
+            match self.place(identity) {
+                Ok(place) => state.place = Some(place),
+                Err(refused) => {
+                    log_refusal(&refused, &trail);
+                    return Err(reply::refused(&refused));
+                }
+            }
+        }
+        if identity.token.is_some() {
+            let span = tracing::Span::current();
+            span.record("user", identity.name());
+            span.record("roles", identity.roles.join(","));
+            tracing::info!("authenticated");
+            trail.authenticated();
+        }
+        let trail = Arc::new(trail);
+        let bearer = Arc::new(Bearer {
+            refusals: Refusals::new(Arc::clone(&trail)),
+            trail,
+            of_user: state.place.as_ref().map(Place::of_user).unwrap_or_default(),
+            standing,
+        });
+        state.bearer = Some(Arc::clone(&bearer));
+        self.admitted.send_replace(true);
+        Ok(bearer)
+    }
+
+    fn place(&self, identity: &Identity) -> Result<Place, Refused> {
+        if *self.context.stopped.borrow() {
+            return Err(Refused::Stopping);
+        }
+        let account = Account::of(identity, self.address);
+        let place = self.context.places.take(&account);
+        place.map_err(|why| match why {
+            NoPlace::Full => Refused::Full,
+            NoPlace::TooManyOfUser => Refused::TooManyOfUser,
+        })
+    }
+
+    /// Puts it on record that a request was refused before anybody looked at what it wants.
+    pub(super) fn refuse(&self, reason: &'static str, reply: Reply) -> Reply {
+        tracing::info!(reason, "refused a request");
+        self.lock().trail.refused(&reason);
+        reply
+    }
+
+    fn turn_away(&self, refused: &Refused) -> Reply {
+        let state = self.lock();
+        let trail = refused.identity().map(|identity| state.trail.of(identity));
+        log_refusal(refused, trail.as_ref().unwrap_or(&state.trail));
+        reply::refused(refused)
+    }
+}
+
+fn log_refusal(refused: &Refused, trail: &Trail) {
+    tracing::warn!(reason = %refused, "refused");
+    trail.refused(refused);
+}
+
+/// True where both have shown the same token, or none.
+fn is_same(one: &Identity, other: &Identity) -> bool {
+    let token = |identity: &Identity| {
+        identity
+            .token
+            .as_ref()
+            .map(|token| token.expose().to_owned())
+    };
+    token(one) == token(other)
+}
