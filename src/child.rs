@@ -172,6 +172,19 @@ impl Child {
         self.process.wait().await
     }
 
+    /// Ends a process that does not do its work: asks once, then forces.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn terminate(&mut self) -> io::Result<ExitStatus> {
+        self.signal(Signal::TERM);
+        if let Ok(status) = tokio::time::timeout(reaper::GRACE, self.process.wait()).await {
+            return status;
+        }
+        self.signal(Signal::KILL);
+        self.process.wait().await
+    }
+
     /// Kills what the process has left behind, and tells its last line on stderr.
     pub async fn bury(mut self) -> Option<String> {
         self.end_group();

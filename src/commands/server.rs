@@ -88,6 +88,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
             to_peer: MAX_SERVER_LINE,
         },
         outbox: MAX_OUTBOX,
+        handshake: args.handshake_timeout,
         restarts: args.max_restarts,
     };
     let backend = Backend {

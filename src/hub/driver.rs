@@ -107,7 +107,18 @@ struct Ended {
     lane: LaneId,
     outcome: io::Result<Exit>,
     lived: Duration,
-    asked_to_stop: bool,
+    why: Why,
+}
+
+/// Who ended a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// It has ended.
+    Itself,
+    /// Nobody needs it any more.
+    Unneeded,
+    /// It has not answered this in time.
+    Overdue(&'static str),
 }
 
 impl Driver {
@@ -182,7 +193,7 @@ impl Driver {
             lane,
             outcome,
             lived,
-            asked_to_stop,
+            why,
         } = ended;
         let (mut exit, start_error) = match outcome {
             Ok(exit) => (exit, None),
@@ -194,10 +205,10 @@ impl Driver {
                 Some(err),
             ),
         };
-        let next = if asked_to_stop {
+        let next = if why == Why::Unneeded {
             Next::GiveUp
         } else {
-            self.next(lane, lived, start_error.is_some())
+            self.next(lane, lived, start_error.is_some(), exit.overdue.is_some())
         };
         if let Next::Start {
             pause,
@@ -229,7 +240,7 @@ impl Driver {
         let needed = !lanes.any(|(other, run)| other != lane.0 && run.active);
         let run = &mut self.lanes[lane.0];
         run.active = false;
-        if asked_to_stop {
+        if why == Why::Unneeded {
             return Ok(());
         }
         if !needed {
@@ -251,7 +262,13 @@ impl Driver {
     }
 
     /// What follows a process that has ended by itself; whoever is to blame is refused from now on.
-    fn next(&mut self, lane: LaneId, lived: Duration, failed_to_start: bool) -> Next {
+    fn next(
+        &mut self,
+        lane: LaneId,
+        lived: Duration,
+        failed_to_start: bool,
+        overdue: bool,
+    ) -> Next {
         let state = &mut *self.hub.0.lock();
         let answered = state.answered[lane.0];
         let limit = match state.routing.is_shared() {
@@ -272,6 +289,7 @@ impl Driver {
             cause: &cause,
             answered,
             lived,
+            overdue,
         };
         self.lanes[lane.0].restarts.ended(end, limit)
     }
@@ -285,11 +303,11 @@ async fn run_lane(
     stopped: watch::Receiver<bool>,
     pause: Duration,
 ) -> Ended {
-    let early = |outcome, asked_to_stop| Ended {
+    let early = |outcome, why| Ended {
         lane,
         outcome,
         lived: Duration::ZERO,
-        asked_to_stop,
+        why,
     };
     // A timer takes a millisecond even for nothing.
     let pause = async {
@@ -298,7 +316,7 @@ async fn run_lane(
         }
     };
     tokio::select! {
-        () = asked(stopped.clone()) => return early(Ok(Exit::default()), true),
+        () = asked(stopped.clone()) => return early(Ok(Exit::default()), Why::Unneeded),
         () = pause => {}
     }
     let isolated = {
@@ -308,31 +326,36 @@ async fn run_lane(
     };
     let spawn = || Child::spawn(&command, shared.limits.child_message, isolated);
     let spawned = tokio::select! {
-        () = asked(stopped.clone()) => return early(Ok(Exit::default()), true),
+        () = asked(stopped.clone()) => return early(Ok(Exit::default()), Why::Unneeded),
         spawned = despite_shortage(spawn) => spawned,
     };
     let (mut child, Pipes { stdin, mut stdout }) = match spawned {
         Ok(spawned) => spawned,
-        Err(err) => return early(Err(err), false),
+        Err(err) => return early(Err(err), Why::Itself),
     };
     let started = Instant::now();
     tracing::info!(pid = child.id(), lane = lane.0, "MCP server started");
     shared.handle(|routing, out| routing.child_started(lane, out));
-    let (status, asked_to_stop) =
-        live(&shared, lane, &mut child, stdin, &mut stdout, stopped).await;
-    let status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
+    let (status, why) = live(&shared, lane, &mut child, stdin, &mut stdout, stopped).await;
+    let mut status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
+    let mut overdue = None;
+    if let Why::Overdue(method) = why {
+        status = format!("no answer to '{method}' in time, {status}");
+        overdue = Some(method);
+    }
     let stderr = child.bury().await;
     tracing::info!(lane = lane.0, status, "MCP server ended");
     let exit = Exit {
         status,
         stderr,
+        overdue,
         ..Exit::default()
     };
     Ended {
         lane,
         outcome: Ok(exit),
         lived: started.elapsed(),
-        asked_to_stop,
+        why,
     }
 }
 
@@ -352,7 +375,7 @@ async fn despite_shortage<T>(mut spawn: impl FnMut() -> io::Result<T>) -> io::Re
     }
 }
 
-/// Pumps lines until the process is gone; gives its status, and whether it was asked to leave.
+/// Pumps lines until the process is gone; gives its status, and who ended it.
 async fn live(
     shared: &Shared,
     lane: LaneId,
@@ -360,18 +383,22 @@ async fn live(
     stdin: ChildStdin,
     stdout: &mut LineReader<tokio::process::ChildStdout>,
     stopped: watch::Receiver<bool>,
-) -> (io::Result<std::process::ExitStatus>, bool) {
+) -> (io::Result<std::process::ExitStatus>, Why) {
     let closed = Notify::new();
     let mut reading = apart(read(shared, lane, stdout)).fuse();
     let feeding = apart(feed(shared, lane, stdin, stopped.clone()));
     let life = apart(async {
         tokio::select! {
-            status = child.wait() => return (status, false),
+            status = child.wait() => (status, Why::Itself),
             // Without stdout it is of no use to anybody.
-            () = closed.notified() => return (child.stop().await, false),
-            () = asked(stopped) => {}
+            () = closed.notified() => (child.stop().await, Why::Itself),
+            () = asked(stopped) => (child.stop().await, Why::Unneeded),
+            method = overdue(shared, lane) => {
+                let limit = shared.limits.handshake;
+                tracing::warn!(lane = lane.0, method, ?limit, "MCP server has not answered in time (--handshake-timeout), ending it");
+                (child.terminate().await, Why::Overdue(method))
+            }
         }
-        (child.stop().await, true)
     });
     let pump = async {
         let read_all = async {
@@ -389,6 +416,28 @@ async fn live(
         let _held_open = tokio::time::timeout(LAST_WORDS, reading).await;
     }
     end
+}
+
+/// Completes when the process has not answered in time what the router itself has asked it; gives the
+/// method.
+async fn overdue(shared: &Shared, lane: LaneId) -> &'static str {
+    let awaited = || shared.lock().routing.awaited(lane);
+    let asked = &shared.asked[lane.0];
+    loop {
+        let Some((id, method)) = awaited() else {
+            asked.wait().await;
+            continue;
+        };
+        tokio::select! {
+            // It has been answered, and something else asked.
+            () = asked.wait() => {}
+            () = tokio::time::sleep(shared.limits.handshake) => {
+                if awaited().is_some_and(|(still, _)| still == id) {
+                    return method;
+                }
+            }
+        }
+    }
 }
 
 /// Where nobody knows at whose messages processes end, lets this one hear one sender after the other,

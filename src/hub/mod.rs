@@ -8,10 +8,12 @@
 mod attachment;
 mod driver;
 mod restarts;
+mod room;
 mod routing;
 mod session;
 
 pub use driver::{Driver, HubError};
+pub use room::Room;
 pub use session::{Cut, Session, Watch};
 
 use crate::child::CommandLine;
@@ -57,6 +59,8 @@ pub struct Limits {
     pub lines: LineLimits,
     /// Most bytes that may wait for one peer; then it is cut.
     pub outbox: usize,
+    /// How long a process may take to answer what the router itself asks it.
+    pub handshake: Duration,
     /// How often a process that ends by itself is started again, in a row; with 0 none is, whatever it
     /// ended at.
     pub restarts: u32,
@@ -71,6 +75,8 @@ struct Shared {
     state: Mutex<State>,
     /// There are lines for the lane's process.
     to_child: [Signal; LANES],
+    /// The router has asked the lane's process something of its own.
+    asked: [Signal; LANES],
     /// Lines for a process have been written.
     drained: Notify,
     commands: mpsc::UnboundedSender<Command>,
@@ -88,6 +94,10 @@ struct State {
     idle_stdin: [Option<IdleStdin>; LANES],
     /// Those with lines for a writer that is lent.
     ready: Vec<Arc<Outbox>>,
+    /// The bytes that messages on their way to each lane will take.
+    reserved: [usize; LANES],
+    /// Whether somebody waits for room in a lane.
+    awaits_room: [bool; LANES],
     /// For each lane, whether its process is one that has said something.
     answered: [bool; LANES],
     stopped: bool,
@@ -122,12 +132,15 @@ impl Hub {
             outboxes: HashMap::new(),
             idle_stdin: Default::default(),
             ready: Vec::new(),
+            reserved: [0; LANES],
+            awaits_room: [false; LANES],
             answered: [false; LANES],
             stopped: false,
         };
         let hub = Self(Arc::new(Shared {
             state: Mutex::new(state),
             to_child: Default::default(),
+            asked: Default::default(),
             drained: Notify::new(),
             commands,
             limits,
@@ -208,7 +221,14 @@ impl Shared {
 
     /// As [`Shared::handle`], but what is to be written may wait for [`Shared::flush`].
     fn gather<T>(&self, event: impl FnOnce(&mut Routing, &mut Output) -> T) -> T {
-        let state = &mut *self.lock();
+        self.gather_in(&mut self.lock(), event)
+    }
+
+    fn gather_in<T>(
+        &self,
+        state: &mut State,
+        event: impl FnOnce(&mut Routing, &mut Output) -> T,
+    ) -> T {
         let outcome = event(&mut state.routing, &mut state.out);
         for (session, line) in state.out.to_peer.drain(..) {
             if let Some(outbox) = state.outboxes.get(&session)
@@ -220,6 +240,11 @@ impl Shared {
         for lane in LaneId::ALL {
             if state.out.to_child[lane.0].len() >= EARLY {
                 self.feed(state, lane);
+            }
+        }
+        for lane in LaneId::ALL {
+            if std::mem::take(&mut state.out.asked[lane.0]) {
+                self.asked[lane.0].raise();
             }
         }
         for command in state.out.commands.drain(..) {
@@ -238,6 +263,10 @@ impl Shared {
         }
         for lane in LaneId::ALL {
             self.feed(state, lane);
+            if state.awaits_room[lane.0] && state.has_room(lane) {
+                state.awaits_room[lane.0] = false;
+                self.drained.notify_waiters();
+            }
         }
     }
 
@@ -258,24 +287,6 @@ impl Shared {
             state.out.answers[lane.0] = 0;
         } else {
             self.to_child[lane.0].raise();
-        }
-    }
-
-    /// True while too much waits for the process that serves this session.
-    fn is_congested(&self, session: SessionId) -> bool {
-        let state = self.lock();
-        let (lane, held) = state.routing.lane_of(session);
-        state.out.to_child[lane.0].len() + held > HIGH_WATER
-    }
-
-    /// Waits until the process has taken enough of what waits for it.
-    async fn room(&self, session: SessionId) {
-        while self.is_congested(session) {
-            // What is taken from here on is heard of, so it has to be looked at once more.
-            let drained = self.drained.notified();
-            if self.is_congested(session) {
-                drained.await;
-            }
         }
     }
 
@@ -348,6 +359,5 @@ impl Shared {
 
     fn child_exited(&self, lane: LaneId, exit: &Exit) {
         self.handle(|routing, out| routing.child_exited(lane, exit, out));
-        self.drained.notify_waiters();
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct End<'a> {
     /// It has said something.
     pub answered: bool,
     pub lived: Duration,
+    /// It was ended since it did not answer in time, which takes longer than failures do.
+    pub overdue: bool,
 }
 
 /// What follows the end of a process.
@@ -62,7 +64,7 @@ impl Restarts {
     /// A process has ended that nobody has asked to; `limit` is `--max-restarts`.
     pub(super) fn ended(&mut self, end: End<'_>, limit: u32) -> Next {
         self.proven |= end.answered;
-        if end.lived >= STABLE {
+        if end.lived >= STABLE && !end.overdue {
             self.failures = 0;
             self.suspicious = 0;
         }
@@ -73,7 +75,8 @@ impl Restarts {
         let (pause, forgets) = match end.cause {
             Cause::Itself => {
                 self.failures += 1;
-                if !self.proven || self.failures > limit {
+                let never_worked = !self.proven && !end.overdue;
+                if never_worked || self.failures > limit {
                     return Next::GiveUp;
                 }
                 (backoff::delay(PAUSE, self.failures - 1), false)
@@ -117,6 +120,7 @@ mod tests {
             cause,
             answered,
             lived: Duration::ZERO,
+            overdue: false,
         }
     }
 
@@ -163,6 +167,27 @@ mod tests {
             pause(restarts.ended(end(&Cause::Itself, false), 5));
         }
         assert_eq!(restarts.ended(end(&Cause::Itself, true), 5), Next::GiveUp);
+    }
+
+    /// It takes its time, but it is no better.
+    #[test]
+    fn a_server_that_does_not_answer_is_started_again_so_many_times_in_a_row() {
+        for proven in [false, true] {
+            let mut restarts = Restarts {
+                proven,
+                ..Restarts::default()
+            };
+            let late = End {
+                lived: 6 * STABLE,
+                overdue: true,
+                ..end(&Cause::Itself, false)
+            };
+            for _ in 0..5 {
+                pause(restarts.ended(late, 5));
+            }
+            assert_eq!(restarts.ended(late, 5), Next::GiveUp);
+            assert_eq!(restarts.is_proven(), proven);
+        }
     }
 
     #[test]
@@ -219,7 +244,12 @@ mod tests {
             let mut own = 0;
             for (cause, answered, lived) in &ends {
                 let lived = Duration::from_secs(*lived);
-                let end = End { cause, answered: *answered, lived };
+                let end = End {
+                    cause,
+                    answered: *answered,
+                    lived,
+                    overdue: false,
+                };
                 if lived >= STABLE {
                     own = 0;
                 }

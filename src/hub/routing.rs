@@ -101,14 +101,28 @@ impl Routing {
         }
     }
 
-    /// The lane that a peer's messages go to, and the bytes that wait for it here.
-    pub(super) fn lane_of(&self, id: SessionId) -> (LaneId, usize) {
+    /// The lane that a peer's message would go to now, if any.
+    pub(super) fn destination(&self, from: SessionId, message: &Message) -> Option<LaneId> {
         match self {
-            Self::Shared(router) => {
-                let lane = router.lane_of(id);
-                (lane, router.held(lane))
-            }
-            Self::Isolated(_) => (LaneId::FIRST, 0),
+            Self::Shared(router) => router.destination(from, message),
+            Self::Isolated(_) => Some(LaneId::FIRST),
+        }
+    }
+
+    /// The bytes that wait here for the process of a lane.
+    pub(super) fn held(&self, lane: LaneId) -> usize {
+        match self {
+            Self::Shared(router) => router.held(lane),
+            Self::Isolated(_) => 0,
+        }
+    }
+
+    /// What this process has been asked by the router itself and has not answered.
+    pub(super) fn awaited(&self, lane: LaneId) -> Option<(i64, &'static str)> {
+        match self {
+            Self::Shared(router) => router.awaited(lane),
+            // What it is asked is its peer's own affair.
+            Self::Isolated(_) => None,
         }
     }
 

@@ -1,12 +1,15 @@
 //! One peer's place at the hub, and the lines that wait for it there.
 
 use super::attachment::Attachment;
+use super::room::Room;
+use super::routing::Routing;
 use super::{EARLY, Hub};
 use crate::control::Control;
+use crate::jsonrpc::Message;
 use crate::liveness::Urgency;
 use crate::permissions::Permit;
 use crate::replay::{BATCH, Replay, cost};
-use crate::router::{Presence, Profile, SessionId, TooLarge};
+use crate::router::{Output, Presence, Profile, SessionId, TooLarge};
 use crate::transport::{SMALL, Writer};
 use crate::utils::rope::Line;
 use crate::utils::rope::Pieces;
@@ -59,28 +62,35 @@ impl Session {
         self.attachment.move_to(id, hub.clone());
     }
 
-    /// False while too much waits for the MCP server already.
+    /// Room for a message among what waits for the MCP server; none while that is too much already.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        let hub = self.attachment.hub();
-        !hub.0.is_congested(self.attachment.id())
+    pub fn find_room(&self, message: &Message) -> Option<Room<'_>> {
+        Room::find(self.attachment.hub(), self.attachment.id(), message)
     }
 
-    /// Waits while too much waits for the MCP server already. Cancel safe.
-    pub async fn room(&self) {
+    /// The same, once there is some. Cancel safe.
+    pub async fn room(&self, message: &Message) -> Room<'_> {
         let hub = self.attachment.hub();
-        hub.0.room(self.attachment.id()).await;
+        Room::wait_for(hub, self.attachment.id(), message).await
     }
 
-    /// Hands a message to the MCP server, which gets it with the next [`Session::flush`].
+    /// Hands a message to the MCP server, which gets it with the next [`Session::flush`]. `room` is what
+    /// was found for it; what the proxy itself says needs none.
     ///
     /// # Errors
     /// The line for the MCP server would be too long: it gets nothing.
-    pub fn send(&self, permit: &Permit) -> Result<(), TooLarge> {
+    pub fn send(&self, permit: &Permit, room: Option<Room<'_>>) -> Result<(), TooLarge> {
         let now = || tokio::time::Instant::now().into_std();
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
-        hub.0
-            .gather(|routing, out| routing.peer_message(id, permit, now, out))
+        // The session may have moved meanwhile.
+        let room = room.filter(|room| room.is_of(hub));
+        let mut state = hub.0.lock();
+        if let Some(room) = room {
+            room.fill(&mut state);
+        }
+        let event =
+            |routing: &mut Routing, out: &mut Output| routing.peer_message(id, permit, now, out);
+        hub.0.gather_in(&mut state, event)
     }
 
     /// Lets the MCP server have what was sent, and peers what waits for their writers.
@@ -406,6 +416,7 @@ mod tests {
             to_peer: 2000,
         },
         outbox: 10 * SMALL,
+        handshake: std::time::Duration::from_secs(60),
         restarts: 0,
     };
 

@@ -8,7 +8,7 @@
 use super::lane::{self, Service};
 use super::pending::Purpose;
 use super::{Command, LaneId, Output, Router, SessionId};
-use crate::jsonrpc::{Code, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
+use crate::jsonrpc::{Code, Field, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
 
 /// How many processes in a row may end while they are asked for their era; then that is taken for
 /// an answer: some legacy servers end when the first message is not `initialize`.
@@ -22,24 +22,12 @@ impl Router {
         message: &Message,
         out: &mut Output,
     ) -> LaneId {
-        let before = self
-            .sessions
-            .get(&from)
-            .is_some_and(|session| session.modern);
-        let modern = match message.method() {
-            "initialize" => false,
-            _ => message.is_modern() || before,
-        };
+        let modern = self.is_modern(from, message);
         if let Some(session) = self.sessions.get_mut(&from) {
             session.modern = modern;
         }
         let modern = modern && self.legacy_only.is_none();
-        let serves = |lane: &LaneId| match self.lanes[lane.0].service {
-            Service::Legacy => !modern,
-            Service::Modern | Service::Probing(_) | Service::Returning(_) => modern,
-            Service::Idle | Service::Fresh => false,
-        };
-        let lane = match LaneId::ALL.into_iter().find(serves) {
+        let lane = match self.serving(modern) {
             Some(lane) => lane,
             None => self.claim_for(modern, out),
         };
@@ -49,13 +37,58 @@ impl Router {
         lane
     }
 
+    /// True for a message of a modern peer, as far as it has told.
+    fn is_modern(&self, from: SessionId, message: &Message) -> bool {
+        let session = self.sessions.get(&from);
+        match message.method() {
+            "initialize" => false,
+            _ => message.is_modern() || session.is_some_and(|session| session.modern),
+        }
+    }
+
+    /// The lane that serves peers of this era, if one does.
+    fn serving(&self, modern: bool) -> Option<LaneId> {
+        let serves = |lane: &LaneId| match self.lanes[lane.0].service {
+            Service::Legacy => !modern,
+            Service::Modern | Service::Probing(_) | Service::Returning(_) => modern,
+            Service::Idle | Service::Fresh => false,
+        };
+        LaneId::ALL.into_iter().find(serves)
+    }
+
+    /// Where a message would go now, if anywhere.
+    #[must_use]
+    pub fn destination(&self, from: SessionId, message: &Message) -> Option<LaneId> {
+        let asked = |id: &RequestId| {
+            let RequestId::Number(ours) = id else {
+                return None;
+            };
+            let mut lanes = LaneId::ALL.into_iter();
+            lanes.find(|lane| self.lanes[lane.0].asks.get(*ours, from).is_some())
+        };
+        match (message.kind(), message.method()) {
+            (Kind::Response(id), _) => asked(id.as_ref()?),
+            (Kind::Notification, "notifications/progress") => {
+                asked(&message.quoted_id(Field::ProgressToken)?.0)
+            }
+            (Kind::Notification, "notifications/cancelled") => {
+                let (id, _) = message.quoted_id(Field::RequestId)?;
+                Some(self.sessions.get(&from)?.find(&id)?.0)
+            }
+            _ => {
+                let modern = self.is_modern(from, message) && self.legacy_only.is_none();
+                Some(self.serving(modern).unwrap_or_else(|| self.unclaimed()))
+            }
+        }
+    }
+
     fn claim_for(&mut self, modern: bool, out: &mut Output) -> LaneId {
         let lane = self.claim(out);
         if modern {
             let ours = self.fresh_id();
             let state = &mut self.lanes[lane.0];
             state.service = Service::Probing(ours);
-            lane::write_discover(ours, &mut out.to_child[lane.0]);
+            lane::send_discover(lane, ours, out);
         } else {
             self.lanes[lane.0].service = Service::Legacy;
         }
@@ -64,19 +97,23 @@ impl Router {
 
     /// A lane that serves nobody yet.
     fn claim(&mut self, out: &mut Output) -> LaneId {
+        let lane = self.unclaimed();
+        if self.lanes[lane.0].service != Service::Fresh {
+            self.lanes[lane.0].down = true;
+            out.commands.push(Command::Start(lane));
+        }
+        lane
+    }
+
+    fn unclaimed(&self) -> LaneId {
         let find = |service| {
             LaneId::ALL
                 .into_iter()
                 .find(|lane| self.lanes[lane.0].service == service)
         };
-        if let Some(lane) = find(Service::Fresh) {
-            return lane;
-        }
         // Two eras, two lanes: were none idle, one would serve this era and have been found.
-        let lane = find(Service::Idle).unwrap_or(LaneId::FIRST);
-        self.lanes[lane.0].down = true;
-        out.commands.push(Command::Start(lane));
-        lane
+        let idle = || find(Service::Idle).unwrap_or(LaneId::FIRST);
+        find(Service::Fresh).unwrap_or_else(idle)
     }
 
     /// True while the lane's process is asked for its era.

@@ -37,7 +37,7 @@ pub(super) enum Handshake {
 /// An `initialize` under way.
 #[derive(Debug)]
 pub(super) struct Sent {
-    ours: i64,
+    pub ours: i64,
     /// The process is a successor.
     is_renewal: bool,
     /// Whose it is, if it is not the router's own.
@@ -78,6 +78,7 @@ impl Lane {
         let info = client.as_deref().unwrap_or(OURSELVES.as_bytes());
         write_initialize(ours, info, out.to_child[lane.0].small());
         self.client = client;
+        out.asked[lane.0] = true;
         self.handshake = Handshake::Sent(Sent {
             ours,
             is_renewal: self.is_successor,

@@ -162,8 +162,9 @@ impl Lane {
 }
 
 /// Asks a process whether it is modern.
-pub(super) fn write_discover(ours: i64, out: &mut Rope) {
-    let out = out.small();
+pub(super) fn send_discover(lane: LaneId, ours: i64, out: &mut Output) {
+    out.asked[lane.0] = true;
+    let out = out.to_child[lane.0].small();
     out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
     RequestId::Number(ours).write(out);
     out.extend(b",\"method\":\"server/discover\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");

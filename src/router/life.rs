@@ -62,7 +62,8 @@ impl Router {
         exit: &Exit,
         out: &mut Output,
     ) -> HashMap<i64, Pending> {
-        let renews = exit.restarts && !exit.forgets && old.service == Service::Modern;
+        let modern = matches!(old.service, Service::Modern | Service::Returning(_));
+        let renews = exit.restarts && !exit.forgets && modern;
         let mut kept = HashMap::default();
         let mut in_flight: Vec<_> = std::mem::take(&mut old.in_flight).into_iter().collect();
         in_flight.sort_unstable_by_key(|(ours, _)| *ours);
@@ -94,6 +95,20 @@ impl Router {
         kept
     }
 
+    /// What the router itself has asked the process of this lane that it has not answered: the id, and
+    /// the method.
+    #[must_use]
+    pub fn awaited(&self, lane: LaneId) -> Option<(i64, &'static str)> {
+        let state = &self.lanes[lane.0];
+        match (state.service, &state.handshake) {
+            (Service::Probing(ours) | Service::Returning(Some(ours)), _) => {
+                Some((ours, "server/discover"))
+            }
+            (_, Handshake::Sent(sent)) => Some((sent.ours, "initialize")),
+            _ => None,
+        }
+    }
+
     /// True where a process hears one sender at a time: [`Router::tick`] is to be called now and then,
     /// and [`Router::end_turns`] once it has lived for long enough.
     #[must_use]
@@ -123,7 +138,7 @@ impl Router {
         if state.service == Service::Returning(None) {
             let ours = self.fresh_id();
             self.lanes[lane.0].service = Service::Returning(Some(ours));
-            lane::write_discover(ours, &mut out.to_child[lane.0]);
+            lane::send_discover(lane, ours, out);
         } else if state.is_successor {
             self.begin_handshake(lane, None, out);
         } else {
@@ -133,9 +148,9 @@ impl Router {
 }
 
 /// Takes those who do not wait for another process: the one that this has ended at, and all where none
-/// follows.
+/// follows or they have waited for long enough.
 fn lost_openings(lane: &mut Lane, exit: &Exit) -> Vec<Opening> {
-    if !exit.restarts {
+    if !exit.restarts || exit.overdue.is_some() {
         return std::mem::take(&mut lane.openings);
     }
     let asked = match &lane.handshake {

@@ -121,6 +121,9 @@ pub struct Output {
     pub to_peer: Vec<(SessionId, Line)>,
     /// Processes to start and stop.
     pub commands: Vec<Command>,
+    /// Which processes have just been asked something that they have to answer in time: see
+    /// [`Router::awaited`].
+    pub asked: [bool; LANES],
     /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
     /// not read must not fill our memory.
     pub answers: [usize; LANES],
@@ -168,6 +171,8 @@ pub struct Exit {
     pub status: String,
     /// The last line it wrote on stderr.
     pub stderr: Option<String>,
+    /// It was ended because it had not answered this in time.
+    pub overdue: Option<&'static str>,
     /// Another process will take its place: [`Router::child_started`] follows.
     pub restarts: bool,
     /// That one is told nothing of what this one knew of its peers: it may have ended at that.
@@ -180,15 +185,18 @@ pub struct Exit {
 impl Exit {
     /// The error for a request that the process will not answer.
     fn error_line(&self, id: &RequestId) -> Line {
-        let data = ErrorData::new("child-exited", Executed::Unknown)
-            .with_exit(self.status.clone(), self.stderr.clone());
-        error_line(
-            Some(id),
-            Code::InternalError,
-            "MCP server exited",
-            Some(&data),
-        )
-        .into()
+        let (text, data) = match self.overdue {
+            None => {
+                let data = ErrorData::new("child-exited", Executed::Unknown);
+                ("MCP server exited".into(), data)
+            }
+            Some(method) => {
+                let text = format!("The MCP server did not answer '{method}' in time");
+                (text, ErrorData::new("handshake-timeout", Executed::Unknown))
+            }
+        };
+        let data = data.with_exit(self.status.clone(), self.stderr.clone());
+        error_line(Some(id), Code::InternalError, &text, Some(&data)).into()
     }
 }
 
@@ -360,21 +368,6 @@ impl Router {
             pending.is_some_and(|pending| !matches!(pending.purpose, Purpose::Listen(_)))
         };
         open.any(is_awaited) || self.lanes.iter().any(|lane| !lane.openings.is_empty())
-    }
-
-    /// The lane that a peer's messages go to, as far as it has told.
-    #[must_use]
-    pub fn lane_of(&self, id: SessionId) -> LaneId {
-        let modern = self.sessions.get(&id).is_some_and(|session| session.modern);
-        let serves = |lane: &LaneId| match self.lanes[lane.0].service {
-            Service::Legacy => !modern,
-            Service::Modern | Service::Probing(_) | Service::Returning(_) => modern,
-            Service::Idle | Service::Fresh => false,
-        };
-        LaneId::ALL
-            .into_iter()
-            .find(serves)
-            .unwrap_or(LaneId::FIRST)
     }
 
     /// Bytes that wait inside the router for a handshake or a restart of this lane; what sends

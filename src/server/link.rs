@@ -9,7 +9,7 @@ use super::rate::Ticket;
 use super::refusals::Refusals;
 use super::registry::{Handover, Registration};
 use super::sharing::Placement;
-use super::upstream::{Intake, Records, UpstreamEnd, upstream};
+use super::upstream::{HALF_CLOSED, Intake, Records, UpstreamEnd, upstream};
 use crate::audit::Trail;
 use crate::control::Control;
 use crate::handshake;
@@ -22,10 +22,6 @@ use crate::utils::tally::Tally;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Duration;
-
-/// A peer that ends its half of the connection still gets answers for so long.
-const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// An authenticated connection.
 pub(super) struct Link {

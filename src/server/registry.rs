@@ -221,6 +221,7 @@ mod tests {
             child_message: 1024,
             lines: LineLimits::default(),
             outbox: 1024,
+            handshake: Duration::from_secs(60),
             restarts: 0,
         };
         let (hub, _) = Hub::isolated(command, limits);

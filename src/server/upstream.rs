@@ -8,7 +8,7 @@ use super::refusals::Refusals;
 use super::sharing::Placement;
 use crate::audit::Trail;
 use crate::control::{Control, PREFIX};
-use crate::hub::Session;
+use crate::hub::{Room, Session};
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, Refusal,
     RequestId, error_line, too_large_line,
@@ -28,6 +28,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// A peer that ends its half of the connection still gets answers for so long.
+pub(super) const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// What is read ahead of a client that can resume while the MCP server takes nothing, in bytes:
 /// more than such a client sends without an acknowledgement, so that its own acknowledgements and
@@ -169,24 +172,33 @@ impl Intake<'_> {
     }
 
     /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A
-    /// client that can resume is heard meanwhile.
-    async fn hear_until(&mut self, room: impl Future<Output = ()>) -> Result<(), UpstreamEnd> {
+    /// client that can resume is heard meanwhile; of another one it is heard that it has left.
+    async fn hear_until<T>(&mut self, room: impl Future<Output = T>) -> Result<T, UpstreamEnd> {
         self.session.flush();
+        let limit = if self.resumable { AHEAD } else { 1 };
         let mut room = std::pin::pin!(room);
-        while self.resumable {
-            let full = self.bytes >= AHEAD || self.room_ahead.available_permits() == 0;
+        loop {
+            let full = self.bytes >= limit || self.room_ahead.available_permits() == 0;
             // Whom we do not listen to is not silent.
             self.activity.deaf.store(full, Ordering::Relaxed);
             let line = tokio::select! {
                 biased;
-                () = &mut room => {
+                room = &mut room => {
                     if full {
                         self.activity.deaf.store(false, Ordering::Relaxed);
                         self.activity.pulse.beat();
                     }
-                    return Ok(());
+                    return Ok(room);
                 }
-                line = self.read(), if !full => line?,
+                line = self.read(), if !full => line,
+            };
+            let line = match line {
+                // Half a connection is still answered, but not kept for as long as that may take.
+                Err(UpstreamEnd::HalfClosed) if !self.resumable => {
+                    let room = tokio::time::timeout(HALF_CLOSED, room.as_mut()).await;
+                    return room.map_err(|_| UpstreamEnd::HalfClosed);
+                }
+                line => line?,
             };
             self.bytes += cost(&line);
             let share = cost(&line).min(self.room_ahead.available_permits());
@@ -194,8 +206,6 @@ impl Intake<'_> {
             let share = self.room_ahead.try_acquire_many(share).ok();
             self.ahead.push_back((line, share));
         }
-        room.await;
-        Ok(())
     }
 }
 
@@ -289,11 +299,16 @@ async fn carry_upstream(
                 Ok(())
             }
         };
-        // A process of its own takes what another one does not.
-        let moves = matches!(&message, Some(Ok(message)) if placement.moves_with(message));
-        if !moves && !session.has_room() {
-            intake.hear_until(session.room()).await?;
-        }
+        let room = match &message {
+            // A process of its own takes what another one does not.
+            Some(Ok(message)) if !placement.moves_with(message) => {
+                match session.find_room(message) {
+                    Some(room) => Some(room),
+                    None => Some(intake.hear_until(session.room(message)).await?),
+                }
+            }
+            _ => None,
+        };
         // Meanwhile the server may have been told to stop.
         if intake.activity.discards() {
             continue;
@@ -303,7 +318,7 @@ async fn carry_upstream(
             (None, _) => {}
             (Some(message), Ok(())) => {
                 if let Some(permit) = pass(message, session, standing.rights(), records) {
-                    send(&permit, placement, &standing, records);
+                    send(&permit, room, placement, &standing, records);
                 }
             }
             (Some(message), Err(wait)) => {
@@ -325,14 +340,20 @@ async fn carry_upstream(
 
 /// Hands a message to the MCP server, which may have to be started for it. What is too long once it is
 /// written is answered, if it is a request.
-fn send(permit: &Permit, placement: &Placement, standing: &Standing, records: Records<'_>) {
+fn send(
+    permit: &Permit,
+    room: Option<Room<'_>>,
+    placement: &Placement,
+    standing: &Standing,
+    records: Records<'_>,
+) {
     let (session, message) = (&placement.session, permit.message());
     if let Err(why) = placement.decide(permit, || standing.profile()) {
         records.refusals.no_process(message, isolated::reason(why));
         session.reply(isolated::refusal(why, message.id()));
         return;
     }
-    match session.send(permit) {
+    match session.send(permit, room) {
         Ok(()) => records.trail.allowed(message, standing.rights()),
         Err(TooLarge { limit }) => {
             records.refusals.too_large(message);
@@ -396,7 +417,7 @@ fn refuse(refusal: &Refusal, session: &Session, rights: &Rights) {
         let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
         if let Some(permit) = message.and_then(|message| rights.decide(message).ok()) {
             // It is short.
-            let _sent = session.send(&permit);
+            let _sent = session.send(&permit, None);
         }
     }
 }

@@ -25,6 +25,7 @@ mod questions;
 mod reconnect;
 mod rmcp_client;
 mod rmcp_server;
+mod stuck;
 mod tcp;
 mod tls;
 mod tokens;

@@ -72,6 +72,7 @@ impl Bench {
         let exit = Exit {
             status: "signal: 9".into(),
             stderr: Some("oops".into()),
+            overdue: None,
             restarts,
             forgets,
             suspicious,

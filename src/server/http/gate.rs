@@ -95,9 +95,11 @@ pub(super) async fn hand_over(
 ) -> Result<(), Stopped> {
     let (session, message) = (&placement.session, permit.message());
     // A process of its own takes what another one does not.
-    if !placement.moves_with(message) {
-        session.room().await;
-    }
+    let room = if placement.moves_with(message) {
+        None
+    } else {
+        Some(session.room(message).await)
+    };
     if let Err(why) = placement.decide(permit, || standing.profile()) {
         bearer.refusals.no_process(message, isolated::reason(why));
         let id = request_id(message);
@@ -107,7 +109,7 @@ pub(super) async fn hand_over(
             later: true,
         });
     }
-    let sent = session.send(permit);
+    let sent = session.send(permit, room);
     session.flush();
     match sent {
         Ok(()) => {
@@ -134,7 +136,7 @@ pub(super) fn answer_unreadable(placement: &Placement, standing: &Standing, id: 
     let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
     if let Some(permit) = message.and_then(|message| standing.rights().decide(message).ok()) {
         // It is short.
-        let _sent = placement.session.send(&permit);
+        let _sent = placement.session.send(&permit, None);
         placement.session.flush();
     }
 }

@@ -261,3 +261,41 @@ fn a_peer_without_handshake_is_served_after_the_routers_own() {
     assert_eq!(bench.child_heard(0)[0]["method"], "tools/list");
     assert!(bench.peers_heard().is_empty());
 }
+
+/// Room was looked for in the lane of a peer's last message.
+#[test]
+fn a_message_goes_where_it_says() {
+    let mut bench = Bench::default();
+    let legacy = bench.legacy(r#"{"sampling":{}}"#);
+    let other = bench.attach();
+    let to = |bench: &Bench, session, line: &str| {
+        let lane = bench.router.destination(session, permit(line).message());
+        lane.map(|lane| lane.0)
+    };
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#;
+    // Nobody serves that era yet: it is the lane that will.
+    assert_eq!(to(&bench, other, MODERN_CALL), Some(1));
+    assert_eq!(to(&bench, other, call), Some(0));
+    bench.peer(other, MODERN_CALL);
+    for session in [legacy, other] {
+        assert_eq!(to(&bench, session, MODERN_CALL), Some(1));
+        assert_eq!(to(&bench, session, DISCOVER), Some(1));
+    }
+    // What does not tell goes where the last one went that did.
+    assert_eq!(to(&bench, other, call), Some(1));
+    assert_eq!(to(&bench, legacy, call), Some(0));
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    assert_eq!(to(&bench, other, cancel), Some(1));
+    assert_eq!(to(&bench, legacy, cancel), None);
+    bench.peer(legacy, call);
+    bench.child(
+        0,
+        r#"{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage"}"#,
+    );
+    let question = bench.told(legacy)["id"].clone();
+    let answer = json!({"jsonrpc":"2.0","id":question,"result":{}}).to_string();
+    assert_eq!(to(&bench, legacy, &answer), Some(0));
+    assert_eq!(to(&bench, other, &answer), None);
+    let progress = json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":question}});
+    assert_eq!(to(&bench, legacy, &progress.to_string()), Some(0));
+}

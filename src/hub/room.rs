@@ -1,0 +1,72 @@
+//! Room for messages of peers among what waits for a process: it is counted where a message will wait,
+//! before it is put there, whoever sends it and whether or not that one stays.
+
+use super::{HIGH_WATER, Hub, State};
+use crate::jsonrpc::Message;
+use crate::router::{LaneId, SessionId};
+
+/// Room for one message. Whoever drops it leaves it to others.
+#[derive(Debug)]
+pub struct Room<'a> {
+    hub: &'a Hub,
+    lane: LaneId,
+    bytes: usize,
+}
+
+impl<'a> Room<'a> {
+    /// Room for a message where it would go now; none while too much waits there already.
+    pub(super) fn find(hub: &'a Hub, from: SessionId, message: &Message) -> Option<Self> {
+        let state = &mut *hub.0.lock();
+        let lane = state.routing.destination(from, message);
+        // What goes nowhere needs no room.
+        let (lane, bytes) = lane.map_or((LaneId::FIRST, 0), |lane| (lane, message.size()));
+        if bytes > 0 && !state.has_room(lane) {
+            state.awaits_room[lane.0] = true;
+            return None;
+        }
+        state.reserved[lane.0] += bytes;
+        Some(Self { hub, lane, bytes })
+    }
+
+    /// The same, once there is some. Cancel safe.
+    pub(super) async fn wait_for(hub: &'a Hub, from: SessionId, message: &Message) -> Self {
+        loop {
+            if let Some(room) = Self::find(hub, from, message) {
+                return room;
+            }
+            // What is taken from here on is heard of, so it has to be looked at once more.
+            let drained = hub.0.drained.notified();
+            if let Some(room) = Self::find(hub, from, message) {
+                return room;
+            }
+            drained.await;
+        }
+    }
+
+    /// Gives it back, as the message is put there in the same step.
+    pub(super) fn fill(mut self, state: &mut State) {
+        state.reserved[self.lane.0] -= std::mem::take(&mut self.bytes);
+    }
+
+    /// True where it is among what waits for a process of this hub.
+    pub(super) fn is_of(&self, hub: &Hub) -> bool {
+        std::sync::Arc::ptr_eq(&self.hub.0, &hub.0)
+    }
+}
+
+impl State {
+    /// False while too much waits for a lane's process.
+    pub(super) fn has_room(&self, lane: LaneId) -> bool {
+        let waiting = self.out.to_child[lane.0].len() + self.routing.held(lane);
+        waiting + self.reserved[lane.0] <= HIGH_WATER
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.hub.0.lock().reserved[self.lane.0] -= self.bytes;
+            self.hub.0.drained.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! MCP servers that do not answer, and such that do not read.
+
+use crate::common::{Setup, request};
+use crate::process::eventually;
+use serde_json::{Value, json};
+
+/// Reads everything and answers nothing.
+const SILENT: &str = "while read -r line; do :; done";
+
+fn assert_overdue(answer: &Value, method: &str) {
+    let error = &answer["error"];
+    assert_eq!(
+        (&error["code"], &error["data"]["reason"]),
+        (&json!(-32603), &json!("handshake-timeout")),
+        "{answer}"
+    );
+    let text = format!("The MCP server did not answer '{method}' in time");
+    assert_eq!(error["message"], text, "{answer}");
+}
+
+fn modern(id: &str, method: &str, mut params: Value) -> String {
+    params["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
+    request(id, method, params)
+}
+
+/// Whoever came waited for ever, and whoever came later with it.
+#[test]
+fn a_first_process_that_does_not_answer_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let mark = mark.display();
+    let server = Setup::new("tcp")
+        .args(&["--handshake-timeout", "300ms"])
+        .shell(&format!("[ -e {mark} ] || {{ touch {mark}; {SILENT} }}"))
+        .start();
+    let mut peers = [server.peer(), server.peer()];
+    peers[1].send(&request(1, "tools/list", json!({})));
+    assert_overdue(&peers[0].initialize(), "initialize");
+    assert_overdue(&peers[1].next(), "initialize");
+    server.log.wait_for("MCP server has not answered in time");
+    for peer in &mut peers {
+        assert!(peer.initialize()["result"].is_object());
+        assert_eq!(peer.ask(2, "x", json!({}))["id"], 2);
+    }
+}
+
+/// The same for the question whether it is modern; in the end that is taken for an answer.
+#[test]
+fn a_process_that_does_not_tell_its_era_is_replaced() {
+    let server = Setup::new("tcp")
+        .args(&["--handshake-timeout", "300ms"])
+        .program(&["sh", "-c", SILENT])
+        .start();
+    let mut peer = server.peer();
+    peer.send(&modern("call", "tools/call", json!({})));
+    assert_overdue(&peer.next(), "server/discover");
+    peer.send(&modern("era", "server/discover", json!({})));
+    let answer = peer.next();
+    assert_eq!(
+        (&answer["id"], &answer["error"]["code"]),
+        (&json!("era"), &json!(-32601))
+    );
+}
+
+/// What never answers is not started for ever.
+#[test]
+fn processes_that_do_not_answer_end_the_server_at_last() {
+    let mut server = Setup::new("tcp")
+        .args(&["--handshake-timeout", "100ms", "--max-restarts", "2"])
+        .program(&["sh", "-c", SILENT])
+        .start();
+    let mut peer = server.peer();
+    peer.send(&request(1, "tools/list", json!({})));
+    assert_overdue(&peer.next(), "initialize");
+    assert_eq!(server.wait().code(), Some(1));
+    server.log.wait_for("no answer to 'initialize' in time");
+}
+
+/// Messages went into the lane of one process while there was room in that of the other, and stayed
+/// there when their senders had left.
+#[test]
+fn what_waits_for_a_process_that_does_not_read_is_bounded() {
+    const SIZE: usize = 2 << 20;
+    let server = Setup::new("tcp").echo(&["--modern"]).start();
+    let mut legacy = server.peer();
+    legacy.initialize();
+    let mut peer = server.peer();
+    peer.send(&modern("deaf", "tools/call", json!({"deaf": true})));
+    assert_eq!(peer.next()["id"], "deaf");
+    let before = resident(server.pid());
+    let large = modern("large", "tools/call", json!({"pad": "x".repeat(SIZE)}));
+    for _ in 0..60 {
+        let mut peer = server.peer();
+        peer.send(&large);
+    }
+    // Two pieces of work may be under way: one that is written, and one that waits for that.
+    eventually("the memory is free again", || {
+        (resident(server.pid()) < before + 10 * SIZE).then_some(())
+    });
+    assert_eq!(legacy.ask(1, "x", json!({}))["id"], 1);
+    server.assert_serving();
+}
+
+/// The memory that a process holds now, in bytes.
+fn resident(pid: u64) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: usize = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib << 10
+}
