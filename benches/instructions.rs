@@ -164,6 +164,15 @@ fn figures(counts: &BTreeMap<String, f64>) -> Vec<(String, f64, f64)> {
         let ratio = policy(200).zip(policy(3)).map(|(many, few)| many / few);
         figure(&format!("200 rules to 3, {naming}"), ratio, 1.05);
     }
+    let gate = count("gate/text/200B");
+    let others = |rules| count(&format!("policy/other_arguments/{rules}_rules"));
+    let ratio = others(100).zip(others(0)).zip(gate);
+    let ratio = ratio.map(|((many, none), gate)| (gate + many) / (gate + none));
+    figure("gate and 100 rules on other tools' arguments", ratio, 1.1);
+    let ruled = |size| count(&format!("policy/arguments/{size}"));
+    let slope = ruled("1MiB").zip(ruled("200B"));
+    let slope = slope.map(|(large, small)| (large - small) / f64::from((1 << 20) - 200));
+    figure("each byte more of a ruled argument", slope, 3.0);
     figures
 }
 

@@ -66,11 +66,32 @@ impl Identity {
         self.user.as_deref().unwrap_or("anonymous")
     }
 
+    /// A claim of the token, by its name, or by a JSON Pointer (RFC 6901) to a part of one.
+    #[must_use]
+    pub fn claim(&self, name: &str) -> Option<Value> {
+        let (_, claims) = read_unverified(self.token.as_ref()?).ok()?;
+        claim(&claims, name).cloned()
+    }
+
     /// True when one of `required` is among this identity's roles, or none is required.
     #[must_use]
     pub fn has_any_role(&self, required: &[String]) -> bool {
         required.is_empty() || required.iter().any(|role| self.roles.contains(role))
     }
+}
+
+/// A claim by its name, or by a JSON Pointer (RFC 6901) to a part of one.
+#[must_use]
+pub fn claim<'a>(claims: &'a Members, name: &str) -> Option<&'a Value> {
+    let Some(pointer) = name.strip_prefix('/') else {
+        return claims.get(name);
+    };
+    let (first, rest) = match pointer.split_once('/') {
+        Some((first, _)) => (first, &pointer[first.len()..]),
+        None => (pointer, ""),
+    };
+    let first = first.replace("~1", "/").replace("~0", "~");
+    claims.get(&first)?.pointer(rest)
 }
 
 fn text(claims: &Members, name: &'static str) -> Result<Option<String>, TokenError> {

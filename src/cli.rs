@@ -700,6 +700,17 @@ pub struct CheckArgs {
     /// Resource to ask about, or the template of resources to complete or to list
     #[arg(long, value_name = "URI", env = "MCP_REMOTE_RESOURCE")]
     pub resource: Option<String>,
+    /// Arguments of the tool or prompt, a JSON object, to ask about as well
+    #[arg(
+        long,
+        value_name = "JSON",
+        env = "MCP_REMOTE_ARGUMENTS",
+        conflicts_with = "resource"
+    )]
+    pub arguments: Option<String>,
+    /// Claims of the token, a JSON object, for rules on arguments that ask for them
+    #[arg(long, value_name = "JSON", env = "MCP_REMOTE_CLAIMS")]
+    pub claims: Option<String>,
 }
 
 /// `inspect-token`.

@@ -51,3 +51,8 @@ fn policy() {
 fn sse() {
     replay("sse", targets::sse::run);
 }
+
+#[test]
+fn arguments() {
+    replay("arguments", targets::arguments::run);
+}

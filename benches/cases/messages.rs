@@ -223,3 +223,15 @@ pub fn policy(naming: Naming, rules: usize) -> (String, &'static str) {
     );
     (text, tool)
 }
+
+/// A policy with rules on the arguments of so many tools, `tool_0` the first.
+pub fn rules_on_arguments(count: usize) -> String {
+    let rule = |number| {
+        format!(r#""tool_{number}":{{"arguments":{{"/path":{{"within":"/srv","minLength":1}}}}}}"#)
+    };
+    let rules: Vec<String> = (0..count).map(rule).collect();
+    format!(
+        r#"{{"permissions":{{"user":{{"allowedMethods":["tools/call"],"tools":{{{}}}}}}}}}"#,
+        rules.join(",")
+    )
+}

@@ -39,6 +39,10 @@ enum Part {
     Gate(Shape),
     /// Deciding on a tool call, with so many rules.
     Policy { naming: Naming, rules: usize },
+    /// Deciding on a tool call where so many rules are on the arguments of other tools.
+    OtherArguments { rules: usize },
+    /// Deciding on a tool call with rules on one argument of this size.
+    Arguments,
     /// A request and an answer, for so many peers with so many requests in flight altogether.
     Router { sessions: usize, in_flight: usize },
     /// A request's line to the child's and its answer's line to the peer's: gate, policy, router.
@@ -77,6 +81,8 @@ impl Case {
         for naming in [Naming::Names, Naming::Families] {
             all.extend(RULES.map(|rules| small(Part::Policy { naming, rules })));
         }
+        all.extend([0, 100].map(|rules| small(Part::OtherArguments { rules })));
+        all.extend(sized(Part::Arguments));
         all.extend([
             router(1, 1),
             router(1, 100),
@@ -110,6 +116,8 @@ impl Case {
         match self.part {
             Part::Gate(shape) => gate(&Lines::new(shape, self.size), by),
             Part::Policy { naming, rules } => policy(naming, rules, by),
+            Part::OtherArguments { rules } => arguments(rules, "read_note", 0, by),
+            Part::Arguments => arguments(1, "tool_0", self.size, by),
             Part::Router {
                 sessions,
                 in_flight,
@@ -133,6 +141,8 @@ impl fmt::Display for Case {
         match self.part {
             Part::Gate(shape) => write!(f, "gate/{shape}/{size}"),
             Part::Policy { naming, rules } => write!(f, "policy/{naming}/{rules}_rules"),
+            Part::OtherArguments { rules } => write!(f, "policy/other_arguments/{rules}_rules"),
+            Part::Arguments => write!(f, "policy/arguments/{size}"),
             Part::Router {
                 sessions,
                 in_flight,
@@ -168,6 +178,18 @@ fn policy(naming: Naming, rules: usize, by: impl Measure) {
         .expect("a policy")
         .rights(&["user".to_owned()]);
     let line = Bytes::from(messages::call(1, tool, "{}"));
+    by.measure(
+        || Message::read(line.clone(), MAX_PEER_DEPTH).expect("a message"),
+        |message| drop(black_box(rights.decide(message).expect("a permit"))),
+    );
+}
+
+fn arguments(rules: usize, tool: &str, size: usize, by: impl Measure) {
+    let rights = Policy::parse(&messages::rules_on_arguments(rules))
+        .expect("a policy")
+        .rights(&["user".to_owned()]);
+    let arguments = format!(r#"{{"path":"/srv/{}"}}"#, "x".repeat(size));
+    let line = Bytes::from(messages::call(1, tool, &arguments));
     by.measure(
         || Message::read(line.clone(), MAX_PEER_DEPTH).expect("a message"),
         |message| drop(black_box(rights.decide(message).expect("a permit"))),

@@ -4,6 +4,7 @@
 //! `cargo fuzz run -s none frame fuzz/corpus/frame fuzz/seeds/frame`, on a nightly toolchain. There is no
 //! unsafe code here for a sanitizer to watch, and without one a run is several times as fast.
 
+pub mod arguments;
 pub mod frame;
 pub mod gate;
 pub mod policy;

@@ -30,13 +30,19 @@ pub fn run(data: &[u8]) {
         .cloned()
         .collect();
     // What a name is blocked from is refused where no name can be read.
-    let blocks_names = ["blockedTools", "blockedPrompts", "blockedResources"]
-        .iter()
-        .any(|list| {
-            roles
-                .iter()
-                .any(|role| file["permissions"][role].get(list).is_some())
-        });
+    let blocks_names = [
+        "blockedTools",
+        "blockedPrompts",
+        "blockedResources",
+        "tools",
+        "prompts",
+    ]
+    .iter()
+    .any(|list| {
+        roles
+            .iter()
+            .any(|role| file["permissions"][role].get(list).is_some())
+    });
     let mut methods = vec!["tools/call".to_owned(), String::new(), "*".to_owned()];
     for role in roles.iter().take(4) {
         assert!(policy.has_role(role));

@@ -1,11 +1,13 @@
 //! `check`: asks a policy file what some roles may do, by the very code that the server asks.
 
 use super::{Exit, Failure, print, read_policy};
+use crate::auth::{Members, claim};
 use crate::cli::CheckArgs;
 use crate::mcp::{ItemKind, Method, Sender};
 use crate::permissions::{Effect, Policy, Reason, Rights};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use serde_json::value::RawValue;
 use std::fmt::Write;
 
 pub(super) fn run(args: &CheckArgs) -> Exit {
@@ -29,12 +31,21 @@ fn check(args: &CheckArgs) -> Result<bool, Failure> {
             roles.push(role.to_owned());
         }
     }
-    let rights = policy.rights(&roles);
+    let claims = read_claims(args.claims.as_deref())?;
+    let rights = policy.rights_of(&roles, |name| claim(&claims, name).cloned());
     let item = [
         (ItemKind::Tool, &args.tool),
         (ItemKind::Prompt, &args.prompt),
         (ItemKind::Resource, &args.resource),
     ];
+    if args.arguments.is_some() && args.tool.is_none() && args.prompt.is_none() {
+        crate::cli::Cli::command()
+            .error(
+                ErrorKind::MissingRequiredArgument,
+                "--arguments are those of a --tool or a --prompt",
+            )
+            .exit();
+    }
     let item = item
         .into_iter()
         .find_map(|(kind, name)| Some((kind, name.as_deref()?)));
@@ -55,7 +66,13 @@ fn check(args: &CheckArgs) -> Result<bool, Failure> {
                     )
                     .exit();
             }
-            one(&rights, method, Some((kind, name)))
+            let (text, allowed) = one(&rights, method, Some((kind, name)));
+            match args.arguments.as_deref() {
+                Some(arguments) if allowed => {
+                    with_arguments(&rights, method, name, arguments, text)?
+                }
+                _ => (text, allowed),
+            }
         }
     };
     let mut unknown = String::new();
@@ -65,6 +82,33 @@ fn check(args: &CheckArgs) -> Result<bool, Failure> {
     }
     print(&(text + &unknown))?;
     Ok(allowed)
+}
+
+fn read_claims(text: Option<&str>) -> Result<Members, Failure> {
+    let Some(text) = text else {
+        return Ok(Members::new());
+    };
+    serde_json::from_str(text).map_err(|err| Failure::caused("--claims is not a JSON object", err))
+}
+
+/// The verdict on the arguments of an allowed tool or prompt, whose own verdict is `text`.
+fn with_arguments(
+    rights: &Rights,
+    method: &str,
+    name: &str,
+    arguments: &str,
+    text: String,
+) -> Result<(String, bool), Failure> {
+    let valid: Result<&RawValue, _> = serde_json::from_str(arguments);
+    let raw = valid.map_err(|err| Failure::caused("--arguments is not JSON", err))?;
+    match rights.judge_arguments(method, name, raw.get().as_bytes()) {
+        None => Ok((text + "  arguments: no rules\n", true)),
+        Some(Ok(())) => Ok((text + "  arguments: as the rules want them\n", true)),
+        Some(Err(violation)) => {
+            let text = text.replacen("allowed: ", "denied: ", 1);
+            Ok((format!("{text}  arguments: {violation}\n"), false))
+        }
+    }
 }
 
 fn is_notification(method: &str) -> bool {

@@ -3,20 +3,24 @@
 //! Only [`Rights::decide`] makes a [`Permit`], and nothing but a permit reaches the child, so no
 //! message skips the filter and still compiles.
 
+mod arguments;
 mod error;
 mod list;
 mod object;
 mod pattern;
 mod policy;
 mod rights;
+mod role;
 mod rule;
 mod rules;
 mod uri;
 
+pub use arguments::{ArgumentRule, Violation};
 pub use error::{PolicyError, Position};
 pub use list::ListFilter;
-pub use policy::{Policy, Role};
+pub use policy::Policy;
 pub use rights::Rights;
+pub use role::Role;
 pub use rule::{Effect, List, Rule};
 pub use rules::{Reason, Verdict};
 
@@ -82,6 +86,8 @@ pub struct Denial {
     pub rule: Option<Arc<Rule>>,
     /// Why, where there is no such rule.
     why: &'static str,
+    /// What is wrong with the arguments, where it is not the item itself.
+    pub violation: Option<Box<Violation>>,
 }
 
 impl Denial {
@@ -101,15 +107,24 @@ impl Denial {
             item,
             rule,
             why,
+            violation: None,
+        }
+    }
+
+    fn of_arguments(message: &Message, item: (ItemKind, &str), violation: Violation) -> Self {
+        Self {
+            violation: Some(violation.into()),
+            ..Self::new(message, Some(item), Reason::Words(""))
         }
     }
 
     /// What decided, for the log: the rule and its line, or why there is none.
     #[must_use]
     pub fn reason(&self) -> Cow<'static, str> {
-        match &self.rule {
-            Some(rule) => rule.to_string().into(),
-            None => self.why.into(),
+        match (&self.violation, &self.rule) {
+            (Some(violation), _) => violation.to_string().into(),
+            (None, Some(rule)) => rule.to_string().into(),
+            (None, None) => self.why.into(),
         }
     }
 
@@ -121,7 +136,24 @@ impl Denial {
             Some(Item { kind, name }) => format!("{kind} '{}'", shorten(name, MAX_NAME)),
             None => format!("method '{}'", shorten(&self.method, MAX_NAME)),
         };
-        let text = format!("Method not allowed: Access denied for {denied}");
+        let Some(violation) = &self.violation else {
+            let text = format!("Method not allowed: Access denied for {denied}");
+            return Some(error_line(Some(id), Code::MethodNotFound, &text, NO_DATA));
+        };
+        let argument = match &*violation.pointer {
+            "" => format!("the arguments of {denied}"),
+            pointer => format!("argument '{pointer}' of {denied}"),
+        };
+        if violation.invalid {
+            let text =
+                format!("Invalid Request: {argument} stands twice or under a look-alike name");
+            return Some(error_line(Some(id), Code::InvalidRequest, &text, NO_DATA));
+        }
+        let mut text = format!("Method not allowed: Access denied for {argument}");
+        if let Some(message) = violation.message() {
+            text.push_str(": ");
+            text.push_str(message);
+        }
         Some(error_line(Some(id), Code::MethodNotFound, &text, NO_DATA))
     }
 }

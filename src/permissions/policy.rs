@@ -1,14 +1,15 @@
 //! The policy file.
 
-use super::error::{PolicyError, Position};
+use super::arguments::Claims;
+use super::error::PolicyError;
 use super::object::Members;
 use super::pattern::Patterns;
 use super::rights::Rights;
-use super::rule::{Effect, LISTS, List, Rule};
+use super::role::{Role, merge_arguments, read_role};
+use super::rule::Effect;
 use super::rules::{Methods, Reach, Rules, Use};
 use super::uri;
 use crate::mcp::{ItemKind, Method};
-use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -20,35 +21,6 @@ pub struct Policy {
     in_file: [bool; 3],
     /// What peers with these roles have merged, for the next one with the same.
     merged: Mutex<HashMap<Vec<String>, Weak<Rules>>>,
-}
-
-/// One role of a policy.
-#[derive(Debug)]
-pub struct Role {
-    rules: Vec<Arc<Rule>>,
-    /// It has a list of what it allows, by [`ItemKind`].
-    bounds: [bool; 3],
-    /// The methods that it allows.
-    methods: Patterns,
-}
-
-impl Role {
-    /// Its rules, list by list.
-    #[must_use]
-    pub fn rules(&self) -> &[Arc<Rule>] {
-        &self.rules
-    }
-
-    /// True when it allows only what it names of this kind.
-    #[must_use]
-    pub fn bounds(&self, kind: ItemKind) -> bool {
-        self.bounds[kind as usize]
-    }
-
-    fn list(&self, kind: Option<ItemKind>, effect: Effect) -> impl Iterator<Item = &Arc<Rule>> {
-        let wanted = move |rule: &&Arc<Rule>| rule.list.kind == kind && rule.list.effect == effect;
-        self.rules.iter().filter(wanted)
-    }
 }
 
 impl Policy {
@@ -73,7 +45,7 @@ impl Policy {
         }
         let in_file = ItemKind::ALL.map(|kind| {
             let about = |role: &Role| {
-                role.bounds(kind) || role.rules.iter().any(|rule| rule.list.kind == Some(kind))
+                role.bounds(kind) || role.rules().iter().any(|rule| rule.list.kind == Some(kind))
             };
             roles.values().any(about)
         });
@@ -84,21 +56,39 @@ impl Policy {
         })
     }
 
-    /// The rights of a peer with `roles`. Roles that the policy does not know add nothing.
+    /// The rights of a peer with `roles`, and with no claims that rules may ask for. Roles that the
+    /// policy does not know add nothing.
     #[must_use]
     pub fn rights(&self, roles: &[String]) -> Rights {
+        self.rights_of(roles, |_| None)
+    }
+
+    /// The rights of a peer with `roles`, and with the claims that `claim` finds by their names or JSON
+    /// Pointers.
+    #[must_use]
+    pub fn rights_of(
+        &self,
+        roles: &[String],
+        claim: impl Fn(&str) -> Option<serde_json::Value>,
+    ) -> Rights {
+        let rules = self.rules(roles);
+        let claims = Claims::new(rules.claims(), claim);
+        Rights::of(rules, claims)
+    }
+
+    fn rules(&self, roles: &[String]) -> Arc<Rules> {
         let mut known: Vec<String> = roles.to_vec();
         known.retain(|role| self.has_role(role));
         known.sort_unstable();
         known.dedup();
         let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rules) = merged.get(&known).and_then(Weak::upgrade) {
-            return Rights::of(rules);
+            return rules;
         }
         let rules = Arc::new(self.merge(&known));
         merged.retain(|_, rules| rules.strong_count() > 0);
         merged.insert(known, Arc::downgrade(&rules));
-        Rights::of(rules)
+        rules
     }
 
     fn merge(&self, roles: &[String]) -> Rules {
@@ -142,6 +132,7 @@ impl Policy {
             reaches.push((*kind, allows, Arc::clone(&patterns)));
             Reach::Some(patterns)
         };
+        let all_roles: Vec<&Role> = roles.iter().map(|(_, role)| *role).collect();
         Rules {
             methods: Methods::new(
                 Patterns::as_written(all(None, Effect::Allow)),
@@ -150,6 +141,7 @@ impl Policy {
             block_items,
             reach: Use::ALL.iter().map(reach).collect(),
             in_file: self.in_file,
+            arguments: merge_arguments(&all_roles),
         }
     }
 
@@ -177,82 +169,4 @@ impl Policy {
         };
         self.roles.keys().filter(mute).map(String::as_str).collect()
     }
-}
-
-fn read_role(name: &str, role: &RawValue, file: &str) -> Result<Role, PolicyError> {
-    let place = format!("role '{name}'");
-    let mut members = Members::read(role.get(), file, &place)?;
-    let lists: Vec<_> = LISTS
-        .iter()
-        .map(|list| (list, members.take(list.key)))
-        .collect();
-    members.refuse_rest(&place, &LISTS.each_ref().map(|list| list.key))?;
-    let (mut rules, mut bounds) = (Vec::new(), [false; 3]);
-    for (list, text) in lists {
-        let Some(text) = text else {
-            if list.kind.is_none() && list.effect == Effect::Allow {
-                let key = list.key;
-                return Err(PolicyError::Missing { key, place });
-            }
-            continue;
-        };
-        if let (Some(kind), Effect::Allow) = (list.kind, list.effect) {
-            bounds[kind as usize] = true;
-        }
-        let place = format!("role '{name}', key '{}'", list.key);
-        rules.extend(read_list(name, list, text, file, &place)?);
-    }
-    let methods = rules
-        .iter()
-        .filter(|rule| rule.list.kind.is_none() && rule.list.effect == Effect::Allow);
-    Ok(Role {
-        methods: Patterns::as_written(methods.cloned().collect()),
-        rules,
-        bounds,
-    })
-}
-
-fn read_list(
-    role: &str,
-    list: &'static List,
-    text: &RawValue,
-    file: &str,
-    place: &str,
-) -> Result<Vec<Arc<Rule>>, PolicyError> {
-    let wrong = |_| PolicyError::WrongType {
-        place: place.to_owned(),
-        expected: "a list of strings",
-    };
-    let elements: Vec<&RawValue> = serde_json::from_str(text.get()).map_err(wrong)?;
-    let mut rules = Vec::new();
-    for element in elements {
-        let pattern: String = serde_json::from_str(element.get()).map_err(wrong)?;
-        check_pattern(list, &pattern, place)?;
-        rules.push(Arc::new(Rule {
-            role: role.to_owned(),
-            list,
-            pattern,
-            line: Position::of(element.get(), file).line,
-        }));
-    }
-    Ok(rules)
-}
-
-fn check_pattern(list: &List, pattern: &str, place: &str) -> Result<(), PolicyError> {
-    let place = || place.to_owned();
-    if list.kind.is_some() {
-        return if pattern.is_empty() {
-            Err(PolicyError::Empty { place: place() })
-        } else {
-            Ok(())
-        };
-    }
-    let stem = pattern.strip_suffix("/*").unwrap_or(pattern);
-    if pattern != "*" && (stem.is_empty() || stem.contains('*')) {
-        return Err(PolicyError::BadPattern {
-            pattern: pattern.to_owned(),
-            place: place(),
-        });
-    }
-    Ok(())
 }

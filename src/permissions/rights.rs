@@ -1,5 +1,6 @@
 //! What one peer may do, and the decision on each message.
 
+use super::arguments::{Claims, Violation};
 use super::list::ListFilter;
 use super::rules::{NO_POLICY, Reason, Rules, Use, Verdict, name_of};
 use super::{Denial, Permit};
@@ -21,17 +22,24 @@ const LIST_AS_TASK: Reason<'_> = Reason::Words("a list that is cut down cannot b
 pub struct Rights {
     /// `None`: no policy, everything is allowed.
     rules: Option<Arc<Rules>>,
+    claims: Arc<Claims>,
 }
 
 impl Rights {
     /// The rights of everybody where there is no policy.
     #[must_use]
     pub fn everything() -> Self {
-        Self { rules: None }
+        Self {
+            rules: None,
+            claims: Arc::default(),
+        }
     }
 
-    pub(super) fn of(rules: Arc<Rules>) -> Self {
-        Self { rules: Some(rules) }
+    pub(super) fn of(rules: Arc<Rules>, claims: Claims) -> Self {
+        Self {
+            rules: Some(rules),
+            claims: claims.into(),
+        }
     }
 
     /// True when one of the roles blocks `method`, whether or not another allows it.
@@ -51,7 +59,9 @@ impl Rights {
     /// 5. one that a role allows **which also allows the method** passes. A role without
     ///    `allowedTools` allows all tools, and so on. So roles add up, but the tools of one role
     ///    are never combined with the methods of another;
-    /// 6. everything else is denied.
+    /// 6. everything else is denied;
+    /// 7. where a role has rules on the arguments of the tool or prompt: those that any role blocks
+    ///    are denied, and of the roles that let it be used, one must allow them.
     ///
     /// Lists are cut down by the same rules: an element stays if it passes 4 and 5 for the list's
     /// method. A template stays if something it may become passes, and is completed only if
@@ -63,7 +73,7 @@ impl Rights {
     /// The [`Denial`].
     pub fn decide(&self, message: Message) -> Result<Permit, Denial> {
         let list = match &self.rules {
-            Some(rules) => judge(rules, &message)?,
+            Some(rules) => judge(rules, &self.claims, &message)?,
             None => None,
         };
         Ok(Permit { message, list })
@@ -100,10 +110,28 @@ impl Rights {
         let rules = self.rules.as_ref();
         Some(rules.map_or(Ok(NO_POLICY), |rules| rules.judge_item(place, name)))
     }
+
+    /// Whether this method, which may use the tool or prompt of this name, may use it with `arguments`,
+    /// which is valid JSON. `None` where there are no rules on them.
+    #[must_use]
+    pub fn judge_arguments(
+        &self,
+        method: &str,
+        name: &str,
+        arguments: &[u8],
+    ) -> Option<Result<(), Violation>> {
+        let method = Method::parse(method.as_bytes())?;
+        let ruled = self.rules.as_ref()?.arguments(method)?.get(name)?;
+        Some(ruled.judge(arguments, &self.claims))
+    }
 }
 
 /// Decides on one message.
-fn judge(rules: &Arc<Rules>, message: &Message) -> Result<Option<ListFilter>, Denial> {
+fn judge(
+    rules: &Arc<Rules>,
+    claims: &Claims,
+    message: &Message,
+) -> Result<Option<ListFilter>, Denial> {
     let notification = match message.kind() {
         Kind::Response(_) => return Ok(None),
         kind => *kind == Kind::Notification,
@@ -116,7 +144,7 @@ fn judge(rules: &Arc<Rules>, message: &Message) -> Result<Option<ListFilter>, De
         None => drop(rules.methods.judge(message.method()).map_err(deny)?),
     }
     match method {
-        Some(method) if rules.in_file != [false; 3] => judge_items(rules, method, message),
+        Some(method) if !rules.are_about_methods() => judge_items(rules, claims, method, message),
         _ => Ok(None),
     }
 }
@@ -124,6 +152,7 @@ fn judge(rules: &Arc<Rules>, message: &Message) -> Result<Option<ListFilter>, De
 /// Decides on the tools, prompts and resources that a message of an allowed method uses.
 fn judge_items(
     rules: &Arc<Rules>,
+    claims: &Claims,
     method: Method,
     message: &Message,
 ) -> Result<Option<ListFilter>, Denial> {
@@ -135,9 +164,20 @@ fn judge_items(
     };
     let mut used = Vec::new();
     match method.names() {
-        Names::Item(kind, field) if bounds(kind) => {
+        Names::Item(kind, field) => {
+            let ruled = rules.arguments(method);
+            if ruled.is_none() && !bounds(kind) {
+                return Ok(None);
+            }
             let name = message.text(field).ok_or_else(|| deny(UNNAMED))?;
-            judge(kind, &name)?;
+            if bounds(kind) {
+                judge(kind, &name)?;
+            }
+            if let Some(ruled) = ruled.and_then(|ruled| ruled.get(&*name)) {
+                let judged = ruled.judge_params(message.params().unwrap_or(b"{}"), claims);
+                judged
+                    .map_err(|violation| Denial::of_arguments(message, (kind, &name), violation))?;
+            }
         }
         Names::Reference if bounds(ItemKind::Prompt) || bounds(ItemKind::Resource) => {
             used = completed(message).ok_or_else(|| deny(UNNAMED))?;

@@ -1,10 +1,12 @@
 //! The merged rules of some roles, and what they say of one method, tool, prompt or resource.
 
+use super::arguments::Ruled;
 use super::pattern::Patterns;
 use super::rule::Rule;
 use super::uri::{self, Template};
 use crate::json::unescape;
 use crate::mcp::{ItemKind, Method};
+use foldhash::HashMap;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -174,9 +176,34 @@ pub(super) struct Rules {
     pub reach: Vec<Reach>,
     /// Some role of the file, not necessarily of the peer, has rules on this [`ItemKind`].
     pub in_file: [bool; 3],
+    /// What is said of the arguments of tools, and of prompts, by their names.
+    pub arguments: [HashMap<Box<str>, Ruled>; 2],
 }
 
 impl Rules {
+    /// The claims of the peer that some rule asks for.
+    pub(super) fn claims(&self) -> impl Iterator<Item = &str> {
+        let ruled = self.arguments.iter().flat_map(HashMap::values);
+        let trees = ruled.flat_map(|ruled| ruled.grants.iter().chain(&ruled.blocks));
+        trees.flat_map(|tree| tree.claims())
+    }
+
+    /// The rules on the arguments of what this method uses, by name.
+    pub(super) fn arguments(&self, method: Method) -> Option<&HashMap<Box<str>, Ruled>> {
+        let [tools, prompts] = &self.arguments;
+        match method {
+            Method::CallTool => Some(tools),
+            Method::GetPrompt => Some(prompts),
+            _ => None,
+        }
+        .filter(|ruled| !ruled.is_empty())
+    }
+
+    /// True where nothing is said of any tool, prompt or resource.
+    pub(super) fn are_about_methods(&self) -> bool {
+        self.in_file == [false; 3] && self.arguments.iter().all(HashMap::is_empty)
+    }
+
     /// True where items may be denied to this use.
     pub(super) fn bounds(&self, place: Use) -> bool {
         let free = matches!(self.reach[place.place()], Reach::Everything(_));

@@ -151,7 +151,7 @@ fn bad_files_say_what_and_where() {
         ),
         (
             r#"{"permissions": {"a": {"methods": []}}}"#,
-            "unknown key 'methods' in role 'a' (line 1, column 24); known are 'allowedMethods', 'blockedMethods', 'allowedTools', 'blockedTools', 'allowedPrompts', 'blockedPrompts', 'allowedResources', 'blockedResources'",
+            "unknown key 'methods' in role 'a' (line 1, column 24); known are 'allowedMethods', 'blockedMethods', 'allowedTools', 'blockedTools', 'allowedPrompts', 'blockedPrompts', 'allowedResources', 'blockedResources', 'tools', 'prompts'",
         ),
         (
             r#"{"permissions": {"a": {"allowedMethods": []}, "a": {"allowedMethods": ["*"]}}}"#,

@@ -64,7 +64,7 @@ pub(super) fn fault(uri: &str) -> Option<&'static str> {
 }
 
 /// True for what has no place in a URI, encoded or not: programs end lines and texts at it.
-fn is_odd(c: char) -> bool {
+pub(super) fn is_odd(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
 

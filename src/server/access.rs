@@ -30,7 +30,7 @@ impl Access {
 
     fn rights(&self, identity: &Identity) -> Rights {
         match &self.policy {
-            Some(policy) => policy.rights(&identity.roles),
+            Some(policy) => policy.rights_of(&identity.roles, |name| identity.claim(name)),
             None => Rights::everything(),
         }
     }

@@ -90,6 +90,7 @@ fn prepare(home: &Path) -> String {
     for policy in [
         "permissions.example.json",
         "examples/permissions-tools.json",
+        "examples/permissions-arguments.json",
     ] {
         fs::copy(manifest(policy), home.join(policy)).expect("a copy");
     }

@@ -1,0 +1,208 @@
+//! JSON scalars, compared exactly: numbers by value however they are written and however large, strings
+//! by code points.
+
+use crate::json::unescape;
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+/// A JSON value that is neither an object nor an array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Scalar<'a> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> Scalar<'a> {
+    /// Reads valid JSON. `None` for objects and arrays, and for what readers do not agree on: strings
+    /// with half a surrogate pair or a NUL, numbers whose exponent has more than 17 digits.
+    pub(super) fn read(raw: &'a [u8]) -> Option<Self> {
+        match raw.first()? {
+            b'n' => Some(Self::Null),
+            b't' => Some(Self::Bool(true)),
+            b'f' => Some(Self::Bool(false)),
+            b'"' => unescape(raw)
+                .filter(|text| memchr::memchr(0, text.as_bytes()).is_none())
+                .map(Self::Text),
+            b'{' | b'[' => None,
+            _ => Number::read(raw).map(Self::Number),
+        }
+    }
+
+    pub(super) fn into_owned(self) -> Scalar<'static> {
+        match self {
+            Self::Null => Scalar::Null,
+            Self::Bool(truth) => Scalar::Bool(truth),
+            Self::Number(number) => Scalar::Number(number),
+            Self::Text(text) => Scalar::Text(text.into_owned().into()),
+        }
+    }
+}
+
+/// A decimal number: 0.`digits` times ten to the power of `exponent`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Number {
+    negative: bool,
+    /// Without zeros at either end; empty for zero.
+    digits: Box<[u8]>,
+    exponent: i64,
+}
+
+/// More digits of an exponent are not read, so that sums of it do not overflow.
+const MAX_EXPONENT_DIGITS: usize = 17;
+
+impl Number {
+    /// Reads a valid JSON number.
+    pub(super) fn read(raw: &[u8]) -> Option<Self> {
+        let (negative, rest) = match raw {
+            [b'-', rest @ ..] => (true, rest),
+            rest => (false, rest),
+        };
+        let end = rest.iter().position(|byte| matches!(byte, b'e' | b'E'));
+        let (mantissa, written) = match end {
+            Some(at) => (&rest[..at], read_exponent(&rest[at + 1..])?),
+            None => (rest, 0),
+        };
+        let point = memchr::memchr(b'.', mantissa).unwrap_or(mantissa.len());
+        let mut digits: Vec<u8> = mantissa.to_vec();
+        digits.retain(u8::is_ascii_digit);
+        let leading = digits.iter().take_while(|digit| **digit == b'0').count();
+        let length = digits
+            .iter()
+            .rposition(|digit| *digit != b'0')
+            .map_or(0, |last| last + 1);
+        if length == 0 {
+            return Some(Self {
+                negative: false,
+                digits: Box::default(),
+                exponent: 0,
+            });
+        }
+        let exponent = i64::try_from(point).ok()? - i64::try_from(leading).ok()? + written;
+        Some(Self {
+            negative,
+            digits: digits.get(leading..length)?.into(),
+            exponent,
+        })
+    }
+
+    fn compare_sizes(&self, other: &Self) -> Ordering {
+        match (self.digits.is_empty(), other.digits.is_empty()) {
+            (false, false) => self
+                .exponent
+                .cmp(&other.exponent)
+                .then_with(|| self.digits.cmp(&other.digits)),
+            (mine, theirs) => theirs.cmp(&mine),
+        }
+    }
+}
+
+impl Ord for Number {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self.negative, other.negative) {
+            (false, false) => self.compare_sizes(other),
+            (true, true) => other.compare_sizes(self),
+            (mine, theirs) => theirs.cmp(&mine),
+        }
+    }
+}
+
+impl PartialOrd for Number {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+fn read_exponent(text: &[u8]) -> Option<i64> {
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        [b'+', digits @ ..] | digits => (1, digits),
+    };
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    let digits = digits.get(zeros..)?;
+    if digits.len() > MAX_EXPONENT_DIGITS {
+        return None;
+    }
+    let value = |sum, digit: &u8| sum * 10 + i64::from(digit - b'0');
+    Some(sign * digits.iter().fold(0, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn number(text: &str) -> Number {
+        Number::read(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_compared_by_value() {
+        for same in [
+            &["1", "1.0", "1e0", "10e-1", "0.1E+1", "1.000e00"][..],
+            &["0", "-0", "0.000", "0e99", "-0e-5"],
+            &[
+                "9007199254740993",
+                "9007199254740993.0",
+                "9.007199254740993e15",
+            ],
+            &["-12.5", "-125e-1"],
+        ] {
+            for pair in same.windows(2) {
+                assert_eq!(number(pair[0]), number(pair[1]), "{pair:?}");
+            }
+        }
+        let ascending = [
+            "-1e400",
+            "-9007199254740993",
+            "-9007199254740992",
+            "-1",
+            "-0.1",
+            "0",
+            "1e-400",
+            "0.09",
+            "0.1",
+            "1",
+            "1.0000000000000000000001",
+            "9007199254740992",
+            "9007199254740993",
+            "1e400",
+            "10e400",
+        ];
+        for pair in ascending.windows(2) {
+            assert!(number(pair[0]) < number(pair[1]), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn exponents_that_no_reader_holds_are_not_read() {
+        assert!(Number::read(b"1e99999999999999999").is_some());
+        assert!(Number::read(b"1e-00000000000000000000000007").is_some());
+        assert!(Number::read(b"1e100000000000000000").is_none());
+        assert!(Number::read(b"1e-100000000000000000").is_none());
+    }
+
+    #[test]
+    fn what_readers_disagree_on_is_no_scalar() {
+        for raw in [r#""a\u0000b""#, r#""\ud800""#, "{}", "[1]"] {
+            assert_eq!(Scalar::read(raw.as_bytes()), None, "{raw}");
+        }
+        let escaped = Scalar::read(br#""\u0061\/b""#);
+        assert_eq!(escaped, Some(Scalar::Text("a/b".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_that_of_integers(a in any::<i64>(), b in any::<i64>(), zeros in 0usize..4) {
+            let written = format!("{b}.{}", "0".repeat(zeros + 1));
+            prop_assert_eq!(number(&a.to_string()).cmp(&number(&written)), a.cmp(&b));
+        }
+
+        #[test]
+        fn order_is_that_of_scaled_integers(a in any::<i32>(), b in any::<i32>(), e in 0i32..8) {
+            let scaled = number(&format!("{a}e-{e}")).cmp(&number(&b.to_string()));
+            prop_assert_eq!(scaled, i128::from(a).cmp(&(i128::from(b) * 10i128.pow(e as u32))));
+        }
+    }
+}
