@@ -38,7 +38,7 @@ impl Transport {
             Self::WebSocket => {
                 wire.opening = Bytes::from_static(UPGRADE.as_bytes());
                 wire.repeated = frame(&[line, b"\n"].concat()).into();
-                let accepted = WebSocket::accept(Box::new(wire), None, LIMIT, &[]);
+                let accepted = WebSocket::accept(Box::new(wire), Bytes::new(), None, LIMIT, &[]);
                 let accepted = accepted.now_or_never().expect("the request is there");
                 let (socket, _) = accepted.expect("an upgrade");
                 Connection::WebSocket(Box::new(socket))

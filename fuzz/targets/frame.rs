@@ -1,6 +1,7 @@
 //! Bytes into lines, over a plain stream and over WebSocket: whatever the pieces, nothing is lost,
 //! doubled, moved or longer than it may be.
 
+use bytes::Bytes;
 use mcp_remote::transport::line::{LineError, LineReader};
 use mcp_remote::transport::websocket::WebSocket;
 use std::collections::VecDeque;
@@ -131,7 +132,9 @@ fn websocket(mut bytes: &[u8], size: usize) {
     let limit = 300;
     let mut read = Vec::new();
     block_on(async {
-        let Ok((socket, _)) = WebSocket::accept(Box::new(pieces), None, limit, &[]).await else {
+        let Ok((socket, _)) =
+            WebSocket::accept(Box::new(pieces), Bytes::new(), None, limit, &[]).await
+        else {
             panic!("the upgrade is a good one");
         };
         let (mut reader, _writer) = socket.split(limit);

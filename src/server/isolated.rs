@@ -1,7 +1,8 @@
 //! Processes of the MCP server that serve one session each.
 
 use super::link::Link;
-use super::peer::{self, Context};
+use super::open;
+use super::peer::Context;
 use super::places::{Account, NoPlace, Place, Places, Spot};
 use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, Limits};
@@ -90,7 +91,7 @@ pub(super) fn refusal(why: NoPlace, id: Option<&RequestId>) -> Vec<u8> {
 pub(super) async fn turn_away(mut link: Box<Link>, why: NoPlace) -> &'static str {
     let reason = reason(why);
     tracing::warn!("refused: {reason}");
-    peer::refused(&mut link.trail, &reason);
+    open::refused(&mut link.trail, &reason);
     let Link { reader, writer, .. } = *link;
     transport::close(reader, writer, &[refusal(why, None).into()]).await;
     reason

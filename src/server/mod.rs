@@ -2,11 +2,13 @@
 
 mod access;
 mod activity;
+mod arrival;
 mod downstream;
 mod first;
 mod http;
 mod isolated;
 mod link;
+mod open;
 mod peer;
 mod places;
 mod rate;
@@ -103,6 +105,13 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// What happens is recorded there.
     pub audit: audit::Log,
+}
+
+impl Settings {
+    /// True where a peer has to say something before it is in: a token, or an upgrade request.
+    fn must_speak(&self) -> bool {
+        self.door != Door::Lines(Protocol::Tcp) || self.access.borrow().guard.is_some()
+    }
 }
 
 /// Serves until `shutdown` completes or the MCP server is lost.

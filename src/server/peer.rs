@@ -1,27 +1,25 @@
 //! The begin of every connection: open, authenticate, find its session.
 
+use super::Settings;
 use super::access::{Access, Standing, now};
+use super::arrival::{Arrival, arrival};
 use super::http::House;
 use super::link::Link;
+use super::open::{open, refused, silent, turn_down};
 use super::places::{Account, NoPlace, Place, Places};
 use super::rate::Limiter;
 use super::registry::Registry;
-use super::session;
+use super::session::{self, Unopened};
 use super::sharing::Sharing;
 use super::strangers::Stranger;
-use super::{Door, Settings};
 use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::control::{Control, SessionKey};
-use crate::handshake::{self, MAX_TOKEN_LINE, Refused};
-use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
-use crate::transport::foreign;
+use crate::handshake::{self, Refused};
 use crate::transport::line::LineError;
-use crate::transport::tls::{self, AcceptError, Plain};
-use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
-use crate::transport::{self, BoxedStream, Connection, Protocol};
+use crate::transport::tls;
+use crate::transport::{self, Connection};
 use bytes::Bytes;
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,9 +27,6 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
-
-/// What a stranger may send over WebSocket, upgrade request and framing included, in bytes.
-const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
 
 /// What every connection needs to know.
 #[derive(Debug)]
@@ -106,16 +101,28 @@ pub(super) async fn serve(
 ) {
     let span = tracing::info_span!("peer", id = number, %address, certificate = tracing::field::Empty, user = tracing::field::Empty, roles = tracing::field::Empty);
     async {
-        tracing::info!("connected");
+        tracing::debug!("accepted");
         let entered = link(stream, address, number, &context, &mut stranger).await;
         let Some(link) = entered else {
             return;
         };
         drop(stranger);
+        let has_spoken = context.settings.must_speak();
+        if has_spoken {
+            tracing::info!("connected");
+        }
         // What is rare or long is on the heap, so that nobody keeps the memory that others need.
         let end = match Box::pin(session::hello(link, &context)).await {
-            Err(reason) => reason,
-            Ok((link, opening)) => context.sharing.serve(link, opening, &context).await,
+            Err(Unopened::Silent) if !has_spoken => {
+                return tracing::debug!("disconnected, it has said nothing");
+            }
+            Err(unopened) => unopened.reason(),
+            Ok((link, opening)) => {
+                if !has_spoken {
+                    tracing::info!("connected");
+                }
+                context.sharing.serve(link, opening, &context).await
+            }
         };
         tracing::info!(reason = end, "disconnected");
     }
@@ -207,6 +214,20 @@ async fn enter(
 ) -> Option<(Connection, Identity, Entry)> {
     let settings = &context.settings;
     let deadline = Instant::now() + settings.auth_timeout;
+    if settings.must_speak() || settings.access.borrow().tls.is_some() {
+        match arrival(&stream, deadline).await {
+            Arrival::Speaks => {}
+            Arrival::Silent => {
+                silent(stream, settings, trail).await;
+                return None;
+            }
+            Arrival::Gone => {
+                tracing::debug!("disconnected, it has said nothing");
+                trail.ends("gone before authentication");
+                return None;
+            }
+        }
+    }
     let opened = tokio::time::timeout_at(deadline, open(stream, settings, trail)).await;
     let (mut connection, upgrade) = match opened {
         Ok(Ok(opened)) => opened,
@@ -216,7 +237,7 @@ async fn enter(
         }
         Err(_) => {
             let reason = "no connection in time";
-            tracing::warn!("refused: {reason}");
+            tracing::info!("refused: {reason}");
             refused(trail, &reason);
             return None;
         }
@@ -238,7 +259,7 @@ async fn enter(
         }
         Err(_) => {
             let reason = "no token in time";
-            tracing::warn!("refused: {reason}");
+            tracing::info!("refused: {reason}");
             refused(trail, &reason);
             Some(handshake::authentication_timeout(settings.auth_timeout))
         }
@@ -279,12 +300,6 @@ async fn take_over(
     transport::close(reader, writer, last_words.as_slice()).await;
 }
 
-/// For the audit log: the connection ends, since it is not let in.
-pub(super) fn refused(trail: &mut Trail, reason: &dyn Display) {
-    trail.refused(reason);
-    trail.ends("refused");
-}
-
 fn log_refusal(refusal: &Refused, trail: &mut Trail) {
     match refusal {
         Refused::Gone(LineError::Io(err)) if tls::is_mismatch(err) => {
@@ -292,7 +307,7 @@ fn log_refusal(refusal: &Refused, trail: &mut Trail) {
             refused(trail, err);
         }
         Refused::HungUp | Refused::Gone(_) => {
-            tracing::info!(reason = %refusal, "disconnected");
+            tracing::debug!(reason = %refusal, "disconnected");
             trail.ends("gone before authentication");
         }
         _ => {
@@ -303,94 +318,4 @@ fn log_refusal(refusal: &Refused, trail: &mut Trail) {
             refused(trail, refusal);
         }
     }
-}
-
-/// Why no connection could be opened.
-pub(super) enum OpenError {
-    Tls(AcceptError),
-    Upgrade(UpgradeError),
-}
-
-/// Logs it, and tells the peer where that is possible.
-pub(super) async fn turn_down(err: OpenError, door: Door, trail: &mut Trail) {
-    match err {
-        OpenError::Upgrade(err) => {
-            tracing::warn!(%err, "refused: no WebSocket");
-            refused(trail, &format_args!("no WebSocket: {err}"));
-        }
-        OpenError::Tls(AcceptError::Gone(err)) => {
-            tracing::info!(reason = %err, "disconnected before TLS");
-            trail.ends("gone before TLS");
-        }
-        OpenError::Tls(err) => {
-            tracing::warn!(%err, "refused: no TLS");
-            refused(trail, &format_args!("no TLS: {err}"));
-            match err {
-                AcceptError::Plain(stream) => {
-                    let data = ErrorData::new("tls-required", Executed::No);
-                    let answer = wrong_port(door, "this port speaks TLS", &data);
-                    over(Box::new(stream)).close_with(answer).await;
-                }
-                // It still has to read why, which is on its way as an alert.
-                AcceptError::Handshake(_, stream) => over(Box::new(stream)).close().await,
-                AcceptError::Gone(_) => {}
-            }
-        }
-    }
-}
-
-/// A stranger's lines are no longer than a token, whether one is wanted or not.
-fn over(stream: BoxedStream) -> Connection {
-    Connection::over_stream(stream, MAX_TOKEN_LINE)
-}
-
-/// What a peer is told where one end speaks TLS and the other does not: an error, or in place of an
-/// upgrade an HTTP answer.
-fn wrong_port(door: Door, text: &str, data: &ErrorData) -> Vec<u8> {
-    match door {
-        Door::Lines(Protocol::Tcp) => {
-            let text = format!("Invalid Request: {text}");
-            error_line(None, Code::InvalidRequest, &text, Some(data))
-        }
-        Door::Lines(Protocol::WebSocket) | Door::Http => foreign::bad_request(text),
-    }
-}
-
-/// The connection with TLS under it, where that is spoken.
-pub(super) async fn secure(
-    stream: TcpStream,
-    settings: &Settings,
-    trail: &mut Trail,
-) -> Result<BoxedStream, OpenError> {
-    // Out of the channel, whose lock is not to be held while the peer takes its time.
-    let tls = settings.access.borrow().tls.clone();
-    let Some(acceptor) = tls else {
-        let data = ErrorData::new("no-tls", Executed::No);
-        let answer = wrong_port(settings.door, "this port does not speak TLS", &data);
-        return Ok(Box::new(Plain::new(stream, answer)));
-    };
-    let accepted = acceptor.accept(stream).await.map_err(OpenError::Tls)?;
-    if let Some(certificate) = accepted.certificate {
-        trail.certified(&certificate);
-        tracing::Span::current().record("certificate", certificate);
-    }
-    Ok(accepted.stream)
-}
-
-async fn open(
-    stream: TcpStream,
-    settings: &Settings,
-    trail: &mut Trail,
-) -> Result<(Connection, Upgrade), OpenError> {
-    let stream = secure(stream, settings, trail).await?;
-    if settings.door == Door::Lines(Protocol::Tcp) {
-        return Ok((over(stream), Upgrade::default()));
-    }
-    let allowance = Some(UPGRADE_ALLOWANCE);
-    let origins = &settings.allowed_origins;
-    let (socket, upgrade) =
-        WebSocket::accept(stream, allowance, settings.max_message_size, origins)
-            .await
-            .map_err(OpenError::Upgrade)?;
-    Ok((Connection::WebSocket(Box::new(socket)), upgrade))
 }

@@ -17,6 +17,7 @@ use crate::transport;
 use crate::transport::line::LineError;
 use crate::transport::tls;
 use bytes::Bytes;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 /// A client that lost its connection is back within so long, or for some time not.
@@ -30,12 +31,31 @@ pub(super) enum Opening {
     Plain(Bytes),
 }
 
+/// Why no session has begun on a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unopened {
+    /// The peer has left without a line.
+    Silent,
+    /// For this reason.
+    Ended(&'static str),
+}
+
+impl Unopened {
+    /// For the log.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Silent => "the peer has left",
+            Self::Ended(reason) => reason,
+        }
+    }
+}
+
 /// Waits for the first line of a peer: a connection may go on with a session, and no MCP server is
 /// started for it then. Gives the connection and what it wants, unless there is nothing more to do.
 pub(super) async fn hello(
     mut link: Box<Link>,
     context: &Context,
-) -> Result<(Box<Link>, Opening), &'static str> {
+) -> Result<(Box<Link>, Opening), Unopened> {
     let idle = context
         .settings
         .idle_timeout
@@ -47,42 +67,41 @@ pub(super) async fn hello(
             () = revoked(standing.clone(), None) => Lapse::Revoked,
         }
     };
-    let (reason, last_words) = tokio::select! {
+    let (unopened, last_words) = tokio::select! {
         first = first(&mut link.reader) => match first {
             First::Object(line) => return open(link, line, context),
             First::Foreign(foreign) => {
                 let reason = format_args!("the first line is no MCP message: {foreign}");
                 tracing::warn!(%reason, "refused");
                 link.trail.refused(&reason);
-                ("refused", Some(foreign.answer().into()))
+                (Unopened::Ended("refused"), Some(foreign.answer().into()))
             }
-            First::End => ("the peer has left", None),
-            First::Lost(err) => (lost(&err), None),
+            First::End => (Unopened::Silent, None),
+            First::Lost(LineError::Io(err)) if err.kind() == ErrorKind::ConnectionReset => {
+                (Unopened::Silent, None)
+            }
+            First::Lost(err) => (Unopened::Ended(lost(&err)), None),
         },
-        () = context.stopping() => ("the server stops", None),
-        () = tokio::time::sleep(idle) => ("idle for too long", None),
+        () = context.stopping() => (Unopened::Ended("the server stops"), None),
+        () = tokio::time::sleep(idle) => (Unopened::Ended("idle for too long"), None),
         lapse = bad => {
-            (lapse.name(), Some(handshake::authentication_failed(lapse.reason()).into()))
+            (Unopened::Ended(lapse.name()), Some(handshake::authentication_failed(lapse.reason()).into()))
         }
     };
-    link.trail.ends(reason);
+    link.trail.ends(unopened.reason());
     let Link { reader, writer, .. } = *link;
     transport::close(reader, writer, last_words.as_slice()).await;
-    Err(reason)
+    Err(unopened)
 }
 
 /// What a connection wants that begins with this line.
-fn open(
-    link: Box<Link>,
-    line: Bytes,
-    context: &Context,
-) -> Result<(Box<Link>, Opening), &'static str> {
+fn open(link: Box<Link>, line: Bytes, context: &Context) -> Result<(Box<Link>, Opening), Unopened> {
     match Control::read(&line) {
         Some(Control::Resume {
             session: Some(key),
             received,
         }) => match context.registry.hand_over(&key, link, received) {
-            Ok(()) => Err("its session goes on"),
+            Ok(()) => Err(Unopened::Ended("its session goes on")),
             Err(back) => Ok((back, Opening::Resumable)),
         },
         Some(Control::Resume { session: None, .. }) => Ok((link, Opening::Resumable)),

@@ -13,14 +13,27 @@ pub fn is_http_request(line: &[u8]) -> bool {
         && version.starts_with(b"HTTP/")
 }
 
+/// An HTTP answer that says `text`, after which the connection is closed. `headers` are further lines,
+/// each with its end. Without a body it is the answer to a HEAD.
+#[must_use]
+pub fn http_answer(status: &str, headers: &str, text: &str, with_body: bool) -> Vec<u8> {
+    let length = text.len();
+    let connection = if headers.contains("Upgrade:") {
+        "close, upgrade"
+    } else {
+        "close"
+    };
+    let body = if with_body { text } else { "" };
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}Content-Type: text/plain\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
 /// An HTTP answer that says `text`, which a client shows to its user.
 #[must_use]
 pub fn bad_request(text: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}\n",
-        text.len() + 1
-    )
-    .into_bytes()
+    http_answer("400 Bad Request", "", &format!("{text}\n"), true)
 }
 
 /// What an HTTP client on a TCP port is told. It must not hold the words by which a client finds out

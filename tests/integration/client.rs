@@ -264,7 +264,7 @@ fn only_messages_reach_the_host() {
 
 #[test]
 fn a_client_leaves_with_its_host() {
-    let server = TestServer::start("tcp");
+    let server = Setup::new("tcp").env("DEBUG", "true").start();
     // The host ends, but somebody else keeps the client's stdin open.
     let client = client_command("tcp", server.port);
     let mut host = Command::new("sh");
@@ -285,7 +285,7 @@ fn a_client_leaves_with_its_host() {
     )
     .unwrap();
     let pid = pid.trim().parse().unwrap();
-    server.log.wait_for("connected");
+    server.log.wait_for("accepted");
     assert!(is_alive(pid));
     host.kill().unwrap();
     host.wait().unwrap();

@@ -300,6 +300,7 @@ fn half_an_upgrade() {
     peer.assert_closed();
     let mut peer = TestPeer::connect("tcp", server.port);
     peer.raw(b"this is no HTTP\r\n\r\n");
+    assert_eq!(peer.next()["error"]["data"]["reason"], "wrong-transport");
     peer.assert_closed();
     server.assert_serving();
 }
@@ -439,7 +440,7 @@ fn whoever_speaks_another_protocol_is_turned_away() {
 #[test]
 fn eof_in_the_middle_of_a_line() {
     for transport in BOTH {
-        let server = TestServer::start(transport);
+        let server = Setup::new(transport).env("DEBUG", "true").start();
         let mut peer = server.peer();
         let half = r#"{"jsonrpc":"2.0","id":1,"method":"half"#;
         match transport {

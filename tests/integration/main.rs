@@ -22,6 +22,7 @@ mod multiplex;
 mod places;
 mod poison;
 mod policy;
+mod probes;
 mod questions;
 mod reconnect;
 mod rmcp_client;

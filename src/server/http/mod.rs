@@ -19,6 +19,7 @@ mod visitor;
 
 pub(super) use house::House;
 
+use super::open;
 use super::peer::{self, Context};
 use super::strangers::Stranger;
 use crate::audit::Trail;
@@ -54,12 +55,12 @@ pub(super) async fn serve(
         let mut trail = Trail::begin(&context.settings.audit, number, address);
         let deadline = Instant::now() + context.settings.auth_timeout;
         let opened = tokio::select! {
-            opened = tokio::time::timeout_at(deadline, peer::secure(stream, &context.settings, &mut trail)) => opened,
+            opened = tokio::time::timeout_at(deadline, open::secure(stream, &context.settings, &mut trail)) => opened,
             () = stranger.pushed_out() => return peer::gives_way(&mut trail),
         };
         let stream = match opened {
             Ok(Ok(stream)) => stream,
-            Ok(Err(err)) => return peer::turn_down(err, context.settings.door, &mut trail).await,
+            Ok(Err(err)) => return open::turn_down(err, context.settings.door, &mut trail).await,
             Err(_) => return late(&mut trail),
         };
         let visitor = Visitor::new(context, address, trail);
@@ -73,8 +74,8 @@ pub(super) async fn serve(
 
 fn late(trail: &mut Trail) {
     let reason = "no connection in time";
-    tracing::warn!("refused: {reason}");
-    peer::refused(trail, &reason);
+    tracing::info!("refused: {reason}");
+    open::refused(trail, &reason);
 }
 
 /// Answers the requests of a connection; gives the reason of its end.

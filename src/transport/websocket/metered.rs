@@ -30,12 +30,13 @@ pub(super) struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    pub(super) fn new(stream: S, allowance: Option<usize>) -> Self {
+    /// `ahead` has been read from the stream already.
+    pub(super) fn new(stream: S, ahead: Bytes, allowance: Option<usize>) -> Self {
         Self {
             stream,
             allowance,
             pulse: Pulse::default(),
-            ahead: Bytes::new(),
+            ahead,
             busy: false,
             frames: None,
             small: 0,
@@ -63,14 +64,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             self.unpaid -= 1;
         }
         let before = buffer.filled().len();
-        if self.allowance.is_some() {
-            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        } else if self.ahead.is_empty() {
-            let later = read_much(Pin::new(&mut self.stream), context, buffer);
-            self.ahead = ready!(later)?;
-        } else {
+        if !self.ahead.is_empty() {
             let length = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead.split_to(length));
+        } else if self.allowance.is_some() {
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        } else {
+            let later = read_much(Pin::new(&mut self.stream), context, buffer);
+            self.ahead = ready!(later)?;
         }
         if let Some(frames) = &mut self.frames {
             let begun = frames.see(buffer.filled().get(before..).unwrap_or_default());
@@ -122,7 +123,11 @@ mod tests {
         const FRAMES: usize = 20_000;
         // Empty parts of a message that does not end, masked.
         let stream = [0, 0x80, 1, 2, 3, 4].repeat(FRAMES);
-        let mut metered = Metered::new(tokio::io::join(&*stream, tokio::io::sink()), None);
+        let mut metered = Metered::new(
+            tokio::io::join(&*stream, tokio::io::sink()),
+            Bytes::new(),
+            None,
+        );
         metered.frames = Some(Frames::default());
         let turns = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&turns);

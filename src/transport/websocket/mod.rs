@@ -6,6 +6,7 @@
 mod frames;
 mod lines;
 mod metered;
+pub mod request;
 mod upgrade;
 
 pub use upgrade::{Upgrade, UpgradeError};
@@ -431,7 +432,7 @@ mod tests {
     async fn a_peer_that_does_not_even_ping_is_gone() {
         let (near, far) = tokio::io::duplex(4096);
         let (server, client) = tokio::join!(
-            WebSocket::accept(Box::new(far), None, 1000, &[]),
+            WebSocket::accept(Box::new(far), Bytes::new(), None, 1000, &[]),
             WebSocket::connect(Box::new(near), "ws://localhost/", 1000),
         );
         let (mut reader, _writer) = server.unwrap().0.split(1000);

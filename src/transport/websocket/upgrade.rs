@@ -3,6 +3,7 @@
 use super::{Frames, Lines, Metered, WebSocket, config, to_io};
 use crate::transport::{BoxedStream, tls};
 use crate::utils::secret::Secret;
+use bytes::Bytes;
 use std::io;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -32,6 +33,9 @@ pub enum UpgradeError {
     /// A token in the URL, which ends up in the logs and histories of whatever lies between.
     #[error("a token in the URL; it belongs in 'Authorization: Bearer' or in the first frame")]
     TokenInUrl,
+    /// The stream failed before there was a request.
+    #[error(transparent)]
+    Stream(io::Error),
     /// Not a WebSocket upgrade, or it failed.
     #[error(transparent)]
     Failed(Box<tungstenite::Error>),
@@ -46,6 +50,7 @@ impl UpgradeError {
                 tungstenite::Error::Http(answer) if wants_tls(&answer) => tls::Mismatch.into(),
                 err => to_io(err),
             },
+            Self::Stream(err) => err,
             Self::Origin(_) | Self::TokenInUrl => io::Error::other(self),
         }
     }
@@ -60,21 +65,23 @@ fn wants_tls(answer: &HttpResponse<Option<Vec<u8>>>) -> bool {
 }
 
 impl WebSocket {
-    /// Answers the upgrade of a client. Until [`WebSocket::split`] the client may send
-    /// `allowance` bytes at most, later messages of at most `limit`.
+    /// Answers the upgrade of a client, whose `head` has been read from the stream. Until
+    /// [`WebSocket::split`] the client may send `allowance` bytes at most, the head included, later
+    /// messages of at most `limit`.
     ///
     /// # Errors
     /// A request that is no upgrade, or comes from a web page that is not allowed; it has been
     /// answered.
     pub async fn accept(
         stream: BoxedStream,
+        head: Bytes,
         allowance: Option<usize>,
         limit: usize,
         allowed_origins: &[String],
     ) -> Result<(Self, Upgrade), UpgradeError> {
         let mut upgrade = Upgrade::default();
         let mut refused = None;
-        let stream = Metered::new(stream, allowance);
+        let stream = Metered::new(stream, head, allowance);
         // The shape of the callback's error is the library's.
         #[allow(clippy::result_large_err)]
         let on_request = |request: &Request, response: Response| {
@@ -123,7 +130,7 @@ impl WebSocket {
         limit: usize,
     ) -> Result<Self, UpgradeError> {
         // No subprotocol is offered: the library would refuse servers that do not take it up.
-        let stream = Metered::new(stream, None);
+        let stream = Metered::new(stream, Bytes::new(), None);
         match tokio_tungstenite::client_async_with_config(url, stream, Some(config(limit))).await {
             Ok((socket, _)) => Ok(Self {
                 socket,

@@ -1,0 +1,25 @@
+//! The first byte of a connection. Who sends none is a health check, a port scan or a browser that
+//! connects ahead of time: nobody has to know.
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// How a connection begins.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// With a byte, which has not been read.
+    Speaks,
+    /// With nothing until the time was over.
+    Silent,
+    /// With its end.
+    Gone,
+}
+
+/// Waits for the first byte of a connection, until `deadline`.
+pub(super) async fn arrival(stream: &TcpStream, deadline: Instant) -> Arrival {
+    match tokio::time::timeout_at(deadline, stream.peek(&mut [0])).await {
+        Ok(Ok(1..)) => Arrival::Speaks,
+        Ok(Ok(0) | Err(_)) => Arrival::Gone,
+        Err(_) => Arrival::Silent,
+    }
+}

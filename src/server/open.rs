@@ -1,0 +1,181 @@
+//! From a socket to a connection: TLS, the WebSocket upgrade, and what somebody is told who does not
+//! speak what this port speaks.
+
+use super::{Door, Settings};
+use crate::audit::Trail;
+use crate::handshake::{self, MAX_TOKEN_LINE};
+use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
+use crate::transport::foreign;
+use crate::transport::tls::{self, AcceptError, Plain};
+use crate::transport::websocket::request::{self, Answer, Request};
+use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
+use crate::transport::{BoxedStream, Connection, Protocol};
+use std::fmt::Display;
+use tokio::net::TcpStream;
+
+/// What a stranger may send over WebSocket, upgrade request and framing included, in bytes.
+const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
+
+/// For the audit log: the connection ends, since it is not let in.
+pub(super) fn refused(trail: &mut Trail, reason: &dyn Display) {
+    trail.refused(reason);
+    trail.ends("refused");
+}
+
+/// Ends a connection that has said nothing in time. Where its first line would have been a token, it is
+/// told so.
+pub(super) async fn silent(stream: TcpStream, settings: &Settings, trail: &mut Trail) {
+    let wants_token =
+        settings.door == Door::Lines(Protocol::Tcp) && settings.access.borrow().tls.is_none();
+    let reason = if wants_token {
+        "no token in time"
+    } else {
+        "no connection in time"
+    };
+    tracing::debug!("refused: {reason}");
+    refused(trail, &reason);
+    if wants_token {
+        let line = handshake::authentication_timeout(settings.auth_timeout);
+        over(Box::new(stream)).close_with(line).await;
+    }
+}
+
+/// Why no connection could be opened.
+pub(super) enum OpenError {
+    Tls(AcceptError),
+    Upgrade(UpgradeError),
+    /// An HTTP request that is no upgrade.
+    Plain(Answer, BoxedStream),
+    /// No HTTP on a WebSocket port.
+    Foreign(BoxedStream),
+    /// It has left, or the stream failed, before there was a connection.
+    Gone(&'static str),
+}
+
+/// Logs it, and tells the peer where that is possible.
+pub(super) async fn turn_down(err: OpenError, door: Door, trail: &mut Trail) {
+    match err {
+        OpenError::Upgrade(err) => {
+            tracing::warn!(%err, "refused: no WebSocket");
+            refused(trail, &format_args!("no WebSocket: {err}"));
+        }
+        OpenError::Plain(answer, stream) => answer_plain(answer, stream, trail).await,
+        OpenError::Foreign(stream) => {
+            let text = "this port speaks WebSocket; use 'mcp-remote client ws'";
+            tracing::warn!("refused: it does not speak WebSocket");
+            refused(trail, &"it does not speak WebSocket");
+            let data = ErrorData::new("wrong-transport", Executed::No);
+            let text = format!("Invalid Request: {text}");
+            let answer = error_line(None, Code::InvalidRequest, &text, Some(&data));
+            over(stream).close_with(answer).await;
+        }
+        OpenError::Gone(reason) => {
+            tracing::debug!("disconnected, {reason}");
+            trail.ends(reason);
+        }
+        OpenError::Tls(AcceptError::Gone(err)) => {
+            tracing::debug!(reason = %err, "disconnected before TLS");
+            trail.ends("gone before TLS");
+        }
+        OpenError::Tls(err) => {
+            tracing::warn!(%err, "refused: no TLS");
+            refused(trail, &format_args!("no TLS: {err}"));
+            match err {
+                AcceptError::Plain(stream) => {
+                    let data = ErrorData::new("tls-required", Executed::No);
+                    let answer = wrong_port(door, "this port speaks TLS", &data);
+                    over(Box::new(stream)).close_with(answer).await;
+                }
+                // It still has to read why, which is on its way as an alert.
+                AcceptError::Handshake(_, stream) => over(Box::new(stream)).close().await,
+                AcceptError::Gone(_) => {}
+            }
+        }
+    }
+}
+
+/// Answers an HTTP request that is no upgrade: of a health check, a load balancer, a browser.
+async fn answer_plain(answer: Answer, stream: BoxedStream, trail: &mut Trail) {
+    tracing::debug!(
+        status = answer.status,
+        "answered an HTTP request that is no WebSocket upgrade"
+    );
+    if answer.is_error() {
+        refused(trail, &"an HTTP request that is no WebSocket upgrade");
+    } else {
+        trail.ends("health check");
+    }
+    over(stream).close_with(answer.bytes).await;
+}
+
+/// A stranger's lines are no longer than a token, whether one is wanted or not.
+fn over(stream: BoxedStream) -> Connection {
+    Connection::over_stream(stream, MAX_TOKEN_LINE)
+}
+
+/// What a peer is told where one end speaks TLS and the other does not: an error, or in place of an
+/// upgrade an HTTP answer.
+fn wrong_port(door: Door, text: &str, data: &ErrorData) -> Vec<u8> {
+    match door {
+        Door::Lines(Protocol::Tcp) => {
+            let text = format!("Invalid Request: {text}");
+            error_line(None, Code::InvalidRequest, &text, Some(data))
+        }
+        Door::Lines(Protocol::WebSocket) | Door::Http => foreign::bad_request(text),
+    }
+}
+
+/// The connection with TLS under it, where that is spoken.
+pub(super) async fn secure(
+    stream: TcpStream,
+    settings: &Settings,
+    trail: &mut Trail,
+) -> Result<BoxedStream, OpenError> {
+    // Out of the channel, whose lock is not to be held while the peer takes its time.
+    let tls = settings.access.borrow().tls.clone();
+    let Some(acceptor) = tls else {
+        let data = ErrorData::new("no-tls", Executed::No);
+        let answer = wrong_port(settings.door, "this port does not speak TLS", &data);
+        return Ok(Box::new(Plain::new(stream, answer)));
+    };
+    let accepted = acceptor.accept(stream).await.map_err(OpenError::Tls)?;
+    if let Some(certificate) = accepted.certificate {
+        trail.certified(&certificate);
+        tracing::Span::current().record("certificate", certificate);
+    }
+    Ok(accepted.stream)
+}
+
+/// Opens the transport: TLS and the upgrade, where there are any.
+pub(super) async fn open(
+    stream: TcpStream,
+    settings: &Settings,
+    trail: &mut Trail,
+) -> Result<(Connection, Upgrade), OpenError> {
+    let stream = secure(stream, settings, trail).await?;
+    if settings.door == Door::Lines(Protocol::Tcp) {
+        return Ok((over(stream), Upgrade::default()));
+    }
+    upgrade(stream, settings).await
+}
+
+async fn upgrade(
+    mut stream: BoxedStream,
+    settings: &Settings,
+) -> Result<(Connection, Upgrade), OpenError> {
+    let head = match request::read(&mut stream, UPGRADE_ALLOWANCE).await {
+        Ok(Request::Upgrade(head)) => head,
+        Ok(Request::Plain(answer)) => return Err(OpenError::Plain(answer, stream)),
+        Ok(Request::Foreign) => return Err(OpenError::Foreign(stream)),
+        Ok(Request::End) => return Err(OpenError::Gone("gone before the upgrade")),
+        Err(err) if tls::is_mismatch(&err) => {
+            return Err(OpenError::Upgrade(UpgradeError::Stream(err)));
+        }
+        Err(_) => return Err(OpenError::Gone("gone before the upgrade")),
+    };
+    let allowance = Some(UPGRADE_ALLOWANCE);
+    let origins = &settings.allowed_origins;
+    let accepted = WebSocket::accept(stream, head, allowance, settings.max_message_size, origins);
+    let (socket, upgrade) = accepted.await.map_err(OpenError::Upgrade)?;
+    Ok((Connection::WebSocket(Box::new(socket)), upgrade))
+}

@@ -1,0 +1,120 @@
+//! Who connects and is no MCP client: health checks, load balancers, browsers, port scans.
+
+use crate::certificates::Files;
+use crate::common::{BOTH, Setup, TestServer};
+use crate::process::{Log, eventually};
+use crate::wire::TestPeer;
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// What the server answers to these bytes.
+fn answer(port: u16, request: &str) -> String {
+    let mut peer = TestPeer::connect("tcp", port);
+    peer.raw(request.as_bytes());
+    peer.rest()
+}
+
+fn plain(method: &str, path: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: kube-probe/1.31\r\n\r\n")
+}
+
+/// No line of the log but of the server itself is above debug.
+fn assert_quiet(log: &Log) {
+    let log = log.text();
+    let loud = |line: &&str| line.contains("peer{") && !line.contains("DEBUG");
+    assert_eq!(log.lines().find(loud), None, "{log}");
+}
+
+fn with_debug(setup: Setup) -> TestServer {
+    setup.env("RUST_LOG", "debug").start()
+}
+
+/// Bug: a plain GET got an empty reply, and each probe was a warning.
+#[test]
+fn a_plain_request_on_a_websocket_port_gets_a_status() {
+    for setup in [Setup::new("ws"), Setup::new("ws").secret()] {
+        let server = with_debug(setup);
+        for (method, path, status) in [
+            ("GET", "/", "426 Upgrade Required"),
+            ("HEAD", "/", "426 Upgrade Required"),
+            ("POST", "/mcp", "426 Upgrade Required"),
+            ("OPTIONS", "*", "426 Upgrade Required"),
+            ("GET", "/healthz", "200 OK"),
+            ("HEAD", "/healthz", "200 OK"),
+        ] {
+            let answer = answer(server.port, &plain(method, path));
+            let head = format!("HTTP/1.1 {status}\r\n");
+            assert!(answer.starts_with(&head), "{method} {path}: {answer}");
+            let upgrade = answer.contains("\r\nUpgrade: websocket\r\n");
+            assert_eq!(upgrade, status.starts_with("426"), "{answer}");
+            let body = answer.split_once("\r\n\r\n").unwrap().1;
+            assert_eq!(body.is_empty(), method == "HEAD", "{answer}");
+        }
+        eventually("all are logged", || {
+            let log = server.log.text();
+            (log.matches("answered an HTTP request").count() == 6).then_some(())
+        });
+        assert_quiet(&server.log);
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_not_valid_is_told_so() {
+    let server = TestServer::start("ws");
+    let upgrade = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let old = format!("{upgrade}{key}Sec-WebSocket-Version: 8\r\n\r\n");
+    let answered = answer(server.port, &old);
+    assert!(answered.starts_with("HTTP/1.1 426 "), "{answered}");
+    assert!(
+        answered.contains("\r\nSec-WebSocket-Version: 13\r\n"),
+        "{answered}"
+    );
+    let keyless = format!("{upgrade}Sec-WebSocket-Version: 13\r\n\r\n");
+    let answered = answer(server.port, &keyless);
+    assert!(answered.starts_with("HTTP/1.1 400 "), "{answered}");
+    assert!(
+        answered.contains("no valid WebSocket upgrade"),
+        "{answered}"
+    );
+}
+
+/// Bug: a port that was only connected to logged a warning each time.
+#[test]
+fn a_connection_that_says_nothing_is_no_news() {
+    let files = Files::new();
+    for transport in BOTH {
+        for (has_tls, has_secret) in [(false, false), (false, true), (true, false), (true, true)] {
+            let setup = if has_tls {
+                files.server(transport)
+            } else {
+                Setup::new(transport)
+            };
+            let setup = if has_secret { setup.secret() } else { setup };
+            let server = with_debug(setup.args(&["--auth-timeout", "1s"]));
+            let connect = || TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+            let mut visits = 2;
+            drop(connect());
+            let reset = connect();
+            let now = Some(Duration::ZERO);
+            socket2::SockRef::from(&reset).set_linger(now).unwrap();
+            drop(reset);
+            if has_tls {
+                visits += 1;
+                connect().write_all(b"\x16\x03\x01\x02").unwrap();
+            }
+            let silent = connect();
+            if has_tls || has_secret || transport == "ws" {
+                visits += 1;
+            }
+            eventually("all are logged", || {
+                let log = server.log.text();
+                let ended = log.matches(": disconnected").count();
+                (ended + log.matches("refused: no ").count() == visits).then_some(())
+            });
+            assert_quiet(&server.log);
+            drop(silent);
+        }
+    }
+}
