@@ -128,6 +128,15 @@ impl Denial {
         }
     }
 
+    /// The code of the answer.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match &self.violation {
+            Some(violation) if violation.invalid => Code::InvalidRequest,
+            _ => Code::MethodNotFound,
+        }
+    }
+
     /// The answer that the peer gets, if it gets one.
     #[must_use]
     pub fn to_line(&self) -> Option<Vec<u8>> {
@@ -138,7 +147,7 @@ impl Denial {
         };
         let Some(violation) = &self.violation else {
             let text = format!("Method not allowed: Access denied for {denied}");
-            return Some(error_line(Some(id), Code::MethodNotFound, &text, NO_DATA));
+            return Some(error_line(Some(id), self.code(), &text, NO_DATA));
         };
         let argument = match &*violation.pointer {
             "" => format!("the arguments of {denied}"),
@@ -147,14 +156,14 @@ impl Denial {
         if violation.invalid {
             let text =
                 format!("Invalid Request: {argument} stands twice or under a look-alike name");
-            return Some(error_line(Some(id), Code::InvalidRequest, &text, NO_DATA));
+            return Some(error_line(Some(id), self.code(), &text, NO_DATA));
         }
         let mut text = format!("Method not allowed: Access denied for {argument}");
         if let Some(message) = violation.message() {
             text.push_str(": ");
             text.push_str(message);
         }
-        Some(error_line(Some(id), Code::MethodNotFound, &text, NO_DATA))
+        Some(error_line(Some(id), self.code(), &text, NO_DATA))
     }
 }
 

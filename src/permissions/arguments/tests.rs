@@ -31,8 +31,9 @@ fn answer(denial: &Denial) -> (i64, String) {
     let line = denial.to_line().unwrap();
     let answer: Value = serde_json::from_slice(&line).unwrap();
     let error = &answer["error"];
+    assert_eq!(error["code"], denial.code() as i64);
     (
-        error["code"].as_i64().unwrap(),
+        denial.code() as i64,
         error["message"].as_str().unwrap().to_owned(),
     )
 }

@@ -64,7 +64,7 @@ pub(super) async fn judge(
         bearer.refusals.blocked(&denial);
         Stopped {
             line: denial.to_line(),
-            code: Code::MethodNotFound,
+            code: denial.code(),
             later: false,
         }
     })
