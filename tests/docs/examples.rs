@@ -34,20 +34,29 @@ fn json_is_json_and_policies_load() {
             }
         }
     }
-    assert_eq!(policies, 2);
+    assert_eq!(policies, 3);
 }
 
 #[test]
 fn output_of_check_is_real() {
-    let shown = marked("docs/policy.md", "<!-- output of check -->").text;
-    let (line, shown) = shown.split_once('\n').expect("a command");
-    let arguments = line.strip_prefix("$ mcp-remote ").expect("a command");
-    let mut command = clean(env!("CARGO_BIN_EXE_mcp-remote"));
-    command.args(arguments.split(' '));
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = command.output().expect("the program starts");
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), shown);
+    let blocks = page("docs/policy.md").blocks();
+    let shown = blocks
+        .iter()
+        .filter(|block| block.mark == "<!-- output of check -->");
+    let mut count = 0;
+    for block in shown {
+        let (line, shown) = block.text.split_once('\n').expect("a command");
+        let arguments = line.strip_prefix("$ mcp-remote ").expect("a command");
+        let mut command = clean("sh");
+        command.args(["-c", &format!("\"$PROGRAM\" {arguments}")]);
+        command.env("PROGRAM", env!("CARGO_BIN_EXE_mcp-remote"));
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        let output = command.output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), shown);
+        count += 1;
+    }
+    assert_eq!(count, 2);
 }
 
 #[test]

@@ -130,7 +130,7 @@ const BLOCKS: [(&str, Counts); 10] = [
     ("README.md", [7, 2, 2, 1]),
     ("docs/audit.md", [0, 0, 1, 0]),
     ("docs/migration.md", [2, 0, 0, 0]),
-    ("docs/policy.md", [0, 0, 2, 1]),
+    ("docs/policy.md", [0, 0, 3, 2]),
     ("docs/server.md", [0, 1, 0, 0]),
     ("docs/tls.md", [0, 2, 0, 0]),
     ("docs/http.md", [0, 3, 2, 0]),
