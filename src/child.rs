@@ -164,12 +164,18 @@ impl Child {
     /// What the system says.
     pub async fn stop(&mut self) -> io::Result<ExitStatus> {
         for signal in [Signal::TERM, Signal::KILL] {
-            if let Ok(status) = tokio::time::timeout(reaper::GRACE, self.process.wait()).await {
+            if let Some(status) = self.leave().await {
                 return status;
             }
             self.signal(signal);
         }
         self.process.wait().await
+    }
+
+    /// Waits a little for the process to leave by itself. Cancel safe.
+    pub async fn leave(&mut self) -> Option<io::Result<ExitStatus>> {
+        let left = tokio::time::timeout(reaper::GRACE, self.process.wait());
+        left.await.ok()
     }
 
     /// Ends a process that does not do its work: asks once, then forces.
@@ -178,7 +184,7 @@ impl Child {
     /// What the system says.
     pub async fn terminate(&mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::TERM);
-        if let Ok(status) = tokio::time::timeout(reaper::GRACE, self.process.wait()).await {
+        if let Some(status) = self.leave().await {
             return status;
         }
         self.signal(Signal::KILL);

@@ -484,9 +484,14 @@ pub struct ServerArgs {
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CHILDREN", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
     pub max_children: u32,
     /// Time for a shared MCP server to answer what the proxy itself asks it ('initialize',
-    /// 'server/discover'); then it is started again
+    /// 'server/discover', what it tells a process that replaces another), from its first sign of life;
+    /// then it is started again
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_HANDSHAKE_TIMEOUT", default_value = "60s", value_parser = positive_duration, help_heading = "MCP server")]
     pub handshake_timeout: Duration,
+    /// Time for a shared MCP server to give its first sign of life, from the first message for it; then
+    /// it is started again
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_START_TIMEOUT", default_value = "5m", value_parser = positive_duration, help_heading = "MCP server")]
+    pub start_timeout: Duration,
     /// How often in a row an MCP server that ends by itself is started again; 0 never starts it again.
     /// What ends at a peer's message does not count: that peer is refused for a while
     #[arg(

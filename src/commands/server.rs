@@ -7,7 +7,7 @@ use crate::child::CommandLine;
 use crate::cli::ServerArgs;
 use crate::control::MAX_SERVER_LINE;
 use crate::descriptors::{self, Shortfall};
-use crate::hub::{HubError, Limits};
+use crate::hub::{Deadlines, HubError, Limits};
 use crate::orphans;
 use crate::router::{LANES, LineLimits};
 use crate::server::{self, Backend, Bounds, Isolation, Settings};
@@ -88,7 +88,10 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
             to_peer: MAX_SERVER_LINE,
         },
         outbox: MAX_OUTBOX,
-        handshake: args.handshake_timeout,
+        deadlines: Deadlines {
+            handshake: args.handshake_timeout,
+            start: args.start_timeout,
+        },
         restarts: args.max_restarts,
     };
     let backend = Backend {

@@ -1,5 +1,6 @@
 //! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
 
+use super::deadline::overdue;
 use super::restarts::{self, End, Next, Restarts, STABLE};
 use super::{Hub, IdleStdin, Shared};
 use crate::child::{Child, CommandLine, Pipes};
@@ -119,6 +120,8 @@ enum Why {
     Unneeded,
     /// It has not answered this in time.
     Overdue(&'static str),
+    /// It has closed its stdin.
+    Deaf,
 }
 
 impl Driver {
@@ -280,7 +283,7 @@ impl Driver {
             (Cause::Itself, None)
         } else {
             let now = Instant::now().into_std();
-            state.routing.cause_of_end(lane, now)
+            state.routing.cause_of_end(lane, overdue, now)
         };
         if let Cause::Sender(sender) = &cause {
             tracing::warn!(lane = lane.0, %sender, ?refused, "MCP server ended at a message of this peer");
@@ -322,6 +325,7 @@ async fn run_lane(
     let isolated = {
         let mut state = shared.lock();
         state.answered[lane.0] = false;
+        state.alive[lane.0] = None;
         !state.routing.is_shared()
     };
     let spawn = || Child::spawn(&command, shared.limits.child_message, isolated);
@@ -339,9 +343,13 @@ async fn run_lane(
     let (status, why) = live(&shared, lane, &mut child, stdin, &mut stdout, stopped).await;
     let mut status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
     let mut overdue = None;
-    if let Why::Overdue(method) = why {
-        status = format!("no answer to '{method}' in time, {status}");
-        overdue = Some(method);
+    match why {
+        Why::Overdue(method) => {
+            status = format!("no answer to '{method}' in time, {status}");
+            overdue = Some(method);
+        }
+        Why::Deaf => status = format!("closed its stdin, {status}"),
+        Why::Itself | Why::Unneeded => {}
     }
     let stderr = child.bury().await;
     tracing::info!(lane = lane.0, status, "MCP server ended");
@@ -384,19 +392,22 @@ async fn live(
     stdout: &mut LineReader<tokio::process::ChildStdout>,
     stopped: watch::Receiver<bool>,
 ) -> (io::Result<std::process::ExitStatus>, Why) {
-    let closed = Notify::new();
+    let (closed, deaf) = (Notify::new(), Notify::new());
     let mut reading = apart(read(shared, lane, stdout)).fuse();
-    let feeding = apart(feed(shared, lane, stdin, stopped.clone()));
+    let feeding = apart(feed(shared, lane, stdin, stopped.clone(), &deaf));
     let life = apart(async {
         tokio::select! {
             status = child.wait() => (status, Why::Itself),
             // Without stdout it is of no use to anybody.
             () = closed.notified() => (child.stop().await, Why::Itself),
             () = asked(stopped) => (child.stop().await, Why::Unneeded),
-            method = overdue(shared, lane) => {
-                let limit = shared.limits.handshake;
-                tracing::warn!(lane = lane.0, method, ?limit, "MCP server has not answered in time (--handshake-timeout), ending it");
-                (child.terminate().await, Why::Overdue(method))
+            method = overdue(shared, lane) => (child.terminate().await, Why::Overdue(method)),
+            () = deaf.notified() => match child.leave().await {
+                Some(status) => (status, Why::Itself),
+                None => {
+                    tracing::warn!(lane = lane.0, "MCP server has closed its stdin and lives on, ending it");
+                    (child.terminate().await, Why::Deaf)
+                }
             }
         }
     });
@@ -416,28 +427,6 @@ async fn live(
         let _held_open = tokio::time::timeout(LAST_WORDS, reading).await;
     }
     end
-}
-
-/// Completes when the process has not answered in time what the router itself has asked it; gives the
-/// method.
-async fn overdue(shared: &Shared, lane: LaneId) -> &'static str {
-    let awaited = || shared.lock().routing.awaited(lane);
-    let asked = &shared.asked[lane.0];
-    loop {
-        let Some((id, method)) = awaited() else {
-            asked.wait().await;
-            continue;
-        };
-        tokio::select! {
-            // It has been answered, and something else asked.
-            () = asked.wait() => {}
-            () = tokio::time::sleep(shared.limits.handshake) => {
-                if awaited().is_some_and(|(still, _)| still == id) {
-                    return method;
-                }
-            }
-        }
-    }
 }
 
 /// Where nobody knows at whose messages processes end, lets this one hear one sender after the other,
@@ -463,8 +452,14 @@ async fn asked(mut stopped: watch::Receiver<bool>) {
 }
 
 /// Gives a process its lines, and closes its stdin when it is asked to leave. When the process
-/// does not take them any more, waits: its exit or the end of its stdout will be noticed.
-async fn feed(shared: &Shared, lane: LaneId, stdin: ChildStdin, stopped: watch::Receiver<bool>) {
+/// does not take them any more, says so.
+async fn feed(
+    shared: &Shared,
+    lane: LaneId,
+    stdin: ChildStdin,
+    stopped: watch::Receiver<bool>,
+    deaf: &Notify,
+) {
     let lent = Lent { shared, lane };
     lent.put(stdin);
     let write = async {
@@ -479,6 +474,7 @@ async fn feed(shared: &Shared, lane: LaneId, stdin: ChildStdin, stopped: watch::
             shared.drained.notify_waiters();
             if let Err(err) = written {
                 tracing::debug!(%err, "the MCP server does not read its stdin any more");
+                deaf.notify_one();
                 return std::future::pending::<()>().await;
             }
             lent.put(stdin);
@@ -538,13 +534,19 @@ async fn read_lines(
     lane: LaneId,
     stdout: &mut LineReader<tokio::process::ChildStdout>,
 ) {
+    let mut silent = true;
     loop {
         let next = async {
             shared.heard_out(lane).await;
             stdout.next().await
         };
         // What the process has written together is handed over together.
-        match before_waits(next, || shared.flush()).await {
+        let line = before_waits(next, || shared.flush()).await;
+        if std::mem::take(&mut silent) {
+            shared.lock().alive[lane.0].get_or_insert_with(Instant::now);
+            shared.asked[lane.0].raise();
+        }
+        match line {
             Ok(Some(line)) => shared.child_message(lane, line),
             Ok(None) => return,
             Err(err @ LineError::TooLong { .. }) => {

@@ -6,12 +6,14 @@
 //! that takes no more, into its outbox.
 
 mod attachment;
+mod deadline;
 mod driver;
 mod restarts;
 mod room;
 mod routing;
 mod session;
 
+pub use deadline::Deadlines;
 pub use driver::{Driver, HubError};
 pub use room::Room;
 pub use session::{Cut, Session, Watch};
@@ -30,6 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::process::ChildStdin;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 /// While more than this waits for a child, in bytes, peers are not read; nor is the child itself while
 /// so much of it answers its own questions.
@@ -59,8 +62,8 @@ pub struct Limits {
     pub lines: LineLimits,
     /// Most bytes that may wait for one peer; then it is cut.
     pub outbox: usize,
-    /// How long a process may take to answer what the router itself asks it.
-    pub handshake: Duration,
+    /// How long a process may take to start, and to answer what the router itself asks it.
+    pub deadlines: Deadlines,
     /// How often a process that ends by itself is started again, in a row; with 0 none is, whatever it
     /// ended at.
     pub restarts: u32,
@@ -75,7 +78,8 @@ struct Shared {
     state: Mutex<State>,
     /// There are lines for the lane's process.
     to_child: [Signal; LANES],
-    /// The router has asked the lane's process something of its own.
+    /// The router has asked the lane's process something of its own, or that gives its first sign of
+    /// life.
     asked: [Signal; LANES],
     /// Lines for a process have been written.
     drained: Notify,
@@ -98,6 +102,8 @@ struct State {
     reserved: [usize; LANES],
     /// Whether somebody waits for room in a lane.
     awaits_room: [bool; LANES],
+    /// For each lane, when its process gave its first sign of life.
+    alive: [Option<Instant>; LANES],
     /// For each lane, whether its process is one that has said something.
     answered: [bool; LANES],
     stopped: bool,
@@ -134,6 +140,7 @@ impl Hub {
             ready: Vec::new(),
             reserved: [0; LANES],
             awaits_room: [false; LANES],
+            alive: [None; LANES],
             answered: [false; LANES],
             stopped: false,
         };

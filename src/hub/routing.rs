@@ -127,11 +127,16 @@ impl Routing {
     }
 
     /// Why a process has ended by itself; whoever is to blame is refused from now on, for so long.
-    pub(super) fn cause_of_end(&mut self, lane: LaneId, now: Instant) -> (Cause, Option<Duration>) {
+    pub(super) fn cause_of_end(
+        &mut self,
+        lane: LaneId,
+        overdue: bool,
+        now: Instant,
+    ) -> (Cause, Option<Duration>) {
         let Self::Shared(router) = self else {
             return (Cause::Itself, None);
         };
-        let cause = router.cause_of_end(lane);
+        let cause = router.cause_of_end(lane, overdue);
         let refused = match &cause {
             Cause::Sender(sender) => Some(router.blame(sender, now)),
             _ => None,

@@ -403,7 +403,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::child::CommandLine;
-    use crate::hub::Limits;
+    use crate::hub::{Deadlines, Limits};
     use crate::router::LineLimits;
     use crate::transport::Connection;
     use futures_util::FutureExt;
@@ -416,7 +416,10 @@ mod tests {
             to_peer: 2000,
         },
         outbox: 10 * SMALL,
-        handshake: std::time::Duration::from_secs(60),
+        deadlines: Deadlines {
+            handshake: std::time::Duration::from_secs(60),
+            start: std::time::Duration::from_secs(60),
+        },
         restarts: 0,
     };
 

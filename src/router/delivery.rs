@@ -119,6 +119,7 @@ impl Lane {
     /// The process has answered the request `ours`.
     pub(super) fn answered(&mut self, lane: LaneId, ours: i64, latest: i64, out: &mut Output) {
         self.evidence.answered(ours);
+        self.renewals.remove(&ours);
         if let Some(turns) = &mut self.turns
             && turns.answered(ours)
         {

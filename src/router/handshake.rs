@@ -213,7 +213,7 @@ impl Router {
         out.to_child[lane.0]
             .extend(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
         if sent.is_renewal {
-            state.renew(fresh_id, &mut out.to_child[lane.0]);
+            state.renew(lane, fresh_id, out);
         }
         state.release(lane, self.next_id, out);
         let openings = std::mem::take(&mut state.openings);

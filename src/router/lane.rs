@@ -17,6 +17,10 @@ use crate::json::write_string;
 use crate::jsonrpc::RequestId;
 use crate::utils::rope::Rope;
 use foldhash::HashMap;
+use std::collections::BTreeMap;
+
+/// What a process is told again on behalf of one peer.
+pub(super) const LISTEN: &str = "subscriptions/listen";
 
 /// Whom a lane's process serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub(super) struct Lane {
     pub openings: Vec<Opening>,
     /// What the process has been given by whom.
     pub evidence: Evidence,
+    /// What the process was told of its predecessor's state and has not answered, with the methods.
+    pub renewals: BTreeMap<i64, &'static str>,
     /// While one sender is heard at a time.
     pub turns: Option<Turns>,
     /// The log level that the child was told.
@@ -142,10 +148,18 @@ impl Lane {
     }
 
     /// Tells a process what its predecessor knew.
-    pub(super) fn renew(&mut self, mut fresh_id: impl FnMut() -> i64, to_child: &mut Rope) {
+    pub(super) fn renew(
+        &mut self,
+        lane: LaneId,
+        mut fresh_id: impl FnMut() -> i64,
+        out: &mut Output,
+    ) {
+        let renewals = &mut self.renewals;
         let mut request = |method, member, value: &str| {
             let ours = fresh_id();
-            write_request(ours, method, member, value, to_child);
+            write_request(ours, method, member, value, &mut out.to_child[lane.0]);
+            renewals.insert(ours, method);
+            out.asked[lane.0] = true;
             ours
         };
         let mut last = None;
@@ -158,6 +172,17 @@ impl Lane {
         if last.is_some() {
             self.evidence.renew(last);
         }
+    }
+
+    /// The oldest of them that is still waited for.
+    pub(super) fn open_renewal(&self) -> Option<(i64, &'static str)> {
+        let is_open = |(ours, method): &(i64, &str)| match self.in_flight.get(ours) {
+            Some(pending) => pending.is_unconfirmed_listen(),
+            // The router's own are not among those of peers.
+            None => *method != LISTEN,
+        };
+        let mut renewals = self.renewals.iter().map(|(ours, method)| (*ours, *method));
+        renewals.find(is_open)
     }
 }
 

@@ -8,10 +8,14 @@ use crate::utils::rope::Rope;
 use foldhash::HashMap;
 
 impl Router {
-    /// Why the process of this lane has ended, to be asked before [`Router::child_exited`].
+    /// Why the process of this lane has ended, to be asked before [`Router::child_exited`]; `overdue`
+    /// where it was ended because it had not answered in time.
     #[must_use]
-    pub fn cause_of_end(&self, lane: LaneId) -> Cause {
+    pub fn cause_of_end(&self, lane: LaneId, overdue: bool) -> Cause {
         let state = &self.lanes[lane.0];
+        if overdue && state.open_renewal().is_some() {
+            return Cause::Renewal;
+        }
         let introduced = match &state.handshake {
             Handshake::Sent(sent) => sent.introduced.as_ref(),
             _ => None,
@@ -105,7 +109,7 @@ impl Router {
                 Some((ours, "server/discover"))
             }
             (_, Handshake::Sent(sent)) => Some((sent.ours, "initialize")),
-            _ => None,
+            _ => state.open_renewal(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Open `subscriptions/listen` (2026-07-28), which outlive the process that they were sent to.
 
+use super::lane::LISTEN;
 use super::pending::Purpose;
 use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Message, Replacement, RequestId};
@@ -77,6 +78,8 @@ impl Router {
         for (ours, listen) in listens {
             state.engaged = true;
             state.evidence.renew(None);
+            state.renewals.insert(ours, LISTEN);
+            out.asked[lane.0] = true;
             listen.renew(ours, &mut out.to_child[lane.0]);
         }
         state.release(lane, self.next_id, out);

@@ -53,6 +53,11 @@ impl Purpose {
 }
 
 impl Pending {
+    /// True for a `subscriptions/listen` that its process has not acknowledged and its peer wants.
+    pub(super) fn is_unconfirmed_listen(&self) -> bool {
+        matches!(&self.purpose, Purpose::Listen(listen) if !listen.confirmed && !listen.cancelled)
+    }
+
     /// False for what is shared, where a cancellation would leave unknown to us what the process knows,
     /// and for what it has not heard of.
     pub(super) fn is_cancellable(&self) -> bool {

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::audit::{Log, Trail};
     use crate::child::CommandLine;
-    use crate::hub::{Hub, Limits};
+    use crate::hub::{Deadlines, Hub, Limits};
     use crate::router::{LineLimits, Profile};
     use crate::transport::Connection;
     use crate::utils::tally::Tally;
@@ -221,7 +221,10 @@ mod tests {
             child_message: 1024,
             lines: LineLimits::default(),
             outbox: 1024,
-            handshake: Duration::from_secs(60),
+            deadlines: Deadlines {
+                handshake: Duration::from_secs(60),
+                start: Duration::from_secs(60),
+            },
             restarts: 0,
         };
         let (hub, _) = Hub::isolated(command, limits);

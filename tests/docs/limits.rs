@@ -211,7 +211,9 @@ const FIXED: [(&str, &str, &str); 41] = [
 /// The rows of the page: what, whom, default, flag, what is told.
 fn rows() -> Vec<Vec<String>> {
     let text = page("docs/limits.md").text;
-    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let (_, tables) = text.split_once("## The table\n").expect("the bounds");
+    let tables = tables.split("\n## ").next().unwrap_or_default();
+    let rows = tables.lines().filter(|line| line.starts_with("| "));
     rows.map(|row| {
         let cells = row.trim_matches('|').split('|');
         cells.map(|cell| cell.trim().to_owned()).collect()

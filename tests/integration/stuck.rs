@@ -62,6 +62,85 @@ fn a_process_that_does_not_tell_its_era_is_replaced() {
     );
 }
 
+/// A package that is fetched first, say, is no process that does not answer.
+#[test]
+fn a_slow_start_is_waited_for() {
+    let server = Setup::new("tcp")
+        .args(&["--handshake-timeout", "300ms"])
+        .shell("sleep 2")
+        .start();
+    let mut peer = server.peer();
+    assert!(peer.initialize()["result"].is_object());
+    assert!(!server.log.text().contains("in time"));
+}
+
+#[test]
+fn a_process_that_never_starts_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let mark = mark.display();
+    let server = Setup::new("tcp")
+        .args(&["--start-timeout", "500ms"])
+        .shell(&format!("[ -e {mark} ] || {{ touch {mark}; sleep 600; }}"))
+        .start();
+    let mut peer = server.peer();
+    assert_overdue(&peer.initialize(), "initialize");
+    server
+        .log
+        .wait_for("MCP server has given no sign of life in time");
+    assert!(peer.initialize()["result"].is_object());
+}
+
+/// One that has started and then stops reading.
+#[test]
+fn a_process_that_does_not_read_its_handshake_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let mark = mark.display();
+    let server = Setup::new("tcp")
+        .args(&["--handshake-timeout", "300ms"])
+        .shell(&format!(
+            "[ -e {mark} ] || {{ touch {mark}; echo 'listening on stdio'; sleep 600; }}"
+        ))
+        .start();
+    let mut peer = server.peer();
+    assert_overdue(&peer.initialize(), "initialize");
+    server.log.wait_for("MCP server has not answered in time");
+    assert!(peer.initialize()["result"].is_object());
+}
+
+/// Its peers waited for ever, and new ones got the answer to `initialize` of before.
+#[test]
+fn a_process_that_has_closed_its_stdin_has_ended() {
+    // The one under the proxy's own id, the other under the peer's.
+    for (isolated, id) in [(false, "1"), (true, r#""initialize""#)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        let mark = mark.display();
+        let mut setup = Setup::new("tcp");
+        if isolated {
+            setup = setup.args(&["--isolate"]);
+        }
+        let server = setup
+            .shell(&format!(
+                r#"[ -e {mark} ] || {{
+    touch {mark}; read -r line; exec < /dev/null
+    echo '{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-11-25","serverInfo":{{"name":"deaf"}}}}}}'
+    sleep 600
+}}"#
+            ))
+            .start();
+        let mut peer = server.peer();
+        assert_eq!(peer.initialize()["result"]["serverInfo"]["name"], "deaf");
+        let answer = peer.ask(2, "x", json!({}));
+        assert_eq!(answer["error"]["data"]["reason"], "child-exited", "{answer}");
+        server.log.wait_for("MCP server has closed its stdin");
+        let mut peer = server.peer();
+        assert_ne!(peer.initialize()["result"]["serverInfo"]["name"], "deaf");
+        assert_eq!(peer.ask(2, "x", json!({}))["id"], 2);
+    }
+}
+
 /// What never answers is not started for ever.
 #[test]
 fn processes_that_do_not_answer_end_the_server_at_last() {

@@ -443,7 +443,7 @@ impl World {
     /// Nobody is blamed for the end of a process where somebody else may have ended it, and none ends
     /// by itself that has heard a peer.
     fn check_cause(&self, lane: usize) {
-        let cause = self.bench.router.cause_of_end(LaneId(lane));
+        let cause = self.bench.router.cause_of_end(LaneId(lane), false);
         match &cause {
             Cause::Itself | Cause::Probe => {
                 assert!(

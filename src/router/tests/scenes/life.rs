@@ -182,7 +182,7 @@ fn a_handshake_that_ended_a_process_is_not_repeated() {
         bench.child_heard(0)[0]["params"]["clientInfo"]["name"],
         "poison"
     );
-    let cause = bench.router.cause_of_end(LaneId(0));
+    let cause = bench.router.cause_of_end(LaneId(0), false);
     assert_eq!(cause, Cause::Sender(Sender::User("anybody".into())));
     bench.exit(0, true);
     assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
@@ -192,12 +192,12 @@ fn a_handshake_that_ended_a_process_is_not_repeated() {
     let heard = bench.child_heard(0);
     assert_eq!(heard.len(), 1);
     assert_eq!(heard[0]["params"]["clientInfo"]["name"], "mcp-remote");
-    assert_eq!(bench.router.cause_of_end(LaneId(0)), Cause::Itself);
+    assert_eq!(bench.router.cause_of_end(LaneId(0), false), Cause::Itself);
     let answer = json!({"jsonrpc":"2.0","id":heard[0]["id"],"result":{}});
     bench.child(0, &answer.to_string());
     assert_eq!(bench.told(b)["id"], 2);
     assert_eq!(bench.child_heard(0).len(), 1);
-    assert_eq!(bench.router.cause_of_end(LaneId(0)), Cause::Itself);
+    assert_eq!(bench.router.cause_of_end(LaneId(0), false), Cause::Itself);
 }
 
 /// Two processes in a row have ended at what they were told first.
@@ -211,7 +211,7 @@ fn a_process_may_be_told_nothing_of_what_its_predecessor_knew() {
     bench.told(a);
     bench.exit(0, true);
     start_modern(&mut bench);
-    assert_eq!(bench.router.cause_of_end(LaneId(0)), Cause::Renewal);
+    assert_eq!(bench.router.cause_of_end(LaneId(0), false), Cause::Renewal);
     bench.forget_and_exit(0);
     assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
     start_modern(&mut bench);
@@ -234,6 +234,67 @@ fn a_process_may_be_told_nothing_of_what_its_predecessor_knew() {
     bench.child(0, &answer.to_string());
     assert_eq!(bench.child_heard(0).len(), 1);
     assert!(bench.router.lanes[0].subscriptions.is_empty());
+}
+
+/// Nobody else waits for the answers: a process that gave none lost what its predecessor knew.
+#[test]
+fn what_a_process_is_told_again_is_awaited() {
+    let mut bench = Bench::default();
+    let a = bench.legacy("{}");
+    for (id, method, member) in [
+        (1, "resources/subscribe", r#""uri":"x:1""#),
+        (2, "logging/setLevel", r#""level":"info""#),
+    ] {
+        bench.peer(
+            a,
+            &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{member}}}}}"#),
+        );
+        let asked = bench.child_heard(0).remove(0);
+        let answer = json!({"jsonrpc":"2.0","id":asked["id"],"result":{}}).to_string();
+        bench.child(0, &answer);
+        bench.told(a);
+    }
+    bench.exit(0, true);
+    bench.start(0);
+    let initialize = bench.child_heard(0).remove(0);
+    bench.out.asked = Default::default();
+    let answer = json!({"jsonrpc":"2.0","id":initialize["id"],"result":{}});
+    bench.child(0, &answer.to_string());
+    assert!(bench.out.asked[0]);
+    let heard = bench.child_heard(0);
+    for told in heard.iter().filter(|told| told.get("id").is_some()) {
+        let (ours, method) = bench.router.awaited(LaneId(0)).unwrap();
+        assert_eq!((&json!(ours), &json!(method)), (&told["id"], &told["method"]));
+        assert_eq!(bench.router.cause_of_end(LaneId(0), true), Cause::Renewal);
+        let answer = json!({"jsonrpc":"2.0","id":told["id"],"result":{}}).to_string();
+        bench.child(0, &answer);
+    }
+    assert_eq!(bench.router.awaited(LaneId(0)), None);
+}
+
+#[test]
+fn a_renewed_listen_is_awaited_until_it_is_acknowledged_or_left() {
+    for ending in ["acknowledged", "cancelled", "left"] {
+        let mut bench = Bench::default();
+        let a = bench.modern();
+        bench.peer(a, LISTEN);
+        let listen = bench.child_heard(0).remove(0);
+        bench.child(0, &acknowledgement(&listen));
+        bench.told(a);
+        bench.exit(0, true);
+        start_modern(&mut bench);
+        let awaited = bench.router.awaited(LaneId(0));
+        assert_eq!(awaited.map(|(_, method)| method), Some("subscriptions/listen"));
+        match ending {
+            "acknowledged" => bench.child(0, &acknowledgement(&listen)),
+            "cancelled" => bench.peer(
+                a,
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"listen-1"}}"#,
+            ),
+            _ => bench.router.detach(a, &mut bench.out),
+        }
+        assert_eq!(bench.router.awaited(LaneId(0)), None, "{ending}");
+    }
 }
 
 /// One that was renewed and then cancelled was acknowledged a second time.
@@ -374,7 +435,7 @@ fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
         3,
         "what was initialized, and the turn of one: {heard:?}"
     );
-    let blamed = |bench: &Bench| bench.router.cause_of_end(LaneId(0));
+    let blamed = |bench: &Bench| bench.router.cause_of_end(LaneId(0), false);
     let sender = |user: &str| Cause::Sender(Sender::User(user.into()));
     assert_eq!(blamed(&bench), sender("anybody"));
     answer(&mut bench, &heard[1]["id"]);

@@ -1,0 +1,134 @@
+//! How long a process may take to answer what the router itself asks it. One that has not yet given a
+//! sign of life may still be starting: a package is fetched, an image pulled.
+
+use super::{Shared, State};
+use crate::router::LaneId;
+use std::time::Duration;
+use tokio::process::ChildStdin;
+use tokio::time::Instant;
+
+/// How often the log says what is waited for.
+const REPORT: Duration = Duration::from_secs(15);
+
+/// How often it is looked whether a process without a sign of life has read what it was sent.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a process may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// To answer what the router itself asks it, once it has given a sign of life.
+    pub handshake: Duration,
+    /// To give a sign of life, from when it is first asked.
+    pub start: Duration,
+}
+
+impl Deadlines {
+    /// When the answer to a question is due that was `asked` then; the first sign of life came at `alive`.
+    /// None is so late that no clock shows it.
+    fn due(&self, asked: Instant, alive: Option<Instant>) -> Option<Instant> {
+        match alive {
+            Some(alive) => alive.max(asked).checked_add(self.handshake),
+            None => asked.checked_add(self.start),
+        }
+    }
+}
+
+/// Completes when the process of a lane has not answered in time what the router itself has asked it;
+/// gives the method.
+pub(super) async fn overdue(shared: &Shared, lane: LaneId) -> &'static str {
+    loop {
+        let awaited = shared.lock().routing.awaited(lane);
+        let Some((id, method)) = awaited else {
+            shared.asked[lane.0].wait().await;
+            continue;
+        };
+        if outlasts(shared, lane, id, method).await {
+            return method;
+        }
+    }
+}
+
+/// Waits for the answer to the question `id`; true where it has not come in time.
+async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) -> bool {
+    let asked = Instant::now();
+    let mut report = asked + REPORT;
+    loop {
+        let (awaited, alive) = {
+            let state = &mut *shared.lock();
+            state.look_for_life(lane);
+            (state.routing.awaited(lane), state.alive[lane.0])
+        };
+        if awaited.is_none_or(|(still, _)| still != id) {
+            return false;
+        }
+        let (now, due) = (Instant::now(), shared.limits.deadlines.due(asked, alive));
+        let waited = now.duration_since(asked);
+        match alive {
+            _ if due.is_none_or(|due| now < due) => {}
+            Some(_) => {
+                tracing::warn!(lane = lane.0, method, ?waited, "MCP server has not answered in time (--handshake-timeout), ending it");
+                return true;
+            }
+            None => {
+                tracing::warn!(lane = lane.0, method, ?waited, "MCP server has given no sign of life in time (--start-timeout), ending it");
+                return true;
+            }
+        }
+        if now >= report {
+            let (waited, started) = (waited.as_secs(), alive.is_some());
+            tracing::info!(lane = lane.0, method, waited, started, "waiting for the MCP server to answer");
+            report += REPORT;
+        }
+        let next = due.map_or(report, |due| due.min(report));
+        let next = alive.map_or(next.min(now + LOOK), |_| next);
+        tokio::select! {
+            () = shared.asked[lane.0].wait() => {}
+            () = tokio::time::sleep_until(next) => {}
+        }
+    }
+}
+
+impl State {
+    /// A process that reads what it is sent has started, whether or not it has written something.
+    fn look_for_life(&mut self, lane: LaneId) {
+        let idle = self.idle_stdin[lane.0].as_ref();
+        let is_written = self.out.to_child[lane.0].is_empty();
+        if self.alive[lane.0].is_none()
+            && is_written
+            && idle.is_some_and(|idle| unread(&idle.stdin) == Some(0))
+        {
+            self.alive[lane.0] = Some(Instant::now());
+        }
+    }
+}
+
+/// How many bytes a process has not yet read of what was written to its stdin.
+#[cfg(target_os = "linux")]
+fn unread(stdin: &ChildStdin) -> Option<u64> {
+    rustix::io::ioctl_fionread(stdin).ok()
+}
+
+/// How many bytes a process has not yet read of what was written to its stdin: not every system tells.
+#[cfg(not(target_os = "linux"))]
+fn unread(_: &ChildStdin) -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_start_is_no_slow_answer() {
+        let [handshake, start] = [60, 300].map(Duration::from_secs);
+        let deadlines = Deadlines { handshake, start };
+        let asked = Instant::now() + start;
+        assert_eq!(deadlines.due(asked, None), Some(asked + start));
+        let late = asked + start / 2;
+        assert_eq!(deadlines.due(asked, Some(late)), Some(late + handshake));
+        let early = asked - start / 2;
+        assert_eq!(deadlines.due(asked, Some(early)), Some(asked + handshake));
+        let start = Duration::MAX;
+        assert_eq!(Deadlines { handshake, start }.due(asked, None), None);
+    }
+}
