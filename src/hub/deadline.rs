@@ -66,17 +66,33 @@ async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) 
         match alive {
             _ if due.is_none_or(|due| now < due) => {}
             Some(_) => {
-                tracing::warn!(lane = lane.0, method, ?waited, "MCP server has not answered in time (--handshake-timeout), ending it");
+                tracing::warn!(
+                    lane = lane.0,
+                    method,
+                    ?waited,
+                    "MCP server has not answered in time (--handshake-timeout), ending it"
+                );
                 return true;
             }
             None => {
-                tracing::warn!(lane = lane.0, method, ?waited, "MCP server has given no sign of life in time (--start-timeout), ending it");
+                tracing::warn!(
+                    lane = lane.0,
+                    method,
+                    ?waited,
+                    "MCP server has given no sign of life in time (--start-timeout), ending it"
+                );
                 return true;
             }
         }
         if now >= report {
             let (waited, started) = (waited.as_secs(), alive.is_some());
-            tracing::info!(lane = lane.0, method, waited, started, "waiting for the MCP server to answer");
+            tracing::info!(
+                lane = lane.0,
+                method,
+                waited,
+                started,
+                "waiting for the MCP server to answer"
+            );
             report += REPORT;
         }
         let next = due.map_or(report, |due| due.min(report));

@@ -4,6 +4,7 @@
 use super::evidence::Sender;
 use super::lane::{Lane, Service};
 use super::revision::Revision;
+use super::versions::{Asked, Version};
 use super::{LaneId, Output, Router, SessionId, asks};
 use crate::json::{members, write_string};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
@@ -38,6 +39,8 @@ pub(super) enum Handshake {
 #[derive(Debug)]
 pub(super) struct Sent {
     pub ours: i64,
+    /// What it asks for, and what has been refused before.
+    asked: Asked,
     /// The process is a successor.
     is_renewal: bool,
     /// Whose it is, if it is not the router's own.
@@ -53,6 +56,8 @@ pub(super) struct Opening {
     pub id: RequestId,
     /// What it asked for, where we know that.
     revision: Option<Revision>,
+    /// The same, where it is a version at all.
+    version: Option<Version>,
     /// Its `clientInfo`, until that is sent.
     client: Option<Vec<u8>>,
 }
@@ -75,16 +80,29 @@ impl Lane {
         if client.is_some() {
             self.evidence.renew(None);
         }
-        let info = client.as_deref().unwrap_or(OURSELVES.as_bytes());
-        write_initialize(ours, info, out.to_child[lane.0].small());
         self.client = client;
-        out.asked[lane.0] = true;
-        self.handshake = Handshake::Sent(Sent {
+        // What the last process knew its successor most likely knows, too.
+        let version = self.version.clone().unwrap_or_else(Version::newest);
+        let asked = Asked::new(version);
+        let is_renewal = self.is_successor;
+        let sent = Sent {
             ours,
-            is_renewal: self.is_successor,
+            asked,
+            is_renewal,
             requester,
             introduced,
-        });
+        };
+        self.write_initialize(lane, sent, out);
+    }
+
+    /// Sends `initialize` as `sent` says.
+    fn write_initialize(&mut self, lane: LaneId, sent: Sent, out: &mut Output) {
+        let info = self.client.as_deref().unwrap_or(OURSELVES.as_bytes());
+        let version = sent.asked.current();
+        let line = out.to_child[lane.0].small();
+        write_initialize(sent.ours, version.as_str(), info, line);
+        out.asked[lane.0] = true;
+        self.handshake = Handshake::Sent(sent);
     }
 
     /// The id of this peer's `initialize`, while it waits for the answer.
@@ -143,6 +161,9 @@ impl Router {
             }
             return;
         }
+        let version = message
+            .text(Field::ProtocolVersion)
+            .and_then(|text| Version::parse(&text));
         let client = present(message, Field::ClientInfo)
             .filter(|_| message.carried_len(Field::ClientInfo) <= longest_client_info(out))
             .and_then(|_| message.carry(Field::ClientInfo));
@@ -150,6 +171,7 @@ impl Router {
             session: from,
             id: id.clone(),
             revision,
+            version,
             client,
         });
         self.open_handshake(lane, Some(from), out);
@@ -194,9 +216,35 @@ impl Router {
         };
         if answer.result().is_some() {
             self.handshake_done(lane, &sent, answer, out);
-        } else {
+        } else if let Err(sent) = self.ask_for_another_version(lane, sent, answer, out) {
             self.handshake_refused(lane, &sent, answer, out);
         }
+    }
+
+    /// Some servers refuse a version that they do not know; gives `sent` back when there is no other to
+    /// ask for.
+    fn ask_for_another_version(
+        &mut self,
+        lane: LaneId,
+        mut sent: Sent,
+        answer: &Message,
+        out: &mut Output,
+    ) -> Result<(), Sent> {
+        let state = &mut self.lanes[lane.0];
+        let mut openings = state.openings.iter();
+        let own = openings.find(|opening| Some(opening.session) == sent.requester);
+        let own = own.and_then(|opening| opening.version.as_ref());
+        let error = answer.error().unwrap_or_default();
+        let Some(version) = sent.asked.advance(error, own) else {
+            return Err(sent);
+        };
+        tracing::debug!(
+            version = version.as_str(),
+            "the MCP server has refused initialize, asking for another version"
+        );
+        sent.ours = self.fresh_id();
+        self.lanes[lane.0].write_initialize(lane, sent, out);
+        Ok(())
     }
 
     /// Says `notifications/initialized`, to a new process also what the old one knew, lets go what was
@@ -209,6 +257,7 @@ impl Router {
         };
         let state = &mut self.lanes[lane.0];
         state.handshake = Handshake::Done(Box::new(answer.detached()));
+        state.version = Some(sent.asked.current());
         state.is_successor = false;
         out.to_child[lane.0]
             .extend(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
@@ -234,6 +283,7 @@ impl Router {
     fn handshake_refused(&mut self, lane: LaneId, sent: &Sent, answer: &Message, out: &mut Output) {
         let state = &mut self.lanes[lane.0];
         state.client = None;
+        state.version = None;
         if let Some(opening) = sent.requester.and_then(|id| state.take_opening(id)) {
             let to = opening.session;
             answer_initialize(answer, to, &opening.id, opening.revision, out);
@@ -281,11 +331,11 @@ impl Router {
     }
 }
 
-fn write_initialize(id: i64, client: &[u8], out: &mut Vec<u8>) {
+fn write_initialize(id: i64, version: &str, client: &[u8], out: &mut Vec<u8>) {
     out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
     RequestId::Number(id).write(out);
     out.extend(b",\"method\":\"initialize\",\"params\":{\"protocolVersion\":");
-    write_string(Revision::NEWEST.name(), out);
+    write_string(version, out);
     out.extend(b",\"capabilities\":");
     out.extend(asks::CAPABILITIES.as_bytes());
     out.extend(b",\"clientInfo\":");
@@ -297,7 +347,7 @@ fn write_initialize(id: i64, client: &[u8], out: &mut Vec<u8>) {
 /// id.
 fn longest_client_info(out: &Output) -> usize {
     let mut rest = Vec::new();
-    write_initialize(i64::MAX, b"", &mut rest);
+    write_initialize(i64::MAX, Revision::NEWEST.name(), b"", &mut rest);
     let room = out.limits.to_child.saturating_add(1);
     room.saturating_sub(rest.len()).min(MAX_CLIENT_INFO)
 }

@@ -12,6 +12,7 @@ use super::revision;
 use super::subscriptions::Subscriptions;
 use super::tasks::Tasks;
 use super::turns::Turns;
+use super::versions::Version;
 use super::{Exit, LaneId, Output};
 use crate::json::write_string;
 use crate::jsonrpc::RequestId;
@@ -61,6 +62,8 @@ pub(super) struct Lane {
     pub held: Rope,
     /// The `clientInfo` of the first peer whose `initialize` has been answered.
     pub client: Option<Vec<u8>>,
+    /// The protocol version that a process has agreed to.
+    pub version: Option<Version>,
     /// Peers whose `initialize` waits for an answer, in order.
     pub openings: Vec<Opening>,
     /// What the process has been given by whom.
@@ -98,6 +101,7 @@ impl Lane {
             in_flight,
             down: true,
             openings: self.openings,
+            version: self.version,
             turns: exit.suspicious.then(Turns::default),
             ..Self::default()
         };

@@ -46,6 +46,7 @@ mod session;
 mod subscriptions;
 mod tasks;
 mod turns;
+mod versions;
 
 pub use asks::can_be_asked;
 pub use bounds::{LineLimits, TooLarge};

@@ -40,7 +40,7 @@ fn a_first_process_that_does_not_answer_is_replaced() {
     server.log.wait_for("MCP server has not answered in time");
     for peer in &mut peers {
         assert!(peer.initialize()["result"].is_object());
-        assert_eq!(peer.ask(2, "x", json!({}))["id"], 2);
+        assert!(peer.ask(2, "x", json!({}))["result"].is_object());
     }
 }
 
@@ -133,10 +133,13 @@ fn a_process_that_has_closed_its_stdin_has_ended() {
         let mut peer = server.peer();
         assert_eq!(peer.initialize()["result"]["serverInfo"]["name"], "deaf");
         let answer = peer.ask(2, "x", json!({}));
-        assert_eq!(answer["error"]["data"]["reason"], "child-exited", "{answer}");
+        assert_eq!(
+            answer["error"]["data"]["reason"], "child-exited",
+            "{answer}"
+        );
         server.log.wait_for("MCP server has closed its stdin");
         let mut peer = server.peer();
-        assert_ne!(peer.initialize()["result"]["serverInfo"]["name"], "deaf");
+        assert!(peer.initialize()["result"].is_object());
         assert_eq!(peer.ask(2, "x", json!({}))["id"], 2);
     }
 }

@@ -148,3 +148,55 @@ fn notifications_and_answers_that_are_refused_are_not_answered() {
         assert_eq!(peer.ask(2, "ping", json!({}))["id"], 2, "{transport}");
     }
 }
+
+/// Refuses every version but its own, and says which that is only where it is told to.
+const STRICT: &str = r#"
+import json, sys
+own, error = sys.argv[1], json.loads(sys.argv[2])
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" not in message:
+        continue
+    answer = {"jsonrpc": "2.0", "id": message["id"]}
+    if message["method"] != "initialize":
+        answer["result"] = {}
+    elif message["params"]["protocolVersion"] == own:
+        answer["result"] = {"protocolVersion": own, "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
+    else:
+        answer["error"] = error
+    print(json.dumps(answer), flush=True)
+"#;
+
+/// Hosts that ask for a version of their own get on with such servers, and never did through the proxy.
+#[test]
+fn a_server_that_refuses_the_newest_version_is_asked_for_another() {
+    let refusal = json!({"code": -32602, "message": "Unsupported protocol version"});
+    let mut telling = refusal.clone();
+    telling["data"] = json!({"supported": ["2025-03-26"], "requested": "2025-11-25"});
+    // What the host asks for, what the server knows, what it says to the rest.
+    let cases = [
+        ("2025-06-18", "2025-06-18", &refusal),
+        ("2024-10-07", "2024-10-07", &refusal),
+        ("2025-11-25", "2025-03-26", &telling),
+        ("2024-11-05", "2025-03-26", &telling),
+    ];
+    for (asked, own, error) in cases {
+        let server = Setup::new("tcp")
+            .program(&["python3", "-c", STRICT, own, &error.to_string()])
+            .start();
+        for _ in 0..2 {
+            let mut peer = server.peer();
+            let params = json!({"protocolVersion": asked, "capabilities": {}, "clientInfo": {"name": "h", "version": "1"}});
+            let answer = peer.ask(1, "initialize", params);
+            let told = std::cmp::min(asked, own);
+            assert_eq!(answer["result"]["protocolVersion"], told, "{answer}");
+            peer.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+            assert!(peer.ask(2, "tools/list", json!({}))["result"].is_object());
+        }
+    }
+    // Nobody can ask for what it knows.
+    let server = Setup::new("tcp")
+        .program(&["python3", "-c", STRICT, "2024-11-05", &refusal.to_string()])
+        .start();
+    assert_eq!(server.peer().initialize()["error"]["code"], -32602);
+}

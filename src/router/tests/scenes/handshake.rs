@@ -208,6 +208,53 @@ fn a_long_client_info_is_not_quoted() {
     assert_eq!(bench.peers_heard().len(), 2);
 }
 
+fn version_asked(bench: &mut Bench) -> (Value, String) {
+    let heard = bench.child_heard(0).remove(0);
+    let version = heard["params"]["protocolVersion"].as_str().unwrap();
+    (heard["id"].clone(), version.to_owned())
+}
+
+/// Some servers refuse what they do not know instead of answering with what they do.
+#[test]
+fn a_version_that_is_refused_is_followed_by_others() {
+    let mut bench = Bench::default();
+    let [a, b] = std::array::from_fn(|_| bench.attach());
+    for peer in [a, b] {
+        bench.peer(peer, r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2024-11-05","clientInfo":{"name":"a","version":"1"}}}"#);
+    }
+    let refuse = |bench: &mut Bench, id: &Value, data: Value| {
+        let error = json!({"code":-32602,"message":"Unsupported protocol version","data":data});
+        let line = json!({"jsonrpc":"2.0","id":id,"error":error});
+        bench.child(0, &line.to_string());
+    };
+    let (id, version) = version_asked(&mut bench);
+    assert_eq!(version, "2025-11-25");
+    refuse(&mut bench, &id, json!({"supported":["2025-03-26"]}));
+    let (id, version) = version_asked(&mut bench);
+    assert_eq!(version, "2025-03-26");
+    refuse(&mut bench, &id, json!(null));
+    let (id, version) = version_asked(&mut bench);
+    assert_eq!(version, "2024-11-05");
+    assert!(bench.peers_heard().is_empty());
+    let result = json!({"protocolVersion":"2024-11-05","capabilities":{}});
+    bench.child(
+        0,
+        &json!({"jsonrpc":"2.0","id":id,"result":result}).to_string(),
+    );
+    assert_eq!(bench.peers_heard().len(), 2);
+    assert_eq!(
+        bench.child_heard(0)[0]["method"],
+        "notifications/initialized"
+    );
+    // The next process is asked for that first; one that knows better is asked for the newest.
+    bench.exit(0, true);
+    bench.start(0);
+    let (id, version) = version_asked(&mut bench);
+    assert_eq!(version, "2024-11-05");
+    refuse(&mut bench, &id, json!(null));
+    assert_eq!(version_asked(&mut bench).1, "2025-11-25");
+}
+
 /// Whoever waits has waited for long enough, whether or not another process follows.
 #[test]
 fn a_process_that_does_not_answer_in_time_is_an_error_for_all_who_wait() {

@@ -264,7 +264,10 @@ fn what_a_process_is_told_again_is_awaited() {
     let heard = bench.child_heard(0);
     for told in heard.iter().filter(|told| told.get("id").is_some()) {
         let (ours, method) = bench.router.awaited(LaneId(0)).unwrap();
-        assert_eq!((&json!(ours), &json!(method)), (&told["id"], &told["method"]));
+        assert_eq!(
+            (&json!(ours), &json!(method)),
+            (&told["id"], &told["method"])
+        );
         assert_eq!(bench.router.cause_of_end(LaneId(0), true), Cause::Renewal);
         let answer = json!({"jsonrpc":"2.0","id":told["id"],"result":{}}).to_string();
         bench.child(0, &answer);
@@ -284,7 +287,10 @@ fn a_renewed_listen_is_awaited_until_it_is_acknowledged_or_left() {
         bench.exit(0, true);
         start_modern(&mut bench);
         let awaited = bench.router.awaited(LaneId(0));
-        assert_eq!(awaited.map(|(_, method)| method), Some("subscriptions/listen"));
+        assert_eq!(
+            awaited.map(|(_, method)| method),
+            Some("subscriptions/listen")
+        );
         match ending {
             "acknowledged" => bench.child(0, &acknowledgement(&listen)),
             "cancelled" => bench.peer(
