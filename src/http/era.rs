@@ -117,15 +117,12 @@ fn mismatch(id: Option<&RequestId>, reason: &'static str) -> Denied {
 fn unsupported(id: Option<&RequestId>, requested: &str) -> Denied {
     #[derive(Serialize)]
     struct Data<'a> {
-        supported: Vec<&'static str>,
+        supported: [&'static str; 1],
         requested: &'a str,
     }
+    // Those that need no session, as `server/discover` tells them.
     let data = Data {
-        supported: Revision::ALL
-            .iter()
-            .rev()
-            .map(|revision| revision.name())
-            .collect(),
+        supported: [Revision::NEWEST.name()],
         requested: shorten(requested, MAX_VERSION),
     };
     Denied::message(

@@ -183,6 +183,12 @@ impl Hub {
         state.routing.is_busy() || state.outboxes.values().any(|outbox| outbox.awaits())
     }
 
+    /// See [`crate::router::Router::serves_modern_only`].
+    #[must_use]
+    pub fn serves_modern_only(&self) -> bool {
+        self.0.lock().routing.serves_modern_only()
+    }
+
     fn in_flight(&self, session: SessionId) -> usize {
         self.0.lock().routing.owed(session)
     }

@@ -126,6 +126,22 @@ impl Routing {
         }
     }
 
+    /// True while this lane has no process.
+    pub(super) fn is_down(&self, lane: LaneId) -> bool {
+        match self {
+            Self::Shared(router) => router.is_down(lane),
+            Self::Isolated(_) => false,
+        }
+    }
+
+    /// See [`Router::serves_modern_only`].
+    pub(super) fn serves_modern_only(&self) -> bool {
+        match self {
+            Self::Shared(router) => router.serves_modern_only(),
+            Self::Isolated(_) => false,
+        }
+    }
+
     /// Why a process has ended by itself; whoever is to blame is refused from now on, for so long.
     pub(super) fn cause_of_end(
         &mut self,

@@ -74,6 +74,14 @@ impl Session {
         Room::wait_for(hub, self.attachment.id(), message).await
     }
 
+    /// True while the process that would serve this message has ended, or is about to start.
+    #[must_use]
+    pub fn is_down(&self, message: &Message) -> bool {
+        let state = self.attachment.hub().0.lock();
+        let lane = state.routing.destination(self.attachment.id(), message);
+        lane.is_some_and(|lane| state.routing.is_down(lane))
+    }
+
     /// Hands a message to the MCP server, which gets it with the next [`Session::flush`]. `room` is what
     /// was found for it; what the proxy itself says needs none.
     ///

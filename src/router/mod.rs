@@ -371,6 +371,20 @@ impl Router {
         open.any(is_awaited) || self.lanes.iter().any(|lane| !lane.openings.is_empty())
     }
 
+    /// True while a lane's process has ended, or is about to start.
+    #[must_use]
+    pub fn is_down(&self, lane: LaneId) -> bool {
+        self.lanes[lane.0].down
+    }
+
+    /// True where there are modern peers, and none of the other kind.
+    #[must_use]
+    pub fn serves_modern_only(&self) -> bool {
+        let modern = |lane: &Lane| matches!(lane.service, Service::Modern | Service::Returning(_));
+        let legacy = |lane: &Lane| lane.service == Service::Legacy;
+        self.lanes.iter().any(modern) && !self.lanes.iter().any(legacy)
+    }
+
     /// Bytes that wait inside the router for a handshake or a restart of this lane; what sends
     /// more should wait, too.
     #[must_use]

@@ -5,6 +5,7 @@ mod activity;
 mod arrival;
 mod downstream;
 mod first;
+mod health;
 mod http;
 mod isolated;
 mod link;
@@ -144,6 +145,7 @@ pub async fn run(
         settings,
         registry,
         house,
+        health: health::Health::default(),
         room_ahead: Semaphore::new(upstream::AHEAD_OF_ALL),
         sharing,
         stopped,

@@ -14,7 +14,7 @@ use std::fmt::Display;
 use tokio::net::TcpStream;
 
 /// What a stranger may send over WebSocket, upgrade request and framing included, in bytes.
-const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
+pub(super) const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
 
 /// For the audit log: the connection ends, since it is not let in.
 pub(super) fn refused(trail: &mut Trail, reason: &dyn Display) {

@@ -3,9 +3,10 @@
 use super::Settings;
 use super::access::{Access, Standing, now};
 use super::arrival::{Arrival, arrival};
+use super::health::Health;
 use super::http::House;
 use super::link::Link;
-use super::open::{open, refused, silent, turn_down};
+use super::open::{UPGRADE_ALLOWANCE, open, refused, silent, turn_down};
 use super::places::{Account, NoPlace, Place, Places};
 use super::rate::Limiter;
 use super::registry::Registry;
@@ -18,7 +19,8 @@ use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Refused};
 use crate::transport::line::LineError;
 use crate::transport::tls;
-use crate::transport::{self, Connection};
+use crate::transport::websocket::{Upgrade, WebSocket};
+use crate::transport::{self, BoxedStream, Connection};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -39,6 +41,8 @@ pub(super) struct Context {
     pub rates: Option<Mutex<Limiter>>,
     /// Sessions over HTTP.
     pub house: House,
+    /// Whether the MCP server answers.
+    pub health: Health,
     /// Sessions that outlive their connections.
     pub registry: Arc<Registry>,
     /// A permit is a byte that may be read ahead of a client while the MCP server takes nothing.
@@ -102,38 +106,70 @@ pub(super) async fn serve(
     let span = tracing::info_span!("peer", id = number, %address, certificate = tracing::field::Empty, user = tracing::field::Empty, roles = tracing::field::Empty);
     async {
         tracing::debug!("accepted");
-        let entered = link(stream, address, number, &context, &mut stranger).await;
-        let Some(link) = entered else {
-            return;
-        };
-        drop(stranger);
-        let has_spoken = context.settings.must_speak();
-        if has_spoken {
-            tracing::info!("connected");
+        let entrance = Entrance::Socket(stream);
+        let entered = link(entrance, address, number, &context, &mut stranger).await;
+        if let Some(link) = entered {
+            drop(stranger);
+            stay(link, &context).await;
         }
-        // What is rare or long is on the heap, so that nobody keeps the memory that others need.
-        let end = match Box::pin(session::hello(link, &context)).await {
-            Err(Unopened::Silent) if !has_spoken => {
-                return tracing::debug!("disconnected, it has said nothing");
-            }
-            Err(unopened) => unopened.reason(),
-            Ok((link, opening)) => {
-                if !has_spoken {
-                    tracing::info!("connected");
-                }
-                context.sharing.serve(link, opening, &context).await
-            }
-        };
-        tracing::info!(reason = end, "disconnected");
     }
     .instrument(span)
     .await;
 }
 
+/// Serves a WebSocket that a request over HTTP has asked for.
+pub(super) async fn serve_upgraded(
+    stream: BoxedStream,
+    upgrade: Upgrade,
+    address: SocketAddr,
+    number: u64,
+    context: &Context,
+    mut stranger: Stranger,
+) {
+    let limit = context.settings.max_message_size;
+    let socket = WebSocket::accepted(stream, Some(UPGRADE_ALLOWANCE), limit).await;
+    let connection = Connection::WebSocket(Box::new(socket));
+    let entrance = Entrance::Upgraded(Box::new((connection, upgrade)));
+    let entered = link(entrance, address, number, context, &mut stranger).await;
+    if let Some(link) = entered {
+        drop(stranger);
+        stay(link, context).await;
+    }
+}
+
+/// How a stranger comes.
+enum Entrance {
+    Socket(TcpStream),
+    /// Over HTTP.
+    Upgraded(Box<(Connection, Upgrade)>),
+}
+
+/// Serves a peer that is in, to its end.
+async fn stay(link: Box<Link>, context: &Context) {
+    let has_spoken = context.settings.must_speak();
+    if has_spoken {
+        tracing::info!("connected");
+    }
+    // What is rare or long is on the heap, so that nobody keeps the memory that others need.
+    let end = match Box::pin(session::hello(link, context)).await {
+        Err(Unopened::Silent) if !has_spoken => {
+            return tracing::debug!("disconnected, it has said nothing");
+        }
+        Err(unopened) => unopened.reason(),
+        Ok((link, opening)) => {
+            if !has_spoken {
+                tracing::info!("connected");
+            }
+            context.sharing.serve(link, opening, context).await
+        }
+    };
+    tracing::info!(reason = end, "disconnected");
+}
+
 /// The connection of a stranger that has come in, with its place. Where there is none it may go on
 /// with a session, and stays a stranger until that has it.
 async fn link(
-    stream: TcpStream,
+    entrance: Entrance,
     address: SocketAddr,
     number: u64,
     context: &Context,
@@ -143,7 +179,7 @@ async fn link(
     let mut trail = Trail::begin(&settings.audit, number, address);
     let mut access = settings.access.clone();
     let entered = tokio::select! {
-        entered = Box::pin(enter(stream, address, context, &mut access, &mut trail)) => entered,
+        entered = Box::pin(enter(entrance, address, context, &mut access, &mut trail)) => entered,
         () = stranger.pushed_out() => {
             gives_way(&mut trail);
             return None;
@@ -203,17 +239,17 @@ pub(super) fn gives_way(trail: &mut Trail) {
     refused(trail, &reason);
 }
 
-/// Opens the transport and authenticates, both within the time there is for it. Gives the connection,
-/// who it is, and its place, where there is one.
-async fn enter(
-    stream: TcpStream,
-    address: SocketAddr,
-    context: &Context,
-    access: &mut watch::Receiver<Arc<Access>>,
+/// Opens the transport, where it is not open yet.
+async fn begin(
+    entrance: Entrance,
+    deadline: Instant,
+    settings: &Settings,
     trail: &mut Trail,
-) -> Option<(Connection, Identity, Entry)> {
-    let settings = &context.settings;
-    let deadline = Instant::now() + settings.auth_timeout;
+) -> Option<(Connection, Upgrade)> {
+    let stream = match entrance {
+        Entrance::Socket(stream) => stream,
+        Entrance::Upgraded(opened) => return Some(*opened),
+    };
     if settings.must_speak() || settings.access.borrow().tls.is_some() {
         match arrival(&stream, deadline).await {
             Arrival::Speaks => {}
@@ -228,20 +264,33 @@ async fn enter(
             }
         }
     }
-    let opened = tokio::time::timeout_at(deadline, open(stream, settings, trail)).await;
-    let (mut connection, upgrade) = match opened {
-        Ok(Ok(opened)) => opened,
+    match tokio::time::timeout_at(deadline, open(stream, settings, trail)).await {
+        Ok(Ok(opened)) => Some(opened),
         Ok(Err(err)) => {
             turn_down(err, settings.door, trail).await;
-            return None;
+            None
         }
         Err(_) => {
             let reason = "no connection in time";
             tracing::info!("refused: {reason}");
             refused(trail, &reason);
-            return None;
+            None
         }
-    };
+    }
+}
+
+/// Opens the transport and authenticates, both within the time there is for it. Gives the connection,
+/// who it is, and its place, where there is one.
+async fn enter(
+    entrance: Entrance,
+    address: SocketAddr,
+    context: &Context,
+    access: &mut watch::Receiver<Arc<Access>>,
+    trail: &mut Trail,
+) -> Option<(Connection, Identity, Entry)> {
+    let settings = &context.settings;
+    let deadline = Instant::now() + settings.auth_timeout;
+    let (mut connection, upgrade) = begin(entrance, deadline, settings, trail).await?;
     // What changes from here on is noticed when the peer is in.
     let now_holds = Arc::clone(&access.borrow_and_update());
     let door = handshake::Door {

@@ -134,6 +134,14 @@ impl Sharing {
         }
     }
 
+    /// A session of nobody's with what is shared, to ask whether it answers, and whether its peers are
+    /// modern ones. `None` where nothing is shared.
+    pub(super) fn look(&self) -> Option<(Session, bool)> {
+        let hub = self.shared.as_ref()?;
+        let session = hub.attach(Profile::anybody(), &Tally::default());
+        Some((session, hub.serves_modern_only()))
+    }
+
     /// True where all share one process, so that no session has one of its own.
     pub(super) fn is_shared_by_all(&self) -> bool {
         self.isolation == Isolation::Never

@@ -2,6 +2,7 @@
 //! "Streamable HTTP", as docs/http.md lists them.
 
 mod client;
+mod doors;
 mod hostile;
 mod sessions;
 mod stateless;

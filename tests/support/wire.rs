@@ -55,8 +55,14 @@ impl TestPeer {
 
     /// Asks for a WebSocket with these further headers; gives the head of the answer, too.
     pub fn upgrade(port: u16, headers: &str) -> (String, Self) {
+        Self::upgrade_at(port, "/", headers)
+    }
+
+    /// The same at this path.
+    pub fn upgrade_at(port: u16, path: &str, headers: &str) -> (String, Self) {
         let mut peer = Self::connect("tcp", port);
         let text = UPGRADE.replacen("\r\n\r\n", &format!("\r\n{headers}\r\n"), 1);
+        let text = text.replacen("GET / ", &format!("GET {path} "), 1);
         peer.raw(text.as_bytes());
         let head = peer.head();
         peer.websocket = true;

@@ -5,15 +5,19 @@ use super::super::access::Standing;
 use super::super::isolated;
 use super::super::rate::Ticket;
 use super::super::sharing::Placement;
+use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
 use crate::control::PREFIX;
+use crate::hub::Session;
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, RequestId,
     error_line, too_large_line,
 };
 use crate::permissions::Permit;
 use crate::router::TooLarge;
+use hyper::StatusCode;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Why a message does not pass.
 pub(super) struct Stopped {
@@ -21,16 +25,39 @@ pub(super) struct Stopped {
     pub line: Option<Vec<u8>>,
     /// The code of that.
     pub code: Code,
-    /// When it makes sense to try again.
+    /// It makes sense to try again.
     pub later: bool,
+    /// The MCP server is not there.
+    pub is_down: bool,
 }
 
 impl Stopped {
+    /// The answer, with `status` where it is an error of a message.
+    pub(super) fn reply(self, status: StatusCode) -> Reply {
+        let status = if self.is_down {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            status
+        };
+        let reply = match self.line {
+            Some(line) => reply::json(status, &line.into()),
+            None if self.is_down => reply::empty(status),
+            // What is not passed on vanishes, as it does on the other transports.
+            None => reply::empty(StatusCode::ACCEPTED),
+        };
+        if self.later {
+            reply::later(reply)
+        } else {
+            reply
+        }
+    }
+
     fn new(id: Option<&RequestId>, code: Code, text: &str, data: Option<&ErrorData>) -> Self {
         Self {
             line: id.map(|id| error_line(Some(id), code, text, data)),
             code,
             later: false,
+            is_down: false,
         }
     }
 }
@@ -66,6 +93,7 @@ pub(super) async fn judge(
             line: denial.to_line(),
             code: denial.code(),
             later: false,
+            is_down: false,
         }
     })
 }
@@ -86,6 +114,35 @@ fn rate_limited(id: &RequestId, wait: Duration) -> Stopped {
     }
 }
 
+/// How long a message waits for a process that is being started.
+const RESTART: Duration = Duration::from_secs(10);
+
+/// How often to look whether it is there.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Waits until the process that serves this session is there. Gives false where that takes too long.
+async fn is_up(session: &Session, message: &Message) -> bool {
+    let begun = Instant::now();
+    while session.is_down(message) {
+        if begun.elapsed() >= RESTART {
+            return false;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    true
+}
+
+fn restarting(message: &Message) -> Stopped {
+    let data = ErrorData::new("child-restarting", Executed::No);
+    let text = "The MCP server is being started again";
+    let id = request_id(message);
+    Stopped {
+        later: true,
+        is_down: true,
+        ..Stopped::new(id, Code::InternalError, text, Some(&data))
+    }
+}
+
 /// Hands a message to the MCP server, once that has room for it.
 pub(super) async fn hand_over(
     placement: &Placement,
@@ -98,6 +155,9 @@ pub(super) async fn hand_over(
     let room = if placement.moves_with(message) {
         None
     } else {
+        if !is_up(session, message).await {
+            return Err(restarting(message));
+        }
         Some(session.room(message).await)
     };
     if let Err(why) = placement.decide(permit, || standing.profile()) {
@@ -107,6 +167,7 @@ pub(super) async fn hand_over(
             line: id.map(|id| isolated::refusal(why, Some(id))),
             code: Code::InternalError,
             later: true,
+            is_down: false,
         });
     }
     let sent = session.send(permit, room);
@@ -123,6 +184,7 @@ pub(super) async fn hand_over(
                 line: id.map(|id| too_large_line(Some(id), limit, Measured::AsWritten)),
                 code: Code::InvalidRequest,
                 later: false,
+                is_down: false,
             })
         }
     }
@@ -149,5 +211,6 @@ pub(super) fn still_in_flight(message: &Message) -> Stopped {
         line: Some(line),
         code: Code::InvalidRequest,
         later: false,
+        is_down: false,
     }
 }

@@ -64,9 +64,18 @@ pub(super) async fn serve(
             Err(_) => return late(&mut trail),
         };
         let visitor = Visitor::new(context, address, trail);
-        let end = Box::pin(converse(stream, &visitor, stranger, deadline)).await;
+        let mut stranger = Some(stranger);
+        let end = Box::pin(converse(stream, &visitor, &mut stranger, deadline)).await;
         visitor.ends(end);
         tracing::debug!(reason = end, "disconnected");
+        if let (Some((upgrade, said)), Some(stranger)) = (visitor.take_upgrade(), stranger)
+            && let Ok(upgraded) = upgrade.await
+        {
+            let context = Arc::clone(&visitor.context);
+            drop(visitor);
+            let stream = Box::new(TokioIo::new(upgraded));
+            peer::serve_upgraded(stream, said, address, number, &context, stranger).await;
+        }
     }
     .instrument(span)
     .await;
@@ -82,7 +91,7 @@ fn late(trail: &mut Trail) {
 async fn converse(
     stream: BoxedStream,
     visitor: &Visitor,
-    mut stranger: Stranger,
+    stranger: &mut Option<Stranger>,
     deadline: Instant,
 ) -> &'static str {
     let service = service_fn(|request| requests::answer(visitor, request));
@@ -90,25 +99,29 @@ async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(KEEP_ALIVE.max(visitor.context.settings.auth_timeout))
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => Some(served),
         () = visitor.admitted() => None,
-        () = stranger.pushed_out() => return visitor.gives_way(),
+        () = pushed_out(stranger) => return visitor.gives_way(),
         () = tokio::time::sleep_until(deadline) => return "nothing that it may do, in time",
     };
-    drop(stranger);
     let served = match served {
         Some(served) => served,
-        None => tokio::select! {
+        None => {
+            // Whoever has come in is none any more.
+            drop(stranger.take());
+            tokio::select! {
             served = connection.as_mut() => served,
             () = visitor.context.stopping() => {
                 // What is being answered is answered to its end.
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-        },
+            }
+        }
     };
     match served {
         Ok(()) => "the peer has left",
@@ -116,5 +129,12 @@ async fn converse(
             tracing::debug!(%err, "connection ended");
             "connection lost"
         }
+    }
+}
+
+async fn pushed_out(stranger: &mut Option<Stranger>) {
+    match stranger {
+        Some(stranger) => stranger.pushed_out().await,
+        None => std::future::pending().await,
     }
 }

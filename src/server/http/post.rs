@@ -81,16 +81,7 @@ fn unreadable(
 
 /// Errors of messages are no errors of HTTP before 2026-07-28.
 fn stopped(stopped: Stopped) -> Reply {
-    let reply = match stopped.line {
-        Some(line) => reply::json(StatusCode::OK, &line.into()),
-        // What is not passed on vanishes, as it does on the other transports.
-        None => reply::empty(StatusCode::ACCEPTED),
-    };
-    if stopped.later {
-        reply::later(reply)
-    } else {
-        reply
-    }
+    stopped.reply(StatusCode::OK)
 }
 
 async fn in_session(

@@ -2,6 +2,7 @@
 
 use crate::handshake::Refused;
 use crate::http::Denied;
+use crate::transport::websocket::Accepted;
 use crate::utils::rope::{Line, Pieces};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -10,7 +11,7 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
-    WWW_AUTHENTICATE,
+    SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE, WWW_AUTHENTICATE,
 };
 use hyper::{Response, StatusCode};
 use std::convert::Infallible;
@@ -112,6 +113,19 @@ pub(super) fn not_allowed(methods: &'static str) -> Reply {
     let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
     let methods = HeaderValue::from_static(methods);
     reply.headers_mut().insert(ALLOW, methods);
+    reply
+}
+
+/// What comes next is WebSocket.
+pub(super) fn switching(accepted: Accepted) -> Reply {
+    let mut reply = empty(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = reply.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accepted.key);
+    if let Some(subprotocol) = accepted.subprotocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
     reply
 }
 

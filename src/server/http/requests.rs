@@ -6,6 +6,7 @@ use super::post;
 use super::reply::{self, Reply};
 use super::visitor::Visitor;
 use crate::http::{Denied, SiteError, is_json};
+use crate::transport::websocket::Accepted;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -76,6 +77,9 @@ async fn serve(
         let denied = Denied::plain(StatusCode::BAD_REQUEST, "bad-body", reason);
         return Err(reply::last(visitor.refuse(reason, reply::denied(denied))));
     }
+    if let Some(reply) = health(visitor, &request).await {
+        return Ok(reply);
+    }
     if request.uri().path() != visitor.context.house.site().path {
         let text = "there is nothing here; MCP is at another path, see --path\n";
         return Err(reply::text(StatusCode::NOT_FOUND, text));
@@ -87,6 +91,9 @@ async fn serve(
         let reason = "a token does not belong in a URL; send 'Authorization: Bearer'";
         let denied = Denied::plain(StatusCode::BAD_REQUEST, "token-in-url", reason);
         return Err(visitor.refuse(reason, reply::denied(denied)));
+    }
+    if let Some(accepted) = upgrade_of(&request) {
+        return Ok(visitor.upgrade(request, accepted));
     }
     let bearer = visitor.identify(request.headers())?;
     match *request.method() {
@@ -111,6 +118,33 @@ async fn serve(
         Method::DELETE => listen::delete(visitor, &bearer, request.headers()),
         _ => Err(reply::not_allowed(METHODS)),
     }
+}
+
+/// The answer to a health check, if it is one: whether the process serves, and whether the MCP server does.
+async fn health(visitor: &Visitor, request: &Request<Incoming>) -> Option<Reply> {
+    let is_asked = matches!(*request.method(), Method::GET | Method::HEAD);
+    let context = &visitor.context;
+    let ready = match request.uri().path() {
+        "/healthz" if is_asked => true,
+        "/readyz" if is_asked => match context.sharing.look() {
+            Some(looked) => context.health.is_ready(|| looked).await,
+            None => true,
+        },
+        _ => return None,
+    };
+    let reply = if ready && !*context.stopped.borrow() {
+        reply::text(StatusCode::OK, "ok\n")
+    } else {
+        let text = "the MCP server does not answer\n";
+        reply::later(reply::text(StatusCode::SERVICE_UNAVAILABLE, text))
+    };
+    Some(reply::last(reply))
+}
+
+/// What a request to go on with WebSocket is answered.
+fn upgrade_of(request: &Request<Incoming>) -> Option<Accepted> {
+    let may = request.method() == Method::GET && request.version() == Version::HTTP_11;
+    may.then(|| Accepted::of(request.headers())).flatten()
 }
 
 /// What a browser asks before it lets a page send a request.

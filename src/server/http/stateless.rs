@@ -48,6 +48,7 @@ impl Single {
             line: Some(isolated::refusal(why, None)),
             code: Code::InternalError,
             later: true,
+            is_down: false,
         })?);
         let left = Arc::<Notify>::default();
         if !visitor.context.sharing.is_shared_by_all() {
@@ -125,15 +126,8 @@ impl Drop for Single {
 
 /// The answer has the status that its code asks for.
 fn stopped(stopped: Stopped) -> Reply {
-    let reply = match stopped.line {
-        Some(line) => reply::json(status_of(Some(stopped.code as i64)), &line.into()),
-        None => reply::empty(StatusCode::ACCEPTED),
-    };
-    if stopped.later {
-        reply::later(reply)
-    } else {
-        reply
-    }
+    let status = status_of(Some(stopped.code as i64));
+    stopped.reply(status)
 }
 
 /// Serves a message by itself.

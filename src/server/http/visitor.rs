@@ -10,8 +10,12 @@ use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::handshake::Refused;
 use crate::http::{Owner, bearer};
+use crate::transport::websocket::{Accepted, Upgrade};
 use crate::utils::tally::Tally;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::upgrade::OnUpgrade;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -29,6 +33,8 @@ struct State {
     place: Option<Place>,
     /// Who has asked last.
     bearer: Option<Arc<Bearer>>,
+    /// What comes after HTTP.
+    upgrade: Option<(OnUpgrade, Upgrade)>,
 }
 
 /// Somebody who may ask.
@@ -56,6 +62,7 @@ impl Visitor {
                 trail,
                 place: None,
                 bearer: None,
+                upgrade: None,
             }),
             admitted: watch::Sender::new(false),
         }
@@ -84,6 +91,19 @@ impl Visitor {
     pub(super) fn gives_way(&self) -> &'static str {
         peer::gives_way(&mut self.lock().trail);
         "it has given way"
+    }
+
+    /// Goes on with WebSocket after this answer. Whoever has sent no token sends it as the first frame.
+    pub(super) fn upgrade(&self, mut request: Request<Incoming>, accepted: Accepted) -> Reply {
+        let bearer = bearer(request.headers());
+        let upgrade = hyper::upgrade::on(&mut request);
+        self.lock().upgrade = Some((upgrade, Upgrade { bearer }));
+        reply::switching(accepted)
+    }
+
+    /// What comes after HTTP, if anything does.
+    pub(super) fn take_upgrade(&self) -> Option<(OnUpgrade, Upgrade)> {
+        self.lock().upgrade.take()
     }
 
     /// Who sends this request.

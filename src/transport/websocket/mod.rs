@@ -9,7 +9,7 @@ mod metered;
 pub mod request;
 mod upgrade;
 
-pub use upgrade::{Upgrade, UpgradeError};
+pub use upgrade::{Accepted, Upgrade, UpgradeError};
 
 use super::empty::Empties;
 use super::line::LineError;

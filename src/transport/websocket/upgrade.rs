@@ -5,11 +5,14 @@ use crate::transport::{BoxedStream, tls};
 use crate::utils::secret::Secret;
 use bytes::Bytes;
 use std::io;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{
     HeaderMap, HeaderValue, Response as HttpResponse, StatusCode, header,
 };
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// The most of a refused origin that is told and logged, in characters.
 const MAX_LOGGED_ORIGIN: usize = 256;
@@ -120,6 +123,19 @@ impl WebSocket {
         }
     }
 
+    /// The same for a connection whose upgrade has been answered already, see [`Accepted::of`].
+    pub async fn accepted(stream: BoxedStream, allowance: Option<usize>, limit: usize) -> Self {
+        let stream = Metered::new(stream, Bytes::new(), allowance);
+        let config = Some(config(limit));
+        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
+        socket.get_mut().frames = Some(Frames::default());
+        Self {
+            socket,
+            lines: Lines::default(),
+            masks: false,
+        }
+    }
+
     /// Upgrades a connection to a server; `url` names the host and path.
     ///
     /// # Errors
@@ -139,6 +155,41 @@ impl WebSocket {
             }),
             Err(err) => Err(UpgradeError::Failed(Box::new(err))),
         }
+    }
+}
+
+/// The answer to an upgrade request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// For `Sec-WebSocket-Accept`.
+    pub key: HeaderValue,
+    /// For `Sec-WebSocket-Protocol`, where the client has offered it.
+    pub subprotocol: Option<HeaderValue>,
+}
+
+impl Accepted {
+    /// The answer to a GET request with these headers; `None` where it is not a request to upgrade to
+    /// WebSocket (RFC 6455 section 4.2.1).
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let has = |name: &header::HeaderName, word: &str| {
+            let values = headers
+                .get_all(name)
+                .iter()
+                .filter_map(|value| value.to_str().ok());
+            let mut words = values.flat_map(|value| value.split(','));
+            words.any(|known| known.trim().eq_ignore_ascii_case(word))
+        };
+        let key = headers.get(header::SEC_WEBSOCKET_KEY)?;
+        let is_upgrade = has(&header::UPGRADE, "websocket")
+            && has(&header::CONNECTION, "upgrade")
+            && has(&header::SEC_WEBSOCKET_VERSION, "13");
+        let key = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()?;
+        let subprotocol = has(&header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        is_upgrade.then(|| Self {
+            key,
+            subprotocol: subprotocol.then(|| HeaderValue::from_static(SUBPROTOCOL)),
+        })
     }
 }
 
@@ -205,6 +256,36 @@ mod tests {
                 .is_some_and(|token| token.expose() == "hunter2")
         );
         assert!(!format!("{upgrade:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn only_an_upgrade_to_websocket_is_one() {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            headers
+        };
+        let good = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-protocol", "x, mcp"),
+        ];
+        let accepted = Accepted::of(&headers(&good)).unwrap();
+        // The example of RFC 6455.
+        assert_eq!(accepted.key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(accepted.subprotocol, Some(HeaderValue::from_static("mcp")));
+        let without = |at: usize| [&good[..at], &good[at + 1..]].concat();
+        for (at, missing) in good[..4].iter().enumerate() {
+            assert_eq!(Accepted::of(&headers(&without(at))), None, "{missing:?}");
+        }
+        assert_eq!(
+            Accepted::of(&headers(&without(4))).unwrap().subprotocol,
+            None
+        );
     }
 
     #[test]

@@ -1,0 +1,74 @@
+//! Whether the MCP server answers: it is asked, not assumed.
+
+use crate::hub::Session;
+use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
+use crate::permissions::Rights;
+use crate::utils::rope::{Line, Pieces};
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// What was answered holds for so long, so that health checks do not keep the MCP server busy.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What every legacy server answers.
+const PING: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#;
+
+/// What every server of 2026-07-28 answers.
+const DISCOVER: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"mcp-remote","version":"health"},"io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+
+/// What the last question has shown.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    last: Mutex<Option<(Instant, bool)>>,
+}
+
+impl Health {
+    /// True where the MCP server answers. One question at a time: whoever comes meanwhile gets the same
+    /// answer. `session` begins a session, and tells whether there are modern peers alone.
+    pub(super) async fn is_ready(&self, session: impl FnOnce() -> (Session, bool)) -> bool {
+        let mut last = self.last.lock().await;
+        if let Some((asked, answers)) = *last
+            && asked.elapsed() < FRESH
+        {
+            return answers;
+        }
+        let (session, modern) = session();
+        let asking = async {
+            // One that is only modern refuses the first, and one that is not is not sent the second.
+            (!modern && ask(&session, PING).await) || ask(&session, DISCOVER).await
+        };
+        let answers = tokio::time::timeout(PATIENCE, asking).await;
+        let answers = answers.unwrap_or(false);
+        *last = Some((Instant::now(), answers));
+        answers
+    }
+}
+
+/// True where the answer is a result.
+async fn ask(session: &Session, question: &'static [u8]) -> bool {
+    let message = Message::read(Bytes::from_static(question), MAX_PEER_DEPTH).ok();
+    let permit = message.and_then(|message| Rights::everything().decide(message).ok());
+    let sent = permit.is_some_and(|permit| session.send(&permit, None).is_ok());
+    session.flush();
+    if !sent {
+        return false;
+    }
+    loop {
+        match session.take() {
+            Ok(lines) if lines.is_empty() => session.changed().await,
+            Ok(lines) => {
+                let is_result = |line: &Line| {
+                    let message = Message::read(line.joined(), MAX_CHILD_DEPTH);
+                    message.is_ok_and(|message| message.result().is_some())
+                };
+                return lines.iter().any(is_result);
+            }
+            Err(_cut) => return false,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What else is on the port: health checks, and WebSocket.
+
+use super::client::{Http, Session, call};
+use crate::common::{Setup, TestServer, token_with};
+use crate::wire::TestPeer;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+fn get(port: u16, path: &str) -> (u16, String) {
+    let mut http = Http::connect(port);
+    http.raw(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+    let answer = http.answer();
+    (answer.status(), answer.body)
+}
+
+/// Without a token, since those who ask have none.
+#[test]
+fn health_is_told_to_everybody() {
+    let server = Setup::new("http").secret().start();
+    assert_eq!(get(server.port, "/healthz").0, 200);
+    assert_eq!(get(server.port, "/readyz").0, 200);
+    server.wait_seen("\"ping\"");
+    assert_eq!(get(server.port, "/mcp").0, 401);
+    assert_eq!(get(server.port, "/healthz/").0, 404);
+}
+
+/// It is the MCP server that is asked: one that hangs is not ready, and the process serves all the same.
+#[test]
+fn a_server_that_hangs_is_not_ready() {
+    let server = Setup::new("http").start();
+    let session = Session::begin(server.port);
+    let _hangs = session.send("POST", &[], &call(1, json!({"name": "x", "deaf": true})));
+    server.wait_seen("deaf");
+    assert_eq!(get(server.port, "/readyz").0, 503);
+    assert_eq!(get(server.port, "/healthz").0, 200);
+    // What has been found out holds for a while: health checks do not pile up.
+    let begun = Instant::now();
+    assert_eq!(get(server.port, "/readyz").0, 503);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_modern_server_is_ready() {
+    let server = Setup::new("http").echo(&["--modern"]).start();
+    assert_eq!(get(server.port, "/readyz").0, 200);
+}
+
+#[test]
+fn an_upgrade_on_the_path_is_a_websocket_peer() {
+    let server = Setup::new("http").secret().start();
+    let token = token_with(&["user"]);
+    let session = Session::begin_with(server.port, &token);
+    let (head, mut peer) = TestPeer::upgrade_at(server.port, "/mcp", "");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let answer = peer.login(&token);
+    assert_eq!(answer["result"]["authenticated"], true, "{answer}");
+    peer.send(r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#);
+    assert_eq!(peer.next()["id"], 7);
+    assert_eq!(
+        session
+            .post(r#"{"jsonrpc":"2.0","id":8,"method":"tools/list"}"#)
+            .json()["id"],
+        8
+    );
+    let (_, mut stranger) = TestPeer::upgrade_at(server.port, "/mcp", "");
+    assert_eq!(stranger.login("x")["error"]["code"], -32002);
+    stranger.assert_closed();
+    let foreign = "Origin: http://evil.example.com\r\n";
+    let (head, _) = TestPeer::upgrade_at(server.port, "/mcp", foreign);
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    let (head, _) = TestPeer::upgrade_at(server.port, "/", "");
+    assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    let (head, mut peer) = TestPeer::upgrade_at(server.port, "/mcp", &bearer);
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_eq!(peer.ask(9, "tools/list", json!({}))["id"], 9);
+}
+
+/// A request that comes while the MCP server is started again waits for that, and finds its session.
+#[test]
+fn sessions_outlive_their_mcp_server() {
+    let server = TestServer::start("http");
+    let session = Session::begin(server.port);
+    let lost = session.post(&call(1, json!({"name": "x", "exit": 3})));
+    assert_eq!(lost.json()["error"]["data"]["reason"], "child-exited");
+    let mut general = session.listen("");
+    let again = session.post(&call(
+        2,
+        json!({"name": "x", "notify": "notifications/tools/list_changed"}),
+    ));
+    assert_eq!((again.status(), &again.json()["id"]), (200, &json!(2)));
+    assert!(general.event().is_some());
+}
