@@ -1,5 +1,7 @@
 //! The signals that stop us, or make us read our files again.
 
+use std::fs::File;
+use std::io::IsTerminal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM, SIGINT and SIGHUP.
@@ -48,4 +50,65 @@ pub enum Asked {
     Stop(&'static str),
     /// The terminal has closed, or somebody wants the files to be read again.
     HangUp,
+}
+
+/// What SIGHUP means to a program that has files to read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HangUp {
+    /// The terminal that the program was started on has closed: it ends with it.
+    Stop,
+    /// The files are to be read again.
+    Reload,
+}
+
+impl HangUp {
+    /// Decides by how the program was started; to be called before [`Signals::listen`].
+    #[must_use]
+    pub fn at_start() -> Self {
+        let by_hand = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+        // Only a terminal that controls us sends the signal as it closes.
+        let controlled = || File::open("/dev/tty").is_ok();
+        if by_hand && controlled() && !is_ignored() {
+            Self::Stop
+        } else {
+            Self::Reload
+        }
+    }
+}
+
+/// True where whoever started us has SIGHUP ignored, as `nohup` does.
+fn is_ignored() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hang_up(&status))
+}
+
+/// Reads the mask of ignored signals, in which SIGHUP is the lowest bit.
+fn ignores_hang_up(status: &str) -> bool {
+    let mut masks = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = masks
+        .next()
+        .map(|mask| u64::from_str_radix(mask.trim(), 16));
+    matches!(mask, Some(Ok(mask)) if mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_hang_up_is_seen() {
+        for (status, ignored) in [
+            ("Name:\tx\nSigIgn:\t0000000000000001\n", true),
+            ("SigIgn:\t0000000000001001\n", true),
+            (
+                "SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n",
+                false,
+            ),
+            ("SigIgn:\t?\n", false),
+            ("", false),
+        ] {
+            assert_eq!(ignores_hang_up(status), ignored, "{status}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use crate::hub::{Deadlines, HubError, Limits};
 use crate::orphans;
 use crate::router::{LANES, LineLimits};
 use crate::server::{self, Backend, Bounds, Isolation, Settings};
-use crate::shutdown::{Asked, Signals};
+use crate::shutdown::{Asked, HangUp, Signals};
 use crate::transport::tcp::Listeners;
 use crate::utils::bucket::Pace;
 use crate::utils::host::with_port;
@@ -150,6 +150,7 @@ async fn serve(
     backend: Backend,
     mut reloader: Reloader,
 ) -> Result<(), Failure> {
+    let hang_up = HangUp::at_start();
     let mut signals = Signals::listen()?;
     let audit = settings.audit.clone();
     let loopback = settings.access.borrow().guard.is_none();
@@ -180,6 +181,7 @@ async fn serve(
         let signal = loop {
             match signals.next().await {
                 Asked::Stop(signal) => break signal,
+                Asked::HangUp if hang_up == HangUp::Stop => break "SIGHUP",
                 Asked::HangUp => {
                     audit.reopen();
                     audit.reloaded(&descriptors::lend(|| reloader.reload()));

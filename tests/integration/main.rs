@@ -29,6 +29,7 @@ mod rmcp_client;
 mod rmcp_server;
 mod stuck;
 mod tcp;
+mod terminal;
 mod tls;
 mod tokens;
 mod tolerance;
