@@ -40,22 +40,19 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn read(claims: &Members, token: &Secret) -> Result<Self, TokenError> {
-        let user = match text(claims, "user")? {
-            Some(user) => Some(user),
-            None => text(claims, "sub")?,
-        };
-        let roles = match claims.get("roles") {
-            None => Vec::new(),
-            Some(roles) => {
-                serde_json::from_value(roles.clone()).map_err(|_| TokenError::Malformed("roles"))?
-            }
+    fn read(claims: &Members, token: &Secret, names: &ClaimNames) -> Result<Self, TokenError> {
+        let user = match &names.user {
+            Some(name) => text_of(claim(claims, name), name)?,
+            None => match text_of(claims.get("user"), "user")? {
+                Some(user) => Some(user),
+                None => text_of(claims.get("sub"), "sub")?,
+            },
         };
         Ok(Self {
             user,
-            roles,
+            roles: names.roles(claims)?,
             expires: seconds(claims, "exp")?.map(|exp| exp.ceil() as u64),
-            id: text(claims, "jti")?,
+            id: text_of(claims.get("jti"), "jti")?,
             token: Some(token.clone()),
         })
     }
@@ -66,7 +63,7 @@ impl Identity {
         self.user.as_deref().unwrap_or("anonymous")
     }
 
-    /// A claim of the token, by its name, or by a JSON Pointer (RFC 6901) to a part of one.
+    /// A claim of the token, named as [`claim`] takes it.
     #[must_use]
     pub fn claim(&self, name: &str) -> Option<Value> {
         let (_, claims) = read_unverified(self.token.as_ref()?).ok()?;
@@ -80,11 +77,14 @@ impl Identity {
     }
 }
 
-/// A claim by its name, or by a JSON Pointer (RFC 6901) to a part of one.
+/// A claim by its name, by a path of names with dots between them, or, where it begins with `/`, by a
+/// JSON Pointer (RFC 6901).
 #[must_use]
 pub fn claim<'a>(claims: &'a Members, name: &str) -> Option<&'a Value> {
     let Some(pointer) = name.strip_prefix('/') else {
-        return claims.get(name);
+        let mut names = name.split('.');
+        let first = claims.get(names.next()?)?;
+        return names.try_fold(first, |value, name| value.get(name));
     };
     let (first, rest) = match pointer.split_once('/') {
         Some((first, _)) => (first, &pointer[first.len()..]),
@@ -94,18 +94,59 @@ pub fn claim<'a>(claims: &'a Members, name: &str) -> Option<&'a Value> {
     claims.get(&first)?.pointer(rest)
 }
 
-fn text(claims: &Members, name: &'static str) -> Result<Option<String>, TokenError> {
-    match claims.get(name) {
+fn text_of(claim: Option<&Value>, name: &str) -> Result<Option<String>, TokenError> {
+    match claim {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(TokenError::Malformed(name)),
+        Some(_) => Err(TokenError::Malformed(name.to_owned())),
+    }
+}
+
+/// Where in a token user and roles stand; each as [`claim`] takes it.
+#[derive(Clone, Debug, Default)]
+pub struct ClaimNames {
+    /// `None` for `user`, or `sub` where there is no `user`.
+    pub user: Option<String>,
+    /// `None` for `roles`.
+    pub roles: Option<String>,
+}
+
+impl ClaimNames {
+    /// The claim with the roles.
+    #[must_use]
+    pub fn roles_claim(&self) -> &str {
+        self.roles.as_deref().unwrap_or("roles")
+    }
+
+    /// A list of strings, or, under a name of the operator's, strings with blanks between them as OAuth's
+    /// `scope` has them (RFC 9068, section 2.2.3).
+    fn roles(&self, claims: &Members) -> Result<Vec<String>, TokenError> {
+        let name = self.roles_claim();
+        let malformed = || TokenError::Malformed(name.to_owned());
+        match claim(claims, name) {
+            None => Ok(Vec::new()),
+            Some(Value::String(text)) if self.roles.is_some() => {
+                Ok(text.split_ascii_whitespace().map(str::to_owned).collect())
+            }
+            Some(Value::Array(list)) => {
+                let text = |role: &Value| role.as_str().map(str::to_owned);
+                list.iter()
+                    .map(text)
+                    .collect::<Option<_>>()
+                    .ok_or_else(malformed)
+            }
+            Some(_) => Err(malformed()),
+        }
     }
 }
 
 fn seconds(claims: &Members, name: &'static str) -> Result<Option<f64>, TokenError> {
     match claims.get(name) {
         None => Ok(None),
-        Some(value) => value.as_f64().map(Some).ok_or(TokenError::Malformed(name)),
+        Some(value) => value
+            .as_f64()
+            .map(Some)
+            .ok_or_else(|| TokenError::Malformed(name.to_owned())),
     }
 }
 
@@ -156,7 +197,7 @@ pub enum TokenError {
     NotYetValid(&'static str),
     /// A claim has the wrong type.
     #[error("claim '{0}' has the wrong type")]
-    Malformed(&'static str),
+    Malformed(String),
     /// `iss` is not the one that is required.
     #[error("not from the required issuer")]
     Issuer,
@@ -178,6 +219,8 @@ pub struct Demands {
     /// How far the clock of whoever made the token may be ahead of ours, in seconds. It holds for
     /// `nbf` and `iat`; `exp` is exact.
     pub leeway: u64,
+    /// Where user and roles stand.
+    pub names: ClaimNames,
 }
 
 /// Checks tokens against secrets.
@@ -220,7 +263,7 @@ impl Verifier {
     /// Whatever makes the token unacceptable.
     pub fn verify(&self, token: &Secret, now: u64) -> Result<Identity, TokenError> {
         let claims = self.trusted_claims(token)?;
-        let identity = Identity::read(&claims, token)?;
+        let identity = Identity::read(&claims, token, &self.demands.names)?;
         if identity.expires.is_some_and(|exp| exp <= now) {
             return Err(TokenError::Expired);
         }
@@ -240,11 +283,18 @@ impl Verifier {
         Ok(identity)
     }
 
+    /// The claim in which the roles are looked for.
+    #[must_use]
+    pub fn roles_claim(&self) -> &str {
+        self.demands.names.roles_claim()
+    }
+
     /// Whom a token that we have signed names, whether or not it is good now: for the record of who
     /// was refused.
     #[must_use]
     pub fn bearer(&self, token: &Secret) -> Option<Identity> {
-        Identity::read(&self.trusted_claims(token).ok()?, token).ok()
+        let claims = self.trusted_claims(token).ok()?;
+        Identity::read(&claims, token, &self.demands.names).ok()
     }
 
     /// The claims, if one of the secrets has signed them. All secrets are tried, in order and
@@ -268,20 +318,20 @@ impl Verifier {
             match claims.get("iss") {
                 Some(claim) if is(claim, issuer) => {}
                 None | Some(Value::String(_)) => return Err(TokenError::Issuer),
-                Some(_) => return Err(TokenError::Malformed("iss")),
+                Some(_) => return Err(TokenError::Malformed("iss".to_owned())),
             }
         }
         if let Some(audience) = &self.demands.audience {
             match claims.get("aud") {
                 Some(Value::Array(list)) if list.iter().any(|claim| !claim.is_string()) => {
-                    return Err(TokenError::Malformed("aud"));
+                    return Err(TokenError::Malformed("aud".to_owned()));
                 }
                 Some(Value::Array(list)) if list.iter().any(|claim| is(claim, audience)) => {}
                 Some(claim) if is(claim, audience) => {}
                 None | Some(Value::String(_) | Value::Array(_)) => {
                     return Err(TokenError::Audience);
                 }
-                Some(_) => return Err(TokenError::Malformed("aud")),
+                Some(_) => return Err(TokenError::Malformed("aud".to_owned())),
             }
         }
         Ok(())

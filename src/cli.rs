@@ -327,6 +327,24 @@ pub struct DemandArgs {
     /// no further in the future are good. 'exp' is exact
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_JWT_LEEWAY", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Authentication")]
     pub jwt_leeway: Duration,
+    /// Claim with the user: a name, a path with dots between the names, or a JSON Pointer; otherwise 'user',
+    /// or 'sub' where there is no 'user'
+    #[arg(
+        long,
+        value_name = "CLAIM",
+        env = "MCP_REMOTE_USER_CLAIM",
+        help_heading = "Authentication"
+    )]
+    pub user_claim: Option<String>,
+    /// Claim with the roles, named likewise: a list of strings, or one string with blanks between them;
+    /// otherwise 'roles', a list
+    #[arg(
+        long,
+        value_name = "CLAIM",
+        env = "MCP_REMOTE_ROLES_CLAIM",
+        help_heading = "Authentication"
+    )]
+    pub roles_claim: Option<String>,
     /// File of revoked tokens and users: on each line 'jti:ID', 'user:NAME', or an id alone
     #[arg(
         long,

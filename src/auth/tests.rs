@@ -65,8 +65,12 @@ fn issuer_and_audience_are_required_where_asked_for() {
         (&issuer, json!({"iss": "us", "aud": 7}), Ok(())),
         (&issuer, json!({}), Err(Issuer)),
         (&issuer, json!({"iss": "Us"}), Err(Issuer)),
-        (&issuer, json!({"iss": ["us"]}), Err(Malformed("iss"))),
-        (&issuer, json!({"iss": null}), Err(Malformed("iss"))),
+        (
+            &issuer,
+            json!({"iss": ["us"]}),
+            Err(Malformed("iss".into())),
+        ),
+        (&issuer, json!({"iss": null}), Err(Malformed("iss".into()))),
         (&audience, json!({"aud": "them"}), Ok(())),
         (&audience, json!({"aud": ["x", "them"]}), Ok(())),
         (&audience, json!({}), Err(Audience)),
@@ -76,12 +80,12 @@ fn issuer_and_audience_are_required_where_asked_for() {
         (
             &audience,
             json!({"aud": ["them", 7]}),
-            Err(Malformed("aud")),
+            Err(Malformed("aud".into())),
         ),
         (
             &audience,
             json!({"aud": {"them": 1}}),
-            Err(Malformed("aud")),
+            Err(Malformed("aud".into())),
         ),
         (&both, json!({"iss": "us", "aud": "them"}), Ok(())),
         (&both, json!({"iss": "us"}), Err(Audience)),
@@ -90,7 +94,7 @@ fn issuer_and_audience_are_required_where_asked_for() {
         let demands = Demands {
             issuer: demands.0.clone(),
             audience: demands.1.clone(),
-            leeway: 0,
+            ..Demands::default()
         };
         let token = secret(&sign(&claims, Algorithm::HS256, "s3cret"));
         let verified = verifier(&["s3cret"], demands, "").verify(&token, NOW);
@@ -114,7 +118,7 @@ fn revoked_tokens_are_refused() {
             Err(TokenError::Revoked),
         ),
         (json!({"sub": "mallory"}), Err(TokenError::Revoked)),
-        (json!({"jti": 7}), Err(TokenError::Malformed("jti"))),
+        (json!({"jti": 7}), Err(TokenError::Malformed("jti".into()))),
     ] {
         let token = secret(&sign(&claims, Algorithm::HS256, "s3cret"));
         let verified = verifier.verify(&token, NOW);
@@ -183,21 +187,27 @@ fn bad_claims_are_refused() {
     for (claims, error) in [
         (json!({"exp": NOW}), TokenError::Expired),
         (json!({"exp": NOW - 1}), TokenError::Expired),
-        (json!({"exp": "soon"}), TokenError::Malformed("exp")),
-        (json!({"exp": null}), TokenError::Malformed("exp")),
+        (json!({"exp": "soon"}), TokenError::Malformed("exp".into())),
+        (json!({"exp": null}), TokenError::Malformed("exp".into())),
         (json!({"nbf": NOW + 1}), TokenError::NotYetValid("nbf")),
         (json!({"iat": NOW + 1}), TokenError::NotYetValid("iat")),
-        (json!({"roles": "admin"}), TokenError::Malformed("roles")),
+        (
+            json!({"roles": "admin"}),
+            TokenError::Malformed("roles".into()),
+        ),
         (
             json!({"roles": ["admin", 7]}),
-            TokenError::Malformed("roles"),
+            TokenError::Malformed("roles".into()),
         ),
         (
             json!({"roles": {"admin": true}}),
-            TokenError::Malformed("roles"),
+            TokenError::Malformed("roles".into()),
         ),
-        (json!({"roles": null}), TokenError::Malformed("roles")),
-        (json!({"user": ["x"]}), TokenError::Malformed("user")),
+        (
+            json!({"roles": null}),
+            TokenError::Malformed("roles".into()),
+        ),
+        (json!({"user": ["x"]}), TokenError::Malformed("user".into())),
     ] {
         assert_eq!(
             verify(&sign(&claims, Algorithm::HS256, "s3cret")).unwrap_err(),
@@ -345,4 +355,61 @@ fn secrets_have_the_asked_size() {
     assert_ne!(generate_secret(32).expose(), generate_secret(32).expose());
     assert_ne!(generate_id(), generate_id());
     assert_eq!(generate_id().len(), 16);
+}
+
+#[test]
+fn user_and_roles_stand_where_the_operator_says() {
+    let claims = json!({
+        "sub": "a1", "email": "ann@example.com", "scope": "read  write", "groups": [],
+        "realm_access": {"roles": ["user", "admin"]},
+        "https://example.com/roles": ["staff"], "n": 7,
+    });
+    let names = |user: Option<&str>, roles: Option<&str>| ClaimNames {
+        user: user.map(Into::into),
+        roles: roles.map(Into::into),
+    };
+    let read = |names: ClaimNames| {
+        let demands = Demands {
+            names,
+            ..Demands::default()
+        };
+        let token = secret(&sign(&claims, Algorithm::HS256, "s3cret"));
+        let identity = verifier(&["s3cret"], demands, "").verify(&token, NOW)?;
+        Ok((identity.user, identity.roles.join(",")))
+    };
+    let wrong = |name: &str| Err(TokenError::Malformed(name.to_owned()));
+    let ann = Some("ann@example.com".to_owned());
+    let sub = Some("a1".to_owned());
+    for (user, roles, expected) in [
+        (None, None, Ok((sub.clone(), String::new()))),
+        (Some("email"), None, Ok((ann, String::new()))),
+        (Some("nobody"), None, Ok((None, String::new()))),
+        (Some("n"), None, wrong("n")),
+        (
+            None,
+            Some("scope"),
+            Ok((sub.clone(), "read,write".to_owned())),
+        ),
+        (None, Some("groups"), Ok((sub.clone(), String::new()))),
+        (
+            None,
+            Some("realm_access.roles"),
+            Ok((sub.clone(), "user,admin".to_owned())),
+        ),
+        (
+            None,
+            Some("/realm_access/roles"),
+            Ok((sub.clone(), "user,admin".to_owned())),
+        ),
+        (
+            None,
+            Some("/https:~1~1example.com~1roles"),
+            Ok((sub.clone(), "staff".to_owned())),
+        ),
+        (None, Some("realm_access"), wrong("realm_access")),
+        (None, Some("realm_access.none"), Ok((sub, String::new()))),
+        (None, Some("n"), wrong("n")),
+    ] {
+        assert_eq!(read(names(user, roles)), expected, "{user:?} {roles:?}");
+    }
 }

@@ -2,8 +2,8 @@
 //! them again.
 
 use super::{Failure, read_policy, read_secrets};
-use crate::auth::{Demands, Verifier};
-use crate::cli::{SecretArgs, ServerArgs};
+use crate::auth::{ClaimNames, Demands, Verifier};
+use crate::cli::{DemandArgs, SecretArgs, ServerArgs};
 use crate::handshake::Guard;
 use crate::permissions::Policy;
 use crate::revocations::Revocations;
@@ -59,11 +59,7 @@ impl Reloader {
         let roles = std::mem::take(&mut args.require_roles).into_iter();
         let origins = Origins {
             secret: std::mem::take(&mut args.secret),
-            demands: Demands {
-                issuer: args.demands.jwt_issuer.take(),
-                audience: args.demands.jwt_audience.take(),
-                leeway: args.demands.jwt_leeway.as_secs(),
-            },
+            demands: demands(&args.demands),
             required_roles: roles
                 .map(|role| role.trim().to_owned())
                 .filter(|role| !role.is_empty())
@@ -182,6 +178,8 @@ impl Origins {
             ("--permissions-config", self.policy.is_some()),
             ("--jwt-issuer", self.demands.issuer.is_some()),
             ("--jwt-audience", self.demands.audience.is_some()),
+            ("--user-claim", self.demands.names.user.is_some()),
+            ("--roles-claim", self.demands.names.roles.is_some()),
             ("--revoked", self.revoked.is_some()),
         ];
         match useless.into_iter().find(|(_, given)| *given) {
@@ -203,6 +201,19 @@ impl Origins {
                 "a secret is shorter than {ENOUGH} bits, so tokens may be forged by guessing it: make a better one with 'mcp-remote generate-secret'"
             );
         }
+    }
+}
+
+/// What is required of tokens.
+pub(super) fn demands(args: &DemandArgs) -> Demands {
+    Demands {
+        issuer: args.jwt_issuer.clone(),
+        audience: args.jwt_audience.clone(),
+        leeway: args.jwt_leeway.as_secs(),
+        names: ClaimNames {
+            user: args.user_claim.clone(),
+            roles: args.roles_claim.clone(),
+        },
     }
 }
 

@@ -1,8 +1,8 @@
 //! `inspect-token`.
 
-use super::access::read_revocations;
+use super::access::{demands, read_revocations};
 use super::{Failure, print, read_secrets};
-use crate::auth::{self, ALGORITHMS, Demands, Members, TokenError, Verifier};
+use crate::auth::{self, ALGORITHMS, Members, TokenError, Verifier};
 use crate::cli::InspectTokenArgs;
 use crate::utils::secret::{Secret, Sources};
 use crate::utils::span::span;
@@ -44,12 +44,7 @@ pub(super) fn run(args: &InspectTokenArgs) -> Result<(), Failure> {
         }
         Some(secrets) => {
             let revocations = read_revocations(args.demands.revoked.as_deref())?;
-            let demands = Demands {
-                issuer: args.demands.jwt_issuer.clone(),
-                audience: args.demands.jwt_audience.clone(),
-                leeway: args.demands.jwt_leeway.as_secs(),
-            };
-            let verifier = Verifier::new(&secrets, demands, revocations);
+            let verifier = Verifier::new(&secrets, demands(&args.demands), revocations);
             let verified = verifier.verify(&token, now);
             let refusal = verified
                 .err()

@@ -23,9 +23,14 @@ pub struct Access {
 }
 
 impl Access {
-    /// True where a policy gives rights to roles and this token has none.
-    pub(super) fn denies_everything(&self, identity: &Identity) -> bool {
-        self.policy.is_some() && identity.roles.is_empty()
+    /// Logs it where the policy gives rights to roles and this token has none.
+    pub(super) fn warn_without_roles(&self, identity: &Identity) {
+        if let (Some(guard), Some(_), []) = (&self.guard, &self.policy, &*identity.roles) {
+            tracing::warn!(
+                "this token has no roles, so the policy denies all that it asks for: they are looked for in its claim '{}' (--roles-claim)",
+                guard.verifier.roles_claim()
+            );
+        }
     }
 
     fn rights(&self, identity: &Identity) -> Rights {

@@ -191,11 +191,7 @@ async fn link(
     span.record("roles", identity.roles.join(","));
     if identity.token.is_some() {
         tracing::info!("authenticated");
-        if settings.access.borrow().denies_everything(&identity) {
-            tracing::warn!(
-                "this token has no roles, so the policy denies all that it asks for: put them into its claim 'roles', a list of strings"
-            );
-        }
+        settings.access.borrow().warn_without_roles(&identity);
         trail.identified(&identity);
         trail.authenticated();
     }

@@ -143,6 +143,16 @@ fn a_token_without_roles_under_a_policy_is_warned_of() {
         line.contains("WARN") && line.contains("'roles'") && line.contains("bob"),
         "{line}"
     );
+    // Where the operator says that they stand there, they do.
+    let elsewhere = Setup::new("tcp").policy(&policy);
+    let server = elsewhere.args(&["--roles-claim", "org.groups"]).start();
+    server.assert_serving_with(&token(&json!({"user": "bob", "org": {"groups": ["user"]}})));
+    server.assert_serving_with(&token(&json!({"user": "bob", "org": {"groups": "x user"}})));
+    assert!(!server.log.text().contains(warning));
+    let mut peer = server.peer_with(&token(&json!({"user": "bob", "roles": ["user"]})));
+    assert_eq!(peer.ask(1, "ping", json!({}))["error"]["code"], -32601);
+    let line = server.log.wait_for(warning);
+    assert!(line.contains("'org.groups'"), "{line}");
     // Where there is no policy, nothing depends on roles.
     let open = Setup::new("tcp").secret().start();
     open.assert_serving_with(&token(&json!({"user": "bob"})));

@@ -153,6 +153,8 @@ impl Visitor {
             span.record("user", identity.name());
             span.record("roles", identity.roles.join(","));
             tracing::info!("authenticated");
+            let access = &self.context.settings.access;
+            access.borrow().warn_without_roles(identity);
             trail.authenticated();
         }
         let trail = Arc::new(trail);
