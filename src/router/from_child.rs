@@ -93,6 +93,13 @@ impl Router {
             }
             _ => {}
         }
+        if !waits {
+            tracing::debug!(
+                id = ours,
+                "dropped the answer to a request that was cancelled"
+            );
+            return;
+        }
         if !readable {
             let line = lists::unreadable(&pending.id);
             out.to_peer.push((pending.session, line.into()));
@@ -131,8 +138,12 @@ impl Router {
             else {
                 continue;
             };
-            if let Some(session) = self.sessions.get_mut(&session) {
-                session.answered(&id, *ours);
+            let waits = match self.sessions.get_mut(&session) {
+                Some(session) => session.answered(&id, *ours),
+                None => false,
+            };
+            if !waits {
+                continue;
             }
             if *ours == via || answer.result().is_none() {
                 out.deliver(session, answer, Some(&id), &[]);

@@ -4,24 +4,42 @@ use super::levels::{self, Level};
 use super::{
     Exit, LaneId, Loss, MAX_IN_FLIGHT, Output, Profile, SessionId, TooLarge, lists, session,
 };
-use crate::jsonrpc::{Code, Field, Kind, Message, NO_DATA, RequestId, error_line};
+use crate::json::Span;
+use crate::jsonrpc::{
+    Code, Edit, Field, Kind, Message, NO_DATA, Replacement, RequestId, error_line,
+};
 use crate::mcp::Method;
 use crate::permissions::{ListFilter, Permit};
 use crate::utils::tally::{Share, Tally};
 use foldhash::HashMap;
+use std::collections::VecDeque;
 
 /// The most questions of the child that may be open; the oldest are forgotten first.
 const MAX_ASKED: usize = 1024;
 
+/// The most tasks whose progress is passed on.
+const MAX_PROGRESS: usize = 256;
+
+/// A request of the peer that the child may answer.
+struct Open {
+    /// What the answer has to be passed through.
+    filter: Option<ListFilter>,
+    /// Under which the child tells of its progress.
+    token: Option<RequestId>,
+    /// The peer waits for it no more.
+    cancelled: bool,
+}
+
 /// One peer, one child. Ids pass as they are; what is kept is what is owed to either side.
 #[derive(Default)]
 pub struct Pipe {
-    /// With what the answer has to be passed through.
-    in_flight: HashMap<RequestId, Option<ListFilter>>,
+    in_flight: HashMap<RequestId, Open>,
     /// How many those are, and those of all sessions of the user.
     counted: Share,
-    /// The peer has asked for a list that rules may cut down, so answers have to be told apart.
-    sees_cut_lists: bool,
+    /// The tokens of what the peer waits for.
+    tokens: HashMap<RequestId, RequestId>,
+    /// Those of requests that have made a task, oldest first: they stay good for as long as it lives.
+    of_tasks: VecDeque<RequestId>,
     asked: Vec<RequestId>,
     /// The peer, once it has come.
     profile: Option<Profile>,
@@ -54,7 +72,9 @@ impl Pipe {
     /// How many requests of the peer wait for an answer.
     #[must_use]
     pub fn owed(&self) -> usize {
-        self.in_flight.len()
+        let open = self.in_flight.values();
+        // Servers need not answer what was cancelled.
+        open.filter(|open| !open.cancelled).count()
     }
 
     /// A message that the policy has let through.
@@ -84,22 +104,11 @@ impl Pipe {
                     out.to_peer.push((Self::SESSION, refusal.into()));
                     return Ok(());
                 }
-                self.sees_cut_lists |= permit.list().is_some();
-                self.in_flight.insert(id.clone(), permit.list().cloned());
-                self.count();
+                self.open(id, permit);
             }
             Kind::Notification => {
-                if message.method() == "notifications/cancelled" {
-                    let cancelled = message.quoted_id(Field::RequestId).map(|(id, _)| id);
-                    match cancelled.and_then(|id| self.in_flight.remove_entry(&id)) {
-                        // The list may still come, and its id must not be another's by then.
-                        Some((id, Some(filter))) => {
-                            self.in_flight.insert(id, Some(filter));
-                        }
-                        Some((_, None)) => {}
-                        None => return Ok(()),
-                    }
-                    self.count();
+                if message.method() == "notifications/cancelled" && !self.cancel(message) {
+                    return Ok(());
                 }
             }
             Kind::Response(id) => {
@@ -138,10 +147,103 @@ impl Pipe {
         self.counted.set(self.in_flight.len());
     }
 
-    fn remove(&mut self, id: &RequestId) -> Option<Option<ListFilter>> {
-        let removed = self.in_flight.remove(id);
+    fn open(&mut self, id: &RequestId, permit: &Permit) {
+        let token = permit.message().progress_token();
+        let open = Open {
+            filter: permit.list().cloned(),
+            token: token.map(|(token, _)| token.clone()),
+            cancelled: false,
+        };
+        if let Some(token) = &open.token {
+            self.tokens.insert(token.clone(), id.clone());
+        }
+        self.in_flight.insert(id.clone(), open);
         self.count();
-        removed
+    }
+
+    /// The peer cancels one of its requests; false where it waits for none of this id.
+    fn cancel(&mut self, message: &Message) -> bool {
+        let Some((id, _)) = message.quoted_id(Field::RequestId) else {
+            return false;
+        };
+        if self.in_flight.get(&id).is_none_or(|open| open.cancelled) {
+            return false;
+        }
+        let Some((id, mut open)) = self.close(&id) else {
+            return false;
+        };
+        // The list may still come, and its id must not be another's by then.
+        if open.filter.is_some() {
+            open.cancelled = true;
+            self.in_flight.insert(id, open);
+            self.count();
+        }
+        true
+    }
+
+    /// Forgets a request, and that its token is good for progress.
+    fn close(&mut self, id: &RequestId) -> Option<(RequestId, Open)> {
+        let (id, open) = self.in_flight.remove_entry(id)?;
+        if let Some(token) = &open.token
+            && self.tokens.get(token) == Some(&id)
+        {
+            self.tokens.remove(token);
+        }
+        self.count();
+        Some((id, open))
+    }
+
+    /// An answer of the child, under the id that the peer chose or another way to write that.
+    fn answer(&mut self, id: &RequestId, message: &Message, out: &mut Output) {
+        let id = retyped(id, |id| self.in_flight.contains_key(id));
+        let Some((id, open)) = id.and_then(|id| self.close(&id)) else {
+            tracing::debug!("dropped an answer that nobody waits for");
+            return;
+        };
+        if open.cancelled {
+            tracing::debug!("dropped the answer to a request that was cancelled");
+            return;
+        }
+        if let Some(token) = open.token
+            && message.created_task().is_some()
+        {
+            self.of_tasks.push_back(token);
+            if self.of_tasks.len() > MAX_PROGRESS {
+                self.of_tasks.pop_front();
+            }
+        }
+        // A server that retypes ids may mean the list that waits under one that reads alike.
+        let mut alike = spellings(&id).into_iter().flatten();
+        let alike = alike.find_map(|other| self.in_flight.get(&other)?.filter.as_ref());
+        let edits = match open.filter.as_ref().or(alike) {
+            Some(filter) => filter.edits(message).ok(),
+            None => Some(Vec::new()),
+        };
+        match edits {
+            Some(edits) => {
+                out.deliver(Self::SESSION, message, Some(&id), &edits);
+            }
+            None => out
+                .to_peer
+                .push((Self::SESSION, lists::unreadable(&id).into())),
+        }
+    }
+
+    /// Progress goes to the peer where that has chosen its token and still waits.
+    fn progress(&self, message: &Message, out: &mut Output) {
+        let quoted = message.quoted_id(Field::ProgressToken);
+        let is_good =
+            |token: &RequestId| self.tokens.contains_key(token) || self.of_tasks.contains(token);
+        let found = quoted.and_then(|(token, span)| Some((retyped(&token, is_good)?, span)));
+        let Some((token, span)) = found else {
+            tracing::debug!("dropped progress that nobody asked for");
+            return;
+        };
+        let edit = Edit {
+            span,
+            with: Replacement::Id(&token),
+        };
+        out.deliver(Self::SESSION, message, None, &[edit]);
     }
 
     fn check_new(&self, id: &RequestId) -> Result<(), Vec<u8>> {
@@ -177,29 +279,29 @@ impl Pipe {
                 }
                 self.asked.push(id.clone());
             }
-            Kind::Response(Some(id)) => match self.remove(id) {
-                Some(Some(filter)) => {
-                    if let Ok(edits) = filter.edits(message) {
-                        out.deliver(Self::SESSION, message, Some(id), &edits);
-                    } else {
-                        out.to_peer
-                            .push((Self::SESSION, lists::unreadable(id).into()));
-                    }
-                    return;
-                }
-                None if self.sees_cut_lists => {
-                    tracing::debug!("dropped an answer that nobody waits for");
-                    return;
-                }
-                _ => {}
-            },
+            Kind::Response(Some(id)) => return self.answer(id, message, out),
+            Kind::Notification if message.method() == "notifications/progress" => {
+                return self.progress(message, out);
+            }
             Kind::Notification if !self.may_hear(message) => {
                 tracing::debug!("dropped word of a resource that the peer may not subscribe to");
                 return;
             }
             _ => {}
         }
-        out.deliver(Self::SESSION, message, message.id(), &[]);
+        let edit = self.resubscribe(message);
+        let edit = edit.as_ref().map(|(id, span)| Edit {
+            span: *span,
+            with: Replacement::Id(id),
+        });
+        out.deliver(Self::SESSION, message, message.id(), edit.as_slice());
+    }
+
+    /// The subscription that a notification quotes, where the peer has called it otherwise.
+    fn resubscribe(&self, message: &Message) -> Option<(RequestId, Span)> {
+        let (quoted, span) = message.subscription()?;
+        let id = retyped(quoted, |id| self.in_flight.contains_key(id))?;
+        (id != *quoted).then_some((id, *span))
     }
 
     fn is_kept_from(&self, method: &str) -> bool {
@@ -214,9 +316,28 @@ impl Pipe {
 
     /// The child has ended: what it owed is answered with errors.
     pub fn child_exited(&mut self, exit: &Exit, out: &mut Output) {
-        for (id, _) in self.in_flight.drain() {
-            out.to_peer.push((Self::SESSION, exit.error_line(&id)));
+        for (id, open) in self.in_flight.drain() {
+            if !open.cancelled {
+                out.to_peer.push((Self::SESSION, exit.error_line(&id)));
+            }
         }
+        self.tokens.clear();
         self.count();
     }
+}
+
+/// What the peer has called `id`, if it `knows` it: some servers give a number back as a string, or as
+/// `3.0`, and the reverse.
+fn retyped(id: &RequestId, knows: impl Fn(&RequestId) -> bool) -> Option<RequestId> {
+    if knows(id) {
+        return Some(id.clone());
+    }
+    spellings(id)?.into_iter().find(knows)
+}
+
+/// The ids that read like this one.
+fn spellings(id: &RequestId) -> Option<[RequestId; 2]> {
+    let number = id.integer()?;
+    let text = number.to_string().into();
+    Some([RequestId::Number(number), RequestId::String(text)])
 }

@@ -95,7 +95,7 @@ pub(super) struct Session {
     in_flight: HashMap<RequestId, (LaneId, i64)>,
     /// How many those are, and those of all sessions of its user.
     counted: Share,
-    /// Those it cancelled, oldest first: an answer may still come, and is then passed on.
+    /// Those it cancelled, oldest first: an answer may still come, and is then dropped.
     cancelled: VecDeque<(RequestId, LaneId, i64)>,
     /// How many there are of either on each lane.
     unanswered: [usize; LANES],

@@ -1,7 +1,7 @@
 //! What hosts forgive a server, the proxy forgives it too: the answer reaches its asker, or at least an
 //! error does.
 
-use crate::common::{BOTH, Setup};
+use crate::common::{BOTH, Setup, request};
 use serde_json::{Value, json};
 
 /// Writes, for each request, the line that its `params` ask for, with the id in the place of `ID`.
@@ -19,6 +19,9 @@ for line in sys.stdin.buffer:
     sys.stdout.buffer.write(answer.encode() + b"\n")
     sys.stdout.buffer.flush()
 "#;
+
+/// The flags of a server whose peers share a process, and of one where each has its own.
+const SHARED_AND_ISOLATED: [&[&str]; 2] = [&[], &["--isolate"]];
 
 fn assert_answers(isolation: &[&str], cases: &[(&str, &Value)]) {
     for transport in BOTH {
@@ -85,32 +88,51 @@ fn an_answer_among_other_things_or_with_nulls_reaches_its_asker() {
         ),
         (r#"{"id":ID,"result":{}"#, &unreadable),
     ];
-    assert_answers(&[], &cases[..]);
-    // An answer that nobody waits for passes there.
-    let isolated: Vec<_> = cases
-        .into_iter()
-        .filter(|(line, _)| !line.contains("999999"))
-        .collect();
-    assert_answers(&["--isolate"], &isolated);
+    for isolation in SHARED_AND_ISOLATED {
+        assert_answers(isolation, &cases);
+    }
 }
 
-/// The proxy chose the id, so it is unambiguous however it is written.
+/// Whoever chose the id waits for no other that reads like it.
 #[test]
 fn an_id_that_comes_back_retyped_is_matched_by_its_value() {
     let ok = json!({"ok": true});
     let real_error = json!("the real error");
-    assert_answers(
-        &[],
-        &[
-            (r#"{"jsonrpc":"2.0","id":"ID","result":{"ok":true}}"#, &ok),
-            (r#"{"jsonrpc":"2.0","id":ID.0,"result":{"ok":true}}"#, &ok),
-            (r#"{"jsonrpc":"2.0","id":ID.00,"result":{"ok":true}}"#, &ok),
-            (
-                r#"{"jsonrpc":"2.0","id":"ID","error":{"code":1,"message":"the real error"}}"#,
-                &real_error,
-            ),
-        ],
-    );
+    let cases = [
+        (r#"{"jsonrpc":"2.0","id":"ID","result":{"ok":true}}"#, &ok),
+        (r#"{"jsonrpc":"2.0","id":ID.0,"result":{"ok":true}}"#, &ok),
+        (r#"{"jsonrpc":"2.0","id":ID.00,"result":{"ok":true}}"#, &ok),
+        (
+            r#"{"jsonrpc":"2.0","id":"ID","error":{"code":1,"message":"the real error"}}"#,
+            &real_error,
+        ),
+    ];
+    for isolation in SHARED_AND_ISOLATED {
+        assert_answers(isolation, &cases);
+    }
+}
+
+/// There are hosts that drop the transport at an answer to what they have cancelled, and at progress that
+/// they do not know.
+#[test]
+fn what_comes_too_late_reaches_nobody() {
+    for isolation in SHARED_AND_ISOLATED {
+        let server = Setup::new("tcp").args(isolation).start();
+        let mut peer = server.peer();
+        let slow = json!({"delayMs": 500, "progress": 2, "_meta": {"progressToken": "slow"}});
+        peer.send(&request(1, "tools/call", slow));
+        for _ in 0..2 {
+            assert_eq!(peer.next()["params"]["progressToken"], "slow");
+        }
+        peer.send(
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
+        );
+        assert_eq!(peer.ask(2, "x", json!({"delayMs": 1000}))["id"], 2);
+        // Of progress that nobody asked for.
+        let stray = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"stray","progress":1}}"#;
+        let params = json!({"print": format!("{stray}\n")});
+        assert_eq!(peer.ask(3, "x", params)["id"], 3);
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ struct Peer {
     presence: Presence,
     /// Requests without an answer: by id text, their tag. `None` for handshakes and the like.
     open: HashMap<String, Option<String>>,
-    /// Tags of requests that were cancelled: an answer may come, and at most once.
+    /// Tags of requests that were cancelled: no answer may come.
     cancelled: BTreeSet<String>,
     /// Tags and tokens of requests that made a task.
     working: BTreeMap<String, Value>,
@@ -742,13 +742,10 @@ impl World {
                     let token = serde_json::from_str(&id).unwrap();
                     peer.working.insert(tag.to_owned(), token);
                 }
-                if tag.is_some_and(|tag| peer.cancelled.remove(tag)) {
-                    assert!(
-                        !peer.open.contains_key(&id),
-                        "taken for the answer to another request"
-                    );
-                    return;
-                }
+                assert!(
+                    !tag.is_some_and(|tag| peer.cancelled.contains(tag)),
+                    "an answer to what was cancelled"
+                );
                 let asked = peer.open.remove(&id).expect("an answer to nothing asked");
                 if let Some(tag) = tag {
                     assert_eq!(asked.as_deref(), Some(tag), "somebody else's answer");

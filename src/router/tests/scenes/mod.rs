@@ -3,6 +3,7 @@
 mod eras;
 mod handshake;
 mod life;
+mod pipe;
 mod questions;
 mod requests;
 mod shared;

@@ -1,0 +1,161 @@
+//! A peer with a process of its own.
+
+use super::*;
+use crate::permissions::Policy;
+use crate::utils::tally::Tally;
+
+struct Alone {
+    pipe: Pipe,
+    out: Output,
+}
+
+impl Alone {
+    fn new() -> Self {
+        let (mut pipe, out) = (Pipe::default(), Output::default());
+        pipe.attach(Profile::anybody(), &Tally::default());
+        Self { pipe, out }
+    }
+
+    fn peer(&mut self, line: &Value) {
+        self.peer_with(&Rights::everything(), line);
+    }
+
+    /// The same, of a peer with these rights.
+    fn peer_with(&mut self, rights: &Rights, line: &Value) {
+        let message = Message::read(line.to_string().into(), MAX_PEER_DEPTH).unwrap();
+        let permit = rights.decide(message).unwrap();
+        assert_eq!(self.pipe.peer_message(&permit, &mut self.out), Ok(()));
+    }
+
+    /// What the peer is told when the process says this.
+    fn told(&mut self, line: &str) -> Option<Value> {
+        let message = Message::read(line.to_owned().into(), MAX_CHILD_DEPTH).expect(line);
+        self.pipe.child_message(&message, &mut self.out);
+        let mut told = self.out.to_peer.drain(..).map(|(_, line)| line.joined());
+        let first = told.next();
+        assert!(told.next().is_none());
+        first.map(|line| serde_json::from_slice(&line).unwrap())
+    }
+
+    fn told_json(&mut self, line: &Value) -> Option<Value> {
+        self.told(&line.to_string())
+    }
+}
+
+fn call(id: impl Into<Value>, token: &Value) -> Value {
+    let params = json!({"_meta": {"progressToken": token}});
+    json!({"jsonrpc": "2.0", "id": id.into(), "method": "tools/call", "params": params})
+}
+
+fn progress(token: &Value) -> Value {
+    let params = json!({"progressToken": token, "progress": 1});
+    json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+}
+
+fn answer(id: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "result": {}})
+}
+
+fn cancel(id: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}})
+}
+
+/// There are hosts that drop the transport at an answer or at progress that they do not know.
+#[test]
+fn what_nobody_waits_for_reaches_nobody() {
+    let mut alone = Alone::new();
+    let (id, token) = (json!(1), json!("t"));
+    alone.peer(&call(1, &token));
+    assert_eq!(alone.told_json(&progress(&json!("u"))), None);
+    assert_eq!(alone.told_json(&answer(&json!(2))), None);
+    assert!(alone.told_json(&progress(&token)).is_some());
+    assert_eq!(alone.told_json(&answer(&id)), Some(answer(&id)));
+    assert_eq!(alone.told_json(&progress(&token)), None);
+    assert_eq!(alone.told_json(&answer(&id)), None);
+
+    alone.peer(&call(1, &token));
+    alone.peer(&cancel(&id));
+    assert_eq!(alone.pipe.owed(), 0);
+    assert_eq!(alone.told_json(&progress(&token)), None);
+    assert_eq!(alone.told_json(&answer(&id)), None);
+    // An error that names no request may be for anything.
+    let error = json!({"jsonrpc": "2.0", "id": null, "error": {"code": 1, "message": "x"}});
+    assert_eq!(alone.told_json(&error), Some(error));
+}
+
+/// The token of a request that has made a task stays good for the task.
+#[test]
+fn progress_of_tasks_goes_on() {
+    let mut alone = Alone::new();
+    let token = json!(7);
+    alone.peer(&call(1, &token));
+    let task = json!({"taskId": "t", "status": "working"});
+    let made = json!({"jsonrpc": "2.0", "id": 1, "result": {"task": task}});
+    assert_eq!(alone.told_json(&made), Some(made));
+    assert_eq!(alone.told_json(&progress(&token)), Some(progress(&token)));
+}
+
+/// Python's and TypeScript's hosts take ids that come back as another type.
+#[test]
+fn ids_that_come_back_retyped_are_the_peers() {
+    for (id, others) in [
+        (json!(3), &[r#""3""#, "3.0", "3.00"][..]),
+        (json!("3"), &["3", "3.0"]),
+        (json!("x"), &[]),
+    ] {
+        let own = id.to_string();
+        for other in others.iter().copied().chain([own.as_str()]) {
+            let mut alone = Alone::new();
+            alone.peer(&call(id.clone(), &id));
+            let line = progress(&json!("TOKEN")).to_string();
+            let told = alone.told(&line.replace(r#""TOKEN""#, other));
+            assert_eq!(told, Some(progress(&id)), "{id} as {other}");
+            let told = alone.told(&format!(
+                r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#
+            ));
+            assert_eq!(told, Some(answer(&id)), "{id} as {other}");
+            assert_eq!(alone.pipe.owed(), 0);
+        }
+    }
+    // The one that was meant is there as well.
+    let mut alone = Alone::new();
+    for id in [json!(3), json!("3")] {
+        alone.peer(&call(id, &json!(1)));
+    }
+    for id in [json!("3"), json!(3)] {
+        assert_eq!(alone.told_json(&answer(&id)), Some(answer(&id)));
+    }
+    assert_eq!(alone.told_json(&answer(&json!("4"))), None);
+}
+
+fn ping(id: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": "ping"})
+}
+
+fn list(id: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"})
+}
+
+/// A list that rules cut down is cut down whatever is cancelled, and whatever id it comes back under.
+#[test]
+fn no_list_passes_whole_under_another_id() {
+    let policy = r#"{"permissions":{"r":{"allowedMethods":["*"],"allowedTools":["a"]}}}"#;
+    let rights = Policy::parse(policy).unwrap().rights(&["r".to_owned()]);
+    let whole = |id: &Value| json!({"jsonrpc": "2.0", "id": id, "result": {"tools": [{"name": "a"}, {"name": "b"}]}});
+    let mut alone = Alone::new();
+    alone.peer_with(&rights, &list(&json!(3)));
+    alone.peer_with(&rights, &ping(&json!("3")));
+    let told = alone.told_json(&whole(&json!("3"))).unwrap();
+    assert_eq!(told["result"]["tools"], json!([{"name": "a"}]));
+
+    let mut alone = Alone::new();
+    alone.peer_with(&rights, &list(&json!(3)));
+    for _ in 0..2 {
+        alone.peer(&cancel(&json!(3)));
+    }
+    assert_eq!(alone.pipe.owed(), 0);
+    alone.peer_with(&rights, &ping(&json!(3)));
+    let told = std::mem::take(&mut alone.out.to_peer);
+    assert_eq!(told.len(), 1, "its id is still in flight");
+    assert_eq!(alone.told_json(&whole(&json!(3))), None);
+}
