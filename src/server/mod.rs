@@ -46,6 +46,9 @@ use tokio::task::JoinSet;
 /// How long to wait when the system cannot give us a connection (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a connection may have said nothing over HTTP before it counts for its address.
+const HTTP_GRACE: Duration = Duration::from_secs(1);
+
 /// How long peers may take to receive what waits for them when the server stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -223,7 +226,11 @@ impl Arrivals {
             max_pending_per_address,
             ..
         } = *settings;
-        let strangers = strangers::Strangers::new(max_pending, max_pending_per_address);
+        let grace = match settings.door {
+            Door::Lines(_) => Duration::ZERO,
+            Door::Http => HTTP_GRACE,
+        };
+        let strangers = strangers::Strangers::new(max_pending, max_pending_per_address, grace);
         Self {
             strangers: Arc::new(strangers),
             peers: JoinSet::new(),

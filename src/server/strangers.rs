@@ -4,10 +4,14 @@
 //! Where there are too many, the oldest gives way to the newest: whoever has a token shows it at
 //! once and is a stranger no more, so a flood of silent connections pushes out its own kind. The
 //! oldest of the address that has most of them, so that one address does not push out the others.
+//!
+//! Over HTTP a client opens many connections at once, one for each request that runs, and a reverse proxy
+//! those of all its clients: there the bound for one address counts those that have had time to speak.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// All of them.
@@ -25,9 +29,10 @@ pub(super) struct Stranger {
 }
 
 impl Strangers {
-    pub(super) fn new(limit: usize, limit_per_address: usize) -> Self {
+    /// `grace` is for how long one does not count against the bound for its address.
+    pub(super) fn new(limit: usize, limit_per_address: usize, grace: Duration) -> Self {
         Self {
-            table: Mutex::new(Table::new(limit, limit_per_address)),
+            table: Mutex::new(Table::new(limit, limit_per_address, grace)),
         }
     }
 
@@ -38,7 +43,9 @@ impl Strangers {
     /// A place for a new connection, always; another may have to go for it.
     pub(super) fn enter(self: &Arc<Self>, address: SocketAddr) -> Stranger {
         let (sender, pushed_out) = oneshot::channel();
-        let (number, gone) = self.lock().enter(network(address.ip()), sender);
+        let (number, gone) = self
+            .lock()
+            .enter(network(address.ip()), sender, Instant::now());
         if let Some(gone) = gone {
             // Whoever has been served meanwhile does not listen any more.
             let _served = gone.send(());
@@ -89,26 +96,30 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 #[derive(Debug)]
 struct Table<T> {
     /// By age.
-    all: BTreeMap<u64, (IpAddr, T)>,
+    all: BTreeMap<u64, (IpAddr, T, Instant)>,
     counts: HashMap<IpAddr, usize>,
     next: u64,
     limit: usize,
     limit_per_address: usize,
+    grace: Duration,
 }
 
 impl<T> Table<T> {
-    fn new(limit: usize, limit_per_address: usize) -> Self {
+    fn new(limit: usize, limit_per_address: usize, grace: Duration) -> Self {
         Self {
             all: BTreeMap::new(),
             counts: HashMap::new(),
             next: 0,
             limit,
             limit_per_address,
+            grace,
         }
     }
 
-    fn enter(&mut self, network: IpAddr, entry: T) -> (u64, Option<T>) {
-        let crowd = if self.count(network) >= self.limit_per_address {
+    fn enter(&mut self, network: IpAddr, entry: T, now: Instant) -> (u64, Option<T>) {
+        let crowd = if self.count(network) >= self.limit_per_address
+            && self.settled(network, now) >= self.limit_per_address
+        {
             Some(network)
         } else if self.all.len() >= self.limit {
             self.largest_crowd()
@@ -118,9 +129,20 @@ impl<T> Table<T> {
         let gone = crowd.and_then(|crowd| self.remove_oldest_of(crowd));
         let number = self.next;
         self.next += 1;
-        self.all.insert(number, (network, entry));
+        self.all.insert(number, (network, entry, now));
         *self.counts.entry(network).or_default() += 1;
         (number, gone)
+    }
+
+    /// How many of a network have had time to speak; at most as many as there may be.
+    fn settled(&self, network: IpAddr, now: Instant) -> usize {
+        let had_time = |since: &Instant| now.saturating_duration_since(*since) >= self.grace;
+        let settled = self
+            .all
+            .values()
+            .take_while(|(_, _, since)| had_time(since));
+        let own = settled.filter(|(of, ..)| *of == network);
+        own.take(self.limit_per_address).count()
     }
 
     fn count(&self, network: IpAddr) -> usize {
@@ -130,13 +152,13 @@ impl<T> Table<T> {
     /// The network with the most entries; among equals that of the oldest entry.
     fn largest_crowd(&self) -> Option<IpAddr> {
         let most = self.counts.values().max()?;
-        let mut networks = self.all.values().map(|(network, _)| *network);
+        let mut networks = self.all.values().map(|(network, ..)| *network);
         networks.find(|network| self.count(*network) == *most)
     }
 
     fn remove_oldest_of(&mut self, network: IpAddr) -> Option<T> {
         let mut entries = self.all.iter();
-        let number = *entries.find(|(_, (of, _))| *of == network)?.0;
+        let number = *entries.find(|(_, (of, ..))| *of == network)?.0;
         self.leave(number)
     }
 
@@ -146,7 +168,7 @@ impl<T> Table<T> {
     }
 
     fn leave(&mut self, number: u64) -> Option<T> {
-        let (network, entry) = self.all.remove(&number)?;
+        let (network, entry, _) = self.all.remove(&number)?;
         if let Some(count) = self.counts.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
@@ -168,20 +190,36 @@ mod tests {
 
     #[test]
     fn the_oldest_of_a_crowd_gives_way() {
-        let mut table = Table::new(4, 2);
-        assert_eq!(table.enter(address(1), "1a"), (0, None));
-        assert_eq!(table.enter(address(2), "2a"), (1, None));
-        assert_eq!(table.enter(address(2), "2b"), (2, None));
-        assert_eq!(table.enter(address(2), "2c"), (3, Some("2a")));
-        assert_eq!(table.enter(address(3), "3a"), (4, None));
+        let (mut table, now) = (Table::new(4, 2, Duration::ZERO), Instant::now());
+        assert_eq!(table.enter(address(1), "1a", now), (0, None));
+        assert_eq!(table.enter(address(2), "2a", now), (1, None));
+        assert_eq!(table.enter(address(2), "2b", now), (2, None));
+        assert_eq!(table.enter(address(2), "2c", now), (3, Some("2a")));
+        assert_eq!(table.enter(address(3), "3a", now), (4, None));
         // Full: not the oldest of all goes, but the oldest of the largest crowd.
-        assert_eq!(table.enter(address(4), "4a"), (5, Some("2b")));
+        assert_eq!(table.enter(address(4), "4a", now), (5, Some("2b")));
         // No crowd any more: now the oldest goes.
-        assert_eq!(table.enter(address(5), "5a"), (6, Some("1a")));
+        assert_eq!(table.enter(address(5), "5a", now), (6, Some("1a")));
         assert_eq!(table.leave(3), Some("2c"));
         assert_eq!(table.leave(3), None);
-        assert_eq!(table.enter(address(6), "6a"), (7, None));
+        assert_eq!(table.enter(address(6), "6a", now), (7, None));
         assert_eq!(table.remove_oldest(), Some("3a"));
+    }
+
+    #[test]
+    fn who_has_had_no_time_to_speak_does_not_count_for_its_address() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut table = Table::new(6, 2, second);
+        for entry in ["a", "b", "c", "d"] {
+            assert_eq!(table.enter(address(1), entry, start).1, None);
+        }
+        let later = start + second;
+        assert_eq!(table.enter(address(2), "x", later).1, None);
+        assert_eq!(table.enter(address(1), "e", later).1, Some("a"));
+        assert_eq!(table.enter(address(1), "f", later).1, Some("b"));
+        // Two of those that have had their time are left. In all there may be no more.
+        assert_eq!(table.enter(address(2), "y", later).1, None);
+        assert_eq!(table.enter(address(2), "z", later).1, Some("c"));
     }
 
     #[test]
@@ -196,10 +234,10 @@ mod tests {
     proptest! {
         #[test]
         fn the_bounds_hold(events in prop::collection::vec((0u8..6, any::<bool>(), any::<prop::sample::Index>()), 1..300), limit in 1usize..12, each in 1usize..6) {
-            let mut table = Table::new(limit, each);
+            let (mut table, now) = (Table::new(limit, each, Duration::ZERO), Instant::now());
             for (who, comes, pick) in events {
                 if comes {
-                    let (number, _) = table.enter(address(who), ());
+                    let (number, _) = table.enter(address(who), (), now);
                     prop_assert!(table.all.contains_key(&number));
                 } else if !table.all.is_empty() {
                     let numbers: Vec<u64> = table.all.keys().copied().collect();

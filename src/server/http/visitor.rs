@@ -11,14 +11,19 @@ use crate::auth::Identity;
 use crate::handshake::Refused;
 use crate::http::{Owner, bearer};
 use crate::transport::websocket::{Accepted, Upgrade};
+use crate::utils::secret::Secret;
 use crate::utils::tally::Tally;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::upgrade::OnUpgrade;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+
+/// The most of those who ask on one connection that are remembered.
+const MAX_BEARERS: usize = 16;
 
 /// One connection.
 pub(super) struct Visitor {
@@ -31,8 +36,8 @@ pub(super) struct Visitor {
 struct State {
     trail: Trail,
     place: Option<Place>,
-    /// Who has asked last.
-    bearer: Option<Arc<Bearer>>,
+    /// Who has asked, the latest last: what is counted of each is counted on.
+    bearers: VecDeque<Arc<Bearer>>,
     /// What comes after HTTP.
     upgrade: Option<(OnUpgrade, Upgrade)>,
 }
@@ -61,7 +66,7 @@ impl Visitor {
             state: Mutex::new(State {
                 trail,
                 place: None,
-                bearer: None,
+                bearers: VecDeque::new(),
                 upgrade: None,
             }),
             admitted: watch::Sender::new(false),
@@ -127,9 +132,8 @@ impl Visitor {
             }
         };
         let state = &mut *self.lock();
-        if let Some(known) = &state.bearer
-            && is_same(known.standing.identity(), &identity)
-        {
+        let mut known = state.bearers.iter();
+        if let Some(known) = known.find(|known| is_same(known.standing.identity(), &identity)) {
             return Ok(Arc::clone(known));
         }
         self.enter(state, Standing::new(access, identity))
@@ -164,7 +168,10 @@ impl Visitor {
             of_user: state.place.as_ref().map(Place::of_user).unwrap_or_default(),
             standing,
         });
-        state.bearer = Some(Arc::clone(&bearer));
+        if state.bearers.len() >= MAX_BEARERS {
+            state.bearers.pop_front();
+        }
+        state.bearers.push_back(Arc::clone(&bearer));
         self.admitted.send_replace(true);
         Ok(bearer)
     }
@@ -203,11 +210,6 @@ fn log_refusal(refused: &Refused, trail: &Trail) {
 
 /// True where both have shown the same token, or none.
 fn is_same(one: &Identity, other: &Identity) -> bool {
-    let token = |identity: &Identity| {
-        identity
-            .token
-            .as_ref()
-            .map(|token| token.expose().to_owned())
-    };
-    token(one) == token(other)
+    let (one, other) = (one.token.as_ref(), other.token.as_ref());
+    one.map(Secret::expose) == other.map(Secret::expose)
 }

@@ -207,6 +207,23 @@ fn long_and_slow_bodies_are_cut_off() {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
+/// Bug: a client that opened more connections at once than --max-pending-per-address lost some of them
+/// before it could say a word.
+#[test]
+fn many_connections_at_once_are_no_flood() {
+    let server = TestServer::start("http");
+    let session = Session::begin(server.port);
+    let mut all: Vec<Http> = (0..100).map(|_| Http::connect(server.port)).collect();
+    let own = [("Mcp-Session-Id", session.id.as_str())];
+    for (id, http) in all.iter_mut().enumerate() {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#);
+        http.send("POST", &own, &body);
+    }
+    for (id, http) in all.iter_mut().enumerate() {
+        assert_eq!(http.answer().json()["id"], id);
+    }
+}
+
 /// Whoever has no token gets no memory for a body, and no time.
 #[test]
 fn strangers_are_answered_before_their_body_is_read() {
