@@ -54,7 +54,10 @@ Examples:
     echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}' | mcp-remote client tcp --port 8080
 
   A server behind a path:
-    mcp-remote client ws --url wss://mcp.example.com/notes";
+    mcp-remote client ws --url wss://mcp.example.com/notes
+
+    Any MCP server with a URL:
+    mcp-remote client http --url https://mcp.example.com/mcp --header 'Authorization: Bearer ${TOKEN}'";
 
 const TOKEN_EXAMPLES: &str = "\
 Examples:
@@ -185,22 +188,15 @@ impl<T: FromArgMatches> FromArgMatches for Deferred<T> {
     }
 }
 
-/// `tcp` or `ws`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Transport {
+/// `tcp`, `ws` or `http`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClientTransport {
     /// One JSON message per line over TCP
     Tcp,
     /// One JSON message per text frame over WebSocket
     Ws,
-}
-
-impl From<Transport> for Protocol {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Tcp => Self::Tcp,
-            Transport::Ws => Self::WebSocket,
-        }
-    }
+    /// MCP's own transport for the web ("Streamable HTTP"), to any server that has a URL
+    Http,
 }
 
 /// `tcp`, `ws` or `http`.
@@ -564,7 +560,7 @@ pub struct TokenArgs {
 #[derive(Debug, Args)]
 pub struct ClientArgs {
     /// The transport
-    pub transport: Transport,
+    pub transport: ClientTransport,
     /// Port to connect to; not needed with --url
     #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT", value_parser = clap::value_parser!(u16).range(1..), required_unless_present = "url")]
     pub port: Option<u16>,
@@ -577,13 +573,25 @@ pub struct ClientArgs {
         value_parser = host::parse
     )]
     pub host: String,
-    /// Where a WebSocket server is, in place of --host and --port: ws://host:port/path, or wss:// for
-    /// TLS
+    /// Where a WebSocket or HTTP server is, in place of --host and --port: ws://host:port/path or
+    /// http://host:port/path; wss:// and https:// for TLS
     #[arg(long, value_name = "URL", env = "MCP_REMOTE_URL")]
     pub url: Option<String>,
     /// The token.
     #[command(flatten)]
     pub token: TokenArgs,
+    /// Header of every HTTP request, 'Name: value'; may be repeated. ${VARIABLE} stands for a variable of
+    /// the environment, which keeps a secret out of the list of processes [env: MCP_REMOTE_HEADER=]
+    #[arg(long, value_name = "HEADER", help_heading = "Authentication")]
+    pub header: Vec<Secret>,
+    /// File with such headers, one per line
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_HEADER_FILE",
+        help_heading = "Authentication"
+    )]
+    pub header_file: Option<PathBuf>,
     /// Speak TLS; the server's certificate has to be for the name in --host, from an authority that
     /// this machine trusts
     #[arg(long, env = "MCP_REMOTE_TLS", value_parser = FalseyValueParser::new(), help_heading = "TLS")]

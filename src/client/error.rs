@@ -24,6 +24,14 @@ pub enum ClientError {
     /// The server requires a token, and there is none.
     #[error("Authentication failed: the server wants a token")]
     NoToken,
+    /// An HTTP server wants a token, or another one.
+    #[error("Authentication failed: {address} answers with HTTP 401; {wants}")]
+    Unauthorized {
+        /// Host and port.
+        address: String,
+        /// What it asks for.
+        wants: String,
+    },
     /// TLS does not work, or only one end uses it; another attempt would not help.
     #[error("no connection to {address}: {reason}")]
     Tls {
@@ -66,6 +74,9 @@ impl ClientError {
             Self::NoToken => {
                 Some("set MCP_REMOTE_JWT_TOKEN, or use --jwt-token-file or --jwt-token")
             }
+            Self::Unauthorized { .. } => Some(
+                "get a token for this server, and give it by MCP_REMOTE_JWT_TOKEN, --jwt-token-file or --header 'Authorization: Bearer ${TOKEN}'",
+            ),
             Self::Lost { .. } => Some("use --auto-reconnect to reconnect automatically"),
             Self::Token(_) | Self::Tls { .. } | Self::GaveUp { .. } => None,
         }

@@ -7,6 +7,7 @@ mod end;
 mod endpoint;
 mod error;
 mod host;
+pub mod http;
 mod lifecycle;
 mod retry;
 mod settings;

@@ -1,12 +1,12 @@
 //! `client`.
 
-use super::{Failure, runtime, start_logs};
-use crate::cli::{ClientArgs, Transport};
-use crate::client::{self, Reconnect, Settings};
+use super::client_shared::{connector, reconnect, refuse_certificates, token};
+use super::{Failure, client_http, runtime, start_logs};
+use crate::cli::{ClientArgs, ClientTransport};
+use crate::client::{self, Settings};
 use crate::shutdown::Signals;
-use crate::transport::tls::{Connector, Identity};
-use crate::utils::secret::Sources;
-use std::time::Duration;
+use crate::transport::Protocol;
+use crate::transport::tls::Connector;
 use tokio_tungstenite::tungstenite::http::Uri;
 
 pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
@@ -25,7 +25,10 @@ pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
             tracing::info!(signal, "stopping");
         };
         // As a task it is woken by others without asking the system for events in between.
-        let outcome = tokio::spawn(client::run(settings, shutdown)).await?;
+        let outcome = match settings {
+            Kind::Lines(settings) => tokio::spawn(client::run(settings, shutdown)).await?,
+            Kind::Http(settings) => tokio::spawn(client::http::run(settings, shutdown)).await?,
+        };
         outcome.map_err(|err| {
             let remedy = err.remedy();
             Failure::from(err).with_remedy(remedy)
@@ -36,28 +39,36 @@ pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
     outcome
 }
 
-fn settings(args: &ClientArgs) -> Result<Settings, Failure> {
-    let token = Sources {
-        what: "JWT token",
-        variable: "MCP_REMOTE_JWT_TOKEN",
-        flags: args.token.jwt_token.as_slice(),
-        file: args.token.jwt_token_file.as_deref(),
+/// Which of the two clients runs.
+#[derive(Debug)]
+enum Kind {
+    Lines(Settings),
+    Http(client::http::Settings),
+}
+
+fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
+    let protocol = match args.transport {
+        ClientTransport::Tcp => Protocol::Tcp,
+        ClientTransport::Ws => Protocol::WebSocket,
+        ClientTransport::Http => return Ok(Kind::Http(client_http::settings(args)?)),
     };
+    if !args.header.is_empty() || args.header_file.is_some() {
+        return Err(Failure::new(
+            "--header and --header-file are for 'client http'",
+        ));
+    }
     let place = locate(args)?;
-    Ok(Settings {
-        protocol: args.transport.into(),
+    Ok(Kind::Lines(Settings {
+        protocol,
         tls: read_tls(args, &place)?,
         host: place.host,
         port: place.port,
         path: place.path,
-        token: token.read()?,
+        token: token(args)?,
         keepalive_interval: args.keepalive.keepalive_interval,
         keepalive_timeout: args.keepalive.keepalive_timeout,
-        reconnect: args.auto_reconnect.then_some(Reconnect {
-            max_attempts: args.max_attempts,
-            delay: Duration::from_millis(args.reconnect_delay),
-        }),
-    })
+        reconnect: reconnect(args),
+    }))
 }
 
 /// Where the server is.
@@ -77,9 +88,9 @@ fn locate(args: &ClientArgs) -> Result<Place, Failure> {
             tls: args.tls,
         });
     };
-    if !matches!(args.transport, Transport::Ws) {
+    if args.transport != ClientTransport::Ws {
         return Err(Failure::new(
-            "--url is for 'client ws'; use --host and --port with tcp",
+            "--url is for 'client ws' and 'client http'; use --host and --port with tcp",
         ));
     }
     let bad = |why: &str| {
@@ -118,20 +129,10 @@ fn locate(args: &ClientArgs) -> Result<Place, Failure> {
 }
 
 fn read_tls(args: &ClientArgs, place: &Place) -> Result<Option<Connector>, Failure> {
-    let ca = args.tls_ca.as_deref();
-    let identity = match (&args.tls_cert, &args.tls_key) {
-        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
-        _ => None,
-    };
     if place.tls {
-        return Ok(Some(Connector::load(&place.host, ca, identity)?));
+        return Ok(Some(connector(args, &place.host)?));
     }
-    // Whoever names certificates means to be safe: better no connection than one in plain text.
-    if ca.is_some() || identity.is_some() {
-        return Err(Failure::new(
-            "--tls-ca, --tls-cert and --tls-key are for TLS; add --tls, or give a --url that begins with wss://",
-        ));
-    }
+    refuse_certificates(args, "add --tls, or give a --url that begins with wss://")?;
     Ok(None)
 }
 
@@ -141,6 +142,7 @@ mod tests {
     use crate::cli::{Cli, Command, Deferred};
     use crate::transport::Pulse;
     use clap::Parser;
+    use std::time::Duration;
     use tokio::time::Instant;
 
     #[test]
@@ -149,9 +151,9 @@ mod tests {
         let Command::Client(Deferred(args)) = Cli::parse_from(typed.split(' ')).command else {
             panic!("not a client");
         };
-        let settings = settings(&args)
-            .map_err(|failure| failure.to_string())
-            .unwrap();
+        let Ok(Kind::Lines(settings)) = settings(&args) else {
+            panic!("no settings")
+        };
         assert_eq!(settings.token.as_ref().unwrap().expose(), "hunter2");
         assert!(!format!("{settings:?}").contains("hunter"));
     }

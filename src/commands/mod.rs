@@ -3,6 +3,8 @@
 mod access;
 mod check;
 mod client;
+mod client_http;
+mod client_shared;
 mod failure;
 mod generate_secret;
 mod generate_token;

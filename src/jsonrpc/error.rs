@@ -87,6 +87,13 @@ impl ErrorData {
         self
     }
 
+    /// Adds the HTTP status that the MCP server gave.
+    #[must_use]
+    pub fn with_http_status(mut self, status: u16) -> Self {
+        self.status = Some(format!("HTTP {status}"));
+        self
+    }
+
     /// Adds how the MCP server ended and the last line it wrote on stderr.
     #[must_use]
     pub fn with_exit(mut self, status: String, stderr: Option<String>) -> Self {

@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 41] = [
+const FIXED: [(&str, &str, &str); 49] = [
     (
         "the head of a request",
         "64 KiB",
@@ -205,6 +205,46 @@ const FIXED: [(&str, &str, &str); 41] = [
         "requests of the MCP server that the client remembers",
         "1,024",
         "MAX_ASKED: usize = 1024",
+    ),
+    (
+        "requests that are open over HTTP",
+        "128",
+        "MAX_CALLS: usize = 128",
+    ),
+    (
+        "notifications and answers that are being posted over HTTP",
+        "32",
+        "MAX_OTHERS: usize = 32",
+    ),
+    (
+        "what waits to be posted over HTTP",
+        "64 MiB",
+        "MAX_WAITING: usize = 64 << 20",
+    ),
+    (
+        "an answer, or an event of a stream, over HTTP",
+        "64 MiB",
+        "MAX_SERVER_LINE: usize = (64 << 20) + (64 << 10)",
+    ),
+    (
+        "the head of an HTTP response",
+        "64 KiB",
+        "MAX_HEAD: usize = 64 * 1024",
+    ),
+    (
+        "redirects in a row, on the same host",
+        "5",
+        "MAX_MOVES: u32 = 5",
+    ),
+    (
+        "attempts to resume a stream of which nothing comes",
+        "5",
+        "MAX_RESUMES: u32 = 5",
+    ),
+    (
+        "a pause that an HTTP server asks for",
+        "10 min",
+        "MAX_RETRY: Duration = Duration::from_secs(600)",
     ),
 ];
 

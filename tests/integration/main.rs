@@ -11,6 +11,7 @@ mod auth;
 mod child;
 mod cli;
 mod client;
+mod client_http;
 mod descriptors;
 mod files;
 mod gate;
@@ -36,4 +37,4 @@ mod tolerance;
 mod websocket;
 mod written_size;
 
-use support::{certificates, common, process, wire};
+use support::{certificates, common, process, site, wire};

@@ -295,7 +295,20 @@ impl TestClient {
 
     pub fn start_with(transport: &str, port: u16, prepare: impl FnOnce(&mut Command)) -> Self {
         let mut command = client_command(transport, port);
-        prepare(command.stdin(Stdio::piped()));
+        prepare(&mut command);
+        Self::of(command)
+    }
+
+    /// `client http`.
+    pub fn http(url: &str, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = binary();
+        command.args(["client", "http", "--url", url]).args(args);
+        command.envs(environment.iter().copied());
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        command.stdin(Stdio::piped());
         let mut process = Process::spawn(&mut command);
         Self {
             log: process.stderr.clone(),

@@ -7,4 +7,5 @@
 pub mod certificates;
 pub mod common;
 pub mod process;
+pub mod site;
 pub mod wire;

@@ -79,7 +79,7 @@ impl ServerLine {
 
 /// What to do with a line from the server.
 #[cfg_attr(test, derive(Debug, PartialEq, Eq))]
-pub(super) enum Verdict {
+pub(in crate::client) enum Verdict {
     /// Hand it to the host.
     Pass,
     /// Hand this to the host in its place, newline included.
@@ -91,7 +91,7 @@ pub(super) enum Verdict {
 }
 
 /// The line without its newline.
-pub(super) fn without_newline(line: &Bytes) -> Bytes {
+pub(in crate::client) fn without_newline(line: &Bytes) -> Bytes {
     line.slice(..line.len().saturating_sub(1))
 }
 

@@ -15,9 +15,12 @@ mod rejoin;
 mod server_requests;
 
 pub(super) use event::{Action, Ended, News, Reception};
-pub(super) use line::ServerLine;
+pub(super) use line::{ServerLine, Verdict, without_newline};
 pub(super) use negotiation::Offer;
 pub(super) use pending::Failure;
+pub(super) use phase::HostPhase;
+pub(super) use rejoin::{Rejoin, is_own};
+pub(super) use server_requests::ServerRequests;
 
 use super::end::{End, Lost};
 use crate::control::Control;
@@ -26,11 +29,10 @@ use crate::liveness::Schedule;
 use crate::replay::Violation;
 use crate::transport::line::LineError;
 use bytes::Bytes;
-use line::{Verdict, without_newline};
 use negotiation::{Answer, Negotiation};
 use outbound::Outbound;
 use pending::Pending;
-use phase::{Drain, Established, HostPhase, Phase};
+use phase::{Drain, Established, Phase};
 use refused::refusal;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

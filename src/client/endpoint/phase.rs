@@ -107,7 +107,7 @@ pub(super) enum Drain {
 
 /// How far the host has got. It only ever goes forward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum HostPhase {
+pub(in crate::client) enum HostPhase {
     /// It has said nothing yet.
     #[default]
     Silent,

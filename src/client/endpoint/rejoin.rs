@@ -12,7 +12,7 @@ const OWN: &str = "mcp-remote/replay-";
 
 /// The requests of the host that a new server has to see again, each once it has succeeded.
 #[derive(Debug, Default)]
-pub(super) struct Rejoin {
+pub(in crate::client) struct Rejoin {
     initialize: Option<Message>,
     /// The host has sent `notifications/initialized`.
     pub initialized: bool,
@@ -28,7 +28,7 @@ pub(super) struct Rejoin {
 
 impl Rejoin {
     /// True for requests that a new server has to see again.
-    pub(super) fn concerns(method: Option<Method>) -> bool {
+    pub(in crate::client) fn concerns(method: Option<Method>) -> bool {
         matches!(
             method,
             Some(Method::Initialize | Method::SetLevel | Method::Subscribe | Method::Unsubscribe)
@@ -36,7 +36,7 @@ impl Rejoin {
     }
 
     /// Remembers a request that has succeeded.
-    pub(super) fn remember(&mut self, request: Message) {
+    pub(in crate::client) fn remember(&mut self, request: Message) {
         let uri = request.text(Field::Uri).map(|uri| uri.into_owned());
         match (request.mcp_method(), uri) {
             (Some(Method::Initialize), _) => self.initialize = Some(request),
@@ -53,7 +53,7 @@ impl Rejoin {
 
     /// The host's `initialize` under an id of our own; `None` when it has not succeeded yet, or the
     /// host speaks without it.
-    pub(super) fn initialize_again(&mut self) -> Option<Bytes> {
+    pub(in crate::client) fn initialize_again(&mut self) -> Option<Bytes> {
         self.rounds += 1;
         self.unanswered.clear();
         let id = self.own_id("initialize");
@@ -61,12 +61,12 @@ impl Rejoin {
     }
 
     /// True for the id of the last [`Rejoin::initialize_again`].
-    pub(super) fn is_initialize_id(&self, id: &RequestId) -> bool {
+    pub(in crate::client) fn is_initialize_id(&self, id: &RequestId) -> bool {
         *id == self.own_id("initialize")
     }
 
     /// What follows once `initialize` has been answered.
-    pub(super) fn rest(&mut self) -> Vec<Bytes> {
+    pub(in crate::client) fn rest(&mut self) -> Vec<Bytes> {
         let initialized = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
         let mut lines = Vec::new();
         if self.initialized {
@@ -84,13 +84,13 @@ impl Rejoin {
     }
 
     /// The server has answered another of our requests than `initialize`.
-    pub(super) fn on_response(&mut self, id: &RequestId) {
+    pub(in crate::client) fn on_response(&mut self, id: &RequestId) {
         self.unanswered.remove(id);
     }
 
     /// Forgets the requests of ours that the server has not answered; `initializes` tells that `initialize`
     /// is one of them.
-    pub(super) fn forget_unanswered(&mut self, initializes: bool) {
+    pub(in crate::client) fn forget_unanswered(&mut self, initializes: bool) {
         if initializes {
             self.initialize = None;
         }
@@ -103,7 +103,7 @@ impl Rejoin {
     }
 
     /// Forgets the requests whose lines would be longer than `limit` bytes.
-    pub(super) fn forget_longer(&mut self, limit: usize) {
+    pub(in crate::client) fn forget_longer(&mut self, limit: usize) {
         let id = self.own_id("initialize");
         let is_longer = |request: &Message| request.outgrows(limit, Some(&id), &[]);
         self.initialize.take_if(|request| is_longer(request));
@@ -117,6 +117,6 @@ impl Rejoin {
 }
 
 /// True for ids of our own requests.
-pub(super) fn is_own(id: &RequestId) -> bool {
+pub(in crate::client) fn is_own(id: &RequestId) -> bool {
     matches!(id, RequestId::String(text) if text.starts_with(OWN))
 }

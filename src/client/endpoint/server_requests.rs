@@ -24,7 +24,7 @@ struct ServerRequest {
 
 /// The server's requests to the host.
 #[derive(Debug, Default)]
-pub(super) struct ServerRequests {
+pub(in crate::client) struct ServerRequests {
     open: VecDeque<ServerRequest>,
     /// Requests of servers that have forgotten them, as the host knows them: it may still respond, and
     /// a new server may ask something else under the same id.
@@ -35,7 +35,7 @@ pub(super) struct ServerRequests {
 impl ServerRequests {
     /// A line of the host as it is to be sent, which is another one where it responds to a renamed
     /// request; `None` for a response to an abandoned request.
-    pub(super) fn on_host_line(&mut self, line: Bytes) -> Option<Bytes> {
+    pub(in crate::client) fn on_host_line(&mut self, line: Bytes) -> Option<Bytes> {
         if self.open.is_empty() && self.abandoned.is_empty() {
             return Some(line);
         }
@@ -61,7 +61,7 @@ impl ServerRequests {
     }
 
     /// A request of the server, under an id that the host does not know yet.
-    pub(super) fn on_request(&mut self, id: &RequestId, request: &Message) -> Verdict {
+    pub(in crate::client) fn on_request(&mut self, id: &RequestId, request: &Message) -> Verdict {
         let mut host = id.clone();
         if self.abandoned.contains(id) {
             self.renamed += 1;
@@ -78,7 +78,7 @@ impl ServerRequests {
     }
 
     /// A cancellation by the server, whose request may have another id here.
-    pub(super) fn on_cancelled(&self, message: &Message) -> Verdict {
+    pub(in crate::client) fn on_cancelled(&self, message: &Message) -> Verdict {
         let Some((id, span)) = message.quoted_id(Field::RequestId) else {
             return Verdict::Pass;
         };
@@ -92,7 +92,7 @@ impl ServerRequests {
     }
 
     /// The server has forgotten its requests: returns their cancellations for the host.
-    pub(super) fn abandon(&mut self) -> Vec<Vec<u8>> {
+    pub(in crate::client) fn abandon(&mut self) -> Vec<Vec<u8>> {
         let lines = self.open.iter().map(cancellation).collect();
         for request in self.open.drain(..) {
             push_bounded(&mut self.abandoned, request.host);

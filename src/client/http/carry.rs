@@ -1,0 +1,232 @@
+//! Carries one exchange: sends its request, and tells what comes of it.
+
+use super::exchange::{Content, Event, ExchangeId, Failed, Head, Request, Verb};
+use super::headers::SESSION;
+use super::pool::Pool;
+use crate::control::MAX_SERVER_LINE;
+use crate::transport::sse::Decoder;
+use crate::transport::tls;
+use crate::utils::chain::Chain;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Response, header};
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+use tokio::sync::mpsc::Sender;
+
+/// The most of a response that is no success, in bytes.
+const MAX_ERROR_BODY: usize = 256 * 1024;
+
+/// The longest value of a header that we look at, in bytes.
+const MAX_VALUE: usize = 8192;
+
+/// What is told of an exchange.
+pub(super) enum Report {
+    /// The server has been reached.
+    Connected,
+    /// Something has become of it.
+    Event(Event),
+}
+
+/// Where reports go.
+pub(super) type Reports = Sender<(ExchangeId, Report)>;
+
+/// Carries one exchange to its end. May be dropped at any time, which closes its connection.
+pub(super) async fn carry(pool: &Pool, exchange: ExchangeId, request: Request, reports: &Reports) {
+    let carrier = Carrier {
+        pool,
+        exchange,
+        reports,
+    };
+    let last = match carrier.send(request).await {
+        Ok(last) => last,
+        Err(failed) => Event::Failed(failed),
+    };
+    carrier.report(Report::Event(last)).await;
+}
+
+struct Carrier<'a> {
+    pool: &'a Pool,
+    exchange: ExchangeId,
+    reports: &'a Reports,
+}
+
+impl Carrier<'_> {
+    async fn report(&self, report: Report) {
+        // Nobody listens any more when the program ends.
+        let _ended = self.reports.send((self.exchange, report)).await;
+    }
+
+    async fn send(&self, request: Request) -> Result<Event, Failed> {
+        let mut request = self.build(request)?;
+        loop {
+            let kept = self.pool.take();
+            let is_kept = kept.is_some();
+            let mut sender = match kept {
+                Some(sender) => sender,
+                None => {
+                    let connected = self.pool.connect().await;
+                    connected.map_err(|err| failed(&err, false))?
+                }
+            };
+            self.report(Report::Connected).await;
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    let last = self.receive(response).await?;
+                    self.pool.give_back(sender);
+                    return Ok(last);
+                }
+                Err(mut err) => match err.take_message() {
+                    // The server had closed it before.
+                    Some(unsent) if is_kept => request = unsent,
+                    unsent => return Err(failed(err.error(), unsent.is_none())),
+                },
+            }
+        }
+    }
+
+    fn build(&self, request: Request) -> Result<hyper::Request<Full<Bytes>>, Failed> {
+        let settings = &self.pool.settings;
+        let authority = settings.place.authority();
+        let is_relayed = settings.proxy.is_some() && !settings.place.tls;
+        let uri = if is_relayed {
+            format!("http://{authority}{}", request.target)
+        } else {
+            request.target
+        };
+        let mut built = hyper::Request::new(Full::new(request.body));
+        *built.method_mut() = match request.verb {
+            Verb::Post => Method::POST,
+            Verb::Get => Method::GET,
+            Verb::Delete => Method::DELETE,
+        };
+        *built.uri_mut() = uri.parse().map_err(|err| failed(&err, true))?;
+        let headers = built.headers_mut();
+        insert(headers, "host", &authority, false);
+        insert(
+            headers,
+            "user-agent",
+            concat!("mcp-remote/", env!("CARGO_PKG_VERSION")),
+            false,
+        );
+        insert(headers, "accept-encoding", "identity", false);
+        for (name, value) in &settings.headers {
+            insert(headers, name, value.expose(), true);
+        }
+        let proxy = settings.proxy.as_ref().filter(|_| is_relayed);
+        if let Some(credentials) = proxy.and_then(|proxy| proxy.credentials.as_ref()) {
+            insert(headers, "proxy-authorization", credentials.expose(), true);
+        }
+        for (name, value) in &request.headers {
+            insert(headers, name, value, name == SESSION);
+        }
+        Ok(built)
+    }
+
+    /// Reads a response to its end.
+    async fn receive(&self, response: Response<Incoming>) -> Result<Event, Failed> {
+        let (head, mut body) = response.into_parts();
+        let head = read_head(head.status.as_u16(), &head.headers);
+        if head.is_success() && head.content == Content::EventStream {
+            self.report(Report::Event(Event::Opened(head))).await;
+            return self.stream(&mut body).await;
+        }
+        let limit = if head.is_success() {
+            MAX_SERVER_LINE
+        } else {
+            MAX_ERROR_BODY
+        };
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|err| failed(&err, true))?;
+            let data = frame.into_data().unwrap_or_default();
+            if whole.len() + data.len() > limit {
+                if !head.is_success() {
+                    break;
+                }
+                return Err(unreadable(format!(
+                    "the response is longer than {limit} bytes"
+                )));
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(Event::Answered(head, whole.into()))
+    }
+
+    async fn stream(&self, body: &mut Incoming) -> Result<Event, Failed> {
+        let mut decoder = Decoder::new(MAX_SERVER_LINE);
+        while let Some(frame) = body.frame().await {
+            let data = match frame {
+                Ok(frame) => frame.into_data().unwrap_or_default(),
+                Err(err) => return Ok(Event::Ended(Chain(&err).to_string())),
+            };
+            let mut rest = &data[..];
+            while !rest.is_empty() {
+                match decoder.decode(&mut rest) {
+                    Ok(Some(event)) => self.report(Report::Event(Event::Streamed(event))).await,
+                    Ok(None) => {}
+                    Err(err) => return Err(unreadable(err.to_string())),
+                }
+            }
+        }
+        Ok(Event::Ended("the server has ended it".to_owned()))
+    }
+}
+
+/// Sets a header; a value that no header may hold is left out.
+fn insert(headers: &mut HeaderMap, name: &str, value: &str, is_secret: bool) {
+    let name = HeaderName::from_bytes(name.as_bytes());
+    if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_str(value)) {
+        value.set_sensitive(is_secret);
+        headers.insert(name, value);
+    }
+}
+
+fn read_head(status: u16, headers: &HeaderMap) -> Head {
+    let text = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        (value.len() <= MAX_VALUE).then(|| value.to_owned())
+    };
+    let content = text(header::CONTENT_TYPE.as_str()).unwrap_or_default();
+    let content = content
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let seconds = text(header::RETRY_AFTER.as_str()).and_then(|value| value.trim().parse().ok());
+    Head {
+        status,
+        content: match &*content {
+            "application/json" => Content::Json,
+            "text/event-stream" => Content::EventStream,
+            _ => Content::Other,
+        },
+        session: text(SESSION),
+        retry_after: seconds.map(Duration::from_secs),
+        challenge: text(header::WWW_AUTHENTICATE.as_str()),
+        location: text(header::LOCATION.as_str()),
+    }
+}
+
+fn unreadable(reason: String) -> Failed {
+    Failed {
+        sent: true,
+        is_tls: false,
+        reason,
+    }
+}
+
+fn failed(err: &(dyn Error + 'static), sent: bool) -> Failed {
+    let mut causes =
+        std::iter::successors(Some(err), |err: &&(dyn Error + 'static)| (*err).source());
+    let explained = causes.find_map(|err| tls::explain(err.downcast_ref::<io::Error>()?));
+    Failed {
+        sent,
+        is_tls: explained.is_some(),
+        reason: explained.unwrap_or_else(|| Chain(err).to_string()),
+    }
+}

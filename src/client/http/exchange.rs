@@ -1,0 +1,86 @@
+//! One HTTP request and what comes of it, as the machine and the shell tell each other.
+
+use crate::transport::sse;
+use bytes::Bytes;
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Names one exchange; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ExchangeId(pub u64);
+
+/// The method of an HTTP request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Post,
+    Get,
+    Delete,
+}
+
+/// A header, with a name that HTTP allows. Its value may be anything that came from outside.
+pub(super) type Header = (Cow<'static, str>, String);
+
+/// A request, but for what is the same in all of them.
+#[derive(Clone)]
+#[cfg_attr(test, derive(Debug))]
+pub(super) struct Request {
+    pub verb: Verb,
+    /// Path and query.
+    pub target: String,
+    pub headers: Vec<Header>,
+    /// Empty for all but a POST.
+    pub body: Bytes,
+}
+
+/// What kind of body a response has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Content {
+    Json,
+    EventStream,
+    /// None, or of a type that MCP does not use.
+    #[default]
+    Other,
+}
+
+/// The head of a response, as far as it concerns us.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Head {
+    pub status: u16,
+    pub content: Content,
+    pub session: Option<String>,
+    pub retry_after: Option<Duration>,
+    /// What `WWW-Authenticate` says.
+    pub challenge: Option<String>,
+    pub location: Option<String>,
+}
+
+impl Head {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// What has become of an exchange.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// The whole response. The exchange is over.
+    Answered(Head, Bytes),
+    /// The head of a stream of events.
+    Opened(Head),
+    /// An event of the stream.
+    Streamed(sse::Event),
+    /// The stream has ended, as the server meant or not. The exchange is over.
+    Ended(String),
+    /// There is no response, or no whole one. The exchange is over.
+    Failed(Failed),
+}
+
+/// Why there is no response.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    /// The server may have read the request.
+    pub sent: bool,
+    /// TLS does not work, and will not the next time.
+    pub is_tls: bool,
+    pub reason: String,
+}

@@ -1,0 +1,141 @@
+//! The headers of MCP, made from the message that they go with.
+
+use super::exchange::Header;
+use crate::json::{members, unescape};
+use crate::jsonrpc::{Field, Message};
+use crate::mcp::{ItemKind, Method, Names, Revision};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::borrow::Cow;
+
+pub(super) const SESSION: &str = "Mcp-Session-Id";
+pub(super) const VERSION: &str = "MCP-Protocol-Version";
+pub(super) const LAST_EVENT_ID: &str = "Last-Event-ID";
+const METHOD: &str = "Mcp-Method";
+const NAME: &str = "Mcp-Name";
+
+/// The protocol version that a modern request names in its `_meta`.
+pub(super) fn modern_version(message: &Message) -> String {
+    let key = "io.modelcontextprotocol/protocolVersion";
+    let version = message.raw(Field::Meta).and_then(|meta| {
+        let [version] = members(meta, [key])?;
+        unescape(version?.of(meta)).map(Cow::into_owned)
+    });
+    version.unwrap_or_else(|| Revision::NEWEST.name().to_owned())
+}
+
+/// What a message of 2026-07-28 is announced by, but for the arguments of tools.
+pub(super) fn modern(message: &Message, version: &str) -> Vec<Header> {
+    let mut headers = vec![
+        (VERSION.into(), version.to_owned()),
+        (METHOD.into(), encode(message.method())),
+    ];
+    if let Some(name) = name_of(message) {
+        headers.push((NAME.into(), encode(&name)));
+    }
+    headers
+}
+
+/// What `Mcp-Name` says of a message.
+fn name_of(message: &Message) -> Option<Cow<'_, str>> {
+    let method = message.mcp_method()?;
+    match (method.names(), method) {
+        (Names::Item(ItemKind::Tool | ItemKind::Prompt | ItemKind::Resource, field), _) => {
+            message.text(field)
+        }
+        (_, Method::GetTask | Method::UpdateTask | Method::CancelTask) => {
+            message.text(Field::TaskId)
+        }
+        _ => None,
+    }
+}
+
+/// A value as it may stand in a header: as it is, or in base64 between two marks.
+pub(super) fn encode(value: &str) -> String {
+    let is_plain = value
+        .bytes()
+        .all(|byte| matches!(byte, b' ' | b'\t' | 0x21..=0x7e));
+    let is_trimmed = value.trim_matches([' ', '\t']) == value;
+    let is_marked = value.starts_with("=?base64?") && value.ends_with("?=");
+    if is_plain && is_trimmed && !is_marked {
+        value.to_owned()
+    } else {
+        format!("=?base64?{}?=", STANDARD.encode(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jsonrpc::MAX_CHILD_DEPTH;
+    use bytes::Bytes;
+
+    /// The examples of the specification, and the edges between them.
+    #[test]
+    fn m2_values_that_no_header_can_hold_are_encoded() {
+        for (value, encoded) in [
+            ("us-west1", "us-west1"),
+            ("Hello, 世界", "=?base64?SGVsbG8sIOS4lueVjA==?="),
+            (" padded ", "=?base64?IHBhZGRlZCA=?="),
+            ("line1\nline2", "=?base64?bGluZTEKbGluZTI=?="),
+            ("=?base64?literal?=", "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?="),
+            ("=?base64?half", "=?base64?half"),
+            ("a\tb c", "a\tb c"),
+            ("\ta", "=?base64?CWE=?="),
+            ("", ""),
+            ("\u{7f}", "=?base64?fw==?="),
+        ] {
+            assert_eq!(encode(value), encoded, "{value:?}");
+        }
+    }
+
+    fn headers(text: &str) -> Vec<(String, String)> {
+        let line = Bytes::copy_from_slice(text.as_bytes());
+        let message = Message::read(line, MAX_CHILD_DEPTH).unwrap();
+        let headers = modern(&message, &modern_version(&message));
+        let owned = |(name, value): Header| (name.into_owned(), value);
+        headers.into_iter().map(owned).collect()
+    }
+
+    #[test]
+    fn m1_the_headers_say_what_the_body_says() {
+        let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+        for (method, params, name) in [
+            (
+                "tools/call",
+                r#""name":"say \"hi\"","arguments":{},"#,
+                Some("say \"hi\""),
+            ),
+            (
+                "prompts/get",
+                r#""name":"caf\u00e9","#,
+                Some("=?base64?Y2Fmw6k=?="),
+            ),
+            (
+                "resources/read",
+                r#""uri":"file:///a b","#,
+                Some("file:///a b"),
+            ),
+            ("tasks/get", r#""taskId":"t1","#, Some("t1")),
+            ("tasks/update", r#""taskId":"t1","#, Some("t1")),
+            ("tasks/cancel", r#""taskId":"t1","#, Some("t1")),
+            ("tools/list", "", None),
+            ("server/discover", "", None),
+        ] {
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}{meta}}}}}"#
+            );
+            let mut expected = vec![(VERSION, "2026-07-28"), (METHOD, method)];
+            expected.extend(name.map(|name| (NAME, name)));
+            let expected = expected.into_iter();
+            let expected: Vec<_> = expected
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+                .collect();
+            assert_eq!(headers(&text), expected, "{text}");
+        }
+        let other = r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2027-01-01"}}}"#;
+        assert_eq!(headers(other)[0].1, "2027-01-01");
+        let discover = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#;
+        assert_eq!(headers(discover)[0].1, "2026-07-28");
+    }
+}

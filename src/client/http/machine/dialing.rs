@@ -1,0 +1,83 @@
+//! When messages may be posted, after servers that could not be reached.
+
+use super::super::exchange::ExchangeId;
+use crate::client::retry::Retry;
+use crate::client::settings::Reconnect;
+use std::time::{Duration, Instant};
+
+/// The longest pause that a server may ask for before a message is posted again.
+const MAX_PAUSE: Duration = Duration::from_secs(600);
+
+/// Whether and when to try again.
+pub(super) struct Dialing {
+    /// `None` where reconnecting is not allowed.
+    retry: Option<Retry>,
+    /// Puts chance into the pauses.
+    jitter: fn(Duration) -> Duration,
+    not_before: Option<Instant>,
+    /// The one exchange that shows whether the server can be reached again.
+    probe: Option<ExchangeId>,
+}
+
+impl Dialing {
+    pub(super) fn new(reconnect: Option<Reconnect>, jitter: fn(Duration) -> Duration) -> Self {
+        Self {
+            retry: reconnect.map(Retry::new),
+            jitter,
+            not_before: None,
+            probe: None,
+        }
+    }
+
+    /// True when a message may be posted now.
+    pub(super) fn may_post(&self, now: Instant) -> bool {
+        self.probe.is_none() && self.not_before.is_none_or(|time| time <= now)
+    }
+
+    /// When that changes by itself.
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
+        self.not_before.filter(|_| self.probe.is_none())
+    }
+
+    /// A message is being posted.
+    pub(super) fn posting(&mut self, exchange: ExchangeId) {
+        self.not_before = None;
+        if self.failures() > 0 {
+            self.probe = Some(exchange);
+        }
+    }
+
+    /// The server can be reached.
+    pub(super) fn succeeded(&mut self) {
+        self.probe = None;
+        if let Some(retry) = &mut self.retry {
+            retry.succeeded();
+        }
+    }
+
+    /// Something has been heard of this exchange.
+    pub(super) fn heard_of(&mut self, exchange: ExchangeId) {
+        self.probe.take_if(|probe| *probe == exchange);
+    }
+
+    /// The server could not be reached, or asks to come back after `wait`. False when there have been
+    /// enough of that.
+    pub(super) fn failed(&mut self, now: Instant, wait: Option<Duration>) -> bool {
+        let Some(pause) = self.retry.as_mut().and_then(Retry::failed) else {
+            return false;
+        };
+        let wait = wait.unwrap_or_default().min(MAX_PAUSE);
+        self.not_before = Some(now + wait.max((self.jitter)(pause)));
+        true
+    }
+
+    /// True where reconnecting is allowed.
+    pub(super) fn may_retry(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    /// How many attempts have failed in a row.
+    pub(super) fn failures(&self) -> u32 {
+        self.retry.as_ref().map_or(0, Retry::failures)
+    }
+}

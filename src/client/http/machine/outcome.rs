@@ -1,0 +1,244 @@
+//! What is done about messages that were posted and got no answer: posted again, resumed, or failed.
+
+use super::super::answer::{Outcome, Refused, judge};
+use super::super::exchange::{Event, Failed, Head};
+use super::call::{Call, Link};
+use super::outgoing::Queued;
+use super::{Action, GiveUp, Machine, Purpose};
+use crate::jsonrpc::{ErrorData, Executed};
+use crate::mcp::Method;
+use std::time::{Duration, Instant};
+
+/// So often in a row a server may send us elsewhere.
+const MAX_MOVES: u32 = 5;
+
+/// So often in a row a stream is resumed of which nothing comes.
+const MAX_RESUMES: u32 = 5;
+
+const LOST: &str = "Connection lost";
+const CONNECTION_LOST: ErrorData = ErrorData::new("connection-lost", Executed::Unknown);
+
+impl Machine {
+    /// Does what an outcome asks for, with a message that was posted. Returns it where nothing can be done
+    /// for it.
+    pub(super) fn on_outcome(
+        &mut self,
+        outcome: Outcome,
+        queued: Queued,
+        session: Option<&str>,
+        now: Instant,
+    ) -> Option<(Queued, Refused)> {
+        let failed = |text: &str, status| Refused {
+            text: text.to_owned(),
+            status,
+            executed: Executed::No,
+        };
+        match outcome {
+            Outcome::Accepted | Outcome::Answer(_) => None,
+            Outcome::Failed(refused) => Some((queued, refused)),
+            Outcome::SessionLost => {
+                self.on_session_lost(session, now);
+                let copy = queued.clone();
+                let is_posted_again = self.post_again(queued);
+                let text = "the server says again and again that it does not know the session";
+                (!is_posted_again).then(|| (copy, failed(text, 404)))
+            }
+            Outcome::Unauthorized(challenge) => {
+                self.outgoing.put_back(queued);
+                self.failure = Some(GiveUp::Unauthorized(challenge));
+                None
+            }
+            Outcome::Later(wait) if self.dialing.may_retry() => {
+                self.outgoing.put_back(queued);
+                self.on_unreachable(
+                    "the server asks to come back later".to_owned(),
+                    Some(wait),
+                    now,
+                );
+                None
+            }
+            Outcome::Later(_) => Some((
+                queued,
+                failed(
+                    "the server asks to come back later; --auto-reconnect does that",
+                    503,
+                ),
+            )),
+            Outcome::Moved(location) => match self.place.redirect(&location) {
+                Some(target) if self.moves < MAX_MOVES => {
+                    self.moves += 1;
+                    self.place.target = target;
+                    self.outgoing.put_back(queued);
+                    None
+                }
+                _ => {
+                    self.moves = 0;
+                    let text = format!(
+                        "the server sends us to {location}, which is not on the host that --url names; give that place by --url if it is the right one"
+                    );
+                    Some((queued, failed(&text, 307)))
+                }
+            },
+        }
+    }
+
+    pub(super) fn on_refused(&mut self, queued: &Queued, refused: &Refused) {
+        match queued.request() {
+            Some(id) if !queued.own => {
+                let data = ErrorData::new("http-status", refused.executed);
+                let data = data.with_http_status(refused.status);
+                self.fail(id, &format!("HTTP error: {}", refused.text), &data);
+            }
+            Some(id) if self.rejoin.is_initialize_id(id) => self.on_renewed(false),
+            Some(id) => self.rejoin.on_response(id),
+            None => {
+                let (method, reason) = (queued.message.method(), &refused.text);
+                tracing::warn!(
+                    method,
+                    reason,
+                    "the server did not take a message of the host"
+                );
+                self.release_cancelled(queued);
+            }
+        }
+    }
+
+    /// There is no response to a POST.
+    pub(super) fn on_failed(&mut self, place: u64, failed: Failed, now: Instant) {
+        let Some(call) = self.calls.remove(place) else {
+            return;
+        };
+        self.clear_barrier(place);
+        if call.queued.own || !failed.sent {
+            if !call.cancelled {
+                self.outgoing.put_back(call.queued);
+            }
+            return self.on_unreachable_or_tls(failed, now);
+        }
+        tracing::debug!(reason = failed.reason, "a request has got no response");
+        self.on_lost(&call);
+    }
+
+    pub(super) fn on_lost(&mut self, call: &Call) {
+        if let (false, false, Some(id)) = (call.queued.own, call.cancelled, call.queued.request()) {
+            self.fail(id, LOST, &CONNECTION_LOST);
+        }
+    }
+
+    pub(super) fn on_unreachable_or_tls(&mut self, failed: Failed, now: Instant) {
+        if failed.is_tls {
+            self.failure = Some(GiveUp::Tls(failed.reason));
+        } else {
+            self.on_unreachable(failed.reason, None, now);
+        }
+    }
+
+    pub(super) fn on_unreachable(&mut self, reason: String, wait: Option<Duration>, now: Instant) {
+        if self.dialing.failures() == 0 && self.dialing.may_retry() {
+            tracing::warn!(reason, "the server cannot be reached, trying again");
+        }
+        let attempts = self.dialing.failures();
+        if !self.dialing.failed(now, wait) {
+            self.failure = Some(if self.dialing.may_retry() {
+                GiveUp::Exhausted { attempts, reason }
+            } else {
+                GiveUp::Unreachable(reason)
+            });
+        }
+    }
+
+    /// A stream has ended without the answer that was expected on it.
+    pub(super) fn on_interrupted(&mut self, place: u64, reason: &str, now: Instant) {
+        let Some(call) = self.calls.get_mut(place) else {
+            return;
+        };
+        let pause = call.stream.lost(now);
+        let can_resume = call.stream.last_event_id.is_some() && !call.modern && !call.cancelled;
+        if can_resume && call.stream.failures < MAX_RESUMES {
+            tracing::debug!(reason, ?pause, "a stream has ended, resuming it");
+            call.link = Link::Waiting(now + pause);
+            return;
+        }
+        self.forget_call(place, now);
+    }
+
+    /// The server does not resume a stream.
+    pub(super) fn on_not_resumed(&mut self, place: u64, head: &Head, now: Instant) {
+        let session = self.calls.get(place).and_then(|call| call.session.clone());
+        match head.status {
+            401 => {
+                self.forget_call(place, now);
+                self.failure = Some(GiveUp::Unauthorized(head.challenge.clone()));
+            }
+            409 | 429 | 500..=599 => self.on_interrupted(place, "HTTP error", now),
+            status => {
+                self.forget_call(place, now);
+                if status == 404 {
+                    self.on_session_lost(session.as_deref(), now);
+                }
+            }
+        }
+    }
+
+    /// The answer to a request will not come.
+    pub(super) fn forget_call(&mut self, place: u64, now: Instant) {
+        self.clear_barrier(place);
+        if let Some(call) = self.calls.remove(place) {
+            if call.queued.own {
+                self.outgoing.put_back(call.queued);
+                self.on_unreachable(LOST.to_owned(), None, now);
+            } else {
+                self.on_lost(&call);
+            }
+        }
+    }
+
+    /// A notification or an answer has been taken, or not.
+    pub(super) fn on_other(&mut self, purpose: Purpose, event: Event, now: Instant) {
+        let Purpose::Other { queued, session } = purpose else {
+            return;
+        };
+        self.others = self.others.saturating_sub(1);
+        self.clear_barrier(queued.place);
+        match event {
+            Event::Answered(head, body) => {
+                let outcome = judge(&head, &body, None, session.is_some());
+                if matches!(outcome, Outcome::Accepted) {
+                    return self.on_taken(&queued, now);
+                }
+                let refused = self.on_outcome(outcome, *queued, session.as_deref(), now);
+                if let Some((queued, refused)) = refused {
+                    self.on_refused(&queued, &refused);
+                }
+            }
+            Event::Failed(failed) if !failed.sent => {
+                self.outgoing.put_back(*queued);
+                self.on_unreachable_or_tls(failed, now);
+            }
+            _ => {
+                let method = queued.message.method();
+                tracing::warn!(method, "a message of the host may be lost");
+                self.release_cancelled(&queued);
+            }
+        }
+    }
+
+    pub(super) fn on_taken(&mut self, queued: &Queued, now: Instant) {
+        self.moves = 0;
+        if queued.message.mcp_method() == Some(Method::Initialized) {
+            self.on_initialized_taken(now);
+        }
+        self.release_cancelled(queued);
+    }
+
+    /// The server knows that a request is cancelled, or will not hear of it: its stream may go.
+    pub(super) fn release_cancelled(&mut self, cancellation: &Queued) {
+        let place = cancellation.cancels;
+        if let Some(call) = place.and_then(|place| self.calls.remove(place))
+            && let Some(exchange) = call.link.exchange()
+        {
+            self.forget_exchange(exchange);
+            self.ends.push_back(Action::Release(exchange));
+        }
+    }
+}

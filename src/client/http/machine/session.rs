@@ -1,0 +1,137 @@
+//! The session with a legacy server: its id and protocol version, and what makes a new one when the
+//! server has forgotten it.
+
+use super::outgoing::Queued;
+use super::{Action, Machine};
+use crate::client::endpoint::without_newline;
+use crate::json::{members, unescape};
+use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
+use crate::mcp::Method;
+use bytes::Bytes;
+use std::time::Instant;
+
+/// So often a message is posted to a server that says that it does not know the session.
+const MAX_REFUSED: u32 = 2;
+
+/// So often in a row a session is renewed at once; then after pauses.
+const MAX_RENEWALS: u32 = 3;
+
+/// What a legacy server has told about the session.
+#[derive(Default)]
+pub(super) struct Session {
+    /// Secret: it is never logged.
+    pub id: Option<String>,
+    /// The protocol version that both have agreed on.
+    pub version: Option<String>,
+    /// The server has answered `initialize`.
+    pub established: bool,
+    /// The protocol version of the last modern request.
+    pub modern: Option<String>,
+    /// So often in a row it has been renewed and was good for nothing.
+    pub renewals: u32,
+}
+
+impl Session {
+    /// The server has begun to answer `initialize`, and gives the session this id. An id that no header
+    /// may hold is none.
+    pub(super) fn begin(&mut self, id: Option<&str>) {
+        self.id = id.filter(|id| is_visible(id)).map(str::to_owned);
+    }
+
+    /// The server has answered `initialize`.
+    fn establish(&mut self, result: &[u8]) {
+        self.established = true;
+        let version = members(result, ["protocolVersion"])
+            .and_then(|[version]| unescape(version?.of(result)).map(|text| text.into_owned()));
+        self.version = version.filter(|version| is_visible(version));
+    }
+}
+
+fn is_visible(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| (0x21..=0x7e).contains(&byte))
+}
+
+impl Machine {
+    /// `initialize` has been answered, the host's or our own.
+    pub(super) fn on_initialize_answered(&mut self, answer: &Message) {
+        match answer.result() {
+            Some(result) => self.session.establish(result),
+            None => self.session.id = None,
+        }
+    }
+
+    /// `notifications/initialized` has been taken.
+    pub(super) fn on_initialized_taken(&mut self, now: Instant) {
+        if self.session.established {
+            self.end_listening();
+            self.listen.start(now);
+        }
+    }
+
+    pub(super) fn end_listening(&mut self) {
+        if let Some(exchange) = self.listen.stop() {
+            self.exchanges.remove(&exchange);
+            self.ends.push_back(Action::Abort(exchange));
+        }
+    }
+
+    /// The server does not know this session. The host's handshake is repeated unseen, unless that has
+    /// been done since.
+    pub(super) fn on_session_lost(&mut self, lost: Option<&str>, now: Instant) {
+        if lost.is_none() || self.session.id.as_deref() != lost {
+            return;
+        }
+        self.session.id = None;
+        self.session.established = false;
+        self.barrier = None;
+        self.end_listening();
+        self.outgoing.drop_obsolete();
+        for line in self.server_requests.abandon() {
+            self.push_line(line.into());
+        }
+        self.session.renewals += 1;
+        if self.session.renewals > MAX_RENEWALS {
+            let reason = "the server forgets its sessions at once".to_owned();
+            self.on_unreachable(reason, None, now);
+        }
+        tracing::info!("the server has forgotten the session; renewing it");
+        if let Some(line) = self.rejoin.initialize_again() {
+            self.push_own(&line);
+        }
+    }
+
+    /// Our own `initialize` has been answered.
+    pub(super) fn on_renewed(&mut self, succeeded: bool) {
+        if !succeeded {
+            tracing::warn!("the server did not accept the repeated 'initialize'");
+        }
+        for line in self.rejoin.rest() {
+            self.push_own(&line);
+        }
+    }
+
+    /// A line of our own, with its newline, to be posted before those of the host.
+    fn push_own(&mut self, line: &Bytes) {
+        let body = without_newline(line);
+        // What was read from the host once can be read again.
+        if let Ok(message) = Message::read(body.clone(), MAX_CHILD_DEPTH) {
+            self.outgoing.push(message, body, true);
+        }
+    }
+
+    /// Puts a message back that a server without our session has refused. False when it has been refused
+    /// too often.
+    pub(super) fn post_again(&mut self, mut queued: Queued) -> bool {
+        queued.refused += 1;
+        if queued.refused >= MAX_REFUSED {
+            return false;
+        }
+        let is_obsolete = queued.own
+            || matches!(queued.message.kind(), crate::jsonrpc::Kind::Response(_))
+            || queued.message.mcp_method() == Some(Method::Initialized);
+        if !is_obsolete {
+            self.outgoing.put_back(queued);
+        }
+        true
+    }
+}

@@ -1,0 +1,177 @@
+//! Servers that are not there, refuse, or send us away; hosts that speak nonsense.
+
+use super::*;
+
+#[test]
+fn what_was_not_sent_is_sent_later_and_one_request_tries_for_all() {
+    let mut bench = Bench::established();
+    bench.host(&call(1));
+    bench.host(&call(2));
+    let ((one, _), (two, _)) = (bench.begin(), bench.begin());
+    bench.event(one, failed(false));
+    bench.event(two, failed(false));
+    bench.assert_waits();
+    bench.now += 2 * SECOND;
+    let (probe, request) = bench.begin();
+    assert_eq!(body(&request)["id"], 1);
+    bench.assert_waits();
+    bench.machine.on_connected(probe);
+    let (other, request) = bench.begin();
+    assert_eq!(body(&request)["id"], 2);
+    bench.event(probe, ok(1));
+    bench.event(other, ok(2));
+    assert_eq!(bench.heard(), [response(1), response(2)]);
+}
+
+#[test]
+fn it_gives_up_after_so_many_attempts_or_at_once() {
+    let mut bench = Bench::retrying(2);
+    bench.host(&initialize(0));
+    for _ in 0..3 {
+        let (exchange, _) = bench.begin();
+        bench.event(exchange, failed(false));
+        bench.now += 60 * SECOND;
+    }
+    bench.assert_waits();
+    let exhausted = GiveUp::Exhausted {
+        attempts: 2,
+        reason: "refused".to_owned(),
+    };
+    assert_eq!(bench.gave_up, Some(exhausted));
+    bench.machine.give_up(
+        "Connection lost",
+        "connection-lost",
+        vec![format!("{}\n", call(1)).into()],
+    );
+    bench.assert_waits();
+    assert_eq!(bench.heard.len(), 2);
+    assert_failed(&bench.heard[..1], 0, "connection-lost", "no");
+    assert_failed(&bench.heard[1..], 1, "connection-lost", "no");
+
+    let mut bench = Bench::new(None);
+    bench.host(&initialize(0));
+    let (exchange, _) = bench.begin();
+    bench.event(exchange, failed(false));
+    bench.assert_waits();
+    assert_eq!(
+        bench.gave_up,
+        Some(GiveUp::Unreachable("refused".to_owned()))
+    );
+}
+
+#[test]
+fn what_may_have_been_executed_is_not_sent_again() {
+    let mut bench = Bench::established();
+    bench.host(&call(1));
+    let (exchange, _) = bench.begin();
+    bench.event(exchange, failed(true));
+    assert_failed(&bench.heard(), 1, "connection-lost", "unknown");
+    for (code, executed) in [
+        (400, "no"),
+        (403, "no"),
+        (413, "no"),
+        (500, "unknown"),
+        (502, "unknown"),
+    ] {
+        bench.host(&call(2));
+        let (exchange, _) = bench.begin();
+        bench.event(exchange, status(code));
+        assert_failed(&bench.heard(), 2, "http-status", executed);
+    }
+}
+
+#[test]
+fn a_server_that_asks_to_come_back_later_is_asked_later() {
+    let mut bench = Bench::established();
+    bench.host(&call(1));
+    let (exchange, _) = bench.begin();
+    let later = Head {
+        status: 503,
+        retry_after: Some(7 * SECOND),
+        ..Head::default()
+    };
+    bench.event(exchange, Event::Answered(later, Bytes::new()));
+    bench.assert_waits();
+    assert_eq!(bench.until, Some(bench.now + 7 * SECOND));
+    bench.now += 7 * SECOND;
+    let (exchange, _) = bench.begin();
+    bench.event(exchange, ok(1));
+    assert_eq!(bench.heard(), [response(1)]);
+}
+
+#[test]
+fn a_redirect_is_followed_on_the_same_host_only() {
+    let moved = |place: &str| {
+        let head = Head {
+            status: 307,
+            location: Some(place.to_owned()),
+            ..Head::default()
+        };
+        Event::Answered(head, Bytes::new())
+    };
+    let mut bench = Bench::established();
+    bench.host(&call(1));
+    let (exchange, _) = bench.begin();
+    bench.event(exchange, moved("/mcp/"));
+    let (exchange, request) = bench.begin();
+    assert_eq!(request.target, "/mcp/");
+    bench.event(exchange, moved("https://evil.example/mcp/"));
+    assert_failed(&bench.heard(), 1, "http-status", "no");
+    bench.host(&call(2));
+    for _ in 0..=5 {
+        let (exchange, _) = bench.begin();
+        bench.event(exchange, moved("/mcp"));
+    }
+    assert_failed(&bench.heard(), 2, "http-status", "no");
+}
+
+#[test]
+fn a_server_that_wants_a_token_ends_it_and_nothing_was_executed() {
+    let mut bench = Bench::established();
+    bench.host(&call(1));
+    let (exchange, _) = bench.begin();
+    let head = Head {
+        status: 401,
+        challenge: Some("Bearer".to_owned()),
+        ..Head::default()
+    };
+    bench.event(exchange, Event::Answered(head, Bytes::new()));
+    bench.assert_waits();
+    assert_eq!(
+        bench.gave_up,
+        Some(GiveUp::Unauthorized(Some("Bearer".to_owned())))
+    );
+    bench
+        .machine
+        .give_up("Authentication failed", "authentication-failed", Vec::new());
+    bench.assert_waits();
+    assert_failed(&bench.heard, 1, "authentication-failed", "no");
+}
+
+#[test]
+fn what_is_no_message_is_refused_here() {
+    let mut bench = Bench::established();
+    bench.machine.on_host_lines(vec![
+        Bytes::from_static(b"[]\n"),
+        Bytes::from_static(b"{\n"),
+    ]);
+    let heard = bench.heard();
+    assert_eq!(heard.len(), 2);
+    assert!(
+        heard.iter().all(|error| error["error"]["code"].is_i64()),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn the_host_is_not_read_while_too_much_waits() {
+    let mut bench = Bench::retrying(3);
+    bench.host(&initialize(0));
+    bench.begin();
+    bench.assert_waits();
+    assert!(bench.read_host);
+    let large = json!({"jsonrpc":"2.0","id":1,"method":"x","params":{"x":"x".repeat(64 << 20)}});
+    bench.host(&large);
+    bench.assert_waits();
+    assert!(!bench.read_host);
+}

@@ -1,0 +1,75 @@
+//! Connections that are kept for the next request.
+
+use super::dial::dial;
+use super::settings::Settings;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1::SendRequest;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// A connection that was idle for longer is not used again. Many servers close such after 5 s, and a
+/// request that meets that may or may not have been executed.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
+
+/// The most connections that are kept.
+const MAX_IDLE: usize = 8;
+
+struct Idle {
+    sender: SendRequest<Full<Bytes>>,
+    since: Instant,
+}
+
+/// All connections to the server.
+pub(super) struct Pool {
+    pub settings: Settings,
+    idle: Mutex<Vec<Idle>>,
+    /// They are driven here, and end with this.
+    connections: Mutex<JoinSet<()>>,
+}
+
+impl Pool {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            idle: Mutex::default(),
+            connections: Mutex::default(),
+        }
+    }
+
+    /// One that is open and not in use.
+    pub(super) fn take(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < MAX_IDLE_TIME);
+        let at = idle.iter().rposition(|idle| idle.sender.is_ready())?;
+        Some(idle.remove(at).sender)
+    }
+
+    /// Makes one.
+    pub(super) async fn connect(&self) -> io::Result<SendRequest<Full<Bytes>>> {
+        let (sender, connection) = dial(&self.settings).await?;
+        let mut connections = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            if let Err(err) = connection.await {
+                tracing::debug!(%err, "a connection has ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Keeps one whose last response has been read.
+    pub(super) fn give_back(&self, sender: SendRequest<Full<Bytes>>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE && !sender.is_closed() {
+            let since = Instant::now();
+            idle.push(Idle { sender, since });
+        }
+    }
+}

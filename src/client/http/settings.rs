@@ -1,0 +1,22 @@
+//! What the HTTP client is told at start.
+
+use super::place::Place;
+use super::proxy::Proxy;
+use crate::client::settings::Reconnect;
+use crate::transport::tls::Connector;
+use crate::utils::secret::Secret;
+
+/// Where the server is and how to get in.
+#[derive(Debug)]
+pub struct Settings {
+    /// The URL.
+    pub place: Place,
+    /// TLS under HTTP; `None` for plain text.
+    pub tls: Option<Connector>,
+    /// The proxy to go through.
+    pub proxy: Option<Proxy>,
+    /// Headers of every request, the token among them: names and values that HTTP allows.
+    pub headers: Vec<(String, Secret)>,
+    /// How to try again when the server cannot be reached; `None` for not at all.
+    pub reconnect: Option<Reconnect>,
+}

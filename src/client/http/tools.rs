@@ -1,0 +1,234 @@
+//! Arguments of tools that are mirrored into headers (2026-07-28 Streamable HTTP "Custom Headers from
+//! Tool Parameters").
+//!
+//! Pure: results of `tools/list` and calls go in, headers come out.
+
+use super::exchange::Header;
+use super::headers::encode;
+use crate::json::{Span, elements, filter_array, members};
+use crate::jsonrpc::{Edit, Field, Message, Replacement};
+use foldhash::{HashMap, HashSet};
+use serde_json::Value;
+
+/// The member of a schema that names a header.
+const ANNOTATION: &str = "x-mcp-header";
+
+/// The most tools with such members that are remembered; calls of others go without these headers.
+const MAX_TOOLS: usize = 4096;
+
+/// The most such members that a tool may have.
+const MAX_PARAMETERS: usize = 64;
+
+/// Members of a schema that hold examples of data, not schemas.
+const DATA: [&str; 4] = ["default", "examples", "const", "enum"];
+
+/// A parameter that is mirrored.
+#[derive(Debug, PartialEq, Eq)]
+struct Parameter {
+    header: String,
+    path: Vec<String>,
+}
+
+/// The tools that have such parameters, by name.
+#[derive(Debug, Default)]
+pub(super) struct Tools(HashMap<String, Vec<Parameter>>);
+
+/// What is to be changed in an answer.
+#[derive(Debug, Default)]
+pub(super) struct Changes(Option<(Span, Vec<u8>)>);
+
+impl Changes {
+    pub(super) fn as_edits(&self) -> Vec<Edit<'_>> {
+        let edits = self.0.iter().map(|(span, text)| Edit {
+            span: *span,
+            with: Replacement::Json(text),
+        });
+        edits.collect()
+    }
+}
+
+impl Tools {
+    /// Reads the answer to `tools/list`. Tools whose annotations break the rules are taken out of it.
+    pub(super) fn observe(&mut self, answer: &Message) -> Changes {
+        let Some((span, line)) = answer.result_in_line() else {
+            return Changes::default();
+        };
+        let result = span.of(line);
+        let Some([Some(list)]) = members(result, ["tools"]) else {
+            return Changes::default();
+        };
+        let tools = list.of(result);
+        let mut spoiled = 0;
+        let read = elements(tools, |tool| {
+            spoiled += usize::from(!self.learn(tool.of(tools)));
+        });
+        if read.is_none() || spoiled == 0 {
+            return Changes::default();
+        }
+        let kept = filter_array(tools, |tool| parameters(tool).is_ok());
+        let span = Span {
+            start: span.start + list.start,
+            end: span.start + list.end,
+        };
+        Changes(Some((span, kept)))
+    }
+
+    /// Remembers a tool. False when its annotations break the rules.
+    fn learn(&mut self, tool: &[u8]) -> bool {
+        let Some(name) = name(tool) else {
+            return true;
+        };
+        match parameters(tool) {
+            Ok(parameters) if parameters.is_empty() => {
+                self.0.remove(&name);
+            }
+            Ok(parameters) => {
+                if self.0.len() < MAX_TOOLS || self.0.contains_key(&name) {
+                    self.0.insert(name, parameters);
+                }
+            }
+            Err(reason) => {
+                tracing::warn!(
+                    tool = name,
+                    reason,
+                    "took a tool out of the list: its 'x-mcp-header' is not valid"
+                );
+                self.0.remove(&name);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The headers that mirror the arguments of a call.
+    pub(super) fn headers(&self, call: &Message) -> Vec<Header> {
+        let parameters = call.text(Field::Name).and_then(|name| self.0.get(&*name));
+        let Some(parameters) = parameters else {
+            return Vec::new();
+        };
+        let params = call
+            .params()
+            .and_then(|raw| serde_json::from_slice::<Value>(raw).ok());
+        let Some(params) = params else {
+            return Vec::new();
+        };
+        let headers = parameters.iter().filter_map(|parameter| {
+            let path = parameter.path.iter();
+            let value = path.fold(params.get("arguments"), |value, key| value?.get(key));
+            let name = format!("Mcp-Param-{}", parameter.header).into();
+            Some((name, encode(&text(value?)?)))
+        });
+        headers.collect()
+    }
+}
+
+/// A value as it stands in a header; `None` for what has no place there.
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(number) => {
+            let whole = number
+                .as_f64()
+                .filter(|value| value.fract() == 0.0 && value.abs() < 9.1e15);
+            match (number.is_f64(), whole) {
+                // JSON may write a whole number with a point.
+                (true, Some(value)) => Some(format!("{value:.0}")),
+                _ => Some(number.to_string()),
+            }
+        }
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn name(tool: &[u8]) -> Option<String> {
+    let [name] = members(tool, ["name"])?;
+    Some(crate::json::unescape(name?.of(tool))?.into_owned())
+}
+
+/// The parameters of a tool that are mirrored.
+fn parameters(tool: &[u8]) -> Result<Vec<Parameter>, &'static str> {
+    let mut found = Vec::new();
+    // Most tools have none, and are not read any further.
+    if memchr::memmem::find(tool, ANNOTATION.as_bytes()).is_none() {
+        return Ok(found);
+    }
+    let Ok(tool) = serde_json::from_slice::<Value>(tool) else {
+        return Err("the tool cannot be read");
+    };
+    if let Some(schema) = tool.get("inputSchema") {
+        find(schema, &mut Vec::new(), &mut found)?;
+    }
+    let mut names = HashSet::default();
+    let is_unique = |parameter: &Parameter| names.insert(parameter.header.to_ascii_lowercase());
+    if !found.iter().all(is_unique) {
+        return Err("two parameters have the same header");
+    }
+    Ok(found)
+}
+
+fn find(
+    schema: &Value,
+    path: &mut Vec<String>,
+    found: &mut Vec<Parameter>,
+) -> Result<(), &'static str> {
+    let Value::Object(schema) = schema else {
+        return Ok(());
+    };
+    for (key, value) in schema {
+        match (key.as_str(), value) {
+            (ANNOTATION, header) => {
+                let of_type = schema.get("type").and_then(Value::as_str);
+                found.push(parameter(header, of_type, path)?);
+                if found.len() > MAX_PARAMETERS {
+                    return Err("too many parameters have a header");
+                }
+            }
+            ("properties", Value::Object(properties)) => {
+                for (name, value) in properties {
+                    path.push(name.clone());
+                    find(value, path, found)?;
+                    path.pop();
+                }
+            }
+            (key, _) if DATA.contains(&key) => {}
+            (_, value) if holds_annotation(value) => {
+                return Err("it stands where no fixed path leads");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn parameter(
+    header: &Value,
+    of_type: Option<&str>,
+    path: &[String],
+) -> Result<Parameter, &'static str> {
+    let header = header.as_str().unwrap_or_default();
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if header.is_empty() || !header.bytes().all(is_token) {
+        return Err("it is no name of a header");
+    }
+    if path.is_empty() || !matches!(of_type, Some("string" | "integer" | "boolean")) {
+        return Err("it is for strings, integers and booleans only");
+    }
+    Ok(Parameter {
+        header: header.to_owned(),
+        path: path.to_vec(),
+    })
+}
+
+fn holds_annotation(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .any(|(key, value)| key == ANNOTATION || holds_annotation(value)),
+        Value::Array(items) => items.iter().any(holds_annotation),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;
