@@ -133,6 +133,104 @@ fn unread(_: &ChildStdin) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::child::CommandLine;
+    use crate::hub::{Hub, Limits};
+    use crate::jsonrpc::{MAX_PEER_DEPTH, Message};
+    use crate::permissions::Rights;
+    use crate::router::{LineLimits, Profile};
+    use crate::utils::tally::Tally;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    const DEADLINES: Deadlines = Deadlines {
+        handshake: Duration::from_secs(60),
+        start: Duration::from_secs(300),
+    };
+
+    /// A hub whose first process has been asked for its handshake.
+    fn asked() -> Hub {
+        let command = CommandLine {
+            program: "true".into(),
+            arguments: Vec::new(),
+        };
+        let limits = Limits {
+            child_message: 1000,
+            lines: LineLimits::default(),
+            outbox: 1000,
+            deadlines: DEADLINES,
+            restarts: 0,
+        };
+        let (hub, _driver) = Hub::shared(command, limits);
+        let first = LaneId::FIRST;
+        hub.0
+            .handle(|routing, out| routing.child_started(first, out));
+        let session = hub.attach(Profile::anybody(), &Tally::default());
+        let line = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        let message = Message::read(line.into(), MAX_PEER_DEPTH).unwrap();
+        let permit = Rights::everything().decide(message).unwrap();
+        assert!(session.send(&permit, None).is_ok());
+        hub
+    }
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is waited for without a word looks like a proxy that hangs.
+    #[tokio::test(start_paused = true)]
+    async fn every_answer_has_its_time_and_the_log_says_what_is_waited_for() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let logs = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let _logs = tracing::subscriber::set_default(logs.finish());
+        let said = || String::from_utf8(std::mem::take(&mut *kept.0.lock().unwrap())).unwrap();
+        let waiting = "waiting for the MCP server to answer";
+        let late = DEADLINES.start - Duration::from_secs(1);
+        for (alive, limit, flag) in [
+            (None, DEADLINES.start, "--start-timeout"),
+            (
+                Some(Duration::ZERO),
+                DEADLINES.handshake,
+                "--handshake-timeout",
+            ),
+            (
+                Some(late),
+                late + DEADLINES.handshake,
+                "--handshake-timeout",
+            ),
+        ] {
+            let hub = asked();
+            let began = Instant::now();
+            let comes_alive = async {
+                tokio::time::sleep(alive.unwrap_or(Duration::MAX)).await;
+                hub.0.lock().alive[0] = Some(Instant::now());
+                hub.0.asked[0].raise();
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                method = overdue(&hub.0, LaneId::FIRST) => assert_eq!(method, "initialize"),
+                () = comes_alive => {}
+            }
+            let took = began.elapsed();
+            // Timers are whole milliseconds.
+            assert!(took >= limit && took < limit + LOOK, "{took:?}");
+            let said = said();
+            let reports = (limit.as_secs() - 1) / REPORT.as_secs();
+            assert_eq!(said.matches(waiting).count() as u64, reports, "{said}");
+            assert!(said.contains(flag), "{said}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_start_is_no_slow_answer() {
