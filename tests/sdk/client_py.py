@@ -9,6 +9,7 @@ import anyio
 import mcp_types as types
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from plan import Failure, Heard, Json, Wire, main
@@ -22,9 +23,22 @@ def dump(message: Any) -> Json:
 
 
 @asynccontextmanager
-async def tapped(params: StdioServerParameters, wire: Wire) -> AsyncIterator[Any]:
-    """The SDK's stdio transport, with a record of what crosses it."""
-    async with stdio_client(params) as (read, write):
+async def transport(launch: Json) -> AsyncIterator[Any]:
+    """The SDK's stdio transport, or, by URL, that over HTTP."""
+    if "url" not in launch:
+        async with stdio_client(StdioServerParameters(**launch)) as streams:
+            yield streams
+        return
+    headers = {"Authorization": f"Bearer {launch['token']}"}
+    async with create_mcp_http_client(headers=headers) as client:
+        async with streamable_http_client(launch["url"], http_client=client) as streams:
+            yield streams
+
+
+@asynccontextmanager
+async def tapped(launch: Json, wire: Wire) -> AsyncIterator[Any]:
+    """A transport of the SDK, with a record of what crosses it."""
+    async with transport(launch) as (read, write):
         to_client, from_server = anyio.create_memory_object_stream[Any](0)
         to_server, from_client = anyio.create_memory_object_stream[Any](0)
 
@@ -150,10 +164,9 @@ async def connect(plan: Json, wire: Wire) -> AsyncIterator[Adapter]:
         "elicitation_callback": on_elicit,
         "list_roots_callback": on_roots,
     }
-    params = StdioServerParameters(**plan["launch"])
     async with AsyncExitStack() as stack:
         client = Client(
-            tapped(params, wire),
+            tapped(plan["launch"], wire),
             mode=MODES[plan["mode"]],
             client_info=types.Implementation(name=tag, version="1"),
             log_level=plan.get("log_level"),

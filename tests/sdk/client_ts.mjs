@@ -16,6 +16,9 @@ const { Client } = await import(
 const { StdioClientTransport } = await import(
   sdk === "1" ? "@modelcontextprotocol/sdk/client/stdio.js" : "@modelcontextprotocol/client/stdio"
 );
+const { StreamableHTTPClientTransport } = await import(
+  sdk === "1" ? "@modelcontextprotocol/sdk/client/streamableHttp.js" : "@modelcontextprotocol/client"
+);
 // SDK 1 names a handler by its schema, SDK 2 by its method.
 const schemas = sdk === "1" ? await import("@modelcontextprotocol/sdk/types.js") : {};
 
@@ -290,15 +293,24 @@ async function run() {
   return seen;
 }
 
-const transport = wire.tap(new StdioClientTransport({ ...plan.launch, stderr: "inherit" }));
+const byUrl = ({ url, token }) =>
+  new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers: { Authorization: `Bearer ${token}` } } });
+const transport = wire.tap(
+  plan.launch.url ? byUrl(plan.launch) : new StdioClientTransport({ ...plan.launch, stderr: "inherit" }),
+);
 // SDK 1 tells the transport, and nobody else, which revision was agreed on.
-transport.setProtocolVersion = (version) => (transport.version = version);
+const setProtocolVersion = transport.setProtocolVersion?.bind(transport);
+transport.setProtocolVersion = (version) => {
+  transport.version = version;
+  setProtocolVersion?.(version);
+};
 
 let verdict;
 try {
   await client.connect(transport);
   const seen = await run();
   const closing = Date.now();
+  await transport.terminateSession?.();
   await client.close();
   verdict = { ok: true, seen, close: (Date.now() - closing) / 1000 };
 } catch (error) {

@@ -336,7 +336,7 @@ class Remote:
     def _port(self) -> int:
         """Reads the line that promises an open port."""
         assert self.process.stdout
-        name = {"tcp": "TCP", "ws": "WebSocket"}[self.transport]
+        name = {"tcp": "TCP", "ws": "WebSocket", "http": "HTTP"}[self.transport]
         ready, _, _ = select.select([self.process.stdout], [], [], 20)
         line = self.process.stdout.readline().decode() if ready else ""
         found = re.fullmatch(rf"MCP Remote {name} server listening on port (\d+)\n", line)
@@ -346,14 +346,17 @@ class Remote:
         return int(found[1])
 
     def launch(self, user: str, role: str) -> Json:
-        """How an SDK client starts `mcp-remote client` as its stdio server."""
+        """How an SDK client starts `mcp-remote client` as its stdio server, or the URL that it connects to by itself."""
         command = [str(self.binary), "generate-token", "--user", user, "--roles", role, "--quiet"]
         env = self.here.env(MCP_REMOTE_JWT_SECRET=self.secret)
         made = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
         if made.returncode or not made.stdout.strip():
             raise Failed(f"generate-token: exit code {made.returncode}: {made.stderr.strip()}")
+        token = made.stdout.strip()
+        if self.transport == "http":
+            return {"url": f"http://127.0.0.1:{self.port}/mcp", "token": token}
         args = ["client", self.transport, "--host", "127.0.0.1", "--port", str(self.port)]
-        env = self.here.env(MCP_REMOTE_JWT_TOKEN=made.stdout.strip())
+        env = self.here.env(MCP_REMOTE_JWT_TOKEN=token)
         return {"command": str(self.binary), "args": args, "env": env}
 
     def stop(self) -> Iterator[str]:

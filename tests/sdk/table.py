@@ -217,6 +217,11 @@ def main_rows(examples: Path) -> Iterator[Row]:
                 last_is_denied,
                 quick=transport == "ws",
             )
+        # By URL, without our client; the old SDK knows no such transport.
+        for client in (client for client in able if client is not PY_OLD):
+            part = user(server, client)
+            quick = client in (PY_AUTO, TS1)
+            yield Row("main", f"{client.name} × 2", server, "http", ((part, part),), quick=quick)
         for client, transport in zip(CLIENTS, ("tcp", "ws") * 3):
             part = user(server, client)
             yield Row("main", f"{client.name} × 5", server, transport, ((part,) * 5,))
