@@ -1,5 +1,6 @@
 //! `client http` before a server whose every answer is written here.
 
+mod ours;
 mod places;
 mod streams;
 
