@@ -303,6 +303,17 @@ pub struct SecretArgs {
 /// What is required of tokens beyond their signature.
 #[derive(Debug, Args)]
 pub struct DemandArgs {
+    /// File with the public keys that sign tokens, a JSON Web Key Set, in place of a secret: for tokens of
+    /// an identity provider (RS256 to PS512, ES256, ES384, EdDSA). Needs --jwt-audience
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_JWKS",
+        conflicts_with_all = ["jwt_secret", "jwt_secret_file"],
+        requires = "jwt_audience",
+        help_heading = "Authentication"
+    )]
+    pub jwks: Option<PathBuf>,
     /// Tokens must have this issuer, their claim 'iss'
     #[arg(
         long,

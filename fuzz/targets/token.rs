@@ -1,7 +1,7 @@
 //! Tokens: nobody comes in without our signature, and with it only as the claims say.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use mcp_remote::auth::{Demands, Verifier};
+use mcp_remote::auth::{Demands, Keys, Verifier};
 use mcp_remote::utils::secret::Secret;
 use serde_json::Value;
 use std::sync::Arc;
@@ -16,7 +16,11 @@ pub fn run(data: &[u8]) {
         return;
     };
     let secrets = ["an older secret", SECRET].map(|secret| Secret::from(secret.to_owned()));
-    let verifier = Verifier::new(&secrets, Demands::default(), Arc::default());
+    let verifier = Verifier::new(
+        Keys::of_secrets(&secrets).into(),
+        Demands::default(),
+        Arc::default(),
+    );
     let verify = |token: &str| verifier.verify(&Secret::from(token.to_owned()), NOW);
     if kind & 1 == 0 {
         // The fuzzer cannot sign.

@@ -17,7 +17,11 @@ fn secret(text: &str) -> Secret {
 fn verifier(secrets: &[&str], demands: Demands, revoked: &str) -> Verifier {
     let secrets: Vec<Secret> = secrets.iter().map(|text| secret(text)).collect();
     let revocations = Revocations::parse(revoked).unwrap();
-    Verifier::new(&secrets, demands, Arc::new(revocations))
+    Verifier::new(
+        Keys::of_secrets(&secrets).into(),
+        demands,
+        Arc::new(revocations),
+    )
 }
 
 fn verify(token: &str) -> Result<Identity, TokenError> {

@@ -2,14 +2,13 @@
 //! them again.
 
 use super::{Failure, read_policy, read_secrets};
-use crate::auth::{ClaimNames, Demands, Verifier};
+use crate::auth::{ClaimNames, Demands, Keys, Verifier};
 use crate::cli::{DemandArgs, SecretArgs, ServerArgs};
 use crate::handshake::Guard;
 use crate::permissions::Policy;
 use crate::revocations::Revocations;
 use crate::server::Access;
 use crate::transport::tls::{self, Acceptor};
-use crate::utils::secret::Secret;
 use crate::utils::text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +21,7 @@ const ENOUGH: usize = 256;
 #[derive(Debug)]
 struct Origins {
     secret: SecretArgs,
+    jwks: Option<PathBuf>,
     demands: Demands,
     required_roles: Vec<String>,
     revoked: Option<PathBuf>,
@@ -34,7 +34,7 @@ struct Origins {
 /// What was read last, each of it good.
 #[derive(Debug)]
 struct Parts {
-    secrets: Option<Vec<Secret>>,
+    keys: Option<Arc<Keys>>,
     revocations: Arc<Revocations>,
     policy: Option<Arc<Policy>>,
     tls: Option<Acceptor>,
@@ -59,6 +59,7 @@ impl Reloader {
         let roles = std::mem::take(&mut args.require_roles).into_iter();
         let origins = Origins {
             secret: std::mem::take(&mut args.secret),
+            jwks: args.demands.jwks.take(),
             demands: demands(&args.demands),
             required_roles: roles
                 .map(|role| role.trim().to_owned())
@@ -69,13 +70,13 @@ impl Reloader {
             tls: args.tls_cert.take().zip(args.tls_key.take()),
             client_ca: args.tls_client_ca.take(),
         };
-        let secrets = read_secrets(&origins.secret)?;
-        match &secrets {
-            Some(secrets) => origins.warn(secrets),
-            None => origins.need_no_secret()?,
+        let keys = read_keys(&origins.secret, origins.jwks.as_deref())?;
+        if keys.is_none() {
+            origins.need_no_secret()?;
         }
+        origins.warn()?;
         let parts = Parts {
-            secrets,
+            keys,
             revocations: read_revocations(origins.revoked.as_deref())?,
             policy: origins.read_policy()?,
             tls: origins.read_tls()?,
@@ -93,10 +94,10 @@ impl Reloader {
     /// gives.
     pub(super) fn reload(&mut self) -> Vec<&'static str> {
         let (origins, parts) = (&self.origins, &mut self.parts);
-        let secrets = read_secrets(&origins.secret).map_err(Failure::from);
+        let keys = read_keys(&origins.secret, origins.jwks.as_deref());
         let revocations = read_revocations(origins.revoked.as_deref());
         let taken = [
-            ("secrets", take_over(&mut parts.secrets, secrets)),
+            ("secrets", take_over(&mut parts.keys, keys)),
             (
                 "revocations",
                 take_over(&mut parts.revocations, revocations),
@@ -111,7 +112,7 @@ impl Reloader {
         let broken: Vec<&str> = broken.map(|(name, _)| name).collect();
         self.access.send_replace(Arc::new(parts.access(origins)));
         tracing::info!(
-            secrets = parts.secrets.as_ref().map(Vec::len),
+            secrets = parts.keys.as_ref().map(|keys| keys.len()),
             revoked = parts.revocations.len(),
             broken = broken.len(),
             "reloaded"
@@ -136,9 +137,9 @@ fn take_over<T>(old: &mut T, new: Result<T, Failure>) -> bool {
 
 impl Parts {
     fn access(&self, origins: &Origins) -> Access {
-        let guard = self.secrets.as_ref().map(|secrets| Guard {
+        let guard = self.keys.as_ref().map(|keys| Guard {
             verifier: Verifier::new(
-                secrets,
+                Arc::clone(keys),
                 origins.demands.clone(),
                 Arc::clone(&self.revocations),
             ),
@@ -190,18 +191,45 @@ impl Origins {
         }
     }
 
-    fn warn(&self, secrets: &[Secret]) {
+    fn warn(&self) -> Result<(), Failure> {
         if !self.secret.jwt_secret.is_empty() {
             tracing::warn!(
                 "--jwt-secret can be read in 'ps' by every user of this machine: use MCP_REMOTE_JWT_SECRET or --jwt-secret-file"
             );
         }
+        let secrets = read_secrets(&self.secret)?.unwrap_or_default();
         if secrets.iter().any(|secret| secret.bits() < ENOUGH) {
             tracing::warn!(
                 "a secret is shorter than {ENOUGH} bits, so tokens may be forged by guessing it: make a better one with 'mcp-remote generate-secret'"
             );
         }
+        Ok(())
     }
+}
+
+/// What tokens are signed with; `None` where nobody has to show one.
+///
+/// # Errors
+/// A file that cannot be read or is no key set; both kinds of keys at once.
+pub(super) fn read_keys(
+    secret: &SecretArgs,
+    jwks: Option<&Path>,
+) -> Result<Option<Arc<Keys>>, Failure> {
+    let secrets = read_secrets(secret)?;
+    let Some(path) = jwks else {
+        return Ok(secrets.map(|secrets| Keys::of_secrets(&secrets).into()));
+    };
+    if secrets.is_some() {
+        return Err(Failure::new(
+            "there are a secret (MCP_REMOTE_JWT_SECRET) and --jwks; tokens are signed with one or the other",
+        ));
+    }
+    let name = path.display();
+    let text = text::read(path)
+        .map_err(|err| Failure::caused(format!("could not read the key set {name}"), err))?;
+    let keys = Keys::of_set(&text)
+        .map_err(|err| Failure::caused(format!("the key set {name} is not valid"), err))?;
+    Ok(Some(keys.into()))
 }
 
 /// What is required of tokens.

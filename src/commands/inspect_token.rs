@@ -1,7 +1,7 @@
 //! `inspect-token`.
 
-use super::access::{demands, read_revocations};
-use super::{Failure, print, read_secrets};
+use super::access::{demands, read_keys, read_revocations};
+use super::{Failure, print};
 use crate::auth::{self, ALGORITHMS, Members, TokenError, Verifier};
 use crate::cli::InspectTokenArgs;
 use crate::utils::secret::{Secret, Sources};
@@ -36,19 +36,30 @@ pub(super) fn run(args: &InspectTokenArgs) -> Result<(), Failure> {
     })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let mut text = describe(&header, &claims, now);
-    let refusal = match read_secrets(&args.secret)? {
+    let refusal = match read_keys(&args.secret, args.demands.jwks.as_deref())? {
         None => {
             text +=
                 "\nSignature: NOT CHECKED, no secret was given; anybody can have written this\n";
             None
         }
-        Some(secrets) => {
+        Some(keys) => {
             let revocations = read_revocations(args.demands.revoked.as_deref())?;
-            let verifier = Verifier::new(&secrets, demands(&args.demands), revocations);
+            let verifier = Verifier::new(keys, demands(&args.demands), revocations);
             let verified = verifier.verify(&token, now);
-            let refusal = verified
-                .err()
-                .map(|err| explain(&err, &header, &claims, now));
+            if let Some(signer) = verifier.signer(&token) {
+                text += &match (signer.id, &args.demands.jwks) {
+                    (Some(id), _) => format!("\nSigned with: key {}\n", plain(&id.into())),
+                    (None, Some(_)) => format!("\nSigned with: key {} of the set\n", signer.number),
+                    (None, None) => format!("\nSigned with: secret {}\n", signer.number),
+                };
+            }
+            let refusal = verified.err().map(|err| match err {
+                TokenError::Untrusted if args.demands.jwks.is_some() => {
+                    "no key of --jwks has signed it, or not with the algorithm of that key"
+                        .to_owned()
+                }
+                err => explain(&err, &header, &claims, now),
+            });
             match &refusal {
                 None => text += "\nAccepted\n",
                 Some(why) => text += &format!("\nRefused: {why}\n"),

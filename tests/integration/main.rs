@@ -18,6 +18,7 @@ mod gate;
 mod hostile;
 mod http;
 mod isolation;
+mod key_sets;
 mod limits;
 mod multiplex;
 mod places;

@@ -1,0 +1,171 @@
+//! `--jwks`: tokens of an identity provider, signed with a private key.
+
+use crate::common::{Setup, TestServer, now, token};
+use crate::process::{binary, run};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+struct Provider {
+    key: EncodingKey,
+    kid: &'static str,
+}
+
+impl Provider {
+    fn new(kid: &'static str) -> Self {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let key = EncodingKey::from_ec_der(&pair.serialize_der());
+        Self { key, kid }
+    }
+
+    fn jwk(&self) -> Value {
+        let jwk = Jwk::from_encoding_key(&self.key, Algorithm::ES256).unwrap();
+        let mut jwk = serde_json::to_value(jwk).unwrap();
+        jwk["kid"] = self.kid.into();
+        jwk
+    }
+
+    fn token(&self, aud: &Value) -> String {
+        let mut header = Header::new(Algorithm::ES256);
+        header.kid = Some(self.kid.to_owned());
+        let claims = json!({"sub": "ann", "aud": aud, "scope": "user", "exp": now() + 600});
+        jsonwebtoken::encode(&header, &claims, &self.key).unwrap()
+    }
+}
+
+fn write(folder: &Path, providers: &[&Provider]) -> PathBuf {
+    let keys: Vec<Value> = providers.iter().map(|provider| provider.jwk()).collect();
+    let path = folder.join("keys.json");
+    std::fs::write(&path, json!({"keys": keys}).to_string()).unwrap();
+    path
+}
+
+fn start(path: &Path) -> TestServer {
+    let policy = json!({"permissions": {"user": {"allowedMethods": ["*"]}}});
+    let rules = path.with_file_name("policy.json");
+    std::fs::write(&rules, policy.to_string()).unwrap();
+    let (path, rules) = (path.to_str().unwrap(), rules.to_str().unwrap());
+    let tokens = [
+        "--jwks",
+        path,
+        "--jwt-audience",
+        "mcp",
+        "--roles-claim",
+        "scope",
+    ];
+    let setup = Setup::new("tcp").args(&tokens);
+    setup.args(&["--permissions-config", rules]).start()
+}
+
+fn refused(server: &TestServer, token: &str) -> bool {
+    let answer = server.peer().login(token);
+    answer["error"]["data"]["reason"] == "Invalid token"
+}
+
+#[test]
+fn tokens_of_the_set_come_in_and_others_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (Provider::new("old"), Provider::new("new"));
+    let path = write(folder.path(), &[&old]);
+    let server = start(&path);
+    let mcp = json!("mcp");
+    server.assert_serving_with(&old.token(&mcp));
+    server.assert_serving_with(&old.token(&json!(["other", "mcp"])));
+    let hmac = token(&json!({"sub": "ann", "aud": "mcp", "scope": "user"}));
+    let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+    let none = old
+        .token(&mcp)
+        .split_once('.')
+        .map(|(_, rest)| format!("{none}.{rest}"));
+    for bad in [
+        new.token(&mcp),
+        old.token(&json!("mcp2")),
+        old.token(&json!("mc")),
+        old.token(&Value::Null),
+        hmac,
+        none.unwrap(),
+    ] {
+        assert!(refused(&server, &bad), "{bad}");
+    }
+    // The provider changes its key, and both are good for a while.
+    write(folder.path(), &[&old, &new]);
+    server.reload();
+    server.assert_serving_with(&new.token(&mcp));
+    server.assert_serving_with(&old.token(&mcp));
+    std::fs::write(&path, "{").unwrap();
+    server.reload();
+    server
+        .log
+        .wait_for("kept what was read before: the key set");
+    server.assert_serving_with(&new.token(&mcp));
+}
+
+#[test]
+fn misuse_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), &[&Provider::new("a")]);
+    let path = path.to_str().unwrap();
+    let start = |flags: &[&str], secret: Option<&str>| {
+        let mut command = binary();
+        command
+            .args(["server", "tcp", "--port", "0"])
+            .args(flags)
+            .args(["--", "cat"]);
+        if let Some(secret) = secret {
+            command.env("MCP_REMOTE_JWT_SECRET", secret);
+        }
+        run(&mut command, b"")
+    };
+    for (flags, secret, code, part) in [
+        (&["--jwks", path][..], None, 2, "--jwt-audience"),
+        (
+            &["--jwks", path, "--jwt-audience", "a", "--jwt-secret", "x"],
+            None,
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["--jwks", path, "--jwt-audience", "a"],
+            Some("x"),
+            1,
+            "one or the other",
+        ),
+        (
+            &["--jwks", "/nowhere", "--jwt-audience", "a"],
+            None,
+            1,
+            "could not read the key set /nowhere",
+        ),
+    ] {
+        let outcome = start(flags, secret);
+        assert_eq!(outcome.code, Some(code), "{flags:?}: {outcome:?}");
+        assert!(outcome.stderr.contains(part), "{flags:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn inspect_token_says_which_key_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (provider, other) = (Provider::new("key-1"), Provider::new("key-2"));
+    let path = write(folder.path(), &[&provider]);
+    let inspect = |token: &str| {
+        let mut command = binary();
+        command.args(["inspect-token", token, "--jwt-audience", "mcp", "--jwks"]);
+        run(command.arg(&path), b"")
+    };
+    let good = inspect(&provider.token(&json!("mcp")));
+    assert!(
+        good.stdout.contains("Signed with: key key-1\n") && good.stdout.ends_with("Accepted\n"),
+        "{good:?}"
+    );
+    let bad = inspect(&other.token(&json!("mcp")));
+    assert_eq!(bad.code, Some(1));
+    assert!(
+        bad.stdout.contains("no key of --jwks has signed it"),
+        "{bad:?}"
+    );
+}
