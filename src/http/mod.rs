@@ -17,6 +17,6 @@ pub use event::{COMMENT, EventId, write_event};
 pub use head::{
     Accepts, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, bearer, is_json, only, session_version,
 };
-pub use sessions::{Full, Owner, Sessions};
+pub use sessions::{Full, Sessions};
 pub use site::{Site, SiteError};
 pub use streams::{Next, NotOpen, Reading, StreamBounds, Streams};

@@ -4,25 +4,23 @@
 //! not even by how long it takes.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::Instant;
-
-/// Whose session it is: the user and the roles of the token, as they stand in it.
-pub type Owner = (Option<String>, Vec<String>);
 
 /// There can be no further session: all are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// All sessions. `T` is what is known of one.
+/// All sessions. `O` is whose one is, `T` what is known of one.
 #[derive(Debug)]
-pub struct Sessions<T> {
-    owners: HashMap<Owner, HashMap<String, T>>,
+pub struct Sessions<O, T> {
+    owners: HashMap<O, HashMap<String, T>>,
     count: usize,
     limit: usize,
     limit_per_owner: usize,
 }
 
-impl<T> Sessions<T> {
+impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
     /// With at most so many sessions, in all and of one owner.
     #[must_use]
     pub fn new(limit: usize, limit_per_owner: usize) -> Self {
@@ -42,7 +40,7 @@ impl<T> Sessions<T> {
     /// None of those is idle.
     pub fn insert(
         &mut self,
-        owner: &Owner,
+        owner: &O,
         value: impl FnOnce(&str) -> T,
         idle: impl Fn(&T) -> Option<Instant>,
     ) -> Result<(String, Option<T>), Full> {
@@ -70,7 +68,7 @@ impl<T> Sessions<T> {
         Ok((id, gone))
     }
 
-    fn take_idle(&mut self, owner: &Owner, idle: impl Fn(&T) -> Option<Instant>) -> Option<T> {
+    fn take_idle(&mut self, owner: &O, idle: impl Fn(&T) -> Option<Instant>) -> Option<T> {
         let sessions = self.owners.get(owner)?;
         let idle = sessions
             .iter()
@@ -82,12 +80,20 @@ impl<T> Sessions<T> {
 
     /// The session of this owner with this id.
     #[must_use]
-    pub fn get(&self, owner: &Owner, id: &str) -> Option<&T> {
+    pub fn get(&self, owner: &O, id: &str) -> Option<&T> {
         self.owners.get(owner)?.get(id)
     }
 
+    /// True where anybody has a session with this id. Looks at the sessions of all, so that how long it
+    /// takes tells nothing.
+    #[must_use]
+    pub fn is_known(&self, id: &str) -> bool {
+        let found = self.owners.values().filter(|own| own.contains_key(id));
+        found.count() > 0
+    }
+
     /// Takes it out.
-    pub fn remove(&mut self, owner: &Owner, id: &str) -> Option<T> {
+    pub fn remove(&mut self, owner: &O, id: &str) -> Option<T> {
         let sessions = self.owners.get_mut(owner)?;
         let gone = sessions.remove(id)?;
         self.count -= 1;
@@ -109,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
     use std::time::Duration;
 
-    fn owner(name: &str) -> Owner {
+    fn owner(name: &str) -> (Option<String>, Vec<String>) {
         (Some(name.to_owned()), vec!["user".to_owned()])
     }
 
@@ -125,6 +131,7 @@ mod tests {
         assert!(id.bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert_eq!(sessions.get(&alice, &id), Some(&id));
         assert_eq!(sessions.get(&bob, &id), None);
+        assert!(sessions.is_known(&id) && !sessions.is_known("other"));
         assert_eq!(sessions.get(&admin, &id), None);
         assert_eq!(sessions.remove(&bob, &id), None);
         assert_eq!(sessions.remove(&alice, &id), Some(id.clone()));
@@ -138,7 +145,7 @@ mod tests {
         #[test]
         fn the_bounds_hold(steps in prop::collection::vec((0u8..4, 0u64..100, any::<bool>()), 1..200), limit in 1usize..8, each in 1usize..5) {
             let start = Instant::now();
-            let mut sessions: Sessions<(u8, Option<Instant>)> = Sessions::new(limit, each);
+            let mut sessions: Sessions<_, (u8, Option<Instant>)> = Sessions::new(limit, each);
             for (who, at, busy) in steps {
                 let since = (!busy).then(|| start + Duration::from_millis(at));
                 let owned: Vec<usize> = (0..4u8).map(|who| {

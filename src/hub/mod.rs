@@ -16,7 +16,7 @@ mod session;
 pub use deadline::Deadlines;
 pub use driver::{Driver, HubError};
 pub use room::Room;
-pub use session::{Cut, Session, Watch};
+pub use session::{Cut, Sent, Session, Watch};
 
 use crate::child::CommandLine;
 use crate::control;

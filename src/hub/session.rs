@@ -28,6 +28,15 @@ pub enum Cut {
     Stopped,
 }
 
+/// What has become of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It has been passed on or answered, or means nothing.
+    Handled,
+    /// It names a task of somebody else, and has been answered as if there were no such task.
+    ForeignTask,
+}
+
 /// One peer's place at the hub. Dropping it ends it: its requests are cancelled.
 #[derive(Debug)]
 pub struct Session {
@@ -87,7 +96,7 @@ impl Session {
     ///
     /// # Errors
     /// The line for the MCP server would be too long: it gets nothing.
-    pub fn send(&self, permit: &Permit, room: Option<Room<'_>>) -> Result<(), TooLarge> {
+    pub fn send(&self, permit: &Permit, room: Option<Room<'_>>) -> Result<Sent, TooLarge> {
         let now = || tokio::time::Instant::now().into_std();
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
         // The session may have moved meanwhile.
@@ -96,8 +105,14 @@ impl Session {
         if let Some(room) = room {
             room.fill(&mut state);
         }
-        let event =
-            |routing: &mut Routing, out: &mut Output| routing.peer_message(id, permit, now, out);
+        let event = |routing: &mut Routing, out: &mut Output| {
+            routing.peer_message(id, permit, now, out)?;
+            if std::mem::take(&mut out.foreign_task) {
+                Ok(Sent::ForeignTask)
+            } else {
+                Ok(Sent::Handled)
+            }
+        };
         hub.0.gather_in(&mut state, event)
     }
 

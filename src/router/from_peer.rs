@@ -93,6 +93,7 @@ impl Router {
         let purpose = match self.prepare(lane, from, ours, permit) {
             Ok(purpose) => purpose,
             Err(answer) => {
+                out.foreign_task = matches!(answer, OwnAnswer::NoSuchTask { foreign: true });
                 let line = answer.to_line(id);
                 out.to_peer.push((from, line.into()));
                 return;
@@ -161,7 +162,7 @@ impl Router {
         if let Some(task) = message.related_task()
             && !self.owns(lane, from, &task)
         {
-            return Err(OwnAnswer::NoSuchTask);
+            return Err(self.no_such_task(lane, &task));
         }
         let legacy = self.lanes[lane.0].service == Service::Legacy;
         match message.method() {
@@ -179,19 +180,17 @@ impl Router {
             "tasks/list" => Ok(Purpose::ListTasks),
             method if method.starts_with("tasks/") => match message.text(Field::TaskId) {
                 Some(task) if self.owns(lane, from, &task) => Ok(Purpose::Forward),
-                _ => Err(OwnAnswer::NoSuchTask),
+                Some(task) => Err(self.no_such_task(lane, &task)),
+                None => Err(OwnAnswer::NoSuchTask { foreign: false }),
             },
             _ => Ok(Purpose::Forward),
         }
     }
 
-    fn owns(&self, lane: LaneId, peer: SessionId, task: &str) -> bool {
-        let session = self.sessions.get(&peer);
-        session.is_some_and(|session| {
-            self.lanes[lane.0]
-                .tasks
-                .is_owned_by(task, &session.profile.user)
-        })
+    /// The answer where a task is unknown, or somebody else's.
+    fn no_such_task(&self, lane: LaneId, task: &str) -> OwnAnswer {
+        let foreign = self.lanes[lane.0].tasks.owner(task).is_some();
+        OwnAnswer::NoSuchTask { foreign }
     }
 
     /// A peer can be asked from now on.
@@ -403,7 +402,10 @@ impl Router {
 pub(super) enum OwnAnswer {
     /// `{}`: what was asked for is so already.
     Done,
-    NoSuchTask,
+    NoSuchTask {
+        /// It is somebody else's.
+        foreign: bool,
+    },
     NoSuchMethod,
     TooManySubscriptions,
     /// The process, which is everybody's, is not asked.
@@ -422,7 +424,7 @@ impl OwnAnswer {
                 line.extend(b",\"result\":{}}\n");
                 line
             }
-            Self::NoSuchTask => tasks::unknown(id),
+            Self::NoSuchTask { .. } => tasks::unknown(id),
             Self::NoSuchMethod => {
                 let text = "Method not found: it is not part of MCP 2026-07-28";
                 error_line(Some(id), Code::MethodNotFound, text, NO_DATA)

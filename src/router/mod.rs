@@ -128,6 +128,8 @@ pub struct Output {
     /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
     /// not read must not fill our memory.
     pub answers: [usize; LANES],
+    /// The message of a peer has named a task of somebody else, which reads like one that never was.
+    pub foreign_task: bool,
     limits: LineLimits,
 }
 

@@ -7,7 +7,7 @@ use super::peer::Context;
 use super::places::Place;
 use super::rate::Ticket;
 use super::refusals::Refusals;
-use super::registry::{Handover, Registration};
+use super::registry::{Handover, Owner, Registration};
 use super::sharing::Placement;
 use super::upstream::{HALF_CLOSED, Intake, Records, UpstreamEnd, upstream};
 use crate::audit::Trail;
@@ -33,6 +33,8 @@ pub(super) struct Link {
     pub trail: Trail,
     /// Its place among the connections; `None` where it can only take over that of its session.
     pub place: Option<Place>,
+    /// Whose sessions it may go on with.
+    pub owner: Owner,
 }
 
 impl Link {

@@ -6,7 +6,7 @@ use crate::audit::Trail;
 use crate::handshake::{self, MAX_TOKEN_LINE};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
 use crate::transport::foreign;
-use crate::transport::tls::{self, AcceptError, Plain};
+use crate::transport::tls::{self, AcceptError, Holder, Plain, Shown};
 use crate::transport::websocket::request::{self, Answer, Request};
 use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
 use crate::transport::{BoxedStream, Connection, Protocol};
@@ -125,25 +125,30 @@ fn wrong_port(door: Door, text: &str, data: &ErrorData) -> Vec<u8> {
     }
 }
 
+/// What is open: what came with the upgrade, and whose certificate has been shown.
+pub(super) type Opened = (Connection, Upgrade, Option<Holder>);
+
 /// The connection with TLS under it, where that is spoken.
 pub(super) async fn secure(
     stream: TcpStream,
     settings: &Settings,
     trail: &mut Trail,
-) -> Result<BoxedStream, OpenError> {
+) -> Result<(BoxedStream, Option<Holder>), OpenError> {
     // Out of the channel, whose lock is not to be held while the peer takes its time.
     let tls = settings.access.borrow().tls.clone();
     let Some(acceptor) = tls else {
         let data = ErrorData::new("no-tls", Executed::No);
         let answer = wrong_port(settings.door, "this port does not speak TLS", &data);
-        return Ok(Box::new(Plain::new(stream, answer)));
+        return Ok((Box::new(Plain::new(stream, answer)), None));
     };
     let accepted = acceptor.accept(stream).await.map_err(OpenError::Tls)?;
-    if let Some(certificate) = accepted.certificate {
-        trail.certified(&certificate);
-        tracing::Span::current().record("certificate", certificate);
+    let mut certificate = None;
+    if let Some(Shown { subject, holder }) = accepted.certificate {
+        trail.certified(&subject);
+        tracing::Span::current().record("certificate", subject);
+        certificate = Some(holder);
     }
-    Ok(accepted.stream)
+    Ok((accepted.stream, certificate))
 }
 
 /// Opens the transport: TLS and the upgrade, where there are any.
@@ -151,12 +156,13 @@ pub(super) async fn open(
     stream: TcpStream,
     settings: &Settings,
     trail: &mut Trail,
-) -> Result<(Connection, Upgrade), OpenError> {
-    let stream = secure(stream, settings, trail).await?;
+) -> Result<Opened, OpenError> {
+    let (stream, certificate) = secure(stream, settings, trail).await?;
     if settings.door == Door::Lines(Protocol::Tcp) {
-        return Ok((over(stream), Upgrade::default()));
+        return Ok((over(stream), Upgrade::default(), certificate));
     }
-    upgrade(stream, settings).await
+    let (connection, upgrade) = upgrade(stream, settings).await?;
+    Ok((connection, upgrade, certificate))
 }
 
 async fn upgrade(

@@ -6,10 +6,10 @@ use super::arrival::{Arrival, arrival};
 use super::health::Health;
 use super::http::House;
 use super::link::Link;
-use super::open::{UPGRADE_ALLOWANCE, open, refused, silent, turn_down};
+use super::open::{Opened, UPGRADE_ALLOWANCE, open, refused, silent, turn_down};
 use super::places::{Account, NoPlace, Place, Places};
 use super::rate::Limiter;
-use super::registry::Registry;
+use super::registry::{Owner, Registry};
 use super::session::{self, Unopened};
 use super::sharing::Sharing;
 use super::strangers::Stranger;
@@ -18,7 +18,7 @@ use crate::auth::Identity;
 use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Refused};
 use crate::transport::line::LineError;
-use crate::transport::tls;
+use crate::transport::tls::{self, Holder};
 use crate::transport::websocket::{Upgrade, WebSocket};
 use crate::transport::{self, BoxedStream, Connection};
 use bytes::Bytes;
@@ -68,7 +68,12 @@ impl Context {
 
     /// A place for a peer. Where there is none, or the server stops, it may still go on with a
     /// session, which has a place.
-    fn place(&self, identity: &Identity, address: SocketAddr) -> Result<Entry, Refused> {
+    fn place(
+        &self,
+        identity: &Identity,
+        address: SocketAddr,
+        certificate: Option<Holder>,
+    ) -> Result<Entry, Refused> {
         let refusal = if *self.stopped.borrow() {
             Refused::Stopping
         } else {
@@ -78,7 +83,7 @@ impl Context {
                 Err(NoPlace::TooManyOfUser) => Refused::TooManyOfUser,
             }
         };
-        if self.registry.knows(identity) {
+        if self.registry.knows(&Owner::new(identity, certificate)) {
             Ok(Entry::Returning(refusal))
         } else {
             Err(refusal)
@@ -119,7 +124,7 @@ pub(super) async fn serve(
 
 /// Serves a WebSocket that a request over HTTP has asked for.
 pub(super) async fn serve_upgraded(
-    stream: BoxedStream,
+    (stream, certificate): (BoxedStream, Option<Holder>),
     upgrade: Upgrade,
     address: SocketAddr,
     number: u64,
@@ -129,7 +134,7 @@ pub(super) async fn serve_upgraded(
     let limit = context.settings.max_message_size;
     let socket = WebSocket::accepted(stream, Some(UPGRADE_ALLOWANCE), limit).await;
     let connection = Connection::WebSocket(Box::new(socket));
-    let entrance = Entrance::Upgraded(Box::new((connection, upgrade)));
+    let entrance = Entrance::Upgraded(Box::new((connection, upgrade, certificate)));
     let entered = link(entrance, address, number, context, &mut stranger).await;
     if let Some(link) = entered {
         drop(stranger);
@@ -141,7 +146,7 @@ pub(super) async fn serve_upgraded(
 enum Entrance {
     Socket(TcpStream),
     /// Over HTTP.
-    Upgraded(Box<(Connection, Upgrade)>),
+    Upgraded(Box<Opened>),
 }
 
 /// Serves a peer that is in, to its end.
@@ -185,7 +190,12 @@ async fn link(
             return None;
         }
     };
-    let (mut connection, identity, entry) = entered?;
+    let Entered {
+        mut connection,
+        identity,
+        certificate,
+        entry,
+    } = entered?;
     let span = tracing::Span::current();
     span.record("user", identity.name());
     span.record("roles", identity.roles.join(","));
@@ -212,6 +222,7 @@ async fn link(
     let link = Box::new(Link {
         reader,
         writer,
+        owner: Owner::new(&identity, certificate),
         standing: Standing::new(access, identity),
         address,
         trail,
@@ -241,7 +252,7 @@ async fn begin(
     deadline: Instant,
     settings: &Settings,
     trail: &mut Trail,
-) -> Option<(Connection, Upgrade)> {
+) -> Option<Opened> {
     let stream = match entrance {
         Entrance::Socket(stream) => stream,
         Entrance::Upgraded(opened) => return Some(*opened),
@@ -275,18 +286,25 @@ async fn begin(
     }
 }
 
-/// Opens the transport and authenticates, both within the time there is for it. Gives the connection,
-/// who it is, and its place, where there is one.
+/// A connection that has come in.
+struct Entered {
+    connection: Connection,
+    identity: Identity,
+    certificate: Option<Holder>,
+    entry: Entry,
+}
+
+/// Opens the transport and authenticates, both within the time there is for it.
 async fn enter(
     entrance: Entrance,
     address: SocketAddr,
     context: &Context,
     access: &mut watch::Receiver<Arc<Access>>,
     trail: &mut Trail,
-) -> Option<(Connection, Identity, Entry)> {
+) -> Option<Entered> {
     let settings = &context.settings;
     let deadline = Instant::now() + settings.auth_timeout;
-    let (mut connection, upgrade) = begin(entrance, deadline, settings, trail).await?;
+    let (mut connection, upgrade, certificate) = begin(entrance, deadline, settings, trail).await?;
     // What changes from here on is noticed when the peer is in.
     let now_holds = Arc::clone(&access.borrow_and_update());
     let door = handshake::Door {
@@ -294,10 +312,17 @@ async fn enter(
         now: now(),
         resume: !settings.resume_window.is_zero(),
     };
-    let place = |identity: &Identity| context.place(identity, address);
+    let place = |identity: &Identity| context.place(identity, address, certificate.clone());
     let admitted = door.admit(&mut connection, upgrade.bearer.as_ref(), place);
     let refusal = match tokio::time::timeout_at(deadline, admitted).await {
-        Ok(Ok((identity, place))) => return Some((connection, identity, place)),
+        Ok(Ok((identity, entry))) => {
+            return Some(Entered {
+                connection,
+                identity,
+                certificate,
+                entry,
+            });
+        }
         Ok(Err(refusal)) => {
             log_refusal(&refusal, trail);
             refusal.to_line()

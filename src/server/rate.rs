@@ -3,6 +3,7 @@
 //! [`Limiter`] has no clock: the time comes in.
 
 use super::peer::Context;
+use super::places::Account;
 use crate::auth::Identity;
 use crate::utils::bucket::{Bucket, Pace};
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ const MAX_USERS: usize = 8192;
 #[derive(Debug)]
 pub(super) struct Limiter {
     pace: Pace,
-    buckets: HashMap<Box<str>, Bucket>,
+    buckets: HashMap<Account, Bucket>,
     limit: usize,
 }
 
@@ -31,12 +32,12 @@ impl Limiter {
         }
     }
 
-    /// Counts one message of `user`.
+    /// Counts one message of `account`.
     ///
     /// # Errors
-    /// How long `user` has to wait; the message then does not count.
-    pub(super) fn take(&mut self, user: &str, now: Instant) -> Result<(), Duration> {
-        if let Some(bucket) = self.buckets.get_mut(user) {
+    /// How long `account` has to wait; the message then does not count.
+    pub(super) fn take(&mut self, account: &Account, now: Instant) -> Result<(), Duration> {
+        if let Some(bucket) = self.buckets.get_mut(account) {
             return bucket.take(&self.pace, now);
         }
         if self.buckets.len() >= self.limit {
@@ -44,7 +45,7 @@ impl Limiter {
         }
         let mut bucket = Bucket::default();
         let taken = bucket.take(&self.pace, now);
-        self.buckets.insert(user.into(), bucket);
+        self.buckets.insert(account.clone(), bucket);
         taken
     }
 
@@ -55,8 +56,8 @@ impl Limiter {
                 .buckets
                 .iter()
                 .min_by_key(|(_, bucket)| bucket.full_at());
-            if let Some(user) = fullest.map(|(user, _)| user.clone()) {
-                self.buckets.remove(&user);
+            if let Some(account) = fullest.map(|(account, _)| account.clone()) {
+                self.buckets.remove(&account);
             }
         }
     }
@@ -65,9 +66,8 @@ impl Limiter {
 /// A peer's part of what its user may send. Requests beyond it are refused, since somebody waits for
 /// an answer; everything else waits, and what stands behind it, so that nothing gets lost.
 pub(super) struct Ticket<'a> {
-    rates: Option<&'a Mutex<Limiter>>,
-    /// The user, or where there is none the address.
-    who: String,
+    /// With whom it is counted for, where messages are counted.
+    rates: Option<(&'a Mutex<Limiter>, Account)>,
     /// Some have had to wait, which has been logged.
     waited: bool,
 }
@@ -75,24 +75,18 @@ pub(super) struct Ticket<'a> {
 impl<'a> Ticket<'a> {
     pub(super) fn new(context: &'a Context, identity: &Identity, address: SocketAddr) -> Self {
         let rates = context.rates.as_ref();
-        let who = match (&identity.user, rates) {
-            (_, None) => String::new(),
-            (Some(user), _) => format!("user {user}"),
-            (None, _) => format!("address {}", address.ip()),
-        };
         Self {
-            rates,
-            who,
+            rates: rates.map(|rates| (rates, Account::of(identity, address))),
             waited: false,
         }
     }
 
     pub(super) fn take(&mut self) -> Result<(), Duration> {
-        let Some(rates) = self.rates else {
+        let Some((rates, account)) = &self.rates else {
             return Ok(());
         };
         let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.take(&self.who, tokio::time::Instant::now().into_std())
+        rates.take(account, tokio::time::Instant::now().into_std())
     }
 
     pub(super) async fn wait(&mut self) {
@@ -112,21 +106,35 @@ mod tests {
 
     #[test]
     fn users_are_counted_apart_and_bounded_in_number() {
+        let user = |name: &str| Account::User(name.to_owned());
         let start = Instant::now();
         let mut limiter = Limiter::new(Pace::new(1, 2));
         limiter.limit = 3;
-        for user in ["a", "a", "b"] {
-            assert_eq!(limiter.take(user, start), Ok(()));
+        for name in ["a", "a", "b"] {
+            assert_eq!(limiter.take(&user(name), start), Ok(()));
         }
-        assert_eq!(limiter.take("a", start), Err(Duration::from_secs(1)));
-        assert_eq!(limiter.take("c", start), Ok(()));
+        assert_eq!(limiter.take(&user("a"), start), Err(Duration::from_secs(1)));
+        assert_eq!(limiter.take(&user("c"), start), Ok(()));
         // No room: of those who have one message left, one is forgotten; never the one who has none.
-        assert_eq!(limiter.take("d", start), Ok(()));
+        assert_eq!(limiter.take(&user("d"), start), Ok(()));
         assert_eq!(limiter.buckets.len(), 3);
-        assert!(limiter.take("a", start).is_err());
+        assert!(limiter.take(&user("a"), start).is_err());
         // Later all are quiet, and nobody is kept.
         let later = start + Duration::from_secs(10);
-        assert_eq!(limiter.take("e", later), Ok(()));
+        assert_eq!(limiter.take(&user("e"), later), Ok(()));
         assert_eq!(limiter.buckets.len(), 1);
+    }
+
+    /// Whoever has no user could take an address of its network for each message.
+    #[test]
+    fn a_network_of_ipv6_is_counted_together() {
+        let of = |address: &str| Account::of(&Identity::default(), address.parse().unwrap());
+        let start = Instant::now();
+        let mut limiter = Limiter::new(Pace::new(1, 1));
+        assert_eq!(limiter.take(&of("[2001:db8::1]:1"), start), Ok(()));
+        assert!(limiter.take(&of("[2001:db8::2]:2"), start).is_err());
+        assert_eq!(limiter.take(&of("[2001:db8:0:1::1]:1"), start), Ok(()));
+        assert_eq!(limiter.take(&of("192.0.2.1:1"), start), Ok(()));
+        assert_eq!(limiter.take(&of("192.0.2.2:1"), start), Ok(()));
     }
 }

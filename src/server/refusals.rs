@@ -28,6 +28,11 @@ const MAX_LOGGED_NAME: usize = 128;
 /// For the audit log.
 const RATE_LIMITED: &str = "more than --rate-limit allows";
 const TOO_MANY_CHILDREN: &str = "too many MCP servers";
+const FOREIGN_TASK: &str = "the task that it names belongs to another user";
+
+/// Why a session is not handed over.
+pub(super) const FOREIGN_SESSION: &str =
+    "the session that it names belongs to another user, other roles or another client certificate";
 
 /// Why a message is not passed on.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +45,10 @@ enum Reason {
     Rate,
     /// It needs one process too many.
     Children,
+    /// It names a task of somebody else.
+    Task,
+    /// It names a session of somebody else.
+    Session,
 }
 
 /// How many messages were not told one by one.
@@ -49,6 +58,8 @@ struct Counts {
     blocked: u64,
     rate: u64,
     children: u64,
+    tasks: u64,
+    sessions: u64,
 }
 
 impl Counts {
@@ -76,6 +87,8 @@ impl Tally {
             Reason::Blocked => self.untold.blocked += 1,
             Reason::Rate => self.untold.rate += 1,
             Reason::Children => self.untold.children += 1,
+            Reason::Task => self.untold.tasks += 1,
+            Reason::Session => self.untold.sessions += 1,
         }
         false
     }
@@ -162,6 +175,22 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
+    /// This request names a task of somebody else, and has been answered as if there were none.
+    pub(super) fn foreign_task(&self, message: &Message) {
+        if self.tells(Reason::Task) {
+            tracing::warn!("refused a request: {FOREIGN_TASK}");
+            self.trail.refused_message(message, FOREIGN_TASK);
+        }
+    }
+
+    /// This request names a session of somebody else, and is answered as if there were none.
+    pub(super) fn foreign_session(&self) {
+        if self.tells(Reason::Session) {
+            tracing::warn!("refused a request: {FOREIGN_SESSION}");
+            self.trail.refused(&FOREIGN_SESSION);
+        }
+    }
+
     /// Puts on record once a second what was not told one by one. Cancel safe.
     pub(super) async fn report(&self) -> Infallible {
         loop {
@@ -181,12 +210,16 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
             blocked,
             rate,
             children,
+            tasks,
+            sessions,
         } = counts;
         tracing::warn!(
             invalid,
             blocked,
             rate_limited = rate,
             too_many_children = children,
+            foreign_tasks = tasks,
+            foreign_sessions = sessions,
             "more messages were refused than are logged one by one"
         );
         self.trail
@@ -194,6 +227,8 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         self.trail.blocked_more(blocked);
         self.trail.refused_more(rate, RATE_LIMITED);
         self.trail.refused_more(children, TOO_MANY_CHILDREN);
+        self.trail.refused_more(tasks, FOREIGN_TASK);
+        self.trail.refused_more(sessions, FOREIGN_SESSION);
     }
 }
 
@@ -237,6 +272,8 @@ mod tests {
             blocked: 90,
             rate: 1,
             children: 0,
+            tasks: 0,
+            sessions: 0,
         };
         assert_eq!(tally.untold, counts);
         // Later, and now and then, each is told again.

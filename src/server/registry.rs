@@ -1,9 +1,11 @@
 //! The sessions that outlive their connections, by the key that the client knows.
 
 use super::link::Link;
+use super::refusals::FOREIGN_SESSION;
 use crate::auth::Identity;
 use crate::control::SessionKey;
 use crate::hub::Watch;
+use crate::transport::tls::Holder;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,8 +14,24 @@ use tokio::sync::Notify;
 /// How often to look whether somebody is still waited for, while the server stops.
 const CHECK: Duration = Duration::from_millis(20);
 
-/// Whose session it is: the user and the roles of the token, as they stand in it.
-type Owner = (Option<String>, Vec<String>);
+/// Whose session it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owner {
+    /// As they stand in the token.
+    user: Option<String>,
+    roles: Vec<String>,
+    certificate: Option<Holder>,
+}
+
+impl Owner {
+    pub(super) fn new(identity: &Identity, certificate: Option<Holder>) -> Self {
+        Self {
+            user: identity.user.clone(),
+            roles: identity.roles.clone(),
+            certificate,
+        }
+    }
+}
 
 /// A new connection for a session, and how many lines its client has received.
 pub(super) struct Handover {
@@ -64,12 +82,8 @@ impl Registry {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a new session of `identity`, if there is one left.
-    pub(super) fn register(
-        self: &Arc<Self>,
-        identity: &Identity,
-        watch: Watch,
-    ) -> Option<Registration> {
+    /// A place for a new session of `owner`, if there is one left.
+    pub(super) fn register(self: &Arc<Self>, owner: &Owner, watch: Watch) -> Option<Registration> {
         let mut slots = self.lock();
         if slots.len() >= self.limit {
             return None;
@@ -79,7 +93,7 @@ impl Registry {
         slots.insert(
             key.clone(),
             Slot {
-                owner: owner(identity),
+                owner: owner.clone(),
                 watch,
                 waits: false,
                 next: Arc::clone(&next),
@@ -93,7 +107,7 @@ impl Registry {
     }
 
     /// Gives a connection to the session `key`; gives it back where there is no such session, or
-    /// it is somebody else's, or has got a later one.
+    /// it is somebody else's, which is put on record, or has got a later one.
     pub(super) fn hand_over(
         &self,
         key: &SessionKey,
@@ -103,12 +117,20 @@ impl Registry {
         // The lock is held to the end, so that a session that ends meanwhile takes the connection
         // with it.
         let slots = self.lock();
-        let slot = slots.get(key).filter(|slot| {
-            slot.owner == owner(link.standing.identity()) && !slot.watch.is_stale(received)
-        });
-        let Some(slot) = slot else {
+        let Some(slot) = slots.get(key) else {
             return Err(link);
         };
+        if slot.owner != link.owner {
+            tracing::warn!(
+                session = key.short(),
+                "refused to resume: {FOREIGN_SESSION}"
+            );
+            link.trail.refused(&FOREIGN_SESSION);
+            return Err(link);
+        }
+        if slot.watch.is_stale(received) {
+            return Err(link);
+        }
         // Should the session end before it has taken the connection.
         link.trail.ends("its session has ended");
         *slot.next.lock() = Some(Handover { link, received });
@@ -117,9 +139,8 @@ impl Registry {
     }
 
     /// True where somebody has a session that may be gone on with.
-    pub(super) fn knows(&self, identity: &Identity) -> bool {
-        let owner = owner(identity);
-        self.lock().values().any(|slot| slot.owner == owner)
+    pub(super) fn knows(&self, owner: &Owner) -> bool {
+        self.lock().values().any(|slot| slot.owner == *owner)
     }
 
     /// Completes when no session that is owed something waits for its client.
@@ -135,10 +156,6 @@ impl Next {
     fn lock(&self) -> MutexGuard<'_, Option<Handover>> {
         self.handover.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn owner(identity: &Identity) -> Owner {
-    (identity.user.clone(), identity.roles.clone())
 }
 
 impl Registration {
@@ -199,6 +216,7 @@ mod tests {
             user: Some(user.to_owned()),
             ..Identity::default()
         };
+        let owner = Owner::new(&identity, None);
         let (_, access) = tokio::sync::watch::channel(Arc::new(access));
         let address = ([127, 0, 0, 1], 1).into();
         let link = Box::new(Link {
@@ -208,6 +226,7 @@ mod tests {
             address,
             trail: Trail::begin(&Log::default(), 1, address),
             place: None,
+            owner,
         });
         (link, far)
     }
@@ -246,9 +265,7 @@ mod tests {
         let (registry, session) = registry(1);
         let (first, mut first_far) = link("alice");
         let (second, mut second_far) = link("alice");
-        let registration = registry
-            .register(first.standing.identity(), session.watch())
-            .unwrap();
+        let registration = registry.register(&first.owner, session.watch()).unwrap();
         let key = registration.key.clone();
         assert!(registry.hand_over(&key, first, 0).is_ok());
         assert!(registry.hand_over(&key, second, 0).is_ok());
@@ -264,10 +281,10 @@ mod tests {
         let (registry, session) = registry(1);
         let (alice, _far) = link("alice");
         let (bob, mut bob_far) = link("bob");
-        let identity = alice.standing.identity().clone();
-        let registration = registry.register(&identity, session.watch()).unwrap();
-        assert!(registry.register(&identity, session.watch()).is_none());
-        assert!(registry.knows(&identity) && !registry.knows(bob.standing.identity()));
+        let owner = alice.owner.clone();
+        let registration = registry.register(&owner, session.watch()).unwrap();
+        assert!(registry.register(&owner, session.watch()).is_none());
+        assert!(registry.knows(&owner) && !registry.knows(&bob.owner));
         let key = registration.key.clone();
         let bob = registry.hand_over(&key, bob, 0).unwrap_err();
         assert!(registry.hand_over(&SessionKey::generate(), bob, 0).is_err());
@@ -277,7 +294,7 @@ mod tests {
         assert!(registry.hand_over(&key, again, 0).is_ok());
         drop(registration);
         assert!(is_closed(&mut again_far).await);
-        assert!(!registry.knows(&identity));
+        assert!(!registry.knows(&owner));
         assert!(registry.hand_over(&key, alice, 0).is_err());
     }
 }

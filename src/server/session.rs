@@ -293,9 +293,7 @@ fn register(link: &mut Link, session: &Session, context: &Context) -> Option<Reg
     if context.settings.resume_window.is_zero() {
         return None;
     }
-    let registration = context
-        .registry
-        .register(link.standing.identity(), session.watch())?;
+    let registration = context.registry.register(&link.owner, session.watch())?;
     link.trail.joined(registration.key.short());
     session.replay(|replay| replay.start_keeping());
     Some(registration)

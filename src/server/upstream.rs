@@ -8,7 +8,7 @@ use super::refusals::Refusals;
 use super::sharing::Placement;
 use crate::audit::Trail;
 use crate::control::{Control, PREFIX};
-use crate::hub::{Room, Session};
+use crate::hub::{Room, Sent, Session};
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, Refusal,
     RequestId, error_line, too_large_line,
@@ -354,7 +354,8 @@ fn send(
         return;
     }
     match session.send(permit, room) {
-        Ok(()) => records.trail.allowed(message, standing.rights()),
+        Ok(Sent::Handled) => records.trail.allowed(message, standing.rights()),
+        Ok(Sent::ForeignTask) => records.refusals.foreign_task(message),
         Err(TooLarge { limit }) => {
             records.refusals.too_large(message);
             if let Kind::Request(id) = message.kind() {

@@ -2,7 +2,7 @@
 
 use crate::common::{BOTH, Setup, TestClient, TestServer, now, request, token};
 use crate::process::eventually;
-use crate::questions::{ELICIT, able, login, next_message, resume};
+use crate::questions::{ELICIT, able, login, next_message};
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 
@@ -81,7 +81,7 @@ fn a_client_that_has_shared_is_given_a_process_when_it_says_that_it_can_be_asked
         .start();
     let mut shared = poor(&server, "a");
     let mut peer = login(&server, "b");
-    let session = resume(&mut peer, &Value::Null, 0)["session"].clone();
+    let session = peer.resume(&Value::Null, 0)["params"]["session"].clone();
     let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
     peer.send(&request(0, "server/discover", json!({"_meta": meta})));
     assert_eq!(next_message(&mut peer)["error"]["code"], -32601);
@@ -112,7 +112,7 @@ fn a_client_that_has_shared_is_given_a_process_when_it_says_that_it_can_be_asked
     // A session lives where it lives.
     drop(peer);
     let mut peer = login(&server, "b");
-    assert_eq!(resume(&mut peer, &session, 4)["resumed"], true);
+    assert_eq!(peer.resume(&session, 4)["params"]["resumed"], true);
     assert_eq!(pid(&mut peer), own);
 }
 

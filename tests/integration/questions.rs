@@ -29,16 +29,6 @@ pub fn able(server: &TestServer, user: &str) -> TestPeer {
     peer
 }
 
-/// Resumes a session, or opens one; gives what the server says of it.
-pub fn resume(peer: &mut TestPeer, session: &Value, received: u64) -> Value {
-    let params = json!({"session": session, "received": received});
-    let line = json!({"jsonrpc": "2.0", "method": "mcp-remote/resume", "params": params});
-    peer.send(&line.to_string());
-    let answer = peer.next();
-    assert_eq!(answer["method"], "mcp-remote/resumed", "{answer}");
-    answer["params"].clone()
-}
-
 /// The next message that is no control line.
 pub fn next_message(peer: &mut TestPeer) -> Value {
     loop {
@@ -162,7 +152,7 @@ fn a_client_that_is_away_is_not_asked_and_one_that_is_back_at_once_is() {
     let server = Setup::new("tcp").secret().start();
     let begin = |later: u64, id: &str| {
         let mut peer = login(&server, "alice");
-        let session = resume(&mut peer, &Value::Null, 0)["session"].clone();
+        let session = peer.resume(&Value::Null, 0)["params"]["session"].clone();
         shake_hands(&mut peer);
         let params = json!({"ask": ELICIT, "laterMs": later, "stderr": format!("asks {id}")});
         peer.send(&request(id, "tools/call", params));
@@ -175,7 +165,7 @@ fn a_client_that_is_away_is_not_asked_and_one_that_is_back_at_once_is() {
     server.log.wait_for("asks soon");
     assert_eq!(refusals(&server), 0);
     let mut peer = login(&server, "alice");
-    assert_eq!(resume(&mut peer, &session, 1)["resumed"], true);
+    assert_eq!(peer.resume(&session, 1)["params"]["resumed"], true);
     let mut lines = [next_message(&mut peer), next_message(&mut peer)];
     lines.sort_by_key(|line| line["id"] == "soon");
     assert_eq!(lines[0]["method"], ELICIT);
@@ -186,6 +176,6 @@ fn a_client_that_is_away_is_not_asked_and_one_that_is_back_at_once_is() {
         (refusals(&server) > 0).then_some(())
     });
     let mut peer = login(&server, "alice");
-    assert_eq!(resume(&mut peer, &session, 1)["resumed"], true);
+    assert_eq!(peer.resume(&session, 1)["params"]["resumed"], true);
     assert_eq!(next_message(&mut peer)["id"], "late");
 }

@@ -4,7 +4,7 @@ use crate::certificates::{Files, here, named};
 use crate::common::{BOTH, Setup, TestClient, TestServer, client_command, request, token_with};
 use crate::process::{PATIENCE, assert_fails, binary, eventually, run};
 use crate::wire::{Acceptor, TestPeer};
-use rcgen::{BasicConstraints, IsCa};
+use rcgen::{BasicConstraints, DistinguishedName, IsCa};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,22 +13,34 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 const AGAIN: [&str; 3] = ["--auto-reconnect", "--reconnect-delay", "20"];
 
 /// A client of no make in particular: lines over TLS.
-fn raw(files: &Files, port: u16) -> BufReader<StreamOwned<ClientConnection, TcpStream>> {
+fn raw(files: &Files, port: u16) -> Raw {
+    raw_as(files, "ca", None, port)
+}
+
+/// The same, which trusts this authority and shows this certificate.
+fn raw_as(files: &Files, ca: &str, certificate: Option<&str>, port: u16) -> Raw {
     let mut roots = RootCertStore::empty();
-    let ca = CertificateDer::from_pem_file(files.path("ca.pem")).unwrap();
+    let ca = CertificateDer::from_pem_file(files.path(&format!("{ca}.pem"))).unwrap();
     roots.add(ca).unwrap();
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match certificate {
+        None => config.with_no_client_auth(),
+        Some(name) => {
+            let chain = CertificateDer::from_pem_file(files.path(&format!("{name}.pem"))).unwrap();
+            let key = PrivateKeyDer::from_pem_file(files.path(&format!("{name}.key"))).unwrap();
+            config.with_client_auth_cert(vec![chain], key).unwrap()
+        }
+    };
     let name = ServerName::try_from("localhost").unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
     let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -223,6 +235,79 @@ fn clients_show_a_certificate_where_one_is_wanted() {
         assert!(log.contains("refused: no TLS"), "{log}");
         assert_eq!(log.matches("WARN").count(), 1, "{log}");
     }
+}
+
+/// A session belongs to the certificate that it began with, too: a token may be stolen without its key.
+#[test]
+fn a_session_is_not_resumed_with_another_certificate() {
+    let files = Files::new();
+    let ca = files.authority("more-ca");
+    files.signed("more-server", &here(), &ca);
+    for name in ["alice", "bob", ""] {
+        for number in 0..2 {
+            let mut params = named(name, &[]);
+            if name.is_empty() {
+                params.distinguished_name = DistinguishedName::new();
+            }
+            files.signed(&format!("{name}{number}"), &params, &ca);
+        }
+    }
+    let token = token_with(&["user"]);
+    for (first, second, same) in [
+        ("alice0", "alice0", true),
+        // A certificate is renewed now and then.
+        ("alice0", "alice1", true),
+        ("alice0", "bob0", false),
+        // Without a subject it is only the same certificate that is the same.
+        ("0", "0", true),
+        ("0", "1", false),
+    ] {
+        let server = files
+            .server_as("tcp", "more-server")
+            .secret()
+            .args(&["--tls-client-ca", &files.path("more-ca.pem")])
+            .start();
+        let mut connection = login(&files, server.port, first, &token);
+        let session = resume(&mut connection, &Value::Null, 0)["session"].clone();
+        say(&mut connection, &request(1, "ping", json!({})));
+        drop(connection);
+        server.log.wait_for("waiting for the client to come back");
+        let mut connection = login(&files, server.port, second, &token);
+        let resumed = &resume(&mut connection, &session, 0)["resumed"];
+        assert_eq!(*resumed, json!(same), "{first}, {second}");
+        if !same {
+            let log = server.log.wait_for("refused to resume");
+            assert!(log.contains("WARN"), "{log}");
+        }
+    }
+}
+
+type Raw = BufReader<StreamOwned<ClientConnection, TcpStream>>;
+
+fn say(connection: &mut Raw, line: &str) {
+    let line = format!("{line}\n");
+    connection.get_mut().write_all(line.as_bytes()).unwrap();
+}
+
+fn hear(connection: &mut Raw) -> Value {
+    let mut line = String::new();
+    connection.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+/// A connection with this certificate, and this token.
+fn login(files: &Files, port: u16, certificate: &str, token: &str) -> Raw {
+    let mut connection = raw_as(files, "more-ca", Some(certificate), port);
+    say(&mut connection, token);
+    assert_eq!(hear(&mut connection)["result"]["authenticated"], true);
+    connection
+}
+
+fn resume(connection: &mut Raw, session: &Value, received: u64) -> Value {
+    let params = json!({"session": session, "received": received});
+    let line = json!({"jsonrpc": "2.0", "method": "mcp-remote/resume", "params": params});
+    say(connection, &line.to_string());
+    hear(connection)["params"].clone()
 }
 
 #[test]

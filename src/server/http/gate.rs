@@ -8,7 +8,7 @@ use super::super::sharing::Placement;
 use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
 use crate::control::PREFIX;
-use crate::hub::Session;
+use crate::hub::{Sent, Session};
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, RequestId,
     error_line, too_large_line,
@@ -173,8 +173,12 @@ pub(super) async fn hand_over(
     let sent = session.send(permit, room);
     session.flush();
     match sent {
-        Ok(()) => {
+        Ok(Sent::Handled) => {
             bearer.trail.allowed(message, standing.rights());
+            Ok(())
+        }
+        Ok(Sent::ForeignTask) => {
+            bearer.refusals.foreign_task(message);
             Ok(())
         }
         Err(TooLarge { limit }) => {

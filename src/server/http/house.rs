@@ -3,12 +3,13 @@
 use super::super::Settings;
 use super::super::access::Standing;
 use super::super::isolated;
+use super::super::registry::Owner;
 use super::super::sharing::Party;
 use super::reply::{self, Reply};
 use super::session::{self, HttpSession};
 use super::visitor::{Bearer, Visitor};
 use crate::handshake::Refused;
-use crate::http::{Owner, Sessions, Site, StreamBounds, Streams};
+use crate::http::{Sessions, Site, StreamBounds, Streams};
 use crate::jsonrpc::{Code, ErrorData, Executed, refusal_line};
 use crate::utils::tally::Tally;
 use hyper::StatusCode;
@@ -30,7 +31,7 @@ const MAX_KEPT_OF_ALL: usize = 64 << 20;
 #[derive(Debug)]
 pub(in super::super) struct House {
     site: Site,
-    sessions: Mutex<Sessions<Arc<HttpSession>>>,
+    sessions: Mutex<Sessions<Owner, Arc<HttpSession>>>,
     /// The lives of sessions.
     tasks: Mutex<JoinSet<()>>,
     kept: Tally,
@@ -64,13 +65,18 @@ impl House {
         drop(self.lock().remove(owner, id));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sessions<Arc<HttpSession>>> {
+    fn lock(&self) -> MutexGuard<'_, Sessions<Owner, Arc<HttpSession>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session of this owner with this id.
     pub(super) fn find(&self, owner: &Owner, id: &str) -> Option<Arc<HttpSession>> {
         self.lock().get(owner, id).cloned()
+    }
+
+    /// True where anybody has a session with this id.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.lock().is_known(id)
     }
 
     /// Runs something that outlives its connection.
@@ -113,7 +119,7 @@ pub(super) fn begin(
     };
     let placed = context.sharing.place(party);
     let placement = placed.map_err(|why| busy(isolated::refusal(why, None)))?;
-    let owner = bearer.owner();
+    let owner = bearer.owner.clone();
     let make = |id: &str| {
         let streams = Streams::new(house.bounds, &house.kept);
         let place = (owner.clone(), id.to_owned());

@@ -58,12 +58,12 @@ pub(super) async fn serve(
             opened = tokio::time::timeout_at(deadline, open::secure(stream, &context.settings, &mut trail)) => opened,
             () = stranger.pushed_out() => return peer::gives_way(&mut trail),
         };
-        let stream = match opened {
-            Ok(Ok(stream)) => stream,
+        let (stream, certificate) = match opened {
+            Ok(Ok(opened)) => opened,
             Ok(Err(err)) => return open::turn_down(err, context.settings.door, &mut trail).await,
             Err(_) => return late(&mut trail),
         };
-        let visitor = Visitor::new(context, address, trail);
+        let visitor = Visitor::new(context, address, certificate, trail);
         let mut stranger = Some(stranger);
         let end = Box::pin(converse(stream, &visitor, &mut stranger, deadline)).await;
         visitor.ends(end);
@@ -72,9 +72,10 @@ pub(super) async fn serve(
             && let Ok(upgraded) = upgrade.await
         {
             let context = Arc::clone(&visitor.context);
+            let certificate = visitor.certificate.clone();
             drop(visitor);
             let stream = Box::new(TokioIo::new(upgraded));
-            peer::serve_upgraded(stream, said, address, number, &context, stranger).await;
+            peer::serve_upgraded((stream, certificate), said, address, number, &context, stranger).await;
         }
     }
     .instrument(span)

@@ -59,7 +59,7 @@ fn unreadable(
 ) -> Reply {
     bearer.refusals.invalid(refusal);
     if let Ok(Some(id)) = only(headers, &SESSION_ID)
-        && let Some(session) = visitor.context.house.find(&bearer.owner(), id)
+        && let Some(session) = visitor.context.house.find(&bearer.owner, id)
     {
         for id in refusal.answers() {
             gate::answer_unreadable(&session.placement, standing, id);

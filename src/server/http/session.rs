@@ -2,9 +2,10 @@
 
 use super::super::access::{Lapse, Standing, lapse};
 use super::super::peer::Context;
+use super::super::registry::Owner;
 use super::super::sharing::Placement;
 use super::feed::Source;
-use crate::http::{EventId, Next, Owner, Reading, Streams, write_event};
+use crate::http::{EventId, Next, Reading, Streams, write_event};
 use crate::hub::Cut;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::router::Presence;

@@ -5,11 +5,13 @@ use super::super::access::{Standing, now};
 use super::super::peer::{self, Context};
 use super::super::places::{Account, NoPlace, Place};
 use super::super::refusals::Refusals;
+use super::super::registry::Owner;
 use super::reply::{self, Reply};
 use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::handshake::Refused;
-use crate::http::{Owner, bearer};
+use crate::http::bearer;
+use crate::transport::tls::Holder;
 use crate::transport::websocket::{Accepted, Upgrade};
 use crate::utils::secret::Secret;
 use crate::utils::tally::Tally;
@@ -29,6 +31,7 @@ const MAX_BEARERS: usize = 16;
 pub(super) struct Visitor {
     pub context: Arc<Context>,
     pub address: SocketAddr,
+    pub certificate: Option<Holder>,
     state: Mutex<State>,
     admitted: watch::Sender<bool>,
 }
@@ -49,20 +52,21 @@ pub(super) struct Bearer {
     pub refusals: Refusals<Arc<Trail>>,
     /// Counts the requests in flight of all sessions of this user.
     pub of_user: Tally,
-}
-
-impl Bearer {
-    pub(super) fn owner(&self) -> Owner {
-        let identity = self.standing.identity();
-        (identity.user.clone(), identity.roles.clone())
-    }
+    /// Whose sessions it may use.
+    pub owner: Owner,
 }
 
 impl Visitor {
-    pub(super) fn new(context: Arc<Context>, address: SocketAddr, trail: Trail) -> Self {
+    pub(super) fn new(
+        context: Arc<Context>,
+        address: SocketAddr,
+        certificate: Option<Holder>,
+        trail: Trail,
+    ) -> Self {
         Self {
             context,
             address,
+            certificate,
             state: Mutex::new(State {
                 trail,
                 place: None,
@@ -165,6 +169,7 @@ impl Visitor {
         let bearer = Arc::new(Bearer {
             refusals: Refusals::new(Arc::clone(&trail)),
             trail,
+            owner: Owner::new(standing.identity(), self.certificate.clone()),
             of_user: state.place.as_ref().map(Place::of_user).unwrap_or_default(),
             standing,
         });

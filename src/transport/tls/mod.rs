@@ -8,6 +8,7 @@ mod trouble;
 
 pub use pem::FileError;
 pub use plain::{Mismatch, Plain, is_mismatch};
+pub use subject::{Holder, Shown};
 pub use trouble::explain;
 
 use super::BoxedStream;
@@ -55,8 +56,8 @@ impl std::fmt::Debug for Acceptor {
 pub struct Accepted {
     /// What is under the transport.
     pub stream: BoxedStream,
-    /// Whose certificate the peer has shown, where one was asked for.
-    pub certificate: Option<String>,
+    /// The certificate that the peer has shown, where one was asked for.
+    pub certificate: Option<Shown>,
 }
 
 /// Why a TLS connection does not stand. Where the peer may still listen its stream comes along.
@@ -122,7 +123,7 @@ impl Acceptor {
         match self.0.accept(stream).into_fallible().await {
             Ok(stream) => {
                 let shown = stream.get_ref().1.peer_certificates();
-                let certificate = shown.and_then(|chain| chain.first()).map(subject::of);
+                let certificate = shown.and_then(|chain| chain.first()).map(Shown::of);
                 Ok(Accepted {
                     stream: Box::new(stream),
                     certificate,

@@ -1,13 +1,44 @@
-//! Whose a certificate is, for the log. Only certificates that have been verified come here.
+//! Whose a certificate is. Only certificates that have been verified come here.
 
+use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
 /// The most of a subject that is logged, in characters.
 const MAX_LOGGED: usize = 256;
 
+/// A certificate that a peer has shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Whose it is, for the log: names may be cut, and different ones may read the same.
+    pub subject: String,
+    /// Whose it is, exactly.
+    pub holder: Holder,
+}
+
+/// Whose a certificate is: its subject, which a renewed certificate keeps, or the whole certificate
+/// where the subject is empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Holder(Arc<[u8]>);
+
+impl Shown {
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Self {
+        let parsed = EndEntityCert::try_from(certificate);
+        let subject = parsed.as_ref().map_or(&[][..], |parsed| parsed.subject());
+        let holder = if subject.is_empty() {
+            certificate.as_ref()
+        } else {
+            subject
+        };
+        Self {
+            subject: of(certificate),
+            holder: Holder(holder.into()),
+        }
+    }
+}
+
 /// The subject, as `CN=alice, O=Example`; where there is none, the names the certificate is for.
-pub(super) fn of(certificate: &CertificateDer<'_>) -> String {
+fn of(certificate: &CertificateDer<'_>) -> String {
     let Ok(certificate) = EndEntityCert::try_from(certificate) else {
         return "unreadable".to_owned();
     };

@@ -343,6 +343,10 @@ fn sessions_are_their_owners() {
     let mut http = Http::connect(server.port);
     http.raw(b"POST /mcp?access_token=x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(http.answer().status(), 400);
+    let log = server.stop();
+    let named = "refused a request: the session that it names belongs to another user";
+    let warnings = log.lines().filter(|line| line.contains(named));
+    assert_eq!(warnings.count(), 3, "{log}");
 }
 
 #[test]
