@@ -19,7 +19,7 @@ pub(super) use line::{ServerLine, Verdict, without_newline};
 pub(super) use negotiation::Offer;
 pub(super) use pending::Failure;
 pub(super) use phase::HostPhase;
-pub(super) use rejoin::{Rejoin, is_own};
+pub(super) use rejoin::{OWN, Rejoin, is_own};
 pub(super) use server_requests::ServerRequests;
 
 use super::end::{End, Lost};

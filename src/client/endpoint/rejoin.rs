@@ -8,7 +8,7 @@ use foldhash::HashMap;
 use std::collections::BTreeMap;
 
 /// The ids of our own requests have this prefix.
-const OWN: &str = "mcp-remote/replay-";
+pub(in crate::client) const OWN: &str = "mcp-remote/replay-";
 
 /// The requests of the host that a new server has to see again, each once it has succeeded.
 #[derive(Debug, Default)]

@@ -10,12 +10,12 @@ use tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
 #[must_use]
 pub fn explain(err: &io::Error) -> Option<String> {
     if is_mismatch(err) {
-        return Some("the server wants TLS; use --tls or wss://".to_owned());
+        return Some("the server wants TLS; use --tls or wss://, or https:// over HTTP".to_owned());
     }
     match err.get_ref()?.downcast_ref::<Error>()? {
         // Only what is no TLS at all looks like that.
         Error::InvalidMessage(_) => Some(
-            "the server does not speak TLS on this port; leave out --tls, or use ws://".to_owned(),
+            "the server does not speak TLS on this port; leave out --tls, or use ws://, or http:// over HTTP".to_owned(),
         ),
         Error::InvalidCertificate(err) => Some(about_certificate(err)),
         Error::AlertReceived(alert) => about_alert(*alert),

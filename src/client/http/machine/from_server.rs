@@ -113,6 +113,9 @@ impl Machine {
             self.on_head(place, head);
         }
         if let Outcome::Answer(answer) = outcome {
+            if self.asks_for_headers(place, &answer) {
+                return;
+            }
             return self.complete(place, &answer);
         }
         let Some(call) = self.calls.remove(place) else {
@@ -153,6 +156,8 @@ impl Machine {
         if is_own(id) && call.queued.own {
             if self.rejoin.is_initialize_id(id) {
                 self.on_renewed(answer.result().is_some());
+            } else if request.mcp_method() == Some(Method::ListTools) {
+                self.tools.observe(answer);
             } else {
                 self.rejoin.on_response(id);
             }

@@ -9,6 +9,7 @@ mod dialing;
 mod from_host;
 mod from_server;
 mod listen;
+mod mirror;
 mod outcome;
 mod outgoing;
 mod post;

@@ -56,7 +56,8 @@ impl Machine {
             session.clone_from(&self.session.id);
             headers.append(&mut self.session_headers(session.as_deref()));
         }
-        if matches!(method, Some(Method::Initialize | Method::Initialized)) {
+        let is_list = queued.own && method == Some(Method::ListTools);
+        if is_list || matches!(method, Some(Method::Initialize | Method::Initialized)) {
             self.barrier = Some(queued.place);
         }
         // A new server is told of it, too, even if this one refuses it.

@@ -111,7 +111,7 @@ impl Machine {
     }
 
     /// A line of our own, with its newline, to be posted before those of the host.
-    fn push_own(&mut self, line: &Bytes) {
+    pub(super) fn push_own(&mut self, line: &Bytes) {
         let body = without_newline(line);
         // What was read from the host once can be read again.
         if let Ok(message) = Message::read(body.clone(), MAX_CHILD_DEPTH) {

@@ -72,3 +72,37 @@ fn m9_what_an_older_server_says_to_a_probe_reaches_the_host_as_an_error() {
         assert_eq!(body(&bench.begin().1)["method"], "initialize");
     }
 }
+
+#[test]
+fn m5_a_call_without_its_headers_is_posted_again_once_the_list_is_known() {
+    let mismatch = |id: i64| {
+        let error = json!({"jsonrpc":"2.0","id":id,"error":{"code":-32020,"message":"x"}});
+        Event::Answered(json_head(400), error.to_string().into())
+    };
+    let mut bench = Bench::retrying(3);
+    let mut call = modern(1, "tools/call");
+    call["params"]["arguments"] = json!({"region":"west"});
+    bench.host(&call);
+    let (exchange, request) = bench.begin();
+    assert_eq!(header(&request, "Mcp-Param-Region"), None);
+    bench.event(exchange, mismatch(1));
+    let (exchange, request) = bench.begin();
+    assert_eq!(header(&request, "Mcp-Method"), Some("tools/list"));
+    assert_eq!(header(&request, "MCP-Protocol-Version"), Some("2026-07-28"));
+    bench.assert_waits();
+    let schema =
+        json!({"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}});
+    let tools = json!({"tools":[{"name":"t","inputSchema":schema}]});
+    let id = body(&request)["id"].clone();
+    bench.event(
+        exchange,
+        Event::Answered(json_head(200), result_body(&id, &tools)),
+    );
+    let (exchange, request) = bench.begin();
+    assert_eq!(header(&request, "Mcp-Param-Region"), Some("west"));
+    assert_eq!(body(&request)["id"], 1);
+    bench.event(exchange, mismatch(1));
+    let heard = bench.heard();
+    assert_eq!(heard.len(), 1, "the list is none of the host's business");
+    assert_eq!(heard[0]["error"]["code"], -32020, "once is enough");
+}
