@@ -470,6 +470,17 @@ pub struct ServerArgs {
     /// The same for one address, or one network of IPv6 (64 bits)
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING_PER_ADDRESS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub max_pending_per_address: u32,
+    /// Most memory kept for all clients together (unsent and unacknowledged lines, lines read in part,
+    /// requests in flight), and with a secret half of it for one user; the session with the largest backlog
+    /// ends first
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "MCP_REMOTE_MAX_BACKLOG",
+        default_value = "256MiB",
+        help_heading = "Limits"
+    )]
+    pub max_backlog: ByteSize,
     /// Most requests per second of one user; more are answered with an error [default: any number]
     #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_LIMIT", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub rate_limit: Option<u32>,

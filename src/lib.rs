@@ -16,8 +16,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod audit;
 pub mod auth;
+pub mod backlog;
 pub mod child;
 pub mod cli;
 pub mod client;

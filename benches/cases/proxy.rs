@@ -2,9 +2,11 @@
 
 use super::messages;
 use bytes::{Bytes, BytesMut};
+use mcp_remote::account::Account;
+use mcp_remote::backlog::{Backlog, Bounds};
 use mcp_remote::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use mcp_remote::permissions::{Permit, Policy, Rights};
-use mcp_remote::router::{LaneId, Output, Profile, Router, SessionId};
+use mcp_remote::router::{Counted, LaneId, Output, Profile, Router, SessionId};
 use mcp_remote::utils::rope::Rope;
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -35,6 +37,7 @@ pub fn send(out: &mut Output) {
 pub struct Proxy {
     rights: Rights,
     router: Router,
+    backlog: Backlog,
     out: Output,
     sessions: Vec<SessionId>,
     /// Requests so far.
@@ -50,13 +53,17 @@ impl Proxy {
         let mut proxy = Self {
             rights: policy.rights(&["user".to_owned()]),
             router: Router::new(),
+            backlog: Backlog::new(Bounds {
+                total: 256 << 20,
+                per_user: Some(128 << 20),
+            }),
             out: Output::default(),
             sessions: Vec::new(),
             asked: 0,
             waiting: VecDeque::new(),
         };
         for number in 0..sessions {
-            let session = proxy.router.attach(Profile::anybody());
+            let session = proxy.attach();
             proxy.sessions.push(session);
             proxy.ask(session, &proxy.permit(messages::INITIALIZE.as_bytes()));
             if number == 0 {
@@ -71,6 +78,16 @@ impl Proxy {
             proxy.begin();
         }
         proxy
+    }
+
+    /// One more session, whose memory is counted.
+    fn attach(&mut self) -> SessionId {
+        let account = Account::User(self.sessions.len().to_string());
+        let counted = Counted {
+            holder: self.backlog.holder(account),
+            ..Counted::default()
+        };
+        self.router.attach_of_user(Profile::anybody(), &counted)
     }
 
     /// Tells how another proxy will get the next request (see [`Proxy::perform`]), and what the

@@ -3,6 +3,7 @@
 use super::access::Reloader;
 use super::{Failure, print, runtime, start_logs};
 use crate::audit;
+use crate::backlog;
 use crate::child::CommandLine;
 use crate::cli::ServerArgs;
 use crate::control::MAX_SERVER_LINE;
@@ -65,6 +66,10 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         access,
         max_message_size: args.max_message_size.0,
         max_connections: bounds(args.max_connections),
+        max_backlog: backlog::Bounds {
+            total: args.max_backlog.0,
+            per_user: has_users.then_some(args.max_backlog.0 / 2),
+        },
         max_pending: args.max_pending as usize,
         max_pending_per_address: args.max_pending_per_address as usize,
         rate: args.rate_limit.map(|rate| {

@@ -14,6 +14,7 @@ mod bounds;
 mod stream;
 
 use super::event::EventId;
+use crate::backlog::Part;
 use crate::jsonrpc::{Field, Kind, Message, RequestId};
 use crate::mcp::Method;
 use crate::replay::cost;
@@ -83,6 +84,8 @@ pub struct Streams {
     waiting: usize,
     kept: Share,
     kept_here: usize,
+    /// Counts what waits and what is kept.
+    backlog: Part,
     bounds: StreamBounds,
 }
 
@@ -96,9 +99,10 @@ impl std::fmt::Debug for Streams {
 }
 
 impl Streams {
-    /// The streams of a new session; `kept` counts what all sessions keep.
+    /// The streams of a new session; `kept` counts what all sessions keep, `backlog` all that is kept for
+    /// this one.
     #[must_use]
-    pub fn new(bounds: StreamBounds, kept: &Tally) -> Self {
+    pub fn new(bounds: StreamBounds, kept: &Tally, backlog: Part) -> Self {
         Self {
             streams: BTreeMap::from([(GENERAL, Stream::new())]),
             requests: HashMap::new(),
@@ -107,6 +111,7 @@ impl Streams {
             waiting: 0,
             kept: kept.share(),
             kept_here: 0,
+            backlog,
             bounds,
         }
     }

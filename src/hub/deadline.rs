@@ -137,8 +137,7 @@ mod tests {
     use crate::hub::{Hub, Limits};
     use crate::jsonrpc::{MAX_PEER_DEPTH, Message};
     use crate::permissions::Rights;
-    use crate::router::{LineLimits, Profile};
-    use crate::utils::tally::Tally;
+    use crate::router::{Counted, LineLimits, Profile};
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
@@ -164,7 +163,7 @@ mod tests {
         let first = LaneId::FIRST;
         hub.0
             .handle(|routing, out| routing.child_started(first, out));
-        let session = hub.attach(Profile::anybody(), &Tally::default());
+        let session = hub.attach(Profile::anybody(), &Counted::default());
         let line = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
         let message = Message::read(line.into(), MAX_PEER_DEPTH).unwrap();
         let permit = Rights::everything().decide(message).unwrap();

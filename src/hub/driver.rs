@@ -322,11 +322,11 @@ async fn run_lane(
         () = asked(stopped.clone()) => return early(Ok(Exit::default()), Why::Unneeded),
         () = pause => {}
     }
-    let isolated = {
+    let (isolated, holder) = {
         let mut state = shared.lock();
         state.answered[lane.0] = false;
         state.alive[lane.0] = None;
-        !state.routing.is_shared()
+        (!state.routing.is_shared(), state.holder.clone())
     };
     let spawn = || Child::spawn(&command, shared.limits.child_message, isolated);
     let spawned = tokio::select! {
@@ -337,6 +337,7 @@ async fn run_lane(
         Ok(spawned) => spawned,
         Err(err) => return early(Err(err), Why::Itself),
     };
+    stdout.hold(holder.part());
     let started = Instant::now();
     tracing::info!(pid = child.id(), lane = lane.0, "MCP server started");
     shared.handle(|routing, out| routing.child_started(lane, out));
@@ -471,6 +472,7 @@ async fn feed(
             };
             let written = write_all(&mut stdin, &lines).await;
             lines.clear();
+            shared.written();
             shared.drained.notify_waiters();
             if let Err(err) = written {
                 tracing::debug!(%err, "the MCP server does not read its stdin any more");
@@ -506,6 +508,8 @@ impl Lent<'_> {
             return None;
         }
         *lines = state.out.take(self.lane, std::mem::take(lines));
+        state.writing = lines.len();
+        state.count_waiting();
         state.idle_stdin[self.lane.0].take().map(|idle| idle.stdin)
     }
 }

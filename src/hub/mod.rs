@@ -18,12 +18,14 @@ pub use driver::{Driver, HubError};
 pub use room::Room;
 pub use session::{Cut, Sent, Session, Watch};
 
+use crate::backlog::{Holder, Part};
 use crate::child::CommandLine;
 use crate::control;
 use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, Message, Recovered, Refusal, recover};
-use crate::router::{Command, Exit, LANES, LaneId, LineLimits, Loss, Output, Profile, SessionId};
+use crate::router::{
+    Command, Counted, Exit, LANES, LaneId, LineLimits, Loss, Output, Profile, SessionId,
+};
 use crate::utils::signal::Signal;
-use crate::utils::tally::Tally;
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
 use routing::Routing;
@@ -107,6 +109,19 @@ struct State {
     /// For each lane, whether its process is one that has said something.
     answered: [bool; LANES],
     stopped: bool,
+    /// For whom everything is kept that a process keeps for its only session …
+    holder: Holder,
+    /// … and counts what waits for it, of which so much is being written.
+    waiting: Part,
+    writing: usize,
+}
+
+impl State {
+    /// What waits for an isolated process is its session's; the rest has a bound of its own.
+    fn count_waiting(&mut self) {
+        let waiting = self.out.to_child[LaneId::FIRST.0].len();
+        self.waiting.set(waiting + self.writing);
+    }
 }
 
 #[derive(Debug)]
@@ -143,6 +158,9 @@ impl Hub {
             alive: [None; LANES],
             answered: [false; LANES],
             stopped: false,
+            holder: Holder::default(),
+            waiting: Part::default(),
+            writing: 0,
         };
         let hub = Self(Arc::new(Shared {
             state: Mutex::new(state),
@@ -156,20 +174,24 @@ impl Hub {
         (hub, driver)
     }
 
-    /// A session for a new peer; `of_user` counts the requests in flight of all sessions of its user.
+    /// A session for a new peer.
     #[must_use]
-    pub fn attach(&self, profile: Profile, of_user: &Tally) -> Session {
-        let outbox = Arc::new(Outbox::new(self.0.limits.outbox));
-        let id = self.adopt(profile, of_user, &outbox);
+    pub fn attach(&self, profile: Profile, counted: &Counted) -> Session {
+        let outbox = Arc::new(Outbox::new(self.0.limits.outbox, counted.holder.clone()));
+        let id = self.adopt(profile, counted, &outbox);
         Session::new(id, self.clone(), outbox)
     }
 
     /// Serves the peer behind this outbox.
-    fn adopt(&self, profile: Profile, of_user: &Tally, outbox: &Arc<Outbox>) -> SessionId {
+    fn adopt(&self, profile: Profile, counted: &Counted, outbox: &Arc<Outbox>) -> SessionId {
         let mut state = self.0.lock();
-        let id = state.routing.attach(profile, of_user);
+        let id = state.routing.attach(profile, counted);
         if state.stopped {
             outbox.cut(Cut::Stopped);
+        }
+        if !state.routing.is_shared() {
+            state.holder = counted.holder.clone();
+            state.waiting = state.holder.part();
         }
         state.outboxes.insert(id, Arc::clone(outbox));
         id
@@ -260,6 +282,7 @@ impl Shared {
                 self.asked[lane.0].raise();
             }
         }
+        state.count_waiting();
         for command in state.out.commands.drain(..) {
             // Without a driver the server is stopping.
             let _stopping = self.commands.send(command);
@@ -301,6 +324,13 @@ impl Shared {
         } else {
             self.to_child[lane.0].raise();
         }
+    }
+
+    /// What was being written has been.
+    fn written(&self) {
+        let state = &mut *self.lock();
+        state.writing = 0;
+        state.count_waiting();
     }
 
     /// Waits while too many answers wait for a process that goes on asking.

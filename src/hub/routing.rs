@@ -4,9 +4,8 @@
 use crate::jsonrpc::Message;
 use crate::permissions::Permit;
 use crate::router::{
-    Cause, Exit, LaneId, Output, Pipe, Presence, Profile, Router, SessionId, TooLarge,
+    Cause, Counted, Exit, LaneId, Output, Pipe, Presence, Profile, Router, SessionId, TooLarge,
 };
-use crate::utils::tally::Tally;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
@@ -29,10 +28,10 @@ impl Routing {
         matches!(self, Self::Shared(_))
     }
 
-    pub(super) fn attach(&mut self, profile: Profile, of_user: &Tally) -> SessionId {
+    pub(super) fn attach(&mut self, profile: Profile, counted: &Counted) -> SessionId {
         match self {
-            Self::Shared(router) => router.attach_of_user(profile, of_user),
-            Self::Isolated(pipe) => pipe.attach(profile, of_user),
+            Self::Shared(router) => router.attach_of_user(profile, counted),
+            Self::Isolated(pipe) => pipe.attach(profile, counted),
         }
     }
 

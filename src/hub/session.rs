@@ -4,17 +4,17 @@ use super::attachment::Attachment;
 use super::room::Room;
 use super::routing::Routing;
 use super::{EARLY, Hub};
+use crate::backlog::{Excess, Holder, Part};
 use crate::control::Control;
 use crate::jsonrpc::Message;
 use crate::liveness::Urgency;
 use crate::permissions::Permit;
 use crate::replay::{BATCH, Replay, cost};
-use crate::router::{Output, Presence, Profile, SessionId, TooLarge};
+use crate::router::{Counted, Output, Presence, Profile, SessionId, TooLarge};
 use crate::transport::{SMALL, Writer};
 use crate::utils::rope::Line;
 use crate::utils::rope::Pieces;
 use crate::utils::signal::Signal;
-use crate::utils::tally::Tally;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -24,6 +24,8 @@ use tokio::sync::Notify;
 pub enum Cut {
     /// The peer reads too slowly: its queue is full.
     Slow,
+    /// Too much memory is kept for all clients, or for those of its user, and most of it for this one.
+    Backlog(Excess),
     /// The server stops.
     Stopped,
 }
@@ -60,14 +62,14 @@ impl Session {
 
     /// Attaches it to another hub, where it has never been moved before. What it is still owed by the
     /// one that it leaves is answered with errors.
-    pub fn move_to(&self, hub: &Hub, profile: Profile, of_user: &Tally) {
+    pub fn move_to(&self, hub: &Hub, profile: Profile, counted: &Counted) {
         if self.attachment.has_moved() {
             return;
         }
         let (id, left) = (self.attachment.id(), self.attachment.hub());
         left.0.handle(|routing, out| routing.release(id, out));
         left.0.lock().outboxes.remove(&id);
-        let id = hub.adopt(profile, of_user, &self.outbox);
+        let id = hub.adopt(profile, counted, &self.outbox);
         self.attachment.move_to(id, hub.clone());
     }
 
@@ -156,8 +158,12 @@ impl Session {
     /// # Errors
     /// When the session was cut. What still waited is lost if the peer was slow.
     pub fn take(&self) -> Result<Vec<Line>, Cut> {
-        let mut queue = self.outbox.lock();
+        let queue = &mut *self.outbox.lock();
         let lines = queue.take();
+        if !queue.replay.keeps() {
+            queue.sending = lines.iter().map(cost).sum();
+            queue.count();
+        }
         match queue.cut {
             Some(cut) if lines.is_empty() => Err(cut),
             _ => Ok(lines),
@@ -208,10 +214,11 @@ impl Session {
         self.outbox.wake.raise();
     }
 
-    /// Completes when the peer is cut because it reads too slowly, even where a write to it hangs.
-    pub async fn overflowed(&self) {
-        while self.cut().await != Cut::Slow {
-            std::future::pending::<()>().await;
+    /// Completes when the peer is cut because too much is kept for it, even where a write to it hangs.
+    pub async fn overflowed(&self) -> Cut {
+        match self.cut().await {
+            Cut::Stopped => std::future::pending().await,
+            cut => cut,
         }
     }
 
@@ -222,13 +229,21 @@ impl Session {
             if let Some(cut) = self.outbox.lock().cut {
                 return cut;
             }
-            changed.await;
+            tokio::select! {
+                () = changed => {}
+                excess = self.outbox.holder.evicted() => {
+                    self.outbox.lock().drop_all(Cut::Backlog(excess));
+                }
+            }
         }
     }
 
     /// Asks or tells the replay core of this session.
     pub fn replay<T>(&self, ask: impl FnOnce(&mut Replay<Line>) -> T) -> T {
-        ask(&mut self.outbox.lock().replay)
+        let queue = &mut *self.outbox.lock();
+        let answer = ask(&mut queue.replay);
+        queue.count();
+        answer
     }
 
     /// The same for whoever does not own the session.
@@ -292,11 +307,17 @@ pub(super) struct Outbox {
     wake: Signal,
     cut_off: Notify,
     limit: usize,
+    /// Counts the memory kept for the peer.
+    holder: Holder,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     replay: Replay<Line>,
+    /// The size of lines that the peer's task is sending, and that are not kept any more.
+    sending: usize,
+    /// Counts both.
+    kept: Part,
     cut: Option<Cut>,
     /// The writer, while the peer's own task has nothing to do with it.
     lent: Option<Lent>,
@@ -305,9 +326,22 @@ struct Queue {
 }
 
 impl Queue {
+    fn count(&mut self) {
+        self.kept.set(self.replay.bytes() + self.sending);
+    }
+
+    /// Nothing more is for the peer, and what waited is lost.
+    fn drop_all(&mut self, cut: Cut) {
+        self.replay = Replay::default();
+        self.cut = Some(cut);
+        self.count();
+    }
+
     /// Lines to be sent, and with them what has been received.
     fn take(&mut self) -> Vec<Line> {
         let mut lines = self.replay.take(BATCH).lines;
+        self.sending = 0;
+        self.count();
         if !lines.is_empty() && self.replay.receipts.urgency() >= Urgency::WithNextLine {
             let received = self.replay.receipts.acknowledge();
             lines.push(Control::Ack { received }.to_line().into());
@@ -343,12 +377,17 @@ impl std::fmt::Debug for Lent {
 }
 
 impl Outbox {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, holder: Holder) -> Self {
+        let queue = Queue {
+            kept: holder.part(),
+            ..Queue::default()
+        };
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(queue),
             wake: Signal::default(),
             cut_off: Notify::new(),
             limit,
+            holder,
         }
     }
 
@@ -371,12 +410,12 @@ impl Outbox {
         }
         // An empty outbox takes any line: the bound is on what piles up.
         if queue.replay.bytes() > 0 && queue.replay.bytes() + cost(&line) > self.limit {
-            queue.replay = Replay::default();
-            queue.cut = Some(Cut::Slow);
+            queue.drop_all(Cut::Slow);
             self.cut_off.notify_waiters();
         } else {
             let length = line.length();
             queue.replay.push(line);
+            queue.count();
             match queue.lent.as_mut().and_then(|lent| lent.gather(length)) {
                 Some(all) if all < EARLY => return all == length,
                 Some(_) => {
@@ -452,7 +491,7 @@ mod tests {
             arguments: Vec::new(),
         };
         let (hub, _driver) = Hub::shared(command, LIMITS);
-        hub.attach(Profile::anybody(), &Tally::default())
+        hub.attach(Profile::anybody(), &Counted::default())
     }
 
     /// A writer whose stream holds so many bytes, and where they come out.
@@ -588,7 +627,7 @@ mod tests {
             session.reply(vec![b'x'; 10_000]);
             session.flush();
         }
-        assert_eq!(session.overflowed().now_or_never(), Some(()));
+        assert_eq!(session.overflowed().now_or_never(), Some(Cut::Slow));
         session.take_back(&mut writer).unwrap();
         assert!(matches!(writer, Writer::Line(_)));
     }

@@ -25,6 +25,15 @@ pub enum RequestId {
 }
 
 impl RequestId {
+    /// How much memory it keeps beside its own place, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Number(_) => 0,
+            Self::OtherNumber(text) | Self::String(text) => text.len(),
+        }
+    }
+
     /// Reads an id from its JSON text; `None` when it is not one that we take.
     #[must_use]
     pub fn parse(raw: &[u8]) -> Option<Self> {

@@ -7,7 +7,7 @@ use super::listens::Listen;
 use super::pending::{Pending, Purpose};
 use super::subscriptions::Consent;
 use super::{
-    LaneId, Output, Router, SessionId, TooLarge, handshake, invalid_params, misplaced,
+    LaneId, Output, Router, SessionId, TooLarge, handshake, invalid_params, misplaced, pending,
     subscriptions, tasks,
 };
 use crate::jsonrpc::{
@@ -110,12 +110,14 @@ impl Router {
         };
         let token = message.progress_token();
         let state = &mut self.lanes[lane.0];
+        let size = pending::size(id, token.map(|(token, _)| token), &purpose);
         let pending = Pending {
             session: from,
             id: id.clone(),
             progress_token: token.map(|(token, _)| token.clone()),
             wants_logs: message.wants_logs(),
             purpose,
+            _kept: session.kept.piece(size),
         };
         let sent = pending.is_sent(ours);
         state.in_flight.insert(ours, pending);
@@ -210,13 +212,16 @@ impl Router {
         message: &Message,
     ) -> Result<Purpose, OwnAnswer> {
         let uri = message.text(Field::Uri).ok_or(NO_URI)?;
+        let Some(session) = self.sessions.get(&from) else {
+            return Err(OwnAnswer::Done);
+        };
         let subscriptions = &mut self.lanes[lane.0].subscriptions;
         if uri.len() > subscriptions::MAX_URI
             || subscriptions.count(from) >= subscriptions::MAX_PER_SESSION
         {
             return Err(OwnAnswer::TooManySubscriptions);
         }
-        match subscriptions.add(&uri, from, ours) {
+        match subscriptions.add(&uri, from, ours, &session.kept) {
             Consent::Given => Err(OwnAnswer::Done),
             Consent::Asked(via) => Ok(Purpose::Subscribe { via }),
         }

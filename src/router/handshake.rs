@@ -6,6 +6,7 @@ use super::lane::{Lane, Service};
 use super::revision::Revision;
 use super::versions::{Asked, Version};
 use super::{LaneId, Output, Router, SessionId, asks};
+use crate::backlog::Piece;
 use crate::json::{members, write_string};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
 use crate::utils::rope::Line;
@@ -60,6 +61,8 @@ pub(super) struct Opening {
     version: Option<Version>,
     /// Its `clientInfo`, until that is sent.
     client: Option<Vec<u8>>,
+    /// Counts the memory of all this.
+    _kept: Piece,
 }
 
 impl Lane {
@@ -167,7 +170,10 @@ impl Router {
         let client = present(message, Field::ClientInfo)
             .filter(|_| message.carried_len(Field::ClientInfo) <= longest_client_info(out))
             .and_then(|_| message.carry(Field::ClientInfo));
+        let size = client.as_ref().map_or(0, Vec::len) + id.size();
+        let kept = self.sessions.get(&from).map(|session| &session.kept);
         state.openings.push(Opening {
+            _kept: kept.map(|kept| kept.piece(size)).unwrap_or_default(),
             session: from,
             id: id.clone(),
             revision,

@@ -39,6 +39,11 @@ impl Listen {
         }
     }
 
+    /// How much memory it keeps, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.request.size()
+    }
+
     /// True where a new process is to be sent it.
     pub(super) fn is_renewable(&self) -> bool {
         self.confirmed && !self.cancelled

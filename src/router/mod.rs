@@ -54,12 +54,11 @@ pub use evidence::{Cause, Sender};
 pub use listens::{MAX_LISTEN_SIZE, MAX_LISTENS};
 pub use losses::Loss;
 pub use pipe::Pipe;
-pub use session::{Presence, Profile};
+pub use session::{Counted, Presence, Profile};
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
 use crate::utils::rope::{Line, Rope};
 use crate::utils::shorten::shorten;
-use crate::utils::tally::Tally;
 use blame::Blame;
 use lane::{Lane, Service};
 use pending::{Pending, Purpose};
@@ -269,14 +268,14 @@ impl Router {
 
     /// A peer has come.
     pub fn attach(&mut self, profile: Profile) -> SessionId {
-        self.attach_of_user(profile, &Tally::default())
+        self.attach_of_user(profile, &Counted::default())
     }
 
-    /// The same; the requests in flight of all sessions of its user are counted together.
-    pub fn attach_of_user(&mut self, profile: Profile, of_user: &Tally) -> SessionId {
+    /// The same; its requests and the memory kept for it are counted.
+    pub fn attach_of_user(&mut self, profile: Profile, counted: &Counted) -> SessionId {
         self.next_session += 1;
         let id = SessionId(self.next_session);
-        self.sessions.insert(id, Session::new(id, profile, of_user));
+        self.sessions.insert(id, Session::new(id, profile, counted));
         id
     }
 

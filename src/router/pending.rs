@@ -3,6 +3,7 @@
 use super::SessionId;
 use super::levels::Level;
 use super::listens::Listen;
+use crate::backlog::Piece;
 use crate::jsonrpc::RequestId;
 use crate::permissions::ListFilter;
 
@@ -40,6 +41,20 @@ pub(super) struct Pending {
     /// The request wants log messages (2026-07-28 server/utilities/logging).
     pub wants_logs: bool,
     pub purpose: Purpose,
+    /// Counts the memory of all this.
+    pub _kept: Piece,
+}
+
+/// What a request in flight keeps beside its ids and tokens, in bytes: its places in the tables.
+const PLACES: usize = 256;
+
+/// The memory that a request in flight keeps, in bytes: its id stands in two tables.
+pub(super) fn size(id: &RequestId, token: Option<&RequestId>, purpose: &Purpose) -> usize {
+    let request = match purpose {
+        Purpose::Listen(listen) => listen.size(),
+        _ => 0,
+    };
+    PLACES + 2 * id.size() + token.map_or(0, RequestId::size) + request
 }
 
 impl Purpose {

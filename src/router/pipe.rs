@@ -2,20 +2,25 @@
 
 use super::levels::{self, Level};
 use super::{
-    Exit, LaneId, Loss, MAX_IN_FLIGHT, Output, Profile, SessionId, TooLarge, lists, session,
+    Counted, Exit, LaneId, Loss, MAX_IN_FLIGHT, Output, Profile, SessionId, TooLarge, lists,
+    session,
 };
+use crate::backlog::{Piece, Sum};
 use crate::json::Span;
 use crate::jsonrpc::{
     Code, Edit, Field, Kind, Message, NO_DATA, Replacement, RequestId, error_line,
 };
 use crate::mcp::Method;
 use crate::permissions::{ListFilter, Permit};
-use crate::utils::tally::{Share, Tally};
+use crate::utils::tally::Share;
 use foldhash::HashMap;
 use std::collections::VecDeque;
 
 /// The most questions of the child that may be open; the oldest are forgotten first.
 const MAX_ASKED: usize = 1024;
+
+/// What a request in flight keeps beside its id, in bytes: its place in the table.
+const PLACES: usize = 256;
 
 /// The most tasks whose progress is passed on.
 const MAX_PROGRESS: usize = 256;
@@ -28,6 +33,8 @@ struct Open {
     token: Option<RequestId>,
     /// The peer waits for it no more.
     cancelled: bool,
+    /// Counts the memory of all this.
+    _kept: Piece,
 }
 
 /// One peer, one child. Ids pass as they are; what is kept is what is owed to either side.
@@ -36,6 +43,8 @@ pub struct Pipe {
     in_flight: HashMap<RequestId, Open>,
     /// How many those are, and those of all sessions of the user.
     counted: Share,
+    /// Counts the memory that they keep.
+    kept: Sum,
     /// The tokens of what the peer waits for.
     tokens: HashMap<RequestId, RequestId>,
     /// Those of requests that have made a task, oldest first: they stay good for as long as it lives.
@@ -57,10 +66,11 @@ impl Pipe {
     /// The only session of a pipe.
     pub const SESSION: SessionId = SessionId(0);
 
-    /// The peer has come; the requests in flight of all sessions of its user are counted together.
-    pub fn attach(&mut self, profile: Profile, of_user: &Tally) -> SessionId {
+    /// The peer has come; its requests and the memory kept for it are counted.
+    pub fn attach(&mut self, profile: Profile, counted: &Counted) -> SessionId {
         self.profile = Some(profile);
-        self.counted = of_user.share();
+        self.counted = counted.of_user.share();
+        self.kept = counted.holder.sum();
         Self::SESSION
     }
 
@@ -149,7 +159,10 @@ impl Pipe {
 
     fn open(&mut self, id: &RequestId, permit: &Permit) {
         let token = permit.message().progress_token();
+        // The token stands in two tables.
+        let token_size = token.map_or(0, |(token, _)| 2 * token.size());
         let open = Open {
+            _kept: self.kept.piece(2 * id.size() + token_size + PLACES),
             filter: permit.list().cloned(),
             token: token.map(|(token, _)| token.clone()),
             cancelled: false,

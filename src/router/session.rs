@@ -6,6 +6,7 @@ use super::evidence::Sender;
 use super::levels::Level;
 use super::tasks::Owner;
 use super::{LANES, LaneId, MAX_CANCELLED, MAX_IN_FLIGHT, SessionId};
+use crate::backlog::{Holder, Sum};
 use crate::jsonrpc::{Code, ErrorData, Executed, Field, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::{ItemKind, Method};
 use crate::permissions::Rights;
@@ -60,6 +61,15 @@ impl Profile {
     }
 }
 
+/// What a session's resources are counted in. The default one has no bounds.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    /// Requests in flight of all sessions of its user.
+    pub of_user: Tally,
+    /// The memory kept for the session.
+    pub holder: Holder,
+}
+
 /// Whether a session's client can be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
@@ -95,6 +105,8 @@ pub(super) struct Session {
     in_flight: HashMap<RequestId, (LaneId, i64)>,
     /// How many those are, and those of all sessions of its user.
     counted: Share,
+    /// Counts the memory kept for its requests and subscriptions.
+    pub kept: Sum,
     /// Those it cancelled, oldest first: an answer may still come, and is then dropped.
     cancelled: VecDeque<(RequestId, LaneId, i64)>,
     /// How many there are of either on each lane.
@@ -102,7 +114,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, profile: Profile, of_user: &Tally) -> Self {
+    pub(super) fn new(id: SessionId, profile: Profile, counted: &Counted) -> Self {
         let user = profile.user.as_deref();
         Self {
             sender: user.map_or(Sender::Session(id), |user| Sender::User(user.into())),
@@ -116,7 +128,8 @@ impl Session {
             modern: false,
             level: None,
             in_flight: HashMap::default(),
-            counted: of_user.share(),
+            counted: counted.of_user.share(),
+            kept: counted.holder.sum(),
             cancelled: VecDeque::new(),
             unanswered: [0; LANES],
         }

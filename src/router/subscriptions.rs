@@ -1,6 +1,7 @@
 //! Who is subscribed to which resource of a legacy child, which knows one subscriber only.
 
 use super::SessionId;
+use crate::backlog::{Piece, Sum};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -10,12 +11,15 @@ pub(super) const MAX_PER_SESSION: usize = 1024;
 /// The longest URI that may be subscribed to, in bytes.
 pub(super) const MAX_URI: usize = 4096;
 
+/// What a subscription keeps beside its URI, in bytes: its places in the tables.
+const PLACES: usize = 256;
+
 /// Subscribers by URI.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
     topics: BTreeMap<Arc<str>, Topic>,
     /// The same, by subscriber.
-    sessions: BTreeMap<SessionId, BTreeSet<Arc<str>>>,
+    sessions: BTreeMap<SessionId, BTreeMap<Arc<str>, Piece>>,
     /// What the child was asked to agree to and has not answered, by the id it knows that by.
     asked: BTreeMap<i64, Asked>,
 }
@@ -44,12 +48,13 @@ struct Asked {
 
 impl Subscriptions {
     /// Notes that `session` subscribes with the request `ours`, which is to be sent to the child
-    /// where that is what it is asked under.
-    pub(super) fn add(&mut self, uri: &str, session: SessionId, ours: i64) -> Consent {
+    /// where that is what it is asked under. `kept` counts the memory that this takes.
+    pub(super) fn add(&mut self, uri: &str, session: SessionId, ours: i64, kept: &Sum) -> Consent {
         let known = self.topics.get_key_value(uri);
         let uri = known.map_or_else(|| Arc::from(uri), |(uri, _)| Arc::clone(uri));
         let own = self.sessions.entry(session).or_default();
-        own.insert(Arc::clone(&uri));
+        let piece = || kept.piece(uri.len() + PLACES);
+        own.entry(Arc::clone(&uri)).or_insert_with(piece);
         let topic = self.topics.entry(Arc::clone(&uri)).or_insert(Topic {
             subscribers: BTreeSet::new(),
             consent: Consent::Asked(ours),
@@ -125,11 +130,11 @@ impl Subscriptions {
     /// What `session` is subscribed to.
     pub(super) fn of(&self, session: SessionId) -> Vec<Arc<str>> {
         let own = self.sessions.get(&session);
-        own.into_iter().flatten().cloned().collect()
+        own.into_iter().flat_map(BTreeMap::keys).cloned().collect()
     }
 
     pub(super) fn count(&self, session: SessionId) -> usize {
-        self.sessions.get(&session).map_or(0, BTreeSet::len)
+        self.sessions.get(&session).map_or(0, BTreeMap::len)
     }
 
     /// Ends all subscriptions of a session; gives the URIs that nobody is subscribed to any more.
@@ -188,7 +193,7 @@ mod tests {
             let mut subscriptions = Subscriptions::default();
             let mut expected = BTreeSet::new();
             for (at, base) in (0u64..).zip(&bases) {
-                subscriptions.add(base, SessionId(at), at as i64);
+                subscriptions.add(base, SessionId(at), at as i64, &Sum::default());
                 let within = uri.strip_prefix(base.as_str()).is_some_and(|rest| {
                     rest.is_empty() || base.ends_with('/') || rest.starts_with('/')
                 });

@@ -1,7 +1,7 @@
 //! From the MCP server to the peer.
 
 use super::activity::Activity;
-use super::link::End;
+use super::link::{End, cut_off};
 use super::peer::Context;
 use crate::control::Control;
 use crate::hub::{Cut, Session};
@@ -71,7 +71,9 @@ impl Downstream<'_> {
                     self.activity.mark();
                     continue;
                 }
-                Err(Cut::Slow) => return Ok(End::Leave("it reads too slowly, its queue is full")),
+                Err(cut @ (Cut::Slow | Cut::Backlog(_))) => {
+                    return Ok(cut_off(cut, self.context));
+                }
                 Err(Cut::Stopped) => {
                     self.drain(writer).await?;
                     return Ok(End::Leave(self.context.why_cut()));

@@ -3,7 +3,8 @@
 use super::link::Link;
 use super::open;
 use super::peer::Context;
-use super::places::{Account, NoPlace, Place, Places, Spot};
+use super::places::{NoPlace, Place, Places, Spot};
+use crate::account::Account;
 use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, Limits};
 use crate::jsonrpc::{Code, ErrorData, Executed, RequestId, error_line};

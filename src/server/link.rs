@@ -11,8 +11,10 @@ use super::registry::{Handover, Owner, Registration};
 use super::sharing::Placement;
 use super::upstream::{HALF_CLOSED, Intake, Records, UpstreamEnd, upstream};
 use crate::audit::Trail;
+use crate::backlog::{Excess, Holder};
 use crate::control::Control;
 use crate::handshake;
+use crate::hub::Cut;
 use crate::jsonrpc::{Code, Measured, NO_DATA, error_line, too_large_line};
 use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
@@ -35,6 +37,8 @@ pub(super) struct Link {
     pub place: Option<Place>,
     /// Whose sessions it may go on with.
     pub owner: Owner,
+    /// Counts the memory kept for lines read in part and lines read ahead.
+    pub holder: Holder,
 }
 
 impl Link {
@@ -50,6 +54,8 @@ pub(super) enum End {
     Replaced(Handover),
     /// The session ends with it, for this reason.
     Leave(&'static str),
+    /// The session ends, and the connection is dropped at once with what it has buffered.
+    Abort(&'static str),
     /// The session may go on with another connection.
     Lost(&'static str),
 }
@@ -57,7 +63,9 @@ pub(super) enum End {
 /// What ends a connection besides what is said on it.
 enum Trouble {
     Replaced(Handover),
-    Slow,
+    Overflow(Cut),
+    /// Too much memory is kept for all clients, most of it for what this connection has sent.
+    Backlog(Excess),
     Lapse(Lapse),
     Idle,
     Silence,
@@ -80,6 +88,7 @@ pub(super) async fn carry(
         standing,
         address,
         trail,
+        holder,
         ..
     } = link;
     let settings = &context.settings;
@@ -95,6 +104,8 @@ pub(super) async fn carry(
             resumable,
             ahead: VecDeque::new(),
             bytes: 0,
+            current: 0,
+            kept: holder.part(),
             empties: Empties::default(),
             room_ahead: &context.room_ahead,
         };
@@ -123,7 +134,8 @@ pub(super) async fn carry(
             tokio::select! {
                 handover = next_handover(registration) => Trouble::Replaced(handover),
                 never = refusals.report() => match never {},
-                () = session.overflowed() => Trouble::Slow,
+                cut = session.overflowed() => Trouble::Overflow(cut),
+                excess = holder.evicted() => Trouble::Backlog(excess),
                 lapse = lapse(standing, session) => Trouble::Lapse(lapse),
                 () = activity.idle(session) => Trouble::Idle,
                 () = activity.silence(resumable.then_some(settings.keepalive_timeout)) => Trouble::Silence,
@@ -183,7 +195,16 @@ pub(super) async fn carry(
             end = &mut downstream => end,
             trouble = trouble => match trouble {
                 Trouble::Replaced(handover) => End::Replaced(handover),
-                Trouble::Slow => End::Leave("it reads too slowly, its queue is full"),
+                Trouble::Overflow(cut) => cut_off(cut, context),
+                Trouble::Backlog(excess) => {
+                    let reason = warn_of_backlog(excess);
+                    // What the session itself keeps is counted apart.
+                    if resumable {
+                        End::Lost(reason)
+                    } else {
+                        End::Abort(reason)
+                    }
+                }
                 Trouble::Lapse(lapse) => barred(lapse, &mut last_words),
                 Trouble::Idle => {
                     if resumable {
@@ -206,6 +227,34 @@ pub(super) async fn carry(
         last_words
     };
     (end, last_words)
+}
+
+/// Logs that the memory kept for a connection or session exceeds a bound; gives the reason of its end.
+pub(super) fn warn_of_backlog(excess: Excess) -> &'static str {
+    tracing::warn!(
+        kept = excess.held,
+        limit = excess.bound,
+        "too much is kept for clients (--max-backlog): ending the one with the largest backlog"
+    );
+    "too much is kept for clients, most of it for this one"
+}
+
+/// Ends a connection where nothing more comes for the peer.
+pub(super) fn cut_off(cut: Cut, context: &Context) -> End {
+    let reason = why_cut(cut, context);
+    match cut {
+        Cut::Backlog(_) => End::Abort(reason),
+        Cut::Slow | Cut::Stopped => End::Leave(reason),
+    }
+}
+
+/// Why nothing more comes for a peer, for the log.
+pub(super) fn why_cut(cut: Cut, context: &Context) -> &'static str {
+    match cut {
+        Cut::Slow => "it reads too slowly, its queue is full",
+        Cut::Backlog(excess) => warn_of_backlog(excess),
+        Cut::Stopped => context.why_cut(),
+    }
 }
 
 async fn next_handover(registration: Option<&Registration>) -> Handover {

@@ -25,6 +25,7 @@ pub use places::Bounds;
 pub use sharing::{Backend, Isolation};
 
 use crate::audit;
+use crate::backlog::{self, Backlog};
 use crate::descriptors;
 use crate::http::Site;
 use crate::hub::HubError;
@@ -89,6 +90,8 @@ pub struct Settings {
     pub max_pending: usize,
     /// … and most of these from one address.
     pub max_pending_per_address: usize,
+    /// How much memory all peers may take together.
+    pub max_backlog: backlog::Bounds,
     /// How many messages a user may send; `None` for any number.
     pub rate: Option<Pace>,
     /// From accept to the end of authentication.
@@ -145,6 +148,7 @@ pub async fn run(
     let context = Arc::new(peer::Context {
         places: Places::new(settings.max_connections),
         rates: settings.rate.map(rate::Limiter::new).map(Mutex::new),
+        backlog: Backlog::new(settings.max_backlog),
         settings,
         registry,
         house,

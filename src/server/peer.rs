@@ -7,20 +7,24 @@ use super::health::Health;
 use super::http::House;
 use super::link::Link;
 use super::open::{Opened, UPGRADE_ALLOWANCE, open, refused, silent, turn_down};
-use super::places::{Account, NoPlace, Place, Places};
+use super::places::{NoPlace, Place, Places};
 use super::rate::Limiter;
 use super::registry::{Owner, Registry};
 use super::session::{self, Unopened};
 use super::sharing::Sharing;
 use super::strangers::Stranger;
+use crate::account::Account;
 use crate::audit::Trail;
 use crate::auth::Identity;
+use crate::backlog::{self, Backlog};
 use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Refused};
+use crate::router::Counted;
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Holder};
 use crate::transport::websocket::{Upgrade, WebSocket};
 use crate::transport::{self, BoxedStream, Connection};
+use crate::utils::tally::Tally;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -47,6 +51,8 @@ pub(super) struct Context {
     pub registry: Arc<Registry>,
     /// A permit is a byte that may be read ahead of a client while the MCP server takes nothing.
     pub room_ahead: Semaphore,
+    /// Counts the memory that all peers take together.
+    pub backlog: Backlog,
     /// Turns true when the server stops.
     pub stopped: watch::Receiver<bool>,
 }
@@ -88,6 +94,23 @@ impl Context {
         } else {
             Err(refusal)
         }
+    }
+
+    /// Who holds what is kept for a peer.
+    pub(super) fn holder(&self, standing: &Standing, address: SocketAddr) -> backlog::Holder {
+        let account = Account::of(standing.identity(), address);
+        self.backlog.holder(account)
+    }
+
+    /// What a new session of a peer is counted in, beside the requests of its user.
+    pub(super) fn counted(
+        &self,
+        standing: &Standing,
+        address: SocketAddr,
+        of_user: Tally,
+    ) -> Counted {
+        let holder = self.holder(standing, address);
+        Counted { of_user, holder }
     }
 
     /// Why a session is cut while nothing is wrong with its peer.
@@ -218,11 +241,14 @@ async fn link(
             (None, Some((session, refusal)))
         }
     };
-    let (reader, writer) = connection.split(settings.max_message_size);
+    let (mut reader, writer) = connection.split(settings.max_message_size);
+    let holder = context.backlog.holder(Account::of(&identity, address));
+    reader.hold(holder.part());
     let link = Box::new(Link {
         reader,
         writer,
         owner: Owner::new(&identity, certificate),
+        holder,
         standing: Standing::new(access, identity),
         address,
         trail,

@@ -4,31 +4,11 @@
 //! A session that waits for its client keeps its place. Where all are taken, such a session gives way
 //! to somebody who has clearly fewer: the one that waits longest of the user who has most.
 
-use super::strangers::network;
-use crate::auth::Identity;
+use crate::account::Account;
 use crate::utils::tally::Tally;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
-
-/// Whom a place is counted for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Account {
-    /// The user that the token names.
-    User(String),
-    /// The token names nobody, or there is none: the address, or its network.
-    Network(IpAddr),
-}
-
-impl Account {
-    pub(super) fn of(identity: &Identity, address: SocketAddr) -> Self {
-        match &identity.user {
-            Some(user) => Self::User(user.clone()),
-            None => Self::Network(network(address.ip())),
-        }
-    }
-}
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug)]
@@ -288,22 +268,6 @@ mod tests {
         assert_eq!(table.leave(a[1]), None, "it was given away");
         assert_eq!(table.leave(b[0]), Some("b0"));
         assert_eq!(table.enter(&alice).map(|(_, gone)| gone), Ok(None));
-    }
-
-    #[test]
-    fn accounts_are_users_or_networks() {
-        let of = |user: Option<&str>, address: &str| {
-            let identity = Identity {
-                user: user.map(str::to_owned),
-                ..Identity::default()
-            };
-            Account::of(&identity, format!("{address}:1").parse().unwrap())
-        };
-        assert_eq!(of(Some("x"), "192.0.2.1"), of(Some("x"), "192.0.2.2"));
-        assert_ne!(of(Some("x"), "192.0.2.1"), of(Some("y"), "192.0.2.1"));
-        assert_ne!(of(None, "192.0.2.1"), of(None, "192.0.2.2"));
-        assert_eq!(of(None, "[2001:db8::1]"), of(None, "[2001:db8::2]"));
-        assert_ne!(of(Some("192.0.2.1"), "192.0.2.1"), of(None, "192.0.2.1"));
     }
 
     #[derive(Clone, Debug)]

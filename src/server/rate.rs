@@ -3,7 +3,7 @@
 //! [`Limiter`] has no clock: the time comes in.
 
 use super::peer::Context;
-use super::places::Account;
+use crate::account::Account;
 use crate::auth::Identity;
 use crate::utils::bucket::{Bucket, Pace};
 use std::collections::HashMap;

@@ -196,11 +196,11 @@ mod tests {
     use super::super::access::{Access, Standing};
     use super::*;
     use crate::audit::{Log, Trail};
+    use crate::backlog;
     use crate::child::CommandLine;
     use crate::hub::{Deadlines, Hub, Limits};
-    use crate::router::{LineLimits, Profile};
+    use crate::router::{Counted, LineLimits, Profile};
     use crate::transport::Connection;
-    use crate::utils::tally::Tally;
     use tokio::io::{AsyncReadExt, DuplexStream};
 
     /// A connection, and its far end.
@@ -227,6 +227,7 @@ mod tests {
             trail: Trail::begin(&Log::default(), 1, address),
             place: None,
             owner,
+            holder: backlog::Holder::default(),
         });
         (link, far)
     }
@@ -249,7 +250,7 @@ mod tests {
         let (hub, _) = Hub::isolated(command, limits);
         (
             Arc::new(Registry::new(limit)),
-            hub.attach(Profile::anybody(), &Tally::default()),
+            hub.attach(Profile::anybody(), &Counted::default()),
         )
     }
 

@@ -3,7 +3,7 @@
 
 use super::access::{Lapse, expiry, revoked};
 use super::first::{First, first};
-use super::link::{End, Link, carry};
+use super::link::{End, Link, carry, warn_of_backlog, why_cut};
 use super::peer::Context;
 use super::places::{Place, Spot};
 use super::registry::{Handover, Registration};
@@ -60,7 +60,7 @@ pub(super) async fn hello(
         .settings
         .idle_timeout
         .unwrap_or(crate::liveness::FOREVER);
-    let standing = link.standing.clone();
+    let (standing, holder) = (link.standing.clone(), link.holder.clone());
     let bad = async {
         tokio::select! {
             () = expiry(standing.identity()) => Lapse::Expired,
@@ -83,6 +83,11 @@ pub(super) async fn hello(
             First::Lost(err) => (Unopened::Ended(lost(&err)), None),
         },
         () = context.stopping() => (Unopened::Ended("the server stops"), None),
+        excess = holder.evicted() => {
+            let reason = warn_of_backlog(excess);
+            link.trail.ends(reason);
+            return Err(Unopened::Ended(reason));
+        }
         () = tokio::time::sleep(idle) => (Unopened::Ended("idle for too long"), None),
         lapse = bad => {
             (Unopened::Ended(lapse.name()), Some(handshake::authentication_failed(lapse.reason()).into()))
@@ -173,6 +178,10 @@ pub(super) async fn live(
                 // Who comes back while this one closes begins anew.
                 drop(registration);
                 transport::close(reader, writer, &last_words).await;
+                return reason;
+            }
+            (End::Abort(reason), _) => {
+                link.trail.ends(reason);
                 return reason;
             }
             (End::Lost(reason), _) => {
@@ -266,7 +275,7 @@ async fn given_up(session: &Session, context: &Context) -> &'static str {
     let window = tokio::time::sleep(context.settings.resume_window);
     let cut = async {
         match session.cut().await {
-            Cut::Slow => "its queue is full",
+            cut @ (Cut::Slow | Cut::Backlog(_)) => why_cut(cut, context),
             // What the MCP server said last is still worth something.
             Cut::Stopped if session.is_settled() => context.why_cut(),
             Cut::Stopped => {

@@ -4,14 +4,14 @@ use super::access::Standing;
 use super::isolated::{self, Isolated, Own};
 use super::link::Link;
 use super::peer::Context;
-use super::places::{Account, Bounds, NoPlace, Places, Spot};
+use super::places::{Bounds, NoPlace, Places, Spot};
 use super::session::{self, Opening};
+use crate::account::Account;
 use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, Limits, Session};
 use crate::jsonrpc::{Kind, Message};
 use crate::permissions::Permit;
-use crate::router::{self, Profile};
-use crate::utils::tally::Tally;
+use crate::router::{self, Counted, Profile};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -104,7 +104,7 @@ impl Sharing {
         let party = Party {
             standing: &link.standing,
             address: link.address,
-            of_user: link.of_user(),
+            counted: context.counted(&link.standing, link.address, link.of_user()),
         };
         match self.place(party) {
             Ok(placement) if self.isolation == Isolation::Never => {
@@ -138,7 +138,7 @@ impl Sharing {
     /// modern ones. `None` where nothing is shared.
     pub(super) fn look(&self) -> Option<(Session, bool)> {
         let hub = self.shared.as_ref()?;
-        let session = hub.attach(Profile::anybody(), &Tally::default());
+        let session = hub.attach(Profile::anybody(), &Counted::default());
         Some((session, hub.serves_modern_only()))
     }
 
@@ -152,8 +152,8 @@ impl Sharing {
 pub(super) struct Party<'a> {
     pub standing: &'a Standing,
     pub address: SocketAddr,
-    /// Counts the requests in flight of all sessions of its user.
-    pub of_user: Tally,
+    /// What its requests and the memory kept for it are counted in.
+    pub counted: Counted,
 }
 
 /// A session, and whether it shares its process.
@@ -163,7 +163,7 @@ pub(super) struct Placement {
     /// What it gets a process of its own from, where it may get one later.
     isolated: Option<Arc<Isolated>>,
     account: Account,
-    of_user: Tally,
+    counted: Counted,
     decided: AtomicBool,
     /// Its process, until that is run.
     own: Mutex<Option<Box<Own>>>,
@@ -177,14 +177,14 @@ impl Placement {
         let Party {
             standing,
             address,
-            of_user,
+            counted,
         } = party;
         Self {
-            session: hub.attach(standing.profile(), &of_user),
+            session: hub.attach(standing.profile(), &counted),
             decided: AtomicBool::new(isolated.is_none()),
             isolated: isolated.cloned(),
             account: Account::of(standing.identity(), address),
-            of_user,
+            counted,
             own: Mutex::default(),
             started: Notify::new(),
             spot: OnceLock::new(),
@@ -218,7 +218,7 @@ impl Placement {
             && self.moves_with(message)
         {
             let own = isolated.start(&self.account)?;
-            self.session.move_to(&own.hub, profile(), &self.of_user);
+            self.session.move_to(&own.hub, profile(), &self.counted);
             self.run(own);
         }
         if is_initialize(message) {

@@ -7,6 +7,7 @@ use super::rate::Ticket;
 use super::refusals::Refusals;
 use super::sharing::Placement;
 use crate::audit::Trail;
+use crate::backlog::Part;
 use crate::control::{Control, PREFIX};
 use crate::hub::{Room, Sent, Session};
 use crate::jsonrpc::{
@@ -72,6 +73,10 @@ pub(super) struct Intake<'a> {
     /// Lines that were read while the MCP server took none.
     pub ahead: VecDeque<(Bytes, Option<SemaphorePermit<'a>>)>,
     pub bytes: usize,
+    /// The size of the line that is being dealt with.
+    pub current: usize,
+    /// Counts all these bytes.
+    pub kept: Part,
     /// Counts lines that hold no message.
     pub empties: Empties,
     /// A permit is a byte that may be read ahead of anybody.
@@ -92,6 +97,9 @@ impl Intake<'_> {
                 }
                 None => (self.line().await?, false),
             };
+            // It may have to wait for room.
+            self.current = line.len();
+            self.kept.set(self.bytes + self.current);
             let arrived = Arrived::read(line);
             if !heeded {
                 self.heed(arrived.control.as_ref())?;
@@ -201,6 +209,7 @@ impl Intake<'_> {
                 line => line?,
             };
             self.bytes += cost(&line);
+            self.kept.set(self.bytes + self.current);
             let share = cost(&line).min(self.room_ahead.available_permits());
             let share = u32::try_from(share).unwrap_or(u32::MAX);
             let share = self.room_ahead.try_acquire_many(share).ok();

@@ -1,6 +1,7 @@
 //! Newline frames over any byte stream: TCP, the child's pipes, our own stdio.
 
 use super::Pulse;
+use crate::backlog::Part;
 use crate::utils::rope::Pieces;
 use crate::utils::spare;
 use bytes::{Buf, Bytes, BytesMut};
@@ -73,6 +74,8 @@ pub struct LineReader<R> {
     /// The line under way is too long: it is thrown away up to its end.
     skipping: bool,
     pulse: Pulse,
+    /// Counts a long line while it is not whole.
+    held: Part,
 }
 
 impl<R> std::fmt::Debug for LineReader<R> {
@@ -95,6 +98,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             with_ends: false,
             skipping: false,
             pulse: Pulse::default(),
+            held: Part::default(),
         }
     }
 
@@ -110,6 +114,11 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         self.pulse.clone()
     }
 
+    /// Counts as `held` what has been read of a long line that is not whole.
+    pub fn hold(&mut self, held: Part) {
+        self.held = held;
+    }
+
     /// Changes the limit for what has not been read yet.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
@@ -123,11 +132,13 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         loop {
             if let Some(line) = self.buffered() {
+                self.held.set(self.buffer.len());
                 return line.map(Some);
             }
             if self.buffer.is_empty() && self.buffer.capacity() > KEPT {
                 self.buffer = BytesMut::new();
             }
+            self.held.set(self.buffer.len());
             if self.fill().await? == 0 {
                 return Ok(None);
             }
@@ -244,6 +255,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 
     /// Reads to the end of the stream and throws everything away.
     pub async fn discard(&mut self) {
+        // A long line read in part would be kept until the end.
+        self.buffer = BytesMut::new();
         loop {
             self.buffer.clear();
             match self.fill().await {

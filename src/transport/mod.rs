@@ -11,6 +11,7 @@ pub mod tcp;
 pub mod tls;
 pub mod websocket;
 
+use crate::backlog::Part;
 use crate::liveness::Silence;
 use crate::utils::rope::Pieces;
 use bytes::Bytes;
@@ -175,6 +176,14 @@ impl Reader {
         match self {
             Self::Line(reader) => reader.pulse(),
             Self::WebSocket(reader) => reader.pulse(),
+        }
+    }
+
+    /// Counts as `held` what is kept of lines that are not whole.
+    pub fn hold(&mut self, held: Part) {
+        match self {
+            Self::Line(reader) => reader.hold(held),
+            Self::WebSocket(reader) => reader.hold(held),
         }
     }
 

@@ -8,6 +8,7 @@ mod support;
 mod arguments;
 mod audit;
 mod auth;
+mod backlog;
 mod child;
 mod cli;
 mod client;

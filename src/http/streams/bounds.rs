@@ -31,15 +31,21 @@ impl Streams {
         }
     }
 
+    pub(super) fn count(&mut self) {
+        self.backlog.set(self.waiting + self.kept_here);
+    }
+
     pub(super) fn keep(&mut self, bytes: usize) {
         self.kept_here += bytes;
         self.kept.set(self.kept_here);
+        self.count();
         self.trim();
     }
 
     pub(super) fn forget(&mut self, bytes: usize) {
         self.kept_here -= bytes;
         self.kept.set(self.kept_here);
+        self.count();
     }
 
     /// Forgets what has been sent, the oldest stream first, until the bounds hold.
@@ -72,6 +78,7 @@ impl Streams {
 
     /// After an event has been added to this stream.
     pub(super) fn limit(&mut self, number: u64) {
+        self.count();
         let held = self
             .streams
             .get(&GENERAL)
@@ -125,6 +132,15 @@ impl Streams {
             self.waiting -= cost(&line);
             stream.first += 1;
             stream.unsent = stream.first;
+        }
+        self.count();
+    }
+
+    /// Drops what waits and what is kept, on all streams.
+    pub fn drop_all(&mut self) {
+        let numbers: Vec<u64> = self.streams.keys().copied().collect();
+        for number in numbers {
+            self.empty(number);
         }
     }
 

@@ -12,7 +12,7 @@ const BOUNDS: StreamBounds = StreamBounds {
 };
 
 fn streams() -> Streams {
-    Streams::new(BOUNDS, &Tally::default())
+    Streams::new(BOUNDS, &Tally::default(), Part::default())
 }
 
 fn open(streams: &mut Streams, id: i64) -> Reading {

@@ -2,8 +2,7 @@
 //! its receiver takes.
 
 use super::*;
-use crate::router::LANES;
-use crate::utils::tally::Tally;
+use crate::router::{Counted, LANES};
 use proptest::prelude::*;
 
 /// The router's own lines, and errors with short ids, are shorter than this.
@@ -289,7 +288,7 @@ proptest! {
         let id = &id[..id.char_indices().map(|(at, _)| at).nth(8).unwrap_or(0)];
         let mut pipe = Pipe::default();
         let mut out = Output::new(LineLimits { to_child: limit, to_peer: limit });
-        pipe.attach(Profile::anybody(), &Tally::default());
+        pipe.attach(Profile::anybody(), &Counted::default());
         let line = format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"x","params":["{text}"]}}"#);
         let Ok(message) = Message::read(line.into(), MAX_PEER_DEPTH) else {
             return Ok(());

@@ -1,5 +1,7 @@
 //! The body of a request, of bounded size, within bounded time.
 
+use super::super::link::warn_of_backlog;
+use crate::backlog::{Excess, Part};
 use crate::http::Denied;
 use crate::jsonrpc::{Measured, too_large_line};
 use bytes::{Bytes, BytesMut};
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 /// Whoever sends more slowly than this, in bytes per second, is cut off in the end.
 const SLOWEST: usize = 64 * 1024;
 
-/// Reads a body of at most `limit` bytes. Its first bytes have `patience`, and each further piece
+/// Reads a body of at most `limit` bytes, which `kept` counts. Its first bytes have `patience`, and each further piece
 /// lengthens that a little.
 ///
 /// # Errors
@@ -21,6 +23,7 @@ pub(super) async fn read(
     mut body: Incoming,
     limit: usize,
     patience: Duration,
+    kept: &mut Part,
 ) -> Result<Bytes, Denied> {
     let announced = body.size_hint().lower();
     if usize::try_from(announced).map_or(true, |announced| announced > limit) {
@@ -60,6 +63,7 @@ pub(super) async fn read(
         } else {
             more.extend_from_slice(&data);
         }
+        kept.set(whole.len() + more.len());
     }
     if more.is_empty() {
         return Ok(whole);
@@ -68,6 +72,15 @@ pub(super) async fn read(
     all.extend_from_slice(&whole);
     all.extend_from_slice(&more);
     Ok(all.freeze())
+}
+
+/// What is answered where the memory for the body is needed for others.
+pub(super) fn evicted(excess: Excess) -> Denied {
+    Denied::plain(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "backlog",
+        warn_of_backlog(excess),
+    )
 }
 
 fn too_large(limit: usize) -> Denied {

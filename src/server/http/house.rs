@@ -115,13 +115,14 @@ pub(super) fn begin(
     let party = Party {
         standing,
         address: visitor.address,
-        of_user: bearer.of_user.clone(),
+        counted: context.counted(standing, visitor.address, bearer.of_user.clone()),
     };
+    let holder = party.counted.holder.clone();
     let placed = context.sharing.place(party);
     let placement = placed.map_err(|why| busy(isolated::refusal(why, None)))?;
     let owner = bearer.owner.clone();
     let make = |id: &str| {
-        let streams = Streams::new(house.bounds, &house.kept);
+        let streams = Streams::new(house.bounds, &house.kept, holder.part());
         let place = (owner.clone(), id.to_owned());
         Arc::new(HttpSession::new(
             place,

@@ -110,7 +110,12 @@ async fn serve(
             }
             let settings = &visitor.context.settings;
             let limit = settings.max_message_size;
-            let read = body::read(body, limit, settings.auth_timeout).await;
+            let mut kept = bearer.holder.part();
+            let read = body::read(body, limit, settings.auth_timeout, &mut kept);
+            let read = tokio::select! {
+                read = read => read,
+                excess = bearer.holder.evicted() => Err(body::evicted(excess)),
+            };
             let line = read.map_err(|denied| reply::last(reply::denied(denied)))?;
             post::post(visitor, &bearer, &head.headers, line).await
         }

@@ -1,12 +1,12 @@
 //! One session over HTTP: what is known of it, and its life.
 
 use super::super::access::{Lapse, Standing, lapse};
+use super::super::link::why_cut;
 use super::super::peer::Context;
 use super::super::registry::Owner;
 use super::super::sharing::Placement;
 use super::feed::Source;
 use crate::http::{EventId, Next, Reading, Streams, write_event};
-use crate::hub::Cut;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::router::Presence;
 use crate::utils::rope::{Line, Pieces};
@@ -182,6 +182,10 @@ pub(super) async fn live(session: Arc<HttpSession>, context: Arc<Context>) {
         tracing::info!("session begins");
         let reason = tokio::select! {
             reason = pump(&session, &context) => reason,
+            cut = session.placement.session.overflowed() => {
+                session.streams().drop_all();
+                why_cut(cut, &context)
+            }
             lapse = lapses(&session) => lapse.name(),
             () = session.end.notified() => "its client has left it, or another one needs its place",
             () = idle(&session, limit) => "idle for too long",
@@ -214,8 +218,7 @@ async fn pump(session: &HttpSession, context: &Context) -> &'static str {
                     }
                 }
             }
-            Err(Cut::Slow) => return "its queue is full",
-            Err(Cut::Stopped) => return context.why_cut(),
+            Err(cut) => return why_cut(cut, context),
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use super::super::access::{Standing, lapse};
 use super::super::isolated;
+use super::super::link::why_cut;
+use super::super::peer::Context;
 use super::super::sharing::{Party, Placement};
 use super::feed::{self, PATIENCE, Source};
 use super::gate::{self, Stopped};
@@ -22,6 +24,7 @@ use tokio::sync::Notify;
 pub(super) struct Single {
     placement: Arc<Placement>,
     standing: Standing,
+    context: Arc<Context>,
     id: Option<RequestId>,
     ready: VecDeque<Said>,
     done: bool,
@@ -41,7 +44,9 @@ impl Single {
         let party = Party {
             standing: &standing,
             address: visitor.address,
-            of_user: bearer.of_user.clone(),
+            counted: visitor
+                .context
+                .counted(&standing, visitor.address, bearer.of_user.clone()),
         };
         let placed = visitor.context.sharing.place(party);
         let placement = Arc::new(placed.map_err(|why| Stopped {
@@ -60,6 +65,7 @@ impl Single {
         Ok(Self {
             placement,
             standing,
+            context: Arc::clone(&visitor.context),
             id: None,
             ready: VecDeque::new(),
             done: false,
@@ -78,9 +84,14 @@ impl Single {
             }
             let session = &self.placement.session;
             match session.take() {
-                Err(_cut) => self.done = true,
+                Err(cut) => {
+                    tracing::info!(reason = why_cut(cut, &self.context), "a request ends");
+                    self.done = true;
+                }
                 Ok(lines) if lines.is_empty() => tokio::select! {
                     () = session.changed() => {}
+                    // What is taken next says why.
+                    _cut = session.overflowed() => {}
                     lapse = lapse(&mut self.standing, session) => {
                         tracing::info!(reason = lapse.name(), "a request ends");
                         self.done = true;

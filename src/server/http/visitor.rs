@@ -3,12 +3,14 @@
 
 use super::super::access::{Standing, now};
 use super::super::peer::{self, Context};
-use super::super::places::{Account, NoPlace, Place};
+use super::super::places::{NoPlace, Place};
 use super::super::refusals::Refusals;
 use super::super::registry::Owner;
 use super::reply::{self, Reply};
+use crate::account::Account;
 use crate::audit::Trail;
 use crate::auth::Identity;
+use crate::backlog;
 use crate::handshake::Refused;
 use crate::http::bearer;
 use crate::transport::tls::Holder;
@@ -54,6 +56,8 @@ pub(super) struct Bearer {
     pub of_user: Tally,
     /// Whose sessions it may use.
     pub owner: Owner,
+    /// Counts the memory kept for bodies that have arrived in part.
+    pub holder: backlog::Holder,
 }
 
 impl Visitor {
@@ -171,6 +175,7 @@ impl Visitor {
             trail,
             owner: Owner::new(standing.identity(), self.certificate.clone()),
             of_user: state.place.as_ref().map(Place::of_user).unwrap_or_default(),
+            holder: self.context.holder(&standing, self.address),
             standing,
         });
         if state.bearers.len() >= MAX_BEARERS {

@@ -30,6 +30,11 @@ impl Default for Lines {
 }
 
 impl Lines {
+    /// How much waits for its end, in bytes.
+    pub(super) fn partial(&self) -> usize {
+        self.partial.len()
+    }
+
     /// The next line of the last frame; `None` when another frame is needed.
     pub(super) fn pop(&mut self) -> Option<Result<Bytes, LineError>> {
         if let Some(end) = memchr::memchr(b'\n', &self.rest) {

@@ -1,6 +1,7 @@
 //! What lies between the WebSocket library and the stream.
 
 use super::frames::Frames;
+use crate::backlog::Part;
 use crate::transport::Pulse;
 use crate::transport::line::read_much;
 use bytes::Bytes;
@@ -23,6 +24,12 @@ pub(super) struct Metered<S> {
     pub busy: bool,
     /// Counts the frames that come; `None` before the upgrade, and at a client.
     pub frames: Option<Frames>,
+    /// Counts what is kept of messages.
+    held: Part,
+    /// How much the layers above keep beside the message under way.
+    kept: usize,
+    /// How much has been handed out of the message under way.
+    message: usize,
     /// So many small frames have come that nobody has asked for yet.
     small: usize,
     /// So many frames have been handed out that have not been paid for with the task's budget.
@@ -39,9 +46,24 @@ impl<S> Metered<S> {
             ahead,
             busy: false,
             frames: None,
+            held: Part::default(),
+            kept: 0,
+            message: 0,
             small: 0,
             unpaid: 0,
         }
+    }
+
+    /// Counts as `held` what is kept of messages.
+    pub(super) fn hold(&mut self, held: Part) {
+        self.held = held;
+    }
+
+    /// The last message has been handed over; so much of it, and of those before, is still kept.
+    pub(super) fn begin_message(&mut self, kept: usize) {
+        self.kept = kept;
+        self.message = 0;
+        self.held.set(kept);
     }
 
     /// How many small frames have come since the last call.
@@ -82,6 +104,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         self.allowance = self.allowance.map(|left| left.saturating_sub(read));
         if read > 0 {
             self.pulse.beat();
+            self.message += read;
+            let held = self.kept + self.message;
+            self.held.set(held);
         }
         Poll::Ready(Ok(()))
     }

@@ -14,6 +14,7 @@ pub use upgrade::{Accepted, Upgrade, UpgradeError};
 use super::empty::Empties;
 use super::line::LineError;
 use super::{BoxedStream, Pulse};
+use crate::backlog::Part;
 use crate::utils::bucket::{Bucket, Pace};
 use crate::utils::rope::Pieces;
 use crate::utils::spare;
@@ -118,6 +119,7 @@ impl WebSocket {
             pings: Bucket::default(),
             empties: Empties::default(),
             is_small: false,
+            is_between: false,
         };
         (reader, writer)
     }
@@ -156,6 +158,8 @@ pub struct WebSocketReader {
     empties: Empties,
     /// The last message was a small frame, and no line has come of it yet.
     is_small: bool,
+    /// The last message has been handed over, and the next one has not begun.
+    is_between: bool,
     pulse: Pulse,
 }
 
@@ -163,6 +167,11 @@ impl WebSocketReader {
     /// Beats with every read.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
+    }
+
+    /// Counts as `held` what is kept of messages.
+    pub fn hold(&mut self, held: Part) {
+        self.socket.lock().get_mut().hold(held);
     }
 
     /// The next line; `None` at the end. Cancel safe.
@@ -177,10 +186,15 @@ impl WebSocketReader {
                 }
                 return line.map(Some);
             }
+            let between = std::mem::take(&mut self.is_between);
+            let mut kept = between.then(|| self.lines.partial() + self.large.0.len());
             // A long frame on a slow connection is no silence.
             let (socket, empties) = (&self.socket, &mut self.empties);
             let next = poll_fn(|context| {
                 let mut socket = socket.lock();
+                if let Some(kept) = kept.take() {
+                    socket.get_mut().begin_message(kept);
+                }
                 let small = socket.get_mut().take_small();
                 if small > 0 && !empties.count(small, Instant::now().into_std()) {
                     return Poll::Ready(Err(LineError::Empty));
@@ -195,6 +209,7 @@ impl WebSocketReader {
                 }
             };
             self.heard = Instant::now();
+            self.is_between = true;
             if let Some(Ok(Message::Ping(_))) = frame {
                 let pace = Pace::new(PINGS_PER_SECOND, PING_BURST);
                 if self.pings.take(&pace, self.heard.into_std()).is_err() {

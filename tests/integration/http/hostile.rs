@@ -2,6 +2,7 @@
 
 use super::client::{Http, Session};
 use crate::common::{Setup, TestServer, token_with};
+use crate::process::eventually;
 use std::time::{Duration, Instant};
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
@@ -244,4 +245,35 @@ fn strangers_are_answered_before_their_body_is_read() {
     let bearer = format!("Bearer {}", token_with(&["user"]));
     let answer = Http::connect(required.port).post(&[("Authorization", &bearer)], LIST);
     assert_eq!((answer.status(), answer.code()), (403, -32001));
+}
+
+/// Bodies that have arrived in part count as memory kept for clients.
+#[test]
+fn half_bodies_stay_below_the_bound_of_all() {
+    const LENGTH: usize = 3 << 20;
+    let server = Setup::new("http").args(&["--max-backlog", "8MiB"]).start();
+    let neighbour = Session::begin(server.port);
+    let before = server.peak();
+    let mut slow: Vec<Http> = Vec::new();
+    for _ in 0..12 {
+        let mut http = Http::connect(server.port);
+        http.raw(
+            format!(
+                "POST /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: application/json, text/event-stream\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+                2 * LENGTH,
+                "x".repeat(LENGTH)
+            )
+            .as_bytes(),
+        );
+        slow.push(http);
+    }
+    eventually("all but two are ended", || {
+        let log = server.log.text();
+        let ended = log.matches("too much is kept for clients (--max-backlog)");
+        ended.count().checked_sub(10)
+    });
+    assert_eq!(neighbour.post(LIST).status(), 200);
+    let grown = server.peak() - before;
+    assert!(grown < 26_000, "{grown} KiB");
 }

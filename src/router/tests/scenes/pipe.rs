@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::permissions::Policy;
-use crate::utils::tally::Tally;
+use crate::router::Counted;
 
 struct Alone {
     pipe: Pipe,
@@ -12,7 +12,7 @@ struct Alone {
 impl Alone {
     fn new() -> Self {
         let (mut pipe, out) = (Pipe::default(), Output::default());
-        pipe.attach(Profile::anybody(), &Tally::default());
+        pipe.attach(Profile::anybody(), &Counted::default());
         Self { pipe, out }
     }
 

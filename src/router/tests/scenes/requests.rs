@@ -1,7 +1,7 @@
 //! Requests and what belongs to them: each peer has its own.
 
 use super::*;
-use crate::router::{MAX_IN_FLIGHT, MAX_LISTEN_SIZE, MAX_LISTENS, Pipe};
+use crate::router::{Counted, MAX_IN_FLIGHT, MAX_LISTEN_SIZE, MAX_LISTENS, Pipe};
 use crate::utils::tally::Tally;
 
 /// Bug: a peer that used the id of a cancelled request again could take the late answer to the one
@@ -122,10 +122,17 @@ fn an_id_in_flight_is_refused_and_ids_are_compared_as_typed() {
 fn the_requests_of_a_user_are_counted_together() {
     let mut bench = Bench::default();
     let (alice, bob) = (Tally::default(), Tally::default());
-    let mut attach = |of| bench.router.attach_of_user(Profile::anybody(), of);
+    let counted = |of_user: &Tally| Counted {
+        of_user: of_user.clone(),
+        ..Counted::default()
+    };
+    let mut attach = |of| {
+        let router = &mut bench.router;
+        router.attach_of_user(Profile::anybody(), &counted(of))
+    };
     let (a, b, other) = (attach(&alice), attach(&alice), attach(&bob));
     let (mut pipe, mut out) = (Pipe::default(), Output::default());
-    pipe.attach(Profile::anybody(), &alice);
+    pipe.attach(Profile::anybody(), &counted(&alice));
     let request = |id: usize| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#);
     for id in 1..MAX_IN_FLIGHT {
         bench.peer(a, &request(id));

@@ -1,0 +1,67 @@
+//! Who a bounded resource is counted for: a user, or an address where there is no user.
+
+use crate::auth::Identity;
+use std::net::{IpAddr, SocketAddr};
+
+/// Who a resource is counted for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Account {
+    /// The user that the token names.
+    User(String),
+    /// The token names nobody, or there is none: the address, or its network.
+    Network(IpAddr),
+}
+
+impl Account {
+    /// The account of a peer at this address.
+    #[must_use]
+    pub fn of(identity: &Identity, address: SocketAddr) -> Self {
+        match &identity.user {
+            Some(user) => Self::User(user.clone()),
+            None => Self::Network(network(address.ip())),
+        }
+    }
+}
+
+/// The unit in which addresses are counted: a host with one IPv6 address has the 2^64 of its network.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let mut segments = address.segments();
+            segments[4..].fill(0);
+            IpAddr::V6(segments.into())
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::1"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    #[test]
+    fn accounts_are_users_or_networks() {
+        let of = |user: Option<&str>, address: &str| {
+            let identity = Identity {
+                user: user.map(str::to_owned),
+                ..Identity::default()
+            };
+            Account::of(&identity, format!("{address}:1").parse().unwrap())
+        };
+        assert_eq!(of(Some("x"), "192.0.2.1"), of(Some("x"), "192.0.2.2"));
+        assert_ne!(of(Some("x"), "192.0.2.1"), of(Some("y"), "192.0.2.1"));
+        assert_ne!(of(None, "192.0.2.1"), of(None, "192.0.2.2"));
+        assert_eq!(of(None, "[2001:db8::1]"), of(None, "[2001:db8::2]"));
+        assert_ne!(of(Some("192.0.2.1"), "192.0.2.1"), of(None, "192.0.2.1"));
+    }
+}

@@ -1,0 +1,480 @@
+//! Bounds the memory kept for all clients together, and for each user: lines that wait to be sent or
+//! acknowledged, lines read in part, requests in flight, and what waits for an isolated process.
+//!
+//! [`Budget`] is the table, without I/O. When a bound is exceeded, the holder with the most bytes is
+//! evicted, which its own task carries out.
+
+use crate::account::Account;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::Notify;
+
+/// Changes smaller than this many bytes are not counted, so that short lines cost no locking.
+const STEP: usize = 4 * 1024;
+
+/// The most bytes that may be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// For all clients together.
+    pub total: usize,
+    /// For each user, or each address where there is no user; `None` where users are not told apart.
+    pub per_user: Option<usize>,
+}
+
+/// Why a holder is evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Excess {
+    /// How many bytes it held.
+    pub held: usize,
+    /// The bound that was exceeded, in bytes.
+    pub bound: usize,
+}
+
+/// Counts the memory kept for all clients. Clones are the same count.
+#[derive(Clone, Debug)]
+pub struct Backlog(Arc<Mutex<Budget<Arc<Eviction>>>>);
+
+/// A session or connection that memory is kept for. The default one is not counted.
+#[derive(Clone, Debug, Default)]
+pub struct Holder(Option<Arc<Entry>>);
+
+/// One part of what a [`Holder`] holds. Dropping it sets it to zero.
+#[derive(Debug, Default)]
+pub struct Part {
+    holder: Holder,
+    counted: usize,
+}
+
+/// A part that is the sum of many [`Piece`]s. Clones are the same sum; the default one is not counted.
+#[derive(Clone, Debug, Default)]
+pub struct Sum(Option<Arc<Summed>>);
+
+#[derive(Debug)]
+struct Summed {
+    bytes: AtomicUsize,
+    /// How many of them the part counts: looked at without its lock.
+    counted: AtomicUsize,
+    part: Mutex<Part>,
+}
+
+/// What one request, say, adds to a [`Sum`], until it is dropped.
+#[derive(Debug, Default)]
+pub struct Piece {
+    sum: Sum,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    backlog: Backlog,
+    eviction: Arc<Eviction>,
+}
+
+/// Tells a holder's task that it is evicted.
+#[derive(Debug, Default)]
+struct Eviction {
+    excess: OnceLock<Excess>,
+    changed: Notify,
+}
+
+impl Eviction {
+    fn begin(&self, excess: Excess) {
+        // A holder leaves the table when it is evicted, so this is the only time.
+        let _first = self.excess.set(excess);
+        self.changed.notify_waiters();
+    }
+}
+
+impl Backlog {
+    /// Nothing is kept yet.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        Self(Arc::new(Mutex::new(Budget::new(bounds))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Budget<Arc<Eviction>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new holder, which holds nothing yet.
+    #[must_use]
+    pub fn holder(&self, account: Account) -> Holder {
+        let eviction = Arc::<Eviction>::default();
+        let number = self.lock().enter(account, Arc::clone(&eviction));
+        Holder(Some(Arc::new(Entry {
+            number,
+            backlog: self.clone(),
+            eviction,
+        })))
+    }
+}
+
+impl Holder {
+    /// A new part of what it holds, of zero bytes.
+    #[must_use]
+    pub fn part(&self) -> Part {
+        Part {
+            holder: self.clone(),
+            counted: 0,
+        }
+    }
+
+    /// A new part of what it holds, of no pieces.
+    #[must_use]
+    pub fn sum(&self) -> Sum {
+        Sum(self.0.as_ref().map(|_| {
+            Arc::new(Summed {
+                bytes: AtomicUsize::new(0),
+                counted: AtomicUsize::new(0),
+                part: Mutex::new(self.part()),
+            })
+        }))
+    }
+
+    /// Completes when it must release everything it holds. Cancel safe.
+    pub async fn evicted(&self) -> Excess {
+        let Some(entry) = &self.0 else {
+            return std::future::pending().await;
+        };
+        loop {
+            // Registered before the check, so that no eviction is missed.
+            let changed = entry.eviction.changed.notified();
+            if let Some(excess) = entry.eviction.excess.get() {
+                return *excess;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Part {
+    /// Sets the size of this part, in bytes.
+    pub fn set(&mut self, bytes: usize) {
+        if bytes.abs_diff(self.counted) >= STEP {
+            self.count(bytes);
+        }
+    }
+
+    fn count(&mut self, bytes: usize) {
+        let Some(entry) = &self.holder.0 else {
+            return;
+        };
+        let mut budget = entry.backlog.lock();
+        let evicted = budget.change(entry.number, self.counted, bytes);
+        drop(budget);
+        self.counted = bytes;
+        for (eviction, excess) in evicted {
+            eviction.begin(excess);
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if self.counted > 0 {
+            self.count(0);
+        }
+    }
+}
+
+impl Sum {
+    /// Adds a piece.
+    #[must_use]
+    pub fn piece(&self, bytes: usize) -> Piece {
+        if let Some(summed) = &self.0 {
+            summed.count(summed.bytes.fetch_add(bytes, Relaxed) + bytes);
+        }
+        Piece {
+            sum: self.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Summed {
+    fn count(&self, bytes: usize) {
+        if bytes.abs_diff(self.counted.load(Relaxed)) >= STEP {
+            self.update();
+        }
+    }
+
+    #[cold]
+    fn update(&self) {
+        let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have changed it since.
+        part.set(self.bytes.load(Relaxed));
+        self.counted.store(part.counted, Relaxed);
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if let Some(summed) = &self.sum.0 {
+            summed.count(summed.bytes.fetch_sub(self.bytes, Relaxed) - self.bytes);
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.backlog.lock().leave(self.number);
+    }
+}
+
+/// How many bytes each holder holds. `T` reaches a holder that is evicted.
+#[derive(Debug)]
+struct Budget<T> {
+    bounds: Bounds,
+    /// By age.
+    holders: BTreeMap<u64, Held<T>>,
+    by_account: HashMap<Arc<Account>, usize>,
+    total: usize,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Held<T> {
+    account: Arc<Account>,
+    bytes: usize,
+    handle: T,
+}
+
+impl<T> Budget<T> {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            holders: BTreeMap::new(),
+            by_account: HashMap::new(),
+            total: 0,
+            next: 0,
+        }
+    }
+
+    fn enter(&mut self, account: Account, handle: T) -> u64 {
+        self.next += 1;
+        let held = Held {
+            account: Arc::new(account),
+            bytes: 0,
+            handle,
+        };
+        self.holders.insert(self.next, held);
+        self.next
+    }
+
+    /// Changes a part of this holder from `before` to `after` bytes. Gives the holders to evict.
+    fn change(&mut self, number: u64, before: usize, after: usize) -> Vec<(T, Excess)> {
+        // An evicted holder has left the table: what it still holds is about to be released.
+        let Some(held) = self.holders.get_mut(&number) else {
+            return Vec::new();
+        };
+        held.bytes = held.bytes - before + after;
+        let account = Arc::clone(&held.account);
+        self.total = self.total - before + after;
+        let own = self.by_account.entry(Arc::clone(&account)).or_default();
+        *own = *own - before + after;
+        if *own == 0 {
+            self.by_account.remove(&account);
+        }
+        let mut evicted = Vec::new();
+        if after > before {
+            if let Some(share) = self.bounds.per_user {
+                while self
+                    .by_account
+                    .get(&account)
+                    .is_some_and(|own| *own > share)
+                {
+                    evicted.extend(self.evict(share, |held| held.account == account));
+                }
+            }
+            while self.total > self.bounds.total {
+                evicted.extend(self.evict(self.bounds.total, |_| true));
+            }
+        }
+        evicted
+    }
+
+    /// Removes the largest of these holders, the youngest among equals.
+    fn evict(&mut self, bound: usize, among: impl Fn(&Held<T>) -> bool) -> Option<(T, Excess)> {
+        let holders = self.holders.iter().filter(|(_, held)| among(held));
+        let (number, _) = holders.max_by_key(|(_, held)| held.bytes)?;
+        let held = self.leave(*number)?;
+        let excess = Excess {
+            held: held.bytes,
+            bound,
+        };
+        Some((held.handle, excess))
+    }
+
+    fn leave(&mut self, number: u64) -> Option<Held<T>> {
+        let held = self.holders.remove(&number)?;
+        self.total -= held.bytes;
+        if let Some(own) = self.by_account.get_mut(&held.account) {
+            *own -= held.bytes;
+            if *own == 0 {
+                self.by_account.remove(&held.account);
+            }
+        }
+        Some(held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use proptest::prelude::*;
+
+    fn user(name: u8) -> Account {
+        Account::User(name.to_string())
+    }
+
+    /// The bytes that are counted, and the holders.
+    fn kept(backlog: &Backlog) -> (usize, usize) {
+        let budget = backlog.lock();
+        (budget.total, budget.holders.len())
+    }
+
+    /// The holders that are evicted, by their handles.
+    fn change(budget: &mut Budget<u8>, number: u64, before: usize, after: usize) -> Vec<u8> {
+        let evicted = budget.change(number, before, after);
+        evicted.into_iter().map(|(handle, _)| handle).collect()
+    }
+
+    #[test]
+    fn largest_holder_is_evicted() {
+        let mut budget = Budget::new(Bounds {
+            total: 100,
+            per_user: Some(60),
+        });
+        let a: Vec<u64> = (0..3).map(|at| budget.enter(user(1), at)).collect();
+        let b = budget.enter(user(2), 10);
+        let c = budget.enter(user(3), 20);
+        const NOBODY: [u8; 0] = [];
+        assert_eq!(change(&mut budget, a[0], 0, 20), NOBODY);
+        assert_eq!(change(&mut budget, a[1], 0, 30), NOBODY);
+        assert_eq!(change(&mut budget, b, 0, 40), NOBODY);
+        // The user exceeds its share, so one of its own holders goes, though another's is larger.
+        let excess = Excess {
+            held: 30,
+            bound: 60,
+        };
+        assert_eq!(budget.change(a[2], 0, 11), [(1, excess)]);
+        // All together exceed the total: the largest holder goes, not the one that has grown.
+        let excess = Excess {
+            held: 40,
+            bound: 100,
+        };
+        assert_eq!(budget.change(c, 0, 30), [(10, excess)]);
+        assert_eq!(change(&mut budget, c, 30, 35), NOBODY);
+        // An evicted holder is not counted any more.
+        assert_eq!(change(&mut budget, b, 40, 50), NOBODY);
+        assert_eq!(budget.total, 20 + 11 + 35);
+        assert!(budget.leave(b).is_none());
+        // A decrease never evicts; among equals the youngest goes.
+        budget.bounds.total = 10;
+        assert_eq!(change(&mut budget, c, 35, 20), NOBODY);
+        assert_eq!(change(&mut budget, a[2], 11, 12), [20, 0, 2]);
+        assert_eq!(budget.total, 0);
+    }
+
+    #[test]
+    fn holder_learns_of_its_eviction() {
+        let backlog = Backlog::new(Bounds {
+            total: 10 * STEP,
+            per_user: None,
+        });
+        let (a, b) = (backlog.holder(user(1)), backlog.holder(user(2)));
+        let (mut first, mut second, mut other) = (a.part(), a.part(), b.part());
+        first.set(4 * STEP);
+        first.set(4 * STEP + 1);
+        second.set(3 * STEP);
+        other.set(3 * STEP);
+        assert_eq!(kept(&backlog), (10 * STEP, 2));
+        assert_eq!(a.evicted().now_or_never(), None);
+        other.set(4 * STEP);
+        let excess = Excess {
+            held: 7 * STEP,
+            bound: 10 * STEP,
+        };
+        assert_eq!(a.evicted().now_or_never(), Some(excess));
+        assert_eq!(b.evicted().now_or_never(), None);
+        assert_eq!(kept(&backlog), (4 * STEP, 1));
+        first.set(0);
+        drop((first, second, a));
+        assert_eq!(kept(&backlog), (4 * STEP, 1));
+        drop((other, b));
+        assert_eq!(kept(&backlog), (0, 0));
+        let mut uncounted = Part::default();
+        uncounted.set(usize::MAX);
+        assert_eq!(Holder::default().evicted().now_or_never(), None);
+    }
+
+    #[test]
+    fn pieces_add_up() {
+        let backlog = Backlog::new(Bounds {
+            total: 10 * STEP,
+            per_user: None,
+        });
+        let holder = backlog.holder(user(1));
+        let sum = holder.sum();
+        let mut pieces: Vec<Piece> = (0..2 * STEP).map(|_| sum.piece(3)).collect();
+        assert!((5 * STEP..7 * STEP).contains(&kept(&backlog).0));
+        pieces.truncate(STEP);
+        assert!((2 * STEP..4 * STEP).contains(&kept(&backlog).0));
+        drop(sum);
+        assert_eq!(holder.evicted().now_or_never(), None);
+        pieces.push(pieces[0].sum.piece(8 * STEP));
+        assert!(holder.evicted().now_or_never().is_some());
+        drop((pieces, holder));
+        assert_eq!(kept(&backlog), (0, 0));
+        drop(Sum::default().piece(usize::MAX));
+    }
+
+    proptest! {
+        /// Both bounds hold after every step, and only the largest of the holders that count
+        /// against an exceeded bound is evicted.
+        #[test]
+        fn bounds_hold_after_every_change(
+            steps in prop::collection::vec((any::<prop::sample::Index>(), 0usize..50), 1..200),
+            total in 1usize..100,
+            per_user in prop::option::of(1usize..60),
+        ) {
+            let mut budget = Budget::new(Bounds { total, per_user });
+            let mut holders: Vec<(u64, Account, usize)> = Vec::new();
+            for at in 0..8 {
+                let account = user(at % 3);
+                holders.push((budget.enter(account.clone(), u64::from(at) + 1), account, 0));
+            }
+            for (who, after) in steps {
+                if holders.is_empty() {
+                    break;
+                }
+                let at = who.index(holders.len());
+                let (number, account, before) = holders[at].clone();
+                holders[at].2 = after;
+                for (gone, _) in budget.change(number, before, after) {
+                    let of_user = |account: &Account| {
+                        let own = holders.iter().filter(|(_, of, _)| of == account);
+                        own.map(|(.., bytes)| bytes).sum::<usize>()
+                    };
+                    let share = per_user.is_some_and(|share| of_user(&account) > share);
+                    let all: usize = holders.iter().map(|(.., bytes)| bytes).sum();
+                    prop_assert!(share || all > total);
+                    let among = |of: &Account| !share || *of == account;
+                    let most = holders.iter().filter(|(_, of, _)| among(of)).map(|(.., bytes)| *bytes).max();
+                    let at = holders.iter().position(|(number, ..)| *number == gone).unwrap();
+                    let (_, of, bytes) = holders.remove(at);
+                    prop_assert!(among(&of) && Some(bytes) == most);
+                }
+                let all: usize = holders.iter().map(|(.., bytes)| bytes).sum();
+                prop_assert_eq!(budget.total, all);
+                prop_assert!(all <= total);
+                prop_assert_eq!(budget.by_account.values().sum::<usize>(), all);
+                let share = per_user.unwrap_or(usize::MAX);
+                prop_assert!(budget.by_account.values().all(|own| (1..=share).contains(own)));
+            }
+        }
+    }
+}
