@@ -88,7 +88,7 @@ impl Intake<'_> {
     async fn next(&mut self) -> Result<Arrived, UpstreamEnd> {
         loop {
             if !self.ahead.is_empty() {
-                tokio::task::consume_budget().await;
+                tokio::task::coop::consume_budget().await;
             }
             let (line, heeded) = match self.ahead.pop_front() {
                 Some((line, _)) => {
@@ -161,8 +161,6 @@ impl Intake<'_> {
     async fn line(&mut self) -> Result<Bytes, UpstreamEnd> {
         let session = self.session;
         let read = async {
-            // Lines that have already arrived must not keep everybody else waiting.
-            tokio::task::consume_budget().await;
             match self.read.take() {
                 Some(line) => Ok(Some(line)),
                 None => self.reader.next().await,

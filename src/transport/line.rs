@@ -12,6 +12,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::task::coop::consume_budget;
 
 /// How much is read at once. So much memory is enough for all connections of a thread: what has
 /// arrived is copied to the connection it belongs to, so that one on which nothing arrives holds none.
@@ -130,6 +131,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     /// # Errors
     /// What the stream says, or a line over the limit; after that, reading goes on behind it.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+        // Lines that have already arrived must not keep all other tasks waiting.
+        consume_budget().await;
         loop {
             if let Some(line) = self.buffered() {
                 self.held.set(self.buffer.len());
@@ -408,6 +411,34 @@ mod tests {
             !shown.contains("hunter") && shown.contains("buffered: 7"),
             "{shown}"
         );
+    }
+
+    /// Bug: whoever had sent many short lines kept all other tasks waiting until they were read.
+    #[tokio::test]
+    async fn others_have_their_turns_between_lines() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        const LINES: usize = 20_000;
+        let turns = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&turns);
+        let others = tokio::spawn(async move {
+            loop {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let stream = b"x\n".repeat(LINES);
+        let mut reader = LineReader::new(&*stream, 100);
+        let mut read = 0;
+        while reader.next().await.unwrap().is_some() {
+            read += 1;
+        }
+        others.abort();
+        assert_eq!(read, LINES);
+        // The budget of a turn.
+        let expected = LINES / 128;
+        let turns = turns.load(Ordering::Relaxed);
+        assert!(turns >= expected, "{turns} turns, not {expected}");
     }
 
     struct Pieces(std::collections::VecDeque<Vec<u8>>);

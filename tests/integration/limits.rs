@@ -353,6 +353,27 @@ fn a_flood_of_what_holds_no_message_ends_its_connection() {
     }
 }
 
+/// Bug: what a process of one peer said without end kept all others waiting, who have processes of their
+/// own.
+#[test]
+fn a_process_that_never_stops_talking_keeps_nobody_waiting() {
+    let server = Setup::new("tcp").args(&["--isolate"]).start();
+    let (mut peer, mut other) = (server.peer(), server.peer());
+    assert_eq!(other.ask(0, "ping", json!({}))["id"], 0);
+    let lines = "x\n".repeat(1_000_000);
+    peer.send(&request(1, "talk", json!({"print": lines})));
+    // Until it has been read.
+    let mut answers = 0;
+    while !peer.is_readable() {
+        let begin = Instant::now();
+        answers += 1;
+        assert_eq!(other.ask(answers, "ping", json!({}))["id"], answers);
+        assert!(begin.elapsed() < Duration::from_secs(2));
+    }
+    assert_eq!(peer.next()["id"], 1);
+    assert!(answers > 10, "{answers}");
+}
+
 /// Each message may be a small frame, and some white space between messages harms nobody.
 #[test]
 fn small_messages_are_not_taken_for_empty_ones() {

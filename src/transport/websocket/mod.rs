@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -179,6 +180,8 @@ impl WebSocketReader {
     /// # Errors
     /// What the stream says, a line over the limit, or silence for too long.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+        // Lines that have already arrived must not keep all other tasks waiting.
+        consume_budget().await;
         loop {
             if let Some(line) = self.lines.pop() {
                 if std::mem::take(&mut self.is_small) {
