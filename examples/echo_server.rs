@@ -1,7 +1,8 @@
 //! A scriptable MCP server for the tests: answers every request with what it saw of it.
 //!
 //! Flags: `--log FILE` (every line received, byte for byte), `--modern` (knows `server/discover`),
-//! `--initialize-delay MS`, `--ignore-eof`. Members of `params` make a request special:
+//! `--initialize-delay MS`, `--ignore-eof`, `--work MS` (each
+//! request takes so long, one after the other). Members of `params` make a request special:
 //!
 //! | member | effect |
 //! |---|---|
@@ -38,6 +39,7 @@ struct Flags {
     modern: bool,
     initialize_delay: u64,
     ignore_eof: bool,
+    work: u64,
 }
 
 fn main() -> io::Result<()> {
@@ -77,6 +79,7 @@ fn read_flags() -> io::Result<Flags> {
                 flags.initialize_delay = value()?.parse().map_err(io::Error::other)?;
             }
             "--ignore-eof" => flags.ignore_eof = true,
+            "--work" => flags.work = value()?.parse().map_err(io::Error::other)?,
             _ => return Err(io::Error::other(format!("unknown flag {flag}"))),
         }
     }
@@ -107,7 +110,10 @@ fn answer(flags: &Flags, message: Value) {
         Some("server/discover") if !flags.modern => {
             json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}})
         }
-        _ => return echo(message),
+        _ => {
+            sleep(Duration::from_millis(flags.work));
+            return echo(message);
+        }
     };
     print(&format!("{reply}\n"));
 }

@@ -529,6 +529,10 @@ pub struct ServerArgs {
     /// it is started again
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_START_TIMEOUT", default_value = "5m", value_parser = positive_duration, help_heading = "MCP server")]
     pub start_timeout: Duration,
+    /// Most requests of one peer that a shared MCP server is given before it has answered one of them;
+    /// more wait for their turn
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_IN_FLIGHT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
+    pub max_in_flight: u32,
     /// How often in a row an MCP server that ends by itself is started again; 0 never starts it again.
     /// What ends at a peer's message does not count: that peer is refused for a while
     #[arg(

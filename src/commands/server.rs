@@ -98,6 +98,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
             start: args.start_timeout,
         },
         restarts: args.max_restarts,
+        in_flight: args.max_in_flight as usize,
     };
     let backend = Backend {
         isolation: args.isolate,

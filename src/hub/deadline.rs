@@ -158,6 +158,7 @@ mod tests {
             outbox: 1000,
             deadlines: DEADLINES,
             restarts: 0,
+            in_flight: 16,
         };
         let (hub, _driver) = Hub::shared(command, limits);
         let first = LaneId::FIRST;

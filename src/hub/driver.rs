@@ -480,6 +480,7 @@ async fn feed(
                 return std::future::pending::<()>().await;
             }
             lent.put(stdin);
+            shared.flush();
         }
     };
     tokio::select! {

@@ -23,7 +23,7 @@ use crate::child::CommandLine;
 use crate::control;
 use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, Message, Recovered, Refusal, recover};
 use crate::router::{
-    Command, Counted, Exit, LANES, LaneId, LineLimits, Loss, Output, Profile, SessionId,
+    Command, Counted, Exit, LANES, LaneId, LineLimits, Loss, Output, Profile, SessionId, Window,
 };
 use crate::utils::signal::Signal;
 use bytes::Bytes;
@@ -69,6 +69,9 @@ pub struct Limits {
     /// How often a process that ends by itself is started again, in a row; with 0 none is, whatever it
     /// ended at.
     pub restarts: u32,
+    /// How many requests of one session a shared process is given before it has answered one; more of
+    /// them wait.
+    pub in_flight: usize,
 }
 
 /// A handle on the hub.
@@ -135,7 +138,11 @@ impl Hub {
     /// A hub that many peers share; its first process is started by [`Driver::run`].
     #[must_use]
     pub fn shared(command: CommandLine, limits: Limits) -> (Self, Driver) {
-        Self::new(Routing::shared(), command, limits)
+        let window = Window {
+            requests: limits.in_flight,
+            bytes: EARLY,
+        };
+        Self::new(Routing::shared(window), command, limits)
     }
 
     /// A hub for one session, whose process is not started again when it ends.
@@ -265,6 +272,7 @@ impl Shared {
         event: impl FnOnce(&mut Routing, &mut Output) -> T,
     ) -> T {
         let outcome = event(&mut state.routing, &mut state.out);
+        self.tell_room(state);
         for (session, line) in state.out.to_peer.drain(..) {
             if let Some(outbox) = state.outboxes.get(&session)
                 && outbox.push(line)
@@ -290,6 +298,19 @@ impl Shared {
         outcome
     }
 
+    /// Tells the peers that may be read on.
+    fn tell_room(&self, state: &mut State) {
+        for lane in LaneId::ALL {
+            let room = state.routing.take_room(lane);
+            for outbox in room.sessions.iter().filter_map(|id| state.outboxes.get(id)) {
+                outbox.has_room();
+            }
+            if room.for_all {
+                self.drained.notify_waiters();
+            }
+        }
+    }
+
     /// Gives the processes and the peers what waits for them: at once, where they take it, which saves
     /// a turn of their own tasks.
     fn flush(&self) {
@@ -299,11 +320,15 @@ impl Shared {
         }
         for lane in LaneId::ALL {
             self.feed(state, lane);
+            while state.routing.advance(lane, &mut state.out) {
+                self.feed(state, lane);
+            }
             if state.awaits_room[lane.0] && state.has_room(lane) {
                 state.awaits_room[lane.0] = false;
                 self.drained.notify_waiters();
             }
         }
+        self.tell_room(state);
     }
 
     fn feed(&self, state: &mut State, lane: LaneId) {

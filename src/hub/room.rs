@@ -1,7 +1,7 @@
 //! Room for messages of peers among what waits for a process: it is counted where a message will wait,
 //! before it is put there, whoever sends it and whether or not that one stays.
 
-use super::{HIGH_WATER, Hub, State};
+use super::{HIGH_WATER, Hub, Outbox, State};
 use crate::jsonrpc::Message;
 use crate::router::{LaneId, SessionId};
 
@@ -14,12 +14,16 @@ pub struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// Room for a message where it would go now; none while too much waits there already.
+    /// Room for a message where it would go now; none while too much waits there already,
+    /// or too much of this peer for its turn.
     pub(super) fn find(hub: &'a Hub, from: SessionId, message: &Message) -> Option<Self> {
         let state = &mut *hub.0.lock();
         let lane = state.routing.destination(from, message);
         // What goes nowhere needs no room.
         let (lane, bytes) = lane.map_or((LaneId::FIRST, 0), |lane| (lane, message.size()));
+        if state.routing.is_full_for(lane, from) {
+            return None;
+        }
         if bytes > 0 && !state.has_room(lane) {
             state.awaits_room[lane.0] = true;
             return None;
@@ -29,17 +33,26 @@ impl<'a> Room<'a> {
     }
 
     /// The same, once there is some. Cancel safe.
-    pub(super) async fn wait_for(hub: &'a Hub, from: SessionId, message: &Message) -> Self {
+    pub(super) async fn wait_for(
+        hub: &'a Hub,
+        from: SessionId,
+        message: &Message,
+        outbox: &Outbox,
+    ) -> Self {
         loop {
             if let Some(room) = Self::find(hub, from, message) {
                 return room;
             }
             // What is taken from here on is heard of, so it has to be looked at once more.
             let drained = hub.0.drained.notified();
+            let has_room = outbox.room();
             if let Some(room) = Self::find(hub, from, message) {
                 return room;
             }
-            drained.await;
+            tokio::select! {
+                () = drained => {}
+                () = has_room => {}
+            }
         }
     }
 

@@ -4,7 +4,8 @@
 use crate::jsonrpc::Message;
 use crate::permissions::Permit;
 use crate::router::{
-    Cause, Counted, Exit, LaneId, Output, Pipe, Presence, Profile, Router, SessionId, TooLarge,
+    Cause, Counted, Exit, LaneId, Output, Pipe, Presence, Profile, Room, Router, SessionId,
+    TooLarge, Window,
 };
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,9 @@ pub(super) enum Routing {
 }
 
 impl Routing {
-    pub(super) fn shared() -> Self {
-        Self::Shared(Box::default())
+    /// Each process is given so much ahead.
+    pub(super) fn shared(window: Window) -> Self {
+        Self::Shared(Box::new(Router::with_window(window)))
     }
 
     pub(super) fn isolated() -> Self {
@@ -66,6 +68,30 @@ impl Routing {
                 router.peer_message(from, permit, out)
             }
             Self::Isolated(pipe) => pipe.peer_message(permit, out),
+        }
+    }
+
+    /// See [`Router::advance`].
+    pub(super) fn advance(&mut self, lane: LaneId, out: &mut Output) -> bool {
+        match self {
+            Self::Shared(router) => router.advance(lane, out),
+            Self::Isolated(_) => false,
+        }
+    }
+
+    /// See [`Router::is_full_for`].
+    pub(super) fn is_full_for(&self, lane: LaneId, id: SessionId) -> bool {
+        match self {
+            Self::Shared(router) => router.is_full_for(lane, id),
+            Self::Isolated(_) => false,
+        }
+    }
+
+    /// See [`Router::take_room`].
+    pub(super) fn take_room(&mut self, lane: LaneId) -> Room {
+        match self {
+            Self::Shared(router) => router.take_room(lane),
+            Self::Isolated(_) => Room::default(),
         }
     }
 

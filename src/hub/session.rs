@@ -82,7 +82,7 @@ impl Session {
     /// The same, once there is some. Cancel safe.
     pub async fn room(&self, message: &Message) -> Room<'_> {
         let hub = self.attachment.hub();
-        Room::wait_for(hub, self.attachment.id(), message).await
+        Room::wait_for(hub, self.attachment.id(), message, &self.outbox).await
     }
 
     /// True while the process that would serve this message has ended, or is about to start.
@@ -306,6 +306,8 @@ pub(super) struct Outbox {
     queue: Mutex<Queue>,
     wake: Signal,
     cut_off: Notify,
+    /// The peer may be read on.
+    room: Notify,
     limit: usize,
     /// Counts the memory kept for the peer.
     holder: Holder,
@@ -386,6 +388,7 @@ impl Outbox {
             queue: Mutex::new(queue),
             wake: Signal::default(),
             cut_off: Notify::new(),
+            room: Notify::new(),
             limit,
             holder,
         }
@@ -393,6 +396,16 @@ impl Outbox {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peer may be read on.
+    pub(super) fn has_room(&self) {
+        self.room.notify_one();
+    }
+
+    /// Completes when the peer may have room again. Cancel safe.
+    pub(super) async fn room(&self) {
+        self.room.notified().await;
     }
 
     /// True while a peer that acknowledges has not acknowledged everything.
@@ -483,6 +496,7 @@ mod tests {
             start: std::time::Duration::from_secs(60),
         },
         restarts: 0,
+        in_flight: 64,
     };
 
     fn session() -> Session {

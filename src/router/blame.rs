@@ -67,6 +67,11 @@ impl Blame {
         pause
     }
 
+    /// True where processes have ended at messages of `sender`, not long ago.
+    pub(super) fn knows(&self, sender: &Sender) -> bool {
+        self.senders.contains_key(sender)
+    }
+
     /// How long `sender` is still refused, if it is.
     pub(super) fn refusal(&self, sender: &Sender, now: Instant) -> Option<Duration> {
         let until = self.senders.get(sender)?.until;

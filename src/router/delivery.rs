@@ -3,10 +3,15 @@
 use super::evidence::{Evidence, Sender};
 use super::handshake::Handshake;
 use super::lane::{Lane, Service};
-use super::session::Session;
-use super::turns::{Turns, Waiting};
-use super::{LaneId, Output};
+use super::pending::Delivery;
+use super::queue::Waiting;
+use super::turns::{self, Turns};
+use super::{LaneId, Output, SessionId};
 use crate::utils::rope::Rope;
+
+/// So many bytes of notifications of a peer that leaves pass out of turn, and so many of all such peers
+/// are kept for a process that is not ready.
+const MAX_LEFT: usize = 16 * 1024;
 
 /// Where a line for the process comes from.
 #[derive(Clone, Copy)]
@@ -55,6 +60,100 @@ impl Lane {
             .note(origin.sender, held, answerable, origin.latest);
     }
 
+    /// True where a line of a peer may be written for the process, for which `unwritten` bytes are
+    /// waiting already.
+    pub(super) fn takes_more(&self, unwritten: usize) -> bool {
+        !self.is_holding() && unwritten < self.queue.window().bytes
+    }
+
+    /// Gives the process what `write` writes, a line of the peer `from`, or has it wait for its turn. It
+    /// `takes_place` if it is a request that will have an answer by itself.
+    pub(super) fn say(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        origin: Origin<'_>,
+        takes_place: bool,
+        out: &mut Output,
+        write: impl FnOnce(&mut Rope),
+    ) -> Delivery {
+        // While one sender is heard at a time, those turns are the only ones.
+        let is_clear = self.turns.is_some()
+            || (self.takes_more(out.to_child[lane.0].len())
+                && self.queue.is_clear_for(from, takes_place));
+        if !is_clear {
+            let mut line = Rope::default();
+            write(&mut line);
+            let request = origin.request;
+            self.queue.push(
+                from,
+                Waiting {
+                    request,
+                    takes_place,
+                    line,
+                },
+            );
+            return Delivery::Queued;
+        }
+        if let Some(request) = origin.request.filter(|_| takes_place) {
+            self.queue.give(from, request);
+        }
+        self.engaged |= origin.request.is_some();
+        write(self.sink_of(lane, origin, out));
+        match origin.request {
+            Some(request) if self.holds(request) => Delivery::Held,
+            _ => Delivery::Given,
+        }
+    }
+
+    /// Gives the process a line that has waited for its turn.
+    pub(super) fn give_next(
+        &mut self,
+        lane: LaneId,
+        origin: Origin<'_>,
+        mut waiting: Waiting,
+        out: &mut Output,
+    ) {
+        match waiting.request {
+            Some(ours) => {
+                self.in_flight.give(ours);
+                self.engaged = true;
+            }
+            None if !self.takes_notifications() => {
+                tracing::debug!("dropped a notification to a process that knows no client yet");
+                return;
+            }
+            None => {}
+        }
+        self.note(origin);
+        out.to_child[lane.0].append(&mut waiting.line);
+    }
+
+    /// Gives the process the notifications of a peer that leaves: it has not waited for anything. Its
+    /// requests are forgotten.
+    pub(super) fn give_notifications(
+        &mut self,
+        lane: LaneId,
+        from: SessionId,
+        origin: Origin<'_>,
+        out: &mut Output,
+    ) {
+        let mut room = MAX_LEFT.saturating_sub(self.held.len());
+        for mut waiting in self.queue.leave(from) {
+            let size = waiting.line.len();
+            if waiting.request.is_none() && size <= room && self.takes_notifications() {
+                room -= size;
+                self.shared_sink(lane, origin, out)
+                    .append(&mut waiting.line);
+            }
+        }
+    }
+
+    /// Without a handshake, a request has to come first: notifications end some servers.
+    pub(super) fn takes_notifications(&self) -> bool {
+        self.service == Service::Legacy || self.engaged
+    }
+
     /// Where other lines of a peer go; notes that its sender has one.
     pub(super) fn sink_of<'a>(
         &'a mut self,
@@ -84,6 +183,7 @@ impl Lane {
     /// Forgets what was held.
     pub(super) fn discard(&mut self) {
         self.held = Rope::default();
+        self.queue.clear();
         self.evidence = Evidence::default();
         if let Some(turns) = &mut self.turns {
             turns.clear();
@@ -95,20 +195,11 @@ impl Lane {
         self.held.len() + self.opening_bytes() + self.turns.as_ref().map_or(0, Turns::len)
     }
 
-    /// True for a request that the process has not been given.
-    pub(super) fn holds(&self, request: i64) -> bool {
+    /// True for a request that waits for the turn of its sender.
+    fn holds(&self, request: i64) -> bool {
         self.turns
             .as_ref()
             .is_some_and(|turns| turns.holds(request))
-    }
-
-    /// How many requests of this session the process has not been given. `lane` is this one.
-    pub(super) fn held_of(&self, session: &Session, lane: LaneId) -> usize {
-        if !self.takes_turns() {
-            return 0;
-        }
-        let mine = session.requests().filter(|(of, _)| *of == lane);
-        mine.filter(|(_, ours)| self.holds(*ours)).count()
     }
 
     /// True while one sender is heard at a time.
@@ -152,7 +243,16 @@ impl Lane {
         }
     }
 
-    fn begin_turn(&mut self, lane: LaneId, mut next: Waiting, latest: i64, out: &mut Output) {
+    fn begin_turn(
+        &mut self,
+        lane: LaneId,
+        mut next: turns::Waiting,
+        latest: i64,
+        out: &mut Output,
+    ) {
+        for request in &next.requests {
+            self.in_flight.give(*request);
+        }
         let (held, answerable) = (self.is_holding(), !next.unanswerable);
         self.evidence.note(&next.sender, held, answerable, latest);
         self.sink(lane, out).append(&mut next.lines);

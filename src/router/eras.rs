@@ -6,7 +6,7 @@
 //! make every server look legacy.
 
 use super::lane::{self, Service};
-use super::pending::Purpose;
+use super::pending::{Delivery, Pending, Purpose};
 use super::{Command, LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Code, Field, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
 
@@ -185,25 +185,24 @@ impl Router {
             return;
         };
         let state = &mut self.lanes[lane.0];
-        let in_flight = &state.in_flight;
-        let is_discover = |ours: &i64| {
-            let pending = in_flight.get(ours);
-            pending.is_some_and(|pending| matches!(pending.purpose, Purpose::Discover))
-        };
-        let mut asked: Vec<i64> = in_flight.keys().copied().filter(is_discover).collect();
+        let is_discover = |pending: &Pending| matches!(pending.purpose, Purpose::Discover);
+        let asked = state.in_flight.iter();
+        let asked = asked.filter(|(_, pending)| is_discover(pending));
+        let mut asked: Vec<i64> = asked.map(|(ours, _)| ours).collect();
         asked.sort_unstable();
         for ours in asked {
-            let Some(pending) = state.in_flight.remove(&ours) else {
+            let Some(pending) = state.end(ours) else {
                 continue;
             };
             let Some(session) = self.sessions.get_mut(&pending.session) else {
                 continue;
             };
-            // What was held may still be passed on.
-            state.note(session.origin(None, self.next_id));
-            state
-                .forgotten
-                .insert(ours, pending.session, &session.owner);
+            if pending.delivery != Delivery::Queued {
+                // What was held may still be passed on.
+                state.note(session.origin(None, self.next_id));
+                let owner = &session.owner;
+                state.forgotten.insert(ours, pending.session, owner);
+            }
             if session.answered(&pending.id, ours) {
                 out.deliver(pending.session, error, Some(&pending.id), &[]);
             }

@@ -49,7 +49,7 @@ impl Router {
             self.subscribed(lane, ours, &waiting, message, out);
             return;
         }
-        let Some(pending) = state.in_flight.remove(&ours) else {
+        let Some(pending) = state.end(ours) else {
             tracing::debug!(
                 id = ours,
                 "dropped a late answer, or one to the router itself"
@@ -134,8 +134,7 @@ impl Router {
         out: &mut Output,
     ) {
         for ours in waiting {
-            let Some(Pending { session, id, .. }) = self.lanes[lane.0].in_flight.remove(ours)
-            else {
+            let Some(Pending { session, id, .. }) = self.lanes[lane.0].end(*ours) else {
                 continue;
             };
             let waits = match self.sessions.get_mut(&session) {
@@ -175,7 +174,11 @@ impl Router {
             "notifications/progress" => return self.progress(lane, message, out),
             "notifications/cancelled" => return self.cancelled_by_child(lane, message, out),
             "notifications/message" if self.lanes[lane.0].service != Service::Legacy => {
-                self.only_log_reader(lane)
+                // Log messages of a modern server belong to a request that wanted them, but do not
+                // say to which (2026-07-28 server/utilities/logging): they are passed on only where
+                // one peer alone has such a request in flight.
+                let reader = self.lanes[lane.0].in_flight.only_log_reader();
+                reader.into_iter().collect()
             }
             // Modern servers send nothing else without a subscription.
             _ if self.lanes[lane.0].service != Service::Legacy => Vec::new(),
@@ -225,24 +228,6 @@ impl Router {
             .extend(receivers.into_iter().map(|session| (session, line.clone())));
     }
 
-    /// Log messages of a modern server belong to a request that wanted them, but do not say to
-    /// which (2026-07-28 server/utilities/logging): they are passed on only where one peer alone
-    /// has such a request in flight.
-    fn only_log_reader(&self, lane: LaneId) -> Vec<SessionId> {
-        let wanting = self.lanes[lane.0]
-            .in_flight
-            .values()
-            .filter(|pending| pending.wants_logs);
-        let mut sessions: Vec<SessionId> = wanting.map(|pending| pending.session).collect();
-        sessions.sort_unstable();
-        sessions.dedup();
-        if sessions.len() > 1 {
-            Vec::new()
-        } else {
-            sessions
-        }
-    }
-
     fn may_hear(&self, session: SessionId, message: &Message) -> bool {
         let session = self.sessions.get(&session);
         session.is_some_and(|session| session.profile.may_hear(message))
@@ -272,7 +257,7 @@ impl Router {
             in_flight, tasks, ..
         } = &self.lanes[lane.0];
         let token = quoted.as_ref().and_then(|(token, _)| token.integer());
-        let asker = token.and_then(|ours| match in_flight.get(&ours) {
+        let asker = token.and_then(|ours| match in_flight.get(ours) {
             Some(pending) => {
                 let session = self.sessions.get(&pending.session)?;
                 let waits = session.waits_for(&pending.id, ours);
@@ -310,17 +295,12 @@ impl Router {
             return;
         }
         let Some(ours) = id.integer() else { return };
-        let is_listen =
-            |purpose: &Purpose| matches!(purpose, Purpose::Listen(listen) if !listen.cancelled);
-        if !state
-            .in_flight
-            .get(&ours)
-            .is_some_and(|pending| is_listen(&pending.purpose))
-        {
+        let pending = state.in_flight.get(ours);
+        if !pending.is_some_and(Pending::is_listening) {
             tracing::debug!("dropped a cancellation of a request that is not open");
             return;
         }
-        if let Some(pending) = state.in_flight.remove(&ours) {
+        if let Some(pending) = state.end(ours) {
             if let Some(session) = self.sessions.get_mut(&pending.session) {
                 session.answered(&pending.id, ours);
             }
@@ -341,15 +321,14 @@ impl Router {
             return;
         };
         let state = &mut self.lanes[lane.0];
-        let Some(pending) = state.in_flight.get_mut(&ours) else {
+        let again = message.method() == "notifications/subscriptions/acknowledged"
+            && state.in_flight.acknowledge_listen(ours);
+        let Some(pending) = state.in_flight.get(ours) else {
             tracing::debug!("dropped a notification of a subscription that has ended");
             return;
         };
-        if message.method() == "notifications/subscriptions/acknowledged"
-            && let Purpose::Listen(listen) = &mut pending.purpose
-            && listen.acknowledge()
-        {
-            if listen.cancelled {
+        if again {
+            if !pending.is_listening() {
                 return;
             }
             let lines = changes_after_renewal(message, &pending.id);

@@ -4,7 +4,7 @@ use super::asks::Ask;
 use super::lane::Service;
 use super::levels::{self, Level};
 use super::listens::Listen;
-use super::pending::{Pending, Purpose};
+use super::pending::{Delivery, Pending, Purpose};
 use super::subscriptions::Consent;
 use super::{
     LaneId, Output, Router, SessionId, TooLarge, handshake, invalid_params, misplaced, pending,
@@ -15,7 +15,12 @@ use crate::jsonrpc::{
     error_line,
 };
 use crate::permissions::Permit;
+use crate::utils::rope::Rope;
 use std::sync::Arc;
+
+/// While so many bytes wait to be written to a process, peers' progress on its questions is dropped: it
+/// waits for no turn.
+const MAX_PROGRESS: usize = 64 * 1024;
 
 impl Router {
     /// A message that the policy has let through.
@@ -111,32 +116,27 @@ impl Router {
         let token = message.progress_token();
         let state = &mut self.lanes[lane.0];
         let size = pending::size(id, token.map(|(token, _)| token), &purpose);
-        let pending = Pending {
+        let takes_place = !matches!(purpose, Purpose::Listen(_));
+        let mut pending = Pending {
             session: from,
             id: id.clone(),
             progress_token: token.map(|(token, _)| token.clone()),
             wants_logs: message.wants_logs(),
+            delivery: Delivery::Given,
             purpose,
             _kept: session.kept.piece(size),
         };
-        let sent = pending.is_sent(ours);
-        state.in_flight.insert(ours, pending);
-        if !sent {
+        if !pending.is_sent(ours) {
+            state.in_flight.insert(ours, pending);
             return;
         }
-        state.engaged = true;
         let origin = session.origin(Some(ours), self.next_id);
-        let sink = if is_shared {
-            state.shared_sink(lane, origin, out)
-        } else {
-            state.sink_of(lane, origin, out)
-        };
-        let ours = RequestId::Number(ours);
+        let number = RequestId::Number(ours);
         let mut edits: Vec<Edit<'_>> = Vec::new();
         if let Some((_, span)) = token {
             edits.push(Edit {
                 span: *span,
-                with: Replacement::Id(&ours),
+                with: Replacement::Id(&number),
             });
         }
         if let (Some(level), Some(span)) = (&level, message.span(Field::Level)) {
@@ -146,7 +146,16 @@ impl Router {
             });
             edits.sort_by_key(|edit| edit.span.start);
         }
-        message.write(Some(&ours), &edits, sink);
+        let write = |line: &mut Rope| message.write(Some(&number), &edits, line);
+        if is_shared {
+            // All peers' changes reach the process in order, and take up a place all the same.
+            state.queue.give(from, ours);
+            state.engaged = true;
+            write(state.shared_sink(lane, origin, out));
+        } else {
+            pending.delivery = state.say(lane, from, origin, takes_place, out, write);
+        }
+        state.in_flight.insert(ours, pending);
     }
 
     /// What is special about a request; some the router answers itself.
@@ -293,14 +302,14 @@ impl Router {
                 let lane = self.lane_for(from, message, out);
                 self.open_handshake(lane, None, out);
                 let state = &mut self.lanes[lane.0];
-                if state.service != Service::Legacy && !state.engaged {
-                    // Without a handshake, a request has to come first: others end some servers.
+                if !state.takes_notifications() && state.in_flight.is_empty() {
                     tracing::debug!("dropped a notification to a process that knows no client yet");
                     return;
                 }
                 if let Some(session) = self.sessions.get(&from) {
                     let origin = session.origin(None, self.next_id);
-                    message.write(None, &[], state.sink_of(lane, origin, out));
+                    let write = |line: &mut Rope| message.write(None, &[], line);
+                    state.say(lane, from, origin, false, out, write);
                 }
             }
         }
@@ -327,18 +336,19 @@ impl Router {
             return;
         };
         let state = &mut self.lanes[lane.0];
-        if let Some(pending) = state.in_flight.get_mut(&ours) {
-            if !pending.is_cancellable() {
-                if matches!(pending.purpose, Purpose::Listen(_)) {
-                    session.answered(&pending.id, ours);
-                    state.in_flight.remove(&ours);
-                }
-                return;
+        if let Some(pending) = state.in_flight.get(ours)
+            && !pending.is_cancellable()
+        {
+            if pending.delivery == Delivery::Queued || matches!(pending.purpose, Purpose::Listen(_))
+            {
+                session.answered(&pending.id, ours);
+                state.end(ours);
             }
-            if let Purpose::Listen(listen) = &mut pending.purpose {
-                listen.cancelled = true;
-            }
+            return;
         }
+        state.in_flight.cancel_listen(ours);
+        // Some servers never answer what was cancelled.
+        state.queue.close(from, ours);
         let origin = session.origin(None, self.next_id);
         let ours = RequestId::Number(ours);
         let edit = Edit {
@@ -360,6 +370,10 @@ impl Router {
                 .get(ours, from)
                 .and_then(|ask| ask.progress_token.clone());
             if let Some(token) = token {
+                if out.to_child[lane.0].len() >= MAX_PROGRESS {
+                    tracing::debug!("dropped progress for a process that reads too slowly");
+                    return;
+                }
                 let edit = Edit {
                     span,
                     with: Replacement::Id(&token),

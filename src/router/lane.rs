@@ -5,8 +5,10 @@ use super::asks::Asks;
 use super::delivery::Origin;
 use super::evidence::Evidence;
 use super::handshake::{Handshake, OURSELVES, Opening};
+use super::in_flight::InFlight;
 use super::levels::Level;
-use super::pending::{Pending, Purpose};
+use super::pending::{Delivery, Pending, Purpose};
+use super::queue::{Queue, Window};
 use super::requesters::{Forgotten, Owners};
 use super::revision;
 use super::subscriptions::Subscriptions;
@@ -17,7 +19,6 @@ use super::{Exit, LaneId, Output};
 use crate::json::write_string;
 use crate::jsonrpc::RequestId;
 use crate::utils::rope::Rope;
-use foldhash::HashMap;
 use std::collections::BTreeMap;
 
 /// What a process is told again on behalf of one peer.
@@ -53,7 +54,7 @@ pub(super) struct Lane {
     pub is_successor: bool,
     /// It has been sent a request of a peer.
     pub engaged: bool,
-    pub in_flight: HashMap<i64, Pending>,
+    pub in_flight: InFlight,
     /// Requests beyond those that the process may still answer.
     pub forgotten: Forgotten,
     /// Those whose sessions have used the process and ended.
@@ -70,6 +71,8 @@ pub(super) struct Lane {
     pub evidence: Evidence,
     /// What the process was told of its predecessor's state and has not answered, with the methods.
     pub renewals: BTreeMap<i64, &'static str>,
+    /// What peers have said and the process has not been given.
+    pub queue: Queue,
     /// While one sender is heard at a time.
     pub turns: Option<Turns>,
     /// The log level that the child was told.
@@ -80,8 +83,16 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// Without a process; one is given so much ahead.
+    pub(super) fn new(window: Window) -> Self {
+        Self {
+            queue: Queue::new(window),
+            ..Self::default()
+        }
+    }
+
     /// The lane as its next process finds it: with what that is told, and still asked.
-    pub(super) fn renewed(self, in_flight: HashMap<i64, Pending>, exit: &Exit) -> Self {
+    pub(super) fn renewed(self, in_flight: InFlight, exit: &Exit) -> Self {
         let service = match self.service {
             Service::Probing(_) => Service::Fresh,
             Service::Modern | Service::Returning(_) => Service::Returning(None),
@@ -102,6 +113,7 @@ impl Lane {
             down: true,
             openings: self.openings,
             version: self.version,
+            queue: self.queue.renewed(),
             turns: exit.suspicious.then(Turns::default),
             ..Self::default()
         };
@@ -119,9 +131,19 @@ impl Lane {
 
     /// Forgets a request that nobody waits for any more.
     pub(super) fn forget(&mut self, ours: i64) -> Option<Pending> {
-        let pending = self.in_flight.remove(&ours)?;
+        let pending = self.end(ours)?;
         if let Purpose::Subscribe { via } = pending.purpose {
             self.subscriptions.forget(ours, via);
+        }
+        Some(pending)
+    }
+
+    /// A request is over, or taken back before the process was given it.
+    pub(super) fn end(&mut self, ours: i64) -> Option<Pending> {
+        let pending = self.in_flight.remove(ours)?;
+        match pending.delivery {
+            Delivery::Queued => self.queue.take_back(pending.session, ours),
+            Delivery::Given | Delivery::Held => self.queue.close(pending.session, ours),
         }
         Some(pending)
     }
@@ -180,7 +202,7 @@ impl Lane {
 
     /// The oldest of them that is still waited for.
     pub(super) fn open_renewal(&self) -> Option<(i64, &'static str)> {
-        let is_open = |(ours, method): &(i64, &str)| match self.in_flight.get(ours) {
+        let is_open = |(ours, method): &(i64, &str)| match self.in_flight.get(*ours) {
             Some(pending) => pending.is_unconfirmed_listen(),
             // The router's own are not among those of peers.
             None => *method != LISTEN,

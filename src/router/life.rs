@@ -1,11 +1,11 @@
 //! The life of a process as the router sees it: its start, its end, and what its successor is told.
 
 use super::handshake::{Handshake, Opening};
+use super::in_flight::InFlight;
 use super::lane::{self, Lane, Service};
-use super::pending::{Pending, Purpose};
+use super::pending::{Delivery, Purpose};
 use super::{Cause, Exit, LaneId, Output, Router};
 use crate::utils::rope::Rope;
-use foldhash::HashMap;
 
 impl Router {
     /// Why the process of this lane has ended, to be asked before [`Router::child_exited`]; `overdue`
@@ -24,8 +24,9 @@ impl Router {
             let session = self.sessions.get(&pending.session)?;
             let is_confirmed =
                 matches!(&pending.purpose, Purpose::Listen(listen) if listen.confirmed);
-            let is_open =
-                session.waits_for(&pending.id, *ours) && !is_confirmed && !state.holds(*ours);
+            let is_open = session.waits_for(&pending.id, ours)
+                && !is_confirmed
+                && pending.delivery == Delivery::Given;
             is_open.then_some(&session.sender)
         });
         match state.evidence.cause(introduced, open) {
@@ -41,7 +42,7 @@ impl Router {
         if self.is_probing(lane) && self.legacy_only.is_none() {
             self.probe_was_fatal(lane, out);
         }
-        let mut old = std::mem::take(&mut self.lanes[lane.0]);
+        let mut old = std::mem::replace(&mut self.lanes[lane.0], Lane::new(self.window));
         old.subscriptions.lapse();
         let _lost = out.take(lane, Rope::default());
         let kept = self.end_requests(&mut old, exit, out);
@@ -60,19 +61,18 @@ impl Router {
     }
 
     /// Answers what the process has not answered; gives what its successor is still asked.
-    fn end_requests(
-        &mut self,
-        old: &mut Lane,
-        exit: &Exit,
-        out: &mut Output,
-    ) -> HashMap<i64, Pending> {
+    fn end_requests(&mut self, old: &mut Lane, exit: &Exit, out: &mut Output) -> InFlight {
         let modern = matches!(old.service, Service::Modern | Service::Returning(_));
         let renews = exit.restarts && !exit.forgets && modern;
-        let mut kept = HashMap::default();
-        let mut in_flight: Vec<_> = std::mem::take(&mut old.in_flight).into_iter().collect();
-        in_flight.sort_unstable_by_key(|(ours, _)| *ours);
+        // What no process has been given has ended none. But where it is not known who ends them, or whom
+        // the next one serves, all begin anew, and whoever waits for an overdue one has waited long enough.
+        let hands_on = exit.restarts
+            && !exit.suspicious
+            && exit.overdue.is_none()
+            && !matches!(old.service, Service::Probing(_));
+        let mut kept = InFlight::default();
         let mut level_is_open = false;
-        for (ours, mut pending) in in_flight {
+        for (ours, mut pending) in old.in_flight.take() {
             let Some(session) = self.sessions.get_mut(&pending.session) else {
                 continue;
             };
@@ -80,17 +80,29 @@ impl Router {
                 session.level = None;
                 level_is_open = true;
             }
+            if pending.delivery == Delivery::Queued
+                && hands_on
+                && !self.blame.knows(&session.sender)
+            {
+                kept.insert(ours, pending);
+                continue;
+            }
+            if pending.delivery == Delivery::Queued {
+                old.queue.take_back(pending.session, ours);
+            }
             match &mut pending.purpose {
                 Purpose::Listen(listen) if renews && listen.is_renewable() => {
                     listen.lost = true;
                     kept.insert(ours, pending);
                 }
                 _ if session.answered(&pending.id, ours) => {
-                    out.to_peer
-                        .push((pending.session, exit.error_line(&pending.id)));
+                    out.to_peer.push((pending.session, exit.error_of(&pending)));
                 }
                 _ => {}
             }
+        }
+        if !hands_on {
+            old.queue.clear();
         }
         if level_is_open {
             // What it was told before was what the others want.

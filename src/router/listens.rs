@@ -1,7 +1,6 @@
 //! Open `subscriptions/listen` (2026-07-28), which outlive the process that they were sent to.
 
 use super::lane::LISTEN;
-use super::pending::Purpose;
 use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Message, Replacement, RequestId};
 use crate::utils::rope::Rope;
@@ -72,15 +71,7 @@ impl Router {
     /// Sends the listens of the last process to this one, and what was held for it.
     pub(super) fn renew_listens(&mut self, lane: LaneId, out: &mut Output) {
         let state = &mut self.lanes[lane.0];
-        let mut listens: Vec<(i64, &mut Listen)> = Vec::new();
-        for (ours, pending) in &mut state.in_flight {
-            match &mut pending.purpose {
-                Purpose::Listen(listen) if listen.lost => listens.push((*ours, listen)),
-                _ => {}
-            }
-        }
-        listens.sort_unstable_by_key(|(ours, _)| *ours);
-        for (ours, listen) in listens {
+        for (ours, listen) in state.in_flight.lost_listens() {
             state.engaged = true;
             state.evidence.renew(None);
             state.renewals.insert(ours, LISTEN);
@@ -92,21 +83,8 @@ impl Router {
 
     /// Listens are kept for the next process, so what one peer can make us keep is bounded.
     pub(super) fn may_listen(&self, lane: LaneId, from: SessionId, message: &Message) -> bool {
-        let in_flight = &self.lanes[lane.0].in_flight;
-        let is_listen = |ours: &i64| {
-            let pending = in_flight.get(ours).map(|pending| &pending.purpose);
-            matches!(pending, Some(Purpose::Listen(listen)) if !listen.cancelled)
-        };
-        let session = self.sessions.get(&from);
         message.size() <= MAX_LISTEN_SIZE
-            && session.is_some_and(|session| {
-                session.in_flight() < MAX_LISTENS
-                    || session
-                        .requests()
-                        .filter(|(_, ours)| is_listen(ours))
-                        .count()
-                        < MAX_LISTENS
-            })
+            && self.lanes[lane.0].in_flight.listens_of(from) < MAX_LISTENS
     }
 }
 

@@ -30,6 +30,7 @@ mod evidence;
 mod from_child;
 mod from_peer;
 mod handshake;
+mod in_flight;
 mod lane;
 mod levels;
 mod life;
@@ -39,6 +40,7 @@ mod losses;
 mod pending;
 mod pipe;
 mod questions;
+mod queue;
 mod requesters;
 mod revise;
 mod revision;
@@ -54,6 +56,7 @@ pub use evidence::{Cause, Sender};
 pub use listens::{MAX_LISTEN_SIZE, MAX_LISTENS};
 pub use losses::Loss;
 pub use pipe::Pipe;
+pub use queue::{Room, Window};
 pub use session::{Counted, Presence, Profile};
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
@@ -61,7 +64,7 @@ use crate::utils::rope::{Line, Rope};
 use crate::utils::shorten::shorten;
 use blame::Blame;
 use lane::{Lane, Service};
-use pending::{Pending, Purpose};
+use pending::{Delivery, Pending, Purpose};
 use session::Session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -186,15 +189,28 @@ pub struct Exit {
 
 impl Exit {
     /// The error for a request that the process will not answer.
+    fn error_of(&self, pending: &Pending) -> Line {
+        let executed = match pending.delivery {
+            Delivery::Given => Executed::Unknown,
+            Delivery::Queued | Delivery::Held => Executed::No,
+        };
+        self.error(&pending.id, executed)
+    }
+
+    /// The same for an `initialize`.
     fn error_line(&self, id: &RequestId) -> Line {
+        self.error(id, Executed::Unknown)
+    }
+
+    fn error(&self, id: &RequestId, executed: Executed) -> Line {
         let (text, data) = match self.overdue {
             None => {
-                let data = ErrorData::new("child-exited", Executed::Unknown);
+                let data = ErrorData::new("child-exited", executed);
                 ("MCP server exited".into(), data)
             }
             Some(method) => {
                 let text = format!("The MCP server did not answer '{method}' in time");
-                (text, ErrorData::new("handshake-timeout", Executed::Unknown))
+                (text, ErrorData::new("handshake-timeout", executed))
             }
         };
         let data = data.with_exit(self.status.clone(), self.stderr.clone());
@@ -232,6 +248,8 @@ pub struct Router {
     refused_questions: u64,
     /// Whose messages have ended processes.
     blame: Blame,
+    /// How much each process is given ahead.
+    window: Window,
 }
 
 impl std::fmt::Debug for Router {
@@ -252,7 +270,13 @@ impl Router {
     /// A router whose first lane is about to start.
     #[must_use]
     pub fn new() -> Self {
-        let mut lanes = [Lane::default(), Lane::default()];
+        Self::with_window(Window::default())
+    }
+
+    /// The same; each process is given so much ahead.
+    #[must_use]
+    pub fn with_window(window: Window) -> Self {
+        let mut lanes = [Lane::new(window), Lane::new(window)];
         lanes[LaneId::FIRST.0].service = Service::Fresh;
         Self {
             sessions: BTreeMap::new(),
@@ -263,6 +287,7 @@ impl Router {
             fatal_probes: 0,
             refused_questions: 0,
             blame: Blame::default(),
+            window,
         }
     }
 
@@ -286,11 +311,16 @@ impl Router {
             return;
         };
         self.blame.leave(&session.sender);
+        for lane in LaneId::ALL {
+            let origin = session.origin(None, self.next_id);
+            self.lanes[lane.0].give_notifications(lane, id, origin, out);
+        }
         for (lane, ours) in session.requests() {
             let pending = self.forget(lane, ours, &session.owner);
             let origin = session.origin(None, self.next_id);
             let state = &mut self.lanes[lane.0];
             match pending {
+                Some(pending) if pending.delivery == Delivery::Queued => {}
                 Some(pending) if pending.is_cancellable() => {
                     state.cancel(lane, ours, PEER_LEFT, origin, out);
                 }
@@ -327,7 +357,7 @@ impl Router {
         let data = ErrorData::new("session-moved", Executed::Unknown);
         let text = "The client has been given an MCP server of its own";
         for (lane, ours) in open {
-            if let Some(pending) = self.lanes[lane.0].in_flight.get(&ours) {
+            if let Some(pending) = self.lanes[lane.0].in_flight.get(ours) {
                 let line = error_line(Some(&pending.id), Code::InternalError, text, Some(&data));
                 out.to_peer.push((id, line.into()));
             }
@@ -366,7 +396,7 @@ impl Router {
         // Nobody waits for what was cancelled, and some servers never answer that.
         let mut open = self.sessions.values().flat_map(Session::open);
         let is_awaited = |(lane, ours): (LaneId, i64)| {
-            let pending = self.lanes[lane.0].in_flight.get(&ours);
+            let pending = self.lanes[lane.0].in_flight.get(ours);
             pending.is_some_and(|pending| !matches!(pending.purpose, Purpose::Listen(_)))
         };
         open.any(is_awaited) || self.lanes.iter().any(|lane| !lane.openings.is_empty())
@@ -391,6 +421,35 @@ impl Router {
     #[must_use]
     pub fn held(&self, lane: LaneId) -> usize {
         self.lanes[lane.0].waiting()
+    }
+
+    /// Gives a process the lines whose turn it is, to be called after each event and whenever lines have
+    /// been written. True where there was one.
+    pub fn advance(&mut self, lane: LaneId, out: &mut Output) -> bool {
+        let mut advanced = false;
+        let state = &mut self.lanes[lane.0];
+        while state.takes_more(out.to_child[lane.0].len()) {
+            let Some(next) = state.queue.pop() else {
+                break;
+            };
+            if let Some(session) = self.sessions.get(&next.session) {
+                let origin = session.origin(next.waiting.request, self.next_id);
+                state.give_next(lane, origin, next.waiting, out);
+            }
+            advanced = true;
+        }
+        advanced
+    }
+
+    /// True where so much of a peer waits for its turn that it should not be read on.
+    #[must_use]
+    pub fn is_full_for(&self, lane: LaneId, id: SessionId) -> bool {
+        self.lanes[lane.0].queue.is_full_for(id)
+    }
+
+    /// Who may be read on since this was last called.
+    pub fn take_room(&mut self, lane: LaneId) -> Room {
+        self.lanes[lane.0].queue.take_room()
     }
 
     fn fresh_id(&mut self) -> i64 {

@@ -30,6 +30,16 @@ pub(super) enum Purpose {
     Listen(Box<Listen>),
 }
 
+/// Whether the process has been given a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Given,
+    /// It waits for the turn of its session, and can be taken back.
+    Queued,
+    /// It waits for the turn of its sender, while those are heard one at a time.
+    Held,
+}
+
 /// A request in flight, kept under the id that the child knows it by.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -40,6 +50,7 @@ pub(super) struct Pending {
     pub progress_token: Option<RequestId>,
     /// The request wants log messages (2026-07-28 server/utilities/logging).
     pub wants_logs: bool,
+    pub delivery: Delivery,
     pub purpose: Purpose,
     /// Counts the memory of all this.
     pub _kept: Piece,
@@ -77,14 +88,21 @@ impl Pending {
     /// and for what it has not heard of.
     pub(super) fn is_cancellable(&self) -> bool {
         match &self.purpose {
+            _ if self.delivery == Delivery::Queued => false,
             Purpose::Listen(listen) => !listen.lost,
             purpose => !purpose.is_shared(),
         }
     }
 
-    /// True where the process gets to hear of it under its own id, `ours`.
+    /// True for a `subscriptions/listen` that its peer has not cancelled.
+    pub(super) fn is_listening(&self) -> bool {
+        matches!(&self.purpose, Purpose::Listen(listen) if !listen.cancelled)
+    }
+
+    /// True where the process hears, or has heard, of it under its own id, `ours`.
     pub(super) fn is_sent(&self, ours: i64) -> bool {
         match &self.purpose {
+            _ if self.delivery == Delivery::Queued => false,
             Purpose::Subscribe { via } => *via == ours,
             Purpose::Listen(listen) => !listen.lost,
             _ => true,

@@ -85,7 +85,7 @@ impl Router {
             return only(served().filter(|(_, session)| session.profile.user == *owner));
         }
         let mut busy = served()
-            .filter(|(_, session)| session.is_busy(lane, state.held_of(session, lane)))
+            .filter(|(id, _)| state.in_flight.is_at_work_for(*id))
             .peekable();
         let works = busy.peek().is_some();
         let (id, session) = if works { only(busy) } else { only(served()) }?;

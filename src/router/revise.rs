@@ -1,7 +1,7 @@
 //! Rights that change while a peer is connected.
 
 use super::pending::Purpose;
-use super::session::Profile;
+use super::session::{Profile, Session};
 use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{MAX_PEER_DEPTH, Message};
 use crate::permissions::{Denial, Rights};
@@ -39,18 +39,16 @@ impl Router {
         id: SessionId,
         rights: &Rights,
     ) -> Vec<(i64, Denial)> {
-        let pending = self.lanes[lane.0].in_flight.iter();
-        let own = pending.filter(|(_, pending)| pending.session == id);
-        let judge = |ours: i64, purpose: &Purpose| match purpose {
+        let session = self.sessions.get(&id);
+        let own = session.into_iter().flat_map(Session::requests);
+        let judge = |ours: i64| match &self.lanes[lane.0].in_flight.get(ours)?.purpose {
             Purpose::Listen(listen) if !listen.cancelled => {
                 let denial = rights.decide(listen.request.clone()).err()?;
                 Some((ours, denial))
             }
             _ => None,
         };
-        let mut found: Vec<_> = own
-            .filter_map(|(ours, pending)| judge(*ours, &pending.purpose))
-            .collect();
+        let mut found: Vec<_> = own.filter_map(|(_, ours)| judge(ours)).collect();
         found.sort_unstable_by_key(|(ours, _)| *ours);
         found
     }
@@ -64,7 +62,7 @@ impl Router {
         denial: &Denial,
         out: &mut Output,
     ) {
-        let Some(pending) = self.lanes[lane.0].in_flight.remove(&ours) else {
+        let Some(pending) = self.lanes[lane.0].end(ours) else {
             return;
         };
         let Some(session) = self.sessions.get_mut(&id) else {

@@ -109,8 +109,6 @@ pub(super) struct Session {
     pub kept: Sum,
     /// Those it cancelled, oldest first: an answer may still come, and is then dropped.
     cancelled: VecDeque<(RequestId, LaneId, i64)>,
-    /// How many there are of either on each lane.
-    unanswered: [usize; LANES],
 }
 
 impl Session {
@@ -131,7 +129,6 @@ impl Session {
             counted: counted.of_user.share(),
             kept: counted.holder.sum(),
             cancelled: VecDeque::new(),
-            unanswered: [0; LANES],
         }
     }
 
@@ -151,12 +148,6 @@ impl Session {
 
     fn count(&mut self) {
         self.counted.set(self.in_flight.len());
-    }
-
-    /// True while a process of `lane` may be working for it, on requests that it has cancelled, too;
-    /// `held` of them have not been given to the process.
-    pub(super) fn is_busy(&self, lane: LaneId, held: usize) -> bool {
-        self.unanswered[lane.0] > held
     }
 
     /// Every request that it waits for.
@@ -195,15 +186,13 @@ impl Session {
 
     pub(super) fn insert(&mut self, id: RequestId, lane: LaneId, ours: i64) {
         self.in_flight.insert(id, (lane, ours));
-        self.unanswered[lane.0] += 1;
         self.count();
     }
 
     /// Forgets a request that has its answer; false when it was not waited for any more.
     pub(super) fn answered(&mut self, id: &RequestId, ours: i64) -> bool {
         match self.in_flight.remove_entry(id) {
-            Some((_, (lane, known))) if known == ours => {
-                self.unanswered[lane.0] -= 1;
+            Some((_, (_, known))) if known == ours => {
                 self.count();
                 return true;
             }
@@ -236,7 +225,6 @@ impl Session {
 
     fn forget_cancelled(&mut self, at: usize) -> Option<(LaneId, i64)> {
         let (_, lane, ours) = self.cancelled.remove(at)?;
-        self.unanswered[lane.0] -= 1;
         Some((lane, ours))
     }
 

@@ -26,7 +26,7 @@ struct Turn {
 pub(super) struct Waiting {
     pub sender: Sender,
     pub lines: Rope,
-    requests: BTreeSet<i64>,
+    pub requests: BTreeSet<i64>,
     /// There is something among them that has no answer.
     pub unanswerable: bool,
 }

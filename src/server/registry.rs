@@ -246,6 +246,7 @@ mod tests {
                 start: Duration::from_secs(60),
             },
             restarts: 0,
+            in_flight: 1,
         };
         let (hub, _) = Hub::isolated(command, limits);
         (

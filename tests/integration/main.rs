@@ -14,6 +14,7 @@ mod cli;
 mod client;
 mod client_http;
 mod descriptors;
+mod fairness;
 mod files;
 mod gate;
 mod hostile;

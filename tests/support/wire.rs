@@ -321,6 +321,17 @@ impl TestPeer {
         assert_eq!(self.next_line(), None);
     }
 
+    /// Another hand on the sending half.
+    pub fn sender(&self) -> Self {
+        let stream = self.stream.try_clone().unwrap();
+        Self {
+            input: BufReader::new(stream.try_clone().unwrap()),
+            stream,
+            websocket: self.websocket,
+            masks: self.masks,
+        }
+    }
+
     /// Says no more, but still listens.
     pub fn shut_down(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();

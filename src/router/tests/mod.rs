@@ -44,6 +44,13 @@ impl Bench {
         self.router.detach(session, &mut self.out);
     }
 
+    /// Gives the processes what they take; true where that is something.
+    fn advance(&mut self) -> bool {
+        let Self { router, out } = self;
+        let advanced = LaneId::ALL.map(|lane| router.advance(lane, out));
+        advanced.contains(&true)
+    }
+
     fn peer(&mut self, session: SessionId, line: &str) {
         assert_eq!(self.try_peer(session, line), Ok(()));
     }
@@ -86,6 +93,12 @@ impl Bench {
 
     /// What a lane's process has been told since the last look.
     fn child_heard(&mut self, lane: usize) -> Vec<Value> {
+        self.advance();
+        self.written(lane)
+    }
+
+    /// The same, but for what waits for its turn.
+    fn written(&mut self, lane: usize) -> Vec<Value> {
         let bytes = std::mem::take(&mut self.out.to_child[lane]);
         let lines = String::from_utf8(bytes.into_pieces().concat()).unwrap();
         lines

@@ -3,7 +3,7 @@
 mod event;
 
 use super::*;
-use crate::router::{LANES, Presence};
+use crate::router::{LANES, Presence, Window};
 use event::{Event, event};
 use proptest::prelude::*;
 use serde_json::json;
@@ -170,6 +170,8 @@ impl World {
     fn happen(&mut self, event: &Event) {
         self.peers_act(event);
         self.processes_act(event);
+        self.look();
+        self.bench.advance();
         self.look();
     }
 
@@ -511,6 +513,9 @@ impl World {
 
     /// Reads everything that was said, and checks it against what may be said.
     fn look(&mut self) {
+        for lane in &self.bench.router.lanes {
+            lane.in_flight.check();
+        }
         for command in self.bench.commands() {
             match command {
                 Command::Start(lane) => self.start(lane.0),
@@ -521,7 +526,7 @@ impl World {
             if !self.up[lane] {
                 continue;
             }
-            for line in self.bench.child_heard(lane) {
+            for line in self.bench.written(lane) {
                 self.child_hears(lane, &line);
             }
         }
@@ -763,6 +768,9 @@ impl World {
                     self.happen(&Event::Tick { lane, last });
                 }
             }
+            while self.bench.advance() {
+                self.look();
+            }
             for at in 0..self.at_child.len() {
                 self.acknowledge(at);
                 self.look();
@@ -781,13 +789,13 @@ impl World {
                 self.answer(seen, false, None);
                 self.look();
             }
-            assert!(round < 10, "it never settles");
+            assert!(round < 100, "it never settles");
         }
         for (session, peer) in &self.peers {
             assert!(peer.open.is_empty(), "{session} waits for {:?}", peer.open);
             assert_eq!(self.bench.router.owed(*session), 0);
-            let session = &self.bench.router.sessions[session];
-            assert!(!LaneId::ALL.into_iter().any(|lane| session.is_busy(lane, 0)));
+            let mut lanes = self.bench.router.lanes.iter();
+            assert!(!lanes.any(|lane| lane.in_flight.is_at_work_for(*session)));
         }
         assert!(!self.bench.router.is_busy());
         for session in std::mem::take(&mut self.peers).into_keys() {
@@ -810,8 +818,14 @@ impl World {
     }
 }
 
-fn run(events: &[Event]) {
+/// Where a process is given so much ahead.
+fn run(events: &[Event], window: Window) {
+    let bench = Bench {
+        router: Router::with_window(window),
+        ..Bench::default()
+    };
     let mut world = World {
+        bench,
         up: [true, false],
         ..World::default()
     };
@@ -825,7 +839,7 @@ fn run(events: &[Event]) {
 /// was asked for another.
 #[test]
 fn a_request_that_waits_for_its_turn_makes_nobody_the_requester() {
-    run(&[
+    let events = [
         Event::Die {
             lane: 0,
             forgets: false,
@@ -865,7 +879,8 @@ fn a_request_that_waits_for_its_turn_makes_nobody_the_requester() {
             lane: 0,
             task: None,
         },
-    ]);
+    ];
+    run(&events, Window::default());
 }
 
 proptest! {
@@ -873,7 +888,11 @@ proptest! {
 
     /// The invariants at the top of the router, over random histories of up to 80 events.
     #[test]
-    fn the_invariants_hold(events in prop::collection::vec(event(), 1..80)) {
-        run(&events);
+    fn the_invariants_hold(
+        events in prop::collection::vec(event(), 1..80),
+        requests in prop_oneof![1usize..4, Just(1000)],
+        bytes in prop_oneof![1usize..300, Just(1_000_000)],
+    ) {
+        run(&events, Window { requests, bytes });
     }
 }

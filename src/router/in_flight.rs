@@ -1,0 +1,178 @@
+//! The requests that a process may answer, with the counts that save going through all of them.
+
+use super::SessionId;
+use super::listens::Listen;
+use super::pending::{Delivery, Pending, Purpose};
+use foldhash::HashMap;
+use std::collections::BTreeMap;
+
+/// Requests in flight, by the id that the process knows them by.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    requests: HashMap<i64, Pending>,
+    /// Those that the process may be working on.
+    given: Counts,
+    /// Those that want log messages.
+    log_readers: Counts,
+    /// Those that are a `subscriptions/listen` which its peer has not cancelled.
+    listens: Counts,
+}
+
+impl InFlight {
+    pub(super) fn insert(&mut self, ours: i64, pending: Pending) {
+        if pending.delivery == Delivery::Given {
+            self.given.add(pending.session);
+        }
+        if pending.wants_logs {
+            self.log_readers.add(pending.session);
+        }
+        if pending.is_listening() {
+            self.listens.add(pending.session);
+        }
+        self.requests.insert(ours, pending);
+    }
+
+    pub(super) fn remove(&mut self, ours: i64) -> Option<Pending> {
+        let pending = self.requests.remove(&ours)?;
+        if pending.delivery == Delivery::Given {
+            self.given.subtract(pending.session);
+        }
+        if pending.wants_logs {
+            self.log_readers.subtract(pending.session);
+        }
+        if pending.is_listening() {
+            self.listens.subtract(pending.session);
+        }
+        Some(pending)
+    }
+
+    /// The process is given a request that has waited for its turn.
+    pub(super) fn give(&mut self, ours: i64) {
+        if let Some(pending) = self.requests.get_mut(&ours)
+            && pending.delivery != Delivery::Given
+        {
+            pending.delivery = Delivery::Given;
+            self.given.add(pending.session);
+        }
+    }
+
+    /// True while the process may be working for this session, on requests that it has cancelled, too.
+    pub(super) fn is_at_work_for(&self, session: SessionId) -> bool {
+        self.given.of(session) > 0
+    }
+
+    pub(super) fn get(&self, ours: i64) -> Option<&Pending> {
+        self.requests.get(&ours)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Pending)> {
+        self.requests.iter().map(|(ours, pending)| (*ours, pending))
+    }
+
+    /// Takes all of them, in the order in which they came.
+    pub(super) fn take(&mut self) -> Vec<(i64, Pending)> {
+        let Self { requests, .. } = std::mem::take(self);
+        let mut requests: Vec<_> = requests.into_iter().collect();
+        requests.sort_unstable_by_key(|(ours, _)| *ours);
+        requests
+    }
+
+    /// Notes the acknowledgement of a `subscriptions/listen`; true where the peer has had one already.
+    pub(super) fn acknowledge_listen(&mut self, ours: i64) -> bool {
+        self.listen_mut(ours).is_some_and(Listen::acknowledge)
+    }
+
+    /// Notes that the peer has cancelled a request, if it is a `subscriptions/listen`.
+    pub(super) fn cancel_listen(&mut self, ours: i64) {
+        if let Some(pending) = self.requests.get_mut(&ours)
+            && pending.is_listening()
+            && let Purpose::Listen(listen) = &mut pending.purpose
+        {
+            listen.cancelled = true;
+            self.listens.subtract(pending.session);
+        }
+    }
+
+    /// The `subscriptions/listen` whose process is gone, in order, to be sent again.
+    pub(super) fn lost_listens(&mut self) -> Vec<(i64, &mut Listen)> {
+        let purposes = self.requests.iter_mut();
+        let lost = purposes.filter_map(|(ours, pending)| match &mut pending.purpose {
+            Purpose::Listen(listen) if listen.lost => Some((*ours, &mut **listen)),
+            _ => None,
+        });
+        let mut lost: Vec<_> = lost.collect();
+        lost.sort_unstable_by_key(|(ours, _)| *ours);
+        lost
+    }
+
+    fn listen_mut(&mut self, ours: i64) -> Option<&mut Listen> {
+        match &mut self.requests.get_mut(&ours)?.purpose {
+            Purpose::Listen(listen) => Some(listen),
+            _ => None,
+        }
+    }
+
+    /// How many `subscriptions/listen` of a session are open.
+    pub(super) fn listens_of(&self, session: SessionId) -> usize {
+        self.listens.of(session)
+    }
+
+    /// The session that has requests which want log messages, where there is just one.
+    pub(super) fn only_log_reader(&self) -> Option<SessionId> {
+        self.log_readers.only()
+    }
+
+    /// Every count is what going through all requests gives.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let mut counted = Self::default();
+        for pending in self.requests.values() {
+            if pending.delivery == Delivery::Given {
+                counted.given.add(pending.session);
+            }
+            if pending.wants_logs {
+                counted.log_readers.add(pending.session);
+            }
+            if pending.is_listening() {
+                counted.listens.add(pending.session);
+            }
+        }
+        assert_eq!(self.given, counted.given);
+        assert_eq!(self.log_readers, counted.log_readers);
+        assert_eq!(self.listens, counted.listens);
+    }
+}
+
+/// How many each session has of something.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts(BTreeMap<SessionId, usize>);
+
+impl Counts {
+    fn add(&mut self, session: SessionId) {
+        *self.0.entry(session).or_default() += 1;
+    }
+
+    fn subtract(&mut self, session: SessionId) {
+        if let Some(count) = self.0.get_mut(&session) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&session);
+            }
+        }
+    }
+
+    fn of(&self, session: SessionId) -> usize {
+        self.0.get(&session).copied().unwrap_or_default()
+    }
+
+    /// The only session that has any.
+    fn only(&self) -> Option<SessionId> {
+        let mut sessions = self.0.keys();
+        let first = sessions.next();
+        first.filter(|_| sessions.next().is_none()).copied()
+    }
+}

@@ -1,0 +1,425 @@
+//! What peers have said and a process has not been given: one line of each session after the other, so
+//! that nobody waits behind all that somebody else has asked before.
+
+use super::SessionId;
+use crate::utils::rope::Rope;
+use foldhash::HashMap;
+use std::collections::VecDeque;
+
+/// A session that has so many lines here …
+const MAX_LINES: usize = 256;
+/// … or so many bytes is not read on. An empty queue takes any line.
+const MAX_BYTES: usize = 1 << 20;
+
+/// While all sessions together have so many bytes here, none that has any is read on.
+const MAX_ALL_BYTES: usize = 64 << 20;
+
+/// How much a process is given ahead; more waits here.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// So many requests of a session that it has not answered.
+    pub requests: usize,
+    /// While fewer bytes than this have not been written to it.
+    pub bytes: usize,
+}
+
+impl Default for Window {
+    /// No bounds.
+    fn default() -> Self {
+        Self {
+            requests: usize::MAX,
+            bytes: usize::MAX,
+        }
+    }
+}
+
+/// A line that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// The id of a request.
+    pub request: Option<i64>,
+    /// It is a request that takes up a place in the window of its session until it is answered.
+    pub takes_place: bool,
+    pub line: Rope,
+}
+
+/// A line whose turn has come.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub session: SessionId,
+    pub waiting: Waiting,
+}
+
+/// Lines by session, and the requests that the process has been given.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    shares: HashMap<SessionId, Share>,
+    /// Sessions whose first line may go, in the order of their turns.
+    turns: VecDeque<SessionId>,
+    bytes: usize,
+    window: Window,
+    /// Sessions that may be read on, or all.
+    room: Room,
+}
+
+/// Who has room again since somebody last asked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// These sessions.
+    pub sessions: Vec<SessionId>,
+    /// Any session.
+    pub for_all: bool,
+}
+
+/// What one session has here.
+#[derive(Debug, Default)]
+struct Share {
+    lines: VecDeque<Waiting>,
+    bytes: usize,
+    /// Requests that take up a place.
+    given: Vec<i64>,
+    /// It stands among the turns.
+    has_turn: bool,
+}
+
+impl Share {
+    /// True where the first line may go.
+    fn may_go(&self, window: Window) -> bool {
+        let first = self.lines.front();
+        first.is_some_and(|first| !first.takes_place || self.given.len() < window.requests)
+    }
+
+    /// Requests that wait for nobody's turn may take up more places than there are.
+    fn is_full(&self, window: Window) -> bool {
+        self.lines.len() >= MAX_LINES
+            || self.bytes >= MAX_BYTES
+            || self.given.len() > window.requests
+    }
+}
+
+impl Queue {
+    pub(super) fn new(window: Window) -> Self {
+        Self {
+            window,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn window(&self) -> Window {
+        self.window
+    }
+
+    /// The same lines for another process, which has been given nothing. All sessions have room again,
+    /// as far as those lines leave them any.
+    pub(super) fn renewed(mut self) -> Self {
+        self.turns.clear();
+        self.shares.retain(|_, share| {
+            share.given.clear();
+            share.has_turn = !share.lines.is_empty();
+            share.has_turn
+        });
+        self.turns.extend(self.shares.keys());
+        self.turns.make_contiguous().sort_unstable();
+        self.room.for_all = true;
+        self
+    }
+
+    /// Forgets all lines.
+    pub(super) fn clear(&mut self) {
+        self.shares.clear();
+        self.turns.clear();
+        self.bytes = 0;
+        self.room.for_all = true;
+    }
+
+    /// True where a line of `session` need not wait for others.
+    pub(super) fn is_clear_for(&self, session: SessionId, takes_place: bool) -> bool {
+        self.turns.is_empty()
+            && self.shares.get(&session).is_none_or(|share| {
+                share.lines.is_empty() && (!takes_place || share.given.len() < self.window.requests)
+            })
+    }
+
+    /// True where `session` has so much here that it should not be read on.
+    pub(super) fn is_full_for(&self, session: SessionId) -> bool {
+        self.shares.get(&session).is_some_and(|share| {
+            share.is_full(self.window) || (self.bytes >= MAX_ALL_BYTES && share.bytes > 0)
+        })
+    }
+
+    /// Who has room again since this was last called.
+    pub(super) fn take_room(&mut self) -> Room {
+        std::mem::take(&mut self.room)
+    }
+
+    /// A line of `session` has to wait.
+    pub(super) fn push(&mut self, session: SessionId, waiting: Waiting) {
+        self.change(session, |share| {
+            share.bytes += waiting.line.len();
+            share.lines.push_back(waiting);
+        });
+    }
+
+    /// The line whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<Next> {
+        let session = self.turns.pop_front()?;
+        let waiting = self.change(session, |share| {
+            share.has_turn = false;
+            let waiting = share.lines.pop_front()?;
+            share.bytes -= waiting.line.len();
+            share
+                .given
+                .extend(waiting.request.filter(|_| waiting.takes_place));
+            Some(waiting)
+        })?;
+        Some(Next { session, waiting })
+    }
+
+    /// The process has been given a request that did not wait here.
+    pub(super) fn give(&mut self, session: SessionId, request: i64) {
+        self.change(session, |share| share.given.push(request));
+    }
+
+    /// Nobody waits any more for a request that the process has been given.
+    pub(super) fn close(&mut self, session: SessionId, request: i64) {
+        self.change(session, |share| {
+            let mut given = share.given.iter();
+            if let Some(at) = given.position(|given| *given == request) {
+                share.given.swap_remove(at);
+            }
+        });
+    }
+
+    /// Takes back a request that waits here.
+    pub(super) fn take_back(&mut self, session: SessionId, request: i64) {
+        self.change(session, |share| {
+            let mut lines = share.lines.iter();
+            let at = lines.position(|waiting| waiting.request == Some(request));
+            if let Some(waiting) = at.and_then(|at| share.lines.remove(at)) {
+                share.bytes -= waiting.line.len();
+            }
+        });
+    }
+
+    /// The session has gone; gives what of it still waits.
+    pub(super) fn leave(&mut self, session: SessionId) -> VecDeque<Waiting> {
+        self.change(session, |share| {
+            share.given.clear();
+            share.bytes = 0;
+            std::mem::take(&mut share.lines)
+        })
+    }
+
+    /// Changes what a session has here, and then its place among the turns; notes who has room by that.
+    fn change<T>(&mut self, session: SessionId, change: impl FnOnce(&mut Share) -> T) -> T {
+        let share = self.shares.entry(session).or_default();
+        let (bytes, was_full) = (share.bytes, share.is_full(self.window));
+        let changed = change(share);
+        let before = self.bytes;
+        self.bytes = before - bytes + share.bytes;
+        if was_full && !share.is_full(self.window) {
+            self.room.sessions.push(session);
+        }
+        self.room.for_all |= before >= MAX_ALL_BYTES && self.bytes < MAX_ALL_BYTES;
+        match (share.may_go(self.window), share.has_turn) {
+            (true, false) => {
+                share.has_turn = true;
+                self.turns.push_back(session);
+            }
+            // It has been taken out of the middle.
+            (false, true) => {
+                share.has_turn = false;
+                self.turns.retain(|waiting| *waiting != session);
+            }
+            _ => {}
+        }
+        if share.lines.is_empty() && share.given.is_empty() {
+            self.shares.remove(&session);
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn waiting(request: Option<i64>, bytes: usize) -> Waiting {
+        let mut line = Rope::default();
+        line.extend(vec![b'x'; bytes]);
+        Waiting {
+            request,
+            takes_place: request.is_some(),
+            line,
+        }
+    }
+
+    fn queue(requests: usize) -> Queue {
+        let window = Window {
+            requests,
+            ..Window::default()
+        };
+        Queue::new(window)
+    }
+
+    fn popped(queue: &mut Queue) -> Option<(u64, Option<i64>)> {
+        let next = queue.pop()?;
+        Some((next.session.0, next.waiting.request))
+    }
+
+    #[test]
+    fn one_line_of_each_after_the_other() {
+        let (flooder, other) = (SessionId(1), SessionId(2));
+        let mut queue = queue(2);
+        (0..5).for_each(|request| queue.push(flooder, waiting(Some(request), 1)));
+        assert_eq!(popped(&mut queue), Some((1, Some(0))));
+        queue.push(other, waiting(Some(10), 1));
+        queue.push(other, waiting(None, 1));
+        assert!(!queue.is_clear_for(other, false) && !queue.is_clear_for(SessionId(3), true));
+        assert_eq!(popped(&mut queue), Some((1, Some(1))));
+        assert_eq!(popped(&mut queue), Some((2, Some(10))));
+        assert_eq!(popped(&mut queue), Some((2, None)));
+        // The flooder waits for an answer, and nobody else does for it.
+        assert_eq!(popped(&mut queue), None);
+        assert!(queue.is_clear_for(other, true) && !queue.is_clear_for(flooder, false));
+        queue.give(other, 11);
+        assert!(queue.is_clear_for(other, false) && !queue.is_clear_for(other, true));
+        queue.close(flooder, 1);
+        queue.take_back(flooder, 2);
+        assert_eq!(popped(&mut queue), Some((1, Some(3))));
+        assert_eq!(queue.leave(flooder).len(), 1);
+        assert_eq!((queue.bytes, queue.turns.len()), (0, 0));
+    }
+
+    #[test]
+    fn whoever_has_much_here_is_not_read_on_until_it_is_less() {
+        let (peer, other) = (SessionId(1), SessionId(2));
+        let mut queue = queue(1);
+        let room = |queue: &mut Queue| queue.take_room().sessions;
+        queue.push(peer, waiting(None, 2 * MAX_BYTES));
+        assert!(queue.is_full_for(peer) && !queue.is_full_for(other));
+        queue.pop();
+        assert!(!queue.is_full_for(peer) && room(&mut queue) == [peer]);
+        let lines = i64::try_from(MAX_LINES).unwrap();
+        (0..lines).for_each(|request| queue.push(peer, waiting(Some(request), 1)));
+        assert!(queue.is_full_for(peer));
+        queue.take_back(peer, 7);
+        assert!(!queue.is_full_for(peer) && room(&mut queue) == [peer]);
+        // What waits for no turn takes up places, too.
+        (1000..1002).for_each(|request| queue.give(other, request));
+        assert!(queue.is_full_for(other));
+        queue.close(other, 1000);
+        assert!(!queue.is_full_for(other) && room(&mut queue) == [other]);
+        // All together.
+        for session in 10..10 + (MAX_ALL_BYTES / MAX_BYTES) as u64 {
+            queue.push(SessionId(session), waiting(None, MAX_BYTES));
+        }
+        assert!(queue.is_full_for(peer) && !queue.is_full_for(SessionId(9)));
+        assert!(!queue.take_room().for_all);
+        let mut queue = queue.renewed();
+        assert!(queue.take_room().for_all && queue.is_full_for(peer));
+        queue.leave(SessionId(10));
+        assert!(queue.take_room().for_all && !queue.is_full_for(peer));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Push { session: u64, is_request: bool },
+        Pop,
+        Answer { pick: usize },
+        TakeBack { pick: usize },
+        Leave { session: u64 },
+        Renew,
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            6 => (0u64..4, any::<bool>()).prop_map(|(session, is_request)| Event::Push { session, is_request }),
+            6 => Just(Event::Pop),
+            3 => any::<usize>().prop_map(|pick| Event::Answer { pick }),
+            1 => any::<usize>().prop_map(|pick| Event::TakeBack { pick }),
+            1 => (0u64..4).prop_map(|session| Event::Leave { session }),
+            1 => Just(Event::Renew),
+        ]
+    }
+
+    proptest! {
+        /// Each session's lines keep their order, none has more requests given than there are places,
+        /// and between two lines of one session each other session has one, if one of it may go.
+        #[test]
+        fn turns_are_fair(events in prop::collection::vec(event(), 1..300), window in 1usize..4) {
+            let mut queue = queue(window);
+            let mut lines: BTreeMap<u64, VecDeque<(Option<i64>, usize)>> = BTreeMap::new();
+            let mut given: Vec<(u64, i64)> = Vec::new();
+            // How often others have had a turn since this session could have one.
+            let mut passed: BTreeMap<u64, BTreeMap<u64, usize>> = BTreeMap::new();
+            for (at, event) in events.into_iter().enumerate() {
+                let number = i64::try_from(at).unwrap();
+                match event {
+                    Event::Push { session, is_request } => {
+                        let request = is_request.then_some(number);
+                        queue.push(SessionId(session), waiting(request, at));
+                        lines.entry(session).or_default().push_back((request, at));
+                    }
+                    Event::Pop => {
+                        let next = queue.pop();
+                        let mut passing = passed.keys();
+                        prop_assert_eq!(next.is_none(), passing.next().is_none());
+                        if let Some(Next { session, waiting }) = next {
+                            let session = session.0;
+                            let expected = lines.get_mut(&session).and_then(VecDeque::pop_front);
+                            prop_assert_eq!(expected, Some((waiting.request, waiting.line.len())));
+                            given.extend(waiting.request.map(|request| (session, request)));
+                            passed.remove(&session);
+                            for (other, turns) in &mut passed {
+                                let turns = turns.entry(session).or_default();
+                                *turns += 1;
+                                prop_assert!(*turns <= 1, "{} passed {} twice", session, other);
+                            }
+                        }
+                    }
+                    Event::Answer { pick } if !given.is_empty() => {
+                        let (session, request) = given.swap_remove(pick % given.len());
+                        queue.close(SessionId(session), request);
+                    }
+                    Event::TakeBack { pick } => {
+                        let requests: Vec<(u64, i64)> = lines.iter().flat_map(|(session, lines)| {
+                            lines.iter().filter_map(|(request, _)| request.map(|request| (*session, request)))
+                        }).collect();
+                        if let Some((session, request)) = requests.get(pick % requests.len().max(1)) {
+                            queue.take_back(SessionId(*session), *request);
+                            let own = lines.get_mut(session).unwrap();
+                            own.retain(|(known, _)| *known != Some(*request));
+                        }
+                    }
+                    Event::Leave { session } => {
+                        let left = queue.leave(SessionId(session));
+                        let own = lines.remove(&session).unwrap_or_default();
+                        prop_assert_eq!(left.len(), own.len());
+                        given.retain(|(known, _)| *known != session);
+                    }
+                    Event::Renew => {
+                        queue = queue.renewed();
+                        given.clear();
+                        passed.clear();
+                    }
+                    Event::Answer { .. } => {}
+                }
+                for session in 0..4 {
+                    let open = given.iter().filter(|(known, _)| *known == session).count();
+                    prop_assert!(open <= window);
+                    let first = lines.get(&session).and_then(VecDeque::front);
+                    if first.is_some_and(|(request, _)| request.is_none() || open < window) {
+                        passed.entry(session).or_default();
+                    } else {
+                        passed.remove(&session);
+                    }
+                }
+                let bytes: usize = lines.values().flatten().map(|(_, bytes)| bytes).sum();
+                prop_assert_eq!(queue.bytes, bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One peer's requests do not stand before everybody else's.
+
+use crate::common::{Setup, TestServer, request};
+use crate::process::eventually;
+use crate::wire::TestPeer;
+use serde_json::{Value, json};
+use std::thread;
+use std::time::Instant;
+
+/// The requests of the echo server's peers, in the order in which it has taken them up: who, and which.
+fn taken_up(server: &TestServer) -> Vec<(String, u64)> {
+    let seen = server.seen();
+    let lines = seen
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let told = lines.filter_map(|line: Value| {
+        let params = &line["params"];
+        Some((
+            params["who"].as_str()?.to_owned(),
+            params["number"].as_u64()?,
+        ))
+    });
+    told.collect()
+}
+
+fn say(peer: &mut TestPeer, who: &str, number: u64, mut params: Value) {
+    params["who"] = json!(who);
+    params["number"] = json!(number);
+    peer.send(&request(number, "tools/call", params));
+}
+
+/// Starts to send calls without end, with something after each; a thread of its own, which ends with the
+/// server.
+fn flood(server: &TestServer, params: Value, after: impl Fn(&mut TestPeer, u64) + Send + 'static) {
+    let mut peer = server.peer();
+    let mut sender = peer.sender();
+    thread::spawn(move || while peer.next_line().is_some() {});
+    thread::spawn(move || {
+        let mut number = 0;
+        loop {
+            let mut params = params.clone();
+            params["who"] = json!("flooder");
+            params["number"] = json!(number);
+            if !sender.try_send(&request(number, "tools/call", params)) {
+                return;
+            }
+            after(&mut sender, number);
+            number += 1;
+        }
+    });
+    eventually("the flood is on", || {
+        let is_late = |(_, number): &(String, u64)| *number > 50;
+        taken_up(server).last().is_some_and(is_late).then_some(())
+    });
+}
+
+/// Asks beside a flood; gives how many of its calls the server takes up before one's own, the median of
+/// 40 times.
+fn calls_before_ones_own(server: &TestServer, other: &mut TestPeer) -> usize {
+    let mut times = Vec::new();
+    for number in 0..40 {
+        let begin = Instant::now();
+        say(other, "other", number, json!({}));
+        assert_eq!(other.next()["id"], number);
+        times.push(begin.elapsed());
+    }
+    times.sort_unstable();
+    let order = taken_up(server);
+    let own = order.iter().enumerate();
+    let own = own.filter(|(_, (who, _))| who == "other");
+    let places: Vec<usize> = own.map(|(place, _)| place).collect();
+    let between = places.windows(2).map(|pair| pair[1] - pair[0] - 1);
+    let mut between: Vec<usize> = between.collect();
+    between.sort_unstable();
+    let (median, most) = (between[between.len() / 2], between[between.len() - 1]);
+    println!(
+        "{median} calls before one's own, {most} at most; {:?}",
+        times[times.len() / 2]
+    );
+    median
+}
+
+/// Bug: what waits for a process stood in one queue, so that whoever asked much at once moved everybody
+/// else's answers by seconds.
+#[test]
+fn a_flood_of_calls_stands_before_nobody() {
+    // Some more while one's own question is on its way.
+    for (flags, most) in [(&[][..], 16), (&["--max-in-flight", "2"], 2)] {
+        let server = Setup::new("tcp").args(flags).echo(&["--work", "1"]).start();
+        let mut other = server.peer();
+        assert!(other.initialize()["result"].is_object());
+        flood(&server, json!({}), |_, _| {});
+        let median = calls_before_ones_own(&server, &mut other);
+        assert!(median <= most + 4, "{median} calls with {flags:?}");
+    }
+}
+
+fn silent(peer: &mut TestPeer, numbers: std::ops::Range<u64>) {
+    numbers.for_each(|number| say(peer, "flooder", number, json!({"silent": true})));
+}
+
+fn cancel(peer: &mut TestPeer, number: u64) {
+    peer.send(&format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#
+    ));
+}
+
+fn wait_for(server: &TestServer, expected: &[u64]) {
+    let expected: Vec<(String, u64)> = expected
+        .iter()
+        .map(|number| ("flooder".to_owned(), *number))
+        .collect();
+    let mut seen = Vec::new();
+    eventually(&format!("{} requests", expected.len()), || {
+        seen = taken_up(server);
+        (seen.len() >= expected.len()).then_some(())
+    });
+    assert_eq!(seen, expected);
+}
+
+/// A process is given so many requests of one session, and the next one for each that is answered or
+/// cancelled; one that is cancelled before its turn never reaches it.
+#[test]
+fn requests_beyond_the_bound_wait_and_can_be_taken_back() {
+    let server = Setup::new("tcp").args(&["--max-in-flight", "3"]).start();
+    let (mut peer, mut other) = (server.peer(), server.peer());
+    silent(&mut peer, 0..10);
+    wait_for(&server, &[0, 1, 2]);
+    assert_eq!(other.ask("o", "ping", json!({}))["id"], "o");
+    cancel(&mut peer, 4);
+    cancel(&mut peer, 1);
+    wait_for(&server, &[0, 1, 2, 3]);
+    cancel(&mut peer, 2);
+    wait_for(&server, &[0, 1, 2, 3, 5]);
+    // Neither has an answer, and the ids are free.
+    say(&mut peer, "flooder", 4, json!({}));
+    for number in [6, 7, 8, 9, 0, 3, 5] {
+        cancel(&mut peer, number);
+    }
+    assert_eq!(peer.next()["id"], 4);
+    wait_for(&server, &[0, 1, 2, 3, 5, 4]);
+    // Whoever leaves takes along what waits.
+    silent(&mut peer, 20..30);
+    drop(peer);
+    server.log.wait_for("disconnected");
+    assert_eq!(other.ask("p", "ping", json!({}))["id"], "p");
+    assert!(taken_up(&server).len() <= 9);
+}
+
+/// What a process has not been given, its successor is.
+#[test]
+fn what_waits_survives_a_restart() {
+    let server = Setup::new("tcp").args(&["--max-in-flight", "2"]).start();
+    let (mut peer, mut other) = (server.peer(), server.peer());
+    silent(&mut peer, 0..2);
+    say(&mut peer, "flooder", 2, json!({}));
+    say(&mut peer, "flooder", 3, json!({}));
+    wait_for(&server, &[0, 1]);
+    other.send(&request("end", "tools/call", json!({"exit": 3})));
+    assert_eq!(other.next()["error"]["data"]["reason"], "child-exited");
+    let mut answers: Vec<Value> = (0..4).map(|_| peer.next()).collect();
+    answers.sort_by_key(|answer| answer["id"].as_u64());
+    for (number, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.get("result").is_some(), number >= 2, "{answer}");
+    }
+    wait_for(&server, &[0, 1, 2, 3]);
+}
+
+/// A peer whose requests wait is not read on, so that what waits is bounded, and reads on when they are
+/// answered.
+#[test]
+fn whoever_has_many_waiting_is_not_read_on() {
+    let server = Setup::new("tcp")
+        .args(&["--max-in-flight", "1"])
+        .echo(&["--work", "1"])
+        .start();
+    let (mut peer, mut other) = (server.peer(), server.peer());
+    let before = server.peak();
+    let mut sender = peer.sender();
+    let sending = thread::spawn(move || {
+        let filler = "x".repeat(10_000);
+        for number in 0..3_000 {
+            say(
+                &mut sender,
+                "flooder",
+                number,
+                json!({"filler": filler, "raw": "{}"}),
+            );
+        }
+    });
+    for number in 0..20 {
+        assert_eq!(other.ask(number, "ping", json!({}))["id"], number);
+    }
+    let grown = server.peak() - before;
+    assert!(grown < 12_000, "{grown} KiB");
+    for number in 0..3_000 {
+        assert_eq!(peer.next()["id"], number);
+    }
+    sending.join().unwrap();
+}
