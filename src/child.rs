@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
-/// The size of the pipes to a process that many peers share, in bytes: large messages are carried in
-/// fewer turns. What every user may ask for (pipe(7)).
+/// The size of the pipe from a process that many peers share, in bytes: large messages are carried in
+/// fewer turns. What every user may ask for (pipe(7)). The one to it keeps its size: what one peer has
+/// put there stands before what all others say.
 const PIPE: usize = 1 << 20;
 
 /// How long a killed process is waited for where its handle is just dropped.
@@ -121,7 +122,6 @@ impl Child {
         let stdout = process.stdout.take().ok_or_else(missing)?;
         if !many {
             // A user has so much memory for pipes only. Without it they work as well.
-            let _refused = fcntl_setpipe_size(&stdin, PIPE);
             let _refused = fcntl_setpipe_size(&stdout, PIPE);
         }
         let stdout = LineReader::new(stdout, limit);

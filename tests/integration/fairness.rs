@@ -95,6 +95,19 @@ fn a_flood_of_calls_stands_before_nobody() {
     }
 }
 
+/// What is cancelled takes up no place, since some servers never answer it, but what a process has not
+/// read is bounded all the same.
+#[test]
+fn a_flood_of_cancelled_calls_stands_before_nobody() {
+    let server = Setup::new("tcp").echo(&["--work", "1"]).start();
+    let mut other = server.peer();
+    assert!(other.initialize()["result"].is_object());
+    let filler = json!({"filler": "x".repeat(1024)});
+    flood(&server, filler, cancel);
+    let median = calls_before_ones_own(&server, &mut other);
+    assert!(median <= 100, "{median} calls");
+}
+
 fn silent(peer: &mut TestPeer, numbers: std::ops::Range<u64>) {
     numbers.for_each(|number| say(peer, "flooder", number, json!({"silent": true})));
 }
