@@ -6,6 +6,7 @@
 //! | 2,000 requests under 50 cuts, over TCP and over WebSocket, with the seeds 1 to 100 | `CHAOS_SEEDS=100 cargo test --test chaos nothing_is_lost_over -- --nocapture` |
 //! | one seed of a failure, which names it | `CHAOS_SEED=N cargo test --test chaos NAME -- --nocapture` |
 //! | ten minutes of 20 clients, with the server's memory at each minute | `CHAOS_SOAK=600 cargo test --test chaos soak -- --nocapture` |
+//! | a minute of a hostile neighbour beside five clients, with the seeds 1 to 20 | `CHAOS_NEIGHBOUR=60 CHAOS_SEEDS=20 cargo test --test chaos neighbour -- --nocapture` |
 //!
 //! Each run prints a [`load::Toll`]: requests, cuts, and how many were lost, doubled and hung.
 //! `CHAOS_LOG=1` prints what the client logs, too.
@@ -20,6 +21,7 @@ mod leaving;
 mod liveness;
 mod load;
 mod lossless;
+mod neighbour;
 mod plain;
 mod pressure;
 mod relay;
