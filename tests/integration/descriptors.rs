@@ -2,6 +2,7 @@
 
 use crate::common::{Setup, TestServer, request, token_with};
 use crate::process::{eventually, kill};
+use crate::questions::login;
 use crate::wire::TestPeer;
 use serde_json::json;
 use std::net::TcpStream;
@@ -123,10 +124,13 @@ fn files_are_read_again_while_all_others_are_in_use() {
 fn a_child_waits_for_what_it_takes_to_start() {
     const PEERS: usize = 20;
     let server = Setup::new("tcp")
+        .secret()
         .args(&["--isolate"])
         .descriptors(64, 64)
         .start();
-    let mut peers: Vec<TestPeer> = (0..PEERS).map(|_| server.peer()).collect();
+    // Without a secret the log tells of nobody who has said nothing.
+    let login = |at| login(&server, &format!("user {at}"));
+    let mut peers: Vec<TestPeer> = (0..PEERS).map(login).collect();
     eventually("all are connected", || {
         (server.log.text().matches(": connected").count() == PEERS).then_some(())
     });
@@ -143,5 +147,5 @@ fn a_child_waits_for_what_it_takes_to_start() {
         });
         assert_eq!(peers.remove(served).next()["id"], 1);
     }
-    server.assert_serving();
+    server.assert_serving_with(&token_with(&[]));
 }
