@@ -47,8 +47,8 @@ a terminal ends when that closes.";
 
 const CLIENT_EXAMPLES: &str = "\
 Examples:
-  What an MCP host launches:
-    mcp-remote client tcp --port 8080 --jwt-token-file ~/.config/mcp-remote/token --auto-reconnect
+  What an MCP host launches, with MCP_REMOTE_JWT_TOKEN_FILE in its environment:
+    mcp-remote client tcp --port 8080 --auto-reconnect --max-attempts 0
 
   One question by hand:
     echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}' | mcp-remote client tcp --port 8080

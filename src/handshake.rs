@@ -4,7 +4,7 @@
 use crate::auth::{self, Identity, TokenError, Verifier};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line, is_too_large, refusal_line};
 use crate::transport::Connection;
-use crate::transport::foreign;
+use crate::transport::foreign::{self, WrongTransport};
 use crate::transport::line::LineError;
 use crate::transport::tls::Mismatch;
 use crate::utils::secret::Secret;
@@ -302,6 +302,9 @@ pub async fn present(connection: &mut Connection, token: &Secret) -> Result<bool
     if wants_tls(&line) {
         return Err(LineError::Io(Mismatch.into()).into());
     }
+    if let Some(wrong) = wrong_transport(&line) {
+        return Err(LineError::Io(wrong.into()).into());
+    }
     if let Some(notice) = read_notice(&line) {
         return Err(LineError::from(std::io::Error::other(notice)).into());
     }
@@ -380,6 +383,16 @@ pub fn read_notice(line: &Bytes) -> Option<String> {
 pub fn wants_tls(line: &Bytes) -> bool {
     let reason = notice(line).and_then(|error| error.data?.get("reason").cloned());
     reason.is_some_and(|reason| reason == "tls-required")
+}
+
+/// The transport that a server speaks which answers a line like this.
+#[must_use]
+pub fn wrong_transport(line: &Bytes) -> Option<WrongTransport> {
+    if foreign::is_http_answer(line) {
+        return Some(WrongTransport::Http);
+    }
+    let reason = notice(line)?.data?.get("reason").cloned()?;
+    (reason == "wrong-transport").then_some(WrongTransport::WebSocket)
 }
 
 /// The bound in the notice of a server that a line is longer than it takes. It hangs up then.

@@ -1,6 +1,7 @@
 //! Why a connection ended.
 
 use crate::replay::Violation;
+use crate::transport::foreign;
 use crate::transport::line::LineError;
 use crate::transport::tls;
 use std::io;
@@ -15,8 +16,8 @@ pub(super) enum End {
     Dismissed,
     /// The server refuses us, and says why.
     Rejected(String),
-    /// TLS does not work, and will not the next time.
-    Tls(String),
+    /// TLS does not work, or the transport is another one; so it will be the next time.
+    Mismatch(String),
     /// The connection is gone.
     Lost(Lost),
 }
@@ -58,8 +59,8 @@ impl From<Lost> for End {
 
 impl From<io::Error> for End {
     fn from(err: io::Error) -> Self {
-        match tls::explain(&err) {
-            Some(reason) => Self::Tls(reason),
+        match tls::explain(&err).or_else(|| foreign::explain(&err)) {
+            Some(reason) => Self::Mismatch(reason),
             None => Self::Lost(LineError::from(err).into()),
         }
     }

@@ -1,6 +1,8 @@
 //! Why the client gave up.
 
 use super::end::Lost;
+use super::endpoint::Failure;
+use crate::utils::chain::Chain;
 use std::error::Error;
 use std::io;
 
@@ -32,9 +34,10 @@ pub enum ClientError {
         /// What it asks for.
         wants: String,
     },
-    /// TLS does not work, or only one end uses it; another attempt would not help.
+    /// TLS does not work, or only one end uses it, or the transport is another one; another attempt would
+    /// not help.
     #[error("no connection to {address}: {reason}")]
-    Tls {
+    Mismatch {
         /// Host and port.
         address: String,
         /// What is wrong, and the remedy.
@@ -55,6 +58,8 @@ pub enum ClientError {
         address: String,
         /// How many failed in a row.
         attempts: u32,
+        /// Whether there has ever been a connection.
+        connected: bool,
         /// Why the last one failed.
         source: Box<dyn Error + Send + Sync>,
     },
@@ -78,7 +83,34 @@ impl ClientError {
                 "get a token for this server, and give it by MCP_REMOTE_JWT_TOKEN, --jwt-token-file or --header 'Authorization: Bearer ${TOKEN}'",
             ),
             Self::Lost { .. } => Some("use --auto-reconnect to reconnect automatically"),
-            Self::Token(_) | Self::Tls { .. } | Self::GaveUp { .. } => None,
+            Self::Token(_) | Self::Mismatch { .. } | Self::GaveUp { .. } => None,
+        }
+    }
+
+    /// What is wrong and the remedy, on one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let text = Chain(self).to_string();
+        match self.remedy() {
+            Some(remedy) => format!("{text}; {remedy}"),
+            None => text,
+        }
+    }
+
+    /// What the host's requests fail with.
+    pub(super) fn failure(&self) -> Failure {
+        let line = self.line();
+        match self {
+            Self::Rejected(_) | Self::Token(_) | Self::NoToken | Self::Unauthorized { .. } => {
+                Failure::AUTHENTICATION_FAILED.because(line)
+            }
+            Self::Lost { .. }
+            | Self::GaveUp {
+                connected: true, ..
+            } => Failure::CONNECTION_LOST.with_detail(line),
+            Self::Connect { .. } | Self::Mismatch { .. } | Self::GaveUp { .. } => {
+                Failure::NOT_CONNECTED.because(line)
+            }
         }
     }
 }

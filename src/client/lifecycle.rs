@@ -9,7 +9,7 @@ use super::error::ClientError;
 use super::host::HostInput;
 use super::retry::Retry;
 use super::settings::{CONNECT_TIMEOUT, Settings};
-use crate::transport::tls;
+use crate::transport::{foreign, tls};
 use crate::utils::backoff;
 use crate::utils::chain::Chain;
 use crate::utils::host::with_port;
@@ -29,6 +29,8 @@ pub(super) struct Lifecycle<'a> {
     address: String,
     /// `None` where reconnecting is not allowed.
     retry: Option<Retry>,
+    /// There has been a connection.
+    connected: bool,
     /// Since when there has been no connection that was good for something.
     lost_at: Option<Instant>,
 }
@@ -45,6 +47,7 @@ impl<'a> Lifecycle<'a> {
             input,
             address: with_port(&settings.host, settings.port),
             retry: settings.reconnect.map(Retry::new),
+            connected: false,
             lost_at: None,
         }
     }
@@ -60,7 +63,7 @@ impl<'a> Lifecycle<'a> {
             let goes_on = match ended.end {
                 End::Done => false,
                 End::Rejected(reason) => return Err(self.rejected(reason)),
-                End::Tls(reason) => return Err(self.no_tls(reason)),
+                End::Mismatch(reason) => return Err(self.mismatch(reason)),
                 End::Lost(lost) => {
                     // A server that says nothing of itself may be one that waits to be asked.
                     let useful = ended.introduced || began.elapsed() >= CONNECT_TIMEOUT;
@@ -95,8 +98,8 @@ impl<'a> Lifecycle<'a> {
                 Err(DialError::Token(fault)) => return Err(ClientError::Token(fault)),
                 Err(DialError::Io(err)) => err,
             };
-            if let Some(reason) = tls::explain(&err) {
-                return Err(self.no_tls(reason));
+            if let Some(reason) = tls::explain(&err).or_else(|| foreign::explain(&err)) {
+                return Err(self.mismatch(reason));
             }
             tracing::debug!(address = %self.address, err = %Chain(&err), "could not connect");
             if self.retry.is_none() {
@@ -113,6 +116,7 @@ impl<'a> Lifecycle<'a> {
 
     async fn carry(&mut self, dialed: Dialed) -> Ended {
         let Dialed { connection, offer } = dialed;
+        self.connected = true;
         let (address, lost_at) = (&self.address, self.lost_at);
         let carrier = Carrier {
             bridge: self.bridge,
@@ -187,6 +191,7 @@ impl<'a> Lifecycle<'a> {
             None => Err(ClientError::GaveUp {
                 address: self.address.clone(),
                 attempts,
+                connected: self.connected,
                 source: Box::new(failure),
             }),
         }
@@ -229,9 +234,9 @@ impl<'a> Lifecycle<'a> {
         }
     }
 
-    fn no_tls(&self, reason: String) -> ClientError {
+    fn mismatch(&self, reason: String) -> ClientError {
         let address = self.address.clone();
-        ClientError::Tls { address, reason }
+        ClientError::Mismatch { address, reason }
     }
 }
 

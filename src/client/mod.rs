@@ -18,7 +18,6 @@ pub use settings::{Reconnect, Settings};
 
 use crate::utils::apart::apart;
 use bridge::Bridge;
-use endpoint::Failure;
 use host::HostInput;
 use lifecycle::Lifecycle;
 use std::future::Future;
@@ -47,13 +46,7 @@ pub async fn run(
     let mut input = HostInput::start();
     let outcome = live(&settings, &bridge, &mut input, shutdown).await;
     if let Err(err) = &outcome {
-        let failure = match err {
-            ClientError::Rejected(_) | ClientError::Token(_) | ClientError::NoToken => {
-                Failure::AUTHENTICATION_FAILED
-            }
-            _ => Failure::CONNECTION_LOST,
-        };
-        bridge.give_up(&failure, &mut input).await;
+        bridge.give_up(&err.failure(), &mut input).await;
     }
     // A host that does not read does not keep us.
     let _unread = tokio::time::timeout(LAST_WRITE_TIMEOUT, bridge.finish()).await;

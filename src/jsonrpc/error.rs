@@ -56,6 +56,8 @@ pub struct ErrorData {
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
 }
 
 impl ErrorData {
@@ -70,6 +72,7 @@ impl ErrorData {
             stderr: None,
             retry_after_ms: None,
             limit: None,
+            detail: None,
         }
     }
 
@@ -77,6 +80,13 @@ impl ErrorData {
     #[must_use]
     pub const fn with_limit(mut self, limit: usize) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// Adds what a person wants to know.
+    #[must_use]
+    pub fn with_detail(mut self, detail: Option<String>) -> Self {
+        self.detail = detail;
         self
     }
 

@@ -1,5 +1,49 @@
 //! Programs that speak another protocol than the port they have connected to.
 
+use std::io;
+
+/// What a TCP port of ours says to an HTTP request, for people and for our client.
+const PLAIN_TCP: &str = "this port takes MCP messages over plain TCP connections, one JSON object per line, and no HTTP; use 'mcp-remote client tcp'";
+
+/// For a client: the server speaks another transport. Another try would not help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WrongTransport {
+    /// Lines over TCP.
+    #[error("this is a TCP port, and no WebSocket is spoken there; use 'client tcp'")]
+    Tcp,
+    /// WebSocket.
+    #[error("this is a WebSocket port; use 'client ws'")]
+    WebSocket,
+    /// HTTP, on which there may be WebSockets.
+    #[error("HTTP is spoken on this port; use 'client ws' if it takes WebSockets")]
+    Http,
+}
+
+impl From<WrongTransport> for io::Error {
+    fn from(wrong: WrongTransport) -> Self {
+        Self::new(io::ErrorKind::InvalidData, wrong)
+    }
+}
+
+/// What is wrong with the transport, and the remedy, where that is what an error says.
+#[must_use]
+pub fn explain(err: &io::Error) -> Option<String> {
+    let wrong: &WrongTransport = err.get_ref()?.downcast_ref()?;
+    Some(wrong.to_string())
+}
+
+/// True for the body of [`no_http`].
+#[must_use]
+pub fn is_plain_tcp(body: &[u8]) -> bool {
+    body.trim_ascii_end() == PLAIN_TCP.as_bytes()
+}
+
+/// True for the first line of an HTTP answer.
+#[must_use]
+pub fn is_http_answer(line: &[u8]) -> bool {
+    line.starts_with(b"HTTP/1.")
+}
+
 /// True for the first line of an HTTP request, of whatever version.
 #[must_use]
 pub fn is_http_request(line: &[u8]) -> bool {
@@ -40,9 +84,7 @@ pub fn bad_request(text: &str) -> Vec<u8> {
 /// that it needs TLS.
 #[must_use]
 pub fn no_http() -> Vec<u8> {
-    bad_request(
-        "this port takes MCP messages over plain TCP connections, one JSON object per line, and no HTTP",
-    )
+    bad_request(PLAIN_TCP)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The client: stdout has MCP and nothing else, whatever happens to the connection.
 
 use crate::certificates::Files;
-use crate::common::{BOTH, Setup, TestClient, TestServer, client_command, request, token_with};
+use crate::common::{BOTH, Setup, TestClient, TestServer, client_command, now, request};
+use crate::common::{token, token_with};
 use crate::process::{Outcome, assert_fails, binary, eventually, is_alive, run, wait_gone};
 use crate::wire::{Acceptor, TestPeer};
 use rustix::process::Signal;
@@ -31,9 +32,17 @@ pub fn answer(id: &Value) -> String {
 
 pub fn assert_lost(message: &Value, id: impl Into<Value>, executed: &str) {
     assert_eq!(message["id"], id.into(), "{message}");
+    let mut error = message["error"].clone();
+    assert_eq!(error["code"], -32603, "{message}");
+    let text = error["message"].as_str().unwrap();
+    assert!(
+        text == "Connection lost" || text.starts_with("Could not connect"),
+        "{message}"
+    );
+    // What is known of the cause depends on when it was lost.
+    error["data"].as_object_mut().unwrap().remove("detail");
     let data = json!({"source": "mcp-remote", "reason": "connection-lost", "executed": executed});
-    let error = json!({"code": -32603, "message": "Connection lost", "data": data});
-    assert_eq!(message["error"], error);
+    assert_eq!(error["data"], data);
 }
 
 #[test]
@@ -128,6 +137,87 @@ fn an_unreachable_server_is_reported_in_one_line() {
         "1",
     ]);
     assert_fails(&run(&mut command, b""), 1, "no.such.host.invalid");
+}
+
+/// The error that a host gets when a client with these flags gives up, and what stderr says.
+fn told(transport: &str, port: u16, flags: &[&str], token: Option<&str>) -> (Value, Outcome) {
+    let mut command = client_command(transport, port);
+    command
+        .args(flags)
+        .envs(token.map(|token| ("MCP_REMOTE_JWT_TOKEN", token)));
+    let outcome = run(&mut command, request(7, "initialize", json!({})).as_bytes());
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(answer["id"], 7);
+    (answer["error"].clone(), outcome)
+}
+
+/// Bug: whatever was wrong, hosts got "Connection lost", and only stderr said more.
+#[test]
+fn the_host_learns_the_cause() {
+    let port = free_port();
+    let guarded = Setup::new("tcp").secret().start();
+    let bad = token(&json!({"user": "alice", "exp": now() - 1}));
+    let retries = [
+        "--auto-reconnect",
+        "--max-attempts",
+        "1",
+        "--reconnect-delay",
+        "10",
+    ];
+    for (port, flags, token, says) in [
+        (port, &[][..], None, "Could not connect to 127.0.0.1:"),
+        (
+            port,
+            &retries[..],
+            None,
+            "Could not connect: gave up on 127.0.0.1:",
+        ),
+        (
+            guarded.port,
+            &[][..],
+            Some(&*bad),
+            "Authentication failed (Invalid token)",
+        ),
+        (
+            guarded.port,
+            &[][..],
+            None,
+            "Authentication failed: the server wants a token",
+        ),
+    ] {
+        let (error, outcome) = told("tcp", port, flags, token);
+        let text = error["message"].as_str().unwrap();
+        assert!(text.starts_with(says), "{says}: {error}");
+        let detail = error["data"]["detail"].as_str().unwrap();
+        assert!(
+            outcome.stderr.contains(&format!("error: {detail}")),
+            "{error}: {outcome:?}"
+        );
+        assert!(
+            text.to_lowercase().ends_with(&detail.to_lowercase()),
+            "{error}"
+        );
+    }
+}
+
+/// Bug: a client with the wrong transport tried for 24 seconds.
+#[test]
+fn the_wrong_transport_is_seen_at_once() {
+    for (server, client, remedy) in [("tcp", "ws", "client tcp"), ("ws", "tcp", "client ws")] {
+        for (setup, token) in [
+            (Setup::new(server), None),
+            (Setup::new(server).secret(), Some(token_with(&["user"]))),
+        ] {
+            let server = setup.start();
+            let flags = ["--auto-reconnect", "--max-attempts", "0"];
+            let (error, outcome) = told(client, server.port, &flags, token.as_deref());
+            let text = error["message"].as_str().unwrap();
+            assert!(text.starts_with("Could not connect: "), "{error}");
+            assert!(text.contains(remedy), "{error}");
+            assert!(outcome.stderr.contains(remedy), "{outcome:?}");
+        }
+    }
 }
 
 #[test]
@@ -401,9 +491,15 @@ fn requests_sent_before_a_refusal_may_have_been_executed() {
         assert_eq!(server.next()["id"], "sent");
         server.send(r#"{"jsonrpc":"2.0","error":{"code":-32002,"message":"Authentication failed","data":{"reason":"Token expired"}}}"#);
         let answer = client.next();
-        assert_eq!(answer["error"]["message"], "Authentication failed");
-        let data = json!({"source": "mcp-remote", "reason": "authentication-failed", "executed": "unknown"});
-        assert_eq!(answer["error"]["data"], data);
+        let text = answer["error"]["message"].as_str().unwrap();
+        assert!(
+            text.starts_with("Authentication failed (Token expired)"),
+            "{text}"
+        );
+        let mut data = answer["error"]["data"].clone();
+        assert!(data.as_object_mut().unwrap().remove("detail").is_some());
+        let expected = json!({"source": "mcp-remote", "reason": "authentication-failed", "executed": "unknown"});
+        assert_eq!(data, expected);
         assert_eq!(client.wait(), Some(1));
     }
 }

@@ -56,6 +56,9 @@ impl ServerLine {
         if handshake::wants_tls(&self.line) && !established {
             return Err(io::Error::from(Mismatch).into());
         }
+        if !established && let Some(wrong) = handshake::wrong_transport(&self.line) {
+            return Err(io::Error::from(wrong).into());
+        }
         match handshake::read_notice(&self.line) {
             None => Ok(false),
             // One of the session's lines, perhaps of the MCP server. A server of ours that means it

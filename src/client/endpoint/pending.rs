@@ -13,24 +13,53 @@ use crate::jsonrpc::{
 use crate::mcp::{Field, Method};
 use bytes::Bytes;
 use foldhash::HashMap;
+use std::borrow::Cow;
 
 /// Why requests fail that will not be answered.
 #[derive(Debug)]
 pub(in crate::client) struct Failure {
-    message: &'static str,
+    message: Cow<'static, str>,
     reason: &'static str,
+    detail: Option<String>,
 }
 
 impl Failure {
     pub(in crate::client) const CONNECTION_LOST: Self = Self {
-        message: "Connection lost",
+        message: Cow::Borrowed("Connection lost"),
         reason: "connection-lost",
+        detail: None,
+    };
+
+    pub(in crate::client) const NOT_CONNECTED: Self = Self {
+        message: Cow::Borrowed("Could not connect"),
+        reason: "connection-lost",
+        detail: None,
     };
 
     pub(in crate::client) const AUTHENTICATION_FAILED: Self = Self {
-        message: "Authentication failed",
+        message: Cow::Borrowed("Authentication failed"),
         reason: "authentication-failed",
+        detail: None,
     };
+
+    /// Adds the cause, to the message too, which is all that most hosts show.
+    pub(in crate::client) fn because(mut self, detail: String) -> Self {
+        let what = self.message.len();
+        let begin = detail.get(..what).unwrap_or_default();
+        let cause = if begin.eq_ignore_ascii_case(&self.message) {
+            detail.get(what..).unwrap_or_default().to_owned()
+        } else {
+            format!(": {detail}")
+        };
+        self.message.to_mut().push_str(&cause);
+        self.with_detail(detail)
+    }
+
+    /// Adds the cause.
+    pub(in crate::client) fn with_detail(mut self, detail: String) -> Self {
+        self.detail = Some(detail);
+        self
+    }
 }
 
 /// A request of the host without an answer.
@@ -204,10 +233,10 @@ impl Pending {
         self.unparsable = 0;
         let mut failed: Vec<_> = self.in_flight.drain().collect();
         failed.sort_unstable_by_key(|(_, request)| request.place);
-        let data = ErrorData::new(failure.reason, executed);
-        let errors = failed
-            .iter()
-            .map(|(id, _)| error_line(Some(id), Code::InternalError, failure.message, Some(&data)));
+        let data = ErrorData::new(failure.reason, executed).with_detail(failure.detail.clone());
+        let errors = failed.iter().map(|(id, _)| {
+            error_line(Some(id), Code::InternalError, &failure.message, Some(&data))
+        });
         let mut lines: Vec<_> = errors.collect();
         lines.append(&mut self.server_requests.abandon());
         lines

@@ -294,7 +294,7 @@ impl Client {
                     .map(challenge::describe)
                     .unwrap_or_default(),
             },
-            GiveUp::Tls(reason) => ClientError::Tls { address, reason },
+            GiveUp::Tls(reason) => ClientError::Mismatch { address, reason },
             GiveUp::Unreachable(reason) => ClientError::Connect {
                 address,
                 source: std::io::Error::other(reason),
@@ -302,6 +302,7 @@ impl Client {
             GiveUp::Exhausted { attempts, reason } => ClientError::GaveUp {
                 address,
                 attempts,
+                connected: true,
                 source: reason.into(),
             },
         }

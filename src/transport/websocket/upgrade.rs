@@ -1,12 +1,14 @@
 //! The upgrade from HTTP: who may ask for it, and what else is said with it.
 
 use super::{Frames, Lines, Metered, WebSocket, config, to_io};
+use crate::transport::foreign::{self, WrongTransport};
 use crate::transport::{BoxedStream, tls};
 use crate::utils::secret::Secret;
 use bytes::Bytes;
 use std::io;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{
@@ -51,12 +53,22 @@ impl UpgradeError {
         match self {
             Self::Failed(err) => match *err {
                 tungstenite::Error::Http(answer) if wants_tls(&answer) => tls::Mismatch.into(),
+                tungstenite::Error::Http(answer) if is_plain_tcp(&answer) => {
+                    WrongTransport::Tcp.into()
+                }
+                tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) => {
+                    WrongTransport::Tcp.into()
+                }
                 err => to_io(err),
             },
             Self::Stream(err) => err,
             Self::Origin(_) | Self::TokenInUrl => io::Error::other(self),
         }
     }
+}
+
+fn is_plain_tcp(answer: &HttpResponse<Option<Vec<u8>>>) -> bool {
+    foreign::is_plain_tcp(answer.body().as_deref().unwrap_or_default())
 }
 
 /// Servers that speak TLS say so to plain HTTP, in their own words: ours "TLS", most others "HTTPS".

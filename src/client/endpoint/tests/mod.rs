@@ -315,7 +315,15 @@ fn errors_that_answer_no_request_end_a_connection_without_a_session() {
     assert!(matches!(plain(&refused), Err(End::Rejected(reason)) if reason.contains("expired")));
     let full = plain(&notice("too-many-connections"));
     assert!(matches!(full, Err(End::Lost(Lost::Notice(text))) if text == "Full"));
-    assert!(matches!(plain(&notice("tls-required")), Err(End::Tls(_))));
+    for (line, says) in [
+        (notice("tls-required"), "--tls"),
+        (notice("wrong-transport"), "client ws"),
+    ] {
+        let Err(End::Mismatch(reason)) = plain(&line) else {
+            panic!("{line}");
+        };
+        assert!(reason.contains(says), "{reason}");
+    }
     // In a session the MCP server may have written them.
     let mut rig = Rig::established();
     for reason in ["too-many-connections", "tls-required"] {
