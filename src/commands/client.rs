@@ -1,7 +1,7 @@
 //! `client`.
 
 use super::client_shared::{connector, reconnect, refuse_certificates, token};
-use super::{Failure, client_http, runtime, start_logs};
+use super::{Failure, client_http, logs, runtime};
 use crate::cli::{ClientArgs, ClientTransport};
 use crate::client::{self, Settings};
 use crate::shutdown::Signals;
@@ -10,7 +10,7 @@ use crate::transport::tls::Connector;
 use tokio_tungstenite::tungstenite::http::Uri;
 
 pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
-    start_logs(args.log.log_format);
+    let _logs = logs::start(args.log.log_format);
     let settings = settings(&args)?;
     if args.token.jwt_token.is_some() {
         tracing::warn!(

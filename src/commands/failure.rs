@@ -1,10 +1,10 @@
 //! Why a command failed, and what its process ends with.
 
+use super::logs;
 use crate::utils::chain::Chain;
 use crate::utils::escape::escape;
 use std::error::Error;
 use std::fmt;
-use std::io::Write;
 use std::process::ExitCode;
 
 /// What a process of this program ends with.
@@ -69,8 +69,7 @@ impl Failure {
     /// Prints it to stderr, control characters escaped.
     pub(super) fn print(&self) {
         let line = self.to_string().replace('\n', " ");
-        // With stderr gone there is nobody left to tell.
-        let _ = writeln!(std::io::stderr(), "error: {}", escape(&line));
+        logs::write_last(format!("error: {}", escape(&line)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! `server`.
 
 use super::access::Reloader;
-use super::{Failure, print, runtime, start_logs};
+use super::{Failure, logs, print, runtime};
 use crate::audit;
 use crate::backlog;
 use crate::child::CommandLine;
@@ -31,7 +31,7 @@ const MIN_SHARE: u32 = 4;
 const MAX_OUTBOX: usize = 64 << 20;
 
 pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
-    start_logs(args.log.log_format);
+    let _logs = logs::start(args.log.log_format);
     descriptors::raise();
     orphans::adopt();
     warn_of_few_descriptors(&args);

@@ -37,6 +37,7 @@ mod terminal;
 mod tls;
 mod tokens;
 mod tolerance;
+mod unread;
 mod websocket;
 mod written_size;
 

@@ -1,0 +1,158 @@
+//! Logs, to stderr. They never stop the program: a stderr that nobody reads loses lines, counted, and
+//! nothing else waits for it.
+
+use crate::cli::LogFormat;
+use crate::utils::escape::Escaping;
+use std::fmt::Write as _;
+use std::io::{self, Stderr, Write};
+use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tracing::field::Field;
+use tracing::{Level, Metadata};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The most lines that wait to be written.
+const MAX_WAITING: usize = 4096;
+
+/// How long the last line of a command may take.
+const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Starts logging; what waits is written when the guard is dropped, within about a second. `RUST_LOG`
+/// decides what is logged; else `DEBUG=true` shows debug lines.
+pub(super) fn start(format: LogFormat) -> WorkerGuard {
+    let debug = std::env::var("DEBUG").is_ok_and(|value| value == "true");
+    let level = if debug {
+        "info,mcp_remote=debug"
+    } else {
+        "info"
+    };
+    let asked = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|filter| !filter.trim().is_empty());
+    let chosen = asked.and_then(|filter| filter.parse::<Targets>().ok());
+    let chosen = chosen.unwrap_or_else(|| level.parse().unwrap_or_default());
+    let counter = Arc::new(OnceLock::new());
+    let stderr = CountingStderr {
+        stderr: io::stderr(),
+        format,
+        counter: Arc::clone(&counter),
+        told: 0,
+    };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(MAX_WAITING)
+        .thread_name("log")
+        .finish(stderr);
+    counter.get_or_init(|| writer.error_counter());
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        // Complaints about a stderr that is gone would go there, too, and panic.
+        .log_internal_errors(false)
+        .with_writer(writer);
+    let no_payloads = filter_fn(|metadata| !shows_payloads(metadata));
+    match format {
+        LogFormat::Text => {
+            let ansi = io::IsTerminal::is_terminal(&io::stderr());
+            let fields = debug_fn(write_field).delimited(" ");
+            let lines = builder.with_ansi(ansi).fmt_fields(fields).finish();
+            lines.with(chosen).with(no_payloads).init();
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true);
+            builder.finish().with(chosen).with(no_payloads).init();
+        }
+    }
+    guard
+}
+
+/// Stderr, which is told how many lines were lost as soon as it takes some again.
+struct CountingStderr {
+    stderr: Stderr,
+    format: LogFormat,
+    counter: Arc<OnceLock<ErrorCounter>>,
+    told: usize,
+}
+
+impl CountingStderr {
+    fn tell_lost(&mut self) -> io::Result<()> {
+        let lost = self.counter.get().map_or(0, ErrorCounter::dropped_lines);
+        let untold = lost.saturating_sub(self.told);
+        if untold == 0 {
+            return Ok(());
+        }
+        self.told = lost;
+        let what = "log lines were lost, since nobody has read stderr";
+        match self.format {
+            LogFormat::Text => writeln!(self.stderr, "WARN {untold} {what}"),
+            LogFormat::Json => writeln!(
+                self.stderr,
+                "{{\"level\":\"WARN\",\"message\":\"{what}\",\"lost\":{untold}}}"
+            ),
+        }
+    }
+}
+
+impl Write for CountingStderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.tell_lost()?;
+        self.stderr.write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stderr.flush()
+    }
+}
+
+/// Writes the last line of a command to stderr; gives up where nobody reads it.
+pub(super) fn write_last(line: String) {
+    let (done, written) = mpsc::channel();
+    let write = move || {
+        // With stderr gone there is nobody left to tell.
+        let _ = writeln!(io::stderr(), "{line}");
+        let _ = done.send(());
+    };
+    if std::thread::Builder::new().spawn(write).is_ok() {
+        let _ = written.recv_timeout(LAST_LINE_TIMEOUT);
+    }
+}
+
+/// One field of a log line, of spans and of events. All that others can put into a log is written
+/// here and nowhere else, so nothing in it reaches the terminal as a command or as a line of its own.
+fn write_field(
+    writer: &mut Writer<'_>,
+    field: &Field,
+    value: &dyn std::fmt::Debug,
+) -> std::fmt::Result {
+    let name = field.name();
+    let name = name.strip_prefix("r#").unwrap_or(name);
+    match (name, writer.has_ansi_escapes()) {
+        ("message", _) => {}
+        (name, true) => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?,
+        (name, false) => write!(writer, "{name}=")?,
+    }
+    write!(Escaping(writer), "{value:?}")
+}
+
+/// Libraries trace what goes through them, and the WebSocket library shows the reasons of close
+/// frames from debug on: never shown, whatever `RUST_LOG` says.
+fn shows_payloads(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let ours = ["mcp_remote", "child"].iter().any(|name| {
+        target
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    });
+    let most = if target.contains("tungstenite") {
+        Level::INFO
+    } else {
+        Level::DEBUG
+    };
+    !ours && *metadata.level() > most
+}
