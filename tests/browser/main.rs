@@ -16,7 +16,7 @@ use chromium::Chromium;
 use common::{Setup, TestServer, token_with};
 use serde_json::{Value, json};
 use site::{Port, Reports, gullible};
-use support::{common, process, wire};
+use support::{common, process};
 
 /// A server, by name.
 struct Door {

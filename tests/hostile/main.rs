@@ -13,4 +13,4 @@ mod corpus;
 mod differential;
 mod recorder;
 
-use support::{common, process, wire};
+use support::{common, wire};
