@@ -257,8 +257,18 @@ impl World {
         self.child(seen.lane, &line);
     }
 
-    /// Takes what was said, and checks it.
+    /// Takes what was said, and checks it, until nothing more waits for its turn.
     fn look(&mut self) {
+        loop {
+            self.pass_on();
+            let advance = |lane| self.router.advance(lane, &mut self.out);
+            if !LaneId::ALL.map(advance).contains(&true) {
+                return;
+            }
+        }
+    }
+
+    fn pass_on(&mut self) {
         for command in std::mem::take(&mut self.out.commands) {
             for (lane, id) in LaneId::ALL.into_iter().enumerate() {
                 if command == Command::Start(id) {

@@ -265,7 +265,10 @@ fn who_does_not_come_in_is_on_record() {
     for (connection, reason) in [
         (1, "invalid token: expired"),
         (2, "user 'alice' has none of the required roles"),
-        (3, "invalid token: not a token signed with our secret"),
+        (
+            3,
+            "invalid token: not a token that one of our keys has signed",
+        ),
         (4, "no token in time"),
     ] {
         let [_, refuse, disconnect] = of(connection)[..] else {
