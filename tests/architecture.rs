@@ -36,7 +36,7 @@ const FLOORS: &[&str] = &[
 ];
 
 /// Folders that still have a circle.
-const CIRCLES: &[&str] = &["router", "server"];
+const CIRCLES: &[&str] = &["server"];
 
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 

@@ -1,8 +1,8 @@
 //! When a process gets which lines: at once, once it is ready for them, or one sender after the other.
 
-use super::evidence::{Evidence, Sender};
-use super::handshake::Handshake;
+use super::evidence::{Evidence, Origin};
 use super::lane::{Lane, Service};
+use super::openings::Handshake;
 use super::pending::Delivery;
 use super::queue::Waiting;
 use super::turns::{self, Turns};
@@ -12,16 +12,6 @@ use crate::utils::rope::Rope;
 /// So many bytes of notifications of a peer that leaves pass out of turn, and so many of all such peers
 /// are kept for a process that is not ready.
 const MAX_LEFT: usize = 16 * 1024;
-
-/// Where a line for the process comes from.
-#[derive(Clone, Copy)]
-pub(super) struct Origin<'a> {
-    pub sender: &'a Sender,
-    /// Its id, if it is a request.
-    pub request: Option<i64>,
-    /// The newest id.
-    pub latest: i64,
-}
 
 impl Lane {
     /// True while what is for the process waits here.

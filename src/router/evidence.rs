@@ -5,6 +5,16 @@ use super::SessionId;
 use std::fmt;
 use std::sync::Arc;
 
+/// Where a line for the process comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'a> {
+    pub sender: &'a Sender,
+    /// Its id, if it is a request.
+    pub request: Option<i64>,
+    /// The newest id.
+    pub latest: i64,
+}
+
 /// Whom a message counts against: the user of the peer's token, or, where that names none, the session
 /// alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

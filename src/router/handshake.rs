@@ -3,67 +3,18 @@
 
 use super::evidence::Sender;
 use super::lane::{Lane, Service};
+use super::openings::{Handshake, OURSELVES, Opening, Sent};
 use super::revision::Revision;
 use super::versions::{Asked, Version};
 use super::{LaneId, Output, Router, SessionId, asks};
-use crate::backlog::Piece;
 use crate::json::{members, write_string};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
 use crate::utils::rope::Line;
 use serde::Deserialize;
 
-/// The `clientInfo` of the router itself.
-pub(super) const OURSELVES: &str = concat!(
-    r#"{"name":"mcp-remote","version":""#,
-    env!("CARGO_PKG_VERSION"),
-    r#""}"#
-);
-
 /// The longest `clientInfo` that is quoted to a process, in bytes: each that waits is kept. What is longer
 /// is not refused, but the router's own stands in its place.
 const MAX_CLIENT_INFO: usize = 64 * 1024;
-
-/// How far the handshake is.
-#[derive(Debug, Default)]
-pub(super) enum Handshake {
-    #[default]
-    Needed,
-    Sent(Sent),
-    /// With the child's answer.
-    Done(Box<Message>),
-    /// The child answered with an error; the next `initialize` of a peer tries again, everything
-    /// else is passed on as it comes.
-    Refused,
-}
-
-/// An `initialize` under way.
-#[derive(Debug)]
-pub(super) struct Sent {
-    pub ours: i64,
-    /// What it asks for, and what has been refused before.
-    asked: Asked,
-    /// The process is a successor.
-    is_renewal: bool,
-    /// Whose it is, if it is not the router's own.
-    pub requester: Option<SessionId>,
-    /// Whose `clientInfo` it quotes, unless a process has answered that before.
-    pub introduced: Option<Sender>,
-}
-
-/// An `initialize` of a peer that waits for an answer.
-#[derive(Debug)]
-pub(super) struct Opening {
-    pub session: SessionId,
-    pub id: RequestId,
-    /// What it asked for, where we know that.
-    revision: Option<Revision>,
-    /// The same, where it is a version at all.
-    version: Option<Version>,
-    /// Its `clientInfo`, until that is sent.
-    client: Option<Vec<u8>>,
-    /// Counts the memory of all this.
-    _kept: Piece,
-}
 
 impl Lane {
     /// Sends `initialize`, with the `clientInfo` of the opening of `requester`, if there is one.

@@ -2,11 +2,11 @@
 //! told to the process that replaces it.
 
 use super::asks::Asks;
-use super::delivery::Origin;
-use super::evidence::Evidence;
-use super::handshake::{Handshake, OURSELVES, Opening};
+use super::evidence::{Evidence, Origin};
 use super::in_flight::InFlight;
 use super::levels::Level;
+use super::listens::LISTEN;
+use super::openings::{Handshake, OURSELVES, Opening};
 use super::pending::{Delivery, Pending, Purpose};
 use super::queue::{Queue, Window};
 use super::requesters::{Forgotten, Owners};
@@ -20,9 +20,6 @@ use crate::json::write_string;
 use crate::jsonrpc::RequestId;
 use crate::utils::rope::Rope;
 use std::collections::BTreeMap;
-
-/// What a process is told again on behalf of one peer.
-pub(super) const LISTEN: &str = "subscriptions/listen";
 
 /// Whom a lane's process serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

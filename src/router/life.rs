@@ -1,8 +1,8 @@
 //! The life of a process as the router sees it: its start, its end, and what its successor is told.
 
-use super::handshake::{Handshake, Opening};
 use super::in_flight::InFlight;
 use super::lane::{self, Lane, Service};
+use super::openings::{Handshake, Opening};
 use super::pending::{Delivery, Purpose};
 use super::{Cause, Exit, LaneId, Output, Router};
 use crate::utils::rope::Rope;

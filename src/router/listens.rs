@@ -1,10 +1,12 @@
 //! Open `subscriptions/listen` (2026-07-28), which outlive the process that they were sent to.
 
-use super::lane::LISTEN;
 use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Message, Replacement, RequestId};
 use crate::utils::rope::Rope;
 use serde::Deserialize;
+
+/// What a process is told again on behalf of one peer.
+pub(super) const LISTEN: &str = "subscriptions/listen";
 
 /// The most `subscriptions/listen` that one peer may have open.
 pub const MAX_LISTENS: usize = 256;

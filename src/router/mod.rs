@@ -37,6 +37,7 @@ mod life;
 mod listens;
 mod lists;
 mod losses;
+mod openings;
 mod pending;
 mod pipe;
 mod questions;

@@ -1,8 +1,7 @@
 //! What the router knows of one peer.
 
 use super::asks::Capabilities;
-use super::delivery::Origin;
-use super::evidence::Sender;
+use super::evidence::{Origin, Sender};
 use super::levels::Level;
 use super::tasks::Owner;
 use super::{LANES, LaneId, MAX_CANCELLED, MAX_IN_FLIGHT, SessionId};
