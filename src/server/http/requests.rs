@@ -34,7 +34,7 @@ pub(super) async fn answer(
     let is_http_10 = request.version() == Version::HTTP_10;
     let origin = match site.admit(request.headers(), is_http_10) {
         Ok(origin) => origin,
-        Err(err) => return Ok(reply::last(foreign(visitor, err))),
+        Err(err) => return Ok(foreign(visitor, err)),
     };
     let mut reply = match serve(visitor, request, origin.is_some()).await {
         Ok(reply) | Err(reply) => reply,
@@ -75,7 +75,7 @@ async fn serve(
     if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
         let reason = "a body has one length";
         let denied = Denied::plain(StatusCode::BAD_REQUEST, "bad-body", reason);
-        return Err(reply::last(visitor.refuse(reason, reply::denied(denied))));
+        return Err(visitor.refuse(reason, reply::denied(denied)));
     }
     if let Some(reply) = health(visitor, &request).await {
         return Ok(reply);

@@ -28,6 +28,8 @@ pub(super) struct Single {
     id: Option<RequestId>,
     ready: VecDeque<Said>,
     done: bool,
+    /// The token is good no longer.
+    lapsed: bool,
     /// Ends its own process, where it has one.
     left: Arc<Notify>,
 }
@@ -69,6 +71,7 @@ impl Single {
             id: None,
             ready: VecDeque::new(),
             done: false,
+            lapsed: false,
             left,
         })
     }
@@ -94,7 +97,7 @@ impl Single {
                     _cut = session.overflowed() => {}
                     lapse = lapse(&mut self.standing, session) => {
                         tracing::info!(reason = lapse.name(), "a request ends");
-                        self.done = true;
+                        (self.done, self.lapsed) = (true, true);
                     }
                 },
                 Ok(lines) => lines.into_iter().for_each(|line| self.sort(line)),
@@ -171,6 +174,7 @@ pub(super) async fn serve(
         match first {
             // Whoever takes the answer alone gets nothing else.
             Some(Some(said)) if !accepts.stream && !said.is_answer => {}
+            Some(None) if single.lapsed => return Err(reply::unauthorized(true)),
             Some(None) => {
                 return Err(reply::last(reply::later(reply::empty(
                     StatusCode::SERVICE_UNAVAILABLE,

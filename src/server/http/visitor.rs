@@ -198,18 +198,19 @@ impl Visitor {
         })
     }
 
-    /// Puts it on record that a request was refused before anybody looked at what it wants.
+    /// Puts it on record that a request was refused before anybody looked at what it wants. The connection
+    /// ends, so that there are no more of such records than connections.
     pub(super) fn refuse(&self, reason: &'static str, reply: Reply) -> Reply {
         tracing::info!(reason, "refused a request");
         self.lock().trail.refused(&reason);
-        reply
+        reply::last(reply)
     }
 
     fn turn_away(&self, refused: &Refused) -> Reply {
         let state = self.lock();
         let trail = refused.identity().map(|identity| state.trail.of(identity));
         log_refusal(refused, trail.as_ref().unwrap_or(&state.trail));
-        reply::refused(refused)
+        reply::last(reply::refused(refused))
     }
 }
 

@@ -194,6 +194,38 @@ fn denials_have_their_status() {
 }
 
 #[test]
+fn a_request_ends_with_its_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("revoked");
+    std::fs::write(&list, "").unwrap();
+    let path = list.display().to_string();
+    let setup = Setup::new("http").secret().args(&["--revoked", &path]);
+    let server = setup.echo(&["--modern"]).start();
+    let bearer = format!("Bearer {}", token_with(&["user"]));
+    for progress in [1, 0] {
+        let params = json!({"name": "x", "silent": true, "progress": progress, "_meta": {"progressToken": progress}});
+        let (headers, body) = modern(1, "tools/call", params);
+        let mut http = Http::connect(server.port);
+        http.send("POST", &with(&headers, "Authorization", &bearer), &body);
+        server.wait_seen(&format!("\"progress\":{progress}"));
+        if progress > 0 {
+            expect_stream(&mut http);
+            assert!(http.event().is_some());
+        }
+        std::fs::write(&list, "user:alice\n").unwrap();
+        server.reload();
+        if progress > 0 {
+            assert_eq!(http.event(), None);
+        } else {
+            assert_eq!(http.answer().status(), 401);
+        }
+        server.wait_seen("notifications/cancelled");
+        std::fs::write(&list, "").unwrap();
+        server.reload();
+    }
+}
+
+#[test]
 fn whoever_takes_json_alone_gets_the_answer_alone() {
     let server = server();
     let params = json!({"name": "x", "progress": 2, "_meta": {"progressToken": "p"}});
