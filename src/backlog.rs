@@ -5,9 +5,10 @@
 //! evicted, which its own task carries out.
 
 use crate::account::Account;
+use crate::utils::lock::lock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::Notify;
 
 /// Changes smaller than this many bytes are not counted, so that short lines cost no locking.
@@ -95,7 +96,7 @@ impl Backlog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Budget<Arc<Eviction>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// A new holder, which holds nothing yet.
@@ -202,7 +203,7 @@ impl Summed {
 
     #[cold]
     fn update(&self) {
-        let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut part = lock(&self.part);
         // Another thread may have changed it since.
         part.set(self.bytes.load(Relaxed));
         self.counted.store(part.counted, Relaxed);

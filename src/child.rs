@@ -4,6 +4,7 @@ use crate::descriptors;
 use crate::orphans::Descendants;
 use crate::reaper;
 use crate::transport::line::{LineError, LineReader};
+use crate::utils::lock::lock;
 use bytes::Bytes;
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -11,7 +12,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
@@ -200,10 +201,7 @@ impl Child {
         {
             self.stderr.abort();
         }
-        self.last_words
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        lock(&self.last_words).take()
     }
 
     /// Kills whoever is left in the group, once: its number may soon be somebody else's. Then whoever
@@ -265,6 +263,6 @@ fn report(line: &Bytes, last_words: &Mutex<Option<String>>) {
     let text = text.trim_end();
     tracing::info!(target: "child", "{text}");
     if !text.is_empty() {
-        *last_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+        *lock(last_words) = Some(text.to_owned());
     }
 }

@@ -3,12 +3,13 @@
 //! Connections may take all others. What must go on all the same gets the reserve: starting the MCP
 //! server again, opening the audit log anew, reading the policy anew.
 
+use crate::utils::lock::lock;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Enough to start a process: three pipes, a pipe that tells of its start, a handle on it; and to read
 /// a file meanwhile.
@@ -70,7 +71,7 @@ pub struct Shortfall {
 }
 
 fn held() -> MutexGuard<'static, Vec<OwnedFd>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&HELD)
 }
 
 /// Fills up what has been taken of the reserve; true where all of it is there.

@@ -6,12 +6,13 @@
 //! descendants inherit, so an orphan tells whose it is. Those of no running MCP server are ended, and
 //! all are reaped. Elsewhere, only process groups are ended.
 
+use crate::utils::lock::lock;
 use crate::utils::random_hex;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -48,7 +49,7 @@ struct Family {
 }
 
 fn family() -> MutexGuard<'static, Family> {
-    FAMILY.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&FAMILY)
 }
 
 /// Makes orphans our children from now on, where the system can.

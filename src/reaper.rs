@@ -6,11 +6,12 @@
 //! without a word, the reaper does what the server would have done.
 
 use crate::orphans;
+use crate::utils::lock::lock;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use std::collections::BTreeSet;
 use std::io::{BufRead, PipeWriter, Write};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// How long a process group may take to leave once its stdin is closed, and again after SIGTERM.
@@ -36,7 +37,7 @@ fn tell(sign: char, group: Pid) {
     let Some(pipe) = PIPE.get_or_init(start) else {
         return;
     };
-    let mut pipe = pipe.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pipe = lock(pipe);
     // A few bytes into a pipe that is read soon: this does not block.
     if let Err(err) = writeln!(pipe, "{sign}{}", group.as_raw_nonzero()) {
         tracing::debug!(%err, "the reaper is gone");

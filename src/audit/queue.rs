@@ -2,7 +2,8 @@
 //! which are counted, and never makes anybody wait.
 
 use super::event::{Event, Who};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::utils::lock::{lock, unpoisoned};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 /// While more than this waits, in bytes, further events are lost.
@@ -63,7 +64,7 @@ pub(super) struct Asked {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Takes an event, or counts it as lost. False for the first that is.
@@ -108,7 +109,7 @@ impl Queue {
             state.idle = nothing && state.reopen.is_none() && !state.closed;
             state.idle
         });
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = unpoisoned(waited);
         let reopen = state.reopen.take();
         let (rest, left) = match reopen {
             Some((place, before)) => (state.lines.split_off(place), state.count - before),
@@ -137,7 +138,7 @@ impl Queue {
         let waited = self.changed.wait_timeout_while(state, pause, |state| {
             state.reopen.is_none() && !state.closed
         });
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (mut state, _) = unpoisoned(waited);
         Asked {
             reopen: state.reopen.take().is_some(),
             close: state.closed,
@@ -160,7 +161,7 @@ impl Queue {
         let waited = self
             .changed
             .wait_timeout_while(state, patience, |state| !state.gone);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = unpoisoned(waited);
         state.in_hand + state.lost + state.count
     }
 }

@@ -5,10 +5,11 @@ use super::endpoint::{Endpoint, Failure};
 use super::host::{HostInput, HostOutput, MAX_QUEUED};
 use crate::replay;
 use crate::transport::outlet::Flush;
+use crate::utils::lock::lock;
 use crate::utils::signal::Signal;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -49,7 +50,7 @@ impl Bridge {
 
     /// As [`Bridge::with`], but what the host gets may wait for the next flush.
     pub(super) fn gather<T>(&self, event: impl FnOnce(&mut Endpoint) -> T) -> T {
-        let mut endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut endpoint = lock(&self.endpoint);
         let outcome = event(&mut endpoint);
         for line in endpoint.take_for_host() {
             self.output.push(&line);

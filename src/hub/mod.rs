@@ -25,12 +25,13 @@ use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, Message, Recovered, Refusal, recover
 use crate::router::{
     Command, Counted, Exit, LANES, LaneId, LineLimits, Loss, Output, Profile, SessionId, Window,
 };
+use crate::utils::lock::lock;
 use crate::utils::signal::Signal;
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
 use routing::Routing;
 use session::Outbox;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::process::ChildStdin;
 use tokio::sync::{Notify, mpsc};
@@ -252,7 +253,7 @@ impl Hub {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Lets the routing handle an event, and carries out what follows.

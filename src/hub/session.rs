@@ -12,11 +12,12 @@ use crate::permissions::Permit;
 use crate::replay::{BATCH, Replay, cost};
 use crate::router::{Counted, Output, Presence, Profile, SessionId, TooLarge};
 use crate::transport::{SMALL, Writer};
+use crate::utils::lock::lock;
 use crate::utils::rope::Line;
 use crate::utils::rope::Pieces;
 use crate::utils::signal::Signal;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// Why a session got no further lines.
@@ -395,7 +396,7 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// The peer may be read on.

@@ -10,8 +10,9 @@ use super::rule::Effect;
 use super::rules::{Methods, Reach, Rules, Use};
 use super::uri;
 use crate::mcp::{ItemKind, Method};
+use crate::utils::lock::lock;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 /// A policy file, read.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ impl Policy {
         known.retain(|role| self.has_role(role));
         known.sort_unstable();
         known.dedup();
-        let mut merged = self.merged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut merged = lock(&self.merged);
         if let Some(rules) = merged.get(&known).and_then(Weak::upgrade) {
             return rules;
         }

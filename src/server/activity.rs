@@ -3,8 +3,9 @@
 use crate::hub::Session;
 use crate::liveness::FOREVER;
 use crate::transport::Pulse;
+use crate::utils::lock::lock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -49,7 +50,7 @@ impl Activity {
         if self.limit.is_none() {
             return;
         }
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.last) = Instant::now();
     }
 
     /// Something is being sent, or has been.
@@ -104,7 +105,7 @@ impl Activity {
 
 async fn until_still(last: &Mutex<Instant>, limit: Duration) {
     loop {
-        let last = *last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *lock(last);
         if last.elapsed() >= limit {
             return;
         }

@@ -5,9 +5,10 @@
 //! to somebody who has clearly fewer: the one that waits longest of the user who has most.
 
 use crate::account::Account;
+use crate::utils::lock::lock;
 use crate::utils::tally::Tally;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 /// How many places there are.
@@ -63,7 +64,7 @@ impl Places {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table<oneshot::Sender<()>>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// A place, for which a session that waits may have to end.

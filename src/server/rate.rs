@@ -6,9 +6,10 @@ use super::peer::Context;
 use crate::account::Account;
 use crate::auth::Identity;
 use crate::utils::bucket::{Bucket, Pace};
+use crate::utils::lock::lock;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// The most users that are counted at a time. Whoever has been quiet for long enough needs no
@@ -85,7 +86,7 @@ impl<'a> Ticket<'a> {
         let Some((rates, account)) = &self.rates else {
             return Ok(());
         };
-        let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = lock(rates);
         rates.take(account, tokio::time::Instant::now().into_std())
     }
 

@@ -7,10 +7,11 @@ use crate::jsonrpc::{Message, Refusal};
 use crate::mcp::ItemKind;
 use crate::permissions::Denial;
 use crate::utils::bucket::{Bucket, Pace};
+use crate::utils::lock::lock;
 use crate::utils::shorten::shorten;
 use std::convert::Infallible;
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -112,7 +113,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tally)
     }
 
     fn tells(&self, reason: Reason) -> bool {

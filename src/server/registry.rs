@@ -6,8 +6,9 @@ use crate::auth::Identity;
 use crate::control::SessionKey;
 use crate::hub::Watch;
 use crate::transport::tls::Holder;
+use crate::utils::lock::lock;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -79,7 +80,7 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionKey, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots)
     }
 
     /// A place for a new session of `owner`, if there is one left.
@@ -154,7 +155,7 @@ impl Registry {
 
 impl Next {
     fn lock(&self) -> MutexGuard<'_, Option<Handover>> {
-        self.handover.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.handover)
     }
 }
 

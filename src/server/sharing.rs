@@ -12,9 +12,10 @@ use crate::hub::{Driver, Hub, Limits, Session};
 use crate::jsonrpc::{Kind, Message};
 use crate::permissions::Permit;
 use crate::router::{self, Counted, Profile};
+use crate::utils::lock::lock;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -229,7 +230,7 @@ impl Placement {
 
     fn run(&self, own: Own) {
         self.spot.get_or_init(|| own.spot());
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(own));
+        *lock(&self.own) = Some(Box::new(own));
         self.started.notify_one();
     }
 
@@ -244,11 +245,7 @@ impl Placement {
     /// Completes when the session has got a process of its own. Cancel safe.
     async fn own(&self) -> Box<Own> {
         loop {
-            let own = self
-                .own
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let own = lock(&self.own).take();
             match own {
                 Some(own) => return own,
                 None => self.started.notified().await,

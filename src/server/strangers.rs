@@ -9,9 +9,10 @@
 //! those of all its clients: there the bound for one address counts those that have had time to speak.
 
 use crate::account::network;
+use crate::utils::lock::lock;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -38,7 +39,7 @@ impl Strangers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table<oneshot::Sender<()>>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     /// A place for a new connection, always; another may have to go for it.

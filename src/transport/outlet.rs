@@ -11,10 +11,11 @@ mod chunks;
 pub use batch::{Batch, Flush};
 pub use chunks::{ChunkQueue, TryWrite};
 
+use crate::utils::lock::lock;
 use crate::utils::signal::Signal;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 /// From so many gathered bytes on, they are written before more is gathered, so that whoever reads
 /// them can start. Fewer at a time cost more system calls than that is worth.
@@ -72,7 +73,7 @@ impl<S, Q: Queue<S>> Outlet<S, Q> {
     /// The queue. After something has been added to it, call [`Locked::added`].
     pub fn lock(&self) -> Locked<'_, S, Q> {
         Locked {
-            state: self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            state: lock(&self.state),
             owner: &self.owner,
         }
     }

@@ -8,6 +8,7 @@ pub mod bucket;
 pub mod chain;
 pub mod escape;
 pub mod host;
+pub(crate) mod lock;
 pub mod rope;
 pub mod secret;
 pub mod shorten;

@@ -2,11 +2,12 @@
 
 use super::dial::dial;
 use super::settings::Settings;
+use crate::utils::lock::lock;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -42,7 +43,7 @@ impl Pool {
 
     /// One that is open and not in use.
     pub(super) fn take(&self) -> Option<SendRequest<Full<Bytes>>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < MAX_IDLE_TIME);
         let at = idle.iter().rposition(|idle| idle.sender.is_ready())?;
         Some(idle.remove(at).sender)
@@ -51,10 +52,7 @@ impl Pool {
     /// Makes one.
     pub(super) async fn connect(&self) -> io::Result<SendRequest<Full<Bytes>>> {
         let (sender, connection) = dial(&self.settings).await?;
-        let mut connections = self
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut connections = lock(&self.connections);
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
             if let Err(err) = connection.await {
@@ -66,7 +64,7 @@ impl Pool {
 
     /// Keeps one whose last response has been read.
     pub(super) fn give_back(&self, sender: SendRequest<Full<Bytes>>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         if idle.len() < MAX_IDLE && !sender.is_closed() {
             let since = Instant::now();
             idle.push(Idle { sender, since });

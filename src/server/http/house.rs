@@ -11,10 +11,11 @@ use super::visitor::{Bearer, Visitor};
 use crate::handshake::Refused;
 use crate::http::{Sessions, Site, StreamBounds, Streams};
 use crate::jsonrpc::{Code, ErrorData, Executed, refusal_line};
+use crate::utils::lock::lock;
 use crate::utils::tally::Tally;
 use hyper::StatusCode;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -66,7 +67,7 @@ impl House {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions<Owner, Arc<HttpSession>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sessions)
     }
 
     /// The session of this owner with this id.
@@ -81,7 +82,7 @@ impl House {
 
     /// Runs something that outlives its connection.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
@@ -89,7 +90,7 @@ impl House {
     /// Completes when everything has ended that outlives its connection.
     pub(in super::super) async fn ended(&self) {
         let mut tasks = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tasks = lock(&self.tasks);
             std::mem::take(&mut *tasks)
         };
         while tasks.join_next().await.is_some() {}

@@ -9,11 +9,12 @@ use super::feed::Source;
 use crate::http::{EventId, Next, Reading, Streams, write_event};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::router::Presence;
+use crate::utils::lock::lock;
 use crate::utils::rope::{Line, Pieces};
 use bytes::Bytes;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -71,7 +72,7 @@ impl HttpSession {
     }
 
     pub(super) fn streams(&self) -> MutexGuard<'_, Streams> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.streams)
     }
 
     /// Ends it.
@@ -82,20 +83,20 @@ impl HttpSession {
 
     /// Something happens in it.
     fn mark(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *lock(&self.last) = Instant::now();
     }
 
     /// Since when nothing has happened, where nothing is under way.
     pub(super) fn idle_since(&self) -> Option<std::time::Instant> {
         let idle = self.streams().is_idle();
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = lock(&self.last);
         idle.then(|| last.into_std())
     }
 
     /// Its owner has shown a token.
     pub(super) fn uses(&self, standing: &Standing) {
         self.mark();
-        let mut known = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.standing);
         let expires = |standing: &Standing| standing.identity().expires.unwrap_or(u64::MAX);
         if expires(standing) > expires(&known) {
             *known = standing.clone();
@@ -226,8 +227,7 @@ async fn pump(session: &HttpSession, context: &Context) -> &'static str {
 /// Completes when the last token of a session is good no longer.
 async fn lapses(session: &HttpSession) -> Lapse {
     loop {
-        let standing = session.standing.lock();
-        let mut standing = standing.unwrap_or_else(PoisonError::into_inner).clone();
+        let mut standing = lock(&session.standing).clone();
         tokio::select! {
             lapse = lapse(&mut standing, &session.placement.session) => return lapse,
             () = session.renewed.notified() => {}

@@ -15,6 +15,7 @@ use crate::handshake::Refused;
 use crate::http::bearer;
 use crate::transport::tls::Holder;
 use crate::transport::websocket::{Accepted, Upgrade};
+use crate::utils::lock::lock;
 use crate::utils::secret::Secret;
 use crate::utils::tally::Tally;
 use hyper::Request;
@@ -23,7 +24,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::upgrade::OnUpgrade;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 /// The most of those who ask on one connection that are remembered.
@@ -82,7 +83,7 @@ impl Visitor {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Completes when somebody has shown that he may ask. Cancel safe.

@@ -16,6 +16,7 @@ use super::line::LineError;
 use super::{BoxedStream, Pulse};
 use crate::backlog::Part;
 use crate::utils::bucket::{Bucket, Pace};
+use crate::utils::lock::{lock, unpoisoned};
 use crate::utils::rope::Pieces;
 use crate::utils::spare;
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use metered::Metered;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -142,7 +143,7 @@ struct Shared(Arc<Mutex<Socket>>);
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Socket> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -238,7 +239,7 @@ impl WebSocketReader {
     pub async fn discard(self, writer: WebSocketWriter) {
         drop(writer);
         if let Some(socket) = Arc::into_inner(self.socket.0) {
-            hear_out(&mut socket.into_inner().unwrap_or_else(PoisonError::into_inner)).await;
+            hear_out(&mut unpoisoned(socket.into_inner())).await;
         }
     }
 }
