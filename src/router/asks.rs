@@ -7,18 +7,23 @@ use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 
 /// The most questions of one child that may be open.
-pub(super) const MAX_OPEN: usize = 1024;
+const MAX_OPEN: usize = 1024;
+
+/// The same of those to one session: who answers none is asked no more, and the others still are.
+pub(super) const MAX_OPEN_OF_SESSION: usize = 64;
 
 /// The most questions that may wait for their peer to finish its handshake or to come back, and the
 /// longest of them in bytes.
 const MAX_PARKED: usize = 64;
 const MAX_PARKED_SIZE: usize = 64 * 1024;
+const MAX_PARKED_OF_SESSION: usize = 8;
 
 /// The error that says which URLs the user has to visit first (2025-11-25 client/elicitation).
 const URL_ELICITATION_REQUIRED: i64 = -32042;
 
 /// The most URL elicitations whose completion we still pass on.
 const MAX_ELICITATIONS: usize = 1024;
+const MAX_ELICITATIONS_OF_SESSION: usize = 64;
 
 /// What the router tells every legacy child its client can do: all that it can route, so that what
 /// the child offers does not depend on who came first. Roots are not among it: the folders of one
@@ -184,12 +189,17 @@ impl Asks {
         self.open.insert(ours, ask);
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.open.len() >= MAX_OPEN
+    /// True where `session` has so many open questions that it is not asked another one.
+    pub(super) fn is_full_for(&self, session: SessionId) -> bool {
+        let own = self.open.values().filter(|ask| ask.session == session);
+        self.open.len() >= MAX_OPEN || own.count() >= MAX_OPEN_OF_SESSION
     }
 
-    pub(super) fn may_park(&self, question: &Message) -> bool {
-        self.parked.len() < MAX_PARKED && question.size() <= MAX_PARKED_SIZE
+    pub(super) fn may_park(&self, session: SessionId, question: &Message) -> bool {
+        let own = self.parked.iter().filter(|(waits, _)| *waits == session);
+        self.parked.len() < MAX_PARKED
+            && own.count() < MAX_PARKED_OF_SESSION
+            && question.size() <= MAX_PARKED_SIZE
     }
 
     /// The question `ours`, if it was `session` that was asked.
@@ -243,8 +253,15 @@ impl Asks {
     }
 
     pub(super) fn remember_elicitation(&mut self, elicitation: String, session: SessionId) {
-        if self.elicitations.len() >= MAX_ELICITATIONS {
-            self.elicitations.remove(0);
+        let own = |(_, asked): &&(String, SessionId)| *asked == session;
+        let oldest = if self.elicitations.iter().filter(own).count() >= MAX_ELICITATIONS_OF_SESSION
+        {
+            self.elicitations.iter().position(|known| own(&known))
+        } else {
+            (self.elicitations.len() >= MAX_ELICITATIONS).then_some(0)
+        };
+        if let Some(oldest) = oldest {
+            self.elicitations.remove(oldest);
         }
         self.elicitations.push((elicitation, session));
     }

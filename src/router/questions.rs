@@ -38,13 +38,19 @@ impl Router {
         let asking = self.asking(lane, message);
         let asks = &mut self.lanes[lane.0].asks;
         match asking {
-            Asking::Now(session, need) if !asks.is_full() => {
+            Asking::Now(session, need) if !asks.is_full_for(session) => {
                 self.ask(lane, session, need, id, message, out);
             }
-            Asking::Later(session) if asks.may_park(message) => {
+            Asking::Later(session) if asks.may_park(session, message) => {
                 asks.parked.push((session, message.detached()));
             }
-            Asking::Now(..) | Asking::Unsupported => {
+            Asking::Now(..) => {
+                let data = ErrorData::new("too-many-questions", Executed::No);
+                let text = "The client has not yet answered the questions before this one";
+                let line = error_line(Some(id), Code::InternalError, text, Some(&data));
+                out.answer(lane, &line);
+            }
+            Asking::Unsupported => {
                 out.answer(lane, &nobody_to_ask(id, message.method()));
             }
             Asking::Later(_) | Asking::Ambiguous => self.refuse_question(lane, id, message, out),

@@ -7,8 +7,8 @@ use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line};
 use serde::Deserialize;
 use std::collections::{HashMap, VecDeque};
 
-/// The most tasks of one child that we know the owner of; the oldest are forgotten first, and
-/// then nobody can reach them.
+/// The most tasks of one child that we know the owner of. Of the owner who has most the oldest is
+/// forgotten, and then nobody can reach it.
 const MAX_TASKS: usize = 65_536;
 
 /// Whom a task belongs to: the user of the token that made it. Peers without a user (no secret, or
@@ -22,7 +22,8 @@ const MAX_PROGRESS: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     owners: HashMap<String, Owner>,
-    order: VecDeque<String>,
+    /// The ids of each owner's tasks, oldest first.
+    by_owner: HashMap<Owner, VecDeque<String>>,
     /// The session and the progress token of a request that made a task, by the token that the
     /// child knows: it stays good for as long as the task lives.
     progress: HashMap<i64, (SessionId, RequestId)>,
@@ -40,14 +41,22 @@ impl Tasks {
         if id.is_empty() || self.owners.contains_key(&id) {
             return false;
         }
+        self.insert(id, owner);
+        true
+    }
+
+    fn insert(&mut self, id: String, owner: &Owner) {
         self.owners.insert(id.clone(), owner.clone());
-        self.order.push_back(id);
-        if self.order.len() > MAX_TASKS
-            && let Some(oldest) = self.order.pop_front()
-        {
+        let own = self.by_owner.entry(owner.clone()).or_default();
+        own.push_back(id);
+        if self.owners.len() <= MAX_TASKS {
+            return;
+        }
+        let most = self.by_owner.values_mut().max_by_key(|tasks| tasks.len());
+        if let Some(oldest) = most.and_then(VecDeque::pop_front) {
             self.owners.remove(&oldest);
         }
-        true
+        self.by_owner.retain(|_, tasks| !tasks.is_empty());
     }
 
     /// The request `ours` has made a task: its progress still goes to `session`.
@@ -123,4 +132,25 @@ pub(super) fn unknown(id: &RequestId) -> Vec<u8> {
         "Failed to retrieve task: Task not found",
         NO_DATA,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_of_one_user_push_out_no_others() {
+        let (alice, mallory) = (Some("alice".to_owned()), Some("mallory".to_owned()));
+        let mut tasks = Tasks::default();
+        tasks.insert("a".to_owned(), &alice);
+        for number in 0..2 * MAX_TASKS {
+            tasks.insert(format!("m{number}"), &mallory);
+        }
+        assert!(tasks.is_owned_by("a", &alice));
+        assert_eq!(tasks.owners.len(), MAX_TASKS);
+        let kept = tasks.by_owner.values().map(VecDeque::len);
+        assert_eq!(kept.sum::<usize>(), MAX_TASKS);
+        assert!(tasks.is_owned_by(&format!("m{}", 2 * MAX_TASKS - 1), &mallory));
+        assert_eq!(tasks.owner("m0"), None);
+    }
 }

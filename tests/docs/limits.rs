@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 49] = [
+const FIXED: [(&str, &str, &str); 52] = [
     (
         "the head of a request",
         "64 KiB",
@@ -155,6 +155,21 @@ const FIXED: [(&str, &str, &str); 49] = [
         "open requests of the MCP server to peers",
         "1,024",
         "MAX_OPEN: usize = 1024",
+    ),
+    (
+        "open requests of the MCP server to one peer",
+        "64",
+        "MAX_OPEN_OF_SESSION: usize = 64",
+    ),
+    (
+        "such requests that wait for one peer",
+        "8",
+        "MAX_PARKED_OF_SESSION: usize = 8",
+    ),
+    (
+        "URL elicitations of one peer whose completion is passed on",
+        "64",
+        "MAX_ELICITATIONS_OF_SESSION: usize = 64",
     ),
     (
         "such requests that wait for a peer's handshake, or for its return",

@@ -3,6 +3,7 @@
 use super::*;
 use crate::permissions::Policy;
 use crate::router::Presence;
+use crate::router::asks::MAX_OPEN_OF_SESSION;
 
 const SAMPLE: &str = r#"{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{"_meta":{"progressToken":"p"},"messages":[]}}"#;
 const SAMPLING: &str = r#"{"sampling":{}}"#;
@@ -492,5 +493,31 @@ fn questions_that_wait_are_few_and_short() {
     for id in 0..100 {
         bench.child(0, &ask(id, ""));
     }
-    assert_eq!(bench.child_heard(0).len(), 100 - 64);
+    assert_eq!(bench.child_heard(0).len(), 100 - 8);
+}
+
+#[test]
+fn a_client_that_answers_nothing_is_asked_no_more() {
+    let mut bench = Bench::default();
+    let peer = bench.legacy(SAMPLING);
+    let call = bench.call(peer, 1);
+    let ask = |n: usize| SAMPLE.replace(r#""id":"q""#, &format!(r#""id":{n}"#));
+    for n in 0..MAX_OPEN_OF_SESSION {
+        bench.child(0, &ask(n));
+    }
+    let asked = bench.peers_heard();
+    assert_eq!(asked.len(), MAX_OPEN_OF_SESSION);
+    assert_eq!(bench.child_heard(0), [json!(null); 0]);
+    bench.child(0, &ask(1000));
+    assert_eq!(bench.peers_heard(), []);
+    let refusal = bench.child_heard(0).remove(0);
+    assert_eq!(refusal["id"], 1000);
+    assert_eq!(refusal["error"]["data"]["reason"], "too-many-questions");
+    // Each answer makes room for one more.
+    let answer = json!({"jsonrpc": "2.0", "id": asked[0].1["id"], "result": {}});
+    bench.peer(peer, &answer.to_string());
+    assert_eq!(bench.child_heard(0)[0]["id"], 0);
+    bench.child(0, &ask(1001));
+    assert_eq!(bench.peers_heard().len(), 1);
+    bench.done(&call);
 }
