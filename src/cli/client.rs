@@ -1,0 +1,129 @@
+//! The command line of `client`.
+
+use super::{KeepaliveArgs, LogArgs, TokenArgs};
+use crate::utils::host;
+use crate::utils::secret::Secret;
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+pub(super) const CLIENT_EXAMPLES: &str = "\
+Examples:
+  What an MCP host launches, with MCP_REMOTE_JWT_TOKEN_FILE in its environment:
+    mcp-remote client tcp --port 8080 --auto-reconnect --max-attempts 0
+
+  One question by hand:
+    echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}' | mcp-remote client tcp --port 8080
+
+  A server behind a path:
+    mcp-remote client ws --url wss://mcp.example.com/notes
+
+    Any MCP server with a URL:
+    mcp-remote client http --url https://mcp.example.com/mcp --header 'Authorization: Bearer ${TOKEN}'";
+
+/// `tcp`, `ws` or `http`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClientTransport {
+    /// One JSON message per line over TCP
+    Tcp,
+    /// One JSON message per text frame over WebSocket
+    Ws,
+    /// MCP's own transport for the web ("Streamable HTTP"), to any server that has a URL
+    Http,
+}
+
+/// `client`.
+#[derive(Debug, Args)]
+pub struct ClientArgs {
+    /// The transport
+    pub transport: ClientTransport,
+    /// Port to connect to; not needed with --url
+    #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT", value_parser = clap::value_parser!(u16).range(1..), required_unless_present = "url")]
+    pub port: Option<u16>,
+    /// Host to connect to, name or address
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "MCP_REMOTE_HOST",
+        default_value = "localhost",
+        value_parser = host::parse
+    )]
+    pub host: String,
+    /// Where a WebSocket or HTTP server is, in place of --host and --port: ws://host:port/path or
+    /// http://host:port/path; wss:// and https:// for TLS
+    #[arg(long, value_name = "URL", env = "MCP_REMOTE_URL")]
+    pub url: Option<String>,
+    /// The token.
+    #[command(flatten)]
+    pub token: TokenArgs,
+    /// Header of every HTTP request, 'Name: value'; may be repeated. ${VARIABLE} stands for a variable of
+    /// the environment, which keeps a secret out of the list of processes [env: MCP_REMOTE_HEADER=]
+    #[arg(long, value_name = "HEADER", help_heading = "Authentication")]
+    pub header: Vec<Secret>,
+    /// File with such headers, one per line
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_HEADER_FILE",
+        help_heading = "Authentication"
+    )]
+    pub header_file: Option<PathBuf>,
+    /// Speak TLS; the server's certificate has to be for the name in --host, from an authority that
+    /// this machine trusts
+    #[arg(long, env = "MCP_REMOTE_TLS", value_parser = FalseyValueParser::new(), help_heading = "TLS")]
+    pub tls: bool,
+    /// Trust the certificate authorities in this file (PEM), and no others
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_CA",
+        help_heading = "TLS"
+    )]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate to show to servers that ask for one: PEM, our own first, then the chain
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_CERT",
+        requires = "tls_key",
+        help_heading = "TLS"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key: PEM, not encrypted
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_KEY",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
+    pub tls_key: Option<PathBuf>,
+    /// Connect again when the connection is lost or cannot be made yet
+    #[arg(long, env = "MCP_REMOTE_AUTO_RECONNECT", value_parser = FalseyValueParser::new(), help_heading = "Reconnection")]
+    pub auto_reconnect: bool,
+    /// Tries to connect again, in a row, before giving up; with --auto-reconnect
+    #[arg(
+        long,
+        value_name = "N",
+        env = "MCP_REMOTE_MAX_ATTEMPTS",
+        default_value_t = 5,
+        help_heading = "Reconnection"
+    )]
+    pub max_attempts: u32,
+    /// Pause before the first of these tries, in milliseconds; doubles from try to try, up to 30
+    /// seconds
+    #[arg(
+        long,
+        value_name = "MS",
+        env = "MCP_REMOTE_RECONNECT_DELAY",
+        default_value_t = 1000,
+        help_heading = "Reconnection"
+    )]
+    pub reconnect_delay: u64,
+    /// Signs of life.
+    #[command(flatten)]
+    pub keepalive: KeepaliveArgs,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}

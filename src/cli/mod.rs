@@ -1,0 +1,280 @@
+//! What can be typed: clap structs only, checked for shape.
+
+mod client;
+mod server;
+mod tokens;
+
+pub use client::{ClientArgs, ClientTransport};
+pub use server::{Origin, ServerArgs, ServerTransport};
+pub use tokens::{CheckArgs, GenerateSecretArgs, GenerateTokenArgs, InspectTokenArgs};
+
+use crate::utils::secret::Secret;
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use client::CLIENT_EXAMPLES;
+use server::SERVER_EXAMPLES;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokens::{CHECK_EXAMPLES, INSPECT_EXAMPLES, TOKEN_EXAMPLES};
+
+const EXAMPLES: &str = "\
+Examples:
+  Put the filesystem server on the network, for whoever has a token:
+    export MCP_REMOTE_JWT_SECRET=$(mcp-remote generate-secret)
+    mcp-remote server tcp --port 8080 --permissions-config permissions.json -- \\
+        npx -y @modelcontextprotocol/server-filesystem /path/to/files
+
+  Make a token for alice:
+    mcp-remote generate-token --user alice --roles user --expires-in 12h --quiet
+
+  What an MCP host launches in place of the server:
+    MCP_REMOTE_JWT_TOKEN=… mcp-remote client tcp --port 8080 --auto-reconnect
+
+Beyond this machine, use TLS (--tls-cert and --tls-key, client: --tls) or a tunnel (ssh -L).
+Logs go to stderr; DEBUG=true or RUST_LOG=debug shows more of them.";
+
+/// Put any stdio MCP server on the network, safely.
+#[derive(Debug, Parser)]
+#[command(name = "mcp-remote", version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start an MCP server and offer it to many peers
+    ///
+    /// Starts CMD once, as a child process that speaks newline-delimited JSON-RPC on its standard
+    /// streams, and shares it among all peers that connect. With a secret, each peer must first
+    /// show a token signed with it; with a policy file, each message is held to what the token's
+    /// roles may do. All that stands behind '--' is the MCP server's own command line.
+    #[command(after_help = SERVER_EXAMPLES)]
+    Server(Deferred<ServerArgs>),
+    /// Bring a remote MCP server to this machine as a stdio server
+    ///
+    /// What an MCP host (Claude Desktop, an IDE, an SDK) launches in place of the server: stdin
+    /// goes to the remote end, its answers come out on stdout. When stdin ends, the answers still
+    /// owed are awaited first.
+    #[command(after_help = CLIENT_EXAMPLES)]
+    Client(Deferred<ClientArgs>),
+    /// Make a secret to sign tokens with
+    ///
+    /// The secret alone goes to stdout, so this holds just the secret:
+    /// SECRET=$(mcp-remote generate-secret)
+    GenerateSecret(Deferred<GenerateSecretArgs>),
+    /// Ends the process groups it is told of when its stdin ends; started by `server`
+    #[command(name = crate::reaper::COMMAND, hide = true)]
+    ReapOrphans,
+    /// Make a token for a user
+    ///
+    /// Signs a token that says who its bearer is, with which roles and until when. Prints the line
+    /// "Generated JWT token:", the token on the next line, then what it says.
+    #[command(after_help = TOKEN_EXAMPLES)]
+    GenerateToken(Deferred<GenerateTokenArgs>),
+    /// Say what a policy file lets some roles do, and which line decides
+    ///
+    /// Asks the same rules as the server does. With a method, a tool, a prompt or a resource it says
+    /// "allowed" (exit code 0) or "denied" (exit code 1), and why; with none of them it prints a
+    /// table of all that these roles may do. A file that cannot be read, or is not valid, ends it
+    /// with exit code 2.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Deferred<CheckArgs>),
+    /// Show what a token says, and whether a server would take it
+    ///
+    /// Prints the claims of a token. With a secret, and with what else a server may ask for, it
+    /// also says whether that server would let its bearer in, and if not, why: exit code 1.
+    /// Without a secret nothing is checked.
+    #[command(after_help = INSPECT_EXAMPLES)]
+    InspectToken(Deferred<InspectTokenArgs>),
+}
+
+/// What may stand behind a subcommand. Clap hears of it when that subcommand is chosen: most of a start
+/// would go into the arguments of all the others.
+#[derive(Debug)]
+pub struct Deferred<T>(pub Box<T>);
+
+impl<T: Args> Args for Deferred<T> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.defer(|command| {
+            // What the subcommand says of itself goes before what its arguments say.
+            let (about, long) = (
+                command.get_about().cloned(),
+                command.get_long_about().cloned(),
+            );
+            let mut command = T::augment_args(command);
+            if let Some(about) = about {
+                command = command.about(about);
+            }
+            if let Some(long) = long {
+                command = command.long_about(long);
+            }
+            command
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        T::augment_args_for_update(command)
+    }
+}
+
+impl<T: FromArgMatches> FromArgMatches for Deferred<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        T::from_arg_matches(matches).map(|args| Self(args.into()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON object per line, for machines
+    Json,
+}
+
+/// Shared by `server` and `client`.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// How log lines on stderr are written
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "MCP_REMOTE_LOG_FORMAT",
+        default_value = "text",
+        help_heading = "Logs"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// Signs of life on sessions that can be resumed; shared by `server` and `client`.
+#[derive(Debug, Args)]
+pub struct KeepaliveArgs {
+    /// Pace of the signs of life on sessions that can be resumed
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_KEEPALIVE_INTERVAL", default_value = "15s", value_parser = positive_duration, help_heading = "Sessions")]
+    pub keepalive_interval: Duration,
+    /// Silence after which the connection of such a session is taken for dead
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_KEEPALIVE_TIMEOUT", default_value = "45s", value_parser = positive_duration, help_heading = "Sessions")]
+    pub keepalive_timeout: Duration,
+}
+
+/// The secrets.
+#[derive(Debug, Default, Args)]
+pub struct SecretArgs {
+    /// Secret that tokens are signed with; visible to every user of this machine, better use the
+    /// environment. May be repeated: a token is good if any accepts it, new ones are signed with
+    /// the first [env: MCP_REMOTE_JWT_SECRET=]
+    #[arg(
+        long,
+        value_name = "SECRET",
+        allow_hyphen_values = true,
+        help_heading = "Authentication"
+    )]
+    pub jwt_secret: Vec<Secret>,
+    /// File that holds the secret, or several, one per line [env: MCP_REMOTE_JWT_SECRET_FILE=]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "jwt_secret",
+        help_heading = "Authentication"
+    )]
+    pub jwt_secret_file: Option<PathBuf>,
+}
+
+/// What is required of tokens beyond their signature.
+#[derive(Debug, Args)]
+pub struct DemandArgs {
+    /// File with the public keys that sign tokens, a JSON Web Key Set, in place of a secret: for tokens of
+    /// an identity provider (RS256 to PS512, ES256, ES384, EdDSA). Needs --jwt-audience
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_JWKS",
+        conflicts_with_all = ["jwt_secret", "jwt_secret_file"],
+        requires = "jwt_audience",
+        help_heading = "Authentication"
+    )]
+    pub jwks: Option<PathBuf>,
+    /// Tokens must have this issuer, their claim 'iss'
+    #[arg(
+        long,
+        value_name = "ISSUER",
+        env = "MCP_REMOTE_JWT_ISSUER",
+        help_heading = "Authentication"
+    )]
+    pub jwt_issuer: Option<String>,
+    /// Tokens must be for this audience, their claim 'aud' or one of several there
+    #[arg(
+        long,
+        value_name = "AUDIENCE",
+        env = "MCP_REMOTE_JWT_AUDIENCE",
+        help_heading = "Authentication"
+    )]
+    pub jwt_audience: Option<String>,
+    /// How far the clock of whoever made a token may be ahead of this one: tokens whose 'nbf' or 'iat' is
+    /// no further in the future are good. 'exp' is exact
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_JWT_LEEWAY", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Authentication")]
+    pub jwt_leeway: Duration,
+    /// Claim with the user: a name, a path with dots between the names, or a JSON Pointer; otherwise 'user',
+    /// or 'sub' where there is no 'user'
+    #[arg(
+        long,
+        value_name = "CLAIM",
+        env = "MCP_REMOTE_USER_CLAIM",
+        help_heading = "Authentication"
+    )]
+    pub user_claim: Option<String>,
+    /// Claim with the roles, named likewise: a list of strings, or one string with blanks between them;
+    /// otherwise 'roles', a list
+    #[arg(
+        long,
+        value_name = "CLAIM",
+        env = "MCP_REMOTE_ROLES_CLAIM",
+        help_heading = "Authentication"
+    )]
+    pub roles_claim: Option<String>,
+    /// File of revoked tokens and users: on each line 'jti:ID', 'user:NAME', or an id alone
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_REVOKED",
+        help_heading = "Authentication"
+    )]
+    pub revoked: Option<PathBuf>,
+}
+
+/// The token.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// Token to show; visible to every user of this machine, better use the environment
+    /// [env: MCP_REMOTE_JWT_TOKEN=]
+    #[arg(long, value_name = "TOKEN", help_heading = "Authentication")]
+    pub jwt_token: Option<Secret>,
+    /// File that holds the token and nothing else [env: MCP_REMOTE_JWT_TOKEN_FILE=]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "jwt_token",
+        help_heading = "Authentication"
+    )]
+    pub jwt_token_file: Option<PathBuf>,
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|err| format!("{err}; use for instance 60s, 30m, 12h, 7d or 1y"))?;
+    if duration.is_zero() {
+        Err("must be more than nothing".to_owned())
+    } else {
+        Ok(duration)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,305 @@
+//! The command line of `server`.
+
+use super::{DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, positive_duration};
+use crate::jsonrpc::MAX_LINE;
+use crate::server::{Door, Isolation};
+use crate::transport::Protocol;
+use crate::utils::host;
+use crate::utils::size::ByteSize;
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(super) const SERVER_EXAMPLES: &str = "\
+Examples:
+  For this machine only, no tokens:
+    mcp-remote server tcp --port 8080 -- your-mcp-server
+
+  Tokens, roles, and a policy for each role:
+    export MCP_REMOTE_JWT_SECRET=$(mcp-remote generate-secret)
+    mcp-remote server ws --port 8080 --permissions-config permissions.json -- \\
+        your-mcp-server --verbose /some/folder
+
+  Over the network, encrypted:
+    mcp-remote server tcp --port 8080 --tls-cert server.pem --tls-key server.key -- your-mcp-server
+
+Once the port is open, one line on stdout says so; everything else goes to stderr. SIGHUP makes the
+server read its files again: secrets, revocations, policy and certificates. A server that was started on
+a terminal ends when that closes.";
+
+/// `tcp`, `ws` or `http`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ServerTransport {
+    /// One JSON message per line over TCP
+    Tcp,
+    /// One JSON message per text frame over WebSocket
+    Ws,
+    /// MCP's own transport for the web ("Streamable HTTP"): any MCP host connects by URL
+    Http,
+}
+
+impl From<ServerTransport> for Door {
+    fn from(transport: ServerTransport) -> Self {
+        match transport {
+            ServerTransport::Tcp => Self::Lines(Protocol::Tcp),
+            ServerTransport::Ws => Self::Lines(Protocol::WebSocket),
+            ServerTransport::Http => Self::Http,
+        }
+    }
+}
+
+/// Scheme, host and port of a URL.
+#[derive(Clone, Debug)]
+pub struct Origin(pub String);
+
+fn origin(typed: &str) -> Result<Origin, String> {
+    let (scheme, rest) = typed.split_once("://").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if !matches!(scheme, "http" | "https") || authority.is_empty() || authority.contains('@') {
+        return Err("a URL like https://mcp.example.com is needed".to_owned());
+    }
+    Ok(Origin(format!("{scheme}://{}", authority.to_lowercase())))
+}
+
+fn path(typed: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    if typed.starts_with('/') && typed.bytes().all(is_plain) {
+        Ok(typed.to_owned())
+    } else {
+        Err("a path like /mcp is needed: letters, digits and -._~/ behind a slash".to_owned())
+    }
+}
+
+/// `server`.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// The transport
+    pub transport: ServerTransport,
+    /// Port to listen on; 0 takes any free one
+    #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT")]
+    pub port: u16,
+    /// Name or address to listen on [default: all interfaces with a secret, loopback without]
+    #[arg(long, value_name = "HOST", env = "MCP_REMOTE_HOST", value_parser = host::parse)]
+    pub host: Option<String>,
+    /// Path with MCP, over HTTP
+    #[arg(long, value_name = "PATH", env = "MCP_REMOTE_PATH", default_value = "/mcp", value_parser = path)]
+    pub path: String,
+    /// Where clients find the server, over HTTP and through a reverse proxy: https://mcp.example.com. Its
+    /// name is taken for the server's own, and web pages from there may connect
+    #[arg(long, value_name = "URL", env = "MCP_REMOTE_PUBLIC_URL", value_parser = origin)]
+    pub public_url: Option<Origin>,
+    /// The secret.
+    #[command(flatten)]
+    pub secret: SecretArgs,
+    /// What tokens must say.
+    #[command(flatten)]
+    pub demands: DemandArgs,
+    /// Roles of which a token must have at least one to get in, separated by commas
+    #[arg(
+        long,
+        value_name = "ROLES",
+        env = "MCP_REMOTE_REQUIRE_ROLES",
+        value_delimiter = ',',
+        help_heading = "Authentication"
+    )]
+    pub require_roles: Vec<String>,
+    /// Policy file (JSON) that says what roles may do; without it whoever gets in may do everything
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_PERMISSIONS_CONFIG",
+        help_heading = "Authentication"
+    )]
+    pub permissions_config: Option<PathBuf>,
+    /// Time for a new connection to show its token, TLS and WebSocket upgrade included: 10s, 1m
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_AUTH_TIMEOUT", default_value = "10s", value_parser = positive_duration, help_heading = "Authentication")]
+    pub auth_timeout: Duration,
+    /// Web pages of this origin, such as https://example.com, may connect over WebSocket or HTTP; several
+    /// are separated by commas [default: no web page may]
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "MCP_REMOTE_ALLOW_ORIGIN",
+        value_delimiter = ',',
+        help_heading = "Authentication"
+    )]
+    pub allow_origin: Vec<String>,
+    /// Speak TLS, and show this certificate: PEM, the server's own first, then the chain
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_CERT",
+        requires = "tls_key",
+        help_heading = "TLS"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key: PEM, not encrypted
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_KEY",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
+    pub tls_key: Option<PathBuf>,
+    /// Let only those connect who show a certificate from an authority in this file (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_TLS_CLIENT_CA",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Longest message a peer may send, as it comes and as it is written for the MCP server: 512KiB, 9MiB,
+    /// 1GiB at most; MCP servers on the official TypeScript SDK end themselves above 10MiB
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "MCP_REMOTE_MAX_MESSAGE_SIZE",
+        default_value = "9MiB",
+        value_parser = message_size,
+        help_heading = "Limits"
+    )]
+    pub max_message_size: ByteSize,
+    /// Most connections at a time, after authentication, sessions that wait for their client
+    /// included; one more is told so and closed
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CONNECTIONS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub max_connections: u32,
+    /// Most connections of one user at a time, sessions that wait for their client included, and with
+    /// --isolate most MCP servers; where a token names no user, of one address [default: with a secret a
+    /// quarter of each, at least 4]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PER_USER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub max_per_user: Option<u32>,
+    /// Most connections at a time that have not authenticated yet, WebSocket upgrade included; the
+    /// oldest gives way to one more
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub max_pending: u32,
+    /// The same for one address, or one network of IPv6 (64 bits)
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING_PER_ADDRESS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub max_pending_per_address: u32,
+    /// Most memory kept for all clients together (unsent and unacknowledged lines, lines read in part,
+    /// requests in flight), and with a secret half of it for one user; the session with the largest backlog
+    /// ends first
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "MCP_REMOTE_MAX_BACKLOG",
+        default_value = "256MiB",
+        help_heading = "Limits"
+    )]
+    pub max_backlog: ByteSize,
+    /// Most requests per second of one user; more are answered with an error [default: any number]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_LIMIT", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub rate_limit: Option<u32>,
+    /// Most requests of one user at once, with --rate-limit [default: twice the rate]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_BURST", value_parser = clap::value_parser!(u32).range(1..), requires = "rate_limit", help_heading = "Limits")]
+    pub rate_burst: Option<u32>,
+    /// Close connections on which no message passes for so long, and end their sessions: 30m, 12h
+    /// [default: never]
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_IDLE_TIMEOUT", value_parser = positive_duration, help_heading = "Limits")]
+    pub idle_timeout: Option<Duration>,
+    /// How long a session waits for its client to come back after the connection was lost; 0s
+    /// ends sessions with their connections
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_RESUME_WINDOW", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Sessions")]
+    pub resume_window: Duration,
+    /// Most sessions that can be resumed, connected or waiting
+    #[arg(
+        long,
+        value_name = "N",
+        env = "MCP_REMOTE_MAX_SESSIONS",
+        default_value_t = 1024,
+        help_heading = "Sessions"
+    )]
+    pub max_sessions: u32,
+    /// Signs of life.
+    #[command(flatten)]
+    pub keepalive: KeepaliveArgs,
+    /// When the server stops: how long requests in flight may take to be answered, and clients to
+    /// fetch what they are owed
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_DRAIN_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration, help_heading = "Sessions")]
+    pub drain_timeout: Duration,
+    /// Who gets an MCP server process of its own, started when it comes and ended when it leaves:
+    /// always (also without a value) every session, for servers that remember who they talk to, such as
+    /// browsers and shells; asking those whose client the server can ask (sampling, elicitation, roots),
+    /// for tools that ask their user; never: all share
+    #[arg(long, value_name = "WHO", env = "MCP_REMOTE_ISOLATE", num_args = 0..=1, require_equals = true, default_missing_value = "always", default_value = "never", value_parser = isolation, help_heading = "MCP server")]
+    pub isolate: Isolation,
+    /// Most MCP servers at a time with --isolate
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CHILDREN", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
+    pub max_children: u32,
+    /// Time for a shared MCP server to answer what the proxy itself asks it ('initialize',
+    /// 'server/discover', what it tells a process that replaces another), from its first sign of life;
+    /// then it is started again
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_HANDSHAKE_TIMEOUT", default_value = "60s", value_parser = positive_duration, help_heading = "MCP server")]
+    pub handshake_timeout: Duration,
+    /// Time for a shared MCP server to give its first sign of life, from the first message for it; then
+    /// it is started again
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_START_TIMEOUT", default_value = "5m", value_parser = positive_duration, help_heading = "MCP server")]
+    pub start_timeout: Duration,
+    /// Most requests of one peer that a shared MCP server is given before it has answered one of them;
+    /// more wait for their turn
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_IN_FLIGHT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
+    pub max_in_flight: u32,
+    /// How often in a row an MCP server that ends by itself is started again; 0 never starts it again.
+    /// What ends at a peer's message does not count: that peer is refused for a while
+    #[arg(
+        long,
+        value_name = "N",
+        env = "MCP_REMOTE_MAX_RESTARTS",
+        default_value_t = 5,
+        help_heading = "MCP server"
+    )]
+    pub max_restarts: u32,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Append to this file, as JSON lines, who connects, comes in, is refused or blocked, and leaves
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_AUDIT_LOG",
+        help_heading = "Logs"
+    )]
+    pub audit_log: Option<PathBuf>,
+    /// Permissions of an audit log that has to be made, in octal, less the umask
+    #[arg(long, value_name = "MODE", env = "MCP_REMOTE_AUDIT_LOG_MODE", default_value = "0600", value_parser = file_mode, help_heading = "Logs")]
+    pub audit_log_mode: u32,
+    /// Put into the audit log what is allowed, too: a line for every message
+    #[arg(long, env = "MCP_REMOTE_AUDIT_ALLOWED", value_parser = FalseyValueParser::new(), requires = "audit_log", help_heading = "Logs")]
+    pub audit_allowed: bool,
+    /// The MCP server and its arguments, behind '--'
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+fn message_size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if size.0 > MAX_LINE {
+        Err(format!("must be {} at most", ByteSize(MAX_LINE)))
+    } else {
+        Ok(size)
+    }
+}
+
+/// Words for yes and no are what the flag was before it took a value.
+fn isolation(text: &str) -> Result<Isolation, String> {
+    match text.to_lowercase().as_str() {
+        "always" | "true" | "t" | "yes" | "y" | "on" | "1" => Ok(Isolation::Always),
+        "asking" => Ok(Isolation::Asking),
+        "never" | "false" | "f" | "no" | "n" | "off" | "0" | "" => Ok(Isolation::Never),
+        _ => Err("must be always, asking or never".to_owned()),
+    }
+}
+
+fn file_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0o200..=0o777) if mode & 0o200 > 0 => Ok(mode),
+        _ => Err(
+            "give three octal digits with write permission for the owner, for instance 0640"
+                .to_owned(),
+        ),
+    }
+}

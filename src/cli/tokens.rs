@@ -1,0 +1,154 @@
+//! The command lines about secrets, tokens and the policy.
+
+use super::{DemandArgs, SecretArgs, TokenArgs, positive_duration};
+use crate::utils::secret::Secret;
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(super) const TOKEN_EXAMPLES: &str = "\
+Examples:
+  Into a variable:
+    TOKEN=$(mcp-remote generate-token --user alice --roles user,editor --expires-in 7d --quiet)
+
+  Secret and token in one go, to try things out:
+    mcp-remote generate-token --auto-secret --user alice --roles admin
+
+Each token gets an id, by which a server can be told to revoke it (--revoked).";
+
+pub(super) const INSPECT_EXAMPLES: &str = "\
+Examples:
+  What does it say?
+    mcp-remote inspect-token < ~/.config/mcp-remote/token
+
+  Why is it refused? (The secret is in MCP_REMOTE_JWT_SECRET.)
+    mcp-remote inspect-token --jwt-token-file token --revoked revoked.txt
+
+The first of these counts: TOKEN, --jwt-token, --jwt-token-file, MCP_REMOTE_JWT_TOKEN,
+MCP_REMOTE_JWT_TOKEN_FILE, stdin.";
+
+pub(super) const CHECK_EXAMPLES: &str = "\
+Examples:
+  All that a token with these two roles may do:
+    mcp-remote check --permissions-config permissions.json --roles user,editor
+
+  One tool, in a script:
+    if mcp-remote check --permissions-config permissions.json --roles user --tool delete_file; then …
+
+  Whether a tool is shown in the list:
+    mcp-remote check --permissions-config permissions.json --roles user --method tools/list --tool x";
+
+/// `generate-secret`.
+#[derive(Debug, Args)]
+pub struct GenerateSecretArgs {
+    /// Size of the secret in bits
+    #[arg(long, value_name = "BITS", env = "MCP_REMOTE_BITS", default_value = "256", value_parser = ["128", "256", "512"])]
+    pub bits: String,
+}
+
+/// `generate-token`.
+#[derive(Debug, Args)]
+pub struct GenerateTokenArgs {
+    /// The secret.
+    #[command(flatten)]
+    pub secret: SecretArgs,
+    /// Make a new secret, too, and print it
+    #[arg(long, env = "MCP_REMOTE_AUTO_SECRET", value_parser = FalseyValueParser::new(), conflicts_with_all = ["jwt_secret", "jwt_secret_file"], help_heading = "Authentication")]
+    pub auto_secret: bool,
+    /// Whose token it is, for logs
+    #[arg(long, value_name = "USER", env = "MCP_REMOTE_USER")]
+    pub user: Option<String>,
+    /// Roles of the token, separated by commas; a policy file says what they may do
+    #[arg(
+        long,
+        value_name = "ROLES",
+        env = "MCP_REMOTE_ROLES",
+        value_delimiter = ','
+    )]
+    pub roles: Option<Vec<String>>,
+    /// How long the token is valid: 60s, 30m, 12h, 7d, 1y
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_EXPIRES_IN", default_value = "1h", value_parser = positive_duration)]
+    pub expires_in: Duration,
+    /// Who issues the token, for servers that ask for it with --jwt-issuer
+    #[arg(long, value_name = "ISSUER", env = "MCP_REMOTE_ISSUER")]
+    pub issuer: Option<String>,
+    /// Whom the token is for, for servers that ask for it with --jwt-audience
+    #[arg(long, value_name = "AUDIENCE", env = "MCP_REMOTE_AUDIENCE")]
+    pub audience: Option<String>,
+    /// Print the token and nothing else (a secret of --auto-secret goes to stderr)
+    #[arg(long, env = "MCP_REMOTE_QUIET", value_parser = FalseyValueParser::new())]
+    pub quiet: bool,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Policy file (JSON) to ask
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_PERMISSIONS_CONFIG",
+        required = true
+    )]
+    pub permissions_config: PathBuf,
+    /// Roles of the token, separated by commas
+    #[arg(
+        long,
+        value_name = "ROLES",
+        env = "MCP_REMOTE_ROLES",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub roles: Vec<String>,
+    /// Method to ask about; with a tool, a prompt or a resource: the method that uses it, else
+    /// tools/call, prompts/get and resources/read
+    #[arg(long, value_name = "METHOD", env = "MCP_REMOTE_METHOD")]
+    pub method: Option<String>,
+    /// Tool to ask about
+    #[arg(long, value_name = "NAME", env = "MCP_REMOTE_TOOL", conflicts_with_all = ["prompt", "resource"])]
+    pub tool: Option<String>,
+    /// Prompt to ask about
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "MCP_REMOTE_PROMPT",
+        conflicts_with = "resource"
+    )]
+    pub prompt: Option<String>,
+    /// Resource to ask about, or the template of resources to complete or to list
+    #[arg(long, value_name = "URI", env = "MCP_REMOTE_RESOURCE")]
+    pub resource: Option<String>,
+    /// Arguments of the tool or prompt, a JSON object, to ask about as well
+    #[arg(
+        long,
+        value_name = "JSON",
+        env = "MCP_REMOTE_ARGUMENTS",
+        conflicts_with = "resource"
+    )]
+    pub arguments: Option<String>,
+    /// Claims of the token, a JSON object, for rules on arguments that ask for them
+    #[arg(long, value_name = "JSON", env = "MCP_REMOTE_CLAIMS")]
+    pub claims: Option<String>,
+}
+
+/// `inspect-token`.
+#[derive(Debug, Args)]
+pub struct InspectTokenArgs {
+    /// The token; '-' reads it from stdin, as happens when none is given in any way
+    #[arg(
+        value_name = "TOKEN",
+        conflicts_with_all = ["jwt_token", "jwt_token_file"],
+        allow_hyphen_values = true
+    )]
+    pub positional: Option<Secret>,
+    /// The token.
+    #[command(flatten)]
+    pub token: TokenArgs,
+    /// The secrets.
+    #[command(flatten)]
+    pub secret: SecretArgs,
+    /// What tokens must say.
+    #[command(flatten)]
+    pub demands: DemandArgs,
+}
