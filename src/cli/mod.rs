@@ -90,6 +90,14 @@ pub enum Command {
     InspectToken(Deferred<InspectTokenArgs>),
 }
 
+/// The value of `MCP_REMOTE_PORT` where it is none of ours: Kubernetes sets that variable to
+/// `tcp://ADDRESS:PORT` for every container beside a Service named `mcp-remote`.
+#[must_use]
+pub fn port_of_a_service() -> Option<String> {
+    let value = std::env::var("MCP_REMOTE_PORT").ok()?;
+    value.contains("://").then_some(value)
+}
+
 /// What may stand behind a subcommand. Clap hears of it when that subcommand is chosen: most of a start
 /// would go into the arguments of all the others.
 #[derive(Debug)]
@@ -109,6 +117,12 @@ impl<T: Args> Args for Deferred<T> {
             }
             if let Some(long) = long {
                 command = command.long_about(long);
+            }
+            if port_of_a_service().is_some() {
+                command = command.mut_args(|arg| match arg.get_id().as_str() {
+                    "port" => arg.env(None::<&str>),
+                    _ => arg,
+                });
             }
             command
         })

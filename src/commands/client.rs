@@ -1,7 +1,7 @@
 //! `client`.
 
 use super::client_shared::{connector, reconnect, refuse_certificates, token};
-use super::{Failure, client_http, logs, runtime};
+use super::{Failure, client_http, logs, runtime, warn_of_port_of_a_service};
 use crate::cli::{ClientArgs, ClientTransport};
 use crate::client::{self, Settings};
 use crate::shutdown::Signals;
@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::http::Uri;
 
 pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
     let _logs = logs::start(args.log.log_format);
+    warn_of_port_of_a_service();
     let settings = settings(&args)?;
     if args.token.jwt_token.is_some() {
         tracing::warn!(

@@ -12,7 +12,7 @@ mod inspect_token;
 mod logs;
 mod server;
 
-use crate::cli::{Cli, Command, Deferred, SecretArgs};
+use crate::cli::{Cli, Command, Deferred, SecretArgs, port_of_a_service};
 use crate::permissions::Policy;
 use crate::reaper;
 use crate::utils::secret::{Secret, SecretError, Sources};
@@ -44,6 +44,15 @@ pub fn run(cli: Cli, release: fn()) -> ExitCode {
         }
     };
     exit.into()
+}
+
+fn warn_of_port_of_a_service() {
+    if let Some(value) = port_of_a_service() {
+        tracing::warn!(
+            value,
+            "MCP_REMOTE_PORT is ignored: it has the form that Kubernetes gives it for a Service named 'mcp-remote'; use --port, or 'enableServiceLinks: false'"
+        );
+    }
 }
 
 fn read_policy(path: &Path) -> Result<Policy, Failure> {

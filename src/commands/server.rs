@@ -1,7 +1,7 @@
 //! `server`.
 
 use super::access::Reloader;
-use super::{Failure, logs, print, runtime};
+use super::{Failure, logs, print, runtime, warn_of_port_of_a_service};
 use crate::audit;
 use crate::backlog;
 use crate::child::CommandLine;
@@ -32,6 +32,7 @@ const MAX_OUTBOX: usize = 64 << 20;
 
 pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     let _logs = logs::start(args.log.log_format);
+    warn_of_port_of_a_service();
     descriptors::raise();
     orphans::adopt();
     warn_of_few_descriptors(&args);

@@ -320,3 +320,20 @@ fn what_stands_behind_the_dashes_is_the_childs() {
         "{outcome:?}"
     );
 }
+
+/// Kubernetes sets it so for every container beside a Service named `mcp-remote`.
+#[test]
+fn a_port_of_kubernetes_ends_no_start() {
+    let value = "tcp://10.0.0.1:8080";
+    let server = Setup::new("tcp").env("MCP_REMOTE_PORT", value).start();
+    server.log.wait_for("MCP_REMOTE_PORT is ignored");
+    server.assert_serving();
+    let mut client = binary();
+    client.args(["client", "tcp"]).env("MCP_REMOTE_PORT", value);
+    let outcome = run(&mut client, b"");
+    assert_eq!(outcome.code, Some(2));
+    assert!(outcome.stderr.contains("--port"), "{outcome:?}");
+    // One that is a port still is.
+    client.env("MCP_REMOTE_PORT", "1");
+    assert_eq!(run(&mut client, b"").code, Some(1));
+}
