@@ -10,6 +10,7 @@ use mcp_remote::router::{Counted, LaneId, Output, Profile, Router, SessionId};
 use mcp_remote::utils::rope::Rope;
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::time::Instant;
 
 /// Lines in pieces of memory that they share, as a connection gives them.
 #[derive(Default)]
@@ -98,7 +99,7 @@ impl Proxy {
         let answer = messages::answer(&id, r#"{"content":[]}"#);
         let answer = Message::read(answer.into(), MAX_CHILD_DEPTH).expect("an answer");
         self.router
-            .child_message(LaneId::FIRST, &answer, &mut self.out);
+            .child_message(LaneId::FIRST, &answer, Instant::now, &mut self.out);
         assert_eq!(self.out.to_peer.len(), 1, "the answer");
         self.send();
         (permit, answer)
@@ -110,7 +111,7 @@ impl Proxy {
         self.ask(session, permit);
         self.send();
         self.router
-            .child_message(LaneId::FIRST, answer, &mut self.out);
+            .child_message(LaneId::FIRST, answer, Instant::now, &mut self.out);
         self.send();
     }
 
@@ -125,7 +126,7 @@ impl Proxy {
     pub fn answer(&mut self, line: Bytes) {
         let message = Message::read(line, MAX_CHILD_DEPTH).expect("a message");
         self.router
-            .child_message(LaneId::FIRST, &message, &mut self.out);
+            .child_message(LaneId::FIRST, &message, Instant::now, &mut self.out);
     }
 
     /// See [`send`].

@@ -7,6 +7,7 @@ use mcp_remote::router::{Command, Exit, LANES, LaneId, Output, Profile, Router, 
 use mcp_remote::utils::rope::Pieces;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 #[derive(Default)]
 struct Peer {
@@ -70,7 +71,7 @@ impl World {
         if self.up[lane] {
             let message = Message::read(line.to_string().into(), MAX_CHILD_DEPTH).expect("ours");
             self.router
-                .child_message(LaneId::ALL[lane], &message, &mut self.out);
+                .child_message(LaneId::ALL[lane], &message, Instant::now, &mut self.out);
         }
         self.look();
     }

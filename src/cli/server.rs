@@ -239,6 +239,10 @@ pub struct ServerArgs {
     /// it is started again
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_START_TIMEOUT", default_value = "5m", value_parser = positive_duration, help_heading = "MCP server")]
     pub start_timeout: Duration,
+    /// Time for a client to answer what the MCP server asks it (sampling, elicitation, roots); then the
+    /// MCP server gets an error, and the client a 'notifications/cancelled'
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_QUESTION_TIMEOUT", default_value = "10m", value_parser = positive_duration, help_heading = "MCP server")]
+    pub question_timeout: Duration,
     /// Most requests of one peer that a shared MCP server is given before it has answered one of them;
     /// more wait for their turn
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_IN_FLIGHT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]

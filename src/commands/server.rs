@@ -97,6 +97,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         deadlines: Deadlines {
             handshake: args.handshake_timeout,
             start: args.start_timeout,
+            question: args.question_timeout,
         },
         restarts: args.max_restarts,
         in_flight: args.max_in_flight as usize,

@@ -1,8 +1,10 @@
-//! How long a process may take to answer what the router itself asks it. One that has not yet given a
-//! sign of life may still be starting: a package is fetched, an image pulled.
+//! How long a process may take to answer what the router itself asks it, and a client what a process
+//! asks it. A process that has not yet given a sign of life may still be starting: a package is fetched,
+//! an image pulled.
 
 use super::{Shared, State};
 use crate::router::LaneId;
+use std::convert::Infallible;
 use std::time::Duration;
 use tokio::process::ChildStdin;
 use tokio::time::Instant;
@@ -13,13 +15,15 @@ const REPORT: Duration = Duration::from_secs(15);
 /// How often it is looked whether a process without a sign of life has read what it was sent.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How long a process may take.
+/// How long processes and clients may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
     /// To answer what the router itself asks it, once it has given a sign of life.
     pub handshake: Duration,
     /// To give a sign of life, from when it is first asked.
     pub start: Duration,
+    /// For a client to answer what a process asks it.
+    pub question: Duration,
 }
 
 impl Deadlines {
@@ -29,6 +33,29 @@ impl Deadlines {
         match alive {
             Some(alive) => alive.max(asked).checked_add(self.handshake),
             None => asked.checked_add(self.start),
+        }
+    }
+}
+
+/// Fails what clients have not answered in time, for as long as it is polled.
+pub(super) async fn expire_questions(shared: &Shared) -> Infallible {
+    let limit = shared.limits.deadlines.question;
+    loop {
+        let oldest = shared.lock().routing.oldest_question();
+        let due = oldest.and_then(|asked| Instant::from_std(asked).checked_add(limit));
+        let is_due = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shared.timed.wait() => continue,
+            () = is_due => {}
+        }
+        if let Some(asked_by) = Instant::now().checked_sub(limit) {
+            let asked_by = asked_by.into_std();
+            shared.handle(|routing, out| routing.expire_questions(asked_by, out));
         }
     }
 }
@@ -144,6 +171,7 @@ mod tests {
     const DEADLINES: Deadlines = Deadlines {
         handshake: Duration::from_secs(60),
         start: Duration::from_secs(300),
+        question: Duration::from_secs(600),
     };
 
     /// A hub whose first process has been asked for its handshake.
@@ -234,8 +262,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_start_is_no_slow_answer() {
-        let [handshake, start] = [60, 300].map(Duration::from_secs);
-        let deadlines = Deadlines { handshake, start };
+        let deadlines = DEADLINES;
+        let Deadlines {
+            handshake, start, ..
+        } = deadlines;
         let asked = Instant::now() + start;
         assert_eq!(deadlines.due(asked, None), Some(asked + start));
         let late = asked + start / 2;
@@ -243,6 +273,6 @@ mod tests {
         let early = asked - start / 2;
         assert_eq!(deadlines.due(asked, Some(early)), Some(asked + handshake));
         let start = Duration::MAX;
-        assert_eq!(Deadlines { handshake, start }.due(asked, None), None);
+        assert_eq!(Deadlines { start, ..DEADLINES }.due(asked, None), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
 
-use super::deadline::overdue;
+use super::deadline::{expire_questions, overdue};
 use super::restarts::{self, End, Next, Restarts, STABLE};
 use super::{Hub, IdleStdin, Shared};
 use crate::child::{Child, CommandLine, Pipes};
@@ -147,9 +147,12 @@ impl Driver {
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), HubError> {
         self.start(LaneId::FIRST, Duration::ZERO);
         let mut shutdown = std::pin::pin!(shutdown);
+        let shared = Arc::clone(&self.hub.0);
+        let mut questions = std::pin::pin!(expire_questions(&shared));
         let outcome = loop {
             tokio::select! {
                 () = &mut shutdown => break Ok(()),
+                never = &mut questions => match never {},
                 Some(command) = self.commands.recv() => match command {
                     Command::Start(lane) => self.start(lane, Duration::ZERO),
                     Command::Stop(lane) => drop(self.lanes[lane.0].stop.send_replace(true)),

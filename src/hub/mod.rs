@@ -87,6 +87,8 @@ struct Shared {
     /// The router has asked the lane's process something of its own, or that gives its first sign of
     /// life.
     asked: [Signal; LANES],
+    /// Something waits for its time that nothing has waited for before.
+    timed: Signal,
     /// Lines for a process have been written.
     drained: Notify,
     commands: mpsc::UnboundedSender<Command>,
@@ -174,6 +176,7 @@ impl Hub {
             state: Mutex::new(state),
             to_child: Default::default(),
             asked: Default::default(),
+            timed: Signal::new(),
             drained: Notify::new(),
             commands,
             limits,
@@ -291,6 +294,9 @@ impl Shared {
                 self.asked[lane.0].raise();
             }
         }
+        if std::mem::take(&mut state.out.timed) {
+            self.timed.raise();
+        }
         state.count_waiting();
         for command in state.out.commands.drain(..) {
             // Without a driver the server is stopping.
@@ -407,7 +413,8 @@ impl Shared {
 
     fn child_said(&self, lane: LaneId, message: &Message) {
         self.lock().answered[lane.0] = true;
-        self.gather(|routing, out| routing.child_message(lane, message, out));
+        let now = || Instant::now().into_std();
+        self.gather(|routing, out| routing.child_message(lane, message, now, out));
     }
 
     /// A message of the child, of this `kind` as far as can be told, has been dropped: whoever waits

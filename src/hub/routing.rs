@@ -214,10 +214,32 @@ impl Routing {
         }
     }
 
-    pub(super) fn child_message(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
+    pub(super) fn child_message(
+        &mut self,
+        lane: LaneId,
+        message: &Message,
+        now: impl FnOnce() -> Instant,
+        out: &mut Output,
+    ) {
         match self {
-            Self::Shared(router) => router.child_message(lane, message, out),
-            Self::Isolated(pipe) => pipe.child_message(message, out),
+            Self::Shared(router) => router.child_message(lane, message, now, out),
+            Self::Isolated(pipe) => pipe.child_message(message, now, out),
+        }
+    }
+
+    /// See [`Router::oldest_question`].
+    pub(super) fn oldest_question(&self) -> Option<Instant> {
+        match self {
+            Self::Shared(router) => router.oldest_question(),
+            Self::Isolated(pipe) => pipe.oldest_question(),
+        }
+    }
+
+    /// See [`Router::expire_questions`].
+    pub(super) fn expire_questions(&mut self, asked_by: Instant, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.expire_questions(asked_by, out),
+            Self::Isolated(pipe) => pipe.expire_questions(asked_by, out),
         }
     }
 

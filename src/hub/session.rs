@@ -495,6 +495,7 @@ mod tests {
         deadlines: Deadlines {
             handshake: std::time::Duration::from_secs(60),
             start: std::time::Duration::from_secs(60),
+            question: std::time::Duration::from_secs(60),
         },
         restarts: 0,
         in_flight: 64,

@@ -1,29 +1,48 @@
 //! What a shared child asks of peers (legacy: sampling, elicitation), and which of them can say.
 
 use super::SessionId;
+use super::addressee::{Addressee, Bounds, Full};
 use crate::jsonrpc::{Field, Message, RequestId};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-/// The most questions of one child that may be open.
+/// The most questions that may be open of one child, to one user and to one session: who answers none
+/// is asked no more, and the others still are.
 const MAX_OPEN: usize = 1024;
-
-/// The same of those to one session: who answers none is asked no more, and the others still are.
+pub(super) const MAX_OPEN_OF_USER: usize = 256;
 pub(super) const MAX_OPEN_OF_SESSION: usize = 64;
+const OPEN: Bounds = Bounds {
+    all: MAX_OPEN,
+    of_user: MAX_OPEN_OF_USER,
+    of_session: MAX_OPEN_OF_SESSION,
+};
 
 /// The most questions that may wait for their peer to finish its handshake or to come back, and the
 /// longest of them in bytes.
 const MAX_PARKED: usize = 64;
 const MAX_PARKED_SIZE: usize = 64 * 1024;
+const MAX_PARKED_OF_USER: usize = 16;
 const MAX_PARKED_OF_SESSION: usize = 8;
+const PARKED: Bounds = Bounds {
+    all: MAX_PARKED,
+    of_user: MAX_PARKED_OF_USER,
+    of_session: MAX_PARKED_OF_SESSION,
+};
 
 /// The error that says which URLs the user has to visit first (2025-11-25 client/elicitation).
 const URL_ELICITATION_REQUIRED: i64 = -32042;
 
 /// The most URL elicitations whose completion we still pass on.
 const MAX_ELICITATIONS: usize = 1024;
+const MAX_ELICITATIONS_OF_USER: usize = 256;
 const MAX_ELICITATIONS_OF_SESSION: usize = 64;
+const ELICITATIONS: Bounds = Bounds {
+    all: MAX_ELICITATIONS,
+    of_user: MAX_ELICITATIONS_OF_USER,
+    of_session: MAX_ELICITATIONS_OF_SESSION,
+};
 
 /// What the router tells every legacy child its client can do: all that it can route, so that what
 /// the child offers does not depend on who came first. Roots are not among it: the folders of one
@@ -167,21 +186,30 @@ pub(super) fn elicitations_required(answer: &Message) -> Vec<String> {
 
 /// A question on its way.
 pub(super) struct Ask {
-    pub session: SessionId,
+    pub of: Addressee,
     /// The child's id.
     pub id: RequestId,
     /// The child's progress token; the peer's is the id that the router gave.
     pub progress_token: Option<RequestId>,
+    /// When the child has asked it.
+    pub asked: Instant,
+}
+
+/// A question for a peer that has not finished its handshake, or has lost its connection.
+pub(super) struct Parked {
+    pub of: Addressee,
+    pub question: Message,
+    /// When the child has asked it.
+    pub asked: Instant,
 }
 
 /// The open questions of one child, by the id that the peer knows them by.
 #[derive(Default)]
 pub(super) struct Asks {
     open: BTreeMap<i64, Ask>,
-    /// Questions for peers that have not finished their handshake, or have lost their connection.
-    pub parked: Vec<(SessionId, Message)>,
+    parked: Vec<Parked>,
     /// Who was sent to which URL, oldest first.
-    elicitations: Vec<(String, SessionId)>,
+    elicitations: Vec<(String, Addressee)>,
 }
 
 impl Asks {
@@ -189,22 +217,53 @@ impl Asks {
         self.open.insert(ours, ask);
     }
 
-    /// True where `session` has so many open questions that it is not asked another one.
-    pub(super) fn is_full_for(&self, session: SessionId) -> bool {
-        let own = self.open.values().filter(|ask| ask.session == session);
-        self.open.len() >= MAX_OPEN || own.count() >= MAX_OPEN_OF_SESSION
+    /// True where `of` has so many open questions that it is not asked another one.
+    pub(super) fn is_full_for(&self, of: &Addressee) -> bool {
+        let open = self.open.values().map(|ask| &ask.of);
+        OPEN.reached(of, open).is_some()
     }
 
-    pub(super) fn may_park(&self, session: SessionId, question: &Message) -> bool {
-        let own = self.parked.iter().filter(|(waits, _)| *waits == session);
-        self.parked.len() < MAX_PARKED
-            && own.count() < MAX_PARKED_OF_SESSION
-            && question.size() <= MAX_PARKED_SIZE
+    pub(super) fn may_park(&self, of: &Addressee, question: &Message) -> bool {
+        let parked = self.parked.iter().map(|parked| &parked.of);
+        PARKED.reached(of, parked).is_none() && question.size() <= MAX_PARKED_SIZE
+    }
+
+    pub(super) fn park(&mut self, parked: Parked) {
+        self.parked.push(parked);
+    }
+
+    /// How many wait for their peer.
+    pub(super) fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// When the oldest question was asked that has no answer.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let open = self.open.values().map(|ask| ask.asked);
+        open.chain(self.parked.iter().map(|parked| parked.asked))
+            .min()
+    }
+
+    /// Takes what the child has asked before then: what a peer was asked, by the id that it knows, and
+    /// what still waited for one.
+    pub(super) fn take_older(&mut self, than: Instant) -> (Vec<(i64, Ask)>, Vec<Parked>) {
+        let open = self.take_if(|ask| ask.asked <= than);
+        let parked = self.parked.extract_if(.., |parked| parked.asked <= than);
+        (open, parked.collect())
+    }
+
+    fn take_if(&mut self, wanted: impl Fn(&Ask) -> bool) -> Vec<(i64, Ask)> {
+        let (taken, others) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|(_, ask)| wanted(ask));
+        self.open = others;
+        let taken: BTreeMap<i64, Ask> = taken;
+        taken.into_iter().collect()
     }
 
     /// The question `ours`, if it was `session` that was asked.
     pub(super) fn get(&self, ours: i64, session: SessionId) -> Option<&Ask> {
-        self.open.get(&ours).filter(|ask| ask.session == session)
+        self.open.get(&ours).filter(|ask| ask.of.session == session)
     }
 
     pub(super) fn take(&mut self, ours: i64, session: SessionId) -> Option<Ask> {
@@ -218,52 +277,46 @@ impl Asks {
         Some((ours, self.open.remove(&ours)?))
     }
 
+    /// Forgets the question that waits for its peer under this id of the child.
+    pub(super) fn drop_parked(&mut self, id: &RequestId) {
+        self.parked
+            .retain(|parked| parked.question.id() != Some(id));
+    }
+
     /// Takes all questions to a session, by the ids that the child knows them by.
     pub(super) fn leave(&mut self, session: SessionId) -> Vec<RequestId> {
-        self.elicitations.retain(|(_, asked)| *asked != session);
-        let ours: Vec<i64> = self
-            .open
-            .iter()
-            .filter(|(_, ask)| ask.session == session)
-            .map(|(ours, _)| *ours)
-            .collect();
-        let open = ours.iter().filter_map(|ours| self.open.remove(ours));
-        let mut ids: Vec<RequestId> = open.map(|ask| ask.id).collect();
-        ids.extend(
-            self.take_parked(session)
-                .iter()
-                .filter_map(Message::id)
-                .cloned(),
-        );
+        self.elicitations.retain(|(_, of)| of.session != session);
+        let open = self.take_if(|ask| ask.of.session == session);
+        let mut ids: Vec<RequestId> = open.into_iter().map(|(_, ask)| ask.id).collect();
+        let parked = self.take_parked(session);
+        let parked = parked.iter().filter_map(|parked| parked.question.id());
+        ids.extend(parked.cloned());
         ids
     }
 
     /// Takes the questions that wait for a session.
-    pub(super) fn take_parked(&mut self, session: SessionId) -> Vec<Message> {
-        let (taken, others) = std::mem::take(&mut self.parked)
-            .into_iter()
-            .partition(|(waits_for, _)| *waits_for == session);
-        self.parked = others;
-        let taken: Vec<(SessionId, Message)> = taken;
-        taken.into_iter().map(|(_, question)| question).collect()
+    pub(super) fn take_parked(&mut self, session: SessionId) -> Vec<Parked> {
+        let waits = |parked: &mut Parked| parked.of.session == session;
+        self.parked.extract_if(.., waits).collect()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (i64, &Ask)> {
         self.open.iter().map(|(ours, ask)| (*ours, ask))
     }
 
-    pub(super) fn remember_elicitation(&mut self, elicitation: String, session: SessionId) {
-        let own = |(_, asked): &&(String, SessionId)| *asked == session;
-        let oldest = if self.elicitations.iter().filter(own).count() >= MAX_ELICITATIONS_OF_SESSION
-        {
-            self.elicitations.iter().position(|known| own(&known))
-        } else {
-            (self.elicitations.len() >= MAX_ELICITATIONS).then_some(0)
+    pub(super) fn remember_elicitation(&mut self, elicitation: String, of: Addressee) {
+        let known = self.elicitations.iter().map(|(_, of)| of);
+        let full = ELICITATIONS.reached(&of, known);
+        let makes_room = |(_, other): &(String, Addressee)| match full {
+            None => false,
+            Some(Full::Session) => other.session == of.session,
+            Some(Full::User) => other.shares_user_with(&of),
+            Some(Full::All) => true,
         };
-        if let Some(oldest) = oldest {
+        if let Some(oldest) = self.elicitations.iter().position(makes_room) {
             self.elicitations.remove(oldest);
         }
-        self.elicitations.push((elicitation, session));
+        self.elicitations.push((elicitation, of));
     }
 
     pub(super) fn take_elicitation(&mut self, elicitation: &str) -> Option<SessionId> {
@@ -271,6 +324,6 @@ impl Asks {
             .elicitations
             .iter()
             .position(|(known, _)| known == elicitation)?;
-        Some(self.elicitations.remove(at).1)
+        Some(self.elicitations.remove(at).1.session)
     }
 }

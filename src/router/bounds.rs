@@ -126,7 +126,7 @@ impl Router {
 
     /// An id at least as long as that which the next request gets.
     fn id_at_most(&self) -> RequestId {
-        let parked: usize = self.lanes.iter().map(|lane| lane.asks.parked.len()).sum();
+        let parked: usize = self.lanes.iter().map(|lane| lane.asks.parked()).sum();
         let before = i64::try_from(IDS_BEFORE + parked).unwrap_or(i64::MAX);
         RequestId::Number(self.next_id.saturating_add(before).saturating_add(1))
     }

@@ -1,5 +1,6 @@
 //! The router's other direction: what a process of the MCP server says, and to whom.
 
+use super::addressee::Addressee;
 use super::asks;
 use super::from_peer::OwnAnswer;
 use super::lane::{Lane, Service};
@@ -10,10 +11,17 @@ use super::pending::{Pending, Purpose};
 use super::{LaneId, Output, Router, SessionId};
 use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
 use serde::Deserialize;
+use std::time::Instant;
 
 impl Router {
-    /// A message from a lane's process.
-    pub fn child_message(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
+    /// A message from a lane's process; `now` is asked for only where something has to wait for its time.
+    pub fn child_message(
+        &mut self,
+        lane: LaneId,
+        message: &Message,
+        now: impl FnOnce() -> Instant,
+        out: &mut Output,
+    ) {
         match message.kind() {
             Kind::Response(Some(id)) => match id.integer() {
                 Some(ours) => self.answer(lane, ours, message, out),
@@ -22,7 +30,7 @@ impl Router {
             Kind::Response(_) => {
                 tracing::warn!("the MCP server answered with an id that was never sent");
             }
-            Kind::Request(id) => self.request_of_child(lane, id, message, out),
+            Kind::Request(id) => self.request_of_child(lane, id, message, now, out),
             Kind::Notification => self.notification_of_child(lane, message, out),
         }
     }
@@ -86,9 +94,8 @@ impl Router {
                     state.tasks.keep_progress(ours, pending.session, token);
                 }
                 for elicitation in asks::elicitations_required(message) {
-                    state
-                        .asks
-                        .remember_elicitation(elicitation, pending.session);
+                    let of = Addressee::new(pending.session, &session.owner);
+                    state.asks.remember_elicitation(elicitation, of);
                 }
             }
             _ => {}
@@ -283,15 +290,14 @@ impl Router {
             return;
         };
         let state = &mut self.lanes[lane.0];
-        let parked = &mut state.asks.parked;
-        parked.retain(|(_, question)| question.id() != Some(&id));
+        state.asks.drop_parked(&id);
         if let Some((ours, ask)) = state.asks.take_by_child_id(&id) {
             let ours = RequestId::Number(ours);
             let edit = Edit {
                 span,
                 with: Replacement::Id(&ours),
             };
-            out.deliver(ask.session, message, None, &[edit]);
+            out.deliver(ask.of.session, message, None, &[edit]);
             return;
         }
         let Some(ours) = id.integer() else { return };

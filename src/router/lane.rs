@@ -154,7 +154,11 @@ impl Lane {
         origin: Origin<'_>,
         out: &mut Output,
     ) {
-        write_cancelled(ours, reason, self.sink_of(lane, origin, out));
+        write_cancelled(
+            &RequestId::Number(ours),
+            reason,
+            self.sink_of(lane, origin, out),
+        );
     }
 
     /// Sends a request of the router's own, whose answer is of no interest.
@@ -229,12 +233,13 @@ pub(super) fn fits_request(method: &str, member: &str, value: &str, limit: usize
     line.len() <= limit.saturating_add(1)
 }
 
-pub(super) fn write_cancelled(id: i64, reason: &str, out: &mut Rope) {
+/// Tells that nobody waits any more for the answer to what was asked under `id`.
+pub(super) fn write_cancelled(id: &RequestId, reason: &str, out: &mut Rope) {
     let out = out.small();
     out.extend(
         b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":",
     );
-    RequestId::Number(id).write(out);
+    id.write(out);
     out.extend(b",\"reason\":");
     write_string(reason, out);
     out.extend(b"}}\n");

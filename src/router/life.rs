@@ -5,6 +5,7 @@ use super::lane::{self, Lane, Service};
 use super::openings::{Handshake, Opening};
 use super::pending::{Delivery, Purpose};
 use super::{Cause, Exit, LaneId, Output, Router};
+use crate::jsonrpc::RequestId;
 use crate::utils::rope::Rope;
 
 impl Router {
@@ -48,8 +49,12 @@ impl Router {
         let kept = self.end_requests(&mut old, exit, out);
         for (ours, ask) in old.asks.all() {
             let mut line = Rope::default();
-            lane::write_cancelled(ours, "the MCP server has exited", &mut line);
-            out.to_peer.push((ask.session, line.into()));
+            lane::write_cancelled(
+                &RequestId::Number(ours),
+                "the MCP server has exited",
+                &mut line,
+            );
+            out.to_peer.push((ask.of.session, line.into()));
         }
         for opening in lost_openings(&mut old, exit) {
             out.to_peer

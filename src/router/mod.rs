@@ -21,6 +21,7 @@
 //! (2026-07-28, stateless) in one process, never both. So there are two lanes, each a process. The
 //! first process serves whichever era comes first, the second lane starts when the other one does.
 
+mod addressee;
 mod asks;
 mod blame;
 mod bounds;
@@ -128,6 +129,8 @@ pub struct Output {
     /// Which processes have just been asked something that they have to answer in time: see
     /// [`Router::awaited`].
     pub asked: [bool; LANES],
+    /// Something waits for its time: see [`Router::oldest_question`].
+    pub timed: bool,
     /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
     /// not read must not fill our memory.
     pub answers: [usize; LANES],

@@ -1,20 +1,23 @@
 //! The router of a peer that has a child to itself: a plain pipe, behind the same gate.
 
 use super::levels::{self, Level};
+use super::questions::{OVERDUE, overdue};
 use super::{
-    Counted, Exit, LaneId, Loss, MAX_IN_FLIGHT, Output, Profile, SessionId, TooLarge, lists,
+    Counted, Exit, LaneId, Loss, MAX_IN_FLIGHT, Output, Profile, SessionId, TooLarge, lane, lists,
     session,
 };
 use crate::backlog::{Piece, Sum};
 use crate::json::Span;
 use crate::jsonrpc::{
-    Code, Edit, Field, Kind, Message, NO_DATA, Replacement, RequestId, error_line,
+    Code, Edit, Executed, Field, Kind, Message, NO_DATA, Replacement, RequestId, error_line,
 };
 use crate::mcp::Method;
 use crate::permissions::{ListFilter, Permit};
+use crate::utils::rope::Rope;
 use crate::utils::tally::Share;
 use foldhash::HashMap;
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// The most questions of the child that may be open; the oldest are forgotten first.
 const MAX_ASKED: usize = 1024;
@@ -49,7 +52,8 @@ pub struct Pipe {
     tokens: HashMap<RequestId, RequestId>,
     /// Those of requests that have made a task, oldest first: they stay good for as long as it lives.
     of_tasks: VecDeque<RequestId>,
-    asked: Vec<RequestId>,
+    /// What the child has asked and the peer has not answered, and since when; oldest first.
+    asked: VecDeque<(RequestId, Instant)>,
     /// The peer, once it has come.
     profile: Option<Profile>,
 }
@@ -149,8 +153,8 @@ impl Pipe {
 
     /// Forgets a question; false where it is not open.
     fn take_asked(&mut self, id: Option<&RequestId>) -> bool {
-        let place = self.asked.iter().position(|asked| Some(asked) == id);
-        place.map(|place| self.asked.remove(place)).is_some()
+        let place = self.asked.iter().position(|(asked, _)| Some(asked) == id);
+        place.and_then(|place| self.asked.remove(place)).is_some()
     }
 
     fn count(&mut self) {
@@ -274,8 +278,13 @@ impl Pipe {
         Ok(())
     }
 
-    /// A message from the child.
-    pub fn child_message(&mut self, message: &Message, out: &mut Output) {
+    /// A message from the child; `now` is asked for only where something has to wait for its time.
+    pub fn child_message(
+        &mut self,
+        message: &Message,
+        now: impl FnOnce() -> Instant,
+        out: &mut Output,
+    ) {
         match message.kind() {
             Kind::Request(id) if self.is_kept_from(message.method()) => {
                 let line = super::nobody_to_ask(id, message.method());
@@ -288,13 +297,19 @@ impl Pipe {
                     return;
                 }
                 if self.asked.len() >= MAX_ASKED {
-                    self.asked.remove(0);
+                    self.asked.pop_front();
                 }
-                self.asked.push(id.clone());
+                out.timed |= self.asked.is_empty();
+                self.asked.push_back((id.clone(), now()));
             }
             Kind::Response(Some(id)) => return self.answer(id, message, out),
             Kind::Notification if message.method() == "notifications/progress" => {
                 return self.progress(message, out);
+            }
+            Kind::Notification if message.method() == "notifications/cancelled" => {
+                if let Some((id, _)) = message.quoted_id(Field::RequestId) {
+                    self.asked.retain(|(asked, _)| *asked != id);
+                }
             }
             Kind::Notification if !self.may_hear(message) => {
                 tracing::debug!("dropped word of a resource that the peer may not subscribe to");
@@ -308,6 +323,29 @@ impl Pipe {
             with: Replacement::Id(id),
         });
         out.deliver(Self::SESSION, message, message.id(), edit.as_slice());
+    }
+
+    /// When the oldest question was asked that the peer has not answered.
+    #[must_use]
+    pub fn oldest_question(&self) -> Option<Instant> {
+        self.asked.front().map(|(_, asked)| *asked)
+    }
+
+    /// Fails the questions that the child has asked by then, and takes them back from the peer.
+    pub fn expire_questions(&mut self, asked_by: Instant, out: &mut Output) {
+        while let Some((id, asked)) = self.asked.pop_front() {
+            if asked > asked_by {
+                self.asked.push_front((id, asked));
+                return;
+            }
+            tracing::info!(
+                "the client has not answered a request of the MCP server in time (--question-timeout)"
+            );
+            out.answer(LaneId::FIRST, &overdue(&id, Executed::Unknown));
+            let mut line = Rope::default();
+            lane::write_cancelled(&id, OVERDUE, &mut line);
+            out.to_peer.push((Self::SESSION, line.into()));
+        }
     }
 
     /// The subscription that a notification quotes, where the peer has called it otherwise.

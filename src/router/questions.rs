@@ -2,20 +2,23 @@
 //! a question is, and it holds what that user wrote. So a peer is asked only where it is certain
 //! that the question is on its behalf.
 
-use super::asks::{Ask, Need};
+use super::addressee::Addressee;
+use super::asks::{Ask, Need, Parked};
 use super::from_peer::OwnAnswer;
-use super::lane::Service;
+use super::lane::{self, Service};
 use super::session::{Presence, Session};
 use super::{LaneId, Loss, Output, Router, SessionId, nobody_to_ask};
 use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Kind, Message, Replacement, RequestId, error_line,
 };
+use crate::utils::rope::Rope;
+use std::time::Instant;
 
 /// Whether a question can be asked.
 enum Asking {
-    Now(SessionId, Need),
+    Now(Addressee, Need),
     /// When this session has finished its handshake, or is back.
-    Later(SessionId),
+    Later(Addressee),
     /// Not without the risk that the wrong peer is asked, or that nobody hears it.
     Ambiguous,
     /// There is no peer, or the one that it is for cannot be asked this.
@@ -28,6 +31,7 @@ impl Router {
         lane: LaneId,
         id: &RequestId,
         message: &Message,
+        now: impl FnOnce() -> Instant,
         out: &mut Output,
     ) {
         if message.method() == "ping" {
@@ -35,14 +39,38 @@ impl Router {
             out.answer(lane, &line);
             return;
         }
+        self.ask_somebody(lane, id, message, now, out);
+    }
+
+    /// Asks the peer that a question is certainly for; the process has `asked` it then.
+    fn ask_somebody(
+        &mut self,
+        lane: LaneId,
+        id: &RequestId,
+        message: &Message,
+        asked: impl FnOnce() -> Instant,
+        out: &mut Output,
+    ) {
         let asking = self.asking(lane, message);
         let asks = &mut self.lanes[lane.0].asks;
         match asking {
-            Asking::Now(session, need) if !asks.is_full_for(session) => {
-                self.ask(lane, session, need, id, message, out);
+            Asking::Now(of, need) if !asks.is_full_for(&of) => {
+                let progress_token = message.progress_token().map(|(token, _)| token.clone());
+                let ask = Ask {
+                    of,
+                    id: id.clone(),
+                    progress_token,
+                    asked: asked(),
+                };
+                self.ask(lane, ask, need, message, out);
             }
-            Asking::Later(session) if asks.may_park(session, message) => {
-                asks.parked.push((session, message.detached()));
+            Asking::Later(of) if asks.may_park(&of, message) => {
+                out.timed |= asks.oldest().is_none();
+                asks.park(Parked {
+                    of,
+                    question: message.detached(),
+                    asked: asked(),
+                });
             }
             Asking::Now(..) => {
                 let data = ErrorData::new("too-many-questions", Executed::No);
@@ -72,11 +100,12 @@ impl Router {
             && !session.modern
             && !session.profile.is_kept_from(question.method())
             && need.is_met_by(&session.capabilities);
+        let of = Addressee::new(id, &session.owner);
         match session.presence {
             Presence::Away => Asking::Ambiguous,
             _ if !is_able => Asking::Unsupported,
-            Presence::Connected if session.ready => Asking::Now(id, need),
-            Presence::Connected | Presence::Lost => Asking::Later(id),
+            Presence::Connected if session.ready => Asking::Now(of, need),
+            Presence::Connected | Presence::Lost => Asking::Later(of),
         }
     }
 
@@ -132,55 +161,67 @@ impl Router {
         out.answer(lane, &line);
     }
 
-    fn ask(
-        &mut self,
-        lane: LaneId,
-        session: SessionId,
-        need: Need,
-        id: &RequestId,
-        message: &Message,
-        out: &mut Output,
-    ) {
+    fn ask(&mut self, lane: LaneId, ask: Ask, need: Need, message: &Message, out: &mut Output) {
         let ours = self.fresh_id();
-        let token = message.progress_token();
         let known = RequestId::Number(ours);
-        let edit = token.map(|(_, span)| Edit {
+        let edit = message.progress_token().map(|(_, span)| Edit {
             span: *span,
             with: Replacement::Id(&known),
         });
-        if !out.deliver(session, message, Some(&known), edit.as_slice()) {
-            out.answer(lane, &Loss::TOO_LARGE.request(id));
+        if !out.deliver(ask.of.session, message, Some(&known), edit.as_slice()) {
+            out.answer(lane, &Loss::TOO_LARGE.request(&ask.id));
             return;
         }
         let asks = &mut self.lanes[lane.0].asks;
-        asks.insert(
-            ours,
-            Ask {
-                session,
-                id: id.clone(),
-                progress_token: token.map(|(token, _)| token.clone()),
-            },
-        );
+        out.timed |= asks.oldest().is_none();
         if let Need::Url {
             elicitation: Some(elicitation),
         } = need
         {
-            asks.remember_elicitation(elicitation, session);
+            asks.remember_elicitation(elicitation, ask.of.clone());
+        }
+        asks.insert(ours, ask);
+    }
+
+    /// When the oldest question was asked that nobody has answered.
+    #[must_use]
+    pub fn oldest_question(&self) -> Option<Instant> {
+        self.lanes
+            .iter()
+            .filter_map(|lane| lane.asks.oldest())
+            .min()
+    }
+
+    /// Fails the questions that a process has asked by then, and takes them back from their peers; late
+    /// answers will be dropped.
+    pub fn expire_questions(&mut self, asked_by: Instant, out: &mut Output) {
+        for lane in LaneId::ALL {
+            let (open, parked) = self.lanes[lane.0].asks.take_older(asked_by);
+            for (ours, Ask { of, id, .. }) in open {
+                tracing::info!(session = %of.session, "the client has not answered a request of the MCP server in time (--question-timeout)");
+                out.answer(lane, &overdue(&id, Executed::Unknown));
+                let mut line = Rope::default();
+                lane::write_cancelled(&RequestId::Number(ours), OVERDUE, &mut line);
+                out.to_peer.push((of.session, line.into()));
+            }
+            for id in parked.iter().filter_map(|parked| parked.question.id()) {
+                out.answer(lane, &overdue(id, Executed::No));
+            }
         }
     }
 
     /// Asks what waited for a session, where it is still certain that it is for that one.
     pub(super) fn ask_parked(&mut self, session: SessionId, out: &mut Output) {
         for lane in LaneId::ALL {
-            for message in self.lanes[lane.0].asks.take_parked(session) {
-                let Kind::Request(id) = message.kind() else {
+            for parked in self.lanes[lane.0].asks.take_parked(session) {
+                let Kind::Request(id) = parked.question.kind() else {
                     continue;
                 };
-                let requester = self.requester(lane, &message);
+                let requester = self.requester(lane, &parked.question);
                 if requester.is_some_and(|(requester, _)| requester == session) {
-                    self.request_of_child(lane, id, &message, out);
+                    self.ask_somebody(lane, id, &parked.question, || parked.asked, out);
                 } else {
-                    self.refuse_question(lane, id, &message, out);
+                    self.refuse_question(lane, id, &parked.question, out);
                 }
             }
         }
@@ -196,6 +237,16 @@ impl Router {
             self.ask_parked(id, out);
         }
     }
+}
+
+/// Why a question is taken back.
+pub(super) const OVERDUE: &str = "no answer in time";
+
+/// The answer to a question that its peer has not answered in time.
+pub(super) fn overdue(id: &RequestId, executed: Executed) -> Vec<u8> {
+    let data = ErrorData::new("question-timeout", executed);
+    let text = "The client did not answer in time";
+    error_line(Some(id), Code::InternalError, text, Some(&data))
 }
 
 /// The only one of them.

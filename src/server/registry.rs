@@ -245,6 +245,7 @@ mod tests {
             deadlines: Deadlines {
                 handshake: Duration::from_secs(60),
                 start: Duration::from_secs(60),
+                question: Duration::from_secs(60),
             },
             restarts: 0,
             in_flight: 1,

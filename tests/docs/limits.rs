@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 52] = [
+const FIXED: [(&str, &str, &str); 55] = [
     (
         "the head of a request",
         "64 KiB",
@@ -160,6 +160,21 @@ const FIXED: [(&str, &str, &str); 52] = [
         "open requests of the MCP server to one peer",
         "64",
         "MAX_OPEN_OF_SESSION: usize = 64",
+    ),
+    (
+        "open requests of the MCP server to one user",
+        "256",
+        "MAX_OPEN_OF_USER: usize = 256",
+    ),
+    (
+        "such requests that wait for one user",
+        "16",
+        "MAX_PARKED_OF_USER: usize = 16",
+    ),
+    (
+        "URL elicitations of one user whose completion is passed on",
+        "256",
+        "MAX_ELICITATIONS_OF_USER: usize = 256",
     ),
     (
         "such requests that wait for one peer",

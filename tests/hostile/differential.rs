@@ -12,6 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// How many messages are made; the environment may ask for more.
 fn count() -> usize {
@@ -479,7 +480,7 @@ fn through_router(line: &[u8], written: &mut Written) {
     let asked: Value = serde_json::from_slice(&for_child(&mut out)).expect("one request");
     let answer = json!({"jsonrpc":"2.0","id":asked["id"],"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{}}});
     let answer = Message::read(answer.to_string().into(), MAX_PEER_DEPTH).expect("an answer");
-    router.child_message(LaneId::FIRST, &answer, &mut out);
+    router.child_message(LaneId::FIRST, &answer, Instant::now, &mut out);
     let mut out = Output::default();
     assert_eq!(router.peer_message(session, &permit, &mut out), Ok(()));
     let bytes = &for_child(&mut out);

@@ -179,3 +179,35 @@ fn a_client_that_is_away_is_not_asked_and_one_that_is_back_at_once_is() {
     assert_eq!(peer.resume(&session, 1)["params"]["resumed"], true);
     assert_eq!(next_message(&mut peer)["id"], "late");
 }
+
+/// A question that nobody answers kept its tool waiting for as long as its client stayed.
+#[test]
+fn a_question_that_is_not_answered_in_time_fails() {
+    for (transport, isolate) in [("tcp", "never"), ("ws", "never"), ("tcp", "always")] {
+        let isolate = format!("--isolate={isolate}");
+        let server = Setup::new(transport)
+            .secret()
+            .args(&[&isolate, "--question-timeout", "300ms"])
+            .start();
+        let mut peer = able(&server, "slow");
+        let question = peer.ask(1, "tools/call", json!({"ask": ELICIT}));
+        assert_eq!(question["method"], ELICIT, "{question}");
+        assert_eq!(peer.next()["id"], 1);
+        let told = next_message(&mut peer);
+        assert_eq!(told["method"], "notifications/cancelled", "{told}");
+        assert_eq!(told["params"]["requestId"], question["id"]);
+        let seen = server.wait_seen("question-timeout");
+        assert!(seen.contains(r#""id":"asked""#), "{seen}");
+        let late = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"late": true}});
+        peer.send(&late.to_string());
+        // In time it is another matter, and the connection has gone on.
+        let question = peer.ask(2, "tools/call", json!({"ask": ELICIT}));
+        let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"quick": true}});
+        peer.send(&answer.to_string());
+        assert_eq!(peer.next()["id"], 2);
+        let seen = server.wait_seen("quick");
+        assert!(!seen.contains("late"), "{seen}");
+        drop(peer);
+        server.stop();
+    }
+}

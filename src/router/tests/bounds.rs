@@ -303,7 +303,8 @@ proptest! {
             format!(r#"{{"jsonrpc":"2.0","id":"q","method":"roots/list","params":["{answer}"]}}"#),
             format!(r#"{{"jsonrpc":"2.0","method":"x","params":["{answer}"]}}"#),
         ] {
-            pipe.child_message(&Message::read(line.into(), MAX_CHILD_DEPTH).unwrap(), &mut out);
+            let message = Message::read(line.into(), MAX_CHILD_DEPTH).unwrap();
+            pipe.child_message(&message, Instant::now, &mut out);
         }
         for (_, line) in &out.to_peer {
             prop_assert!(line.length() - 1 <= limit);

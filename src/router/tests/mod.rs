@@ -13,12 +13,23 @@ use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use crate::permissions::{Permit, Rights};
 use crate::utils::rope::{Line, Pieces};
 use serde_json::Value;
+use std::time::{Duration, Instant};
 
 /// A router, with what it said sorted by receiver.
 #[derive(Default)]
 struct Bench {
     router: Router,
     out: Output,
+    clock: Clock,
+}
+
+/// Stands still unless it is set.
+struct Clock(Instant);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
 }
 
 fn permit(line: &str) -> Permit {
@@ -46,7 +57,7 @@ impl Bench {
 
     /// Gives the processes what they take; true where that is something.
     fn advance(&mut self) -> bool {
-        let Self { router, out } = self;
+        let Self { router, out, .. } = self;
         let advanced = LaneId::ALL.map(|lane| router.advance(lane, out));
         advanced.contains(&true)
     }
@@ -63,7 +74,7 @@ impl Bench {
     fn child(&mut self, lane: usize, line: &str) {
         let message = Message::read(line.to_owned().into(), MAX_CHILD_DEPTH).expect(line);
         self.router
-            .child_message(LaneId(lane), &message, &mut self.out);
+            .child_message(LaneId(lane), &message, || self.clock.0, &mut self.out);
     }
 
     fn exit(&mut self, lane: usize, restarts: bool) {

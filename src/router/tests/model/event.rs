@@ -84,6 +84,10 @@ pub(super) enum Event {
         pick: usize,
         peer: usize,
     },
+    /// So many seconds after the last question all that are older than that have no answer in time.
+    Late {
+        seconds: u8,
+    },
     Updated {
         uri: u8,
     },
@@ -131,6 +135,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => pick.clone().prop_map(|pick| Event::TakeBack { pick }),
         3 => (pick.clone(), peer.clone()).prop_map(|(pick, peer)| Event::AnswerAsk { pick, peer }),
         2 => (pick, peer).prop_map(|(pick, peer)| Event::ProgressOnAsk { pick, peer }),
+        1 => (0u8..4).prop_map(|seconds| Event::Late { seconds }),
         1 => uri.prop_map(|uri| Event::Updated { uri }),
         1 => Just(Event::Broadcast),
         1 => (lane.clone(), prop::bool::weighted(0.2), any::<bool>()).prop_map(|(lane, forgets, suspicious)| Event::Die { lane, forgets, suspicious }),

@@ -371,6 +371,7 @@ impl World {
             }
             Event::Ask { lane, task } if self.up[lane] => {
                 self.asks += 1;
+                self.bench.clock.0 += Duration::from_secs(1);
                 let id = format!("q{}", self.asks);
                 let mut params = json!({"lane":lane,"_meta":{"progressToken":token_of(&id)}});
                 if let Some(task) = task {
@@ -385,6 +386,13 @@ impl World {
                 let (lane, id) = self.questions.remove(pick);
                 let line = json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":id}});
                 self.child_says(lane, &line);
+            }
+            Event::Late { seconds } => {
+                let Bench { router, out, clock } = &mut self.bench;
+                let asked_by = clock.0 - Duration::from_secs(seconds.into());
+                router.expire_questions(asked_by, out);
+                let oldest = router.oldest_question();
+                assert!(oldest.is_none_or(|oldest| oldest > asked_by));
             }
             Event::Updated { uri } => {
                 for lane in 0..LANES {
@@ -405,7 +413,7 @@ impl World {
                 suspicious,
             } if self.up[lane] => self.die(lane, true, forgets, suspicious),
             Event::Tick { lane, last } if self.up[lane] => {
-                let Bench { router, out } = &mut self.bench;
+                let Bench { router, out, .. } = &mut self.bench;
                 if last {
                     router.end_turns(LaneId(lane), out);
                 } else {
@@ -811,7 +819,7 @@ impl World {
         assert!(router.sessions.is_empty());
         for lane in &router.lanes {
             assert!(lane.in_flight.is_empty() && lane.waiting() == 0);
-            assert_eq!(lane.asks.all().count() + lane.asks.parked.len(), 0);
+            assert_eq!(lane.asks.oldest(), None);
             assert_eq!(lane.forgotten.len(), 0);
             assert!(lane.subscriptions.is_empty() && !lane.tasks.has_progress());
         }

@@ -7,13 +7,15 @@ use crate::router::Counted;
 struct Alone {
     pipe: Pipe,
     out: Output,
+    clock: Clock,
 }
 
 impl Alone {
     fn new() -> Self {
         let (mut pipe, out) = (Pipe::default(), Output::default());
         pipe.attach(Profile::anybody(), &Counted::default());
-        Self { pipe, out }
+        let clock = Clock::default();
+        Self { pipe, out, clock }
     }
 
     fn peer(&mut self, line: &Value) {
@@ -30,7 +32,8 @@ impl Alone {
     /// What the peer is told when the process says this.
     fn told(&mut self, line: &str) -> Option<Value> {
         let message = Message::read(line.to_owned().into(), MAX_CHILD_DEPTH).expect(line);
-        self.pipe.child_message(&message, &mut self.out);
+        self.pipe
+            .child_message(&message, || self.clock.0, &mut self.out);
         let mut told = self.out.to_peer.drain(..).map(|(_, line)| line.joined());
         let first = told.next();
         assert!(told.next().is_none());
@@ -158,4 +161,41 @@ fn no_list_passes_whole_under_another_id() {
     let told = std::mem::take(&mut alone.out.to_peer);
     assert_eq!(told.len(), 1, "its id is still in flight");
     assert_eq!(alone.told_json(&whole(&json!(3))), None);
+}
+
+#[test]
+fn a_question_has_a_deadline_and_a_late_answer_is_dropped() {
+    let mut alone = Alone::new();
+    let question = |id: &str| json!({"jsonrpc":"2.0","id":id,"method":"elicitation/create"});
+    let first = alone.clock.0;
+    for id in ["first", "taken back", "second"] {
+        assert_eq!(alone.told_json(&question(id)), Some(question(id)));
+        alone.clock.0 += Duration::from_secs(1);
+    }
+    assert!(alone.out.timed);
+    alone.told_json(&cancel(&json!("taken back")));
+    assert_eq!(alone.pipe.oldest_question(), Some(first));
+    let next = first + Duration::from_secs(1);
+    alone.pipe.expire_questions(next, &mut alone.out);
+    let told = alone.out.to_peer.drain(..).map(|(_, line)| line.joined());
+    let told: Vec<Value> = told
+        .map(|line| serde_json::from_slice(&line).unwrap())
+        .collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["method"], "notifications/cancelled");
+    assert_eq!(told[0]["params"]["requestId"], "first");
+    for id in ["first", "taken back", "second"] {
+        alone.peer(&answer(&json!(id)));
+    }
+    let heard = std::mem::take(&mut alone.out.to_child[0]).into_pieces();
+    let heard = String::from_utf8(heard.concat()).unwrap();
+    let heard: Vec<Value> = heard
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert_eq!(heard[0]["id"], "first");
+    assert_eq!(heard[0]["error"]["data"]["reason"], "question-timeout");
+    assert_eq!(heard[1], answer(&json!("second")));
+    assert_eq!(alone.pipe.oldest_question(), None);
 }
