@@ -31,7 +31,9 @@ fn limits(pid: u64) -> (String, String) {
 fn the_limit_is_raised_but_not_for_the_child() {
     for flags in [&[][..], &["--isolate"]] {
         let server = Setup::new("tcp").args(flags).descriptors(200, 3000).start();
-        server.assert_serving();
+        // With --isolate the process lives as long as its client.
+        let mut peer = server.peer();
+        assert_eq!(peer.ask(0, "ping", json!({}))["id"], 0);
         let pair = |soft: &str| (soft.to_owned(), "3000".to_owned());
         assert_eq!(limits(server.pid()), pair("3000"));
         assert_eq!(limits(child(&server, 0)), pair("200"));
