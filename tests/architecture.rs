@@ -19,6 +19,7 @@ const FLOORS: &[&str] = &[
     "shutdown",
     "transport",
     "router",
+    "inventory",
     "permissions",
     "http",
     "backlog",

@@ -6,7 +6,9 @@ mod tokens;
 
 pub use client::{ClientArgs, ClientTransport};
 pub use server::{Origin, ServerArgs, ServerTransport};
-pub use tokens::{CheckArgs, GenerateSecretArgs, GenerateTokenArgs, InspectTokenArgs};
+pub use tokens::{
+    CheckArgs, GeneratePermissionsArgs, GenerateSecretArgs, GenerateTokenArgs, InspectTokenArgs,
+};
 
 use crate::utils::secret::Secret;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -14,7 +16,7 @@ use client::CLIENT_EXAMPLES;
 use server::SERVER_EXAMPLES;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokens::{CHECK_EXAMPLES, INSPECT_EXAMPLES, TOKEN_EXAMPLES};
+use tokens::{CHECK_EXAMPLES, INSPECT_EXAMPLES, PERMISSIONS_EXAMPLES, TOKEN_EXAMPLES};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,6 +75,14 @@ pub enum Command {
     /// "Generated JWT token:", the token on the next line, then what it says.
     #[command(after_help = TOKEN_EXAMPLES)]
     GenerateToken(Deferred<GenerateTokenArgs>),
+    /// Ask an MCP server what it offers, and write a policy file for it
+    ///
+    /// Starts CMD, asks it for its tools, prompts and resources as clients of both eras of MCP would, and
+    /// writes a policy that names them: 'admin' may do everything, 'user' everything but call the tools
+    /// that are marked destructive, 'readonly' may read, and call the tools that are marked read-only.
+    /// Prints each tool with its hints and who may call it.
+    #[command(after_help = PERMISSIONS_EXAMPLES)]
+    GeneratePermissions(Deferred<GeneratePermissionsArgs>),
     /// Say what a policy file lets some roles do, and which line decides
     ///
     /// Asks the same rules as the server does. With a method, a tool, a prompt or a resource it says

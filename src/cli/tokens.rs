@@ -4,6 +4,7 @@ use super::{DemandArgs, SecretArgs, TokenArgs, positive_duration};
 use crate::utils::secret::Secret;
 use clap::Args;
 use clap::builder::FalseyValueParser;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -38,6 +39,18 @@ Examples:
 
   Whether a tool is shown in the list:
     mcp-remote check --permissions-config permissions.json --roles user --method tools/list --tool x";
+
+pub(super) const PERMISSIONS_EXAMPLES: &str = "\
+Examples:
+  A policy for the filesystem server:
+    mcp-remote generate-permissions --output permissions.json -- \\
+        npx -y @modelcontextprotocol/server-filesystem /srv/files
+
+  After the server has been updated; its new tools are denied at first:
+    mcp-remote generate-permissions --update permissions.json -- \\
+        npx -y @modelcontextprotocol/server-filesystem /srv/files
+
+Hints of tools are the word of the server: read the table before you trust the file.";
 
 /// `generate-secret`.
 #[derive(Debug, Args)]
@@ -79,6 +92,38 @@ pub struct GenerateTokenArgs {
     /// Print the token and nothing else (a secret of --auto-secret goes to stderr)
     #[arg(long, env = "MCP_REMOTE_QUIET", value_parser = FalseyValueParser::new())]
     pub quiet: bool,
+}
+
+/// `generate-permissions`.
+#[derive(Debug, Args)]
+pub struct GeneratePermissionsArgs {
+    /// File to write, which must not be there yet; otherwise the policy goes to stdout
+    #[arg(long, value_name = "FILE", env = "MCP_REMOTE_OUTPUT")]
+    pub output: Option<PathBuf>,
+    /// Replace the file if it is there
+    #[arg(long, env = "MCP_REMOTE_FORCE", value_parser = FalseyValueParser::new())]
+    pub force: bool,
+    /// Roles to write, separated by commas
+    #[arg(long, value_name = "ROLES", env = "MCP_REMOTE_GENERATE_ROLES", value_delimiter = ',', default_value = "admin,user,readonly", value_parser = ["admin", "user", "readonly"], hide_possible_values = true)]
+    pub roles: Vec<String>,
+    /// Compare this policy file with what the server offers: what is new is added to it as blocked, what
+    /// is gone is reported, and everything else stays as it is written
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_UPDATE",
+        conflicts_with_all = ["output", "force"]
+    )]
+    pub update: Option<PathBuf>,
+    /// Print what was found as JSON, the policy included where it goes to no file
+    #[arg(long, env = "MCP_REMOTE_JSON", value_parser = FalseyValueParser::new())]
+    pub json: bool,
+    /// Time for the server to start and to list everything
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_TIMEOUT", default_value = "2m", value_parser = positive_duration)]
+    pub timeout: Duration,
+    /// The MCP server and its arguments, behind '--'
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
 }
 
 /// `check`.

@@ -26,11 +26,20 @@ const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Starts logging; what waits is written when the guard is dropped, within about a second. `RUST_LOG`
 /// decides what is logged; else `DEBUG=true` shows debug lines.
 pub(super) fn start(format: LogFormat) -> WorkerGuard {
+    start_with(format, "info")
+}
+
+/// The same for commands that print something and end: only what goes wrong is logged by default.
+pub(super) fn start_quiet() -> WorkerGuard {
+    start_with(LogFormat::Text, "warn")
+}
+
+fn start_with(format: LogFormat, level: &str) -> WorkerGuard {
     let debug = std::env::var("DEBUG").is_ok_and(|value| value == "true");
     let level = if debug {
         "info,mcp_remote=debug"
     } else {
-        "info"
+        level
     };
     let asked = std::env::var("RUST_LOG")
         .ok()

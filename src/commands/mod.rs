@@ -1,16 +1,20 @@
 //! One file per subcommand: opens files, builds settings, prints.
 
 mod access;
+mod ask_server;
 mod check;
 mod client;
 mod client_http;
 mod client_shared;
 mod failure;
+mod generate_permissions;
 mod generate_secret;
 mod generate_token;
 mod inspect_token;
 mod logs;
+mod offers;
 mod server;
+mod update_permissions;
 
 use crate::cli::{Cli, Command, Deferred, SecretArgs, port_of_a_service};
 use crate::permissions::Policy;
@@ -33,6 +37,7 @@ pub fn run(cli: Cli, release: fn()) -> ExitCode {
         Command::ReapOrphans => reaper::run(std::io::stdin().lock()).map_err(Failure::from),
         Command::GenerateSecret(Deferred(args)) => generate_secret::run(&args),
         Command::GenerateToken(Deferred(args)) => generate_token::run(&args),
+        Command::GeneratePermissions(Deferred(args)) => generate_permissions::run(*args, release),
         Command::Check(Deferred(args)) => return check::run(&args).into(),
         Command::InspectToken(Deferred(args)) => inspect_token::run(&args),
     };

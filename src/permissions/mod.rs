@@ -4,6 +4,7 @@
 //! message skips the filter and still compiles.
 
 mod arguments;
+mod edit;
 mod error;
 mod list;
 mod object;
@@ -16,8 +17,10 @@ mod rules;
 mod uri;
 
 pub use arguments::{ArgumentRule, Violation};
+pub use edit::append;
 pub use error::{PolicyError, Position};
 pub use list::ListFilter;
+pub use pattern::matches;
 pub use policy::Policy;
 pub use rights::Rights;
 pub use role::Role;

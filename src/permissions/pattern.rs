@@ -205,6 +205,15 @@ impl Tree {
     }
 }
 
+/// True where `pattern`, in which `*` stands for any text, means `name`.
+#[must_use]
+pub fn matches(pattern: &str, name: &str) -> bool {
+    match Glob::new(pattern) {
+        Some(glob) => glob.matches(name),
+        None => pattern == name,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use super::object::Members;
 use super::pattern::Patterns;
 use super::rights::Rights;
 use super::role::{Role, merge_arguments, read_role};
-use super::rule::Effect;
+use super::rule::{Effect, Rule};
 use super::rules::{Methods, Reach, Rules, Use};
 use super::uri;
 use crate::mcp::{ItemKind, Method};
@@ -156,6 +156,18 @@ impl Policy {
     #[must_use]
     pub fn role(&self, name: &str) -> Option<&Role> {
         self.roles.get(name)
+    }
+
+    /// The names of its roles.
+    pub fn role_names(&self) -> impl Iterator<Item = &str> {
+        self.roles.keys().map(String::as_str)
+    }
+
+    /// The rules of all roles on items of this kind.
+    pub fn rules_about(&self, kind: ItemKind) -> impl Iterator<Item = &Rule> {
+        let rules = self.roles.values().flat_map(Role::rules);
+        let about = move |rule: &&Arc<Rule>| rule.list.kind == Some(kind);
+        rules.filter(about).map(|rule| &**rule)
     }
 
     /// Roles whose peers can open no session at all, since neither `initialize` (legacy clients)

@@ -3,7 +3,7 @@
 use super::arguments::{ItemRules, Ruled, read_items};
 use super::error::{PolicyError, Position};
 use super::object::Members;
-use super::pattern::{Glob, Patterns};
+use super::pattern::{Patterns, matches};
 use super::rule::{Effect, LISTS, List, Rule};
 use crate::mcp::{ItemKind, Method};
 use foldhash::HashMap;
@@ -45,10 +45,7 @@ impl Role {
     /// True where it lets this item be used, whatever others block.
     fn allows(&self, method: Method, kind: ItemKind, name: &str) -> bool {
         let mut items = self.list(Some(kind), Effect::Allow);
-        let reaches = |rule: &Arc<Rule>| match Glob::new(&rule.pattern) {
-            Some(glob) => glob.matches(name),
-            None => rule.pattern == name,
-        };
+        let reaches = |rule: &Arc<Rule>| matches(&rule.pattern, name);
         self.methods.find(method.name()).is_some() && (!self.bounds(kind) || items.any(reaches))
     }
 

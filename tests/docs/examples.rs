@@ -60,6 +60,19 @@ fn output_of_check_is_real() {
 }
 
 #[test]
+fn output_of_generate_permissions_is_real() {
+    let shown = marked("docs/policy.md", "<!-- output of generate-permissions -->").text;
+    let (line, shown) = shown.split_once('\n').expect("a command");
+    let line = line.strip_prefix("$ mcp-remote ").expect("a command");
+    let arguments = line.strip_suffix("-- your-mcp-server").expect("a server");
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let mut command = clean(env!("CARGO_BIN_EXE_mcp-remote"));
+    command.args(arguments.split_whitespace()).arg("--");
+    command.arg(example("notes_server")).arg("notes");
+    assert_eq!(stdout_of(command.current_dir(folder.path())), shown);
+}
+
+#[test]
 fn output_of_the_quickstart_is_real() {
     // Without cargo it takes the programs that were built for this test.
     let shown = stdout_of(clean(example("quickstart")).env_remove("CARGO"));

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// The commands, and the page that documents each.
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 7] = [
     ("server", "docs/server.md"),
     ("client", "docs/client.md"),
     ("generate-secret", "docs/tokens.md"),
     ("generate-token", "docs/tokens.md"),
+    ("generate-permissions", "docs/policy.md"),
     ("check", "docs/policy.md"),
     ("inspect-token", "docs/tokens.md"),
 ];

@@ -17,6 +17,7 @@ mod descriptors;
 mod fairness;
 mod files;
 mod gate;
+mod generate;
 mod hostile;
 mod http;
 mod isolation;

@@ -315,12 +315,21 @@ def direct(server: Server, part: Part) -> Json:
 class Remote:
     """A running `mcp-remote server`."""
 
-    def __init__(self, binary: Path, transport: str, server: Server, here: Stage, extra: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        binary: Path,
+        transport: str,
+        server: Server,
+        here: Stage,
+        extra: Iterable[str] = (),
+        policy: Path | None = None,
+    ) -> None:
         self.binary, self.transport, self.here = binary, transport, here
         self.secret = uuid.uuid4().hex + uuid.uuid4().hex
         self.log = here.root / "server.log"
-        roles = here.root / "permissions.json"
-        roles.write_text(json.dumps(ROLES))
+        roles = policy or here.root / "permissions.json"
+        if not policy:
+            roles.write_text(json.dumps(ROLES))
         options = ["--host", "127.0.0.1", "--port", "0", "--permissions-config", str(roles), *extra]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -345,14 +354,18 @@ class Remote:
             raise Failed(f"the server did not announce its port, but said {line!r}")
         return int(found[1])
 
-    def launch(self, user: str, role: str) -> Json:
-        """How an SDK client starts `mcp-remote client` as its stdio server, or the URL that it connects to by itself."""
+    def token(self, user: str, role: str) -> str:
+        """A token for this user."""
         command = [str(self.binary), "generate-token", "--user", user, "--roles", role, "--quiet"]
         env = self.here.env(MCP_REMOTE_JWT_SECRET=self.secret)
         made = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
         if made.returncode or not made.stdout.strip():
             raise Failed(f"generate-token: exit code {made.returncode}: {made.stderr.strip()}")
-        token = made.stdout.strip()
+        return made.stdout.strip()
+
+    def launch(self, user: str, role: str) -> Json:
+        """How an SDK client starts `mcp-remote client` as its stdio server, or the URL that it connects to by itself."""
+        token = self.token(user, role)
         if self.transport == "http":
             return {"url": f"http://127.0.0.1:{self.port}/mcp", "token": token}
         args = ["client", self.transport, "--host", "127.0.0.1", "--port", str(self.port)]

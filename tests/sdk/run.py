@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness import CLOSE_LIMIT, REPO, Directs, Failed, Json, Part, Remote, Verdict, drive, install, new_tag, stage
-from table import Row, rows
+from harness import CLOSE_LIMIT, REPO, Directs, Failed, Json, Part, Remote, Server, Verdict, drive, install, new_tag, stage
+from policies import policy_row
+from table import Row, rows, servers
 
 
 def compared(row: Row, part: Part, seen: Json, alone: Json) -> Iterator[str]:
@@ -148,7 +149,7 @@ def arguments() -> argparse.Namespace:
         default=REPO / "target/debug/examples",
         help="where the servers of the project itself are (default: %(default)s)",
     )
-    parser.add_argument("--group", choices=("main", "peers", "all"), default="all")
+    parser.add_argument("--group", choices=("main", "peers", "policies", "all"), default="all")
     parser.add_argument("--filter", default="", help="only rows whose title has all of these words")
     parser.add_argument("--quick", action="store_true", help="a dozen rows that touch everything once")
     parser.add_argument("--direct", action="store_true", help="only the direct runs, without mcp-remote")
@@ -169,10 +170,18 @@ def main() -> int:
         and (row.quick or not args.quick)
         and all(word in f"{row.group} {row.title}" for word in args.filter.split())
     ]
+    asked = [
+        server
+        for server in servers(args.examples.resolve())
+        if args.group in ("policies", "all")
+        and not args.direct
+        and all(word in f"policies {server.name}" for word in args.filter.split())
+    ]
     if args.list:
         print("\n".join(f"{row.group}  {row.title}" for row in chosen))
+        print("\n".join(f"policies  {server.name}" for server in asked))
         return 0
-    if not chosen:
+    if not chosen and not asked:
         print("no row matches", file=sys.stderr)
         return 2
     try:
@@ -182,7 +191,7 @@ def main() -> int:
         if not args.examples.is_dir():
             raise Failed(f"{args.examples} is missing: cargo build --examples")
     except Failed as error:
-        print(f"FAILED  setup: {error}\n0 passed, {len(chosen)} failed", flush=True)
+        print(f"FAILED  setup: {error}\n0 passed, {len(chosen) + len(asked)} failed", flush=True)
         return 1
 
     directs, failed = Directs(), 0
@@ -196,14 +205,28 @@ def main() -> int:
             reasons = [f"{type(error).__name__}: {error}"]
         return row, reasons, time.monotonic() - begin
 
+    def policy(server: Server) -> tuple[list[str], float]:
+        begin = time.monotonic()
+        try:
+            reasons = list(policy_row(binary, server))
+        except Exception as error:
+            reasons = [f"{type(error).__name__}: {error}"]
+        return reasons, time.monotonic() - begin
+
+    def show(title: str, reasons: list[str], took: float) -> None:
+        print(f"{'FAILED' if reasons else 'ok':7} {title}  ({took:.1f} s)", flush=True)
+        for reason in reasons:
+            print(f"    {reason}", flush=True)
+
     with ThreadPoolExecutor(args.jobs) as pool:
         for row, reasons, took in pool.map(one, chosen):
             failed += bool(reasons)
-            print(f"{'FAILED' if reasons else 'ok':7} {row.group:5} {row.title}  ({took:.1f} s)", flush=True)
-            for reason in reasons:
-                print(f"    {reason}", flush=True)
+            show(f"{row.group:5} {row.title}", reasons, took)
+        for server, (reasons, took) in zip(asked, pool.map(policy, asked)):
+            failed += bool(reasons)
+            show(f"policies {server.name}", reasons, took)
     print(f"took {time.monotonic() - started:.0f} s")
-    print(f"{len(chosen) - failed} passed, {failed} failed", flush=True)
+    print(f"{len(chosen) + len(asked) - failed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 
 

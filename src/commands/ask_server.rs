@@ -1,0 +1,157 @@
+//! Starts a stdio MCP server and asks it what it offers, in both eras.
+
+use super::Failure;
+use crate::child::{Child, CommandLine};
+use crate::inventory::{Fault, Inventory, Session};
+use crate::transport::line::{LineError, LineReader};
+use std::ffi::OsString;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+
+/// The longest line of a server that is only asked what it offers, in bytes.
+const MAX_LINE: usize = 64 << 20;
+
+/// How long a server may take to answer as one of 2026-07-28, beyond what it took as an older one: what
+/// does not know that revision need not answer at all.
+const MODERN_EXTRA: Duration = Duration::from_secs(5);
+
+/// Why a server said nothing of what it offers.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("it did not answer '{0}' within {1}")]
+    Silent(&'static str, humantime::Duration),
+    #[error("it ended ({status}) before it answered '{asked}'{}", last_line(.stderr))]
+    Ended {
+        asked: &'static str,
+        status: String,
+        stderr: Option<String>,
+    },
+    #[error("its output could not be read")]
+    Line(#[from] LineError),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+fn last_line(stderr: &Option<String>) -> String {
+    let last = stderr.as_ref();
+    last.map_or_else(String::new, |line| {
+        format!("; its last line on stderr: {line}")
+    })
+}
+
+/// Why a conversation ended early.
+enum Early {
+    /// The other end closed it.
+    Closed,
+    Failed(AskError),
+}
+
+/// The command behind `--`.
+///
+/// # Errors
+/// That there is none, or no such program.
+pub(super) fn command_line(command: Vec<OsString>) -> Result<CommandLine, Failure> {
+    let mut command = command.into_iter();
+    let program = command
+        .next()
+        .ok_or_else(|| Failure::new("no command behind '--'"))?;
+    let command = CommandLine {
+        program,
+        arguments: command.collect(),
+    };
+    command.find().map_err(|err| {
+        Failure::caused(format!("could not start the MCP server '{command}'"), err)
+            .with_remedy(Some("check the command after '--'"))
+    })?;
+    Ok(command)
+}
+
+/// All that the server of this command offers to clients of either era. Each gets a process of its own:
+/// most servers serve one era in one process.
+///
+/// # Errors
+/// That it answers neither.
+pub(super) async fn ask(command: &CommandLine, limit: Duration) -> Result<Inventory, Failure> {
+    let began = Instant::now();
+    let legacy = ask_one(command, false, limit).await?;
+    let modern_limit = limit.min(began.elapsed() * 2 + MODERN_EXTRA);
+    let modern_limit = if legacy.is_ok() { modern_limit } else { limit };
+    let modern = ask_one(command, true, modern_limit).await?;
+    match (legacy, modern) {
+        (Ok(mut inventory), Ok(modern)) => {
+            inventory.merge(modern);
+            Ok(inventory)
+        }
+        (Ok(inventory), Err(err)) => {
+            tracing::debug!(%err, "the MCP server does not speak 2026-07-28");
+            Ok(inventory)
+        }
+        (Err(err), Ok(inventory)) => {
+            tracing::debug!(%err, "the MCP server speaks 2026-07-28 alone");
+            Ok(inventory)
+        }
+        (Err(legacy), Err(_)) => {
+            let failure = Failure::caused(
+                format!("could not ask the MCP server '{command}' what it offers"),
+                legacy,
+            );
+            Err(failure.with_remedy(Some("run it by itself to see why")))
+        }
+    }
+}
+
+async fn ask_one(
+    command: &CommandLine,
+    modern: bool,
+    limit: Duration,
+) -> Result<Result<Inventory, AskError>, Failure> {
+    let started = Child::spawn(command, MAX_LINE, false);
+    let (mut child, mut pipes) = started.map_err(|err| {
+        Failure::caused(format!("could not start the MCP server '{command}'"), err)
+    })?;
+    let (mut session, first) = Session::new(modern);
+    let talk = converse(&mut session, &first, &mut pipes.stdout, &mut pipes.stdin);
+    let outcome = timeout(limit, talk).await;
+    drop(pipes);
+    let status = child.stop().await;
+    let stderr = child.bury().await;
+    let asked = session.asked();
+    Ok(match outcome {
+        Ok(Ok(())) => Ok(session.into_inventory()),
+        Ok(Err(Early::Failed(err))) => Err(err),
+        Ok(Err(Early::Closed)) => Err(AskError::Ended {
+            asked,
+            status: status.map_or_else(|err| err.to_string(), |status| status.to_string()),
+            stderr,
+        }),
+        Err(_) => Err(AskError::Silent(asked, limit.into())),
+    })
+}
+
+/// Carries a session over a connection of lines, to its end.
+async fn converse<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    session: &mut Session,
+    first: &[u8],
+    lines: &mut LineReader<R>,
+    writer: &mut W,
+) -> Result<(), Early> {
+    // What cannot be written is told by what is read.
+    let mut broken = writer.write_all(first).await.is_err();
+    loop {
+        let line = match lines.next().await {
+            Ok(Some(line)) => line,
+            Ok(None) => return Err(Early::Closed),
+            Err(err) => return Err(Early::Failed(err.into())),
+        };
+        let step = session
+            .receive(&line)
+            .map_err(|fault| Early::Failed(fault.into()))?;
+        if !step.send.is_empty() && !broken {
+            broken = writer.write_all(&step.send).await.is_err();
+        }
+        if step.done {
+            return Ok(());
+        }
+    }
+}
