@@ -6,7 +6,7 @@ mod keys;
 mod shape;
 
 pub use keys::{KeySetError, Keys, Signer};
-pub use shape::{expired_for, mistake};
+pub use shape::{expired_for, expires_at, mistake};
 
 use crate::revocations::Revocations;
 use crate::utils::secret::Secret;

@@ -46,10 +46,16 @@ fn is_placeholder(token: &str) -> bool {
 /// How many seconds ago this token expired by its own `exp`; `None` where it has not, or does not say.
 #[must_use]
 pub fn expired_for(token: &Secret, now: u64) -> Option<f64> {
+    let ago = now as f64 - expires_at(token)?;
+    (ago >= 0.0).then_some(ago)
+}
+
+/// When this token expires by its own `exp`, in seconds since 1970; `None` where it does not say.
+#[must_use]
+pub fn expires_at(token: &Secret) -> Option<f64> {
     let token = token.expose().trim().to_owned().into();
     let (_, claims) = read_unverified(&token).ok()?;
-    let ago = now as f64 - claims.get("exp")?.as_f64()?;
-    (ago >= 0.0).then_some(ago)
+    claims.get("exp")?.as_f64()
 }
 
 #[cfg(test)]

@@ -56,6 +56,15 @@ pub struct ClientArgs {
     /// The token.
     #[command(flatten)]
     pub token: TokenArgs,
+    /// Command of the shell that prints the token, run when there is none yet, when it is about to expire
+    /// and when it is refused [env: MCP_REMOTE_JWT_TOKEN_COMMAND=]
+    #[arg(
+        long,
+        value_name = "CMD",
+        conflicts_with_all = ["jwt_token", "jwt_token_file"],
+        help_heading = "Authentication"
+    )]
+    pub jwt_token_command: Option<String>,
     /// Header of every HTTP request, 'Name: value'; may be repeated. ${VARIABLE} stands for a variable of
     /// the environment, which keeps a secret out of the list of processes [env: MCP_REMOTE_HEADER=]
     #[arg(long, value_name = "HEADER", help_heading = "Authentication")]

@@ -4,6 +4,7 @@ use super::bridge::Bridge;
 use super::end::{End, Lost};
 use super::endpoint::{Action, Ended, News, Offer, Reception, ServerLine};
 use super::host::{self, HostInput, Lines};
+use super::token::Tokens;
 use crate::control::MAX_SERVER_LINE;
 use crate::liveness::FOREVER;
 use crate::transport::outlet::Batch;
@@ -15,9 +16,14 @@ use crate::utils::signal::Signal;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
+/// How often to look whether a connection can be replaced by another one.
+const MOVE_CHECK: Duration = Duration::from_millis(200);
+
 /// Carries lines over one connection at a time.
 pub(super) struct Carrier<'a, R> {
     pub bridge: &'a Bridge,
+    /// Tell when there is a newer token to connect with.
+    pub tokens: &'a Tokens,
     /// A connection on which nothing arrives for so long is lost, where the server gives signs of life.
     pub keepalive_timeout: Duration,
     /// Is told what has become known about the server.
@@ -71,6 +77,15 @@ impl<R: Fn(News)> Carrier<'_, R> {
         tokio::select! {
             () = self.bridge.output().closed() => End::Done,
             () = host::machine_slept(SystemTime::now) => Lost::Asleep.into(),
+            () = self.renewed() => Lost::Renewed.into(),
+        }
+    }
+
+    /// Completes when there is a newer token, and a moment in which another connection harms nobody.
+    async fn renewed(&self) {
+        self.tokens.renewed().await;
+        while !self.bridge.with(|endpoint| endpoint.may_move()) {
+            tokio::time::sleep(MOVE_CHECK).await;
         }
     }
 

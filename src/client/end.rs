@@ -40,6 +40,9 @@ pub enum Lost {
     /// Nothing arrived for too long.
     #[error("nothing heard for {0:?}")]
     Silent(Duration),
+    /// There is a newer token to connect with.
+    #[error("the token has been renewed")]
+    Renewed,
     /// Timers stood still for longer than a server waits.
     #[error("this machine was asleep")]
     Asleep,

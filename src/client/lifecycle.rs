@@ -13,6 +13,7 @@ use crate::transport::{foreign, tls};
 use crate::utils::backoff;
 use crate::utils::chain::Chain;
 use crate::utils::host::with_port;
+use crate::utils::secret::Secret;
 use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
@@ -31,6 +32,10 @@ pub(super) struct Lifecycle<'a> {
     retry: Option<Retry>,
     /// There has been a connection.
     connected: bool,
+    /// The token that was shown last.
+    token: Option<Secret>,
+    /// A refused token has been replaced by another one, and no server has taken that yet.
+    replaced: bool,
     /// Since when there has been no connection that was good for something.
     lost_at: Option<Instant>,
 }
@@ -48,6 +53,8 @@ impl<'a> Lifecycle<'a> {
             address: with_port(&settings.host, settings.port),
             retry: settings.reconnect.map(Retry::new),
             connected: false,
+            token: None,
+            replaced: false,
             lost_at: None,
         }
     }
@@ -60,10 +67,17 @@ impl<'a> Lifecycle<'a> {
         while let Some(dialed) = self.connect().await? {
             let began = Instant::now();
             let ended = self.carry(dialed).await;
+            self.replaced &= !ended.introduced;
             let goes_on = match ended.end {
                 End::Done => false,
-                End::Rejected(reason) => return Err(self.rejected(reason)),
+                End::Rejected(reason) => self.after_rejection(reason).await?,
                 End::Mismatch(reason) => return Err(self.mismatch(reason)),
+                End::Lost(Lost::Renewed) => {
+                    self.bridge.with(|endpoint| endpoint.prepare_reconnect());
+                    tracing::info!(address = %self.address, "the token is renewed, connecting again with the new one");
+                    self.lost_at = Some(Instant::now());
+                    true
+                }
                 End::Lost(lost) => {
                     // A server that says nothing of itself may be one that waits to be asked.
                     let useful = ended.introduced || began.elapsed() >= CONNECT_TIMEOUT;
@@ -85,33 +99,77 @@ impl<'a> Lifecycle<'a> {
     /// more.
     async fn connect(&mut self) -> Result<Option<Dialed>, ClientError> {
         loop {
-            let attempt = dial(self.settings);
-            let Some(attempt) = self
+            let settings = self.settings;
+            let attempt = attempt(settings);
+            let Some((token, attempt)) = self
                 .unless_unneeded(attempt, UNNEEDED_CONNECT_TIMEOUT)
                 .await
             else {
                 return Ok(None);
             };
-            let err = match attempt {
+            self.token = token;
+            let pause = match attempt {
                 Ok(dialed) => return Ok(Some(dialed)),
-                Err(DialError::Rejected(reason)) => return Err(ClientError::Rejected(reason)),
-                Err(DialError::Token(fault)) => return Err(ClientError::Token(fault)),
-                Err(DialError::Io(err)) => err,
+                Err(DialError::Rejected(reason)) => {
+                    self.after_refusal(ClientError::Rejected(reason)).await?;
+                    continue;
+                }
+                Err(err) => self.after_failure(err)?,
             };
-            if let Some(reason) = tls::explain(&err).or_else(|| foreign::explain(&err)) {
-                return Err(self.mismatch(reason));
-            }
-            tracing::debug!(address = %self.address, err = %Chain(&err), "could not connect");
-            if self.retry.is_none() {
-                let address = self.address.clone();
-                let source = err;
-                return Err(ClientError::Connect { address, source });
-            }
-            let pause = self.next_pause(err)?;
             if !self.wait_until(Instant::now() + pause).await {
                 return Ok(None);
             }
         }
+    }
+
+    /// How long to wait after an attempt that failed.
+    fn after_failure(&mut self, err: DialError) -> Result<Duration, ClientError> {
+        let err = match err {
+            DialError::Rejected(reason) => return Err(ClientError::Rejected(reason)),
+            // Who renews it may have been asleep with us.
+            DialError::Token(_) if self.connected && self.settings.tokens.can_change() => {
+                tracing::warn!(%err, "could not connect");
+                return self.next_pause(err);
+            }
+            DialError::Token(fault) => return Err(ClientError::Token(fault)),
+            DialError::Io(err) => err,
+        };
+        if let Some(reason) = tls::explain(&err).or_else(|| foreign::explain(&err)) {
+            return Err(self.mismatch(reason));
+        }
+        tracing::debug!(address = %self.address, err = %Chain(&err), "could not connect");
+        if self.retry.is_none() {
+            let address = self.address.clone();
+            let source = err;
+            return Err(ClientError::Connect { address, source });
+        }
+        self.next_pause(err)
+    }
+
+    /// A server has refused the token: once in a row another one may be tried.
+    async fn after_refusal(&mut self, refusal: ClientError) -> Result<(), ClientError> {
+        let Some(refused) = self.token.clone().filter(|_| !self.replaced) else {
+            return Err(refusal);
+        };
+        let tokens = &self.settings.tokens;
+        let newer = self.unless_unneeded(tokens.after_refusal(&refused), Duration::ZERO);
+        match newer.await.flatten() {
+            Some(_) => {
+                tracing::info!("the token was refused, trying the one that has come since");
+                self.replaced = true;
+                Ok(())
+            }
+            None => Err(refusal),
+        }
+    }
+
+    /// The server has taken back what it had let in.
+    async fn after_rejection(&mut self, reason: String) -> Result<bool, ClientError> {
+        let refusal = self.rejected(reason);
+        self.after_refusal(refusal).await?;
+        self.bridge.with(|endpoint| endpoint.prepare_reconnect());
+        self.lost_at = Some(Instant::now());
+        Ok(true)
     }
 
     async fn carry(&mut self, dialed: Dialed) -> Ended {
@@ -120,13 +178,14 @@ impl<'a> Lifecycle<'a> {
         let (address, lost_at) = (&self.address, self.lost_at);
         let carrier = Carrier {
             bridge: self.bridge,
+            tokens: &self.settings.tokens,
             keepalive_timeout: self.settings.keepalive_timeout,
             report: |news| report(address, lost_at, news),
         };
         // Without a next connection a session is of no use.
         let offer = match self.retry {
-            Some(_) => offer,
-            None => Offer::Nothing,
+            None if !self.settings.tokens.can_change() => Offer::Nothing,
+            _ => offer,
         };
         carrier.carry(connection, offer, self.input).await
     }
@@ -228,7 +287,7 @@ impl<'a> Lifecycle<'a> {
     }
 
     fn rejected(&self, reason: String) -> ClientError {
-        match self.settings.token {
+        match self.token {
             Some(_) => ClientError::Rejected(reason),
             None => ClientError::NoToken,
         }
@@ -237,6 +296,17 @@ impl<'a> Lifecycle<'a> {
     fn mismatch(&self, reason: String) -> ClientError {
         let address = self.address.clone();
         ClientError::Mismatch { address, reason }
+    }
+}
+
+/// One attempt to connect, with the token of the moment.
+async fn attempt(settings: &Settings) -> (Option<Secret>, Result<Dialed, DialError>) {
+    match settings.tokens.for_connection().await {
+        Ok(token) => {
+            let dialed = dial(settings, token.as_ref()).await;
+            (token, dialed)
+        }
+        Err(fault) => (None, Err(DialError::Token(fault))),
     }
 }
 

@@ -11,10 +11,12 @@ pub mod http;
 mod lifecycle;
 mod retry;
 mod settings;
+mod token;
 
 pub use end::Lost;
 pub use error::ClientError;
 pub use settings::{Reconnect, Settings};
+pub use token::{TokenSource, Tokens};
 
 use crate::utils::apart::apart;
 use bridge::Bridge;

@@ -1,8 +1,8 @@
 //! What the client is told at start.
 
+use super::token::Tokens;
 use crate::transport::Protocol;
 use crate::transport::tls::Connector;
-use crate::utils::secret::Secret;
 use std::time::Duration;
 
 /// How long a connection may take until it can carry messages, authentication included: more than the
@@ -23,7 +23,7 @@ pub struct Settings {
     /// TLS under the transport; `None` for plain text.
     pub tls: Option<Connector>,
     /// The token, if the server wants one.
-    pub token: Option<Secret>,
+    pub tokens: Tokens,
     /// How to reconnect; `None` for not at all.
     pub reconnect: Option<Reconnect>,
     /// The interval of signs of life.

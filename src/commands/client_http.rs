@@ -1,7 +1,7 @@
 //! `client http`: the URL, the proxy and the headers.
 
 use super::Failure;
-use super::client_shared::{connector, reconnect, refuse_certificates, token};
+use super::client_shared::{connector, reconnect, refuse_certificates, tokens};
 use crate::cli::ClientArgs;
 use crate::client::http::{Place, Settings, choose};
 use crate::utils::secret::Secret;
@@ -47,17 +47,25 @@ pub(super) fn settings(args: &ClientArgs) -> Result<Settings, Failure> {
         }
         None
     };
+    let (headers, tokens) = (headers(args)?, tokens(args)?);
+    let is_authorization = |(name, _): &(String, Secret)| name == "authorization";
+    if tokens.is_some() && headers.iter().any(is_authorization) {
+        return Err(Failure::new(
+            "there are a token and a header 'Authorization'; give one of them",
+        ));
+    }
     let variable = |name: &str| std::env::var(name).ok();
     Ok(Settings {
         proxy: choose(&place, variable).map_err(Failure::new)?,
-        headers: headers(args)?,
+        headers,
+        tokens,
         reconnect: reconnect(args),
         place,
         tls,
     })
 }
 
-/// The headers of every request, the token among them.
+/// The headers of every request, but for the token.
 fn headers(args: &ClientArgs) -> Result<Vec<(String, Secret)>, Failure> {
     let mut headers = Vec::new();
     if let Some(file) = &args.header_file {
@@ -80,18 +88,6 @@ fn headers(args: &ClientArgs) -> Result<Vec<(String, Secret)>, Failure> {
     {
         headers.push(header(&line, "MCP_REMOTE_HEADER")?);
     }
-    let Some(token) = token(args)? else {
-        return Ok(headers);
-    };
-    let is_authorization = |(name, _): &(String, Secret)| name == "authorization";
-    if headers.iter().any(is_authorization) {
-        return Err(Failure::new(
-            "there are a token and a header 'Authorization'; give one of them",
-        ));
-    }
-    let line = format!("Authorization: Bearer {}", token.expose());
-    let without_variables = |name: &str| Some(format!("${{{name}}}"));
-    headers.push(parse(&line, "the token", without_variables)?);
     Ok(headers)
 }
 

@@ -129,7 +129,7 @@ const BLOCKS: [(&str, Counts); 11] = [
     ("CONTRIBUTING.md", [0, 2, 0, 0]),
     ("README.md", [7, 2, 2, 1]),
     ("docs/audit.md", [0, 0, 1, 0]),
-    ("docs/client.md", [0, 1, 0, 0]),
+    ("docs/client.md", [0, 2, 0, 0]),
     ("docs/migration.md", [2, 0, 0, 0]),
     ("docs/policy.md", [0, 0, 3, 3]),
     ("docs/server.md", [0, 1, 0, 0]),

@@ -16,6 +16,7 @@ mod client_http;
 mod descriptors;
 mod fairness;
 mod files;
+mod fresh_tokens;
 mod gate;
 mod generate;
 mod hostile;

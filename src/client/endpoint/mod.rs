@@ -138,6 +138,12 @@ impl Endpoint {
         self.pending.awaited() > 0 || self.outbound.has_unsent()
     }
 
+    /// True while another connection can take the place of this one: the session goes on there, or there
+    /// is nothing to lose.
+    pub(super) fn may_move(&self) -> bool {
+        self.is_established() || !self.phase.awaits_answer() && !self.is_needed()
+    }
+
     /// True when the host has left and waits for nothing. What we may still wait for ourselves is
     /// worth a moment, and no more.
     pub(super) fn is_host_served(&self) -> bool {

@@ -1,17 +1,19 @@
 //! Carries one exchange: sends its request, and tells what comes of it.
 
-use super::exchange::{Content, Event, ExchangeId, Failed, Head, Request, Verb};
+use super::exchange::{Cause, Content, Event, ExchangeId, Failed, Head, Request, Verb};
 use super::headers::SESSION;
 use super::pool::Pool;
 use crate::control::MAX_SERVER_LINE;
 use crate::transport::sse::Decoder;
 use crate::transport::tls;
 use crate::utils::chain::Chain;
+use crate::utils::secret::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Response, header};
+use hyper::{Method, Response, StatusCode, header};
 use std::error::Error;
 use std::io;
 use std::time::Duration;
@@ -54,41 +56,78 @@ struct Carrier<'a> {
     reports: &'a Reports,
 }
 
+/// The head of a response, and what it came by.
+struct Exchanged {
+    sender: SendRequest<Full<Bytes>>,
+    response: Response<Incoming>,
+    token: Option<Secret>,
+}
+
 impl Carrier<'_> {
     async fn report(&self, report: Report) {
         // Nobody listens any more when the program ends.
         let _ended = self.reports.send((self.exchange, report)).await;
     }
 
+    /// Sends a request, and once more where the server refuses the token and there is another one by now.
     async fn send(&self, request: Request) -> Result<Event, Failed> {
-        let mut request = self.build(request)?;
+        let mut exchanged = self.exchange(&request).await?;
+        if exchanged.response.status() == StatusCode::UNAUTHORIZED
+            && let Some(refused) = &exchanged.token
+            && self
+                .pool
+                .settings
+                .tokens
+                .after_refusal(refused)
+                .await
+                .is_some()
+        {
+            tracing::info!("the token was refused, trying the one that has come since");
+            exchanged = self.exchange(&request).await?;
+        }
+        let last = self.receive(exchanged.response).await?;
+        self.pool.give_back(exchanged.sender);
+        Ok(last)
+    }
+
+    /// Sends a request, and waits for the head of its response.
+    async fn exchange(&self, request: &Request) -> Result<Exchanged, Failed> {
+        let tokens = &self.pool.settings.tokens;
         loop {
             let kept = self.pool.take();
             let is_kept = kept.is_some();
-            let mut sender = match kept {
-                Some(sender) => sender,
+            let (mut sender, token) = match kept {
+                Some(sender) => (sender, tokens.current().await),
                 None => {
+                    let token = tokens.for_connection().await.map_err(no_token)?;
                     let connected = self.pool.connect().await;
-                    connected.map_err(|err| failed(&err, false))?
+                    (connected.map_err(|err| failed(&err, false))?, token)
                 }
             };
+            let built = self.build(request.clone(), token.as_ref())?;
             self.report(Report::Connected).await;
-            match sender.try_send_request(request).await {
+            match sender.try_send_request(built).await {
                 Ok(response) => {
-                    let last = self.receive(response).await?;
-                    self.pool.give_back(sender);
-                    return Ok(last);
+                    return Ok(Exchanged {
+                        sender,
+                        response,
+                        token,
+                    });
                 }
                 Err(mut err) => match err.take_message() {
                     // The server had closed it before.
-                    Some(unsent) if is_kept => request = unsent,
+                    Some(_) if is_kept => {}
                     unsent => return Err(failed(err.error(), unsent.is_none())),
                 },
             }
         }
     }
 
-    fn build(&self, request: Request) -> Result<hyper::Request<Full<Bytes>>, Failed> {
+    fn build(
+        &self,
+        request: Request,
+        token: Option<&Secret>,
+    ) -> Result<hyper::Request<Full<Bytes>>, Failed> {
         let settings = &self.pool.settings;
         let authority = settings.place.authority();
         let is_relayed = settings.proxy.is_some() && !settings.place.tls;
@@ -115,6 +154,14 @@ impl Carrier<'_> {
         insert(headers, "accept-encoding", "identity", false);
         for (name, value) in &settings.headers {
             insert(headers, name, value.expose(), true);
+        }
+        if let Some(token) = token {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()));
+            let mut value = value.map_err(|_| {
+                no_token("holds what no header can hold, such as a line break".to_owned())
+            })?;
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
         }
         let proxy = settings.proxy.as_ref().filter(|_| is_relayed);
         if let Some(credentials) = proxy.and_then(|proxy| proxy.credentials.as_ref()) {
@@ -215,7 +262,15 @@ fn read_head(status: u16, headers: &HeaderMap) -> Head {
 fn unreadable(reason: String) -> Failed {
     Failed {
         sent: true,
-        is_tls: false,
+        cause: Cause::Connection,
+        reason,
+    }
+}
+
+fn no_token(reason: String) -> Failed {
+    Failed {
+        sent: false,
+        cause: Cause::Token,
         reason,
     }
 }
@@ -226,7 +281,10 @@ fn failed(err: &(dyn Error + 'static), sent: bool) -> Failed {
     let explained = causes.find_map(|err| tls::explain(err.downcast_ref::<io::Error>()?));
     Failed {
         sent,
-        is_tls: explained.is_some(),
+        cause: match explained {
+            Some(_) => Cause::Tls,
+            None => Cause::Connection,
+        },
         reason: explained.unwrap_or_else(|| Chain(err).to_string()),
     }
 }

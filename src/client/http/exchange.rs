@@ -75,12 +75,22 @@ pub(super) enum Event {
     Failed(Failed),
 }
 
+/// What kind of thing has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The connection, or what came over it; another one may work.
+    Connection,
+    /// TLS, and so it will be the next time.
+    Tls,
+    /// There is no token, or none that a server would take.
+    Token,
+}
+
 /// Why there is no response.
 #[derive(Clone, Debug)]
 pub(super) struct Failed {
     /// The server may have read the request.
     pub sent: bool,
-    /// TLS does not work, and will not the next time.
-    pub is_tls: bool,
+    pub cause: Cause,
     pub reason: String,
 }

@@ -102,8 +102,16 @@ enum Event {
     Host(Option<Lines>),
     Leave,
     Closed,
+    /// There is a newer token.
+    Renewed,
     /// The machine may know something new.
     Poll,
+}
+
+/// Completes when there is a newer token.
+fn renewal(pool: &Arc<Pool>) -> Apart<impl Future<Output = ()> + use<>> {
+    let pool = Arc::clone(pool);
+    apart(async move { pool.settings.tokens.renewed().await })
 }
 
 struct Client {
@@ -139,6 +147,7 @@ impl Client {
     /// Carries messages to the end.
     async fn live(&mut self, told_to_leave: impl Future<Output = ()>) -> End {
         let mut leaving = apart(told_to_leave);
+        let mut renewal = renewal(&self.pool);
         let mut alarm = Alarm::at(Instant::now() + FOREVER);
         loop {
             self.write();
@@ -146,13 +155,21 @@ impl Client {
                 Ok(wait) => wait,
                 Err(end) => return end,
             };
-            let event = self.wait(read_host, until, &mut alarm, &mut leaving).await;
+            let event = tokio::select! {
+                event = self.wait(read_host, until, &mut alarm, &mut leaving) => event,
+                () = &mut renewal => Event::Renewed,
+            };
             match event {
                 Event::Report(exchange, report) => self.on_report(exchange, report),
                 Event::Host(Some(lines)) => self.machine.on_host_lines(lines),
                 Event::Host(None) => self.machine.on_host_end(),
                 Event::Leave | Event::Closed => self.machine.leave(),
                 Event::Poll => {}
+                Event::Renewed => {
+                    tracing::info!("the token is renewed");
+                    renewal = self::renewal(&self.pool);
+                    self.machine.on_token_renewed(Instant::now().into_std());
+                }
             }
         }
     }
@@ -277,7 +294,9 @@ impl Client {
             unread.extend(lines);
         }
         let (text, reason) = match err {
-            ClientError::Unauthorized { .. } => ("Authentication failed", "authentication-failed"),
+            ClientError::Unauthorized { .. } | ClientError::Token(_) => {
+                ("Authentication failed", "authentication-failed")
+            }
             _ => ("Connection lost", "connection-lost"),
         };
         self.machine.give_up(text, reason, unread);
@@ -294,6 +313,7 @@ impl Client {
                     .map(challenge::describe)
                     .unwrap_or_default(),
             },
+            GiveUp::Token(fault) => ClientError::Token(fault),
             GiveUp::Tls(reason) => ClientError::Mismatch { address, reason },
             GiveUp::Unreachable(reason) => ClientError::Connect {
                 address,

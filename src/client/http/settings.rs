@@ -3,6 +3,7 @@
 use super::place::Place;
 use super::proxy::Proxy;
 use crate::client::settings::Reconnect;
+use crate::client::token::Tokens;
 use crate::transport::tls::Connector;
 use crate::utils::secret::Secret;
 
@@ -15,8 +16,10 @@ pub struct Settings {
     pub tls: Option<Connector>,
     /// The proxy to go through.
     pub proxy: Option<Proxy>,
-    /// Headers of every request, the token among them: names and values that HTTP allows.
+    /// Headers of every request: names and values that HTTP allows.
     pub headers: Vec<(String, Secret)>,
+    /// The token of every request.
+    pub tokens: Tokens,
     /// How to try again when the server cannot be reached; `None` for not at all.
     pub reconnect: Option<Reconnect>,
 }

@@ -40,6 +40,15 @@ impl Listen {
         }
     }
 
+    /// It is opened anew at once. Returns the exchange to be given up.
+    pub(super) fn reopen(&mut self, now: Instant) -> Option<ExchangeId> {
+        let State::On(exchange) = self.state else {
+            return None;
+        };
+        self.state = State::Due(now);
+        Some(exchange)
+    }
+
     /// True when it is to be opened now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         matches!(self.state, State::Due(time) if time <= now)

@@ -68,6 +68,8 @@ pub(super) enum GiveUp {
     Unauthorized(Option<String>),
     /// TLS does not work.
     Tls(String),
+    /// There is no token, or none that a server would take.
+    Token(String),
     /// The server cannot be reached, and trying again is not allowed.
     Unreachable(String),
     /// The server could not be reached so many times in a row.

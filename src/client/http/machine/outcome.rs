@@ -1,7 +1,7 @@
 //! What is done about messages that were posted and got no answer: posted again, resumed, or failed.
 
 use super::super::answer::{Outcome, Refused, judge};
-use super::super::exchange::{Event, Failed, Head};
+use super::super::exchange::{Cause, Event, Failed, Head};
 use super::call::{Call, Link};
 use super::outgoing::Queued;
 use super::{Action, GiveUp, Machine, Purpose};
@@ -126,10 +126,13 @@ impl Machine {
     }
 
     pub(super) fn on_unreachable_or_tls(&mut self, failed: Failed, now: Instant) {
-        if failed.is_tls {
-            self.failure = Some(GiveUp::Tls(failed.reason));
-        } else {
-            self.on_unreachable(failed.reason, None, now);
+        match failed.cause {
+            Cause::Tls => self.failure = Some(GiveUp::Tls(failed.reason)),
+            // At start it will not be another one soon; later, who renews it may just be late.
+            Cause::Token if !self.session.established || !self.dialing.may_retry() => {
+                self.failure = Some(GiveUp::Token(failed.reason));
+            }
+            Cause::Token | Cause::Connection => self.on_unreachable(failed.reason, None, now),
         }
     }
 

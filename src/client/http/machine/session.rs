@@ -68,6 +68,15 @@ impl Machine {
         }
     }
 
+    /// There is a newer token: the stream beside the requests is opened anew with it, so that the server
+    /// hears of it before the old one expires.
+    pub(in crate::client::http) fn on_token_renewed(&mut self, now: Instant) {
+        if let Some(exchange) = self.listen.reopen(now) {
+            self.exchanges.remove(&exchange);
+            self.ends.push_back(Action::Abort(exchange));
+        }
+    }
+
     pub(super) fn end_listening(&mut self) {
         if let Some(exchange) = self.listen.stop() {
             self.exchanges.remove(&exchange);

@@ -3,7 +3,7 @@ mod property;
 mod session;
 mod trouble;
 
-use super::super::exchange::{Content, Event, Failed, Head, Verb};
+use super::super::exchange::{Cause, Content, Event, Failed, Head, Verb};
 use super::*;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::transport::sse;
@@ -220,7 +220,7 @@ fn response(id: i64) -> Value {
 fn failed(sent: bool) -> Event {
     Event::Failed(Failed {
         sent,
-        is_tls: false,
+        cause: Cause::Connection,
         reason: "refused".to_owned(),
     })
 }

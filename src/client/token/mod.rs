@@ -1,0 +1,255 @@
+//! The token of the client: where it comes from, and when it is read again.
+
+mod helper;
+
+use crate::auth;
+use crate::utils::secret::Secret;
+use crate::utils::span::span;
+use crate::utils::text;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Mutex, Notify};
+
+/// A token that expired less than so many seconds ago may still be good by the server's clock.
+const CLOCK_SKEW: f64 = 60.0;
+
+/// How long a command may take to print a token.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long before its end a token is renewed, at most; of a short life, the last fifth.
+const LEAD: Duration = Duration::from_secs(60);
+
+/// The pause between two looks for a newer token.
+const MIN_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+
+/// The longest sleep, so that a clock that jumps (a suspended machine) is noticed.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// Where a token comes from.
+#[derive(Debug)]
+pub enum TokenSource {
+    /// It is this one.
+    Fixed(Secret),
+    /// A file holds it, and may hold another one later.
+    File(PathBuf),
+    /// This command, of the shell, prints it.
+    Command(String),
+}
+
+/// The token, read again where its source may have a newer one.
+#[derive(Debug)]
+pub struct Tokens {
+    source: Option<TokenSource>,
+    state: Mutex<State>,
+    /// The token has changed.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    current: Option<Secret>,
+    /// It has been read and not been shown to a server yet.
+    unused: bool,
+}
+
+impl Tokens {
+    /// `first` is what the source gave at start, where it has been read.
+    #[must_use]
+    pub fn new(source: Option<TokenSource>, first: Option<Secret>) -> Self {
+        Self {
+            source,
+            state: Mutex::new(State {
+                unused: first.is_some(),
+                current: first,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    /// True where there is a token, or a place to get one from.
+    #[must_use]
+    pub fn is_some(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// True where the source may have another token later.
+    pub(super) fn can_change(&self) -> bool {
+        matches!(
+            self.source,
+            Some(TokenSource::File(_) | TokenSource::Command(_))
+        )
+    }
+
+    /// The token for a new connection. A file is read again, a command runs again when its last token is
+    /// about to expire.
+    ///
+    /// # Errors
+    /// What is wrong with it, behind the words "the token".
+    pub(super) async fn for_connection(&self) -> Result<Option<Secret>, String> {
+        let mut state = self.state.lock().await;
+        let is_due = match (&self.source, &state.current) {
+            (Some(TokenSource::Command(_)), Some(current)) => {
+                time_left(current).is_some_and(|left| left <= MAX_PAUSE)
+            }
+            _ => true,
+        };
+        if is_due && !state.unused {
+            self.read_again(&mut state).await?;
+        }
+        state.unused = false;
+        if let Some(token) = &state.current {
+            inspect(token)?;
+        }
+        Ok(state.current.clone())
+    }
+
+    /// The token for a request on a connection that stands.
+    pub(super) async fn current(&self) -> Option<Secret> {
+        self.state.lock().await.current.clone()
+    }
+
+    /// Another token than the one that a server has refused, if the source has one by now.
+    pub(super) async fn after_refusal(&self, refused: &Secret) -> Option<Secret> {
+        if !self.can_change() {
+            return None;
+        }
+        let mut state = self.state.lock().await;
+        let is_useless = |token: &Secret| is_same(token, refused) || inspect(token).is_err();
+        if state.current.as_ref().is_none_or(is_useless)
+            && let Err(err) = self.read_again(&mut state).await
+        {
+            tracing::warn!("the token {err}");
+        }
+        let token = state.current.as_ref()?;
+        (!is_same(token, refused) && inspect(token).is_ok()).then(|| token.clone())
+    }
+
+    /// Completes when there is a newer token and the one in use expires soon. Cancel safe.
+    pub(super) async fn renewed(&self) {
+        if !self.can_change() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::select! {
+                () = self.look_ahead() => return,
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Looks for a newer token before the end of this one, until that has come.
+    async fn look_ahead(&self) {
+        let left = self.current().await.as_ref().and_then(time_left);
+        let Some(left) = left else {
+            return std::future::pending().await;
+        };
+        let end = SystemTime::now() + left;
+        let mut next = end - LEAD.min(left / 5);
+        loop {
+            let now = SystemTime::now();
+            if now >= end {
+                return std::future::pending().await;
+            }
+            if let Ok(pause) = next.duration_since(now)
+                && !pause.is_zero()
+            {
+                tokio::time::sleep(pause.min(MAX_SLEEP)).await;
+                continue;
+            }
+            if self.find_newer().await {
+                return;
+            }
+            let left = end.duration_since(now).unwrap_or_default();
+            next = now + (left / 4).clamp(MIN_PAUSE, MAX_PAUSE);
+        }
+    }
+
+    /// Reads the source; true where its token is good for longer than the one in use.
+    async fn find_newer(&self) -> bool {
+        let mut state = self.state.lock().await;
+        let before = state.current.clone();
+        if let Err(err) = self.read_again(&mut state).await {
+            tracing::warn!("the token {err}");
+            return false;
+        }
+        let (Some(before), Some(after)) = (before, &state.current) else {
+            return false;
+        };
+        let is_newer = match (time_left(&before), time_left(after)) {
+            (Some(old), Some(new)) => new > old,
+            (_, None) => true,
+            (None, Some(_)) => false,
+        };
+        is_newer && !is_same(&before, after) && inspect(after).is_ok()
+    }
+
+    /// Reads the source. What cannot be read leaves the token that there is, if there is one.
+    async fn read_again(&self, state: &mut State) -> Result<(), String> {
+        let read = match &self.source {
+            None => return Ok(()),
+            Some(TokenSource::Fixed(token)) => Ok(token.clone()),
+            Some(TokenSource::File(file)) => match text::read(file) {
+                Ok(text) => Ok(text.trim().to_owned().into()),
+                Err(err) => Err(format!("could not be read from {}: {err}", file.display())),
+            },
+            Some(TokenSource::Command(command)) => helper::run(command, COMMAND_TIMEOUT)
+                .await
+                .map_err(|err| format!("could not be had from --jwt-token-command: {err}")),
+        };
+        let read = read.and_then(|token: Secret| match token.expose() {
+            "" => Err("is empty where it comes from".to_owned()),
+            _ => Ok(token),
+        });
+        match read {
+            Ok(token) => {
+                let old = state.current.replace(token.clone());
+                if old.is_none_or(|old| !is_same(&old, &token)) {
+                    state.unused = true;
+                    self.changed.notify_waiters();
+                }
+                Ok(())
+            }
+            Err(err) if state.current.is_some() => {
+                tracing::warn!("the token {err}; going on with the one that was read before");
+                Ok(())
+            }
+            Err(err) => Err(err),
+        }
+    }
+}
+
+fn is_same(one: &Secret, other: &Secret) -> bool {
+    one.expose() == other.expose()
+}
+
+fn now() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
+}
+
+/// How long a token is still good by its own word; `None` where it does not say.
+fn time_left(token: &Secret) -> Option<Duration> {
+    let expires = Duration::try_from_secs_f64(auth::expires_at(token)?).ok()?;
+    Some(expires.saturating_sub(now()))
+}
+
+/// Looks at a token before any server does. Each attempt looks again, since time passes.
+///
+/// # Errors
+/// What is wrong with it, with the remedy, behind the words "the token".
+fn inspect(token: &Secret) -> Result<(), String> {
+    if let Some(mistake) = auth::mistake(token) {
+        return Err(mistake.to_owned());
+    }
+    match auth::expired_for(token, now().as_secs()) {
+        Some(ago) if ago > CLOCK_SKEW => Err(format!(
+            "expired {} ago; make a new one with 'generate-token', or set this machine's clock",
+            span(ago)
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
