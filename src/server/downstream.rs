@@ -1,8 +1,8 @@
 //! From the MCP server to the peer.
 
 use super::activity::Activity;
-use super::link::{End, cut_off};
-use super::peer::Context;
+use super::end::{End, cut_off};
+use super::stopping::Stopping;
 use crate::control::Control;
 use crate::hub::{Cut, Session};
 use crate::liveness::{Due, FOREVER, Schedule};
@@ -13,6 +13,7 @@ use crate::utils::apart::apart;
 use crate::utils::rope::Pieces;
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// From the MCP server to the peer.
@@ -20,7 +21,9 @@ pub(super) struct Downstream<'a> {
     pub session: &'a Session,
     pub activity: &'a Activity,
     pub resumable: bool,
-    pub context: &'a Context,
+    pub stopping: &'a Stopping,
+    /// The pace of signs of life.
+    pub keepalive: Duration,
 }
 
 /// What happens besides messages.
@@ -46,8 +49,7 @@ impl Downstream<'_> {
         }
         let began = Instant::now();
         let mut rare = apart(self.rare(began + PING_EVERY));
-        let keepalive = self.context.settings.keepalive_interval;
-        let mut schedule = Schedule::new(keepalive, began.into_std());
+        let mut schedule = Schedule::new(self.keepalive, began.into_std());
         let mut alarm = Alarm::at(began + FOREVER);
         loop {
             if self.resumable {
@@ -72,11 +74,11 @@ impl Downstream<'_> {
                     continue;
                 }
                 Err(cut @ (Cut::Slow | Cut::Backlog(_))) => {
-                    return Ok(cut_off(cut, self.context));
+                    return Ok(cut_off(cut, self.stopping));
                 }
                 Err(Cut::Stopped) => {
                     self.drain(writer).await?;
-                    return Ok(End::Leave(self.context.why_cut()));
+                    return Ok(End::Leave(self.stopping.why_cut()));
                 }
             }
             // Whoever lends it does not hear of what passes.
@@ -104,7 +106,7 @@ impl Downstream<'_> {
     async fn rare(&self, ping: Instant) -> Rare {
         tokio::select! {
             () = tokio::time::sleep_until(ping) => Rare::Ping,
-            () = self.context.stopping(), if self.resumable && !self.activity.is_draining() => Rare::Stop,
+            () = self.stopping.begins(), if self.resumable && !self.activity.is_draining() => Rare::Stop,
         }
     }
 

@@ -1,14 +1,11 @@
 //! Processes of the MCP server that serve one session each.
 
-use super::link::Link;
-use super::open;
-use super::peer::Context;
 use super::places::{NoPlace, Place, Places, Spot};
+use super::stopping::Stopping;
 use crate::account::Account;
 use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, Limits};
 use crate::jsonrpc::{Code, ErrorData, Executed, RequestId, error_line};
-use crate::transport;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -44,16 +41,16 @@ impl Own {
     }
 
     /// Runs it until its session has left, or the server stops and nothing is under way any more.
-    pub(super) async fn run(self, left: &Notify, context: &Context) {
+    pub(super) async fn run(self, left: &Notify, stopping: &Stopping) {
         let Self { hub, driver, place } = self;
         let leaving = async {
             tokio::select! {
                 () = left.notified() => return,
-                () = context.stopping() => {}
+                () = stopping.begins() => {}
             }
             tokio::select! {
                 () = left.notified() => {}
-                () = hub.idle(context.settings.drain_timeout) => {}
+                () = hub.idle(stopping.drain_timeout) => {}
             }
         };
         let outcome = driver.run(leaving).await;
@@ -86,14 +83,4 @@ pub(super) fn refusal(why: NoPlace, id: Option<&RequestId>) -> Vec<u8> {
         ),
     };
     error_line(id, Code::InternalError, text, Some(&data))
-}
-
-/// Refuses a session that would need one process too many.
-pub(super) async fn turn_away(mut link: Box<Link>, why: NoPlace) -> &'static str {
-    let reason = reason(why);
-    tracing::warn!("refused: {reason}");
-    open::refused(&mut link.trail, &reason);
-    let Link { reader, writer, .. } = *link;
-    transport::close(reader, writer, &[refusal(why, None).into()]).await;
-    reason
 }

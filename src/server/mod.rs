@@ -3,13 +3,17 @@
 mod access;
 mod activity;
 mod arrival;
+mod connection;
+mod context;
 mod downstream;
+mod end;
 mod first;
 mod health;
 mod http;
 mod isolated;
 mod link;
 mod open;
+mod owner;
 mod peer;
 mod places;
 mod rate;
@@ -17,7 +21,9 @@ mod refusals;
 mod registry;
 mod session;
 mod sharing;
+mod stopping;
 mod strangers;
+mod unauthenticated;
 mod upstream;
 
 pub use access::Access;
@@ -25,24 +31,28 @@ pub use places::Bounds;
 pub use sharing::{Backend, Isolation};
 
 use crate::audit;
-use crate::backlog::{self, Backlog};
+use crate::backlog;
 use crate::descriptors;
 use crate::http::Site;
 use crate::hub::HubError;
 use crate::transport::Protocol;
 use crate::transport::tcp::Listeners;
 use crate::utils::bucket::Pace;
-use places::Places;
+use context::Context;
+use http::House;
 use rustix::io::Errno;
 use sharing::Sharing;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+use strangers::Strangers;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tracing::Instrument;
+use unauthenticated::Unauthenticated;
 
 /// How long to wait when the system cannot give us a connection (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -143,27 +153,15 @@ pub async fn run(
         }
     };
     let (stopping, stopped) = watch::channel(false);
-    let house = http::House::new(&settings, site(&listeners, &settings));
-    let registry = Arc::new(registry::Registry::new(settings.max_sessions));
-    let context = Arc::new(peer::Context {
-        places: Places::new(settings.max_connections),
-        rates: settings.rate.map(rate::Limiter::new).map(Mutex::new),
-        backlog: Backlog::new(settings.max_backlog),
-        settings,
-        registry,
-        house,
-        health: health::Health::default(),
-        room_ahead: Semaphore::new(upstream::AHEAD_OF_ALL),
-        sharing,
-        stopped,
-    });
-    let mut arrivals = Arrivals::new(&context.settings);
+    let house = Arc::new(House::new(&settings, site(&listeners, &settings)));
+    let context = Arc::new(Context::new(settings, sharing, stopped));
+    let mut arrivals = Arrivals::new(Arc::clone(&context), Arc::clone(&house));
     let outcome = {
         let mut driving = std::pin::pin!(driving);
         let ended = tokio::select! {
             outcome = &mut driving => Some(outcome),
             () = shutdown => None,
-            never = arrivals.accept(&listeners, &context) => match never {},
+            never = arrivals.accept(&listeners) => match never {},
         };
         stopping.send_replace(true);
         match ended {
@@ -179,7 +177,7 @@ pub async fn run(
                     tokio::select! {
                         biased;
                         _ = tokio::time::timeout(patience, context.registry.nobody_awaited()) => {}
-                        never = arrivals.accept(&listeners, &context) => match never {},
+                        never = arrivals.accept(&listeners) => match never {},
                     }
                 };
                 let idle = context.sharing.idle(patience);
@@ -195,7 +193,7 @@ pub async fn run(
     };
     let drain = async {
         while arrivals.peers.join_next().await.is_some() {}
-        context.house.ended().await;
+        house.ended().await;
     };
     let patience = DRAIN + context.sharing.patience(context.settings.drain_timeout);
     if tokio::time::timeout(patience, drain).await.is_err() {
@@ -218,24 +216,28 @@ fn site(listeners: &Listeners, settings: &Settings) -> Site {
 
 /// Whoever has come, and is still here.
 struct Arrivals {
-    strangers: Arc<strangers::Strangers>,
+    context: Arc<Context>,
+    house: Arc<House>,
+    strangers: Arc<Strangers>,
     peers: JoinSet<()>,
     number: u64,
 }
 
 impl Arrivals {
-    fn new(settings: &Settings) -> Self {
+    fn new(context: Arc<Context>, house: Arc<House>) -> Self {
         let Settings {
             max_pending,
             max_pending_per_address,
             ..
-        } = *settings;
-        let grace = match settings.door {
+        } = context.settings;
+        let grace = match context.settings.door {
             Door::Lines(_) => Duration::ZERO,
             Door::Http => HTTP_GRACE,
         };
-        let strangers = strangers::Strangers::new(max_pending, max_pending_per_address, grace);
+        let strangers = Strangers::new(max_pending, max_pending_per_address, grace);
         Self {
+            context,
+            house,
             strangers: Arc::new(strangers),
             peers: JoinSet::new(),
             number: 0,
@@ -243,11 +245,7 @@ impl Arrivals {
     }
 
     /// Serves whoever comes. Cancel safe.
-    async fn accept(
-        &mut self,
-        listeners: &Listeners,
-        context: &Arc<peer::Context>,
-    ) -> std::convert::Infallible {
+    async fn accept(&mut self, listeners: &Listeners) -> std::convert::Infallible {
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
@@ -268,22 +266,31 @@ impl Arrivals {
                 }
             };
             failing = false;
-            self.number += 1;
-            crate::transport::tcp::tune(&stream);
-            let stranger = self.strangers.enter(address);
-            let context = Arc::clone(context);
-            let number = self.number;
-            match context.settings.door {
-                Door::Http => self
-                    .peers
-                    .spawn(http::serve(stream, address, number, context, stranger)),
-                Door::Lines(_) => self
-                    .peers
-                    .spawn(peer::serve(stream, address, number, context, stranger)),
-            };
+            self.serve(stream, address);
             // Whoever shows a token at once gets to it before the next one pushes it out.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Serves a connection in a task of its own.
+    fn serve(&mut self, stream: TcpStream, address: SocketAddr) {
+        self.number += 1;
+        crate::transport::tcp::tune(&stream);
+        let stranger = self.strangers.enter(address);
+        let settings = &self.context.settings;
+        let who = Unauthenticated::begin(settings, address, self.number, stranger);
+        let span = who.span();
+        let context = Arc::clone(&self.context);
+        match settings.door {
+            Door::Http => {
+                let life = http::serve(stream, who, context, Arc::clone(&self.house));
+                self.peers.spawn(life.instrument(span))
+            }
+            Door::Lines(_) => {
+                let life = peer::serve(stream, who, context);
+                self.peers.spawn(life.instrument(span))
+            }
+        };
     }
 }
 

@@ -3,59 +3,29 @@
 use super::Settings;
 use super::access::{Access, Standing, now};
 use super::arrival::{Arrival, arrival};
-use super::health::Health;
-use super::http::House;
+use super::context::Context;
 use super::link::Link;
 use super::open::{Opened, UPGRADE_ALLOWANCE, open, refused, silent, turn_down};
-use super::places::{NoPlace, Place, Places};
-use super::rate::Limiter;
-use super::registry::{Owner, Registry};
+use super::owner::Owner;
+use super::places::{NoPlace, Place};
 use super::session::{self, Unopened};
-use super::sharing::Sharing;
-use super::strangers::Stranger;
+use super::unauthenticated::{Unauthenticated, gives_way, is_late};
 use crate::account::Account;
 use crate::audit::Trail;
 use crate::auth::Identity;
-use crate::backlog::{self, Backlog};
 use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Refused};
-use crate::router::Counted;
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Holder};
 use crate::transport::websocket::{Upgrade, WebSocket};
 use crate::transport::{self, BoxedStream, Connection};
-use crate::utils::tally::Tally;
 use bytes::Bytes;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::Instrument;
-
-/// What every connection needs to know.
-#[derive(Debug)]
-pub(super) struct Context {
-    pub settings: Settings,
-    pub sharing: Sharing,
-    /// Places for connections that are in.
-    pub places: Arc<Places>,
-    /// Counts messages, where users may not send any number of them.
-    pub rates: Option<Mutex<Limiter>>,
-    /// Sessions over HTTP.
-    pub house: House,
-    /// Whether the MCP server answers.
-    pub health: Health,
-    /// Sessions that outlive their connections.
-    pub registry: Arc<Registry>,
-    /// A permit is a byte that may be read ahead of a client while the MCP server takes nothing.
-    pub room_ahead: Semaphore,
-    /// Counts the memory that all peers take together.
-    pub backlog: Backlog,
-    /// Turns true when the server stops.
-    pub stopped: watch::Receiver<bool>,
-}
 
 /// How a peer comes in that has shown who it is.
 enum Entry {
@@ -65,102 +35,52 @@ enum Entry {
     Returning(Refused),
 }
 
-impl Context {
-    /// Completes when the server stops. Cancel safe.
-    pub(super) async fn stopping(&self) {
-        // An error says that the sender is gone, and with it the server.
-        drop(self.stopped.clone().wait_for(|stopped| *stopped).await);
-    }
-
-    /// A place for a peer. Where there is none, or the server stops, it may still go on with a
-    /// session, which has a place.
-    fn place(
-        &self,
-        identity: &Identity,
-        address: SocketAddr,
-        certificate: Option<Holder>,
-    ) -> Result<Entry, Refused> {
-        let refusal = if *self.stopped.borrow() {
-            Refused::Stopping
-        } else {
-            match self.places.take(&Account::of(identity, address)) {
-                Ok(place) => return Ok(Entry::Free(place)),
-                Err(NoPlace::Full) => Refused::Full,
-                Err(NoPlace::TooManyOfUser) => Refused::TooManyOfUser,
-            }
-        };
-        if self.registry.knows(&Owner::new(identity, certificate)) {
-            Ok(Entry::Returning(refusal))
-        } else {
-            Err(refusal)
+/// A place for a peer. Where there is none, or the server stops, it may still go on with a
+/// session, which has a place.
+fn place(
+    context: &Context,
+    identity: &Identity,
+    address: SocketAddr,
+    certificate: Option<Holder>,
+) -> Result<Entry, Refused> {
+    let refusal = if context.stopping.has_begun() {
+        Refused::Stopping
+    } else {
+        match context.places.take(&Account::of(identity, address)) {
+            Ok(place) => return Ok(Entry::Free(place)),
+            Err(NoPlace::Full) => Refused::Full,
+            Err(NoPlace::TooManyOfUser) => Refused::TooManyOfUser,
         }
-    }
-
-    /// Who holds what is kept for a peer.
-    pub(super) fn holder(&self, standing: &Standing, address: SocketAddr) -> backlog::Holder {
-        let account = Account::of(standing.identity(), address);
-        self.backlog.holder(account)
-    }
-
-    /// What a new session of a peer is counted in, beside the requests of its user.
-    pub(super) fn counted(
-        &self,
-        standing: &Standing,
-        address: SocketAddr,
-        of_user: Tally,
-    ) -> Counted {
-        let holder = self.holder(standing, address);
-        Counted { of_user, holder }
-    }
-
-    /// Why a session is cut while nothing is wrong with its peer.
-    pub(super) fn why_cut(&self) -> &'static str {
-        if *self.stopped.borrow() {
-            "the server stops"
-        } else {
-            "its MCP server has ended"
-        }
+    };
+    if context.registry.knows(&Owner::new(identity, certificate)) {
+        Ok(Entry::Returning(refusal))
+    } else {
+        Err(refusal)
     }
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(
-    stream: TcpStream,
-    address: SocketAddr,
-    number: u64,
-    context: Arc<Context>,
-    mut stranger: Stranger,
-) {
-    let span = tracing::info_span!("peer", id = number, %address, certificate = tracing::field::Empty, user = tracing::field::Empty, roles = tracing::field::Empty);
-    async {
-        tracing::debug!("accepted");
-        let entrance = Entrance::Socket(stream);
-        let entered = link(entrance, address, number, &context, &mut stranger).await;
-        if let Some(link) = entered {
-            drop(stranger);
-            stay(link, &context).await;
-        }
-    }
-    .instrument(span)
-    .await;
+pub(super) async fn serve(stream: TcpStream, who: Unauthenticated, context: Arc<Context>) {
+    tracing::debug!("accepted");
+    enter_and_stay(Entrance::Socket(stream), who, &context).await;
 }
 
 /// Serves a WebSocket that a request over HTTP has asked for.
 pub(super) async fn serve_upgraded(
     (stream, certificate): (BoxedStream, Option<Holder>),
     upgrade: Upgrade,
-    address: SocketAddr,
-    number: u64,
+    who: Unauthenticated,
     context: &Context,
-    mut stranger: Stranger,
 ) {
     let limit = context.settings.max_message_size;
     let socket = WebSocket::accepted(stream, Some(UPGRADE_ALLOWANCE), limit).await;
     let connection = Connection::WebSocket(Box::new(socket));
     let entrance = Entrance::Upgraded(Box::new((connection, upgrade, certificate)));
-    let entered = link(entrance, address, number, context, &mut stranger).await;
-    if let Some(link) = entered {
-        drop(stranger);
+    enter_and_stay(entrance, who, context).await;
+}
+
+async fn enter_and_stay(entrance: Entrance, who: Unauthenticated, context: &Context) {
+    if let Some(link) = link(entrance, who, context).await {
         stay(link, context).await;
     }
 }
@@ -188,7 +108,7 @@ async fn stay(link: Box<Link>, context: &Context) {
             if !has_spoken {
                 tracing::info!("connected");
             }
-            context.sharing.serve(link, opening, context).await
+            session::serve(link, opening, context).await
         }
     };
     tracing::info!(reason = end, "disconnected");
@@ -196,18 +116,25 @@ async fn stay(link: Box<Link>, context: &Context) {
 
 /// The connection of a stranger that has come in, with its place. Where there is none it may go on
 /// with a session, and stays a stranger until that has it.
-async fn link(
-    entrance: Entrance,
-    address: SocketAddr,
-    number: u64,
-    context: &Context,
-    stranger: &mut Stranger,
-) -> Option<Box<Link>> {
+async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Option<Box<Link>> {
+    let Unauthenticated {
+        address,
+        mut trail,
+        deadline,
+        mut stranger,
+        ..
+    } = who;
     let settings = &context.settings;
-    let mut trail = Trail::begin(&settings.audit, number, address);
     let mut access = settings.access.clone();
+    let entering = enter(
+        entrance,
+        (address, deadline),
+        context,
+        &mut access,
+        &mut trail,
+    );
     let entered = tokio::select! {
-        entered = Box::pin(enter(entrance, address, context, &mut access, &mut trail)) => entered,
+        entered = Box::pin(entering) => entered,
         () = stranger.pushed_out() => {
             gives_way(&mut trail);
             return None;
@@ -219,15 +146,7 @@ async fn link(
         certificate,
         entry,
     } = entered?;
-    let span = tracing::Span::current();
-    span.record("user", identity.name());
-    span.record("roles", identity.roles.join(","));
-    if identity.token.is_some() {
-        tracing::info!("authenticated");
-        settings.access.borrow().warn_without_roles(&identity);
-        trail.identified(&identity);
-        trail.authenticated();
-    }
+    note_identity(&identity, settings, &mut trail);
     let (place, returning) = match entry {
         Entry::Free(place) => (Some(place), None),
         Entry::Returning(refusal) => {
@@ -265,11 +184,17 @@ async fn link(
     None
 }
 
-/// The connection is closed for one that has come later.
-pub(super) fn gives_way(trail: &mut Trail) {
-    let reason = "too many connections that do not say who they are";
-    tracing::warn!("refused: {reason}");
-    refused(trail, &reason);
+/// Puts it on record who has come in.
+fn note_identity(identity: &Identity, settings: &Settings, trail: &mut Trail) {
+    let span = tracing::Span::current();
+    span.record("user", identity.name());
+    span.record("roles", identity.roles.join(","));
+    if identity.token.is_some() {
+        tracing::info!("authenticated");
+        settings.access.borrow().warn_without_roles(identity);
+        trail.identified(identity);
+        trail.authenticated();
+    }
 }
 
 /// Opens the transport, where it is not open yet.
@@ -304,9 +229,7 @@ async fn begin(
             None
         }
         Err(_) => {
-            let reason = "no connection in time";
-            tracing::info!("refused: {reason}");
-            refused(trail, &reason);
+            is_late(trail);
             None
         }
     }
@@ -323,13 +246,12 @@ struct Entered {
 /// Opens the transport and authenticates, both within the time there is for it.
 async fn enter(
     entrance: Entrance,
-    address: SocketAddr,
+    (address, deadline): (SocketAddr, Instant),
     context: &Context,
     access: &mut watch::Receiver<Arc<Access>>,
     trail: &mut Trail,
 ) -> Option<Entered> {
     let settings = &context.settings;
-    let deadline = Instant::now() + settings.auth_timeout;
     let (mut connection, upgrade, certificate) = begin(entrance, deadline, settings, trail).await?;
     // What changes from here on is noticed when the peer is in.
     let now_holds = Arc::clone(&access.borrow_and_update());
@@ -338,7 +260,7 @@ async fn enter(
         now: now(),
         resume: !settings.resume_window.is_zero(),
     };
-    let place = |identity: &Identity| context.place(identity, address, certificate.clone());
+    let place = |identity: &Identity| place(context, identity, address, certificate.clone());
     let admitted = door.admit(&mut connection, upgrade.bearer.as_ref(), place);
     let refusal = match tokio::time::timeout_at(deadline, admitted).await {
         Ok(Ok((identity, entry))) => {

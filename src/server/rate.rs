@@ -2,7 +2,6 @@
 //!
 //! [`Limiter`] has no clock: the time comes in.
 
-use super::peer::Context;
 use crate::account::Account;
 use crate::auth::Identity;
 use crate::utils::bucket::{Bucket, Pace};
@@ -74,8 +73,12 @@ pub(super) struct Ticket<'a> {
 }
 
 impl<'a> Ticket<'a> {
-    pub(super) fn new(context: &'a Context, identity: &Identity, address: SocketAddr) -> Self {
-        let rates = context.rates.as_ref();
+    /// For a peer with this identity and address; without `rates` nothing is counted.
+    pub(super) fn new(
+        rates: Option<&'a Mutex<Limiter>>,
+        identity: &Identity,
+        address: SocketAddr,
+    ) -> Self {
         Self {
             rates: rates.map(|rates| (rates, Account::of(identity, address))),
             waited: false,

@@ -1,11 +1,10 @@
 //! The sessions that outlive their connections, by the key that the client knows.
 
 use super::link::Link;
+use super::owner::Owner;
 use super::refusals::FOREIGN_SESSION;
-use crate::auth::Identity;
 use crate::control::SessionKey;
 use crate::hub::Watch;
-use crate::transport::tls::Holder;
 use crate::utils::lock::lock;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,25 +13,6 @@ use tokio::sync::Notify;
 
 /// How often to look whether somebody is still waited for, while the server stops.
 const CHECK: Duration = Duration::from_millis(20);
-
-/// Whose session it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Owner {
-    /// As they stand in the token.
-    user: Option<String>,
-    roles: Vec<String>,
-    certificate: Option<Holder>,
-}
-
-impl Owner {
-    pub(super) fn new(identity: &Identity, certificate: Option<Holder>) -> Self {
-        Self {
-            user: identity.user.clone(),
-            roles: identity.roles.clone(),
-            certificate,
-        }
-    }
-}
 
 /// A new connection for a session, and how many lines its client has received.
 pub(super) struct Handover {
@@ -197,6 +177,7 @@ mod tests {
     use super::super::access::{Access, Standing};
     use super::*;
     use crate::audit::{Log, Trail};
+    use crate::auth::Identity;
     use crate::backlog;
     use crate::child::CommandLine;
     use crate::hub::{Deadlines, Hub, Limits};

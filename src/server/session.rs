@@ -2,12 +2,16 @@
 //! `mcp-remote/resume`, over those that follow.
 
 use super::access::{Lapse, expiry, revoked};
+use super::connection::carry;
+use super::context::Context;
+use super::end::{End, warn_of_backlog, why_cut};
 use super::first::{First, first};
-use super::link::{End, Link, carry, warn_of_backlog, why_cut};
-use super::peer::Context;
-use super::places::{Place, Spot};
+use super::isolated;
+use super::link::Link;
+use super::open;
+use super::places::{NoPlace, Place, Spot};
 use super::registry::{Handover, Registration};
-use super::sharing::Placement;
+use super::sharing::{Party, Placement};
 use crate::control::Control;
 use crate::handshake;
 use crate::hub::{Cut, Session};
@@ -19,6 +23,7 @@ use crate::transport::tls;
 use bytes::Bytes;
 use std::io::ErrorKind;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// A client that lost its connection is back within so long, or for some time not.
 const BACK_AT_ONCE: Duration = Duration::from_secs(5);
@@ -82,7 +87,7 @@ pub(super) async fn hello(
             }
             First::Lost(err) => (Unopened::Ended(lost(&err)), None),
         },
-        () = context.stopping() => (Unopened::Ended("the server stops"), None),
+        () = context.stopping.begins() => (Unopened::Ended("the server stops"), None),
         excess = holder.evicted() => {
             let reason = warn_of_backlog(excess);
             link.trail.ends(reason);
@@ -132,8 +137,51 @@ fn lost(err: &LineError) -> &'static str {
     }
 }
 
+/// Serves a session from its first line to its end; gives the reason for the log.
+pub(super) async fn serve(link: Box<Link>, opening: Opening, context: &Context) -> &'static str {
+    let party = Party {
+        standing: &link.standing,
+        address: link.address,
+        counted: context.counted(&link.standing, link.address, link.of_user()),
+    };
+    let sharing = &context.sharing;
+    match sharing.place(party) {
+        Ok(placement) if sharing.is_shared_by_all() => {
+            live(link, opening, &placement, context).await
+        }
+        Ok(placement) => Box::pin(serve_apart(link, opening, &placement, context)).await,
+        Err(why) => Box::pin(turn_away(link, why)).await,
+    }
+}
+
+/// Serves a session that has, or may get, a process of its own, and runs that.
+async fn serve_apart(
+    link: Box<Link>,
+    opening: Opening,
+    placement: &Placement,
+    context: &Context,
+) -> &'static str {
+    let left = Notify::new();
+    let living = async {
+        let end = live(link, opening, placement, context).await;
+        left.notify_one();
+        end
+    };
+    tokio::join!(living, placement.run_own(&left, &context.stopping)).0
+}
+
+/// Refuses a session that would need one process too many.
+async fn turn_away(mut link: Box<Link>, why: NoPlace) -> &'static str {
+    let reason = isolated::reason(why);
+    tracing::warn!("refused: {reason}");
+    open::refused(&mut link.trail, &reason);
+    let Link { reader, writer, .. } = *link;
+    transport::close(reader, writer, &[isolated::refusal(why, None).into()]).await;
+    reason
+}
+
 /// Serves a session over its connections, to its end; gives the reason for the log.
-pub(super) async fn live(
+async fn live(
     mut link: Box<Link>,
     opening: Opening,
     placement: &Placement,
@@ -275,12 +323,12 @@ async fn given_up(session: &Session, context: &Context) -> &'static str {
     let window = tokio::time::sleep(context.settings.resume_window);
     let cut = async {
         match session.cut().await {
-            cut @ (Cut::Slow | Cut::Backlog(_)) => why_cut(cut, context),
+            cut @ (Cut::Slow | Cut::Backlog(_)) => why_cut(cut, &context.stopping),
             // What the MCP server said last is still worth something.
-            Cut::Stopped if session.is_settled() => context.why_cut(),
+            Cut::Stopped if session.is_settled() => context.stopping.why_cut(),
             Cut::Stopped => {
-                context.stopping().await;
-                context.why_cut()
+                context.stopping.begins().await;
+                context.stopping.why_cut()
             }
         }
     };

@@ -1,11 +1,9 @@
 //! Who shares a process of the MCP server, and who gets one of its own: this file alone decides.
 
 use super::access::Standing;
-use super::isolated::{self, Isolated, Own};
-use super::link::Link;
-use super::peer::Context;
+use super::isolated::{Isolated, Own};
 use super::places::{Bounds, NoPlace, Places, Spot};
-use super::session::{self, Opening};
+use super::stopping::Stopping;
 use crate::account::Account;
 use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, Limits, Session};
@@ -92,27 +90,6 @@ impl Sharing {
         match self.isolation {
             Isolation::Never => Duration::ZERO,
             Isolation::Asking | Isolation::Always => STOP + drain_timeout,
-        }
-    }
-
-    /// Serves a session to its end; gives the reason for the log.
-    pub(super) async fn serve(
-        &self,
-        link: Box<Link>,
-        opening: Opening,
-        context: &Context,
-    ) -> &'static str {
-        let party = Party {
-            standing: &link.standing,
-            address: link.address,
-            counted: context.counted(&link.standing, link.address, link.of_user()),
-        };
-        match self.place(party) {
-            Ok(placement) if self.isolation == Isolation::Never => {
-                session::live(link, opening, &placement, context).await
-            }
-            Ok(placement) => Box::pin(serve_apart(link, opening, &placement, context)).await,
-            Err(why) => Box::pin(isolated::turn_away(link, why)).await,
         }
     }
 
@@ -235,9 +212,9 @@ impl Placement {
     }
 
     /// Runs the process of this session, once it has got one, until the session has left.
-    pub(super) async fn run_own(&self, left: &Notify, context: &Context) {
+    pub(super) async fn run_own(&self, left: &Notify, stopping: &Stopping) {
         tokio::select! {
-            own = self.own() => Box::pin(own.run(left, context)).await,
+            own = self.own() => Box::pin(own.run(left, stopping)).await,
             () = left.notified() => {}
         }
     }
@@ -256,20 +233,4 @@ impl Placement {
 
 fn is_initialize(message: &Message) -> bool {
     message.method() == "initialize" && matches!(message.kind(), Kind::Request(_))
-}
-
-/// Serves a session that has, or may get, a process of its own, and runs that.
-async fn serve_apart(
-    link: Box<Link>,
-    opening: Opening,
-    placement: &Placement,
-    context: &Context,
-) -> &'static str {
-    let left = Notify::new();
-    let living = async {
-        let end = session::live(link, opening, placement, context).await;
-        left.notify_one();
-        end
-    };
-    tokio::join!(living, placement.run_own(&left, context)).0
 }

@@ -1,6 +1,6 @@
 //! The body of a request, of bounded size, within bounded time.
 
-use super::super::link::warn_of_backlog;
+use super::super::end::warn_of_backlog;
 use crate::backlog::{Excess, Part};
 use crate::http::Denied;
 use crate::jsonrpc::{Measured, too_large_line};

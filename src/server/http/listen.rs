@@ -25,8 +25,8 @@ pub(super) fn find(
 ) -> Result<Arc<HttpSession>, Reply> {
     let id = only(headers, &SESSION_ID).map_err(reply::denied)?;
     let id = id.ok_or_else(reply::no_session)?;
-    let session = visitor.context.house.find(&bearer.owner, id);
-    if session.is_none() && visitor.context.house.knows(id) {
+    let session = visitor.house.find(&bearer.owner, id);
+    if session.is_none() && visitor.house.knows(id) {
         bearer.refusals.foreign_session();
     }
     let session = session.filter(|session| !session.is_over());

@@ -5,6 +5,7 @@
 // A refusal is an answer like any other, and as large.
 #![allow(clippy::result_large_err)]
 
+mod begin;
 mod body;
 mod feed;
 mod gate;
@@ -19,20 +20,19 @@ mod visitor;
 
 pub(super) use house::House;
 
+use super::context::Context;
 use super::open;
-use super::peer::{self, Context};
+use super::peer;
 use super::strangers::Stranger;
-use crate::audit::Trail;
+use super::unauthenticated::{Unauthenticated, gives_way, is_late};
 use crate::transport::BoxedStream;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tracing::Instrument;
 use visitor::Visitor;
 
 /// A connection on which no request comes for so long is closed. Longer than reverse proxies keep theirs.
@@ -44,48 +44,43 @@ const MAX_HEAD: usize = 64 * 1024;
 /// Serves one connection to its end.
 pub(super) async fn serve(
     stream: TcpStream,
-    address: SocketAddr,
-    number: u64,
+    who: Unauthenticated,
     context: Arc<Context>,
-    mut stranger: Stranger,
+    house: Arc<House>,
 ) {
-    let span = tracing::info_span!("peer", id = number, %address, certificate = tracing::field::Empty, user = tracing::field::Empty, roles = tracing::field::Empty);
-    async {
-        tracing::debug!("connected");
-        let mut trail = Trail::begin(&context.settings.audit, number, address);
-        let deadline = Instant::now() + context.settings.auth_timeout;
-        let opened = tokio::select! {
-            opened = tokio::time::timeout_at(deadline, open::secure(stream, &context.settings, &mut trail)) => opened,
-            () = stranger.pushed_out() => return peer::gives_way(&mut trail),
-        };
-        let (stream, certificate) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(err)) => return open::turn_down(err, context.settings.door, &mut trail).await,
-            Err(_) => return late(&mut trail),
-        };
-        let visitor = Visitor::new(context, address, certificate, trail);
-        let mut stranger = Some(stranger);
-        let end = Box::pin(converse(stream, &visitor, &mut stranger, deadline)).await;
-        visitor.ends(end);
-        tracing::debug!(reason = end, "disconnected");
-        if let (Some((upgrade, said)), Some(stranger)) = (visitor.take_upgrade(), stranger)
-            && let Ok(upgraded) = upgrade.await
-        {
-            let context = Arc::clone(&visitor.context);
-            let certificate = visitor.certificate.clone();
-            drop(visitor);
-            let stream = Box::new(TokioIo::new(upgraded));
-            peer::serve_upgraded((stream, certificate), said, address, number, &context, stranger).await;
-        }
+    tracing::debug!("connected");
+    let Unauthenticated {
+        address,
+        number,
+        mut trail,
+        deadline,
+        mut stranger,
+    } = who;
+    let settings = &context.settings;
+    let opened = tokio::select! {
+        opened = tokio::time::timeout_at(deadline, open::secure(stream, settings, &mut trail)) => opened,
+        () = stranger.pushed_out() => return gives_way(&mut trail),
+    };
+    let (stream, certificate) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(err)) => return open::turn_down(err, settings.door, &mut trail).await,
+        Err(_) => return is_late(&mut trail),
+    };
+    let visitor = Visitor::new((context, house), address, certificate, trail);
+    let mut stranger = Some(stranger);
+    let end = Box::pin(converse(stream, &visitor, &mut stranger, deadline)).await;
+    visitor.ends(end);
+    tracing::debug!(reason = end, "disconnected");
+    if let (Some((upgrade, said)), Some(stranger)) = (visitor.take_upgrade(), stranger)
+        && let Ok(upgraded) = upgrade.await
+    {
+        let context = Arc::clone(&visitor.context);
+        let certificate = visitor.certificate.clone();
+        drop(visitor);
+        let stream = Box::new(TokioIo::new(upgraded));
+        let who = Unauthenticated::begin(&context.settings, address, number, stranger);
+        peer::serve_upgraded((stream, certificate), said, who, &context).await;
     }
-    .instrument(span)
-    .await;
-}
-
-fn late(trail: &mut Trail) {
-    let reason = "no connection in time";
-    tracing::info!("refused: {reason}");
-    open::refused(trail, &reason);
 }
 
 /// Answers the requests of a connection; gives the reason of its end.
@@ -116,7 +111,7 @@ async fn converse(
             drop(stranger.take());
             tokio::select! {
             served = connection.as_mut() => served,
-            () = visitor.context.stopping() => {
+            () = visitor.context.stopping.begins() => {
                 // What is being answered is answered to its end.
                 connection.as_mut().graceful_shutdown();
                 connection.await

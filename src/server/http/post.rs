@@ -1,9 +1,9 @@
 //! A posted message: read, and served by itself or in its session.
 
 use super::super::access::Standing;
+use super::begin;
 use super::feed::{self, PATIENCE};
 use super::gate::{self, Stopped};
-use super::house;
 use super::listen;
 use super::reply::{self, Reply};
 use super::session::{HttpSession, Reader};
@@ -59,7 +59,7 @@ fn unreadable(
 ) -> Reply {
     bearer.refusals.invalid(refusal);
     if let Ok(Some(id)) = only(headers, &SESSION_ID)
-        && let Some(session) = visitor.context.house.find(&bearer.owner, id)
+        && let Some(session) = visitor.house.find(&bearer.owner, id)
     {
         for id in refusal.answers() {
             gate::answer_unreadable(&session.placement, standing, id);
@@ -107,7 +107,7 @@ async fn in_session(
     let is_new = known.is_none();
     let session = match known {
         Some(session) => session,
-        None => house::begin(visitor, bearer, &standing)?,
+        None => begin::begin(visitor, bearer, &standing)?,
     };
     session.uses(&standing);
     if !matches!(message.kind(), Kind::Request(_)) {

@@ -30,7 +30,7 @@ pub(super) async fn answer(
     visitor: &Visitor,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
-    let site = visitor.context.house.site();
+    let site = visitor.house.site();
     let is_http_10 = request.version() == Version::HTTP_10;
     let origin = match site.admit(request.headers(), is_http_10) {
         Ok(origin) => origin,
@@ -80,7 +80,7 @@ async fn serve(
     if let Some(reply) = health(visitor, &request).await {
         return Ok(reply);
     }
-    if request.uri().path() != visitor.context.house.site().path {
+    if request.uri().path() != visitor.house.site().path {
         let text = "there is nothing here; MCP is at another path, see --path\n";
         return Err(reply::text(StatusCode::NOT_FOUND, text));
     }
@@ -137,7 +137,7 @@ async fn health(visitor: &Visitor, request: &Request<Incoming>) -> Option<Reply>
         },
         _ => return None,
     };
-    let reply = if ready && !*context.stopped.borrow() {
+    let reply = if ready && !context.stopping.has_begun() {
         reply::text(StatusCode::OK, "ok\n")
     } else {
         let text = "the MCP server does not answer\n";

@@ -1,10 +1,11 @@
 //! One session over HTTP: what is known of it, and its life.
 
 use super::super::access::{Lapse, Standing, lapse};
-use super::super::link::why_cut;
-use super::super::peer::Context;
-use super::super::registry::Owner;
+use super::super::context::Context;
+use super::super::end::why_cut;
+use super::super::owner::Owner;
 use super::super::sharing::Placement;
+use super::super::stopping::Stopping;
 use super::feed::Source;
 use crate::http::{EventId, Next, Reading, Streams, write_event};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
@@ -32,7 +33,7 @@ const SWEEP: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct HttpSession {
     pub id: String,
-    owner: Owner,
+    pub owner: Owner,
     pub placement: Placement,
     streams: Mutex<Streams>,
     /// That of the token which is good for longest.
@@ -175,24 +176,28 @@ impl Drop for Reader {
     }
 }
 
-/// The life of a session.
-pub(super) async fn live(session: Arc<HttpSession>, context: Arc<Context>) {
+/// The life of a session, which is forgotten with its end.
+pub(super) async fn live(
+    session: Arc<HttpSession>,
+    context: Arc<Context>,
+    forget: impl FnOnce(&HttpSession),
+) {
     let left = Notify::new();
     let limit = context.settings.idle_timeout.unwrap_or(IDLE);
     let living = async {
         tracing::info!("session begins");
         let reason = tokio::select! {
-            reason = pump(&session, &context) => reason,
+            reason = pump(&session, &context.stopping) => reason,
             cut = session.placement.session.overflowed() => {
                 session.streams().drop_all();
-                why_cut(cut, &context)
+                why_cut(cut, &context.stopping)
             }
             lapse = lapses(&session) => lapse.name(),
             () = session.end.notified() => "its client has left it, or another one needs its place",
             () = idle(&session, limit) => "idle for too long",
             never = attend(&session) => match never {},
         };
-        context.house.remove(&session.owner, &session.id);
+        forget(&session);
         session.over.store(true, Ordering::Relaxed);
         session.streams().close();
         tracing::info!(reason, "session ends");
@@ -201,12 +206,12 @@ pub(super) async fn live(session: Arc<HttpSession>, context: Arc<Context>) {
     if context.sharing.is_shared_by_all() {
         living.await;
     } else {
-        tokio::join!(living, session.placement.run_own(&left, &context));
+        tokio::join!(living, session.placement.run_own(&left, &context.stopping));
     }
 }
 
 /// Takes what the hub has for the client to its streams.
-async fn pump(session: &HttpSession, context: &Context) -> &'static str {
+async fn pump(session: &HttpSession, stopping: &Stopping) -> &'static str {
     let hub = &session.placement.session;
     loop {
         match hub.take() {
@@ -219,7 +224,7 @@ async fn pump(session: &HttpSession, context: &Context) -> &'static str {
                     }
                 }
             }
-            Err(cut) => return why_cut(cut, context),
+            Err(cut) => return why_cut(cut, stopping),
         }
     }
 }

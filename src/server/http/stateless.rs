@@ -2,9 +2,9 @@
 //! answer, or when its client hangs up. That cancels it.
 
 use super::super::access::{Standing, lapse};
+use super::super::context::Context;
+use super::super::end::why_cut;
 use super::super::isolated;
-use super::super::link::why_cut;
-use super::super::peer::Context;
 use super::super::sharing::{Party, Placement};
 use super::feed::{self, PATIENCE, Source};
 use super::gate::{self, Stopped};
@@ -61,8 +61,8 @@ impl Single {
         if !visitor.context.sharing.is_shared_by_all() {
             let (context, left) = (Arc::clone(&visitor.context), Arc::clone(&left));
             let placement = Arc::clone(&placement);
-            let run = async move { placement.run_own(&left, &context).await };
-            visitor.context.house.spawn(run);
+            let run = async move { placement.run_own(&left, &context.stopping).await };
+            visitor.house.spawn(run);
         }
         Ok(Self {
             placement,
@@ -88,7 +88,10 @@ impl Single {
             let session = &self.placement.session;
             match session.take() {
                 Err(cut) => {
-                    tracing::info!(reason = why_cut(cut, &self.context), "a request ends");
+                    tracing::info!(
+                        reason = why_cut(cut, &self.context.stopping),
+                        "a request ends"
+                    );
                     self.done = true;
                 }
                 Ok(lines) if lines.is_empty() => tokio::select! {

@@ -2,10 +2,12 @@
 //! reverse proxies use their connections for all.
 
 use super::super::access::{Standing, now};
-use super::super::peer::{self, Context};
+use super::super::context::Context;
+use super::super::owner::Owner;
 use super::super::places::{NoPlace, Place};
 use super::super::refusals::Refusals;
-use super::super::registry::Owner;
+use super::super::unauthenticated;
+use super::house::House;
 use super::reply::{self, Reply};
 use crate::account::Account;
 use crate::audit::Trail;
@@ -33,6 +35,7 @@ const MAX_BEARERS: usize = 16;
 /// One connection.
 pub(super) struct Visitor {
     pub context: Arc<Context>,
+    pub house: Arc<House>,
     pub address: SocketAddr,
     pub certificate: Option<Holder>,
     state: Mutex<State>,
@@ -63,13 +66,14 @@ pub(super) struct Bearer {
 
 impl Visitor {
     pub(super) fn new(
-        context: Arc<Context>,
+        (context, house): (Arc<Context>, Arc<House>),
         address: SocketAddr,
         certificate: Option<Holder>,
         trail: Trail,
     ) -> Self {
         Self {
             context,
+            house,
             address,
             certificate,
             state: Mutex::new(State {
@@ -103,7 +107,7 @@ impl Visitor {
     }
 
     pub(super) fn gives_way(&self) -> &'static str {
-        peer::gives_way(&mut self.lock().trail);
+        unauthenticated::gives_way(&mut self.lock().trail);
         "it has given way"
     }
 
@@ -188,7 +192,7 @@ impl Visitor {
     }
 
     fn place(&self, identity: &Identity) -> Result<Place, Refused> {
-        if *self.context.stopped.borrow() {
+        if self.context.stopping.has_begun() {
             return Err(Refused::Stopping);
         }
         let account = Account::of(identity, self.address);

@@ -1,0 +1,77 @@
+//! What every connection needs. A module that needs only a part of it takes only that.
+
+use super::Settings;
+use super::access::Standing;
+use super::health::Health;
+use super::places::Places;
+use super::rate::Limiter;
+use super::registry::Registry;
+use super::sharing::Sharing;
+use super::stopping::Stopping;
+use super::upstream::AHEAD_OF_ALL;
+use crate::account::Account;
+use crate::backlog::{self, Backlog};
+use crate::router::Counted;
+use crate::utils::tally::Tally;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Semaphore, watch};
+
+/// What every connection needs.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub settings: Settings,
+    pub sharing: Sharing,
+    /// Places for connections that are in.
+    pub places: Arc<Places>,
+    /// Counts messages, where users may not send any number of them.
+    pub rates: Option<Mutex<Limiter>>,
+    /// Whether the MCP server answers.
+    pub health: Health,
+    /// Sessions that outlive their connections.
+    pub registry: Arc<Registry>,
+    /// A permit is a byte that may be read ahead of a client while the MCP server takes nothing.
+    pub room_ahead: Semaphore,
+    /// Counts the memory that all peers take together.
+    pub backlog: Backlog,
+    /// Whether the server stops.
+    pub stopping: Stopping,
+}
+
+impl Context {
+    /// For a server that stops once `stopped` is true.
+    pub(super) fn new(
+        settings: Settings,
+        sharing: Sharing,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            places: Places::new(settings.max_connections),
+            rates: settings.rate.map(Limiter::new).map(Mutex::new),
+            backlog: Backlog::new(settings.max_backlog),
+            registry: Arc::new(Registry::new(settings.max_sessions)),
+            health: Health::default(),
+            room_ahead: Semaphore::new(AHEAD_OF_ALL),
+            stopping: Stopping::new(stopped, settings.drain_timeout),
+            sharing,
+            settings,
+        }
+    }
+
+    /// Who holds what is kept for a peer.
+    pub(super) fn holder(&self, standing: &Standing, address: SocketAddr) -> backlog::Holder {
+        let account = Account::of(standing.identity(), address);
+        self.backlog.holder(account)
+    }
+
+    /// What a new session of a peer is counted in, beside the requests of its user.
+    pub(super) fn counted(
+        &self,
+        standing: &Standing,
+        address: SocketAddr,
+        of_user: Tally,
+    ) -> Counted {
+        let holder = self.holder(standing, address);
+        Counted { of_user, holder }
+    }
+}

@@ -1,0 +1,75 @@
+//! The begin of a session over HTTP.
+
+use super::super::access::Standing;
+use super::super::isolated;
+use super::super::sharing::Party;
+use super::reply::{self, Reply};
+use super::session::{self, HttpSession};
+use super::visitor::{Bearer, Visitor};
+use crate::handshake::Refused;
+use crate::http::Streams;
+use crate::jsonrpc::{Code, ErrorData, Executed, refusal_line};
+use hyper::StatusCode;
+use std::sync::Arc;
+use tracing::Instrument;
+
+/// Begins a session.
+///
+/// # Errors
+/// There can be no further one.
+pub(super) fn begin(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    standing: &Standing,
+) -> Result<Arc<HttpSession>, Reply> {
+    let context = &visitor.context;
+    let house = &visitor.house;
+    let busy =
+        |line: Vec<u8>| reply::later(reply::json(StatusCode::SERVICE_UNAVAILABLE, &line.into()));
+    if context.stopping.has_begun() {
+        return Err(reply::refused(&Refused::Stopping));
+    }
+    let party = Party {
+        standing,
+        address: visitor.address,
+        counted: context.counted(standing, visitor.address, bearer.of_user.clone()),
+    };
+    let holder = party.counted.holder.clone();
+    let placed = context.sharing.place(party);
+    let placement = placed.map_err(|why| busy(isolated::refusal(why, None)))?;
+    let owner = bearer.owner.clone();
+    let make = |id: &str| {
+        let streams = Streams::new(house.bounds, &house.kept, holder.part());
+        let place = (owner.clone(), id.to_owned());
+        Arc::new(HttpSession::new(
+            place,
+            placement,
+            streams,
+            standing.clone(),
+        ))
+    };
+    let inserted = house
+        .lock()
+        .insert(&owner, make, |known| known.idle_since());
+    let Ok((id, gone)) = inserted else {
+        let data = ErrorData::new("too-many-sessions", Executed::No);
+        let text = "Too many sessions (--max-sessions)";
+        return Err(busy(refusal_line(Code::InternalError, text, &data)));
+    };
+    if let Some(gone) = gone {
+        tracing::info!("too many sessions: the one that was idle for longest ends");
+        gone.end();
+    }
+    let Some(session) = house.find(&owner, &id) else {
+        return Err(reply::session_ended());
+    };
+    let number = session.placement.session.id();
+    let span = tracing::info_span!("session", id = %number, user = standing.identity().name());
+    let life = {
+        let house = Arc::clone(house);
+        let forget = move |session: &HttpSession| house.remove(&session.owner, &session.id);
+        session::live(Arc::clone(&session), Arc::clone(context), forget)
+    };
+    house.spawn(life.instrument(span));
+    Ok(session)
+}
