@@ -88,7 +88,7 @@ impl Router {
                 Ok(cuts) => edits = cuts,
                 Err(_) => readable = false,
             },
-            Purpose::Forward => {
+            Purpose::Forward | Purpose::OfTask => {
                 let made_task = state.tasks.note(message, &session.profile.user);
                 if let Some(token) = pending.progress_token.filter(|_| made_task && waits) {
                     state.tasks.keep_progress(ours, pending.session, token);
@@ -343,6 +343,10 @@ impl Router {
             return;
         }
         let session = self.sessions.get(&pending.session);
+        if !session.is_some_and(|session| session.waits_for(&pending.id, ours)) {
+            tracing::debug!("dropped a notification of a subscription that was cancelled");
+            return;
+        }
         let foreign_task = message
             .text(Field::TaskId)
             .filter(|_| message.method().starts_with("notifications/tasks"));

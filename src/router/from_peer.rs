@@ -170,10 +170,11 @@ impl Router {
             return Ok(Purpose::List(filter.clone()));
         }
         let message = permit.message();
-        if let Some(task) = message.related_task()
-            && !self.owns(lane, from, &task)
+        let related = message.related_task();
+        if let Some(task) = &related
+            && !self.owns(lane, from, task)
         {
-            return Err(self.no_such_task(lane, &task));
+            return Err(self.no_such_task(lane, task));
         }
         let legacy = self.lanes[lane.0].service == Service::Legacy;
         match message.method() {
@@ -190,10 +191,11 @@ impl Router {
             "logging/setLevel" => Err(OwnAnswer::NoSuchMethod),
             "tasks/list" => Ok(Purpose::ListTasks),
             method if method.starts_with("tasks/") => match message.text(Field::TaskId) {
-                Some(task) if self.owns(lane, from, &task) => Ok(Purpose::Forward),
+                Some(task) if self.owns(lane, from, &task) => Ok(Purpose::OfTask),
                 Some(task) => Err(self.no_such_task(lane, &task)),
                 None => Err(OwnAnswer::NoSuchTask { foreign: false }),
             },
+            _ if related.is_some() => Ok(Purpose::OfTask),
             _ => Ok(Purpose::Forward),
         }
     }

@@ -87,6 +87,7 @@ impl Router {
             }
             if pending.delivery == Delivery::Queued
                 && hands_on
+                && !matches!(pending.purpose, Purpose::OfTask)
                 && !self.blame.knows(&session.sender)
             {
                 kept.insert(ours, pending);

@@ -11,6 +11,8 @@ use crate::permissions::ListFilter;
 #[derive(Debug)]
 pub(super) enum Purpose {
     Forward,
+    /// The same, and it names a task of the process: to the next one that may be another's.
+    OfTask,
     /// `server/discover`, which is not sent to a server that is found to be legacy.
     Discover,
     /// `resources/subscribe`, which the child was sent under this id: its own, or that of another

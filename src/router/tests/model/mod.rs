@@ -729,8 +729,7 @@ impl World {
             (Some("notifications/tasks/status"), None) => assert!(owns(&params["taskId"])),
             (Some(ACKNOWLEDGED), None) => {
                 let id = &params["_meta"][SUBSCRIPTION];
-                let late = peer.cancelled.contains(tag) && !peer.open.contains_key(&id.to_string());
-                assert!(is_open(id) || late, "not its own");
+                assert!(is_open(id), "not its own");
                 let first = peer.acknowledged.insert(tag.to_owned());
                 assert!(first, "acknowledged twice");
             }

@@ -1,6 +1,7 @@
 //! What all peers share and each has to itself: subscriptions, log levels, tasks.
 
 use super::*;
+use crate::router::Window;
 
 #[test]
 fn subscriptions_are_counted_per_uri() {
@@ -397,4 +398,46 @@ fn a_list_of_tasks_that_cannot_be_cut_down_is_withheld() {
         );
         assert_eq!(bench.told(a)["error"]["data"]["reason"], "unreadable-list");
     }
+}
+
+/// The next process may give the same id to a task of somebody else.
+#[test]
+fn a_request_about_a_task_does_not_outlive_the_process_that_has_it() {
+    let window = Window {
+        requests: 1,
+        ..Window::default()
+    };
+    let mut bench = Bench {
+        router: Router::with_window(window),
+        ..Bench::default()
+    };
+    let a = bench.legacy("{}");
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#;
+    bench.peer(a, call);
+    let ours = bench.child_heard(0).remove(0)["id"].clone();
+    let made = json!({"jsonrpc":"2.0","id":ours,"result":{"task":{"taskId":"t1"}}});
+    bench.child(0, &made.to_string());
+    bench.told(a);
+    bench.peer(a, call);
+    let related = json!({"io.modelcontextprotocol/related-task":{"taskId":"t1"}});
+    for line in [
+        json!({"jsonrpc":"2.0","id":2,"method":"tasks/get","params":{"taskId":"t1"}}),
+        json!({"jsonrpc":"2.0","id":3,"method":"x","params":{"_meta":related}}),
+        json!({"jsonrpc":"2.0","id":4,"method":"x","params":{}}),
+    ] {
+        bench.peer(a, &line.to_string());
+    }
+    assert_eq!(bench.child_heard(0).len(), 1);
+    bench.exit(0, true);
+    let told = bench.peers_heard();
+    let executed = |line: &Value| line["error"]["data"]["executed"].clone();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(_, line)| (line["id"].clone(), executed(line)))
+        .collect();
+    let expected = [(1, "unknown"), (2, "no"), (3, "no")];
+    assert_eq!(
+        told,
+        expected.map(|(id, executed)| (json!(id), json!(executed)))
+    );
 }
