@@ -37,15 +37,20 @@ impl Deadlines {
     }
 }
 
-/// Fails what clients have not answered in time, for as long as it is polled.
-pub(super) async fn expire_questions(shared: &Shared) -> Infallible {
+/// Does what the router does when its time comes, for as long as this is polled: fails what clients have
+/// not answered in time, and tells them of lists that have changed.
+pub(super) async fn keep_time(shared: &Shared) -> Infallible {
     let limit = shared.limits.deadlines.question;
     loop {
-        let oldest = shared.lock().routing.oldest_question();
-        let due = oldest.and_then(|asked| Instant::from_std(asked).checked_add(limit));
+        let (oldest, change) = {
+            let routing = &shared.lock().routing;
+            (routing.oldest_question(), routing.next_change())
+        };
+        let question = oldest.and_then(|asked| asked.checked_add(limit));
+        let due = question.into_iter().chain(change).min();
         let is_due = async {
             match due {
-                Some(due) => tokio::time::sleep_until(due).await,
+                Some(due) => tokio::time::sleep_until(due.into()).await,
                 None => std::future::pending().await,
             }
         };
@@ -53,10 +58,13 @@ pub(super) async fn expire_questions(shared: &Shared) -> Infallible {
             () = shared.timed.wait() => continue,
             () = is_due => {}
         }
-        if let Some(asked_by) = Instant::now().checked_sub(limit) {
-            let asked_by = asked_by.into_std();
-            shared.handle(|routing, out| routing.expire_questions(asked_by, out));
-        }
+        let now = Instant::now().into_std();
+        shared.handle(|routing, out| {
+            if let Some(asked_by) = now.checked_sub(limit) {
+                routing.expire_questions(asked_by, out);
+            }
+            routing.tell_changes(now, out);
+        });
     }
 }
 

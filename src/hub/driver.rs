@@ -1,6 +1,6 @@
 //! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
 
-use super::deadline::{expire_questions, overdue};
+use super::deadline::{keep_time, overdue};
 use super::restarts::{self, End, Next, Restarts, STABLE};
 use super::{Hub, IdleStdin, Shared};
 use crate::child::{Child, CommandLine, Pipes};
@@ -148,11 +148,11 @@ impl Driver {
         self.start(LaneId::FIRST, Duration::ZERO);
         let mut shutdown = std::pin::pin!(shutdown);
         let shared = Arc::clone(&self.hub.0);
-        let mut questions = std::pin::pin!(expire_questions(&shared));
+        let mut timers = std::pin::pin!(keep_time(&shared));
         let outcome = loop {
             tokio::select! {
                 () = &mut shutdown => break Ok(()),
-                never = &mut questions => match never {},
+                never = &mut timers => match never {},
                 Some(command) = self.commands.recv() => match command {
                     Command::Start(lane) => self.start(lane, Duration::ZERO),
                     Command::Stop(lane) => drop(self.lanes[lane.0].stop.send_replace(true)),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(super) enum Routing {
     Shared(Box<Router>),
-    Isolated(Pipe),
+    Isolated(Box<Pipe>),
 }
 
 impl Routing {
@@ -22,7 +22,7 @@ impl Routing {
     }
 
     pub(super) fn isolated() -> Self {
-        Self::Isolated(Pipe::default())
+        Self::Isolated(Box::default())
     }
 
     /// True where others wait for a process that ends, so that it is started again.
@@ -218,12 +218,28 @@ impl Routing {
         &mut self,
         lane: LaneId,
         message: &Message,
-        now: impl FnOnce() -> Instant,
+        now: impl Fn() -> Instant,
         out: &mut Output,
     ) {
         match self {
             Self::Shared(router) => router.child_message(lane, message, now, out),
             Self::Isolated(pipe) => pipe.child_message(message, now, out),
+        }
+    }
+
+    /// See [`Router::next_change`].
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        match self {
+            Self::Shared(router) => router.next_change(),
+            Self::Isolated(pipe) => pipe.next_change(),
+        }
+    }
+
+    /// See [`Router::tell_changes`].
+    pub(super) fn tell_changes(&mut self, now: Instant, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.tell_changes(now, out),
+            Self::Isolated(pipe) => pipe.tell_changes(now, out),
         }
     }
 

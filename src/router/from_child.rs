@@ -2,13 +2,14 @@
 
 use super::addressee::Addressee;
 use super::asks;
+use super::changes::List;
 use super::from_peer::OwnAnswer;
 use super::lane::{Lane, Service};
 use super::levels::Level;
 use super::listens::changes_after_renewal;
 use super::lists;
 use super::pending::{Pending, Purpose};
-use super::{LaneId, Output, Router, SessionId};
+use super::{LaneId, Output, Receiver, Router, SessionId};
 use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
 use serde::Deserialize;
 use std::time::Instant;
@@ -31,7 +32,7 @@ impl Router {
                 tracing::warn!("the MCP server answered with an id that was never sent");
             }
             Kind::Request(id) => self.request_of_child(lane, id, message, now, out),
-            Kind::Notification => self.notification_of_child(lane, message, out),
+            Kind::Notification => self.notification_of_child(lane, message, now, out),
         }
     }
 
@@ -165,16 +166,22 @@ impl Router {
         let legacy = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.initialized && !session.modern);
+            .filter(|(_, session)| session.hears_broadcasts());
         legacy
             .filter(|(_, session)| wanted(session))
             .map(|(id, _)| *id)
             .collect()
     }
 
-    fn notification_of_child(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
+    fn notification_of_child(
+        &mut self,
+        lane: LaneId,
+        message: &Message,
+        now: impl FnOnce() -> Instant,
+        out: &mut Output,
+    ) {
         if message.subscription().is_some() {
-            self.subscription_notification(lane, message, out);
+            self.subscription_notification(lane, message, now, out);
             return;
         }
         let receivers = match message.method() {
@@ -231,8 +238,16 @@ impl Router {
             return;
         }
         let line = message.to_line(None, &[]);
-        out.to_peer
-            .extend(receivers.into_iter().map(|session| (session, line.clone())));
+        let to_all = receivers.into_iter().map(|session| (session, line.clone()));
+        let Some(list) = List::of(message) else {
+            out.to_peer.extend(to_all);
+            return;
+        };
+        let now = now();
+        for (session, line) in to_all {
+            let receiver = Receiver::Session(session);
+            self.tell_change(receiver, session, list, line, now, out);
+        }
     }
 
     fn may_hear(&self, session: SessionId, message: &Message) -> bool {
@@ -319,7 +334,13 @@ impl Router {
     }
 
     /// What comes under a `subscriptions/listen`, whose id it quotes.
-    fn subscription_notification(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
+    fn subscription_notification(
+        &mut self,
+        lane: LaneId,
+        message: &Message,
+        now: impl FnOnce() -> Instant,
+        out: &mut Output,
+    ) {
         let Some((quoted, span)) = message.subscription() else {
             return;
         };
@@ -364,6 +385,15 @@ impl Router {
             span: *span,
             with: Replacement::Id(&pending.id),
         };
-        out.deliver(pending.session, message, None, &[edit]);
+        let to = pending.session;
+        match List::of(message) {
+            Some(list) if out.takes(message, None, &[edit]) => {
+                let line = message.to_line(None, &[edit]);
+                self.tell_change(Receiver::Listen(lane.0, ours), to, list, line, now(), out);
+            }
+            _ => {
+                out.deliver(to, message, None, &[edit]);
+            }
+        }
     }
 }

@@ -25,6 +25,7 @@ mod addressee;
 mod asks;
 mod blame;
 mod bounds;
+mod changes;
 mod delivery;
 mod eras;
 mod evidence;
@@ -65,6 +66,7 @@ use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, err
 use crate::utils::rope::{Line, Rope};
 use crate::utils::shorten::shorten;
 use blame::Blame;
+use changes::Changes;
 use lane::{Lane, Service};
 use pending::{Delivery, Pending, Purpose};
 use session::Session;
@@ -129,7 +131,7 @@ pub struct Output {
     /// Which processes have just been asked something that they have to answer in time: see
     /// [`Router::awaited`].
     pub asked: [bool; LANES],
-    /// Something waits for its time: see [`Router::oldest_question`].
+    /// Something waits for its time: see [`Router::oldest_question`] and [`Router::next_change`].
     pub timed: bool,
     /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
     /// not read must not fill our memory.
@@ -252,8 +254,18 @@ pub struct Router {
     refused_questions: u64,
     /// Whose messages have ended processes.
     blame: Blame,
+    /// What peers have just been told of lists that have changed.
+    changes: Changes<Receiver>,
     /// How much each process is given ahead.
     window: Window,
+}
+
+/// Who is told of a list that has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Receiver {
+    Session(SessionId),
+    /// The peer of a `subscriptions/listen`, by the id that the process of this lane knows it by.
+    Listen(usize, i64),
 }
 
 impl std::fmt::Debug for Router {
@@ -291,6 +303,7 @@ impl Router {
             fatal_probes: 0,
             refused_questions: 0,
             blame: Blame::default(),
+            changes: Changes::default(),
             window,
         }
     }

@@ -1,5 +1,6 @@
 //! The router of a peer that has a child to itself: a plain pipe, behind the same gate.
 
+use super::changes::{Changes, List};
 use super::levels::{self, Level};
 use super::questions::{OVERDUE, overdue};
 use super::{
@@ -54,6 +55,8 @@ pub struct Pipe {
     of_tasks: VecDeque<RequestId>,
     /// What the child has asked and the peer has not answered, and since when; oldest first.
     asked: VecDeque<(RequestId, Instant)>,
+    /// What the peer has just been told of lists that have changed, by the subscription, if it is under one.
+    changes: Changes<Option<RequestId>>,
     /// The peer, once it has come.
     profile: Option<Profile>,
 }
@@ -282,7 +285,7 @@ impl Pipe {
     pub fn child_message(
         &mut self,
         message: &Message,
-        now: impl FnOnce() -> Instant,
+        now: impl Fn() -> Instant,
         out: &mut Output,
     ) {
         match message.kind() {
@@ -317,12 +320,41 @@ impl Pipe {
             }
             _ => {}
         }
-        let edit = self.resubscribe(message);
-        let edit = edit.as_ref().map(|(id, span)| Edit {
+        let subscription = self.subscription(message);
+        let renamed = subscription.as_ref().filter(|(_, _, is_other)| *is_other);
+        let edit = renamed.map(|(id, span, _)| Edit {
             span: *span,
             with: Replacement::Id(id),
         });
-        out.deliver(Self::SESSION, message, message.id(), edit.as_slice());
+        let edits = edit.as_slice();
+        // One under a subscription that nobody has says nothing to anybody.
+        let is_known = message.subscription().is_none() || subscription.is_some();
+        let list = List::of(message).filter(|_| is_known && out.takes(message, None, edits));
+        let Some(list) = list else {
+            out.deliver(Self::SESSION, message, message.id(), edits);
+            return;
+        };
+        let line = message.to_line(None, edits);
+        let receiver = subscription.map(|(id, _, _)| id);
+        out.timed |= self.changes.is_empty();
+        let line = self.changes.admit(receiver, list, line, now());
+        out.to_peer.extend(line.map(|line| (Self::SESSION, line)));
+    }
+
+    /// When to call [`Pipe::tell_changes`].
+    #[must_use]
+    pub fn next_change(&self) -> Option<Instant> {
+        self.changes.next()
+    }
+
+    /// Tells the peer of the lists that have changed again since it was last told.
+    pub fn tell_changes(&mut self, now: Instant, out: &mut Output) {
+        for (subscription, line) in self.changes.take_due(now) {
+            let is_open = |id: &RequestId| self.in_flight.contains_key(id);
+            if subscription.as_ref().is_none_or(is_open) {
+                out.to_peer.push((Self::SESSION, line));
+            }
+        }
     }
 
     /// When the oldest question was asked that the peer has not answered.
@@ -348,11 +380,13 @@ impl Pipe {
         }
     }
 
-    /// The subscription that a notification quotes, where the peer has called it otherwise.
-    fn resubscribe(&self, message: &Message) -> Option<(RequestId, Span)> {
+    /// The subscription that a notification quotes, as the peer has called it, and whether that is
+    /// otherwise.
+    fn subscription(&self, message: &Message) -> Option<(RequestId, Span, bool)> {
         let (quoted, span) = message.subscription()?;
         let id = retyped(quoted, |id| self.in_flight.contains_key(id))?;
-        (id != *quoted).then_some((id, *span))
+        let is_other = id != *quoted;
+        Some((id, *span, is_other))
     }
 
     fn is_kept_from(&self, method: &str) -> bool {

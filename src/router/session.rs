@@ -141,6 +141,11 @@ impl Session {
         }
     }
 
+    /// True where it gets what a legacy process tells all its clients.
+    pub(super) fn hears_broadcasts(&self) -> bool {
+        self.initialized && !self.modern
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
     }

@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 55] = [
+const FIXED: [(&str, &str, &str); 56] = [
     (
         "the head of a request",
         "64 KiB",
@@ -140,6 +140,11 @@ const FIXED: [(&str, &str, &str); 55] = [
         "the size of a `subscriptions/listen`",
         "64 KiB",
         "MAX_LISTEN_SIZE: usize = 64 * 1024",
+    ),
+    (
+        "word that a list has changed (`list_changed`)",
+        "1 a second",
+        "INTERVAL: Duration = Duration::from_secs(1)",
     ),
     (
         "tasks whose owner is known",

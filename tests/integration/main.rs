@@ -9,6 +9,7 @@ mod arguments;
 mod audit;
 mod auth;
 mod backlog;
+mod changes;
 mod child;
 mod cli;
 mod client;

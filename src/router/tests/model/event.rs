@@ -92,6 +92,10 @@ pub(super) enum Event {
         uri: u8,
     },
     Broadcast,
+    /// Some time passes.
+    Pass {
+        millis: u16,
+    },
     Die {
         lane: usize,
         forgets: bool,
@@ -137,7 +141,8 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         2 => (pick, peer).prop_map(|(pick, peer)| Event::ProgressOnAsk { pick, peer }),
         1 => (0u8..4).prop_map(|seconds| Event::Late { seconds }),
         1 => uri.prop_map(|uri| Event::Updated { uri }),
-        1 => Just(Event::Broadcast),
+        2 => Just(Event::Broadcast),
+        2 => (0u16..1500).prop_map(|millis| Event::Pass { millis }),
         1 => (lane.clone(), prop::bool::weighted(0.2), any::<bool>()).prop_map(|(lane, forgets, suspicious)| Event::Die { lane, forgets, suspicious }),
         1 => (lane.clone(), prop::bool::weighted(0.2)).prop_map(|(lane, last)| Event::Tick { lane, last }),
         2 => lane.prop_map(|lane| Event::Return { lane }),

@@ -406,6 +406,21 @@ impl World {
                         &json!({"jsonrpc":"2.0","method":"notifications/tools/list_changed"}),
                     );
                 }
+                let listens = self.at_child.iter().filter(|seen| seen.acknowledged);
+                let lines: Vec<(usize, Value)> = listens.map(|seen| {
+                    let params = json!({"_meta":{SUBSCRIPTION:seen.ours}});
+                    let line = json!({"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":params});
+                    (seen.lane, line)
+                }).collect();
+                for (lane, line) in lines {
+                    self.child_says(lane, &line);
+                }
+            }
+            Event::Pass { millis } => {
+                let Bench { router, out, clock } = &mut self.bench;
+                clock.0 += Duration::from_millis(millis.into());
+                router.tell_changes(clock.0, out);
+                assert!(router.next_change().is_none_or(|next| next > clock.0));
             }
             Event::Die {
                 lane,
@@ -814,8 +829,11 @@ impl World {
             "questions without answers: {:?}",
             self.questions
         );
+        for _ in 0..2 {
+            self.happen(&Event::Pass { millis: 1000 });
+        }
         let router = &self.bench.router;
-        assert!(router.sessions.is_empty());
+        assert!(router.sessions.is_empty() && router.next_change().is_none());
         for lane in &router.lanes {
             assert!(lane.in_flight.is_empty() && lane.waiting() == 0);
             assert_eq!(lane.asks.oldest(), None);

@@ -299,3 +299,33 @@ fn a_message_goes_where_it_says() {
     let progress = json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":question}});
     assert_eq!(to(&bench, legacy, &progress.to_string()), Some(0));
 }
+
+/// Each subscription is told for itself, and none that has ended.
+#[test]
+fn subscriptions_are_told_of_a_changed_list_once_a_second() {
+    let mut bench = Bench::default();
+    let peer = bench.modern();
+    let listen = |id: &str| LISTEN.replace("listen-1", id);
+    let mut ours = Vec::new();
+    for id in ["kept", "cancelled"] {
+        bench.peer(peer, &listen(id));
+        ours.push(bench.child_heard(0).remove(0)["id"].clone());
+    }
+    let changed = |id: &Value, number: usize| {
+        let meta = json!({"io.modelcontextprotocol/subscriptionId":id,"number":number});
+        json!({"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":meta}})
+    };
+    for number in 0..3 {
+        for ours in &ours {
+            bench.child(0, &changed(ours, number).to_string());
+        }
+    }
+    let told = bench.peers_heard();
+    let expected = ["kept", "cancelled"].map(|id| (peer, changed(&json!(id), 0)));
+    assert_eq!(told, expected);
+    let cancel = json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"cancelled"}});
+    bench.peer(peer, &cancel.to_string());
+    let next = bench.router.next_change().unwrap();
+    bench.router.tell_changes(next, &mut bench.out);
+    assert_eq!(bench.told(peer), changed(&json!("kept"), 2));
+}

@@ -199,3 +199,38 @@ fn a_question_has_a_deadline_and_a_late_answer_is_dropped() {
     assert_eq!(heard[1], answer(&json!("second")));
     assert_eq!(alone.pipe.oldest_question(), None);
 }
+
+#[test]
+fn a_changed_list_is_told_once_a_second() {
+    let mut alone = Alone::new();
+    alone.peer(&json!({"jsonrpc":"2.0","id":7,"method":"subscriptions/listen"}));
+    let changed = |meta: &Value| json!({"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":meta}});
+    let of = |id: Value, number: usize| {
+        changed(&json!({"io.modelcontextprotocol/subscriptionId":id,"number":number}))
+    };
+    let plain = |number: usize| changed(&json!({"number":number}));
+    assert_eq!(alone.told_json(&plain(0)), Some(plain(0)));
+    assert_eq!(alone.told_json(&of(json!("7"), 0)), Some(of(json!(7), 0)));
+    assert!(alone.out.timed);
+    for number in 1..9 {
+        assert_eq!(alone.told_json(&plain(number)), None);
+        assert_eq!(alone.told_json(&of(json!(7), number)), None);
+    }
+    let next = alone.pipe.next_change().unwrap();
+    assert_eq!(next, alone.clock.0 + Duration::from_secs(1));
+    alone.pipe.tell_changes(next, &mut alone.out);
+    let told = alone.out.to_peer.drain(..).map(|(_, line)| line.joined());
+    let told: Vec<Value> = told
+        .map(|line| serde_json::from_slice(&line).unwrap())
+        .collect();
+    assert_eq!(told, [plain(8), of(json!(7), 8)]);
+    // A subscription that has ended is told nothing more.
+    assert_eq!(alone.told_json(&of(json!(7), 9)), None);
+    alone.told_json(&answer(&json!(7)));
+    for seconds in 1..3 {
+        let next = next + Duration::from_secs(seconds);
+        alone.pipe.tell_changes(next, &mut alone.out);
+    }
+    assert!(alone.out.to_peer.is_empty());
+    assert_eq!(alone.pipe.next_change(), None);
+}

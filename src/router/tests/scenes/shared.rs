@@ -441,3 +441,47 @@ fn a_request_about_a_task_does_not_outlive_the_process_that_has_it() {
         expected.map(|(id, executed)| (json!(id), json!(executed)))
     );
 }
+
+/// Some servers send it for every `tools/list`, and each peer asks for that list when it is told: four
+/// peers heard of 1,411 changes in 1.5 s.
+#[test]
+fn peers_are_told_of_a_changed_list_once_a_second_and_of_the_last_change_certainly() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+    let changed = |list: &str, number: usize| json!({"jsonrpc":"2.0","method":format!("notifications/{list}/list_changed"),"params":{"_meta":{"number":number}}});
+    let say =
+        |bench: &mut Bench, list: &str, number| bench.child(0, &changed(list, number).to_string());
+    for number in 0..100 {
+        say(&mut bench, "tools", number);
+    }
+    assert!(std::mem::take(&mut bench.out.timed));
+    say(&mut bench, "prompts", 0);
+    say(&mut bench, "resources", 0);
+    assert!(!bench.out.timed);
+    let mut expected: Vec<(SessionId, Value)> = Vec::new();
+    for list in ["tools", "prompts", "resources"] {
+        expected.extend([a, b].map(|to| (to, changed(list, 0))));
+    }
+    assert_eq!(bench.peers_heard(), expected);
+    // Whoever comes later has not been told yet.
+    let late = bench.legacy("{}");
+    say(&mut bench, "tools", 100);
+    assert_eq!(bench.told(late), changed("tools", 100));
+    bench.detach(b);
+    let next = bench.router.next_change().unwrap();
+    assert_eq!(next, bench.clock.0 + Duration::from_secs(1));
+    bench.clock.0 = next;
+    bench.router.tell_changes(next, &mut bench.out);
+    assert_eq!(bench.told(a), changed("tools", 100));
+    bench.router.tell_changes(next, &mut bench.out);
+    assert_eq!(bench.peers_heard(), []);
+    // Other news passes at once.
+    for _ in 0..2 {
+        bench.child(0, r#"{"jsonrpc":"2.0","method":"notifications/x"}"#);
+        assert_eq!(bench.peers_heard().len(), 2);
+    }
+    bench.clock.0 += Duration::from_secs(1);
+    let now = bench.clock.0;
+    bench.router.tell_changes(now, &mut bench.out);
+    assert_eq!(bench.router.next_change(), None);
+}
