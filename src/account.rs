@@ -1,7 +1,46 @@
 //! Who a bounded resource is counted for: a user, or an address where there is no user.
 
 use crate::auth::Identity;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+
+/// Where a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// In the network.
+    Network(SocketAddr),
+    /// On this machine, at the other end of a Unix socket.
+    Unix,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// The unit in which addresses are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Network {
+    /// An address, or with IPv6 the first of a network.
+    Ip(IpAddr),
+    /// Everybody at Unix sockets.
+    Unix,
+}
+
+impl Network {
+    /// Where this address is counted: a host with one IPv6 address has the 2^64 of its network.
+    #[must_use]
+    pub fn of(address: Address) -> Self {
+        match address {
+            Address::Network(address) => Self::Ip(network(address.ip())),
+            Address::Unix => Self::Unix,
+        }
+    }
+}
 
 /// Who a resource is counted for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -9,23 +48,21 @@ pub enum Account {
     /// The user that the token names.
     User(String),
     /// The token names nobody, or there is none: the address, or its network.
-    Network(IpAddr),
+    Network(Network),
 }
 
 impl Account {
     /// The account of a peer at this address.
     #[must_use]
-    pub fn of(identity: &Identity, address: SocketAddr) -> Self {
+    pub fn of(identity: &Identity, address: Address) -> Self {
         match &identity.user {
             Some(user) => Self::User(user.clone()),
-            None => Self::Network(network(address.ip())),
+            None => Self::Network(Network::of(address)),
         }
     }
 }
 
-/// The unit in which addresses are counted: a host with one IPv6 address has the 2^64 of its network.
-#[must_use]
-pub fn network(address: IpAddr) -> IpAddr {
+fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let mut segments = address.segments();
@@ -56,7 +93,8 @@ mod tests {
                 user: user.map(str::to_owned),
                 ..Identity::default()
             };
-            Account::of(&identity, format!("{address}:1").parse().unwrap())
+            let address = Address::Network(format!("{address}:1").parse().unwrap());
+            Account::of(&identity, address)
         };
         assert_eq!(of(Some("x"), "192.0.2.1"), of(Some("x"), "192.0.2.2"));
         assert_ne!(of(Some("x"), "192.0.2.1"), of(Some("y"), "192.0.2.1"));

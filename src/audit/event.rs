@@ -1,5 +1,6 @@
 //! What stands in a line of the audit log. No I/O, no clock.
 
+use crate::account::Address;
 use crate::auth::Identity;
 use crate::jsonrpc::{Kind, Message, Refusal, RequestId};
 use crate::mcp::{ItemKind, Method, Names};
@@ -7,7 +8,6 @@ use crate::permissions::Denial;
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
 /// The longest text of somebody else's that is written, in bytes before escaping; what is cut ends
@@ -99,7 +99,7 @@ pub(super) struct Who {
 }
 
 impl Who {
-    pub(super) fn new(connection: u64, peer: SocketAddr) -> Self {
+    pub(super) fn new(connection: u64, peer: Address) -> Self {
         let mut members = Vec::new();
         number("connection", connection, &mut members);
         text("peer", &peer.to_string(), &mut members);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     fn alice() -> Who {
-        let mut who = Who::new(7, "192.0.2.1:5000".parse().unwrap());
+        let mut who = Who::new(7, Address::Network("192.0.2.1:5000".parse().unwrap()));
         who.add_certificate("CN=laptop");
         who.add_identity(&Identity {
             user: Some("alice".to_owned()),

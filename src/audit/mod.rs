@@ -8,6 +8,7 @@ mod queue;
 
 pub use file::Place;
 
+use crate::account::Address;
 use crate::auth::Identity;
 use crate::jsonrpc::{Kind, Message, Refusal};
 use crate::permissions::{Denial, Rights};
@@ -16,7 +17,6 @@ use file::Writer;
 use queue::Queue;
 use std::fmt::Display;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ pub struct Trail {
 impl Trail {
     /// Somebody has connected. `connection` is what the logs call it.
     #[must_use]
-    pub fn begin(log: &Log, connection: u64, peer: SocketAddr) -> Self {
+    pub fn begin(log: &Log, connection: u64, peer: Address) -> Self {
         let mut trail = Self {
             log: log.clone(),
             who: Who::default(),

@@ -21,7 +21,7 @@ Examples:
     Any MCP server with a URL:
     mcp-remote client http --url https://mcp.example.com/mcp --header 'Authorization: Bearer ${TOKEN}'";
 
-/// `tcp`, `ws` or `http`.
+/// `tcp`, `ws`, `http` or `unix`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ClientTransport {
     /// One JSON message per line over TCP
@@ -30,6 +30,8 @@ pub enum ClientTransport {
     Ws,
     /// MCP's own transport for the web ("Streamable HTTP"), to any server that has a URL
     Http,
+    /// One JSON message per line over a Unix socket
+    Unix,
 }
 
 /// `client`.
@@ -37,8 +39,8 @@ pub enum ClientTransport {
 pub struct ClientArgs {
     /// The transport
     pub transport: ClientTransport,
-    /// Port to connect to; not needed with --url
-    #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT", value_parser = clap::value_parser!(u16).range(1..), required_unless_present = "url")]
+    /// Port to connect to; not needed with --url or --path
+    #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT", value_parser = clap::value_parser!(u16).range(1..), required_unless_present_any = ["url", "path"])]
     pub port: Option<u16>,
     /// Host to connect to, name or address
     #[arg(
@@ -53,6 +55,9 @@ pub struct ClientArgs {
     /// http://host:port/path; wss:// and https:// for TLS
     #[arg(long, value_name = "URL", env = "MCP_REMOTE_URL")]
     pub url: Option<String>,
+    /// The Unix socket of a server, with 'client unix': /run/mcp.sock
+    #[arg(long, value_name = "PATH", env = "MCP_REMOTE_SOCKET")]
+    pub path: Option<PathBuf>,
     /// The token.
     #[command(flatten)]
     pub token: TokenArgs,

@@ -1,10 +1,12 @@
 //! What can be typed: clap structs only, checked for shape.
 
 mod client;
+mod listen;
 mod server;
 mod tokens;
 
 pub use client::{ClientArgs, ClientTransport};
+pub use listen::Listen;
 pub use server::{Origin, ServerArgs, ServerTransport};
 pub use tokens::{
     CheckArgs, GeneratePermissionsArgs, GenerateSecretArgs, GenerateTokenArgs, InspectTokenArgs,

@@ -1,5 +1,6 @@
 //! The command line of `server`.
 
+use super::listen::Listen;
 use super::{DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, positive_duration};
 use crate::jsonrpc::MAX_LINE;
 use crate::server::{Door, Isolation};
@@ -83,6 +84,15 @@ pub struct ServerArgs {
     /// Name or address to listen on [default: all interfaces with a secret, loopback without]
     #[arg(long, value_name = "HOST", env = "MCP_REMOTE_HOST", value_parser = host::parse)]
     pub host: Option<String>,
+    /// Listen there, too: tcp://HOST:PORT, ws://HOST:PORT, http://HOST:PORT, unix:///path/to.sock; may be
+    /// repeated, or several are separated by commas. TLS holds for all but Unix sockets
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MCP_REMOTE_LISTEN",
+        value_delimiter = ','
+    )]
+    pub listen: Vec<Listen>,
     /// Path with MCP, over HTTP
     #[arg(long, value_name = "PATH", env = "MCP_REMOTE_PATH", default_value = "/mcp", value_parser = path)]
     pub path: String,

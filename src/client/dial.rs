@@ -1,13 +1,13 @@
 //! One attempt to get a connection: connect, upgrade, authenticate.
 
 use super::endpoint::Offer;
-use super::settings::{CONNECT_TIMEOUT, Settings};
+use super::settings::{CONNECT_TIMEOUT, Place, Port, Settings};
 use crate::control::MAX_SERVER_LINE;
 use crate::handshake::{self, Rejected};
 use crate::transport::line::LineError;
 use crate::transport::tls::Plain;
 use crate::transport::websocket::WebSocket;
-use crate::transport::{BoxedStream, Connection, Protocol, tcp};
+use crate::transport::{BoxedStream, Connection, tcp, unix};
 use crate::utils::host::with_port;
 use crate::utils::secret::Secret;
 use std::io;
@@ -52,14 +52,13 @@ pub(super) async fn dial(settings: &Settings, token: Option<&Secret>) -> Result<
 }
 
 async fn open(settings: &Settings, token: Option<&Secret>) -> Result<Dialed, DialError> {
-    let stream = tcp::connect(&settings.host, settings.port).await?;
-    let (scheme, stream): (_, BoxedStream) = match &settings.tls {
-        None => ("ws", Box::new(Plain::new(stream, Vec::new()))),
-        Some(connector) => ("wss", connector.connect(stream).await?),
-    };
-    let mut connection = match settings.protocol {
-        Protocol::Tcp => Connection::over_stream(stream, MAX_SERVER_LINE),
-        Protocol::WebSocket => upgrade(settings, scheme, stream).await?,
+    let mut connection = match &settings.place {
+        Place::Tcp(port) => Connection::over_stream(reach(port).await?, MAX_SERVER_LINE),
+        Place::WebSocket(port, path) => upgrade(port, path).await?,
+        Place::Unix(path) => {
+            let stream = Plain::new(unix::connect(path).await?, Vec::new());
+            Connection::over_stream(Box::new(stream), MAX_SERVER_LINE)
+        }
     };
     let offer = match token {
         // Whether such a server knows sessions shows when it is offered one.
@@ -70,11 +69,18 @@ async fn open(settings: &Settings, token: Option<&Secret>) -> Result<Dialed, Dia
     Ok(Dialed { connection, offer })
 }
 
-async fn upgrade(settings: &Settings, scheme: &str, stream: BoxedStream) -> io::Result<Connection> {
-    let Settings {
-        host, port, path, ..
-    } = settings;
-    let url = format!("{scheme}://{}{path}", with_port(host, *port));
+async fn reach(port: &Port) -> io::Result<BoxedStream> {
+    let stream = tcp::connect(&port.host, port.number).await?;
+    match &port.tls {
+        None => Ok(Box::new(Plain::new(stream, Vec::new()))),
+        Some(connector) => connector.connect(stream).await,
+    }
+}
+
+async fn upgrade(port: &Port, path: &str) -> io::Result<Connection> {
+    let stream = reach(port).await?;
+    let scheme = if port.tls.is_some() { "wss" } else { "ws" };
+    let url = format!("{scheme}://{}{path}", with_port(&port.host, port.number));
     let upgraded = WebSocket::connect(stream, &url, MAX_SERVER_LINE).await;
     let socket = upgraded.map_err(|err| err.into_io())?;
     Ok(Connection::WebSocket(Box::new(socket)))

@@ -12,7 +12,6 @@ use super::settings::{CONNECT_TIMEOUT, Settings};
 use crate::transport::{foreign, tls};
 use crate::utils::backoff;
 use crate::utils::chain::Chain;
-use crate::utils::host::with_port;
 use crate::utils::secret::Secret;
 use std::error::Error;
 use std::future::Future;
@@ -50,7 +49,7 @@ impl<'a> Lifecycle<'a> {
             settings,
             bridge,
             input,
-            address: with_port(&settings.host, settings.port),
+            address: settings.place.to_string(),
             retry: settings.reconnect.map(Retry::new),
             connected: false,
             token: None,

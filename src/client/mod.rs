@@ -15,7 +15,7 @@ mod token;
 
 pub use end::Lost;
 pub use error::ClientError;
-pub use settings::{Reconnect, Settings};
+pub use settings::{Place, Port, Reconnect, Settings};
 pub use token::{TokenSource, Tokens};
 
 use crate::utils::apart::apart;

@@ -1,27 +1,54 @@
 //! What the client is told at start.
 
 use super::token::Tokens;
-use crate::transport::Protocol;
 use crate::transport::tls::Connector;
+use crate::utils::host::with_port;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a connection may take until it can carry messages, authentication included: more than the
 /// 10 seconds after which a server gives up by default.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Where a server is, and what it speaks.
+#[derive(Debug)]
+pub enum Place {
+    /// Lines over TCP.
+    Tcp(Port),
+    /// WebSocket, with the path of the upgrade request.
+    WebSocket(Port, String),
+    /// Lines over the Unix socket at this path.
+    Unix(PathBuf),
+}
+
+/// A port of a server.
+#[derive(Debug)]
+pub struct Port {
+    /// Name or address.
+    pub host: String,
+    /// Its number.
+    pub number: u16,
+    /// TLS under the transport; `None` for plain text.
+    pub tls: Option<Connector>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(port) | Self::WebSocket(port, _) => {
+                f.write_str(&with_port(&port.host, port.number))
+            }
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// Where the server is and how to get in.
 #[derive(Debug)]
 pub struct Settings {
-    /// The transport.
-    pub protocol: Protocol,
-    /// Name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// The path of the upgrade request (WebSocket).
-    pub path: String,
-    /// TLS under the transport; `None` for plain text.
-    pub tls: Option<Connector>,
+    /// Where the server is.
+    pub place: Place,
     /// The token, if the server wants one.
     pub tokens: Tokens,
     /// How to reconnect; `None` for not at all.

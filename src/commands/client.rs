@@ -3,9 +3,8 @@
 use super::client_shared::{connector, reconnect, refuse_certificates, tokens};
 use super::{Failure, client_http, logs, runtime, warn_of_port_of_a_service};
 use crate::cli::{ClientArgs, ClientTransport};
-use crate::client::{self, Settings};
+use crate::client::{self, Place, Port, Settings};
 use crate::shutdown::Signals;
-use crate::transport::Protocol;
 use crate::transport::tls::Connector;
 use tokio_tungstenite::tungstenite::http::Uri;
 
@@ -48,23 +47,34 @@ enum Kind {
 }
 
 fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
-    let protocol = match args.transport {
-        ClientTransport::Tcp => Protocol::Tcp,
-        ClientTransport::Ws => Protocol::WebSocket,
-        ClientTransport::Http => return Ok(Kind::Http(client_http::settings(args)?)),
-    };
+    if args.transport != ClientTransport::Unix && args.path.is_some() {
+        return Err(Failure::new("--path is for 'client unix'"));
+    }
+    if args.transport == ClientTransport::Http {
+        return Ok(Kind::Http(client_http::settings(args)?));
+    }
     if !args.header.is_empty() || args.header_file.is_some() {
         return Err(Failure::new(
             "--header and --header-file are for 'client http'",
         ));
     }
-    let place = locate(args)?;
+    let place = match args.transport {
+        ClientTransport::Unix => unix(args)?,
+        transport => {
+            let located = locate(args)?;
+            let port = Port {
+                tls: read_tls(args, &located)?,
+                host: located.host,
+                number: located.port,
+            };
+            match transport {
+                ClientTransport::Ws => Place::WebSocket(port, located.path),
+                _ => Place::Tcp(port),
+            }
+        }
+    };
     Ok(Kind::Lines(Settings {
-        protocol,
-        tls: read_tls(args, &place)?,
-        host: place.host,
-        port: place.port,
-        path: place.path,
+        place,
         tokens: tokens(args)?,
         keepalive_interval: args.keepalive.keepalive_interval,
         keepalive_timeout: args.keepalive.keepalive_timeout,
@@ -72,17 +82,30 @@ fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
     }))
 }
 
-/// Where the server is.
-struct Place {
+fn unix(args: &ClientArgs) -> Result<Place, Failure> {
+    let path = args.path.clone().ok_or_else(|| {
+        Failure::new("'client unix' takes the socket of the server by --path /path/to.sock")
+    })?;
+    if args.tls || args.url.is_some() {
+        return Err(Failure::new(
+            "--tls and --url are not for 'client unix': a Unix socket stays on this machine",
+        ));
+    }
+    refuse_certificates(args, "a Unix socket has none")?;
+    Ok(Place::Unix(path))
+}
+
+/// Where a server in the network is.
+struct Located {
     host: String,
     port: u16,
     path: String,
     tls: bool,
 }
 
-fn locate(args: &ClientArgs) -> Result<Place, Failure> {
+fn locate(args: &ClientArgs) -> Result<Located, Failure> {
     let Some(url) = &args.url else {
-        return Ok(Place {
+        return Ok(Located {
             host: args.host.clone(),
             port: args.port.ok_or_else(|| Failure::new("no --port"))?,
             path: "/".to_owned(),
@@ -121,7 +144,7 @@ fn locate(args: &ClientArgs) -> Result<Place, Failure> {
         .host()
         .ok_or_else(|| bad("no host"))?
         .trim_matches(['[', ']']);
-    Ok(Place {
+    Ok(Located {
         host: host.to_owned(),
         port: uri.port_u16().unwrap_or(port),
         path: uri.path().to_owned(),
@@ -129,7 +152,7 @@ fn locate(args: &ClientArgs) -> Result<Place, Failure> {
     })
 }
 
-fn read_tls(args: &ClientArgs, place: &Place) -> Result<Option<Connector>, Failure> {
+fn read_tls(args: &ClientArgs, place: &Located) -> Result<Option<Connector>, Failure> {
     if place.tls {
         return Ok(Some(connector(args, &place.host)?));
     }

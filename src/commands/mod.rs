@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod client_http;
 mod client_shared;
+mod doors;
 mod failure;
 mod generate_permissions;
 mod generate_secret;

@@ -1,7 +1,8 @@
 //! `server`.
 
 use super::access::Reloader;
-use super::{Failure, logs, print, runtime, warn_of_port_of_a_service};
+use super::doors::{self, Places};
+use super::{Failure, logs, runtime, warn_of_port_of_a_service};
 use crate::audit;
 use crate::backlog;
 use crate::child::CommandLine;
@@ -11,11 +12,9 @@ use crate::descriptors::{self, Shortfall};
 use crate::hub::{Deadlines, HubError, Limits};
 use crate::orphans;
 use crate::router::{LANES, LineLimits};
-use crate::server::{self, Backend, Bounds, Isolation, Settings};
+use crate::server::{self, Backend, Bounds, Isolation, Listening, Settings};
 use crate::shutdown::{Asked, HangUp, Signals};
-use crate::transport::tcp::Listeners;
 use crate::utils::bucket::Pace;
-use crate::utils::host::with_port;
 use std::path::PathBuf;
 
 /// Longest line from a child, in bytes.
@@ -61,7 +60,6 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     };
     let audit = open_audit_log(args.audit_log, args.audit_log_mode, args.audit_allowed)?;
     let settings = Settings {
-        door: args.transport.into(),
         path: args.path,
         public_origin: args.public_url.map(|url| url.0),
         access,
@@ -108,7 +106,13 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         limits,
         max_children: bounds(args.max_children),
     };
-    let serving = serve(args.host.as_deref(), args.port, settings, backend, reloader);
+    let places = Places {
+        door: args.transport.into(),
+        host: args.host,
+        port: args.port,
+        further: args.listen,
+    };
+    let serving = serve(places, settings, backend, reloader);
     let runtime = runtime(release)?;
     let outcome = runtime.block_on(serving);
     // Ends whatever is still connected, which is an event each.
@@ -119,7 +123,8 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
 }
 
 fn warn_of_few_descriptors(args: &ServerArgs) {
-    let sockets = u64::from(args.max_connections) + u64::from(args.max_pending);
+    let doors = args.listen.len() as u64;
+    let sockets = u64::from(args.max_connections) + u64::from(args.max_pending) + 2 * doors;
     let (shared, isolated) = (LANES as u64, args.max_children.into());
     let children = match args.isolate {
         Isolation::Never => shared,
@@ -152,8 +157,7 @@ fn explain(err: HubError) -> Failure {
 }
 
 async fn serve(
-    host: Option<&str>,
-    port: u16,
+    places: Places,
     settings: Settings,
     backend: Backend,
     mut reloader: Reloader,
@@ -162,28 +166,20 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let audit = settings.audit.clone();
     let loopback = settings.access.borrow().guard.is_none();
-    let listeners = Listeners::bind(host, port, loopback).await.map_err(|err| {
-        let place = host.map_or_else(|| format!("port {port}"), |host| with_port(host, port));
-        Failure::caused(format!("could not listen on {place}"), err).with_remedy(Some(
-            "choose another --port or --host, or stop what listens there",
-        ))
-    })?;
-    if loopback && listeners.is_reachable_from_outside() {
+    let doors = places.open(loopback).await?;
+    let outside = doors.iter().any(Listening::is_reachable_from_outside);
+    if loopback && outside {
         tracing::warn!(
             "everybody who reaches this port may use the MCP server: set MCP_REMOTE_JWT_SECRET"
         );
     }
     let plain = settings.access.borrow().tls.is_none();
-    if plain && listeners.is_reachable_from_outside() {
+    if plain && outside {
         tracing::warn!(
             "tokens and messages cross the network in plain text: use --tls-cert and --tls-key, or listen on loopback (--host 127.0.0.1) behind a tunnel"
         );
     }
-    let door = settings.door;
-    print(&format!(
-        "MCP Remote {door} server listening on port {}\n",
-        listeners.port()?
-    ))?;
+    doors::announce(&doors)?;
     let (asked, stop) = tokio::sync::oneshot::channel();
     let shutdown = async {
         let signal = loop {
@@ -201,7 +197,7 @@ async fn serve(
         // The MCP server's process group is killed as its handle is dropped.
         while signals.next().await == Asked::HangUp {}
     };
-    let running = server::run(listeners, settings, backend, async {
+    let running = server::run(doors, settings, backend, async {
         if stop.await.is_err() {
             std::future::pending::<()>().await;
         }

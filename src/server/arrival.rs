@@ -1,7 +1,7 @@
 //! The first byte of a connection. Who sends none is a health check, a port scan or a browser that
 //! connects ahead of time: nobody has to know.
 
-use tokio::net::TcpStream;
+use crate::transport::socket::Socket;
 use tokio::time::Instant;
 
 /// How a connection begins.
@@ -16,8 +16,8 @@ pub(super) enum Arrival {
 }
 
 /// Waits for the first byte of a connection, until `deadline`.
-pub(super) async fn arrival(stream: &TcpStream, deadline: Instant) -> Arrival {
-    match tokio::time::timeout_at(deadline, stream.peek(&mut [0])).await {
+pub(super) async fn arrival(socket: &Socket, deadline: Instant) -> Arrival {
+    match tokio::time::timeout_at(deadline, socket.peek()).await {
         Ok(Ok(1..)) => Arrival::Speaks,
         Ok(Ok(0) | Err(_)) => Arrival::Gone,
         Err(_) => Arrival::Silent,

@@ -9,11 +9,10 @@ use super::registry::Registry;
 use super::sharing::Sharing;
 use super::stopping::Stopping;
 use super::upstream::AHEAD_OF_ALL;
-use crate::account::Account;
+use crate::account::{Account, Address};
 use crate::backlog::{self, Backlog};
 use crate::router::Counted;
 use crate::utils::tally::Tally;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, watch};
 
@@ -59,18 +58,13 @@ impl Context {
     }
 
     /// Who holds what is kept for a peer.
-    pub(super) fn holder(&self, standing: &Standing, address: SocketAddr) -> backlog::Holder {
+    pub(super) fn holder(&self, standing: &Standing, address: Address) -> backlog::Holder {
         let account = Account::of(standing.identity(), address);
         self.backlog.holder(account)
     }
 
     /// What a new session of a peer is counted in, beside the requests of its user.
-    pub(super) fn counted(
-        &self,
-        standing: &Standing,
-        address: SocketAddr,
-        of_user: Tally,
-    ) -> Counted {
+    pub(super) fn counted(&self, standing: &Standing, address: Address, of_user: Tally) -> Counted {
         let holder = self.holder(standing, address);
         Counted { of_user, holder }
     }

@@ -3,18 +3,18 @@
 use super::access::Standing;
 use super::owner::Owner;
 use super::places::Place;
+use crate::account::Address;
 use crate::audit::Trail;
 use crate::backlog::Holder;
 use crate::transport::{Reader, Writer};
 use crate::utils::tally::Tally;
-use std::net::SocketAddr;
 
 /// An authenticated connection.
 pub(super) struct Link {
     pub reader: Reader,
     pub writer: Writer,
     pub standing: Standing,
-    pub address: SocketAddr,
+    pub address: Address,
     /// What is recorded of it.
     pub trail: Trail,
     /// Its place among the connections; `None` where it can only take over that of its session.

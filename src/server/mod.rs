@@ -5,6 +5,7 @@ mod activity;
 mod arrival;
 mod connection;
 mod context;
+mod doors;
 mod downstream;
 mod end;
 mod first;
@@ -27,28 +28,26 @@ mod unauthenticated;
 mod upstream;
 
 pub use access::Access;
+pub use doors::{Door, Listening};
 pub use places::Bounds;
 pub use sharing::{Backend, Isolation};
 
 use crate::audit;
 use crate::backlog;
 use crate::descriptors;
-use crate::http::Site;
 use crate::hub::HubError;
 use crate::transport::Protocol;
-use crate::transport::tcp::Listeners;
 use crate::utils::bucket::Pace;
 use context::Context;
+use doors::{Arrived, Doors, Way};
 use http::House;
 use rustix::io::Errno;
 use sharing::Sharing;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use strangers::Strangers;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -63,29 +62,9 @@ const HTTP_GRACE: Duration = Duration::from_secs(1);
 /// How long peers may take to receive what waits for them when the server stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// What is spoken on a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// One connection for each peer, with lines on it.
-    Lines(Protocol),
-    /// MCP over HTTP.
-    Http,
-}
-
-impl std::fmt::Display for Door {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Lines(protocol) => protocol.fmt(f),
-            Self::Http => f.write_str("HTTP"),
-        }
-    }
-}
-
 /// What holds for every peer.
 #[derive(Debug)]
 pub struct Settings {
-    /// What is spoken on the port.
-    pub door: Door,
     /// The path with MCP (HTTP).
     pub path: String,
     /// Where clients find the server, through a proxy say, without a path (HTTP).
@@ -126,8 +105,8 @@ pub struct Settings {
 
 impl Settings {
     /// True where a peer has to say something before it is in: a token, or an upgrade request.
-    fn must_speak(&self) -> bool {
-        self.door != Door::Lines(Protocol::Tcp) || self.access.borrow().guard.is_some()
+    fn must_speak(&self, protocol: Protocol) -> bool {
+        protocol == Protocol::WebSocket || self.access.borrow().guard.is_some()
     }
 }
 
@@ -136,7 +115,7 @@ impl Settings {
 /// # Errors
 /// Why the MCP server is lost.
 pub async fn run(
-    listeners: Listeners,
+    doors: Vec<Listening>,
     settings: Settings,
     backend: Backend,
     shutdown: impl Future<Output = ()>,
@@ -153,7 +132,8 @@ pub async fn run(
         }
     };
     let (stopping, stopped) = watch::channel(false);
-    let house = Arc::new(House::new(&settings, site(&listeners, &settings)));
+    let doors = Doors::new(doors, &settings);
+    let house = Arc::new(House::new(&settings));
     let context = Arc::new(Context::new(settings, sharing, stopped));
     let mut arrivals = Arrivals::new(Arc::clone(&context), Arc::clone(&house));
     let outcome = {
@@ -161,23 +141,23 @@ pub async fn run(
         let ended = tokio::select! {
             outcome = &mut driving => Some(outcome),
             () = shutdown => None,
-            never = arrivals.accept(&listeners) => match never {},
+            never = arrivals.accept(&doors) => match never {},
         };
         stopping.send_replace(true);
         match ended {
             Some(outcome) => {
-                drop(listeners);
+                drop(doors);
                 outcome
             }
             None => {
                 let patience = context.settings.drain_timeout;
                 let returning = async {
                     // Closed as soon as nobody is expected.
-                    let listeners = listeners;
+                    let doors = doors;
                     tokio::select! {
                         biased;
                         _ = tokio::time::timeout(patience, context.registry.nobody_awaited()) => {}
-                        never = arrivals.accept(&listeners) => match never {},
+                        never = arrivals.accept(&doors) => match never {},
                     }
                 };
                 let idle = context.sharing.idle(patience);
@@ -202,18 +182,6 @@ pub async fn run(
     outcome
 }
 
-/// Where the server is, for requests over HTTP.
-fn site(listeners: &Listeners, settings: &Settings) -> Site {
-    Site {
-        path: settings.path.clone(),
-        port: listeners.port().unwrap_or_default(),
-        loopback: !listeners.is_reachable_from_outside(),
-        tls: settings.access.borrow().tls.is_some(),
-        allowed_origins: settings.allowed_origins.clone(),
-        public_origin: settings.public_origin.clone(),
-    }
-}
-
 /// Whoever has come, and is still here.
 struct Arrivals {
     context: Arc<Context>,
@@ -230,11 +198,7 @@ impl Arrivals {
             max_pending_per_address,
             ..
         } = context.settings;
-        let grace = match context.settings.door {
-            Door::Lines(_) => Duration::ZERO,
-            Door::Http => HTTP_GRACE,
-        };
-        let strangers = Strangers::new(max_pending, max_pending_per_address, grace);
+        let strangers = Strangers::new(max_pending, max_pending_per_address);
         Self {
             context,
             house,
@@ -245,14 +209,14 @@ impl Arrivals {
     }
 
     /// Serves whoever comes. Cancel safe.
-    async fn accept(&mut self, listeners: &Listeners) -> std::convert::Infallible {
+    async fn accept(&mut self, doors: &Doors) -> std::convert::Infallible {
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
-                accepted = accept_beyond_reserve(listeners) => accepted,
+                accepted = accept_beyond_reserve(doors) => accepted,
                 Some(_) = self.peers.join_next() => continue,
             };
-            let (stream, address) = match accepted {
+            let arrived = match accepted {
                 Ok(accepted) => accepted,
                 Err(err) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -266,28 +230,36 @@ impl Arrivals {
                 }
             };
             failing = false;
-            self.serve(stream, address);
+            self.serve(arrived);
             // Whoever shows a token at once gets to it before the next one pushes it out.
             tokio::task::yield_now().await;
         }
     }
 
     /// Serves a connection in a task of its own.
-    fn serve(&mut self, stream: TcpStream, address: SocketAddr) {
+    fn serve(&mut self, arrived: Arrived) {
         self.number += 1;
-        crate::transport::tcp::tune(&stream);
-        let stranger = self.strangers.enter(address);
+        let Arrived {
+            socket,
+            address,
+            way,
+        } = arrived;
+        let grace = match way {
+            Way::Lines(_) => Duration::ZERO,
+            Way::Http(_) => HTTP_GRACE,
+        };
+        let stranger = self.strangers.enter(address, grace);
         let settings = &self.context.settings;
         let who = Unauthenticated::begin(settings, address, self.number, stranger);
         let span = who.span();
         let context = Arc::clone(&self.context);
-        match settings.door {
-            Door::Http => {
-                let life = http::serve(stream, who, context, Arc::clone(&self.house));
+        match way {
+            Way::Http(site) => {
+                let life = http::serve((socket, site), who, context, Arc::clone(&self.house));
                 self.peers.spawn(life.instrument(span))
             }
-            Door::Lines(_) => {
-                let life = peer::serve(stream, who, context);
+            Way::Lines(protocol) => {
+                let life = peer::serve((socket, protocol), who, context);
                 self.peers.spawn(life.instrument(span))
             }
         };
@@ -295,9 +267,9 @@ impl Arrivals {
 }
 
 /// The next connection, unless it would take a descriptor that those who are in may depend on.
-async fn accept_beyond_reserve(listeners: &Listeners) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept_beyond_reserve(doors: &Doors) -> io::Result<Arrived> {
     if descriptors::restore() {
-        listeners.accept().await
+        doors.accept().await
     } else {
         Err(Errno::MFILE.into())
     }

@@ -1,17 +1,18 @@
 //! From a socket to a connection: TLS, the WebSocket upgrade, and what somebody is told who does not
 //! speak what this port speaks.
 
-use super::{Door, Settings};
+use super::Settings;
+use super::doors::Door;
 use crate::audit::Trail;
 use crate::handshake::{self, MAX_TOKEN_LINE};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
 use crate::transport::foreign;
+use crate::transport::socket::Socket;
 use crate::transport::tls::{self, AcceptError, Holder, Plain, Shown};
 use crate::transport::websocket::request::{self, Answer, Request};
 use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
 use crate::transport::{BoxedStream, Connection, Protocol};
 use std::fmt::Display;
-use tokio::net::TcpStream;
 
 /// What a stranger may send over WebSocket, upgrade request and framing included, in bytes.
 pub(super) const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
@@ -24,9 +25,17 @@ pub(super) fn refused(trail: &mut Trail, reason: &dyn Display) {
 
 /// Ends a connection that has said nothing in time. Where its first line would have been a token, it is
 /// told so.
-pub(super) async fn silent(stream: TcpStream, settings: &Settings, trail: &mut Trail) {
-    let wants_token =
-        settings.door == Door::Lines(Protocol::Tcp) && settings.access.borrow().tls.is_none();
+pub(super) async fn silent(
+    stream: Socket,
+    protocol: Protocol,
+    settings: &Settings,
+    trail: &mut Trail,
+) {
+    let wants_token = match protocol {
+        Protocol::Tcp => settings.access.borrow().tls.is_none(),
+        Protocol::Unix => true,
+        Protocol::WebSocket => false,
+    };
     let reason = if wants_token {
         "no token in time"
     } else {
@@ -117,7 +126,7 @@ fn over(stream: BoxedStream) -> Connection {
 /// upgrade an HTTP answer.
 fn wrong_port(door: Door, text: &str, data: &ErrorData) -> Vec<u8> {
     match door {
-        Door::Lines(Protocol::Tcp) => {
+        Door::Lines(Protocol::Tcp | Protocol::Unix) => {
             let text = format!("Invalid Request: {text}");
             error_line(None, Code::InvalidRequest, &text, Some(data))
         }
@@ -130,16 +139,21 @@ pub(super) type Opened = (Connection, Upgrade, Option<Holder>);
 
 /// The connection with TLS under it, where that is spoken.
 pub(super) async fn secure(
-    stream: TcpStream,
+    socket: Socket,
+    door: Door,
     settings: &Settings,
     trail: &mut Trail,
 ) -> Result<(BoxedStream, Option<Holder>), OpenError> {
     // Out of the channel, whose lock is not to be held while the peer takes its time.
     let tls = settings.access.borrow().tls.clone();
-    let Some(acceptor) = tls else {
-        let data = ErrorData::new("no-tls", Executed::No);
-        let answer = wrong_port(settings.door, "this port does not speak TLS", &data);
-        return Ok((Box::new(Plain::new(stream, answer)), None));
+    let (acceptor, stream) = match (tls, socket) {
+        (Some(acceptor), Socket::Tcp(stream)) => (acceptor, stream),
+        // What stays on this machine needs no TLS.
+        (_, socket) => {
+            let data = ErrorData::new("no-tls", Executed::No);
+            let answer = wrong_port(door, "this port does not speak TLS", &data);
+            return Ok((Box::new(Plain::new(socket, answer)), None));
+        }
     };
     let accepted = acceptor.accept(stream).await.map_err(OpenError::Tls)?;
     let mut certificate = None;
@@ -153,12 +167,14 @@ pub(super) async fn secure(
 
 /// Opens the transport: TLS and the upgrade, where there are any.
 pub(super) async fn open(
-    stream: TcpStream,
+    socket: Socket,
+    protocol: Protocol,
     settings: &Settings,
     trail: &mut Trail,
 ) -> Result<Opened, OpenError> {
-    let (stream, certificate) = secure(stream, settings, trail).await?;
-    if settings.door == Door::Lines(Protocol::Tcp) {
+    let door = Door::Lines(protocol);
+    let (stream, certificate) = secure(socket, door, settings, trail).await?;
+    if protocol != Protocol::WebSocket {
         return Ok((over(stream), Upgrade::default(), certificate));
     }
     let (connection, upgrade) = upgrade(stream, settings).await?;

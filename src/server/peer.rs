@@ -4,26 +4,26 @@ use super::Settings;
 use super::access::{Access, Standing, now};
 use super::arrival::{Arrival, arrival};
 use super::context::Context;
+use super::doors::Door;
 use super::link::Link;
 use super::open::{Opened, UPGRADE_ALLOWANCE, open, refused, silent, turn_down};
 use super::owner::Owner;
 use super::places::{NoPlace, Place};
 use super::session::{self, Unopened};
 use super::unauthenticated::{Unauthenticated, gives_way, is_late};
-use crate::account::Account;
+use crate::account::{Account, Address};
 use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Refused};
 use crate::transport::line::LineError;
+use crate::transport::socket::Socket;
 use crate::transport::tls::{self, Holder};
 use crate::transport::websocket::{Upgrade, WebSocket};
-use crate::transport::{self, BoxedStream, Connection};
+use crate::transport::{self, BoxedStream, Connection, Protocol};
 use bytes::Bytes;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -40,7 +40,7 @@ enum Entry {
 fn place(
     context: &Context,
     identity: &Identity,
-    address: SocketAddr,
+    address: Address,
     certificate: Option<Holder>,
 ) -> Result<Entry, Refused> {
     let refusal = if context.stopping.has_begun() {
@@ -60,9 +60,17 @@ fn place(
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(stream: TcpStream, who: Unauthenticated, context: Arc<Context>) {
+pub(super) async fn serve(
+    (socket, protocol): (Socket, Protocol),
+    who: Unauthenticated,
+    context: Arc<Context>,
+) {
     tracing::debug!("accepted");
-    enter_and_stay(Entrance::Socket(stream), who, &context).await;
+    let has_spoken = context.settings.must_speak(protocol);
+    let entrance = Entrance::Socket(socket, protocol);
+    if let Some(link) = link(entrance, who, &context).await {
+        stay(link, has_spoken, &context).await;
+    }
 }
 
 /// Serves a WebSocket that a request over HTTP has asked for.
@@ -76,25 +84,20 @@ pub(super) async fn serve_upgraded(
     let socket = WebSocket::accepted(stream, Some(UPGRADE_ALLOWANCE), limit).await;
     let connection = Connection::WebSocket(Box::new(socket));
     let entrance = Entrance::Upgraded(Box::new((connection, upgrade, certificate)));
-    enter_and_stay(entrance, who, context).await;
-}
-
-async fn enter_and_stay(entrance: Entrance, who: Unauthenticated, context: &Context) {
     if let Some(link) = link(entrance, who, context).await {
-        stay(link, context).await;
+        stay(link, true, context).await;
     }
 }
 
 /// How a stranger comes.
 enum Entrance {
-    Socket(TcpStream),
+    Socket(Socket, Protocol),
     /// Over HTTP.
     Upgraded(Box<Opened>),
 }
 
-/// Serves a peer that is in, to its end.
-async fn stay(link: Box<Link>, context: &Context) {
-    let has_spoken = context.settings.must_speak();
+/// Serves a peer that is in, to its end. `has_spoken` tells that it has had to say something for that.
+async fn stay(link: Box<Link>, has_spoken: bool, context: &Context) {
     if has_spoken {
         tracing::info!("connected");
     }
@@ -204,15 +207,15 @@ async fn begin(
     settings: &Settings,
     trail: &mut Trail,
 ) -> Option<Opened> {
-    let stream = match entrance {
-        Entrance::Socket(stream) => stream,
+    let (socket, protocol) = match entrance {
+        Entrance::Socket(socket, protocol) => (socket, protocol),
         Entrance::Upgraded(opened) => return Some(*opened),
     };
-    if settings.must_speak() || settings.access.borrow().tls.is_some() {
-        match arrival(&stream, deadline).await {
+    if settings.must_speak(protocol) || settings.access.borrow().tls.is_some() {
+        match arrival(&socket, deadline).await {
             Arrival::Speaks => {}
             Arrival::Silent => {
-                silent(stream, settings, trail).await;
+                silent(socket, protocol, settings, trail).await;
                 return None;
             }
             Arrival::Gone => {
@@ -222,10 +225,10 @@ async fn begin(
             }
         }
     }
-    match tokio::time::timeout_at(deadline, open(stream, settings, trail)).await {
+    match tokio::time::timeout_at(deadline, open(socket, protocol, settings, trail)).await {
         Ok(Ok(opened)) => Some(opened),
         Ok(Err(err)) => {
-            turn_down(err, settings.door, trail).await;
+            turn_down(err, Door::Lines(protocol), trail).await;
             None
         }
         Err(_) => {
@@ -246,7 +249,7 @@ struct Entered {
 /// Opens the transport and authenticates, both within the time there is for it.
 async fn enter(
     entrance: Entrance,
-    (address, deadline): (SocketAddr, Instant),
+    (address, deadline): (Address, Instant),
     context: &Context,
     access: &mut watch::Receiver<Arc<Access>>,
     trail: &mut Trail,

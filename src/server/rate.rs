@@ -2,12 +2,11 @@
 //!
 //! [`Limiter`] has no clock: the time comes in.
 
-use crate::account::Account;
+use crate::account::{Account, Address};
 use crate::auth::Identity;
 use crate::utils::bucket::{Bucket, Pace};
 use crate::utils::lock::lock;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -77,7 +76,7 @@ impl<'a> Ticket<'a> {
     pub(super) fn new(
         rates: Option<&'a Mutex<Limiter>>,
         identity: &Identity,
-        address: SocketAddr,
+        address: Address,
     ) -> Self {
         Self {
             rates: rates.map(|rates| (rates, Account::of(identity, address))),
@@ -132,7 +131,10 @@ mod tests {
     /// Whoever has no user could take an address of its network for each message.
     #[test]
     fn a_network_of_ipv6_is_counted_together() {
-        let of = |address: &str| Account::of(&Identity::default(), address.parse().unwrap());
+        let of = |address: &str| {
+            let address = Address::Network(address.parse().unwrap());
+            Account::of(&Identity::default(), address)
+        };
         let start = Instant::now();
         let mut limiter = Limiter::new(Pace::new(1, 1));
         assert_eq!(limiter.take(&of("[2001:db8::1]:1"), start), Ok(()));

@@ -176,6 +176,7 @@ impl std::fmt::Debug for Handover {
 mod tests {
     use super::super::access::{Access, Standing};
     use super::*;
+    use crate::account::Address;
     use crate::audit::{Log, Trail};
     use crate::auth::Identity;
     use crate::backlog;
@@ -200,7 +201,7 @@ mod tests {
         };
         let owner = Owner::new(&identity, None);
         let (_, access) = tokio::sync::watch::channel(Arc::new(access));
-        let address = ([127, 0, 0, 1], 1).into();
+        let address = Address::Unix;
         let link = Box::new(Link {
             reader,
             writer,

@@ -4,14 +4,13 @@ use super::access::Standing;
 use super::isolated::{Isolated, Own};
 use super::places::{Bounds, NoPlace, Places, Spot};
 use super::stopping::Stopping;
-use crate::account::Account;
+use crate::account::{Account, Address};
 use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, Limits, Session};
 use crate::jsonrpc::{Kind, Message};
 use crate::permissions::Permit;
 use crate::router::{self, Counted, Profile};
 use crate::utils::lock::lock;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -129,7 +128,7 @@ impl Sharing {
 /// Whom a session is for.
 pub(super) struct Party<'a> {
     pub standing: &'a Standing,
-    pub address: SocketAddr,
+    pub address: Address,
     /// What its requests and the memory kept for it are counted in.
     pub counted: Counted,
 }

@@ -8,10 +8,9 @@
 //! Over HTTP a client opens many connections at once, one for each request that runs, and a reverse proxy
 //! those of all its clients: there the bound for one address counts those that have had time to speak.
 
-use crate::account::network;
+use crate::account::{Address, Network};
 use crate::utils::lock::lock;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -31,10 +30,9 @@ pub(super) struct Stranger {
 }
 
 impl Strangers {
-    /// `grace` is for how long one does not count against the bound for its address.
-    pub(super) fn new(limit: usize, limit_per_address: usize, grace: Duration) -> Self {
+    pub(super) fn new(limit: usize, limit_per_address: usize) -> Self {
         Self {
-            table: Mutex::new(Table::new(limit, limit_per_address, grace)),
+            table: Mutex::new(Table::new(limit, limit_per_address)),
         }
     }
 
@@ -42,12 +40,13 @@ impl Strangers {
         lock(&self.table)
     }
 
-    /// A place for a new connection, always; another may have to go for it.
-    pub(super) fn enter(self: &Arc<Self>, address: SocketAddr) -> Stranger {
+    /// A place for a new connection, always; another may have to go for it. It does not count against the
+    /// bound for its address while `grace` lasts.
+    pub(super) fn enter(self: &Arc<Self>, address: Address, grace: Duration) -> Stranger {
         let (sender, pushed_out) = oneshot::channel();
         let (number, gone) = self
             .lock()
-            .enter(network(address.ip()), sender, Instant::now());
+            .enter(Network::of(address), sender, Instant::now(), grace);
         if let Some(gone) = gone {
             // Whoever has been served meanwhile does not listen any more.
             let _served = gone.send(());
@@ -85,28 +84,32 @@ impl Drop for Stranger {
 
 #[derive(Debug)]
 struct Table<T> {
-    /// By age.
-    all: BTreeMap<u64, (IpAddr, T, Instant)>,
-    counts: HashMap<IpAddr, usize>,
+    /// By age, each with the time from which it counts for its address.
+    all: BTreeMap<u64, (Network, T, Instant)>,
+    counts: HashMap<Network, usize>,
     next: u64,
     limit: usize,
     limit_per_address: usize,
-    grace: Duration,
 }
 
 impl<T> Table<T> {
-    fn new(limit: usize, limit_per_address: usize, grace: Duration) -> Self {
+    fn new(limit: usize, limit_per_address: usize) -> Self {
         Self {
             all: BTreeMap::new(),
             counts: HashMap::new(),
             next: 0,
             limit,
             limit_per_address,
-            grace,
         }
     }
 
-    fn enter(&mut self, network: IpAddr, entry: T, now: Instant) -> (u64, Option<T>) {
+    fn enter(
+        &mut self,
+        network: Network,
+        entry: T,
+        now: Instant,
+        grace: Duration,
+    ) -> (u64, Option<T>) {
         let crowd = if self.count(network) >= self.limit_per_address
             && self.settled(network, now) >= self.limit_per_address
         {
@@ -119,34 +122,30 @@ impl<T> Table<T> {
         let gone = crowd.and_then(|crowd| self.remove_oldest_of(crowd));
         let number = self.next;
         self.next += 1;
-        self.all.insert(number, (network, entry, now));
+        self.all.insert(number, (network, entry, now + grace));
         *self.counts.entry(network).or_default() += 1;
         (number, gone)
     }
 
     /// How many of a network have had time to speak; at most as many as there may be.
-    fn settled(&self, network: IpAddr, now: Instant) -> usize {
-        let had_time = |since: &Instant| now.saturating_duration_since(*since) >= self.grace;
-        let settled = self
-            .all
-            .values()
-            .take_while(|(_, _, since)| had_time(since));
-        let own = settled.filter(|(of, ..)| *of == network);
-        own.take(self.limit_per_address).count()
+    fn settled(&self, network: Network, now: Instant) -> usize {
+        let own = self.all.values().filter(|(of, ..)| *of == network);
+        let settled = own.filter(|(_, _, counts_from)| now >= *counts_from);
+        settled.take(self.limit_per_address).count()
     }
 
-    fn count(&self, network: IpAddr) -> usize {
+    fn count(&self, network: Network) -> usize {
         self.counts.get(&network).copied().unwrap_or_default()
     }
 
     /// The network with the most entries; among equals that of the oldest entry.
-    fn largest_crowd(&self) -> Option<IpAddr> {
+    fn largest_crowd(&self) -> Option<Network> {
         let most = self.counts.values().max()?;
         let mut networks = self.all.values().map(|(network, ..)| *network);
         networks.find(|network| self.count(*network) == *most)
     }
 
-    fn remove_oldest_of(&mut self, network: IpAddr) -> Option<T> {
+    fn remove_oldest_of(&mut self, network: Network) -> Option<T> {
         let mut entries = self.all.iter();
         let number = *entries.find(|(_, (of, ..))| *of == network)?.0;
         self.leave(number)
@@ -174,51 +173,75 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn address(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
+    fn address(last: u8) -> Network {
+        Network::Ip([192, 0, 2, last].into())
     }
 
     #[test]
     fn the_oldest_of_a_crowd_gives_way() {
-        let (mut table, now) = (Table::new(4, 2, Duration::ZERO), Instant::now());
-        assert_eq!(table.enter(address(1), "1a", now), (0, None));
-        assert_eq!(table.enter(address(2), "2a", now), (1, None));
-        assert_eq!(table.enter(address(2), "2b", now), (2, None));
-        assert_eq!(table.enter(address(2), "2c", now), (3, Some("2a")));
-        assert_eq!(table.enter(address(3), "3a", now), (4, None));
+        let (mut table, now) = (Table::new(4, 2), Instant::now());
+        assert_eq!(
+            table.enter(address(1), "1a", now, Duration::ZERO),
+            (0, None)
+        );
+        assert_eq!(
+            table.enter(address(2), "2a", now, Duration::ZERO),
+            (1, None)
+        );
+        assert_eq!(
+            table.enter(address(2), "2b", now, Duration::ZERO),
+            (2, None)
+        );
+        assert_eq!(
+            table.enter(address(2), "2c", now, Duration::ZERO),
+            (3, Some("2a"))
+        );
+        assert_eq!(
+            table.enter(address(3), "3a", now, Duration::ZERO),
+            (4, None)
+        );
         // Full: not the oldest of all goes, but the oldest of the largest crowd.
-        assert_eq!(table.enter(address(4), "4a", now), (5, Some("2b")));
+        assert_eq!(
+            table.enter(address(4), "4a", now, Duration::ZERO),
+            (5, Some("2b"))
+        );
         // No crowd any more: now the oldest goes.
-        assert_eq!(table.enter(address(5), "5a", now), (6, Some("1a")));
+        assert_eq!(
+            table.enter(address(5), "5a", now, Duration::ZERO),
+            (6, Some("1a"))
+        );
         assert_eq!(table.leave(3), Some("2c"));
         assert_eq!(table.leave(3), None);
-        assert_eq!(table.enter(address(6), "6a", now), (7, None));
+        assert_eq!(
+            table.enter(address(6), "6a", now, Duration::ZERO),
+            (7, None)
+        );
         assert_eq!(table.remove_oldest(), Some("3a"));
     }
 
     #[test]
     fn who_has_had_no_time_to_speak_does_not_count_for_its_address() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let mut table = Table::new(6, 2, second);
+        let mut table = Table::new(6, 2);
         for entry in ["a", "b", "c", "d"] {
-            assert_eq!(table.enter(address(1), entry, start).1, None);
+            assert_eq!(table.enter(address(1), entry, start, second).1, None);
         }
         let later = start + second;
-        assert_eq!(table.enter(address(2), "x", later).1, None);
-        assert_eq!(table.enter(address(1), "e", later).1, Some("a"));
-        assert_eq!(table.enter(address(1), "f", later).1, Some("b"));
+        assert_eq!(table.enter(address(2), "x", later, second).1, None);
+        assert_eq!(table.enter(address(1), "e", later, second).1, Some("a"));
+        assert_eq!(table.enter(address(1), "f", later, second).1, Some("b"));
         // Two of those that have had their time are left. In all there may be no more.
-        assert_eq!(table.enter(address(2), "y", later).1, None);
-        assert_eq!(table.enter(address(2), "z", later).1, Some("c"));
+        assert_eq!(table.enter(address(2), "y", later, second).1, None);
+        assert_eq!(table.enter(address(2), "z", later, second).1, Some("c"));
     }
 
     proptest! {
         #[test]
         fn the_bounds_hold(events in prop::collection::vec((0u8..6, any::<bool>(), any::<prop::sample::Index>()), 1..300), limit in 1usize..12, each in 1usize..6) {
-            let (mut table, now) = (Table::new(limit, each, Duration::ZERO), Instant::now());
+            let (mut table, now) = (Table::new(limit, each), Instant::now());
             for (who, comes, pick) in events {
                 if comes {
-                    let (number, _) = table.enter(address(who), (), now);
+                    let (number, _) = table.enter(address(who), (), now, Duration::ZERO);
                     prop_assert!(table.all.contains_key(&number));
                 } else if !table.all.is_empty() {
                     let numbers: Vec<u64> = table.all.keys().copied().collect();

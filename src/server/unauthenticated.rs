@@ -3,15 +3,15 @@
 use super::Settings;
 use super::open::refused;
 use super::strangers::Stranger;
+use crate::account::Address;
 use crate::audit::Trail;
-use std::net::SocketAddr;
 use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
 
 /// What is known of such a connection, whatever is spoken on it.
 pub(super) struct Unauthenticated {
-    pub address: SocketAddr,
+    pub address: Address,
     /// Names it in logs.
     pub number: u64,
     pub trail: Trail,
@@ -25,7 +25,7 @@ impl Unauthenticated {
     /// One that begins now.
     pub(super) fn begin(
         settings: &Settings,
-        address: SocketAddr,
+        address: Address,
         number: u64,
         stranger: Stranger,
     ) -> Self {

@@ -5,10 +5,12 @@ pub mod empty;
 pub mod foreign;
 pub mod line;
 pub mod outlet;
+pub mod socket;
 pub mod sse;
 pub mod stdio;
 pub mod tcp;
 pub mod tls;
+pub mod unix;
 pub mod websocket;
 
 use crate::backlog::Part;
@@ -68,6 +70,8 @@ pub enum Protocol {
     Tcp,
     /// Frames over WebSocket.
     WebSocket,
+    /// Lines over a Unix socket.
+    Unix,
 }
 
 impl std::fmt::Display for Protocol {
@@ -75,6 +79,7 @@ impl std::fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "TCP",
             Self::WebSocket => "WebSocket",
+            Self::Unix => "Unix",
         })
     }
 }

@@ -5,6 +5,7 @@ mod race;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -94,16 +95,16 @@ impl Listeners {
     ///
     /// # Errors
     /// What the system says; the listener stays usable.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        std::future::poll_fn(|context| {
-            for listener in &self.0 {
-                if let std::task::Poll::Ready(accepted) = listener.poll_accept(context) {
-                    return std::task::Poll::Ready(accepted);
-                }
+    pub fn poll_accept(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        for listener in &self.0 {
+            if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                return Poll::Ready(accepted);
             }
-            std::task::Poll::Pending
-        })
-        .await
+        }
+        Poll::Pending
     }
 }
 
@@ -166,12 +167,16 @@ pub fn tune(stream: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
 
     #[tokio::test]
     async fn sockets_notice_dead_connections() {
         let listeners = Listeners::bind(Some("127.0.0.1"), 0, true).await.unwrap();
         let port = listeners.port().unwrap();
-        let (near, far) = tokio::join!(connect("127.0.0.1", port), listeners.accept());
+        let (near, far) = tokio::join!(
+            connect("127.0.0.1", port),
+            poll_fn(|context| listeners.poll_accept(context))
+        );
         let (near, (far, _)) = (near.unwrap(), far.unwrap());
         tune(&far);
         for stream in [near, far] {

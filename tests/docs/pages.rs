@@ -132,7 +132,7 @@ const BLOCKS: [(&str, Counts); 11] = [
     ("docs/client.md", [0, 2, 0, 0]),
     ("docs/migration.md", [2, 0, 0, 0]),
     ("docs/policy.md", [0, 0, 3, 3]),
-    ("docs/server.md", [0, 1, 0, 0]),
+    ("docs/server.md", [0, 2, 0, 0]),
     ("docs/tls.md", [0, 2, 0, 0]),
     ("docs/http.md", [0, 3, 2, 0]),
     ("docs/tokens.md", [2, 0, 0, 0]),

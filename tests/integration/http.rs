@@ -47,7 +47,7 @@
 //! | N32, N33 | see N13; codes of the reserved range are MCP's own |
 //! | N34 | nothing is inferred from an earlier request |
 
-mod client;
+pub mod client;
 mod doors;
 mod hostile;
 mod sessions;

@@ -98,6 +98,12 @@ impl Setup {
         self.env("MCP_REMOTE_JWT_SECRET", SECRET)
     }
 
+    /// A Unix socket as a further door; it is [`TestServer::beside`].
+    pub fn unix(self, name: &str) -> Self {
+        let url = format!("unix://{}", self.folder.path().join(name).display());
+        self.args(&["--listen", &url])
+    }
+
     pub fn policy(self, policy: &Value) -> Self {
         let path = self.folder.path().join("permissions.json");
         std::fs::write(&path, policy.to_string()).unwrap();
@@ -207,6 +213,17 @@ impl TestServer {
         peer
     }
 
+    /// The port of the next door that it has opened, or the path of its socket.
+    pub fn next_door(&self) -> String {
+        let line = self.stdout.recv_timeout(PATIENCE).expect("a further door");
+        line.split_whitespace().next_back().unwrap().to_owned()
+    }
+
+    /// A file beside what the echo server writes.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// What the echo server has received.
     pub fn seen(&self) -> String {
         let path = self.folder.path().join("seen");
@@ -304,6 +321,16 @@ impl TestClient {
         let mut command = binary();
         command.args(["client", "http", "--url", url]).args(args);
         command.envs(environment.iter().copied());
+        Self::of(command)
+    }
+
+    /// These words of a command line, and further ones.
+    pub fn of_command(words: &[&str], args: &[&str], token: &str) -> Self {
+        let mut command = binary();
+        command.args(words).args(args);
+        if !token.is_empty() {
+            command.env("MCP_REMOTE_JWT_TOKEN", token);
+        }
         Self::of(command)
     }
 

@@ -3,7 +3,7 @@
 use super::super::Settings;
 use super::super::owner::Owner;
 use super::session::HttpSession;
-use crate::http::{Sessions, Site, StreamBounds};
+use crate::http::{Sessions, StreamBounds};
 use crate::utils::lock::lock;
 use crate::utils::tally::Tally;
 use std::future::Future;
@@ -19,10 +19,9 @@ const MAX_KEPT: usize = 4 << 20;
 /// The same for all sessions.
 const MAX_KEPT_OF_ALL: usize = 64 << 20;
 
-/// All sessions over HTTP, and where the server is that has them.
+/// All sessions over HTTP.
 #[derive(Debug)]
 pub(in super::super) struct House {
-    site: Site,
     sessions: Mutex<Sessions<Owner, Arc<HttpSession>>>,
     /// The lives of sessions.
     tasks: Mutex<JoinSet<()>>,
@@ -31,11 +30,10 @@ pub(in super::super) struct House {
 }
 
 impl House {
-    pub(in super::super) fn new(settings: &Settings, site: Site) -> Self {
+    pub(in super::super) fn new(settings: &Settings) -> Self {
         let per_user = settings.max_connections.per_user;
         let per_user = per_user.unwrap_or(settings.max_sessions);
         Self {
-            site,
             sessions: Mutex::new(Sessions::new(settings.max_sessions, per_user)),
             tasks: Mutex::default(),
             kept: Tally::default(),
@@ -46,10 +44,6 @@ impl House {
                 window: settings.resume_window,
             },
         }
-    }
-
-    pub(super) fn site(&self) -> &Site {
-        &self.site
     }
 
     /// Forgets a session that has ended.

@@ -21,17 +21,19 @@ mod visitor;
 pub(super) use house::House;
 
 use super::context::Context;
+use super::doors::Door;
 use super::open;
 use super::peer;
 use super::strangers::Stranger;
 use super::unauthenticated::{Unauthenticated, gives_way, is_late};
+use crate::http::Site;
 use crate::transport::BoxedStream;
+use crate::transport::socket::Socket;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use visitor::Visitor;
 
@@ -43,7 +45,7 @@ const MAX_HEAD: usize = 64 * 1024;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
-    stream: TcpStream,
+    (socket, site): (Socket, Arc<Site>),
     who: Unauthenticated,
     context: Arc<Context>,
     house: Arc<House>,
@@ -58,15 +60,15 @@ pub(super) async fn serve(
     } = who;
     let settings = &context.settings;
     let opened = tokio::select! {
-        opened = tokio::time::timeout_at(deadline, open::secure(stream, settings, &mut trail)) => opened,
+        opened = tokio::time::timeout_at(deadline, open::secure(socket, Door::Http, settings, &mut trail)) => opened,
         () = stranger.pushed_out() => return gives_way(&mut trail),
     };
     let (stream, certificate) = match opened {
         Ok(Ok(opened)) => opened,
-        Ok(Err(err)) => return open::turn_down(err, settings.door, &mut trail).await,
+        Ok(Err(err)) => return open::turn_down(err, Door::Http, &mut trail).await,
         Err(_) => return is_late(&mut trail),
     };
-    let visitor = Visitor::new((context, house), address, certificate, trail);
+    let visitor = Visitor::new((context, house), site, address, certificate, trail);
     let mut stranger = Some(stranger);
     let end = Box::pin(converse(stream, &visitor, &mut stranger, deadline)).await;
     visitor.ends(end);

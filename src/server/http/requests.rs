@@ -30,7 +30,7 @@ pub(super) async fn answer(
     visitor: &Visitor,
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
-    let site = visitor.house.site();
+    let site = &visitor.site;
     let is_http_10 = request.version() == Version::HTTP_10;
     let origin = match site.admit(request.headers(), is_http_10) {
         Ok(origin) => origin,
@@ -80,7 +80,7 @@ async fn serve(
     if let Some(reply) = health(visitor, &request).await {
         return Ok(reply);
     }
-    if request.uri().path() != visitor.house.site().path {
+    if request.uri().path() != visitor.site.path {
         let text = "there is nothing here; MCP is at another path, see --path\n";
         return Err(reply::text(StatusCode::NOT_FOUND, text));
     }

@@ -9,12 +9,12 @@ use super::super::refusals::Refusals;
 use super::super::unauthenticated;
 use super::house::House;
 use super::reply::{self, Reply};
-use crate::account::Account;
+use crate::account::{Account, Address};
 use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::backlog;
 use crate::handshake::Refused;
-use crate::http::bearer;
+use crate::http::{Site, bearer};
 use crate::transport::tls::Holder;
 use crate::transport::websocket::{Accepted, Upgrade};
 use crate::utils::lock::lock;
@@ -25,7 +25,6 @@ use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::upgrade::OnUpgrade;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
@@ -36,7 +35,9 @@ const MAX_BEARERS: usize = 16;
 pub(super) struct Visitor {
     pub context: Arc<Context>,
     pub house: Arc<House>,
-    pub address: SocketAddr,
+    /// Where it has come to.
+    pub site: Arc<Site>,
+    pub address: Address,
     pub certificate: Option<Holder>,
     state: Mutex<State>,
     admitted: watch::Sender<bool>,
@@ -67,13 +68,15 @@ pub(super) struct Bearer {
 impl Visitor {
     pub(super) fn new(
         (context, house): (Arc<Context>, Arc<House>),
-        address: SocketAddr,
+        site: Arc<Site>,
+        address: Address,
         certificate: Option<Holder>,
         trail: Trail,
     ) -> Self {
         Self {
             context,
             house,
+            site,
             address,
             certificate,
             state: Mutex::new(State {

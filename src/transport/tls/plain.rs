@@ -1,11 +1,10 @@
-//! Plain TCP that notices when the far end speaks TLS.
+//! Plain text that notices when the far end speaks TLS.
 
 use super::{ALERT, HANDSHAKE};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// The far end speaks TLS, and we do not.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -24,18 +23,18 @@ pub fn is_mismatch(err: &io::Error) -> bool {
     err.get_ref().is_some_and(|inner| inner.is::<Mismatch>())
 }
 
-/// A TCP connection without TLS. Its first byte tells what the far end speaks, so nobody has to
+/// A connection without TLS. Its first byte tells what the far end speaks, so nobody has to
 /// wait for that byte before there is need of it.
-pub struct Plain {
-    stream: TcpStream,
+pub struct Plain<S> {
+    stream: S,
     /// What a far end that speaks TLS is told, until its first byte is there.
     answer: Option<Vec<u8>>,
 }
 
-impl Plain {
+impl<S> Plain<S> {
     /// A far end that turns out to speak TLS is sent `answer`, and reading fails.
     #[must_use]
-    pub fn new(stream: TcpStream, answer: Vec<u8>) -> Self {
+    pub fn new(stream: S, answer: Vec<u8>) -> Self {
         Self {
             stream,
             answer: Some(answer),
@@ -43,7 +42,7 @@ impl Plain {
     }
 }
 
-impl AsyncRead for Plain {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Plain<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -66,7 +65,7 @@ impl AsyncRead for Plain {
     }
 }
 
-impl AsyncWrite for Plain {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Plain<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,0 +1,115 @@
+//! The URLs of `--listen`.
+
+use crate::server::Door;
+use crate::transport::Protocol;
+use crate::utils::host::{self, with_port};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What else a server listens on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A port.
+    Port {
+        /// What is spoken there.
+        door: Door,
+        /// Name or address.
+        host: String,
+        /// Its number; 0 for any free one.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let door = match scheme {
+            "tcp" => Door::Lines(Protocol::Tcp),
+            "ws" => Door::Lines(Protocol::WebSocket),
+            "http" => Door::Http,
+            "unix" if rest.starts_with('/') => return Ok(Self::Unix(rest.into())),
+            "unix" => return Err("an absolute path is needed: unix:///path/to.sock".to_owned()),
+            "wss" | "https" | "tls" => {
+                let text = "with --tls-cert every port speaks TLS: write ws://, http:// or tcp://";
+                return Err(text.to_owned());
+            }
+            _ => {
+                let text = "tcp://HOST:PORT, ws://…, http://… or unix:///path/to.sock is needed";
+                return Err(text.to_owned());
+            }
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains(['/', '?', '#', '@']) {
+            return Err("only host and port are needed; the path is that of --path".to_owned());
+        }
+        let (name, port) = authority
+            .rsplit_once(':')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or("host and port are needed, such as tcp://0.0.0.0:8080")?;
+        let port = port.parse().map_err(|_| "the port is not a number")?;
+        if name.contains(':') && !name.starts_with('[') {
+            return Err("an IPv6 address stands in brackets: tcp://[::1]:8080".to_owned());
+        }
+        let host = host::parse(name)?;
+        Ok(Self::Port { door, host, port })
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port { host, port, .. } => f.write_str(&with_port(host, *port)),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_doors() {
+        let port = |door, host: &str, port| {
+            let host = host.to_owned();
+            Ok(Listen::Port { door, host, port })
+        };
+        let tcp = Door::Lines(Protocol::Tcp);
+        for (url, expected) in [
+            ("tcp://0.0.0.0:8080", port(tcp, "0.0.0.0", 8080)),
+            ("tcp://[::1]:0/", port(tcp, "::1", 0)),
+            (
+                "ws://localhost:1",
+                port(Door::Lines(Protocol::WebSocket), "localhost", 1),
+            ),
+            ("http://a.example:80", port(Door::Http, "a.example", 80)),
+            ("unix:///run/x.sock", Ok(Listen::Unix("/run/x.sock".into()))),
+        ] {
+            assert_eq!(url.parse::<Listen>(), expected, "{url}");
+        }
+        for (url, says) in [
+            ("", "is needed"),
+            ("8080", "is needed"),
+            ("0.0.0.0:8080", "is needed"),
+            ("udp://0.0.0.0:1", "is needed"),
+            ("unix://run/x.sock", "absolute"),
+            ("https://0.0.0.0:1", "--tls-cert"),
+            ("http://0.0.0.0:1/mcp", "--path"),
+            ("http://me@0.0.0.0:1", "only host"),
+            ("tcp://0.0.0.0", "host and port"),
+            ("tcp://:8080", "host and port"),
+            ("tcp://0.0.0.0:x", "number"),
+            ("tcp://0.0.0.0:70000", "number"),
+            ("tcp://::1:8080", "brackets"),
+            ("tcp://[x]:8080", "IPv6"),
+        ] {
+            let why = url.parse::<Listen>().unwrap_err();
+            assert!(why.contains(says), "{url}: {why}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What `server` listens on, and what is said of it.
+
+use super::{Failure, print};
+use crate::cli::Listen;
+use crate::server::{Door, Listening};
+use crate::transport::tcp::Listeners;
+use crate::transport::unix::Listener;
+use crate::utils::host::with_port;
+use std::io;
+
+/// Where to listen.
+pub(super) struct Places {
+    pub door: Door,
+    pub host: Option<String>,
+    pub port: u16,
+    /// Those of `--listen`.
+    pub further: Vec<Listen>,
+}
+
+impl Places {
+    /// Opens all of them; `loopback` is for a port without a host.
+    pub(super) async fn open(self, loopback: bool) -> Result<Vec<Listening>, Failure> {
+        let Self {
+            door,
+            host,
+            port,
+            further,
+        } = self;
+        let listeners = Listeners::bind(host.as_deref(), port, loopback).await;
+        let listeners = listeners.map_err(|err| {
+            let place = match host {
+                Some(host) => with_port(&host, port),
+                None => format!("port {port}"),
+            };
+            let remedy = "choose another --port or --host, or stop what listens there";
+            failure(&place, err, remedy)
+        })?;
+        let mut all = vec![Listening::Port(door, listeners)];
+        for place in &further {
+            let opened = open(place).await.map_err(|err| {
+                let remedy = "choose another --listen, or stop what listens there";
+                failure(&place.to_string(), err, remedy)
+            })?;
+            all.push(opened);
+        }
+        Ok(all)
+    }
+}
+
+async fn open(place: &Listen) -> io::Result<Listening> {
+    Ok(match place {
+        Listen::Port { door, host, port } => {
+            Listening::Port(*door, Listeners::bind(Some(host), *port, true).await?)
+        }
+        Listen::Unix(path) => Listening::Unix(Listener::bind(path)?),
+    })
+}
+
+fn failure(place: &str, err: io::Error, remedy: &'static str) -> Failure {
+    Failure::caused(format!("could not listen on {place}"), err).with_remedy(Some(remedy))
+}
+
+/// Says on stdout, a line each, what is open.
+pub(super) fn announce(doors: &[Listening]) -> io::Result<()> {
+    for door in doors {
+        let line = match door {
+            Listening::Port(door, listeners) => {
+                let port = listeners.port()?;
+                format!("MCP Remote {door} server listening on port {port}\n")
+            }
+            Listening::Unix(listener) => {
+                let path = listener.path().display();
+                format!("MCP Remote Unix server listening on {path}\n")
+            }
+        };
+        print(&line)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Unix sockets: bind, accept, connect. Only the user that the server runs as gets to its socket.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Who may connect: the owner.
+const MODE: u32 = 0o600;
+
+/// A socket in the file system. Dropping it removes the file.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the file, which tell it from one that somebody else has put there.
+    file: (u64, u64),
+}
+
+impl Listener {
+    /// Makes the socket at `path`. One that is there and that nobody listens on is replaced.
+    ///
+    /// # Errors
+    /// Somebody listens there, something else is there, or what the system says.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        remove_stale(path)?;
+        let socket = UnixSocket::new_stream()?;
+        // Never through a symbolic link, and never over a file: either is "address in use".
+        socket.bind(path)?;
+        // Nobody can connect before `listen`, so nobody does while the mode is another one.
+        fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+        let file = identity(path)?;
+        Ok(Self {
+            listener: socket.listen(BACKLOG)?,
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next connection. Cancel safe.
+    ///
+    /// # Errors
+    /// What the system says; the listener stays usable.
+    pub fn poll_accept(
+        &self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<UnixStream>> {
+        let accepted = self.listener.poll_accept(context);
+        accepted.map(|accepted| accepted.map(|(stream, _)| stream))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|file| file == self.file)
+            && let Err(err) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %err, "could not remove the socket");
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Removes a socket that nobody listens on: of a server that was killed.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type().is_socket(),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(err),
+    };
+    if !is_socket {
+        let text = "something that is no socket is there, and stays";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // It listens, or it is not ours to say.
+        Ok(_) | Err(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// Connects to the socket at `path`.
+///
+/// # Errors
+/// What the system says.
+pub async fn connect(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(path).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let first = Listener::bind(&path).unwrap();
+        let mode = fs::symlink_metadata(&path).unwrap().mode() & 0o777;
+        assert_eq!(mode, MODE);
+        let kind = |path: &Path| Listener::bind(path).unwrap_err().kind();
+        assert_eq!(kind(&path), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert!(!path.exists());
+        // Of a server that was killed.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let second = Listener::bind(&path).unwrap();
+        // Of a successor that has replaced it meanwhile.
+        fs::remove_file(&path).unwrap();
+        let third = Listener::bind(&path).unwrap();
+        drop(second);
+        assert!(path.exists());
+        drop(third);
+        fs::write(&path, "mine").unwrap();
+        assert_eq!(kind(&path), io::ErrorKind::AlreadyExists);
+        let link = folder.path().join("link.sock");
+        for target in [&path, &folder.path().join("nothing")] {
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            assert_eq!(kind(&link), io::ErrorKind::AlreadyExists);
+            fs::remove_file(&link).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+}
