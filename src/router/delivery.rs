@@ -74,15 +74,13 @@ impl Lane {
         if !is_clear {
             let mut line = Rope::default();
             write(&mut line);
-            let request = origin.request;
-            self.queue.push(
-                from,
-                Waiting {
-                    request,
-                    takes_place,
-                    line,
-                },
-            );
+            let waiting = Waiting {
+                request: origin.request,
+                takes_place,
+                _kept: origin.kept.piece(line.len()),
+                line,
+            };
+            self.queue.push(from, waiting);
             return Delivery::Queued;
         }
         if let Some(request) = origin.request.filter(|_| takes_place) {

@@ -2,6 +2,7 @@
 //! had not answered.
 
 use super::SessionId;
+use crate::backlog::Sum;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ pub(super) struct Origin<'a> {
     pub request: Option<i64>,
     /// The newest id.
     pub latest: i64,
+    /// Counts the memory kept for its session.
+    pub kept: &'a Sum,
 }
 
 /// Whom a message counts against: the user of the peer's token, or, where that names none, the session

@@ -2,6 +2,7 @@
 //! that nobody waits behind all that somebody else has asked before.
 
 use super::SessionId;
+use crate::backlog::Piece;
 use crate::utils::rope::Rope;
 use foldhash::HashMap;
 use std::collections::VecDeque;
@@ -11,8 +12,9 @@ const MAX_LINES: usize = 256;
 /// … or so many bytes is not read on. An empty queue takes any line.
 const MAX_BYTES: usize = 1 << 20;
 
-/// While all sessions together have so many bytes here, none that has any is read on.
-const MAX_ALL_BYTES: usize = 64 << 20;
+/// While all sessions together have so many bytes here, none that has any is read on. With what is read
+/// ahead of them that makes 64 MiB.
+const MAX_ALL_BYTES: usize = 16 << 20;
 
 /// How much a process is given ahead; more waits here.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,8 @@ pub(super) struct Waiting {
     /// It is a request that takes up a place in the window of its session until it is answered.
     pub takes_place: bool,
     pub line: Rope,
+    /// Counts the memory of the line.
+    pub _kept: Piece,
 }
 
 /// A line whose turn has come.
@@ -253,6 +257,7 @@ mod tests {
             request,
             takes_place: request.is_some(),
             line,
+            _kept: Piece::default(),
         }
     }
 

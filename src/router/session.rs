@@ -138,6 +138,7 @@ impl Session {
             sender: &self.sender,
             request,
             latest,
+            kept: &self.kept,
         }
     }
 

@@ -38,9 +38,9 @@ pub(super) const HALF_CLOSED: Duration = Duration::from_secs(1);
 /// signs of life get through.
 const AHEAD: usize = 4 * ACK_BYTES;
 
-/// What is read ahead of all clients together, in bytes. Beyond it they are not read, as others are
-/// that cannot resume.
-pub(super) const AHEAD_OF_ALL: usize = 64 << 20;
+/// What is read ahead of all clients together, in bytes; with what waits for its turn that makes 64 MiB.
+/// Beyond it they are not read, as others are that cannot resume.
+pub(super) const AHEAD_OF_ALL: usize = 48 << 20;
 
 pub(super) enum UpstreamEnd {
     /// The peer says no more; it may still listen.

@@ -244,7 +244,7 @@ fn what_is_read_ahead_is_bounded() {
         .collect();
     let grown = resident(server.pid()) - before;
     println!("40 clients read ahead: {grown} MiB");
-    // 64 MiB, 1 MiB of each that waits for its turn, a line or two for each, and what the allocator
-    // keeps; they would have sent 240 MiB.
-    assert!(grown < 190, "{grown} MiB");
+    // 64 MiB read ahead or waiting for their turn, a line or two for each, and what the allocator keeps;
+    // they would have sent 240 MiB.
+    assert!(grown < 110, "{grown} MiB");
 }

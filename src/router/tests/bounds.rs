@@ -2,8 +2,12 @@
 //! its receiver takes.
 
 use super::*;
-use crate::router::{Counted, LANES};
+use crate::account::Account;
+use crate::backlog::{Backlog, Bounds};
+use crate::router::{Counted, LANES, Window};
+use futures_util::FutureExt;
 use proptest::prelude::*;
+use serde_json::json;
 
 /// The router's own lines, and errors with short ids, are shorter than this.
 const LEAST: usize = 600;
@@ -433,4 +437,44 @@ fn what_is_too_long_for_a_peer_is_answered() {
         (&refusal["id"], &refusal["error"]["code"]),
         (&"q".into(), &(-32600).into())
     );
+}
+
+/// Bug: what waits for its turn was no part of `--max-backlog`.
+#[test]
+fn what_waits_for_its_turn_is_kept_for_its_session() {
+    let backlog = Backlog::new(Bounds {
+        total: 100_000,
+        per_user: None,
+    });
+    let holder = backlog.holder(Account::User("greedy".into()));
+    let counted = Counted {
+        holder: holder.clone(),
+        ..Counted::default()
+    };
+    let window = Window {
+        requests: 1,
+        ..Window::default()
+    };
+    let mut bench = Bench {
+        router: Router::with_window(window),
+        ..Bench::default()
+    };
+    bench.legacy("{}");
+    let session = bench.router.attach_of_user(Profile::anybody(), &counted);
+    let pad = "x".repeat(10_000);
+    for id in 0..9 {
+        bench.peer(
+            session,
+            &json!({"jsonrpc":"2.0","id":id,"method":"x","params":{"pad":pad}}).to_string(),
+        );
+    }
+    assert_eq!(bench.child_heard(0).len(), 1);
+    assert_eq!(holder.evicted().now_or_never(), None);
+    for id in 9..13 {
+        bench.peer(
+            session,
+            &json!({"jsonrpc":"2.0","id":id,"method":"x","params":{"pad":pad}}).to_string(),
+        );
+    }
+    assert!(holder.evicted().now_or_never().is_some());
 }
