@@ -16,6 +16,8 @@ pub enum Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // Of whom a proxy speaks, without a port.
+            Self::Network(address) if address.port() == 0 => address.ip().fmt(f),
             Self::Network(address) => address.fmt(f),
             Self::Unix => f.write_str("unix"),
         }

@@ -106,6 +106,10 @@ impl Who {
         Self { members }
     }
 
+    pub(super) fn add_client(&mut self, client: Address) {
+        text("client", &client.to_string(), &mut self.members);
+    }
+
     pub(super) fn add_certificate(&mut self, subject: &str) {
         text("certificate", subject, &mut self.members);
     }

@@ -104,16 +104,14 @@ impl Trail {
         trail
     }
 
-    /// The events of one bearer of a token on this connection, which may have others.
+    /// The events of one of those who ask on this connection.
     #[must_use]
-    pub fn of(&self, identity: &Identity) -> Self {
-        let mut trail = Self {
+    pub fn part(&self) -> Self {
+        Self {
             log: self.log.clone(),
             who: self.who.clone(),
             end: None,
-        };
-        trail.identified(identity);
-        trail
+        }
     }
 
     fn is_on(&self) -> bool {
@@ -122,6 +120,13 @@ impl Trail {
 
     fn record(&self, event: &Event<'_>) {
         self.log.record(event, &self.who);
+    }
+
+    /// It is a proxy, and speaks for this client.
+    pub fn speaks_for(&mut self, client: Address) {
+        if self.is_on() {
+            self.who.add_client(client);
+        }
     }
 
     /// It has shown this certificate.

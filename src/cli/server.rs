@@ -5,6 +5,7 @@ use super::{DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, positive_duration};
 use crate::jsonrpc::MAX_LINE;
 use crate::server::{Door, Isolation};
 use crate::transport::Protocol;
+use crate::utils::cidr::Cidr;
 use crate::utils::host;
 use crate::utils::size::ByteSize;
 use clap::builder::FalseyValueParser;
@@ -93,6 +94,18 @@ pub struct ServerArgs {
         value_delimiter = ','
     )]
     pub listen: Vec<Listen>,
+    /// Reverse proxy that is believed for whom it speaks (Forwarded, X-Forwarded-For): an address, or a
+    /// network such as 10.0.0.0/8; several are separated by commas [default: none is]
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "MCP_REMOTE_TRUSTED_PROXY",
+        value_delimiter = ','
+    )]
+    pub trusted_proxy: Vec<Cidr>,
+    /// These proxies send a PROXY header, version 2, ahead of each connection over TCP
+    #[arg(long, env = "MCP_REMOTE_PROXY_PROTOCOL", value_parser = FalseyValueParser::new(), requires = "trusted_proxy")]
+    pub proxy_protocol: bool,
     /// Path with MCP, over HTTP
     #[arg(long, value_name = "PATH", env = "MCP_REMOTE_PATH", default_value = "/mcp", value_parser = path)]
     pub path: String,

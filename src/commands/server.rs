@@ -71,6 +71,8 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         },
         max_pending: args.max_pending as usize,
         max_pending_per_address: args.max_pending_per_address as usize,
+        trusted_proxies: args.trusted_proxy,
+        proxy_protocol: args.proxy_protocol,
         rate: args.rate_limit.map(|rate| {
             let burst = args.rate_burst.unwrap_or(rate.saturating_mul(2));
             Pace::new(rate, burst)

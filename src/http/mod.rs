@@ -5,6 +5,7 @@
 mod denied;
 mod era;
 mod event;
+mod forwarded;
 mod head;
 mod mirror;
 mod sessions;
@@ -14,6 +15,7 @@ mod streams;
 pub use denied::{Denied, status_of};
 pub use era::{Era, era};
 pub use event::{COMMENT, EventId, write_event};
+pub use forwarded::Forwarded;
 pub use head::{
     Accepts, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, bearer, is_json, only, session_version,
 };

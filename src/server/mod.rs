@@ -32,12 +32,14 @@ pub use doors::{Door, Listening};
 pub use places::Bounds;
 pub use sharing::{Backend, Isolation};
 
+use crate::account::Address;
 use crate::audit;
 use crate::backlog;
 use crate::descriptors;
 use crate::hub::HubError;
 use crate::transport::Protocol;
 use crate::utils::bucket::Pace;
+use crate::utils::cidr::Cidr;
 use context::Context;
 use doors::{Arrived, Doors, Way};
 use http::House;
@@ -81,6 +83,10 @@ pub struct Settings {
     pub max_pending_per_address: usize,
     /// How much memory all peers may take together.
     pub max_backlog: backlog::Bounds,
+    /// Proxies that are believed for whom they speak.
+    pub trusted_proxies: Vec<Cidr>,
+    /// They say it ahead of each TCP connection (PROXY protocol).
+    pub proxy_protocol: bool,
     /// How many messages a user may send; `None` for any number.
     pub rate: Option<Pace>,
     /// From accept to the end of authentication.
@@ -107,6 +113,22 @@ impl Settings {
     /// True where a peer has to say something before it is in: a token, or an upgrade request.
     fn must_speak(&self, protocol: Protocol) -> bool {
         protocol == Protocol::WebSocket || self.access.borrow().guard.is_some()
+    }
+
+    fn trusts(&self, address: Address) -> bool {
+        let trusted = &self.trusted_proxies;
+        matches!(address, Address::Network(socket)
+            if trusted.iter().any(|range| range.contains(socket.ip())))
+    }
+
+    /// For how long a new connection does not count for its address.
+    fn grace(&self, address: Address, way: &Way) -> Duration {
+        match way {
+            // The connections of all its clients come from there, and count when it is known whose they are.
+            _ if self.trusts(address) => self.auth_timeout,
+            Way::Http(_) => HTTP_GRACE,
+            Way::Lines(_) => Duration::ZERO,
+        }
     }
 }
 
@@ -244,12 +266,9 @@ impl Arrivals {
             address,
             way,
         } = arrived;
-        let grace = match way {
-            Way::Lines(_) => Duration::ZERO,
-            Way::Http(_) => HTTP_GRACE,
-        };
-        let stranger = self.strangers.enter(address, grace);
         let settings = &self.context.settings;
+        let grace = settings.grace(address, &way);
+        let stranger = self.strangers.enter(address, grace);
         let who = Unauthenticated::begin(settings, address, self.number, stranger);
         let span = who.span();
         let context = Arc::clone(&self.context);

@@ -10,6 +10,7 @@ use super::open::{Opened, UPGRADE_ALLOWANCE, open, refused, silent, turn_down};
 use super::owner::Owner;
 use super::places::{NoPlace, Place};
 use super::session::{self, Unopened};
+use super::strangers::Spot;
 use super::unauthenticated::{Unauthenticated, gives_way, is_late};
 use crate::account::{Account, Address};
 use crate::audit::Trail;
@@ -17,11 +18,13 @@ use crate::auth::Identity;
 use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Refused};
 use crate::transport::line::LineError;
+use crate::transport::proxy_header;
 use crate::transport::socket::Socket;
 use crate::transport::tls::{self, Holder};
 use crate::transport::websocket::{Upgrade, WebSocket};
 use crate::transport::{self, BoxedStream, Connection, Protocol};
 use bytes::Bytes;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -121,7 +124,7 @@ async fn stay(link: Box<Link>, has_spoken: bool, context: &Context) {
 /// with a session, and stays a stranger until that has it.
 async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Option<Box<Link>> {
     let Unauthenticated {
-        address,
+        address: peer,
         mut trail,
         deadline,
         mut stranger,
@@ -131,7 +134,7 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
     let mut access = settings.access.clone();
     let entering = enter(
         entrance,
-        (address, deadline),
+        (peer, stranger.spot(), deadline),
         context,
         &mut access,
         &mut trail,
@@ -145,6 +148,7 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
     };
     let Entered {
         mut connection,
+        address,
         identity,
         certificate,
         entry,
@@ -200,6 +204,66 @@ fn note_identity(identity: &Identity, settings: &Settings, trail: &mut Trail) {
     }
 }
 
+/// Waits until something is said; `None` where nothing is.
+async fn hear(
+    socket: Socket,
+    protocol: Protocol,
+    deadline: Instant,
+    settings: &Settings,
+    trail: &mut Trail,
+) -> Option<Socket> {
+    match arrival(&socket, deadline).await {
+        Arrival::Speaks => Some(socket),
+        Arrival::Silent => {
+            silent(socket, protocol, settings, trail).await;
+            None
+        }
+        Arrival::Gone => {
+            tracing::debug!("disconnected, it has said nothing");
+            trail.ends("gone before authentication");
+            None
+        }
+    }
+}
+
+/// The address of the client: the peer's, or the one that it names ahead of the connection where it is a proxy
+/// that does so.
+async fn named_ahead(
+    entrance: &mut Entrance,
+    peer: Address,
+    deadline: Instant,
+    settings: &Settings,
+    trail: &mut Trail,
+) -> Option<Address> {
+    let Entrance::Socket(socket, Protocol::Tcp) = entrance else {
+        return Some(peer);
+    };
+    if !settings.proxy_protocol || !settings.trusts(peer) {
+        return Some(peer);
+    }
+    if arrival(socket, deadline).await == Arrival::Gone {
+        tracing::debug!("disconnected, it has said nothing");
+        trail.ends("gone before authentication");
+        return None;
+    }
+    let read = proxy_header::read(socket);
+    let reason: &dyn Display = match tokio::time::timeout_at(deadline, read).await {
+        Ok(Ok(client)) => return Some(client.map_or(peer, Address::Network)),
+        Ok(Err(err)) => &{ err },
+        Err(_) => &"no PROXY header in time",
+    };
+    tracing::warn!("refused: {reason}");
+    refused(trail, reason);
+    None
+}
+
+/// It is known by now that a proxy speaks for somebody at this address.
+fn note_client(address: Address, spot: &Spot, trail: &mut Trail) {
+    tracing::Span::current().record("client", tracing::field::display(address));
+    trail.speaks_for(address);
+    spot.is_of(address);
+}
+
 /// Opens the transport, where it is not open yet.
 async fn begin(
     entrance: Entrance,
@@ -207,23 +271,12 @@ async fn begin(
     settings: &Settings,
     trail: &mut Trail,
 ) -> Option<Opened> {
-    let (socket, protocol) = match entrance {
+    let (mut socket, protocol) = match entrance {
         Entrance::Socket(socket, protocol) => (socket, protocol),
         Entrance::Upgraded(opened) => return Some(*opened),
     };
     if settings.must_speak(protocol) || settings.access.borrow().tls.is_some() {
-        match arrival(&socket, deadline).await {
-            Arrival::Speaks => {}
-            Arrival::Silent => {
-                silent(socket, protocol, settings, trail).await;
-                return None;
-            }
-            Arrival::Gone => {
-                tracing::debug!("disconnected, it has said nothing");
-                trail.ends("gone before authentication");
-                return None;
-            }
-        }
+        socket = hear(socket, protocol, deadline, settings, trail).await?;
     }
     match tokio::time::timeout_at(deadline, open(socket, protocol, settings, trail)).await {
         Ok(Ok(opened)) => Some(opened),
@@ -241,6 +294,8 @@ async fn begin(
 /// A connection that has come in.
 struct Entered {
     connection: Connection,
+    /// Where its client is.
+    address: Address,
     identity: Identity,
     certificate: Option<Holder>,
     entry: Entry,
@@ -248,14 +303,22 @@ struct Entered {
 
 /// Opens the transport and authenticates, both within the time there is for it.
 async fn enter(
-    entrance: Entrance,
-    (address, deadline): (Address, Instant),
+    mut entrance: Entrance,
+    (peer, spot, deadline): (Address, Spot, Instant),
     context: &Context,
     access: &mut watch::Receiver<Arc<Access>>,
     trail: &mut Trail,
 ) -> Option<Entered> {
     let settings = &context.settings;
+    let client = named_ahead(&mut entrance, peer, deadline, settings, trail).await?;
+    if client != peer {
+        note_client(client, &spot, trail);
+    }
     let (mut connection, upgrade, certificate) = begin(entrance, deadline, settings, trail).await?;
+    let address = upgrade.forwarded.client(client, &settings.trusted_proxies);
+    if address != client {
+        note_client(address, &spot, trail);
+    }
     // What changes from here on is noticed when the peer is in.
     let now_holds = Arc::clone(&access.borrow_and_update());
     let door = handshake::Door {
@@ -269,6 +332,7 @@ async fn enter(
         Ok(Ok((identity, entry))) => {
             return Some(Entered {
                 connection,
+                address,
                 identity,
                 certificate,
                 entry,

@@ -68,10 +68,36 @@ impl Strangers {
 }
 
 impl Stranger {
+    pub(super) fn spot(&self) -> Spot {
+        Spot {
+            number: self.number,
+            all: Arc::clone(&self.all),
+        }
+    }
+
     /// Completes when this connection has to give way. Cancel safe.
     pub(super) async fn pushed_out(&mut self) {
         if (&mut self.pushed_out).await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Where a stranger stands among the others.
+#[derive(Debug)]
+pub(super) struct Spot {
+    number: u64,
+    all: Arc<Strangers>,
+}
+
+impl Spot {
+    /// It turns out that a proxy speaks for somebody at this address: it is counted there, and another of
+    /// that address may have to go for it.
+    pub(super) fn is_of(&self, address: Address) {
+        let moved = Network::of(address);
+        let gone = self.all.lock().moves(self.number, moved, Instant::now());
+        if let Some(gone) = gone {
+            let _served = gone.send(());
         }
     }
 }
@@ -125,6 +151,15 @@ impl<T> Table<T> {
         self.all.insert(number, (network, entry, now + grace));
         *self.counts.entry(network).or_default() += 1;
         (number, gone)
+    }
+
+    fn moves(&mut self, number: u64, network: Network, now: Instant) -> Option<T> {
+        let entry = self.leave(number)?;
+        let is_full = self.settled(network, now) >= self.limit_per_address;
+        let gone = is_full.then(|| self.remove_oldest_of(network)).flatten();
+        self.all.insert(number, (network, entry, now));
+        *self.counts.entry(network).or_default() += 1;
+        gone
     }
 
     /// How many of a network have had time to speak; at most as many as there may be.
@@ -233,6 +268,26 @@ mod tests {
         // Two of those that have had their time are left. In all there may be no more.
         assert_eq!(table.enter(address(2), "y", later, second).1, None);
         assert_eq!(table.enter(address(2), "z", later, second).1, Some("c"));
+    }
+
+    #[test]
+    fn who_comes_through_a_proxy_is_counted_where_he_is() {
+        let (mut table, now) = (Table::new(9, 2), Instant::now());
+        let hour = Duration::from_secs(3600);
+        let mut come = |entry: &'static str, from: u8| {
+            let (number, gone) = table.enter(address(9), entry, now, hour);
+            assert_eq!(gone, None, "{entry}");
+            table.moves(number, address(from), now)
+        };
+        assert_eq!(come("1a", 1), None);
+        assert_eq!(come("1b", 1), None);
+        assert_eq!(come("2a", 2), None);
+        assert_eq!(come("1c", 1), Some("1a"));
+        assert_eq!(come("2b", 2), None);
+        assert_eq!(come("2c", 2), Some("2a"));
+        assert_eq!(table.count(address(9)), 0);
+        assert_eq!(table.all.len(), 4);
+        assert_eq!(table.moves(77, address(1), now), None);
     }
 
     proptest! {

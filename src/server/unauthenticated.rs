@@ -43,7 +43,7 @@ impl Unauthenticated {
         let Self {
             number, address, ..
         } = self;
-        tracing::info_span!("peer", id = number, %address, certificate = Empty, user = Empty, roles = Empty)
+        tracing::info_span!("peer", id = number, %address, client = Empty, certificate = Empty, user = Empty, roles = Empty)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod empty;
 pub mod foreign;
 pub mod line;
 pub mod outlet;
+pub mod proxy_header;
 pub mod socket;
 pub mod sse;
 pub mod stdio;

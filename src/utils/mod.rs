@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod before_waits;
 pub mod bucket;
 pub mod chain;
+pub mod cidr;
 pub mod escape;
 pub mod host;
 pub(crate) mod lock;

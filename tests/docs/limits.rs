@@ -4,7 +4,17 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 56] = [
+const FIXED: [(&str, &str, &str); 58] = [
+    (
+        "what a PROXY header holds behind its fixed part",
+        "2 KiB",
+        "MAX_REST: usize = 2048",
+    ),
+    (
+        "proxies that a request has come through and are looked at",
+        "32",
+        "MAX_HOPS: usize = 32",
+    ),
     (
         "the head of a request",
         "64 KiB",

@@ -31,6 +31,7 @@ mod places;
 mod poison;
 mod policy;
 mod probes;
+mod proxied;
 mod questions;
 mod reconnect;
 mod rmcp_client;

@@ -98,6 +98,12 @@ impl Setup {
         self.env("MCP_REMOTE_JWT_SECRET", SECRET)
     }
 
+    /// An audit log, [`TestServer::beside`].
+    pub fn audited(self, name: &str) -> Self {
+        let path = self.folder.path().join(name).display().to_string();
+        self.args(&["--audit-log", &path])
+    }
+
     /// A Unix socket as a further door; it is [`TestServer::beside`].
     pub fn unix(self, name: &str) -> Self {
         let url = format!("unix://{}", self.folder.path().join(name).display());

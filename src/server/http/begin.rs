@@ -31,8 +31,8 @@ pub(super) fn begin(
     }
     let party = Party {
         standing,
-        address: visitor.address,
-        counted: context.counted(standing, visitor.address, bearer.of_user.clone()),
+        address: bearer.address,
+        counted: context.counted(standing, bearer.address, bearer.of_user.clone()),
     };
     let holder = party.counted.holder.clone();
     let placed = context.sharing.place(party);

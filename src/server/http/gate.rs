@@ -70,7 +70,7 @@ pub(super) async fn judge(
     message: Message,
 ) -> Result<Permit, Stopped> {
     let identity = standing.identity();
-    let mut ticket = Ticket::new(visitor.context.rates.as_ref(), identity, visitor.address);
+    let mut ticket = Ticket::new(visitor.context.rates.as_ref(), identity, bearer.address);
     match message.kind() {
         Kind::Request(id) => {
             if let Err(wait) = ticket.take() {

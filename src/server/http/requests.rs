@@ -5,6 +5,7 @@ use super::listen;
 use super::post;
 use super::reply::{self, Reply};
 use super::visitor::Visitor;
+use crate::account::Address;
 use crate::http::{Denied, SiteError, is_json};
 use crate::transport::websocket::Accepted;
 use hyper::body::Incoming;
@@ -34,7 +35,7 @@ pub(super) async fn answer(
     let is_http_10 = request.version() == Version::HTTP_10;
     let origin = match site.admit(request.headers(), is_http_10) {
         Ok(origin) => origin,
-        Err(err) => return Ok(foreign(visitor, err)),
+        Err(err) => return Ok(foreign(visitor, visitor.client(request.headers()), err)),
     };
     let mut reply = match serve(visitor, request, origin.is_some()).await {
         Ok(reply) | Err(reply) => reply,
@@ -49,7 +50,7 @@ pub(super) async fn answer(
     Ok(reply)
 }
 
-fn foreign(visitor: &Visitor, err: SiteError) -> Reply {
+fn foreign(visitor: &Visitor, client: Address, err: SiteError) -> Reply {
     let (status, word, reason) = match err {
         SiteError::NoHost => (StatusCode::BAD_REQUEST, "host", "there has to be one Host"),
         SiteError::ForeignHost => (
@@ -63,7 +64,11 @@ fn foreign(visitor: &Visitor, err: SiteError) -> Reply {
             "this origin is not allowed; see --allow-origin",
         ),
     };
-    visitor.refuse(reason, reply::denied(Denied::plain(status, word, reason)))
+    visitor.refuse(
+        reason,
+        client,
+        reply::denied(Denied::plain(status, word, reason)),
+    )
 }
 
 async fn serve(
@@ -75,7 +80,7 @@ async fn serve(
     if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
         let reason = "a body has one length";
         let denied = Denied::plain(StatusCode::BAD_REQUEST, "bad-body", reason);
-        return Err(visitor.refuse(reason, reply::denied(denied)));
+        return Err(visitor.refuse(reason, visitor.client(headers), reply::denied(denied)));
     }
     if let Some(reply) = health(visitor, &request).await {
         return Ok(reply);
@@ -90,7 +95,7 @@ async fn serve(
     if request.uri().query().is_some_and(has_token) {
         let reason = "a token does not belong in a URL; send 'Authorization: Bearer'";
         let denied = Denied::plain(StatusCode::BAD_REQUEST, "token-in-url", reason);
-        return Err(visitor.refuse(reason, reply::denied(denied)));
+        return Err(visitor.refuse(reason, visitor.client(headers), reply::denied(denied)));
     }
     if let Some(accepted) = upgrade_of(&request) {
         return Ok(visitor.upgrade(request, accepted));

@@ -45,10 +45,10 @@ impl Single {
     fn begin(visitor: &Visitor, bearer: &Bearer, standing: Standing) -> Result<Self, Stopped> {
         let party = Party {
             standing: &standing,
-            address: visitor.address,
+            address: bearer.address,
             counted: visitor
                 .context
-                .counted(&standing, visitor.address, bearer.of_user.clone()),
+                .counted(&standing, bearer.address, bearer.of_user.clone()),
         };
         let placed = visitor.context.sharing.place(party);
         let placement = Arc::new(placed.map_err(|why| Stopped {

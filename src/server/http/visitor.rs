@@ -9,12 +9,12 @@ use super::super::refusals::Refusals;
 use super::super::unauthenticated;
 use super::house::House;
 use super::reply::{self, Reply};
-use crate::account::{Account, Address};
+use crate::account::{Account, Address, Network};
 use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::backlog;
 use crate::handshake::Refused;
-use crate::http::{Site, bearer};
+use crate::http::{Forwarded, Site, bearer};
 use crate::transport::tls::Holder;
 use crate::transport::websocket::{Accepted, Upgrade};
 use crate::utils::lock::lock;
@@ -54,6 +54,8 @@ struct State {
 
 /// Somebody who may ask.
 pub(super) struct Bearer {
+    /// Where it is.
+    pub address: Address,
     pub standing: Standing,
     pub trail: Arc<Trail>,
     pub refusals: Refusals<Arc<Trail>>,
@@ -117,8 +119,9 @@ impl Visitor {
     /// Goes on with WebSocket after this answer. Whoever has sent no token sends it as the first frame.
     pub(super) fn upgrade(&self, mut request: Request<Incoming>, accepted: Accepted) -> Reply {
         let bearer = bearer(request.headers());
+        let forwarded = Forwarded::read(request.headers());
         let upgrade = hyper::upgrade::on(&mut request);
-        self.lock().upgrade = Some((upgrade, Upgrade { bearer }));
+        self.lock().upgrade = Some((upgrade, Upgrade { bearer, forwarded }));
         reply::switching(accepted)
     }
 
@@ -127,11 +130,21 @@ impl Visitor {
         self.lock().upgrade.take()
     }
 
+    /// Where the client is that sends a request: a proxy speaks for many.
+    pub(super) fn client(&self, headers: &HeaderMap) -> Address {
+        let trusted = &self.context.settings.trusted_proxies;
+        if trusted.is_empty() {
+            return self.address;
+        }
+        Forwarded::read(headers).client(self.address, trusted)
+    }
+
     /// Who sends this request.
     ///
     /// # Errors
     /// What is answered to somebody who may not.
     pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Arc<Bearer>, Reply> {
+        let address = self.client(headers);
         let mut access = self.context.settings.access.clone();
         let now_holds = Arc::clone(&access.borrow_and_update());
         let identity = match &now_holds.guard {
@@ -139,31 +152,43 @@ impl Visitor {
             Some(guard) => {
                 let Some(token) = bearer(headers) else {
                     let shown = headers.contains_key(AUTHORIZATION);
-                    return Err(self.refuse("no token", reply::unauthorized(shown)));
+                    return Err(self.refuse("no token", address, reply::unauthorized(shown)));
                 };
                 match guard.check(&token, now()) {
                     Ok(identity) => identity,
-                    Err(refused) => return Err(self.turn_away(&refused)),
+                    Err(refused) => return Err(self.turn_away(&refused, address)),
                 }
             }
         };
         let state = &mut *self.lock();
         let mut known = state.bearers.iter();
-        if let Some(known) = known.find(|known| is_same(known.standing.identity(), &identity)) {
+        let is_known = |known: &&Arc<Bearer>| {
+            is_same(known.standing.identity(), &identity)
+                && Network::of(known.address) == Network::of(address)
+        };
+        if let Some(known) = known.find(is_known) {
             return Ok(Arc::clone(known));
         }
-        self.enter(state, Standing::new(access, identity))
+        self.enter(state, Standing::new(access, identity), address)
     }
 
     /// Somebody asks who has not asked before on this connection.
-    fn enter(&self, state: &mut State, standing: Standing) -> Result<Arc<Bearer>, Reply> {
+    fn enter(
+        &self,
+        state: &mut State,
+        standing: Standing,
+        address: Address,
+    ) -> Result<Arc<Bearer>, Reply> {
         let identity = standing.identity();
-        let trail = state.trail.of(identity);
+        let trail = self.trail_of(state, Some(identity), address);
+        if address != self.address {
+            tracing::Span::current().record("client", tracing::field::display(address));
+        }
         if state.place.is_none() {
-            match self.place(identity) {
+            match self.place(identity, address) {
                 Ok(place) => state.place = Some(place),
                 Err(refused) => {
-                    log_refusal(&refused, &trail);
+                    log_refusal(&refused, address, &trail);
                     return Err(reply::refused(&refused));
                 }
             }
@@ -183,7 +208,8 @@ impl Visitor {
             trail,
             owner: Owner::new(standing.identity(), self.certificate.clone()),
             of_user: state.place.as_ref().map(Place::of_user).unwrap_or_default(),
-            holder: self.context.holder(&standing, self.address),
+            holder: self.context.holder(&standing, address),
+            address,
             standing,
         });
         if state.bearers.len() >= MAX_BEARERS {
@@ -194,11 +220,11 @@ impl Visitor {
         Ok(bearer)
     }
 
-    fn place(&self, identity: &Identity) -> Result<Place, Refused> {
+    fn place(&self, identity: &Identity, address: Address) -> Result<Place, Refused> {
         if self.context.stopping.has_begun() {
             return Err(Refused::Stopping);
         }
-        let account = Account::of(identity, self.address);
+        let account = Account::of(identity, address);
         let place = self.context.places.take(&account);
         place.map_err(|why| match why {
             NoPlace::Full => Refused::Full,
@@ -208,22 +234,33 @@ impl Visitor {
 
     /// Puts it on record that a request was refused before anybody looked at what it wants. The connection
     /// ends, so that there are no more of such records than connections.
-    pub(super) fn refuse(&self, reason: &'static str, reply: Reply) -> Reply {
-        tracing::info!(reason, "refused a request");
-        self.lock().trail.refused(&reason);
+    pub(super) fn refuse(&self, reason: &'static str, client: Address, reply: Reply) -> Reply {
+        tracing::info!(reason, %client, "refused a request");
+        self.trail_of(&self.lock(), None, client).refused(&reason);
         reply::last(reply)
     }
 
-    fn turn_away(&self, refused: &Refused) -> Reply {
-        let state = self.lock();
-        let trail = refused.identity().map(|identity| state.trail.of(identity));
-        log_refusal(refused, trail.as_ref().unwrap_or(&state.trail));
+    fn turn_away(&self, refused: &Refused, client: Address) -> Reply {
+        let trail = self.trail_of(&self.lock(), refused.identity(), client);
+        log_refusal(refused, client, &trail);
         reply::last(reply::refused(refused))
+    }
+
+    /// The events of one of those who ask on this connection.
+    fn trail_of(&self, state: &State, identity: Option<&Identity>, client: Address) -> Trail {
+        let mut trail = state.trail.part();
+        if client != self.address {
+            trail.speaks_for(client);
+        }
+        if let Some(identity) = identity {
+            trail.identified(identity);
+        }
+        trail
     }
 }
 
-fn log_refusal(refused: &Refused, trail: &Trail) {
-    tracing::warn!(reason = %refused, "refused");
+fn log_refusal(refused: &Refused, client: Address, trail: &Trail) {
+    tracing::warn!(reason = %refused, %client, "refused");
     trail.refused(refused);
 }
 

@@ -1,6 +1,7 @@
 //! The upgrade from HTTP: who may ask for it, and what else is said with it.
 
 use super::{Frames, Lines, Metered, WebSocket, config, to_io};
+use crate::http::Forwarded;
 use crate::transport::foreign::{self, WrongTransport};
 use crate::transport::{BoxedStream, tls};
 use crate::utils::secret::Secret;
@@ -27,6 +28,8 @@ const SUBPROTOCOL: &str = "mcp";
 pub struct Upgrade {
     /// The token of `Authorization: Bearer`.
     pub bearer: Option<Secret>,
+    /// Whom a proxy speaks for.
+    pub forwarded: Forwarded,
 }
 
 /// Why there is no WebSocket.
@@ -115,6 +118,7 @@ impl WebSocket {
                 return refuse(StatusCode::BAD_REQUEST, text);
             }
             upgrade.bearer = bearer(request.headers());
+            upgrade.forwarded = Forwarded::read(request.headers());
             Ok(with_subprotocol(request.headers(), response))
         };
         let config = config(limit);
@@ -260,6 +264,7 @@ mod tests {
         );
         let upgrade = Upgrade {
             bearer: bearer(&headers),
+            ..Upgrade::default()
         };
         assert!(
             upgrade

@@ -1,0 +1,190 @@
+//! Whom a reverse proxy speaks for: `--trusted-proxy` and `--proxy-protocol`.
+
+use crate::common::{Setup, TestServer, request, token_with};
+use crate::http::client::{Answer, Http, modern, with};
+use crate::process::eventually;
+use crate::wire::TestPeer;
+use serde_json::{Value, json};
+
+const TRUSTED: [&str; 2] = ["--trusted-proxy", "127.0.0.1"];
+
+/// Ahead of a connection of 203.0.113.7.
+const PROXY_HEADER: &[u8] =
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x7f\0\0\x01\x12\x34\0\x50";
+
+/// The same where a proxy speaks for itself.
+const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
+/// With an audit log beside what the echo server writes.
+fn audited(setup: Setup) -> TestServer {
+    setup.audited("audit.jsonl").start()
+}
+
+/// The line of the audit log with these words, once it is there.
+fn on_record(server: &TestServer, words: &[&str]) -> Value {
+    eventually(&format!("{words:?} on record"), || {
+        let text = std::fs::read_to_string(server.beside("audit.jsonl")).ok()?;
+        let line = text
+            .lines()
+            .find(|line| words.iter().all(|word| line.contains(word)));
+        line.map(|line| serde_json::from_str(line).unwrap())
+    })
+}
+
+/// Asks over this connection as a proxy does for a client at this address.
+fn ask_for(http: &mut Http, name: &str, address: &str, token: &str) -> Answer {
+    let (headers, body) = modern(1, "tools/call", json!({"name": "x"}));
+    let mut headers = with(&headers, name, address);
+    headers.push(("Authorization", token));
+    http.post(&headers, &body)
+}
+
+#[test]
+fn requests_are_counted_for_the_client_that_a_trusted_proxy_names() {
+    let limited = |args: &[&str]| {
+        let setup = Setup::new("http").echo(&["--modern"]);
+        let rate = ["--rate-limit", "1", "--rate-burst", "1"];
+        audited(setup.args(&rate).args(args))
+    };
+    let status = |http: &mut Http, address| ask_for(http, "X-Forwarded-For", address, "").status();
+    let server = limited(&TRUSTED);
+    // One connection, as a proxy uses it for all its clients.
+    let mut http = Http::connect(server.port);
+    assert_eq!(status(&mut http, "203.0.113.7"), 200);
+    assert_eq!(status(&mut http, "203.0.113.8"), 200);
+    let refused = ask_for(&mut http, "X-Forwarded-For", "203.0.113.8", "");
+    assert_eq!(
+        refused.json()["error"]["data"]["reason"],
+        "rate-limited",
+        "{refused:?}"
+    );
+    let standard = ask_for(&mut http, "Forwarded", "for=\"203.0.113.9:1\"", "");
+    assert_eq!(standard.status(), 200);
+    // Whatever the client has written before is its own invention.
+    let spoofed = ask_for(
+        &mut http,
+        "X-Forwarded-For",
+        "198.51.100.1, 203.0.113.8",
+        "",
+    );
+    assert_eq!(
+        spoofed.json()["error"]["data"]["reason"],
+        "rate-limited",
+        "{spoofed:?}"
+    );
+
+    // From anybody else such headers are words.
+    for args in [&[][..], &["--trusted-proxy", "192.0.2.0/24"]] {
+        let server = limited(args);
+        let mut http = Http::connect(server.port);
+        assert_eq!(status(&mut http, "203.0.113.7"), 200);
+        let refused = ask_for(&mut http, "X-Forwarded-For", "203.0.113.8", "");
+        assert_eq!(
+            refused.json()["error"]["data"]["reason"],
+            "rate-limited",
+            "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn the_client_behind_a_proxy_is_on_record() {
+    let server = audited(Setup::new("http").secret().args(&TRUSTED));
+    let token = format!("Bearer {}", token_with(&["user"]));
+    let answer = ask_for(
+        &mut Http::connect(server.port),
+        "X-Forwarded-For",
+        "203.0.113.7",
+        "",
+    );
+    assert_eq!(answer.status(), 401);
+    let line = on_record(&server, &["refuse", "203.0.113.7"]);
+    assert_eq!(line["client"], "203.0.113.7");
+    assert!(
+        line["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
+        "{line}"
+    );
+    server.log.wait_for("client=203.0.113.7");
+    let mut http = Http::connect(server.port);
+    ask_for(&mut http, "X-Forwarded-For", "203.0.113.8", &token);
+    assert_eq!(
+        on_record(&server, &["authenticate", "203.0.113.8"])["user"],
+        "alice"
+    );
+    // Another client of the same proxy, with the same token, on the same connection.
+    ask_for(&mut http, "X-Forwarded-For", "203.0.113.9", &token);
+    on_record(&server, &["authenticate", "203.0.113.9"]);
+
+    let server = audited(Setup::new("ws").secret().args(&TRUSTED));
+    let (_, mut peer) = TestPeer::upgrade(server.port, "X-Forwarded-For: 203.0.113.7\r\n");
+    assert_eq!(peer.login("x")["error"]["code"], -32002);
+    assert_eq!(on_record(&server, &["refuse"])["client"], "203.0.113.7");
+}
+
+#[test]
+fn a_proxy_header_says_whose_a_tcp_connection_is() {
+    let flags = [TRUSTED[0], TRUSTED[1], "--proxy-protocol"];
+    for secret in [false, true] {
+        let setup = Setup::new("tcp").args(&flags);
+        let server = audited(if secret { setup.secret() } else { setup });
+        for (header, client) in [
+            (PROXY_HEADER, json!("203.0.113.7:4660")),
+            (LOCAL, Value::Null),
+        ] {
+            let mut peer = TestPeer::connect("tcp", server.port);
+            peer.raw(header);
+            if secret {
+                let answer = peer.login(&token_with(&["user"]));
+                assert_eq!(answer["result"]["authenticated"], true, "{answer}");
+                let words = match client.as_str() {
+                    Some(client) => vec!["authenticate", client],
+                    None => vec!["authenticate", "\"connection\":2"],
+                };
+                assert_eq!(on_record(&server, &words)["client"], client);
+            }
+            assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
+        }
+        // Without one nobody knows whose it is.
+        let mut peer = TestPeer::connect("tcp", server.port);
+        peer.raw(request(1, "ping", json!({})).as_bytes());
+        peer.raw(b"\n");
+        server.log.wait_for("it does not begin with a PROXY header");
+        on_record(&server, &["refuse", "PROXY header"]);
+    }
+    // Whoever is not trusted has nothing to say about that.
+    let server = Setup::new("tcp").args(&["--trusted-proxy", "192.0.2.1", "--proxy-protocol"]);
+    let server = server.start();
+    server.assert_serving();
+    let mut peer = TestPeer::connect("tcp", server.port);
+    peer.raw(PROXY_HEADER);
+    peer.raw(b"\n");
+    assert_eq!(peer.next()["error"]["code"], -32700);
+    peer.assert_closed();
+}
+
+/// The bound for one address holds for the clients of a proxy, each by itself, and not for the proxy.
+#[test]
+fn those_who_do_not_say_who_they_are_are_counted_where_they_are() {
+    let flags = [
+        TRUSTED[0],
+        TRUSTED[1],
+        "--proxy-protocol",
+        "--max-pending-per-address",
+        "2",
+    ];
+    let server = Setup::new("tcp").secret().args(&flags).start();
+    let come = |last: u8| {
+        let mut peer = TestPeer::connect("tcp", server.port);
+        let mut header = PROXY_HEADER.to_vec();
+        header[19] = last;
+        peer.raw(&header);
+        peer
+    };
+    let mut others: Vec<_> = (1..=6).map(come).collect();
+    let mut crowd: Vec<_> = (0..3).map(|_| come(9)).collect();
+    crowd[0].assert_closed();
+    for peer in others.iter_mut().chain(&mut crowd[1..]) {
+        let answer = peer.login(&token_with(&["user"]));
+        assert_eq!(answer["result"]["authenticated"], true, "{answer}");
+    }
+}

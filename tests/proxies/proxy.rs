@@ -1,0 +1,185 @@
+//! A real reverse proxy with its configuration of `examples/reverse-proxy`, on ports and with times of the
+//! tests.
+
+use crate::certificates::Files;
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// Which proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Nginx,
+    HAProxy,
+    Caddy,
+}
+
+/// A proxy, until it is dropped.
+pub struct Proxy {
+    kind: Kind,
+    child: Child,
+    folder: TempDir,
+    /// HTTP and WebSocket.
+    pub port: u16,
+    /// Lines, where the proxy has them.
+    pub lines: u16,
+    admin: u16,
+}
+
+/// Ports that nobody has at present.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// The example with these words in the place of others, each of which has to be there.
+fn example(name: &str, words: &[(&str, &str)]) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/reverse-proxy");
+    let mut text = std::fs::read_to_string(path.join(name)).unwrap();
+    for (old, new) in words {
+        assert!(text.contains(old), "{name} has no {old}");
+        text = text.replace(old, new);
+    }
+    text
+}
+
+impl Proxy {
+    /// Starts before a server at `backend` (HTTP) and `lines` (TCP). What is silent for five seconds, it
+    /// closes.
+    pub fn start(kind: Kind, files: &Files, backend: u16, lines: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [port, own_lines, admin] = free_ports();
+        let backend = format!("127.0.0.1:{backend}");
+        let [certificate, key] = ["server.pem", "server.key"].map(|name| files.path(name));
+        let both = folder.path().join("both.pem").display().to_string();
+        let read = |path: &str| std::fs::read_to_string(path).unwrap();
+        std::fs::write(&both, read(&certificate) + &read(&key)).unwrap();
+        let config = match kind {
+            Kind::Nginx => example(
+                "nginx.conf",
+                &[
+                    ("http {", "http {\n    access_log off;"),
+                    ("listen 443", &format!("listen 127.0.0.1:{port}")),
+                    ("127.0.0.1:8080", &backend),
+                    ("/etc/ssl/mcp/server.pem", &certificate),
+                    ("/etc/ssl/mcp/server.key", &key),
+                    ("120s", "5s"),
+                ],
+            ),
+            Kind::HAProxy => example(
+                "haproxy.cfg",
+                &[
+                    ("bind :443", &format!("bind 127.0.0.1:{port}")),
+                    ("bind :8443", &format!("bind 127.0.0.1:{own_lines}")),
+                    ("127.0.0.1:8080", &backend),
+                    ("127.0.0.1:8081", &format!("127.0.0.1:{lines}")),
+                    ("/etc/ssl/mcp/server-and-key.pem", &both),
+                    ("120s", "5s"),
+                ],
+            ),
+            Kind::Caddy => {
+                let global =
+                    format!("{{\n\tadmin 127.0.0.1:{admin}\n\tauto_https disable_redirects\n}}\n");
+                global
+                    + &example(
+                        "Caddyfile",
+                        &[
+                            (
+                                "https://mcp.example.com",
+                                &format!("https://localhost:{port}"),
+                            ),
+                            ("127.0.0.1:8080", &backend),
+                            ("/etc/ssl/mcp/server.pem", &certificate),
+                            ("/etc/ssl/mcp/server.key", &key),
+                        ],
+                    )
+            }
+        };
+        let path = folder.path().join("config");
+        std::fs::write(&path, config).unwrap();
+        let child = spawn(kind, &path, folder.path());
+        Self {
+            kind,
+            child,
+            folder,
+            port,
+            lines: own_lines,
+            admin,
+        }
+    }
+
+    /// Has it read its configuration again, while it serves.
+    pub fn reload(&self) {
+        let signal = |signal| kill_process(Pid::from_child(&self.child), signal).unwrap();
+        match self.kind {
+            Kind::Nginx => signal(Signal::HUP),
+            Kind::HAProxy => signal(Signal::USR2),
+            Kind::Caddy => {
+                let mut command = Command::new("caddy");
+                command
+                    .args(["reload", "--force", "--adapter", "caddyfile", "--config"])
+                    .arg(self.folder.path().join("config"))
+                    .arg("--address")
+                    .arg(format!("127.0.0.1:{}", self.admin))
+                    .env("HOME", self.folder.path())
+                    .stderr(Stdio::null());
+                assert!(command.status().unwrap().success());
+            }
+        }
+    }
+}
+
+fn spawn(kind: Kind, config: &PathBuf, folder: &Path) -> Child {
+    let mut command = match kind {
+        Kind::Nginx => {
+            let mut command = Command::new("nginx");
+            let pid = folder.join("pid");
+            let globals = format!(
+                "daemon off; user root; error_log stderr; pid {};",
+                pid.display()
+            );
+            command
+                .args(["-e", "stderr", "-g", &globals, "-p"])
+                .arg(folder)
+                .arg("-c");
+            command
+        }
+        Kind::HAProxy => {
+            let mut command = Command::new("haproxy");
+            command.args(["-W", "-db", "-f"]);
+            command
+        }
+        Kind::Caddy => {
+            let mut command = Command::new("caddy");
+            command.args(["run", "--adapter", "caddyfile", "--config"]);
+            command
+        }
+    };
+    let log = File::create(folder.join("log")).unwrap();
+    command
+        .arg(config)
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .process_group(0);
+    let spawned = command.spawn();
+    spawned.unwrap_or_else(|err| panic!("{kind:?} is needed: {err}"))
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // With its workers.
+        let group = Pid::from_child(&self.child);
+        let _gone = rustix::process::kill_process_group(group, Signal::KILL);
+        let _reaped = self.child.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
+            eprintln!("--- {:?}\n{}---", self.kind, String::from_utf8_lossy(&log));
+        }
+    }
+}
