@@ -1,11 +1,13 @@
 //! What can be typed: clap structs only, checked for shape.
 
 mod client;
+mod doctor;
 mod listen;
 mod server;
 mod tokens;
 
 pub use client::{ClientArgs, ClientTransport};
+pub use doctor::{DoctorArgs, DoctorTarget};
 pub use listen::Listen;
 pub use server::{Origin, ServerArgs, ServerTransport};
 pub use tokens::{
@@ -15,6 +17,7 @@ pub use tokens::{
 use crate::utils::secret::Secret;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use client::CLIENT_EXAMPLES;
+use doctor::DOCTOR_EXAMPLES;
 use server::SERVER_EXAMPLES;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,6 +66,14 @@ pub enum Command {
     /// owed are awaited first.
     #[command(after_help = CLIENT_EXAMPLES)]
     Client(Deferred<ClientArgs>),
+    /// Try every step of a connection, or of a start, and say where it stops
+    ///
+    /// 'doctor client' does what 'client' would do with the same flags: it looks up the name, connects,
+    /// speaks TLS, shows the token, asks the MCP server for its lists, and ends with an entry for your MCP
+    /// host. 'doctor server' checks what 'server' would need with the same flags, and serves nobody.
+    /// Exit code 1: something has failed, and the last step says what to do.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(Deferred<DoctorArgs>),
     /// Make a secret to sign tokens with
     ///
     /// The secret alone goes to stdout, so this holds just the secret:

@@ -110,7 +110,7 @@ async fn ask_one(
     let (mut child, mut pipes) = started.map_err(|err| {
         Failure::caused(format!("could not start the MCP server '{command}'"), err)
     })?;
-    let (mut session, first) = Session::new(modern);
+    let (mut session, first) = Session::new(modern, 1);
     let talk = converse(&mut session, &first, &mut pipes.stdout, &mut pipes.stdin);
     let outcome = timeout(limit, talk).await;
     drop(pipes);

@@ -41,12 +41,16 @@ pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
 
 /// Which of the two clients runs.
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     Lines(Settings),
     Http(client::http::Settings),
 }
 
-fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
+/// Reads what the arguments name.
+///
+/// # Errors
+/// What is wrong with which of them.
+pub(super) fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
     if args.transport != ClientTransport::Unix && args.path.is_some() {
         return Err(Failure::new("--path is for 'client unix'"));
     }

@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod client_http;
 mod client_shared;
+mod doctor;
 mod doors;
 mod failure;
 mod generate_permissions;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli, release: fn()) -> ExitCode {
         Command::GenerateSecret(Deferred(args)) => generate_secret::run(&args),
         Command::GenerateToken(Deferred(args)) => generate_token::run(&args),
         Command::GeneratePermissions(Deferred(args)) => generate_permissions::run(*args, release),
+        Command::Doctor(Deferred(args)) => return doctor::run(*args, release).into(),
         Command::Check(Deferred(args)) => return check::run(&args).into(),
         Command::InspectToken(Deferred(args)) => inspect_token::run(&args),
     };

@@ -65,10 +65,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins as a client of the newest revision with a handshake, or of the newest without one.
-    /// Gives the first line to be sent, too.
+    /// Begins as a client of the newest revision with a handshake, or of the newest without one, with
+    /// this id. Gives the first line to be sent, too.
     #[must_use]
-    pub fn new(modern: bool) -> (Self, Vec<u8>) {
+    pub fn new(modern: bool, id: u64) -> (Self, Vec<u8>) {
         let asked = if modern {
             Method::Discover
         } else {
@@ -77,7 +77,7 @@ impl Session {
         let session = Self {
             modern,
             asked,
-            id: 1,
+            id,
             left: VecDeque::new(),
             pages: 0,
             cursor: None,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// A server that answers from a table, one request at a time.
 fn talk(modern: bool, mut server: impl FnMut(&Value) -> Vec<Value>) -> Result<Inventory, Fault> {
-    let (mut session, mut sent) = Session::new(modern);
+    let (mut session, mut sent) = Session::new(modern, 1);
     for _ in 0..20_000 {
         let lines: Vec<Value> = String::from_utf8(sent.clone())
             .unwrap()

@@ -72,6 +72,33 @@ fn output_of_generate_permissions_is_real() {
     assert_eq!(stdout_of(command.current_dir(folder.path())), shown);
 }
 
+/// Where the time of each step stands, which differs from run to run.
+fn without_times(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.split_once(" ms  ") {
+        Some((before, after)) => {
+            let before = before.trim_end_matches(|c: char| c.is_ascii_digit() || "< ".contains(c));
+            format!("{before} … {after}\n")
+        }
+        None => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
+#[test]
+fn output_of_doctor_is_real() {
+    let shown = marked("docs/troubleshooting.md", "<!-- output of doctor -->").text;
+    let (line, shown) = shown.split_once('\n').expect("a command");
+    let arguments = line.strip_prefix("$ mcp-remote ").expect("a command");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("an address").port().to_string();
+    drop(free);
+    let mut command = clean(env!("CARGO_BIN_EXE_mcp-remote"));
+    command.args(arguments.replace("8080", &port).split_whitespace());
+    let output = command.output().expect("the program starts");
+    let printed = String::from_utf8_lossy(&output.stdout).replace(&port, "8080");
+    assert_eq!(without_times(&printed), without_times(shown));
+}
+
 #[test]
 fn output_of_the_quickstart_is_real() {
     // Without cargo it takes the programs that were built for this test.

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// The commands, and the page that documents each.
-const COMMANDS: [(&str, &str); 7] = [
+const COMMANDS: [(&str, &str); 8] = [
     ("server", "docs/server.md"),
     ("client", "docs/client.md"),
+    ("doctor", "docs/troubleshooting.md"),
     ("generate-secret", "docs/tokens.md"),
     ("generate-token", "docs/tokens.md"),
     ("generate-permissions", "docs/policy.md"),

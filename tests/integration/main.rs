@@ -15,6 +15,7 @@ mod cli;
 mod client;
 mod client_http;
 mod descriptors;
+mod doctor;
 mod doors;
 mod fairness;
 mod files;

@@ -86,7 +86,7 @@ impl Tokens {
     ///
     /// # Errors
     /// What is wrong with it, behind the words "the token".
-    pub(super) async fn for_connection(&self) -> Result<Option<Secret>, String> {
+    pub async fn for_connection(&self) -> Result<Option<Secret>, String> {
         let mut state = self.state.lock().await;
         let is_due = match (&self.source, &state.current) {
             (Some(TokenSource::Command(_)), Some(current)) => {
@@ -105,7 +105,7 @@ impl Tokens {
     }
 
     /// The token for a request on a connection that stands.
-    pub(super) async fn current(&self) -> Option<Secret> {
+    pub async fn current(&self) -> Option<Secret> {
         self.state.lock().await.current.clone()
     }
 

@@ -5,8 +5,10 @@ mod pem;
 mod plain;
 mod subject;
 mod trouble;
+mod validity;
 
 pub use pem::FileError;
+pub use pem::not_after_of;
 pub use plain::{Mismatch, Plain, is_mismatch};
 pub use subject::{Holder, Shown};
 pub use trouble::explain;
@@ -137,6 +139,19 @@ impl Acceptor {
     }
 }
 
+/// What a client sees of a TLS connection that stands.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its version.
+    pub version: &'static str,
+    /// Whose certificate the server has shown.
+    pub subject: Option<String>,
+    /// How many certificates it has shown.
+    pub certificates: usize,
+    /// Until when its own is valid, in seconds since 1970.
+    pub not_after: Option<i64>,
+}
+
 /// The client's side of TLS, for one server.
 pub struct Connector {
     tls: TlsConnector,
@@ -194,8 +209,27 @@ impl Connector {
     /// # Errors
     /// What the server or its certificate has; [`explain`] tells it.
     pub async fn connect(&self, stream: TcpStream) -> io::Result<BoxedStream> {
+        Ok(self.connect_and_look(stream).await?.0)
+    }
+
+    /// The same, and what there is to say of the connection.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn connect_and_look(&self, stream: TcpStream) -> io::Result<(BoxedStream, Seen)> {
         let stream = self.tls.connect(self.name.clone(), stream).await?;
-        Ok(Box::new(stream))
+        let session = stream.get_ref().1;
+        let chain = session.peer_certificates().unwrap_or_default();
+        let seen = Seen {
+            version: match session.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
+                _ => "TLS 1.3",
+            },
+            subject: chain.first().map(|own| Shown::of(own).subject),
+            certificates: chain.len(),
+            not_after: chain.first().and_then(|own| validity::not_after(own)),
+        };
+        Ok((Box::new(stream), seen))
     }
 }
 

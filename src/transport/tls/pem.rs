@@ -64,6 +64,17 @@ pub(super) fn certified_key(
     })
 }
 
+/// Until when the first certificate in a file is valid, in seconds since 1970; `None` where it does not
+/// say so in a form that is known.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn not_after_of(file: &Path) -> Result<Option<i64>, FileError> {
+    let chain = certificates("--tls-cert", file)?;
+    let own = chain.first();
+    Ok(own.and_then(|own| super::validity::not_after(own)))
+}
+
 /// The authorities in a file.
 pub(super) fn roots(flag: &'static str, file: &Path) -> Result<RootCertStore, FileError> {
     let mut roots = RootCertStore::empty();

@@ -1,0 +1,128 @@
+//! The entry with which an MCP host starts the client that was just tried.
+
+use crate::cli::{ClientArgs, ClientTransport};
+use crate::utils::escape::escape;
+use crate::utils::secret::Secret;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Where a token is kept that was given in a way which an entry should not repeat.
+const TOKEN_FILE: &str = "/path/to/token";
+
+/// The whole configuration of hosts that have `mcpServers` (Claude Desktop, Claude Code, Cursor), and of
+/// VS Code. No token is in it: it is named by its file.
+pub(super) fn entries(args: &ClientArgs) -> Value {
+    let program = std::env::current_exe().unwrap_or_else(|_| "mcp-remote".into());
+    let mut entry = json!({"command": program.display().to_string(), "args": arguments(args)});
+    if let Some(file) = token_file(args) {
+        entry["env"] = json!({"MCP_REMOTE_JWT_TOKEN_FILE": file});
+    }
+    let mut typed = json!({"type": "stdio"});
+    if let (Some(typed), Some(entry)) = (typed.as_object_mut(), entry.as_object()) {
+        typed.extend(entry.clone());
+    }
+    json!({
+        "mcpServers": {"remote": entry},
+        "servers": {"remote": typed},
+    })
+}
+
+/// The same for people.
+pub(super) fn text(args: &ClientArgs) -> String {
+    let entries = entries(args);
+    let whole = |key: &str| escape_lines(&format!("{:#}", json!({key: entries[key]})));
+    let mut text = format!(
+        "\nAll works. An entry for Claude Desktop (claude_desktop_config.json), Claude Code (.mcp.json)\nand Cursor (.cursor/mcp.json):\n\n{}\n\nFor VS Code (.vscode/mcp.json):\n\n{}\n",
+        whole("mcpServers"),
+        whole("servers")
+    );
+    if token_file(args).is_some_and(|file| file == TOKEN_FILE) {
+        text.push_str(&format!(
+            "\nPut the token into a file that only you can read, and name it in place of {TOKEN_FILE}.\n"
+        ));
+    }
+    text
+}
+
+fn escape_lines(text: &str) -> String {
+    let lines = text.lines().map(escape);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The file of the token, where there is a token.
+fn token_file(args: &ClientArgs) -> Option<String> {
+    let variable = std::env::var("MCP_REMOTE_JWT_TOKEN_FILE").ok();
+    let file = args
+        .token
+        .jwt_token_file
+        .clone()
+        .or(variable.map(Into::into));
+    let is_set = |name| std::env::var_os(name).is_some();
+    if args.token.jwt_token.is_some() || file.is_none() && is_set("MCP_REMOTE_JWT_TOKEN") {
+        return Some(TOKEN_FILE.to_owned());
+    }
+    file.map(|file| absolute(&file))
+}
+
+/// A host starts the client in whatever folder.
+fn absolute(path: &Path) -> String {
+    let absolute = std::path::absolute(path);
+    absolute.as_deref().unwrap_or(path).display().to_string()
+}
+
+fn arguments(args: &ClientArgs) -> Vec<String> {
+    let transport = match args.transport {
+        ClientTransport::Tcp => "tcp",
+        ClientTransport::Ws => "ws",
+        ClientTransport::Http => "http",
+        ClientTransport::Unix => "unix",
+    };
+    let mut list = vec!["client".to_owned(), transport.to_owned()];
+    let mut add = |flag: &str, value: Option<String>| {
+        list.push(flag.to_owned());
+        list.extend(value);
+    };
+    match (&args.path, &args.url, args.port) {
+        (Some(path), ..) => add("--path", Some(absolute(path))),
+        (None, Some(url), _) => add("--url", Some(url.clone())),
+        (None, None, port) => {
+            add("--host", Some(args.host.clone()));
+            add("--port", port.map(|port| port.to_string()));
+            if args.tls {
+                add("--tls", None);
+            }
+        }
+    }
+    for (flag, file) in [
+        ("--tls-ca", &args.tls_ca),
+        ("--tls-cert", &args.tls_cert),
+        ("--tls-key", &args.tls_key),
+        ("--header-file", &args.header_file),
+    ] {
+        if let Some(file) = file {
+            add(flag, Some(absolute(file)));
+        }
+    }
+    if let Some(command) = &args.jwt_token_command {
+        add("--jwt-token-command", Some(command.clone()));
+    }
+    for header in &args.header {
+        add("--header", Some(public(header)));
+    }
+    add("--auto-reconnect", None);
+    add("--max-attempts", Some("0".to_owned()));
+    list
+}
+
+/// The header with a variable in place of a value that may be secret.
+fn public(header: &Secret) -> String {
+    let line = header.expose();
+    match line.split_once(':') {
+        Some((_, value)) if value.contains("${") => line.to_owned(),
+        Some((name, _)) => {
+            let variable = name.trim().to_uppercase().replace('-', "_");
+            format!("{}: ${{{variable}}}", name.trim())
+        }
+        None => String::new(),
+    }
+}

@@ -1,0 +1,276 @@
+//! From the token and the name of the server to a connection that is authenticated.
+
+use super::report::{Report, Stopped};
+use crate::auth;
+use crate::client::{Port, Tokens};
+use crate::control::MAX_SERVER_LINE;
+use crate::handshake::{self, Rejected};
+use crate::transport::line::LineError;
+use crate::transport::tls::{self, Connector, Plain, Seen};
+use crate::transport::websocket::WebSocket;
+use crate::transport::{BoxedStream, Connection, foreign, unix};
+use crate::utils::chain::Chain;
+use crate::utils::host::with_port;
+use crate::utils::secret::Secret;
+use crate::utils::span::span;
+use serde_json::Value;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long one step may take.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// A certificate that ends sooner than this, in days, wants to be renewed.
+const SOON: i64 = 14;
+
+const CONNECT_REMEDY: &str = "is the server running there, and is this the right host and port? A firewall, or a container without a published port, looks the same";
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+/// What the token says, unchecked; that it has expired is known without the server.
+pub(super) async fn token(tokens: &Tokens, report: &mut Report) -> Result<Option<Secret>, Stopped> {
+    let checked = tokens.for_connection().await;
+    let token = match &checked {
+        Ok(token) => token.clone(),
+        Err(_) => tokens.current().await,
+    };
+    let says = token.as_ref().map(says);
+    match (checked, says) {
+        (Err(fault), says) => {
+            let says = says.flatten().map(|says| says.text + "; ");
+            let detail = format!("{}the token {fault}", says.unwrap_or_default());
+            Err(report.failed("token", detail, None))
+        }
+        (Ok(token), None) => {
+            report.good("token", "none is given");
+            Ok(token)
+        }
+        (Ok(token), Some(None)) => {
+            report.good("token", "one that only its server can read");
+            Ok(token)
+        }
+        (Ok(token), Some(Some(says))) => {
+            if says.has_roles {
+                report.good("token", says.text);
+            } else {
+                let remedy = "with a policy on the server it may do nothing: make one with --roles";
+                report.doubtful("token", says.text, remedy);
+            }
+            Ok(token)
+        }
+    }
+}
+
+/// What a token says of itself.
+struct Says {
+    text: String,
+    has_roles: bool,
+}
+
+fn says(token: &Secret) -> Option<Says> {
+    let (_, claims) = auth::read_unverified(token).ok()?;
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    let user = text("user").or_else(|| text("sub"));
+    let roles = claims.get("roles").and_then(Value::as_array);
+    let roles: Vec<&str> = roles
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let user = user.map_or_else(
+        || "for no user in particular".to_owned(),
+        |user| format!("for user '{user}'"),
+    );
+    let with = match roles.is_empty() {
+        true => "without roles".to_owned(),
+        false => format!("with the roles {}", roles.join(", ")),
+    };
+    let end = match claims.get("exp").and_then(Value::as_f64) {
+        Some(exp) if exp > now() as f64 => format!(", ends in {}", span(exp - now() as f64)),
+        Some(_) => String::new(),
+        None => ", never ends".to_owned(),
+    };
+    Some(Says {
+        text: format!("{user}, {with}{end}"),
+        has_roles: !roles.is_empty(),
+    })
+}
+
+/// Looks up the name, and tries each of its addresses.
+pub(super) async fn reach(
+    host: &str,
+    port: u16,
+    report: &mut Report,
+) -> Result<TcpStream, Stopped> {
+    let looked_up = timeout(LIMIT, tokio::net::lookup_host((host, port))).await;
+    let addresses: Vec<SocketAddr> = match looked_up {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(err)) => {
+            let detail = format!("'{host}' has no address: {err}");
+            let remedy = "check --host, or --url: is the name right, and does this machine's network know it?";
+            return Err(report.failed("name", detail, Some(remedy)));
+        }
+        Err(_) => {
+            let detail = format!("nobody says what the address of '{host}' is");
+            return Err(report.failed("name", detail, Some("check the network's name server")));
+        }
+    };
+    let list: Vec<String> = addresses.iter().map(|it| it.ip().to_string()).collect();
+    report.good("name", format!("'{host}' is {}", list.join(", ")));
+    let (mut first, mut faults) = (None, Vec::new());
+    for address in addresses {
+        let fault = match timeout(LIMIT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                report.good("connect", format!("{address} answers"));
+                first = first.or(Some(stream));
+                continue;
+            }
+            Ok(Err(err)) => format!("{address}: {err}"),
+            Err(_) => format!("{address}: no answer within {} s", LIMIT.as_secs()),
+        };
+        faults.push(fault);
+    }
+    let Some(stream) = first else {
+        return Err(report.failed("connect", faults.join("; "), Some(CONNECT_REMEDY)));
+    };
+    if !faults.is_empty() {
+        let remedy = "clients use another of its addresses, and may lose some time";
+        report.doubtful("connect", faults.join("; "), remedy);
+    }
+    crate::transport::tcp::tune(&stream);
+    Ok(stream)
+}
+
+/// TLS, where it is asked for.
+pub(super) async fn secure(
+    stream: TcpStream,
+    tls: Option<&Connector>,
+    report: &mut Report,
+) -> Result<BoxedStream, Stopped> {
+    let Some(connector) = tls else {
+        return Ok(Box::new(Plain::new(stream, Vec::new())));
+    };
+    match timeout(LIMIT, connector.connect_and_look(stream)).await {
+        Ok(Ok((stream, seen))) => {
+            certificate(&seen, report);
+            Ok(stream)
+        }
+        Ok(Err(err)) => Err(broken("tls", &err, report)),
+        Err(_) => {
+            let remedy = "is this a TLS port? Without one leave out --tls, or use ws:// or http://";
+            Err(report.failed("tls", "the server does not answer", Some(remedy)))
+        }
+    }
+}
+
+fn certificate(seen: &Seen, report: &mut Report) {
+    let subject = seen.subject.as_deref().unwrap_or("somebody");
+    let chain = match seen.certificates {
+        1 => "1 certificate".to_owned(),
+        many => format!("{many} certificates"),
+    };
+    let detail = format!("{}, {subject}, a chain of {chain}", seen.version);
+    let days = seen
+        .not_after
+        .map(|end| (end - now().cast_signed()) / 86_400);
+    match days {
+        Some(days) if days < SOON => report.doubtful(
+            "tls",
+            format!("{detail}, which ends in {days} days"),
+            "renew the server's certificate",
+        ),
+        Some(days) => report.good("tls", format!("{detail}, valid for {days} days")),
+        None => report.good("tls", detail),
+    }
+}
+
+/// An error of the connection, explained as the client explains it.
+fn broken(step: &'static str, err: &io::Error, report: &mut Report) -> Stopped {
+    match tls::explain(err).or_else(|| foreign::explain(err)) {
+        Some(reason) => report.failed(step, reason, None),
+        None => report.failed(step, Chain(err).to_string(), Some(CONNECT_REMEDY)),
+    }
+}
+
+/// The connection to a Unix socket.
+pub(super) async fn over_unix(path: &Path, report: &mut Report) -> Result<Connection, Stopped> {
+    match timeout(LIMIT, unix::connect(path)).await {
+        Ok(Ok(stream)) => {
+            report.good("connect", format!("{} answers", path.display()));
+            let stream = Box::new(Plain::new(stream, Vec::new()));
+            Ok(Connection::over_stream(stream, MAX_SERVER_LINE))
+        }
+        Ok(Err(err)) => {
+            let remedy = "does the server listen there (--listen unix://…), and may this user use the socket?";
+            let detail = format!("{}: {err}", path.display());
+            Err(report.failed("connect", detail, Some(remedy)))
+        }
+        Err(_) => Err(report.failed("connect", "nobody answers", Some(CONNECT_REMEDY))),
+    }
+}
+
+/// The WebSocket upgrade.
+pub(super) async fn upgrade(
+    stream: BoxedStream,
+    port: &Port,
+    path: &str,
+    report: &mut Report,
+) -> Result<Connection, Stopped> {
+    let scheme = if port.tls.is_some() { "wss" } else { "ws" };
+    let url = format!("{scheme}://{}{path}", with_port(&port.host, port.number));
+    match timeout(LIMIT, WebSocket::connect(stream, &url, MAX_SERVER_LINE)).await {
+        Ok(Ok(socket)) => {
+            report.good("upgrade", format!("{url} speaks WebSocket"));
+            Ok(Connection::WebSocket(Box::new(socket)))
+        }
+        Ok(Err(err)) => {
+            let err = err.into_io();
+            let text = Chain(&err).to_string();
+            if tls::explain(&err)
+                .or_else(|| foreign::explain(&err))
+                .is_none()
+            {
+                let remedy = "is the path of --url right, and does a reverse proxy between pass upgrades on?";
+                return Err(report.failed("upgrade", text, Some(remedy)));
+            }
+            Err(broken("upgrade", &err, report))
+        }
+        Err(_) => {
+            let remedy = "is this a WebSocket port? For 'server tcp' use 'client tcp'";
+            Err(report.failed("upgrade", "the server does not answer", Some(remedy)))
+        }
+    }
+}
+
+/// Shows the token. Gives whether sessions can be resumed, if that is known.
+pub(super) async fn authenticate(
+    connection: &mut Connection,
+    token: Option<&Secret>,
+    report: &mut Report,
+) -> Result<Option<bool>, Stopped> {
+    let Some(token) = token else {
+        return Ok(None);
+    };
+    let step = "login";
+    let remedy = "check that the token was made with this server's secret, has not been revoked, and has the roles that the server requires; 'mcp-remote inspect-token' on the server says why";
+    match timeout(LIMIT, handshake::present(connection, token)).await {
+        Ok(Ok(can_resume)) => {
+            report.good(step, "the server accepts it");
+            Ok(Some(can_resume))
+        }
+        Ok(Err(Rejected::ByServer(reason))) => Err(report.failed(step, reason, Some(remedy))),
+        Ok(Err(Rejected::Lost(LineError::Io(err)))) => Err(broken(step, &err, report)),
+        Ok(Err(Rejected::Lost(err))) => Err(report.failed(step, err.to_string(), None)),
+        Err(_) => {
+            let remedy = "is it mcp-remote, with a secret, of this transport?";
+            Err(report.failed(step, "the server does not answer to it", Some(remedy)))
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What was checked, step by step, for people and as JSON.
+
+use super::super::print;
+use crate::utils::escape::escape;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// The width of a remedy, in characters.
+const REMEDY_WIDTH: usize = 70;
+
+/// How a step went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Good,
+    /// It works, and somebody should look at it.
+    Doubtful,
+    Failed,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Doubtful => "warning",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One step.
+#[derive(Debug)]
+struct Step {
+    name: &'static str,
+    outcome: Outcome,
+    detail: String,
+    remedy: Option<String>,
+    took: Duration,
+}
+
+/// The steps so far. For people each is printed as soon as it is known.
+#[derive(Debug)]
+pub(super) struct Report {
+    as_json: bool,
+    steps: Vec<Step>,
+    since: Instant,
+    failed: bool,
+}
+
+impl Report {
+    pub(super) fn new(as_json: bool) -> Self {
+        Self {
+            as_json,
+            steps: Vec::new(),
+            since: Instant::now(),
+            failed: false,
+        }
+    }
+
+    pub(super) fn good(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.add(name, Outcome::Good, detail.into(), None);
+    }
+
+    pub(super) fn doubtful(&mut self, name: &'static str, detail: impl Into<String>, remedy: &str) {
+        self.add(
+            name,
+            Outcome::Doubtful,
+            detail.into(),
+            Some(remedy.to_owned()),
+        );
+    }
+
+    /// The step at which it ends.
+    pub(super) fn failed(
+        &mut self,
+        name: &'static str,
+        detail: impl Into<String>,
+        remedy: Option<&str>,
+    ) -> Stopped {
+        self.failed = true;
+        let remedy = remedy.map(str::to_owned);
+        self.add(name, Outcome::Failed, detail.into(), remedy);
+        Stopped
+    }
+
+    fn add(
+        &mut self,
+        name: &'static str,
+        outcome: Outcome,
+        detail: String,
+        remedy: Option<String>,
+    ) {
+        let step = Step {
+            name,
+            outcome,
+            detail: escape(&detail),
+            remedy: remedy.map(|remedy| escape(&remedy)),
+            took: self.since.elapsed(),
+        };
+        self.since = Instant::now();
+        if !self.as_json {
+            let took = pretty(step.took);
+            let mut line = format!(
+                "{:8} {:10} {:>7}  {}\n",
+                outcome.word(),
+                name,
+                took,
+                step.detail
+            );
+            for part in step.remedy.iter().flat_map(|remedy| wrapped(remedy)) {
+                line.push_str(&format!("{:9}{part}\n", ""));
+            }
+            // With stdout gone there is nobody left to tell.
+            let _nobody = print(&line);
+        }
+        self.steps.push(step);
+    }
+
+    /// True where nothing has failed.
+    pub(super) fn is_good(&self) -> bool {
+        !self.failed
+    }
+
+    /// The whole of it, with what belongs to the end of it.
+    pub(super) fn finish(&self, text: &str, entries: Option<Value>) {
+        let text = if self.as_json {
+            let steps = self.steps.iter().map(|step| {
+                json!({
+                    "step": step.name, "outcome": step.outcome.word(), "detail": step.detail,
+                    "remedy": step.remedy, "milliseconds": step.took.as_millis(),
+                })
+            });
+            let steps: Vec<Value> = steps.collect();
+            let report = json!({"ok": self.is_good(), "steps": steps, "entries": entries});
+            format!("{report:#}\n")
+        } else {
+            text.to_owned()
+        };
+        let _nobody = print(&text);
+    }
+}
+
+/// Nothing more can be checked: the step that failed is in the report.
+#[derive(Debug)]
+pub(super) struct Stopped;
+
+/// Lines that fit a narrow terminal.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec!["→".to_owned()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < REMEDY_WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("  {word}")),
+        }
+    }
+    lines
+}
+
+fn pretty(took: Duration) -> String {
+    match took.as_millis() {
+        0 => "<1 ms".to_owned(),
+        milliseconds @ 1..10_000 => format!("{milliseconds} ms"),
+        milliseconds => format!("{} s", milliseconds / 1000),
+    }
+}
