@@ -23,6 +23,18 @@ pub enum Listen {
     Unix(PathBuf),
 }
 
+/// `HOST:PORT` for health checks.
+pub(super) fn health(text: &str) -> Result<Listen, String> {
+    match format!("tcp://{text}").parse()? {
+        Listen::Port { host, port, .. } if !text.ends_with('/') => Ok(Listen::Port {
+            door: Door::Health,
+            host,
+            port,
+        }),
+        _ => Err("host and port are needed, such as 127.0.0.1:9090".to_owned()),
+    }
+}
+
 impl FromStr for Listen {
     type Err = String;
 

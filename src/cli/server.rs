@@ -1,6 +1,6 @@
 //! The command line of `server`.
 
-use super::listen::Listen;
+use super::listen::{Listen, health};
 use super::{DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, positive_duration};
 use crate::jsonrpc::MAX_LINE;
 use crate::server::{Door, Isolation};
@@ -94,6 +94,10 @@ pub struct ServerArgs {
         value_delimiter = ','
     )]
     pub listen: Vec<Listen>,
+    /// Answer health checks there, too, in plain text and nothing else: /healthz, whether the process serves,
+    /// and /readyz, whether the MCP server answers [default: on the ports of HTTP alone]
+    #[arg(long, value_name = "HOST:PORT", env = "MCP_REMOTE_HEALTH", value_parser = health)]
+    pub health: Option<Listen>,
     /// Reverse proxy that is believed for whom it speaks (Forwarded, X-Forwarded-For): an address, or a
     /// network such as 10.0.0.0/8; several are separated by commas [default: none is]
     #[arg(

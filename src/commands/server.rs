@@ -112,7 +112,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         door: args.transport.into(),
         host: args.host,
         port: args.port,
-        further: args.listen,
+        further: args.listen.into_iter().chain(args.health).collect(),
     };
     let serving = serve(places, settings, backend, reloader);
     let runtime = runtime(release)?;

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 /// Where a server is.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The one path with MCP.
-    pub path: String,
+    /// The one path with MCP; `None` where there are only answers to health checks.
+    pub path: Option<String>,
     /// The port that it listens on.
     pub port: u16,
     /// It can be reached from this machine only.
@@ -123,7 +123,7 @@ mod tests {
 
     fn site(loopback: bool) -> Site {
         Site {
-            path: "/mcp".to_owned(),
+            path: Some("/mcp".to_owned()),
             port: 8080,
             loopback,
             tls: false,

@@ -19,6 +19,8 @@ pub enum Door {
     Lines(Protocol),
     /// MCP over HTTP.
     Http,
+    /// Answers to health checks, over HTTP.
+    Health,
 }
 
 impl std::fmt::Display for Door {
@@ -26,6 +28,7 @@ impl std::fmt::Display for Door {
         match self {
             Self::Lines(protocol) => protocol.fmt(f),
             Self::Http => f.write_str("HTTP"),
+            Self::Health => f.write_str("health"),
         }
     }
 }
@@ -40,12 +43,12 @@ pub enum Listening {
 }
 
 impl Listening {
-    /// True when somebody on another machine can come in.
+    /// True when somebody on another machine can get to the MCP server.
     #[must_use]
     pub fn is_reachable_from_outside(&self) -> bool {
         match self {
+            Self::Unix(_) | Self::Port(Door::Health, _) => false,
             Self::Port(_, listeners) => listeners.is_reachable_from_outside(),
-            Self::Unix(_) => false,
         }
     }
 
@@ -94,6 +97,7 @@ impl Doors {
                 Listening::Port(Door::Http, listeners) => {
                     Way::Http(Arc::new(site(listeners, settings)))
                 }
+                Listening::Port(Door::Health, _) => Way::Http(Arc::new(HEALTH)),
                 Listening::Unix(_) => Way::Lines(Protocol::Unix),
             };
             (listening, way)
@@ -129,10 +133,20 @@ impl Doors {
     }
 }
 
+/// Where there are only answers to health checks: whatever name it is asked by, but by no web page.
+const HEALTH: Site = Site {
+    path: None,
+    port: 0,
+    loopback: false,
+    tls: false,
+    allowed_origins: Vec::new(),
+    public_origin: None,
+};
+
 /// Where the server is, for requests over HTTP.
 fn site(listeners: &Listeners, settings: &Settings) -> Site {
     Site {
-        path: settings.path.clone(),
+        path: Some(settings.path.clone()),
         port: listeners.port().unwrap_or_default(),
         loopback: !listeners.is_reachable_from_outside(),
         tls: settings.access.borrow().tls.is_some(),

@@ -130,7 +130,7 @@ fn wrong_port(door: Door, text: &str, data: &ErrorData) -> Vec<u8> {
             let text = format!("Invalid Request: {text}");
             error_line(None, Code::InvalidRequest, &text, Some(data))
         }
-        Door::Lines(Protocol::WebSocket) | Door::Http => foreign::bad_request(text),
+        Door::Lines(Protocol::WebSocket) | Door::Http | Door::Health => foreign::bad_request(text),
     }
 }
 
@@ -147,8 +147,8 @@ pub(super) async fn secure(
     // Out of the channel, whose lock is not to be held while the peer takes its time.
     let tls = settings.access.borrow().tls.clone();
     let (acceptor, stream) = match (tls, socket) {
-        (Some(acceptor), Socket::Tcp(stream)) => (acceptor, stream),
-        // What stays on this machine needs no TLS.
+        (Some(acceptor), Socket::Tcp(stream)) if door != Door::Health => (acceptor, stream),
+        // What stays on this machine needs no TLS, and those who ask for health do not speak it.
         (_, socket) => {
             let data = ErrorData::new("no-tls", Executed::No);
             let answer = wrong_port(door, "this port does not speak TLS", &data);

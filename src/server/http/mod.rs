@@ -51,6 +51,10 @@ pub(super) async fn serve(
     house: Arc<House>,
 ) {
     tracing::debug!("connected");
+    let door = match site.path {
+        Some(_) => Door::Http,
+        None => Door::Health,
+    };
     let Unauthenticated {
         address,
         number,
@@ -60,12 +64,12 @@ pub(super) async fn serve(
     } = who;
     let settings = &context.settings;
     let opened = tokio::select! {
-        opened = tokio::time::timeout_at(deadline, open::secure(socket, Door::Http, settings, &mut trail)) => opened,
+        opened = tokio::time::timeout_at(deadline, open::secure(socket, door, settings, &mut trail)) => opened,
         () = stranger.pushed_out() => return gives_way(&mut trail),
     };
     let (stream, certificate) = match opened {
         Ok(Ok(opened)) => opened,
-        Ok(Err(err)) => return open::turn_down(err, Door::Http, &mut trail).await,
+        Ok(Err(err)) => return open::turn_down(err, door, &mut trail).await,
         Err(_) => return is_late(&mut trail),
     };
     let visitor = Visitor::new((context, house), site, address, certificate, trail);

@@ -85,7 +85,7 @@ async fn serve(
     if let Some(reply) = health(visitor, &request).await {
         return Ok(reply);
     }
-    if request.uri().path() != visitor.site.path {
+    if Some(request.uri().path()) != visitor.site.path.as_deref() {
         let text = "there is nothing here; MCP is at another path, see --path\n";
         return Err(reply::text(StatusCode::NOT_FOUND, text));
     }

@@ -1,6 +1,7 @@
 //! What else is on the port: health checks, and WebSocket.
 
 use super::client::{Http, Session, call};
+use crate::certificates::Files;
 use crate::common::{Setup, TestServer, token_with};
 use crate::wire::TestPeer;
 use serde_json::json;
@@ -37,6 +38,30 @@ fn a_server_that_hangs_is_not_ready() {
     let begun = Instant::now();
     assert_eq!(get(server.port, "/readyz").0, 503);
     assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+/// Whatever is spoken elsewhere, in plain text beside TLS, and nothing else.
+#[test]
+fn health_has_a_port_of_its_own() {
+    let files = Files::new();
+    let health = ["--health", "127.0.0.1:0"];
+    for (setup, secure) in [(files.server("tcp"), true), (Setup::new("ws"), false)] {
+        let server = setup.secret().args(&health).start();
+        let port = server.next_door().parse().unwrap();
+        assert_eq!(get(port, "/healthz").0, 200);
+        assert_eq!(get(port, "/readyz").0, 200);
+        assert_eq!(get(port, "/mcp").0, 404);
+        assert_eq!(get(port, "/").0, 404);
+        let mut http = Http::connect(port);
+        http.raw(b"POST /healthz HTTP/1.1\r\nHost: pod:9090\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(http.answer().status(), 404);
+        let mut http = Http::connect(port);
+        http.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example.com\r\n\r\n");
+        assert_eq!(http.answer().status(), 403);
+        if !secure {
+            server.assert_serving_with(&token_with(&["user"]));
+        }
+    }
 }
 
 #[test]
