@@ -53,6 +53,14 @@ impl Routing {
         }
     }
 
+    /// See [`Router::half_closed`].
+    pub(super) fn half_closed(&mut self, id: SessionId, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.half_closed(id, out),
+            Self::Isolated(pipe) => pipe.half_closed(out),
+        }
+    }
+
     pub(super) fn peer_message(
         &mut self,
         from: SessionId,

@@ -138,6 +138,13 @@ impl Session {
             .handle(|routing, out| routing.set_presence(id, presence, out));
     }
 
+    /// The peer says nothing more, though it still gets what it is owed: its subscriptions end, and it
+    /// is asked nothing.
+    pub fn half_closed(&self) {
+        let (id, hub) = (self.attachment.id(), self.attachment.hub());
+        hub.0.handle(|routing, out| routing.half_closed(id, out));
+    }
+
     /// Queues a line of the proxy's own for the peer, newline included. It may wait for
     /// [`Session::flush`].
     pub fn reply(&self, line: Vec<u8>) {

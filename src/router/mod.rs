@@ -31,6 +31,7 @@ mod eras;
 mod evidence;
 mod from_child;
 mod from_peer;
+mod half_closed;
 mod handshake;
 mod in_flight;
 mod lane;
@@ -333,17 +334,7 @@ impl Router {
             self.lanes[lane.0].give_notifications(lane, id, origin, out);
         }
         for (lane, ours) in session.requests() {
-            let pending = self.forget(lane, ours, &session.owner);
-            let origin = session.origin(None, self.next_id);
-            let state = &mut self.lanes[lane.0];
-            match pending {
-                Some(pending) if pending.delivery == Delivery::Queued => {}
-                Some(pending) if pending.is_cancellable() => {
-                    state.cancel(lane, ours, PEER_LEFT, origin, out);
-                }
-                // It may still be at work on it.
-                _ => state.note(origin),
-            }
+            self.abandon(lane, ours, &session, out);
         }
         for lane in LaneId::ALL {
             if session.uses[lane.0] {
@@ -351,14 +342,7 @@ impl Router {
             }
             self.lanes[lane.0].take_opening(id);
             self.lanes[lane.0].tasks.leave(id);
-            for uri in self.lanes[lane.0].subscriptions.leave(id) {
-                let ours = self.fresh_id();
-                self.lanes[lane.0].tell(lane, ours, "resources/unsubscribe", "uri", &uri, out);
-            }
-            for question in self.lanes[lane.0].asks.leave(id) {
-                let line = error_line(Some(&question), Code::InternalError, PEER_LEFT, NO_DATA);
-                out.answer(lane, &line);
-            }
+            self.end_subscriptions(lane, id, out);
             self.lower_level(lane, out);
         }
     }

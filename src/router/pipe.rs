@@ -4,8 +4,8 @@ use super::changes::{Changes, List};
 use super::levels::{self, Level};
 use super::questions::{OVERDUE, overdue};
 use super::{
-    Counted, Exit, LaneId, Loss, MAX_IN_FLIGHT, Output, Profile, SessionId, TooLarge, lane, lists,
-    session,
+    Counted, Exit, LaneId, Loss, MAX_IN_FLIGHT, Output, PEER_LEFT, Profile, SessionId, TooLarge,
+    lane, lists, session,
 };
 use crate::backlog::{Piece, Sum};
 use crate::json::Span;
@@ -37,6 +37,8 @@ struct Open {
     token: Option<RequestId>,
     /// The peer waits for it no more.
     cancelled: bool,
+    /// It is a `subscriptions/listen`, which has no answer of its own accord.
+    listens: bool,
     /// Counts the memory of all this.
     _kept: Piece,
 }
@@ -59,6 +61,8 @@ pub struct Pipe {
     changes: Changes<Option<RequestId>>,
     /// The peer, once it has come.
     profile: Option<Profile>,
+    /// The peer says nothing more: it can be asked nothing.
+    half_closed: bool,
 }
 
 impl std::fmt::Debug for Pipe {
@@ -84,6 +88,20 @@ impl Pipe {
     /// The peer's rights have changed.
     pub fn revise(&mut self, profile: Profile) {
         self.profile = Some(profile);
+    }
+
+    /// The peer says nothing more, though it waits for answers: see [`super::Router::half_closed`].
+    pub fn half_closed(&mut self, out: &mut Output) {
+        self.half_closed = true;
+        for (question, _) in std::mem::take(&mut self.asked) {
+            out.answer(LaneId::FIRST, &unreachable(&question));
+        }
+        let listening = |(id, open): (&RequestId, &Open)| open.listens.then(|| id.clone());
+        let listens: Vec<RequestId> = self.in_flight.iter().filter_map(listening).collect();
+        for id in listens {
+            self.close(&id);
+            lane::write_cancelled(&id, PEER_LEFT, &mut out.to_child[LaneId::FIRST.0]);
+        }
     }
 
     /// How many requests of the peer wait for an answer.
@@ -173,6 +191,7 @@ impl Pipe {
             filter: permit.list().cloned(),
             token: token.map(|(token, _)| token.clone()),
             cancelled: false,
+            listens: permit.message().mcp_method() == Some(Method::Listen),
         };
         if let Some(token) = &open.token {
             self.tokens.insert(token.clone(), id.clone());
@@ -294,6 +313,9 @@ impl Pipe {
                 out.answer(LaneId::FIRST, &line);
                 return;
             }
+            Kind::Request(id) if self.half_closed => {
+                return out.answer(LaneId::FIRST, &unreachable(id));
+            }
             Kind::Request(id) => {
                 if !out.takes(message, Some(id), &[]) {
                     out.answer(LaneId::FIRST, &Loss::TOO_LARGE.request(id));
@@ -409,6 +431,11 @@ impl Pipe {
         self.tokens.clear();
         self.count();
     }
+}
+
+/// The answer to a question for a peer that cannot answer.
+fn unreachable(id: &RequestId) -> Vec<u8> {
+    error_line(Some(id), Code::InternalError, PEER_LEFT, NO_DATA)
 }
 
 /// What the peer has called `id`, if it `knows` it: some servers give a number back as a string, or as

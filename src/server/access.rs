@@ -118,7 +118,7 @@ impl Standing {
 }
 
 /// Why a token that was good is good no longer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lapse {
     Expired,
     /// Revoked, or its secret is gone.

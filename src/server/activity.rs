@@ -1,5 +1,6 @@
 //! What happens on a connection, and when it last did.
 
+use super::phase::Phase;
 use crate::hub::Session;
 use crate::liveness::FOREVER;
 use crate::transport::Pulse;
@@ -9,7 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// When something last happened on a connection.
+/// How long a peer that says no more is served, where `--idle-timeout` says nothing else.
+const HALF_CLOSED: Duration = Duration::from_secs(3600);
+
+/// What happens on a connection, and when something last did.
 pub(super) struct Activity {
     /// How long nothing may happen.
     limit: Option<Duration>,
@@ -17,12 +21,9 @@ pub(super) struct Activity {
     pub pulse: Pulse,
     /// Lines have been taken from the session and not yet been sent altogether.
     sending: AtomicBool,
-    /// The client has been told that nothing more is taken …
-    pub draining: AtomicBool,
-    /// … and has read that: what comes now are answers.
-    pub heard: AtomicBool,
+    phase: Mutex<Phase>,
     /// The connection is not read, since the MCP server takes nothing.
-    pub deaf: AtomicBool,
+    unread: AtomicBool,
     changed: tokio::sync::Notify,
 }
 
@@ -33,9 +34,8 @@ impl Activity {
             last: Mutex::new(Instant::now()),
             pulse,
             sending: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            heard: AtomicBool::new(false),
-            deaf: AtomicBool::new(false),
+            phase: Mutex::default(),
+            unread: AtomicBool::new(false),
             changed: tokio::sync::Notify::new(),
         }
     }
@@ -59,13 +59,24 @@ impl Activity {
         self.changed.notify_waiters();
     }
 
-    /// True while what comes is for our successor.
-    pub(super) fn discards(&self) -> bool {
-        self.is_draining() && !self.heard.load(Ordering::Relaxed)
+    /// How far the connection has got.
+    pub(super) fn phase(&self) -> Phase {
+        *lock(&self.phase)
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    /// The connection enters this phase.
+    pub(super) fn enter(&self, phase: Phase) {
+        *lock(&self.phase) = phase;
+    }
+
+    /// How long a peer that says no more is served.
+    pub(super) fn half_closed_limit(&self) -> Duration {
+        self.limit.unwrap_or(HALF_CLOSED)
+    }
+
+    /// Notes whether the connection is read: whom we do not read is not silent.
+    pub(super) fn set_unread(&self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
     }
 
     pub(super) fn is_sending(&self) -> bool {
@@ -96,7 +107,7 @@ impl Activity {
         let limit = limit.unwrap_or(FOREVER);
         loop {
             self.pulse.stop(limit).await;
-            if !self.deaf.load(Ordering::Relaxed) {
+            if !self.unread.load(Ordering::Relaxed) {
                 return;
             }
         }

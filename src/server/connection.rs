@@ -1,20 +1,23 @@
-//! One connection of a session, from its first message to its end.
+//! One connection of a session, from its first message to its end: picks events, and does what
+//! [`Rules`] say.
 
-use super::access::{Lapse, lapse};
+use super::access::{Standing, lapse};
 use super::activity::Activity;
 use super::context::Context;
 use super::downstream::Downstream;
-use super::end::{End, cut_off, warn_of_backlog};
+use super::end::{End, Farewell, warn_of_backlog, why_cut};
 use super::link::Link;
+use super::phase::{Event, Phase, Rules, Step};
 use super::rate::Ticket;
 use super::refusals::Refusals;
 use super::registry::{Handover, Registration};
 use super::sharing::Placement;
-use super::upstream::{HALF_CLOSED, Intake, Records, UpstreamEnd, upstream};
-use crate::backlog::Excess;
+use super::upstream::{Intake, Records, upstream};
+use crate::audit::Trail;
+use crate::backlog::Holder;
 use crate::control::Control;
 use crate::handshake;
-use crate::hub::Cut;
+use crate::hub::Session;
 use crate::jsonrpc::{Code, Measured, NO_DATA, error_line, too_large_line};
 use crate::transport::Reader;
 use crate::transport::empty::Empties;
@@ -23,174 +26,135 @@ use crate::utils::apart::apart;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// What ends a connection besides what is said on it.
-enum Trouble {
-    Replaced(Handover),
-    Overflow(Cut),
-    /// Too much memory is kept for all clients, most of it for what this connection has sent.
-    Backlog(Excess),
-    Lapse(Lapse),
-    Idle,
-    Silence,
+/// What a connection begins with.
+pub(super) enum First {
+    /// A line of the peer that has been read already.
+    Read(Bytes),
+    /// A line for the client.
+    Send(Bytes),
 }
 
-/// Carries messages both ways until one side ends; gives what is still to be said then.
-pub(super) async fn carry(
-    link: &mut Link,
-    read: Option<Bytes>,
-    placement: &Placement,
-    context: &Context,
-    registration: Option<&Registration>,
-    first: Option<Bytes>,
-) -> (End, Vec<Bytes>) {
-    let session = &placement.session;
-    let resumable = registration.is_some();
-    let Link {
-        reader,
-        writer,
-        standing,
-        address,
-        trail,
-        holder,
-        ..
-    } = link;
-    let settings = &context.settings;
-    let activity = Activity::new(reader.pulse(), settings.idle_timeout);
-    let mut last_words: Vec<Bytes> = Vec::new();
-    let half_open = matches!(reader, Reader::Line(_)) && !resumable;
-    let end = {
-        let intake = Intake {
+/// What messages are carried for.
+#[derive(Clone, Copy)]
+pub(super) struct Carrier<'a> {
+    pub placement: &'a Placement,
+    pub context: &'a Context,
+    /// Where the session can be resumed.
+    pub registration: Option<&'a Registration>,
+}
+
+/// A connection that has ended.
+pub(super) struct Ended {
+    pub end: End,
+    /// What is still to be said.
+    pub last_words: Option<Bytes>,
+    /// The connection that replaces it.
+    pub handover: Option<Handover>,
+}
+
+impl Carrier<'_> {
+    /// Carries messages both ways until one side ends.
+    pub(super) async fn carry(self, link: &mut Link, first: First) -> Ended {
+        let Link {
+            reader,
+            writer,
+            standing,
+            address,
+            trail,
+            holder,
+            ..
+        } = link;
+        let (read, send) = match first {
+            First::Read(line) => (Some(line), None),
+            First::Send(line) => (None, Some(line)),
+        };
+        let (session, settings) = (&self.placement.session, &self.context.settings);
+        let activity = Activity::new(reader.pulse(), settings.idle_timeout);
+        let rules = Rules {
+            resumable: self.registration.is_some(),
+            has_halves: matches!(reader, Reader::Line(_)),
+        };
+        let (end, handover) = {
+            let ticket = Ticket::new(self.context.rates.as_ref(), standing.identity(), *address);
+            let refusals = Refusals::new(&*trail);
+            let records = Records {
+                trail,
+                refusals: &refusals,
+            };
+            let intake = self.intake(reader, read, &activity, holder);
+            let down = Downstream {
+                session,
+                activity: &activity,
+                resumable: rules.resumable,
+                stopping: &self.context.stopping,
+                keepalive: settings.keepalive_interval,
+            };
+            let from_peer = upstream(intake, self.placement, standing.clone(), ticket, records);
+            let from_peer = apart(from_peer);
+            let to_peer = apart(down.run(&mut *writer, send));
+            let others = apart(self.others(standing, holder, &activity, &refusals));
+            drive(rules, (from_peer, to_peer, others), session, &activity).await
+        };
+        // Whatever it says, the connection ends.
+        drop(session.take_back(writer));
+        // Half a line cannot be followed by another.
+        let last_words = last_words(end.farewell, session).filter(|_| !activity.is_sending());
+        Ended {
+            end,
+            last_words,
+            handover,
+        }
+    }
+
+    fn intake<'c>(
+        self,
+        reader: &'c mut Reader,
+        read: Option<Bytes>,
+        activity: &'c Activity,
+        holder: &Holder,
+    ) -> Intake<'c>
+    where
+        Self: 'c,
+    {
+        Intake {
             reader,
             read,
-            session,
-            activity: &activity,
-            resumable,
+            session: &self.placement.session,
+            activity,
+            resumable: self.registration.is_some(),
             ahead: VecDeque::new(),
             bytes: 0,
             current: 0,
             kept: holder.part(),
             empties: Empties::default(),
-            room_ahead: &context.room_ahead,
-        };
-        let ticket = Ticket::new(context.rates.as_ref(), standing.identity(), *address);
-        let refusals = Refusals::new(&*trail);
-        let records = Records {
-            trail,
-            refusals: &refusals,
-        };
-        let upstream = apart(upstream(
-            intake,
-            placement,
-            standing.clone(),
-            ticket,
-            records,
-        ));
-        let down = Downstream {
-            session,
-            activity: &activity,
-            resumable,
-            stopping: &context.stopping,
-            keepalive: settings.keepalive_interval,
-        };
-        let mut downstream = apart(down.run(&mut *writer, first));
-        // Rarely does one of these happen.
-        let trouble = apart(async {
-            tokio::select! {
-                handover = next_handover(registration) => Trouble::Replaced(handover),
-                never = refusals.report() => match never {},
-                cut = session.overflowed() => Trouble::Overflow(cut),
-                excess = holder.evicted() => Trouble::Backlog(excess),
-                lapse = lapse(standing, session) => Trouble::Lapse(lapse),
-                () = activity.idle(session) => Trouble::Idle,
-                () = activity.silence(resumable.then_some(settings.keepalive_timeout)) => Trouble::Silence,
-            }
-        });
-        tokio::select! {
-            biased;
-            end = upstream => match end {
-                UpstreamEnd::HalfClosed if half_open => {
-                    session.keep_writer();
-                    let answered = async {
-                        while session.owed() > 0 || activity.is_sending() {
-                            activity.wait().await;
-                        }
-                    };
-                    tokio::select! {
-                        () = answered => {}
-                        _ = &mut downstream => {}
-                        () = tokio::time::sleep(HALF_CLOSED) => {}
-                    }
-                    End::Leave("the peer has left")
-                }
-                UpstreamEnd::HalfClosed if resumable => End::Lost("the peer has hung up"),
-                UpstreamEnd::HalfClosed => End::Leave("the peer has left"),
-                UpstreamEnd::Left => {
-                    // So that the client knows that its last words have been heard.
-                    let received = session.replay(|replay| replay.receipts.acknowledge());
-                    last_words.push(Control::Ack { received }.to_line().into());
-                    End::Leave("the peer has left")
-                }
-                UpstreamEnd::TooLong(limit) => {
-                    last_words.push(too_large_line(None, limit, Measured::AsRead).into());
-                    End::Leave("a message is too long")
-                }
-                UpstreamEnd::Lapsed(lapse) => barred(lapse, &mut last_words),
-                UpstreamEnd::Violation(violation) => {
-                    let text = format!("Invalid Request: {violation}");
-                    last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
-                    End::Leave("the client counts wrongly")
-                }
-                UpstreamEnd::Empty => {
-                    let text = "too many empty lines, empty frames or acknowledgements";
-                    tracing::warn!(reason = text, "connection ended");
-                    let text = format!("Invalid Request: {text}");
-                    last_words.push(error_line(None, Code::InvalidRequest, &text, NO_DATA).into());
-                    End::Leave("too much without a message")
-                }
-                UpstreamEnd::Lost(err @ LineError::Pings) => {
-                    tracing::warn!(%err, "connection ended");
-                    End::Leave("too many pings")
-                }
-                UpstreamEnd::Lost(err) => {
-                    tracing::debug!(%err, "connection lost");
-                    End::Lost("connection lost")
-                }
-            },
-            end = &mut downstream => end,
-            trouble = trouble => match trouble {
-                Trouble::Replaced(handover) => End::Replaced(handover),
-                Trouble::Overflow(cut) => cut_off(cut, &context.stopping),
-                Trouble::Backlog(excess) => {
-                    let reason = warn_of_backlog(excess);
-                    // What the session itself keeps is counted apart.
-                    if resumable {
-                        End::Lost(reason)
-                    } else {
-                        End::Abort(reason)
-                    }
-                }
-                Trouble::Lapse(lapse) => barred(lapse, &mut last_words),
-                Trouble::Idle => {
-                    if resumable {
-                        let received = session.replay(|replay| replay.receipts.acknowledge());
-                        let idle = true;
-                        last_words.push(Control::Drain { received, idle }.to_line().into());
-                    }
-                    End::Leave("idle for too long")
-                }
-                Trouble::Silence => End::Lost("nothing heard of it for too long"),
-            },
+            room_ahead: &self.context.room_ahead,
         }
-    };
-    // Whatever it says, the connection ends.
-    drop(session.take_back(writer));
-    // Half a line cannot be followed by another.
-    let last_words = if activity.is_sending() {
-        Vec::new()
-    } else {
-        last_words
-    };
-    (end, last_words)
+    }
+
+    /// What rarely happens, besides what is said on the connection.
+    async fn others(
+        self,
+        standing: &mut Standing,
+        holder: &Holder,
+        activity: &Activity,
+        refusals: &Refusals<&Trail>,
+    ) -> Event {
+        let session = &self.placement.session;
+        let timeout = self.context.settings.keepalive_timeout;
+        let timeout = self.registration.map(|_| timeout);
+        tokio::select! {
+            handover = next_handover(self.registration) => Event::Replaced(handover),
+            never = refusals.report() => match never {},
+            cut = session.overflowed() => Event::Cut(why_cut(cut, &self.context.stopping)),
+            excess = holder.evicted() => {
+                warn_of_backlog(excess);
+                Event::Backlog
+            }
+            lapse = lapse(standing, session) => Event::Lapsed(lapse),
+            () = activity.idle(session) => Event::Idle,
+            () = activity.silence(timeout) => Event::Silent,
+        }
+    }
 }
 
 async fn next_handover(registration: Option<&Registration>) -> Handover {
@@ -200,8 +164,82 @@ async fn next_handover(registration: Option<&Registration>) -> Handover {
     }
 }
 
-/// The peer's token is good no longer.
-fn barred(lapse: Lapse, last_words: &mut Vec<Bytes>) -> End {
-    last_words.push(handshake::authentication_failed(lapse.reason()).into());
-    End::Leave(lapse.name())
+/// Picks events, until one ends the connection; gives the connection that replaces it.
+async fn drive(
+    rules: Rules,
+    (mut from_peer, mut to_peer, mut others): (
+        impl Future<Output = Event> + Unpin,
+        impl Future<Output = Event> + Unpin,
+        impl Future<Output = Event> + Unpin,
+    ),
+    session: &Session,
+    activity: &Activity,
+) -> (End, Option<Handover>) {
+    loop {
+        let half_closed = activity.phase() == Phase::HalfClosed;
+        let event = tokio::select! {
+            biased;
+            event = &mut from_peer, if !half_closed => event,
+            event = &mut to_peer => event,
+            event = &mut others => event,
+            () = everything_sent(session, activity), if half_closed => Event::Settled,
+            () = tokio::time::sleep(activity.half_closed_limit()), if half_closed => Event::Overdue,
+        };
+        log(&event);
+        match (rules.on(&event), event) {
+            (Step::Enter(phase), _) => {
+                activity.enter(phase);
+                session.half_closed();
+                session.keep_writer();
+            }
+            (Step::End(end), Event::Replaced(handover)) => return (end, Some(handover)),
+            (Step::End(end), _) => return (end, None),
+        }
+    }
+}
+
+/// Completes when the peer waits for nothing and has got everything.
+async fn everything_sent(session: &Session, activity: &Activity) {
+    while session.owed() > 0 || activity.is_sending() {
+        activity.wait().await;
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Empty => {
+            let reason = TOO_MANY_EMPTY;
+            tracing::warn!(reason, "connection ended");
+        }
+        Event::Unreadable(err @ LineError::Pings) => tracing::warn!(%err, "connection ended"),
+        Event::Unreadable(err) => tracing::debug!(%err, "connection lost"),
+        _ => {}
+    }
+}
+
+const TOO_MANY_EMPTY: &str = "too many empty lines, empty frames or acknowledgements";
+
+/// The line that a peer is told last.
+fn last_words(farewell: Farewell, session: &Session) -> Option<Bytes> {
+    let received = || session.replay(|replay| replay.receipts.acknowledge());
+    let invalid = |text: String| {
+        let text = format!("Invalid Request: {text}");
+        error_line(None, Code::InvalidRequest, &text, NO_DATA)
+    };
+    let line = match farewell {
+        Farewell::Nothing => return None,
+        Farewell::Acknowledge => {
+            let received = received();
+            Control::Ack { received }.to_line()
+        }
+        Farewell::Idle => {
+            let (received, idle) = (received(), true);
+            Control::Drain { received, idle }.to_line()
+        }
+        Farewell::TooLong(limit) => too_large_line(None, limit, Measured::AsRead),
+        Farewell::Lapsed(lapse) => handshake::authentication_failed(lapse.reason()),
+        Farewell::Violation(violation) => invalid(violation.to_string()),
+        Farewell::Empty => invalid(TOO_MANY_EMPTY.to_owned()),
+    };
+    Some(line.into())
 }

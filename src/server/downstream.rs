@@ -1,7 +1,8 @@
 //! From the MCP server to the peer.
 
 use super::activity::Activity;
-use super::end::{End, cut_off};
+use super::end::why_cut;
+use super::phase::Event;
 use super::stopping::Stopping;
 use crate::control::Control;
 use crate::hub::{Cut, Session};
@@ -12,7 +13,6 @@ use crate::utils::alarm::Alarm;
 use crate::utils::apart::apart;
 use crate::utils::rope::Pieces;
 use bytes::Bytes;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -33,17 +33,17 @@ enum Rare {
 }
 
 impl Downstream<'_> {
-    pub(super) async fn run(self, writer: &mut Writer, first: Option<Bytes>) -> End {
+    pub(super) async fn run(self, writer: &mut Writer, first: Option<Bytes>) -> Event {
         match self.send_all(writer, first).await {
-            Ok(end) => end,
+            Ok(event) => event,
             Err(err) => {
                 tracing::debug!(%err, "connection lost");
-                End::Lost("connection lost")
+                Event::Unwritable
             }
         }
     }
 
-    async fn send_all(&self, writer: &mut Writer, first: Option<Bytes>) -> std::io::Result<End> {
+    async fn send_all(&self, writer: &mut Writer, first: Option<Bytes>) -> std::io::Result<Event> {
         if let Some(first) = first {
             self.send(writer, &[first]).await?;
         }
@@ -74,11 +74,11 @@ impl Downstream<'_> {
                     continue;
                 }
                 Err(cut @ (Cut::Slow | Cut::Backlog(_))) => {
-                    return Ok(cut_off(cut, self.stopping));
+                    return Ok(Event::Cut(why_cut(cut, self.stopping)));
                 }
-                Err(Cut::Stopped) => {
+                Err(cut @ Cut::Stopped) => {
                     self.drain(writer).await?;
-                    return Ok(End::Leave(self.stopping.why_cut()));
+                    return Ok(Event::Cut(why_cut(cut, self.stopping)));
                 }
             }
             // Whoever lends it does not hear of what passes.
@@ -106,16 +106,17 @@ impl Downstream<'_> {
     async fn rare(&self, ping: Instant) -> Rare {
         tokio::select! {
             () = tokio::time::sleep_until(ping) => Rare::Ping,
-            () = self.stopping.begins(), if self.resumable && !self.activity.is_draining() => Rare::Stop,
+            () = self.stopping.begins(), if self.resumable && !self.activity.phase().is_draining() => Rare::Stop,
         }
     }
 
     /// Tells a client that can resume what we have received, and that we take no more but answers.
     async fn drain(&self, writer: &mut Writer) -> std::io::Result<()> {
-        if !self.resumable || self.activity.is_draining() {
+        let phase = self.activity.phase();
+        if !self.resumable || phase.is_draining() {
             return Ok(());
         }
-        self.activity.draining.store(true, Ordering::Relaxed);
+        self.activity.enter(phase.told_to_drain());
         let received = self.session.replay(|replay| replay.receipts.acknowledge());
         let idle = false;
         let line = Control::Drain { received, idle }.to_line();

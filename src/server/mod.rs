@@ -16,6 +16,7 @@ mod link;
 mod open;
 mod owner;
 mod peer;
+mod phase;
 mod places;
 mod rate;
 mod refusals;

@@ -1,11 +1,11 @@
 //! The life of one session: over one connection, and, with a client that speaks
 //! `mcp-remote/resume`, over those that follow.
 
-use super::access::{Lapse, expiry, revoked};
-use super::connection::carry;
+use super::access::{Lapse, Standing, expiry, revoked};
+use super::connection::{Carrier, First};
 use super::context::Context;
-use super::end::{End, warn_of_backlog, why_cut};
-use super::first::{First, first};
+use super::end::{Fate, Reason, warn_of_backlog, why_cut};
+use super::first::{self, first};
 use super::isolated;
 use super::link::Link;
 use super::open;
@@ -74,22 +74,22 @@ pub(super) async fn hello(
     };
     let (unopened, last_words) = tokio::select! {
         first = first(&mut link.reader) => match first {
-            First::Object(line) => return open(link, line, context),
-            First::Foreign(foreign) => {
+            first::First::Object(line) => return open(link, line, context),
+            first::First::Foreign(foreign) => {
                 let reason = format_args!("the first line is no MCP message: {foreign}");
                 tracing::warn!(%reason, "refused");
                 link.trail.refused(&reason);
                 (Unopened::Ended("refused"), Some(foreign.answer().into()))
             }
-            First::End => (Unopened::Silent, None),
-            First::Lost(LineError::Io(err)) if err.kind() == ErrorKind::ConnectionReset => {
+            first::First::End => (Unopened::Silent, None),
+            first::First::Lost(LineError::Io(err)) if err.kind() == ErrorKind::ConnectionReset => {
                 (Unopened::Silent, None)
             }
-            First::Lost(err) => (Unopened::Ended(lost(&err)), None),
+            first::First::Lost(err) => (Unopened::Ended(lost(&err)), None),
         },
         () = context.stopping.begins() => (Unopened::Ended("the server stops"), None),
         excess = holder.evicted() => {
-            let reason = warn_of_backlog(excess);
+            let reason = warn_of_backlog(excess).name();
             link.trail.ends(reason);
             return Err(Unopened::Ended(reason));
         }
@@ -187,122 +187,140 @@ async fn live(
     placement: &Placement,
     context: &Context,
 ) -> &'static str {
-    let session = &placement.session;
     // The place is the session's for as long as it lives, so that its client finds room.
     let place = link.place.take();
-    let (registration, mut first, mut read) = match opening {
-        Opening::Plain(read) => (None, None, Some(read)),
+    let (registration, first) = match opening {
+        Opening::Plain(read) => (None, First::Read(read)),
         Opening::Resumable => {
-            let registration = register(&mut link, session, context);
+            let registration = register(&mut link, &placement.session, context);
             let first = Control::Resumed {
                 session: registration.as_ref().map(|known| known.key.clone()),
                 received: 0,
                 resumed: false,
             };
-            (registration, Some(first), None)
+            (registration, First::Send(first.to_line().into()))
         }
     };
-    loop {
-        let first_line = first.take().map(|first| Bytes::from(first.to_line()));
-        let known = registration.as_ref();
-        let ended = carry(
-            &mut link,
-            read.take(),
-            placement,
-            context,
-            known,
-            first_line,
-        )
-        .await;
-        let handover = match ended {
-            (End::Replaced(handover), _) => {
-                link.trail
-                    .ends("its session goes on over another connection");
-                handover
-            }
-            (End::Leave(reason), last_words) => {
-                link.trail.ends(reason);
-                let Link { reader, writer, .. } = *link;
-                // Who comes back while this one closes begins anew.
-                drop(registration);
-                transport::close(reader, writer, &last_words).await;
-                return reason;
-            }
-            (End::Abort(reason), _) => {
-                link.trail.ends(reason);
-                return reason;
-            }
-            (End::Lost(reason), _) => {
-                link.trail.ends(reason);
-                let Some(registration) = &registration else {
-                    return reason;
-                };
-                // A client that may not even know of it gets another one.
-                if session.replay(|replay| replay.is_unused()) {
+    let life = Life {
+        placement,
+        context,
+        place,
+        registration,
+    };
+    life.run(link, first).await.name()
+}
+
+/// A session that is being served.
+struct Life<'a> {
+    placement: &'a Placement,
+    context: &'a Context,
+    place: Option<Place>,
+    /// Where it can be resumed.
+    registration: Option<Registration>,
+}
+
+impl Life<'_> {
+    /// Serves it over one connection after the other; gives the reason of its end.
+    async fn run(mut self, mut link: Box<Link>, mut first: First) -> Reason {
+        loop {
+            let carrier = Carrier {
+                placement: self.placement,
+                context: self.context,
+                registration: self.registration.as_ref(),
+            };
+            let ended = carrier.carry(&mut link, first).await;
+            let reason = ended.end.reason;
+            link.trail.ends(reason.name());
+            let next = match ended.end.fate {
+                Fate::Replaced => ended.handover.ok_or(reason),
+                Fate::Lost => {
+                    let standing = link.standing.clone();
+                    drop(link);
+                    self.wait(standing, reason).await
+                }
+                Fate::Close => {
+                    let Link { reader, writer, .. } = *link;
+                    // Who comes back while this one closes begins anew.
+                    drop(self.registration.take());
+                    transport::close(reader, writer, ended.last_words.as_slice()).await;
                     return reason;
                 }
-                let session_key = registration.key.short();
-                tracing::info!(
-                    reason,
-                    session = session_key,
-                    "waiting for the client to come back"
+                Fate::Abort => return reason,
+            };
+            let resumed = next.and_then(|handover| self.resume(handover));
+            (link, first) = match resumed {
+                Ok(resumed) => resumed,
+                Err(reason) => return reason,
+            };
+        }
+    }
+
+    /// Waits for the client, whose connection was lost for this reason.
+    ///
+    /// # Errors
+    /// Why there is no further connection.
+    async fn wait(&self, standing: Standing, reason: Reason) -> Result<Handover, Reason> {
+        let session = &self.placement.session;
+        let registration = self.registration.as_ref().ok_or(reason)?;
+        // A client that may not even know of it gets another one.
+        if session.replay(|replay| replay.is_unused()) {
+            return Err(reason);
+        }
+        let key = registration.key.short();
+        let reason = reason.name();
+        tracing::info!(reason, session = key, "waiting for the client to come back");
+        registration.set_waiting(true);
+        session.set_presence(Presence::Lost);
+        let spots = [self.place.as_ref().map(Place::spot), self.placement.spot()];
+        let handover = tokio::select! {
+            // Whose place is gone must not go on, even where its client is just coming back.
+            biased;
+            () = gives_way(spots) => {
+                tracing::warn!(
+                    session = key,
+                    "all places are taken: the session of the user who has most ends before its time"
                 );
-                let standing = link.standing.clone();
-                drop(link);
-                registration.set_waiting(true);
-                session.set_presence(Presence::Lost);
-                let spots = [place.as_ref().map(Place::spot), placement.spot()];
-                let handover = tokio::select! {
-                    // Whose place is gone must not go on, even where its client is just coming back.
-                    biased;
-                    () = gives_way(spots) => {
-                        tracing::warn!(
-                            session = session_key,
-                            "all places are taken: the session of the user who has most ends before its time"
-                        );
-                        return "its place is needed";
-                    }
-                    handover = registration.handover() => handover,
-                    reason = given_up(session, context) => return reason,
-                    () = revoked(standing, Some(session)) => return Lapse::Revoked.name(),
-                    never = stays_away(session) => match never {},
-                };
-                registration.set_waiting(false);
-                handover
+                Err(Reason::PlaceNeeded)
             }
-        };
-        let Handover {
-            link: new,
-            received,
-        } = handover;
-        link = new;
+            handover = registration.handover() => Ok(handover),
+            reason = given_up(session, self.context) => Err(reason),
+            () = revoked(standing, Some(session)) => Err(Reason::Lapsed(Lapse::Revoked)),
+            never = stays_away(session) => match never {},
+        }?;
+        registration.set_waiting(false);
+        Ok(handover)
+    }
+
+    /// Goes on with another connection.
+    ///
+    /// # Errors
+    /// Its client cannot.
+    fn resume(&self, handover: Handover) -> Result<(Box<Link>, First), Reason> {
+        let Handover { mut link, received } = handover;
         // Its session has one.
         link.place = None;
-        let Some(registration) = &registration else {
-            return "there is no session";
-        };
-        match session.replay(|replay| {
+        let session = &self.placement.session;
+        let registration = self.registration.as_ref().ok_or(Reason::HungUp)?;
+        let resumed = session.replay(|replay| {
             Ok::<_, Violation>((replay.resume(received)?, replay.receipts.acknowledge()))
-        }) {
-            Ok((resent, received)) => {
-                tracing::info!(session = registration.key.short(), address = %link.address, resent, "resumed");
-                link.trail.joined(registration.key.short());
-                // While nobody was there, nobody took over what has changed.
-                session.revise(link.standing.profile());
-                session.set_presence(Presence::Connected);
-                first = Some(Control::Resumed {
-                    session: Some(registration.key.clone()),
-                    received,
-                    resumed: true,
-                });
-            }
-            Err(violation) => {
-                tracing::warn!(%violation, "refused to resume");
-                let reason = "the client counts wrongly";
-                link.trail.ends(reason);
-                return reason;
-            }
-        }
+        });
+        let (resent, received) = resumed.map_err(|violation| {
+            tracing::warn!(%violation, "refused to resume");
+            link.trail.ends(Reason::WrongCount.name());
+            Reason::WrongCount
+        })?;
+        let key = registration.key.short();
+        tracing::info!(session = key, address = %link.address, resent, "resumed");
+        link.trail.joined(key);
+        // While nobody was there, nobody took over what has changed.
+        session.revise(link.standing.profile());
+        session.set_presence(Presence::Connected);
+        let first = Control::Resumed {
+            session: Some(registration.key.clone()),
+            received,
+            resumed: true,
+        };
+        Ok((link, First::Send(first.to_line().into())))
     }
 }
 
@@ -319,21 +337,19 @@ async fn gives_way([place, child]: [Option<Spot>; 2]) {
 }
 
 /// Completes when there is no point in waiting for the client of a session any longer.
-async fn given_up(session: &Session, context: &Context) -> &'static str {
+async fn given_up(session: &Session, context: &Context) -> Reason {
     let window = tokio::time::sleep(context.settings.resume_window);
+    let stopping = &context.stopping;
     let cut = async {
-        match session.cut().await {
-            cut @ (Cut::Slow | Cut::Backlog(_)) => why_cut(cut, &context.stopping),
-            // What the MCP server said last is still worth something.
-            Cut::Stopped if session.is_settled() => context.stopping.why_cut(),
-            Cut::Stopped => {
-                context.stopping.begins().await;
-                context.stopping.why_cut()
-            }
+        let cut = session.cut().await;
+        // What the MCP server said last is still worth something.
+        if cut == Cut::Stopped && !session.is_settled() {
+            stopping.begins().await;
         }
+        why_cut(cut, stopping)
     };
     tokio::select! {
-        () = window => "the client has not come back",
+        () = window => Reason::NotBack,
         reason = cut => reason,
     }
 }

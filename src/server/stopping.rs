@@ -30,13 +30,4 @@ impl Stopping {
         // An error says that the sender is gone, and with it the server.
         drop(self.begun.clone().wait_for(|begun| *begun).await);
     }
-
-    /// Why a session is cut while nothing is wrong with its peer.
-    pub(super) fn why_cut(&self) -> &'static str {
-        if self.has_begun() {
-            "the server stops"
-        } else {
-            "its MCP server has ended"
-        }
-    }
 }

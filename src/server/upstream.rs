@@ -1,8 +1,9 @@
 //! From the peer to the MCP server.
 
-use super::access::{Lapse, Standing};
+use super::access::Standing;
 use super::activity::Activity;
 use super::isolated;
+use super::phase::{Event, Phase};
 use super::rate::Ticket;
 use super::refusals::Refusals;
 use super::sharing::Placement;
@@ -16,7 +17,7 @@ use crate::jsonrpc::{
 };
 use crate::liveness::ACK_BYTES;
 use crate::permissions::{Permit, Rights};
-use crate::replay::{Replay, Violation, cost};
+use crate::replay::{Replay, cost};
 use crate::router::TooLarge;
 use crate::transport::Reader;
 use crate::transport::empty::Empties;
@@ -26,12 +27,8 @@ use crate::utils::rope::Line;
 use crate::utils::spare;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
-
-/// A peer that ends its half of the connection still gets answers for so long.
-pub(super) const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// What is read ahead of a client that can resume while the MCP server takes nothing, in bytes:
 /// more than such a client sends without an acknowledgement, so that its own acknowledgements and
@@ -41,19 +38,6 @@ const AHEAD: usize = 4 * ACK_BYTES;
 /// What is read ahead of all clients together, in bytes; with what waits for its turn that makes 64 MiB.
 /// Beyond it they are not read, as others are that cannot resume.
 pub(super) const AHEAD_OF_ALL: usize = 48 << 20;
-
-pub(super) enum UpstreamEnd {
-    /// The peer says no more; it may still listen.
-    HalfClosed,
-    /// The client has said that it leaves.
-    Left,
-    TooLong(usize),
-    Lapsed(Lapse),
-    Violation(Violation),
-    /// Too much has come that holds no message.
-    Empty,
-    Lost(LineError),
-}
 
 /// Where it is put on record what became of a message.
 #[derive(Clone, Copy)]
@@ -85,7 +69,7 @@ pub(super) struct Intake<'a> {
 
 impl Intake<'_> {
     /// The next message that is no acknowledgement. Cancel safe.
-    async fn next(&mut self) -> Result<Arrived, UpstreamEnd> {
+    async fn next(&mut self) -> Result<Arrived, Event> {
         loop {
             if !self.ahead.is_empty() {
                 tokio::task::coop::consume_budget().await;
@@ -112,7 +96,7 @@ impl Intake<'_> {
     }
 
     /// The next line of the connection that is no acknowledgement. Cancel safe.
-    async fn read(&mut self) -> Result<Bytes, UpstreamEnd> {
+    async fn read(&mut self) -> Result<Bytes, Event> {
         loop {
             let line = self.line().await?;
             let control = Control::read(&line);
@@ -126,7 +110,7 @@ impl Intake<'_> {
 
     /// What a control line says of what the client has received counts at once, whatever waits
     /// before it.
-    fn heed(&mut self, control: Option<&Control>) -> Result<(), UpstreamEnd> {
+    fn heed(&mut self, control: Option<&Control>) -> Result<(), Event> {
         let received = match control {
             Some(Control::Ack { received } | Control::Drain { received, .. }) => *received,
             _ => return Ok(()),
@@ -140,7 +124,7 @@ impl Intake<'_> {
             Ok(kept - replay.bytes())
         };
         let acknowledged = self.session.replay(acknowledge);
-        let acknowledged = acknowledged.map_err(UpstreamEnd::Violation)?;
+        let acknowledged = acknowledged.map_err(Event::Violation)?;
         spare::used(acknowledged);
         if acknowledged == 0 {
             self.empty()?;
@@ -149,16 +133,16 @@ impl Intake<'_> {
     }
 
     /// A line has come that holds no message.
-    fn empty(&mut self) -> Result<(), UpstreamEnd> {
+    fn empty(&mut self) -> Result<(), Event> {
         if self.empties.count(1, Instant::now()) {
             Ok(())
         } else {
-            Err(UpstreamEnd::Empty)
+            Err(Event::Empty)
         }
     }
 
     /// The next line of the connection. Cancel safe.
-    async fn line(&mut self) -> Result<Bytes, UpstreamEnd> {
+    async fn line(&mut self) -> Result<Bytes, Event> {
         let session = self.session;
         let read = async {
             match self.read.take() {
@@ -170,28 +154,28 @@ impl Intake<'_> {
         let read = before_waits(read, || session.flush()).await;
         match read {
             Ok(Some(line)) => Ok(line),
-            Ok(None) => Err(UpstreamEnd::HalfClosed),
-            Err(LineError::TooLong { limit }) => Err(UpstreamEnd::TooLong(limit)),
-            Err(LineError::Empty) => Err(UpstreamEnd::Empty),
-            Err(err) => Err(UpstreamEnd::Lost(err)),
+            Ok(None) => Err(Event::HalfClosed),
+            Err(LineError::TooLong { limit }) => Err(Event::TooLong(limit)),
+            Err(LineError::Empty) => Err(Event::Empty),
+            Err(err) => Err(Event::Unreadable(err)),
         }
     }
 
     /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A
     /// client that can resume is heard meanwhile; of another one it is heard that it has left.
-    async fn hear_until<T>(&mut self, room: impl Future<Output = T>) -> Result<T, UpstreamEnd> {
+    async fn hear_until<T>(&mut self, room: impl Future<Output = T>) -> Result<T, Event> {
         self.session.flush();
         let limit = if self.resumable { AHEAD } else { 1 };
         let mut room = std::pin::pin!(room);
         loop {
             let full = self.bytes >= limit || self.room_ahead.available_permits() == 0;
             // Whom we do not listen to is not silent.
-            self.activity.deaf.store(full, Ordering::Relaxed);
+            self.activity.set_unread(full);
             let line = tokio::select! {
                 biased;
                 room = &mut room => {
                     if full {
-                        self.activity.deaf.store(false, Ordering::Relaxed);
+                        self.activity.set_unread(false);
                         self.activity.pulse.beat();
                     }
                     return Ok(room);
@@ -199,10 +183,11 @@ impl Intake<'_> {
                 line = self.read(), if !full => line,
             };
             let line = match line {
-                // Half a connection is still answered, but not kept for as long as that may take.
-                Err(UpstreamEnd::HalfClosed) if !self.resumable => {
-                    let room = tokio::time::timeout(HALF_CLOSED, room.as_mut()).await;
-                    return room.map_err(|_| UpstreamEnd::HalfClosed);
+                // What it has said before is still served.
+                Err(Event::HalfClosed) if !self.resumable => {
+                    let limit = self.activity.half_closed_limit();
+                    let room = tokio::time::timeout(limit, room.as_mut()).await;
+                    return room.map_err(|_| Event::Overdue);
                 }
                 line => line?,
             };
@@ -255,7 +240,7 @@ pub(super) async fn upstream(
     standing: Standing,
     ticket: Ticket<'_>,
     records: Records<'_>,
-) -> UpstreamEnd {
+) -> Event {
     match carry_upstream(&mut intake, placement, standing, ticket, records).await {
         Ok(never) => match never {},
         Err(end) => end,
@@ -268,7 +253,7 @@ async fn carry_upstream(
     mut standing: Standing,
     mut ticket: Ticket<'_>,
     records: Records<'_>,
-) -> Result<std::convert::Infallible, UpstreamEnd> {
+) -> Result<std::convert::Infallible, Event> {
     let (session, resumable) = (intake.session, intake.resumable);
     loop {
         let Arrived {
@@ -278,9 +263,10 @@ async fn carry_upstream(
         } = intake.next().await?;
         match control {
             None => {}
-            Some(Control::Leave) if resumable => return Err(UpstreamEnd::Left),
-            Some(Control::Drain { .. }) if intake.activity.is_draining() => {
-                intake.activity.heard.store(true, Ordering::Relaxed);
+            Some(Control::Leave) if resumable => return Err(Event::Left),
+            Some(Control::Drain { .. }) if intake.activity.phase().is_draining() => {
+                let phase = intake.activity.phase();
+                intake.activity.enter(phase.drain_read());
                 continue;
             }
             // Meaningless here, and nothing for a child.
@@ -292,7 +278,7 @@ async fn carry_upstream(
         if message.is_none() {
             intake.empty()?;
         }
-        if intake.activity.discards() {
+        if intake.activity.phase() == Phase::Draining {
             continue;
         }
         if message.is_some() {
@@ -317,10 +303,10 @@ async fn carry_upstream(
             _ => None,
         };
         // Meanwhile the server may have been told to stop.
-        if intake.activity.discards() {
+        if intake.activity.phase() == Phase::Draining {
             continue;
         }
-        standing.renew().map_err(UpstreamEnd::Lapsed)?;
+        standing.renew().map_err(Event::Lapsed)?;
         match (message, allowance) {
             (None, _) => {}
             (Some(message), Ok(())) => {
@@ -337,7 +323,7 @@ async fn carry_upstream(
                 }
             }
         }
-        if resumable && !intake.activity.discards() {
+        if resumable && intake.activity.phase() != Phase::Draining {
             // No await stands between the hand-over above and this: a line is either both handed
             // over and counted, or neither.
             session.received(size);

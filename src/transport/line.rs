@@ -304,6 +304,20 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
         }
     }
 
+    /// Writes nothing, which fails where the system has found out that the far end is gone.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn probe(&mut self) -> io::Result<()> {
+        poll_fn(
+            |context| match Pin::new(&mut self.stream).poll_write(context, &[]) {
+                Poll::Ready(Err(err)) => Poll::Ready(Err(err)),
+                Poll::Ready(Ok(_)) | Poll::Pending => Poll::Ready(Ok(())),
+            },
+        )
+        .await
+    }
+
     /// Sends lines, each with its newline, and flushes. Small ones share a write.
     ///
     /// # Errors

@@ -254,13 +254,13 @@ impl Writer {
         }
     }
 
-    /// Gives a sign of life, where the transport has one.
+    /// Gives a sign of life where the transport has one; else finds out whether the far end is gone.
     ///
     /// # Errors
     /// What the stream says.
     pub async fn ping(&mut self) -> io::Result<()> {
         match self {
-            Self::Line(_) => Ok(()),
+            Self::Line(writer) => writer.probe().await,
             Self::WebSocket(writer) => writer.ping().await,
             Self::Away => Err(away()),
         }

@@ -154,7 +154,7 @@ fn requests_beyond_the_bound_wait_and_can_be_taken_back() {
     wait_for(&server, &[0, 1, 2, 3, 5, 4]);
     // Whoever leaves takes along what waits.
     silent(&mut peer, 20..30);
-    drop(peer);
+    peer.reset();
     server.log.wait_for("disconnected");
     assert_eq!(other.ask("p", "ping", json!({}))["id"], "p");
     assert!(taken_up(&server).len() <= 9);

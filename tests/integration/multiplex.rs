@@ -247,7 +247,7 @@ fn what_a_leaving_peer_asked_is_cancelled() {
         peer.send(&request(1, "one", json!({"silent": true})));
         peer.send(&request("1", "two", json!({"delayMs": 1500})));
         let mut ids = [id_at_child(&server, "one"), id_at_child(&server, "two")];
-        drop(peer);
+        peer.reset();
         let mut cancelled = eventually("both are cancelled", || {
             let cancelled = cancelled_at_child(&server);
             (cancelled.len() == 2).then_some(cancelled)

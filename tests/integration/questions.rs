@@ -90,7 +90,7 @@ fn a_peer_with_a_call_in_flight_is_not_asked_in_anothers_place() {
         }
         assert_eq!(weak.ask("still", "ping", json!({}))["id"], "still");
         // What it leaves behind is not taken for the victim's, nor for the next one's.
-        drop(weak);
+        weak.reset();
         server.wait_seen("notifications/cancelled");
         elicit_in_vain(&server, &mut victim, "after it has left");
         let log = server.log.text();
@@ -116,7 +116,7 @@ fn who_is_alone_at_work_is_asked() {
         elicit(&server, &mut b, "after that");
         a.send(&request(2, "tools/call", json!({"silent": true})));
         server.wait_seen("silent");
-        drop(a);
+        a.reset();
         server.wait_seen("notifications/cancelled");
         elicit_in_vain(&server, &mut b, "a has left");
         let exited = b.ask("exit", "tools/call", json!({"exit": 1}));

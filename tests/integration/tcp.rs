@@ -2,6 +2,7 @@
 
 use crate::common::{BOTH, Setup, TestServer, request, token_with};
 use crate::process::eventually;
+use crate::questions::{ELICIT, shake_hands};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,82 @@ fn a_peer_that_says_no_more_gets_its_answers() {
     peer.shut_down();
     assert_eq!(peer.next()["id"], 0);
     peer.assert_closed();
+}
+
+/// `nc -N` and socat end their sending half with their input. Bug: answers that took longer than a
+/// second were lost.
+#[test]
+fn half_closed_peer_gets_every_answer_and_then_the_end() {
+    for isolate in [&[][..], &["--isolate"]] {
+        let setup = Setup::new("tcp").args(isolate);
+        let server = setup.start();
+        let mut peer = server.peer();
+        let initialize = json!({
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "nc", "version": "1"},
+        });
+        peer.send(&request(1, "initialize", initialize));
+        peer.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        peer.send(&request(2, "tools/call", json!({"delayMs": 3000})));
+        peer.shut_down();
+        assert_eq!(peer.next()["id"], 1, "{isolate:?}");
+        assert_eq!(peer.next()["id"], 2, "{isolate:?}");
+        peer.assert_closed();
+    }
+}
+
+#[test]
+fn half_closed_peer_that_is_owed_nothing_is_closed_at_once() {
+    // Were it closed for being idle, the log would say so.
+    let setup = Setup::new("tcp").args(&["--idle-timeout", "20s"]);
+    let server = setup.start();
+    let mut peer = server.peer();
+    assert_eq!(peer.ask(1, "x", json!({}))["id"], 1);
+    peer.shut_down();
+    peer.assert_closed();
+    server.log.wait_for("the peer has left");
+}
+
+#[test]
+fn half_closed_peer_waits_no_longer_than_the_idle_timeout() {
+    let setup = Setup::new("tcp").args(&["--idle-timeout", "1s"]);
+    let server = setup.start();
+    let mut peer = server.peer();
+    peer.send(&request(1, "tools/call", json!({"silent": true})));
+    peer.shut_down();
+    peer.assert_closed();
+    server
+        .log
+        .wait_for("it has said all, and its answers take too long");
+    server.wait_seen("notifications/cancelled");
+}
+
+#[test]
+fn half_closed_peer_is_asked_nothing_and_subscribed_to_nothing() {
+    for isolate in [&[][..], &["--isolate"]] {
+        let setup = Setup::new("tcp").args(isolate);
+        let server = setup.start();
+        let mut peer = server.peer();
+        shake_hands(&mut peer);
+        let subscribe = peer.ask(1, "resources/subscribe", json!({"uri": "test:half-closed"}));
+        assert_eq!(subscribe["id"], 1);
+        let call = json!({"ask": ELICIT, "delayMs": 2000});
+        let question = peer.ask(2, "tools/call", call);
+        assert_eq!(question["method"], ELICIT);
+        peer.shut_down();
+        // The MCP server gets an error at once, not when the answer is due.
+        server.wait_seen("the client has disconnected");
+        if isolate.is_empty() {
+            server.wait_seen("resources/unsubscribe");
+        }
+        assert!(
+            !peer.is_readable(),
+            "{isolate:?}: the call is still running"
+        );
+        assert_eq!(peer.next()["id"], 2, "{isolate:?}");
+        peer.assert_closed();
+    }
 }
 
 /// Bug: an answer that was half written when the peer had said all was cut off.

@@ -332,6 +332,12 @@ impl TestPeer {
         }
     }
 
+    /// Is gone at once, as by a crash of its machine: the server is told so by a reset.
+    pub fn reset(self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
     /// Says no more, but still listens.
     pub fn shut_down(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();

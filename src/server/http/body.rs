@@ -79,7 +79,7 @@ pub(super) fn evicted(excess: Excess) -> Denied {
     Denied::plain(
         StatusCode::SERVICE_UNAVAILABLE,
         "backlog",
-        warn_of_backlog(excess),
+        warn_of_backlog(excess).name(),
     )
 }
 

@@ -190,7 +190,7 @@ pub(super) async fn live(
             reason = pump(&session, &context.stopping) => reason,
             cut = session.placement.session.overflowed() => {
                 session.streams().drop_all();
-                why_cut(cut, &context.stopping)
+                why_cut(cut, &context.stopping).name()
             }
             lapse = lapses(&session) => lapse.name(),
             () = session.end.notified() => "its client has left it, or another one needs its place",
@@ -224,7 +224,7 @@ async fn pump(session: &HttpSession, stopping: &Stopping) -> &'static str {
                     }
                 }
             }
-            Err(cut) => return why_cut(cut, stopping),
+            Err(cut) => return why_cut(cut, stopping).name(),
         }
     }
 }

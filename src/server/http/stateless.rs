@@ -89,7 +89,7 @@ impl Single {
             match session.take() {
                 Err(cut) => {
                     tracing::info!(
-                        reason = why_cut(cut, &self.context.stopping),
+                        reason = why_cut(cut, &self.context.stopping).name(),
                         "a request ends"
                     );
                     self.done = true;

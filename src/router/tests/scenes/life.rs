@@ -482,3 +482,21 @@ fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
     bench.peer(b, &call(9));
     assert_eq!(bench.child_heard(0).len(), 1);
 }
+
+#[test]
+fn a_peer_that_says_no_more_listens_no_more() {
+    let mut bench = Bench::default();
+    let a = bench.modern();
+    bench.peer(a, LISTEN);
+    let listen = bench.child_heard(0).remove(0);
+    bench.child(0, &acknowledgement(&listen));
+    bench.told(a);
+    bench.router.half_closed(a, &mut bench.out);
+    assert_eq!(bench.router.owed(a), 0);
+    let cancelled = bench.child_heard(0).remove(0);
+    assert_eq!(cancelled["method"], "notifications/cancelled");
+    assert_eq!(cancelled["params"]["requestId"], listen["id"]);
+    bench.exit(0, true);
+    start_modern(&mut bench);
+    assert_eq!(bench.child_heard(0), [Value::Null; 0]);
+}

@@ -234,3 +234,32 @@ fn a_changed_list_is_told_once_a_second() {
     assert!(alone.out.to_peer.is_empty());
     assert_eq!(alone.pipe.next_change(), None);
 }
+
+#[test]
+fn a_peer_that_says_no_more_is_asked_no_more_and_gets_its_answers() {
+    let mut alone = Alone::new();
+    alone.peer(&call(1, &json!("token")));
+    alone.peer(&json!({"jsonrpc": "2.0", "id": 2, "method": "subscriptions/listen", "params": {}}));
+    let question = json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create"});
+    assert!(alone.told_json(&question).is_some());
+    alone.out = Output::default();
+    alone.pipe.half_closed(&mut alone.out);
+    assert_eq!(alone.told_json(&question), None);
+    let heard = std::mem::take(&mut alone.out.to_child[0])
+        .into_pieces()
+        .concat();
+    let heard = String::from_utf8(heard).unwrap();
+    let heard: Vec<Value> = heard
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(heard.len(), 3, "{heard:?}");
+    assert_eq!(
+        (&heard[0]["id"], &heard[2]["id"]),
+        (&json!("q"), &json!("q"))
+    );
+    assert_eq!(heard[1]["params"]["requestId"], 2);
+    assert_eq!(alone.pipe.owed(), 1);
+    assert!(alone.told_json(&answer(&json!(1))).is_some());
+    assert_eq!(alone.pipe.owed(), 0);
+}

@@ -621,3 +621,37 @@ fn a_user_that_answers_nothing_is_asked_no_more_in_any_session() {
     let other = bench.legacy_of("other");
     assert_eq!(ask_all(&mut bench, other), MAX_OPEN_OF_SESSION);
 }
+
+#[test]
+fn a_peer_that_says_no_more_is_asked_no_more_and_gets_its_answers() {
+    let mut bench = Bench::default();
+    let a = bench.legacy(SAMPLING);
+    let call = bench.call(a, 1);
+    bench.asked(a, SAMPLE);
+    bench.router.half_closed(a, &mut bench.out);
+    let failed = bench.child_heard(0).remove(0);
+    assert_eq!(failed["id"], "q");
+    assert_eq!(failed["error"]["message"], "the client has disconnected");
+    bench.refused(SAMPLE);
+    assert_eq!(bench.router.owed(a), 1);
+    bench.done(&call);
+    assert_eq!(bench.told(a)["id"], 1);
+    assert_eq!(bench.router.owed(a), 0);
+}
+
+#[test]
+fn a_peer_that_says_no_more_is_subscribed_no_more() {
+    let mut bench = Bench::default();
+    let a = bench.legacy(SAMPLING);
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"x:1"}}"#,
+    );
+    let subscribe = bench.child_heard(0).remove(0);
+    bench.done(&subscribe["id"]);
+    bench.told(a);
+    bench.router.half_closed(a, &mut bench.out);
+    let told = bench.child_heard(0).remove(0);
+    assert_eq!(told["method"], "resources/unsubscribe");
+    assert_eq!(told["params"]["uri"], "x:1");
+}

@@ -1,0 +1,231 @@
+//! How far a connection has got, and what each event means for it. Pure: no I/O and no clock.
+//!
+//! A connection that is not authenticated is an `Unauthenticated`, and a session that waits for its
+//! client has no connection; in between, a connection is in one of these phases.
+
+use super::access::Lapse;
+use super::end::{End, Farewell, Fate, Reason};
+use super::registry::Handover;
+use crate::replay::Violation;
+use crate::transport::line::LineError;
+
+/// How far a connection has got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Messages pass both ways.
+    #[default]
+    Serving,
+    /// The client has been told that nothing more is taken. What comes is for the next server.
+    Draining,
+    /// The client has read that: what comes now are answers.
+    Drained,
+    /// The peer says no more, and still gets what it is owed.
+    HalfClosed,
+}
+
+impl Phase {
+    /// True from when the client has been told that nothing more is taken.
+    pub(super) fn is_draining(self) -> bool {
+        matches!(self, Self::Draining | Self::Drained)
+    }
+
+    /// The client has been told that nothing more is taken.
+    pub(super) fn told_to_drain(self) -> Self {
+        match self {
+            Self::Serving => Self::Draining,
+            other => other,
+        }
+    }
+
+    /// The client has read it.
+    pub(super) fn drain_read(self) -> Self {
+        match self {
+            Self::Draining => Self::Drained,
+            other => other,
+        }
+    }
+}
+
+/// What happens to a connection.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The peer says no more; it may still listen.
+    HalfClosed,
+    /// The client has said that it leaves.
+    Left,
+    /// A line of the peer is longer than this.
+    TooLong(usize),
+    Violation(Violation),
+    /// Too much has come that holds no message.
+    Empty,
+    /// The peer cannot be read.
+    Unreadable(LineError),
+    /// The peer cannot be written to.
+    Unwritable,
+    /// The token is good no longer.
+    Lapsed(Lapse),
+    /// Nothing more comes for the peer, for this reason.
+    Cut(Reason),
+    /// The session has got another connection.
+    Replaced(Handover),
+    /// Too much memory is kept for all clients, most of it for what this connection has sent.
+    Backlog,
+    /// Nothing has happened for too long.
+    Idle,
+    /// No sign of life has come for too long.
+    Silent,
+    /// A peer that says no more has got all that it is owed …
+    Settled,
+    /// … or has waited for that for too long.
+    Overdue,
+}
+
+/// What decides about a connection, beside its phase.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// Its client can go on with the session over another connection.
+    pub resumable: bool,
+    /// Its transport has a half that can be closed alone.
+    pub has_halves: bool,
+}
+
+/// What an event leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The connection goes on in this phase.
+    Enter(Phase),
+    /// It ends.
+    End(End),
+}
+
+impl Rules {
+    /// What this event leads to.
+    pub(super) fn on(self, event: &Event) -> Step {
+        match event {
+            Event::HalfClosed if self.resumable => Step::End(End::new(Fate::Lost, Reason::HungUp)),
+            Event::HalfClosed if self.has_halves => Step::Enter(Phase::HalfClosed),
+            event => Step::End(self.end(event)),
+        }
+    }
+
+    fn end(self, event: &Event) -> End {
+        let told = |reason, farewell| End::with(Fate::Close, reason, farewell);
+        match event {
+            Event::HalfClosed | Event::Settled => End::new(Fate::Close, Reason::PeerLeft),
+            Event::Left => told(Reason::PeerLeft, Farewell::Acknowledge),
+            Event::TooLong(limit) => told(Reason::TooLong, Farewell::TooLong(*limit)),
+            Event::Violation(violation) => {
+                told(Reason::WrongCount, Farewell::Violation(*violation))
+            }
+            Event::Empty => told(Reason::Empty, Farewell::Empty),
+            Event::Unreadable(LineError::Pings) => End::new(Fate::Close, Reason::Pings),
+            Event::Unreadable(_) | Event::Unwritable => {
+                End::new(Fate::Lost, Reason::ConnectionLost)
+            }
+            Event::Lapsed(lapse) => told(Reason::Lapsed(*lapse), Farewell::Lapsed(*lapse)),
+            Event::Cut(Reason::Backlog) => End::new(Fate::Abort, Reason::Backlog),
+            Event::Cut(reason) => End::new(Fate::Close, *reason),
+            Event::Replaced(_) => End::new(Fate::Replaced, Reason::Replaced),
+            // What the session itself keeps is counted apart.
+            Event::Backlog if self.resumable => End::new(Fate::Lost, Reason::Backlog),
+            Event::Backlog => End::new(Fate::Abort, Reason::Backlog),
+            Event::Idle if self.resumable => told(Reason::Idle, Farewell::Idle),
+            Event::Idle => End::new(Fate::Close, Reason::Idle),
+            Event::Silent => End::new(Fate::Lost, Reason::Silent),
+            Event::Overdue => End::new(Fate::Close, Reason::Overdue),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Rules = Rules {
+        resumable: false,
+        has_halves: true,
+    };
+
+    const RESUMABLE: Rules = Rules {
+        resumable: true,
+        has_halves: true,
+    };
+
+    fn end(rules: Rules, event: &Event) -> (Fate, Reason) {
+        match rules.on(event) {
+            Step::End(end) => (end.fate, end.reason),
+            Step::Enter(phase) => panic!("enters {phase:?}"),
+        }
+    }
+
+    #[test]
+    fn half_closed_peer_is_served_where_its_transport_has_halves() {
+        let event = Event::HalfClosed;
+        assert_eq!(PLAIN.on(&event), Step::Enter(Phase::HalfClosed));
+        let whole = Rules {
+            has_halves: false,
+            ..PLAIN
+        };
+        assert_eq!(end(whole, &event), (Fate::Close, Reason::PeerLeft));
+        // A client that can resume comes back for its answers.
+        assert_eq!(end(RESUMABLE, &event), (Fate::Lost, Reason::HungUp));
+    }
+
+    #[test]
+    fn half_closed_peer_ends_once_it_has_everything_or_waited_too_long() {
+        assert_eq!(end(PLAIN, &Event::Settled), (Fate::Close, Reason::PeerLeft));
+        assert_eq!(end(PLAIN, &Event::Overdue), (Fate::Close, Reason::Overdue));
+    }
+
+    #[test]
+    fn session_outlives_only_what_is_no_fault_of_its_client() {
+        let lost = [
+            Event::Unreadable(LineError::Empty),
+            Event::Unwritable,
+            Event::Silent,
+            Event::Backlog,
+        ];
+        for event in lost {
+            assert_eq!(end(RESUMABLE, &event).0, Fate::Lost, "{event:?}");
+        }
+        let faults = [
+            Event::Left,
+            Event::TooLong(1),
+            Event::Empty,
+            Event::Unreadable(LineError::Pings),
+            Event::Lapsed(Lapse::Expired),
+            Event::Cut(Reason::Slow),
+            Event::Idle,
+        ];
+        for event in faults {
+            assert_eq!(end(RESUMABLE, &event).0, Fate::Close, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn connection_with_too_large_a_backlog_is_dropped_with_it() {
+        assert_eq!(end(PLAIN, &Event::Backlog), (Fate::Abort, Reason::Backlog));
+        let cut = Event::Cut(Reason::Backlog);
+        assert_eq!(end(RESUMABLE, &cut), (Fate::Abort, Reason::Backlog));
+    }
+
+    #[test]
+    fn only_a_client_that_can_resume_is_told_that_it_was_idle() {
+        let farewell = |rules: Rules| match rules.on(&Event::Idle) {
+            Step::End(end) => end.farewell,
+            Step::Enter(_) => unreachable!(),
+        };
+        assert_eq!(farewell(RESUMABLE), Farewell::Idle);
+        assert_eq!(farewell(PLAIN), Farewell::Nothing);
+    }
+
+    #[test]
+    fn drain_is_read_only_after_it_was_told() {
+        assert_eq!(Phase::Serving.drain_read(), Phase::Serving);
+        let told = Phase::Serving.told_to_drain();
+        assert_eq!(told, Phase::Draining);
+        assert_eq!(told.drain_read(), Phase::Drained);
+        assert_eq!(Phase::Drained.told_to_drain(), Phase::Drained);
+        assert_eq!(Phase::HalfClosed.told_to_drain(), Phase::HalfClosed);
+    }
+}
