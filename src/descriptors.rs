@@ -15,8 +15,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 /// a file meanwhile.
 const RESERVE: usize = 16;
 
-/// What a running MCP server takes: three pipes and a handle on it.
-const EACH_CHILD: u64 = 4;
+/// What a running MCP server takes: three pipes, one of them twice, and a handle on it.
+const EACH_CHILD: u64 = 5;
 
 /// What the server takes for itself: its standard streams, listeners, signals, logs.
 const OURS: u64 = 24;

@@ -1,6 +1,7 @@
 //! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
 
 use super::deadline::{keep_time, overdue};
+use super::hang_up::HangUp;
 use super::restarts::{self, End, Next, Restarts, STABLE};
 use super::{Hub, IdleStdin, Shared};
 use crate::child::{Child, CommandLine, Pipes};
@@ -465,6 +466,7 @@ async fn feed(
     deaf: &Notify,
 ) {
     let lent = Lent { shared, lane };
+    let hang_up = HangUp::watch(&stdin);
     lent.put(stdin);
     let write = async {
         let mut lines = Rope::default();
@@ -479,8 +481,7 @@ async fn feed(
             shared.drained.notify_waiters();
             if let Err(err) = written {
                 tracing::debug!(%err, "the MCP server does not read its stdin any more");
-                deaf.notify_one();
-                return std::future::pending::<()>().await;
+                return;
             }
             lent.put(stdin);
             shared.flush();
@@ -488,8 +489,12 @@ async fn feed(
     };
     tokio::select! {
         () = write => {}
-        () = apart(asked(stopped)) => {}
+        () = apart(asked(stopped)) => return,
+        () = hang_up.happens() => {}
     }
+    deaf.notify_one();
+    drop((lent, hang_up));
+    std::future::pending().await
 }
 
 /// The stdin of a process, which others may write to while there is nothing to feed to it. It is closed

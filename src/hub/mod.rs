@@ -8,6 +8,7 @@
 mod attachment;
 mod deadline;
 mod driver;
+mod hang_up;
 mod restarts;
 mod room;
 mod routing;

@@ -144,6 +144,31 @@ fn a_process_that_has_closed_its_stdin_has_ended() {
     }
 }
 
+/// Nobody wrote to it, so peers were answered `initialize`, and then waited.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_that_closes_its_stdin_is_replaced_before_anybody_writes_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let mark = mark.display();
+    let server = Setup::new("tcp")
+        .shell(&format!(
+            r#"[ -e {mark} ] || {{
+    touch {mark}; read -r line
+    echo '{{"jsonrpc":"2.0","id":1,"result":{{"protocolVersion":"2025-11-25","serverInfo":{{"name":"deaf"}}}}}}'
+    read -r line; exec < /dev/null; sleep 600
+}}"#
+        ))
+        .start();
+    let mut first = server.peer();
+    assert_eq!(first.initialize()["result"]["serverInfo"]["name"], "deaf");
+    server.log.wait_for("MCP server ended, starting it again");
+    for peer in [&mut first, &mut server.peer()] {
+        let answer = peer.ask(2, "x", json!({}));
+        assert!(answer["result"].is_object(), "{answer}");
+    }
+}
+
 /// What never answers is not started for ever.
 #[test]
 fn processes_that_do_not_answer_end_the_server_at_last() {

@@ -1,0 +1,67 @@
+//! Notices that a process has closed its stdin, also while nobody writes to it.
+
+use tokio::io::Interest;
+use tokio::net::unix::pipe::Sender;
+use tokio::process::ChildStdin;
+
+/// Watches the far end of a process's stdin. It keeps our end open, too.
+pub(super) struct HangUp(Option<Sender>);
+
+impl HangUp {
+    /// Where the system is short of what that takes, only writing shows it.
+    pub(super) fn watch(stdin: &ChildStdin) -> Self {
+        Self(watched(stdin))
+    }
+
+    /// Completes when the process has closed its stdin. Cancel safe.
+    pub(super) async fn happens(&self) {
+        let Some(stdin) = &self.0 else {
+            return std::future::pending().await;
+        };
+        if stdin.ready(Interest::ERROR).await.is_err() {
+            // The runtime ends.
+            std::future::pending().await
+        }
+    }
+}
+
+/// A pipe whose reader is gone is an error to whoever polls it (poll(2)).
+#[cfg(target_os = "linux")]
+fn watched(stdin: &ChildStdin) -> Option<Sender> {
+    use std::os::fd::AsFd;
+    let stdin = stdin.as_fd().try_clone_to_owned().ok()?;
+    Sender::from_owned_fd(stdin).ok()
+}
+
+/// Not every system tells.
+#[cfg(not(target_os = "linux"))]
+fn watched(_: &ChildStdin) -> Option<Sender> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Stdio;
+    use std::time::Duration;
+    use tokio::process::Command;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_closed_stdin_is_noticed_and_an_open_one_is_not() {
+        let start = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).kill_on_drop(true);
+            let mut process = command.stdin(Stdio::piped()).spawn().unwrap();
+            let stdin = process.stdin.take().unwrap();
+            (process, HangUp::watch(&stdin), stdin)
+        };
+        let (_process, closed, _stdin) = start("exec < /dev/null; exec sleep 60");
+        closed.happens().await;
+        // It stays closed.
+        closed.happens().await;
+        let (_process, open, _stdin) = start("exec sleep 60");
+        let happens = tokio::time::timeout(Duration::from_millis(300), open.happens());
+        assert!(happens.await.is_err());
+    }
+}
