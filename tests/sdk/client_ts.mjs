@@ -150,6 +150,20 @@ const verbs = {
     Promise.all(
       Array.from({ length: count }, (_, index) => call(tool, fill(args, { "{i}": `${index}` })).catch(failure)),
     ),
+  odd: async ({ tools, within, late }) => {
+    const one = (tool, within) =>
+      call(tool, {}, { timeout: within * 1000 }).catch((error) =>
+        error?.code === -32001 ? "no answer" : Number.isInteger(error?.code) ? failure(error) : `${error?.name}`,
+      );
+    const outcomes = await Promise.all(tools.map((tool) => one(tool, within)));
+    const seen = Object.fromEntries(tools.map((tool, index) => [tool, outcomes[index]]));
+    if (late) {
+      await one("late", 0.3);
+      seen["after a late answer"] = await one("plain", within);
+    }
+    wire.strays.length = 0;
+    return seen;
+  },
   big: async ({ tool, args, repeat }) => {
     const text = "0123456789 äé€😀\u2028\n".repeat(repeat);
     const answer = await call(tool, fill(args, { "{big}": text }));

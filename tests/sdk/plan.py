@@ -134,6 +134,27 @@ class Runner:
 
         return await asyncio.gather(*(one(index) for index in range(step["count"])))
 
+    async def do_odd(self, step: Json) -> Json:
+        """Calls tools whose answers may never come, and then, if asked, one that is answered once it is cancelled."""
+
+        async def one(tool: str, within: float = step["within"]) -> Json:
+            try:
+                return await asyncio.wait_for(self.adapter.call(tool, {}), within)
+            except Failure as failure:
+                return failure.seen
+            except TimeoutError:
+                return "no answer"
+            except Exception as error:
+                return type(error).__name__
+
+        seen = dict(zip(step["tools"], await asyncio.gather(*map(one, step["tools"]))))
+        if step.get("late"):
+            await one("late", 0.3)
+            seen["after a late answer"] = await one("plain")
+        # Alone some are taken for answers to nothing.
+        self.wire.strays.clear()
+        return seen
+
     async def do_big(self, step: Json) -> Json:
         text = "0123456789 äé€😀\u2028\n" * step["repeat"]
         answer = await self.adapter.call(step["tool"], fill(step["args"], {"{big}": text}))

@@ -1,0 +1,75 @@
+"""An MCP server that answers each tool call in its own odd way: `python odd_server.py [VERSION]`.
+
+With a VERSION it refuses every other one. A call of `late` is answered when the client cancels it.
+"""
+
+import json
+import sys
+
+RESULT = '{"content":[{"type":"text","text":"ok"}]}'
+ANSWER = f'{{"jsonrpc":"2.0","id":ID,"result":{RESULT}}}'
+ERROR = '{"code":-32000,"message":"the server\'s own error"}'
+STRAY = '{"jsonrpc":"2.0","id":987654,"result":{}}'
+
+# ID stands for the id of the call.
+KINDS = {
+    "plain": ANSWER,
+    "id as text": ANSWER.replace("ID", '"ID"'),
+    "id with .0": ANSWER.replace("ID", "ID.0"),
+    "id with .00": ANSWER.replace("ID", "ID.00"),
+    "error, id as text": f'{{"jsonrpc":"2.0","id":"ID","error":{ERROR}}}',
+    "result, error null": f'{{"jsonrpc":"2.0","id":ID,"result":{RESULT},"error":null}}',
+    "error, result null": f'{{"jsonrpc":"2.0","id":ID,"result":null,"error":{ERROR}}}',
+    "_meta null": ANSWER.replace('{"content"', '{"_meta":null,"content"'),
+    "a notice first": f"npm notice New version\r{ANSWER}",
+    "a line of junk first": f"Ready.\n{ANSWER}",
+    "an empty line first": f"\n{ANSWER}",
+    "byte order mark": f"\ufeff{ANSWER}",
+    "words around it": f"Ready. {ANSWER} (3 ms)",
+    "two on a line": f"{STRAY}{ANSWER}",
+    "no jsonrpc": ANSWER.replace('"jsonrpc":"2.0",', ""),
+    "carriage return": f"{ANSWER}\r",
+    "spaces": f"  {ANSWER}  ",
+    "after a stray answer": f"{STRAY}\n{ANSWER}",
+}
+
+
+def main() -> None:
+    only = sys.argv[1] if len(sys.argv) > 1 else None
+    late: object = None
+
+    def write(line: str) -> None:
+        sys.stdout.buffer.write(line.encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+    def say(line: str, asked: object) -> None:
+        write(line.replace("ID", json.dumps(asked)))
+
+    def answer(asked: object, outcome: dict[str, object]) -> None:
+        write(json.dumps({"jsonrpc": "2.0", "id": asked} | outcome))
+
+    for line in sys.stdin.buffer:
+        message = json.loads(line)
+        method, asked, params = message.get("method"), message.get("id"), message.get("params") or {}
+        if method == "notifications/cancelled" and params.get("requestId") == late:
+            say(ANSWER, late)
+        if method is None or asked is None:
+            continue
+        if method == "initialize":
+            version = params["protocolVersion"]
+            info = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": {"name": "odd", "version": "1"}}
+            refused = {"code": -32602, "message": f"Unsupported protocol version {version}"}
+            outcome = {"error": refused} if only and version != only else {"result": info}
+            answer(asked, outcome)
+        elif method == "tools/call" and params["name"] == "late":
+            late = asked
+        elif method == "tools/call":
+            say(KINDS[params["name"]], asked)
+        else:
+            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in (*KINDS, "late")]
+            result = {"tools": tools} if method == "tools/list" else {}
+            answer(asked, {"result": result})
+
+
+if __name__ == "__main__":
+    main()
