@@ -653,6 +653,21 @@ mod hosts {
         );
         assert_accepted(&words.collect::<Vec<_>>(), "the unit");
     }
+
+    #[test]
+    fn the_deployment_starts_a_server() {
+        let path = manifest("examples/kubernetes/mcp-remote.yaml");
+        let text = fs::read_to_string(path).expect("the file is there");
+        let (_, rest) = text.split_once("args:\n").expect("arguments");
+        let lines = rest.lines().map(str::trim);
+        let words = lines
+            .filter(|line| !line.starts_with('#'))
+            .map_while(|line| line.strip_prefix("- ").map(str::to_owned));
+        let words: Vec<String> = words.collect();
+        let (ours, child) = words.split_at(words.len() - 2);
+        assert_eq!(child, ["--", "your-mcp-server"]);
+        assert_accepted(ours, "the deployment");
+    }
 }
 
 #[test]

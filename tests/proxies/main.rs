@@ -10,6 +10,7 @@
 mod support;
 
 mod proxy;
+mod replicas;
 
 use common::{Setup, TestClient, TestServer, request, token_with};
 use process::eventually;

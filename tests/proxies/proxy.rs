@@ -47,6 +47,14 @@ fn example(name: &str, words: &[(&str, &str)]) -> String {
     text
 }
 
+/// The server's certificate and its key in one file.
+fn both(files: &Files, folder: &TempDir) -> String {
+    let read = |name: &str| std::fs::read_to_string(files.path(name)).unwrap();
+    let path = folder.path().join("both.pem");
+    std::fs::write(&path, read("server.pem") + &read("server.key")).unwrap();
+    path.display().to_string()
+}
+
 impl Proxy {
     /// Starts before a server at `backend` (HTTP) and `lines` (TCP). What is silent for five seconds, it
     /// closes.
@@ -55,9 +63,7 @@ impl Proxy {
         let [port, own_lines, admin] = free_ports();
         let backend = format!("127.0.0.1:{backend}");
         let [certificate, key] = ["server.pem", "server.key"].map(|name| files.path(name));
-        let both = folder.path().join("both.pem").display().to_string();
-        let read = |path: &str| std::fs::read_to_string(path).unwrap();
-        std::fs::write(&both, read(&certificate) + &read(&key)).unwrap();
+        let both = both(files, &folder);
         let config = match kind {
             Kind::Nginx => example(
                 "nginx.conf",
@@ -99,6 +105,27 @@ impl Proxy {
                     )
             }
         };
+        Self::run(kind, folder, &config, [port, own_lines, admin])
+    }
+
+    /// HAProxy before two replicas at these ports.
+    pub fn replicas(files: &Files, one: u16, two: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports: [u16; 3] = free_ports();
+        let config = example(
+            "haproxy-replicas.cfg",
+            &[
+                ("bind :443", &format!("bind 127.0.0.1:{}", ports[0])),
+                ("10.0.0.11:8080", &format!("127.0.0.1:{one}")),
+                ("10.0.0.12:8080", &format!("127.0.0.1:{two}")),
+                ("/etc/ssl/mcp/server-and-key.pem", &both(files, &folder)),
+                ("check inter 1s", "check inter 300ms"),
+            ],
+        );
+        Self::run(Kind::HAProxy, folder, &config, ports)
+    }
+
+    fn run(kind: Kind, folder: TempDir, config: &str, [port, lines, admin]: [u16; 3]) -> Self {
         let path = folder.path().join("config");
         std::fs::write(&path, config).unwrap();
         let child = spawn(kind, &path, folder.path());
@@ -107,7 +134,7 @@ impl Proxy {
             child,
             folder,
             port,
-            lines: own_lines,
+            lines,
             admin,
         }
     }

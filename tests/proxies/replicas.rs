@@ -1,0 +1,169 @@
+//! Two replicas behind a real HAProxy, one of which is killed under load and brought back.
+
+use crate::certificates::Files;
+use crate::common::{Setup, TestClient, TestServer, request, token_with};
+use crate::process::eventually;
+use crate::proxy::Proxy;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const CLIENTS: usize = 50;
+
+/// How long a client waits between two requests.
+const PACE: Duration = Duration::from_millis(100);
+
+fn replica(port: u16) -> TestServer {
+    let proxy = ["--trusted-proxy", "127.0.0.1"];
+    Setup::new("http").secret().args(&proxy).port(port).start()
+}
+
+fn client(proxy: &Proxy, ca: &str) -> TestClient {
+    let url = format!("https://localhost:{}/mcp", proxy.port);
+    let more = [
+        "--tls-ca",
+        ca,
+        "--auto-reconnect",
+        "--max-attempts",
+        "0",
+        "--reconnect-delay",
+        "200",
+    ];
+    TestClient::of_command(
+        &["client", "http", "--url", &url],
+        &more,
+        &token_with(&["user"]),
+    )
+}
+
+/// What became of the requests of one client.
+struct Story {
+    asked: u64,
+    failed: u64,
+    /// Since the killed replica was back, none has failed.
+    recovered: bool,
+}
+
+fn begin(client: &mut TestClient) {
+    let params = json!({
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    });
+    let answer = client.ask("i", "initialize", params);
+    assert!(answer["result"].is_object(), "{answer}");
+    client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+}
+
+/// Asks one thing after the other until the end; each request has one answer.
+fn live(mut client: TestClient, number: usize, is_over: &AtomicBool) -> Story {
+    begin(&mut client);
+    let mut story = Story {
+        asked: 0,
+        failed: 0,
+        recovered: false,
+    };
+    let mut ask = |story: &mut Story| {
+        story.asked += 1;
+        let name = format!("c{number}-{}-", story.asked);
+        client.send(&request(story.asked, "tools/call", json!({"name": name})));
+        let answer = client.next();
+        assert_eq!(answer["id"], story.asked, "{answer}");
+        if answer["result"].is_object() {
+            return true;
+        }
+        let executed = &answer["error"]["data"]["executed"];
+        assert!(executed.is_string(), "client {number}: {answer}");
+        story.failed += 1;
+        false
+    };
+    while !is_over.load(Ordering::Relaxed) {
+        ask(&mut story);
+        thread::sleep(PACE);
+    }
+    story.recovered = ask(&mut story);
+    assert_eq!(client.try_next(), None::<Value>);
+    story
+}
+
+/// Ends all lives, also where the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_replica_is_killed_under_load_and_brought_back() {
+    let files = Files::new();
+    let (mut one, two) = (replica(0), replica(0));
+    let proxy = Proxy::replicas(&files, one.port, two.port);
+    eventually("the proxy serves", || {
+        std::net::TcpStream::connect(("127.0.0.1", proxy.port)).ok()
+    });
+    let ca = files.path("ca.pem");
+    let is_over = AtomicBool::new(false);
+    let (stories, seen) = thread::scope(|scope| {
+        let start = |number| {
+            let (client, is_over) = (client(&proxy, &ca), &is_over);
+            scope.spawn(move || live(client, number, is_over))
+        };
+        let over = Over(&is_over);
+        let lives: Vec<_> = (0..CLIENTS).map(start).collect();
+        let total = |one: &TestServer| {
+            one.seen().matches("-2-").count() + two.seen().matches("-2-").count()
+        };
+        eventually("everybody is at work", || {
+            (total(&one) == CLIENTS).then_some(())
+        });
+        one.signal(Signal::KILL);
+        one.wait();
+        let (port, before) = (one.port, one.seen());
+        // Long enough for the health checks to find out.
+        let missed = Instant::now() + Duration::from_secs(3);
+        let count = two.seen().lines().count();
+        eventually("the other one goes on", || {
+            (Instant::now() > missed && two.seen().lines().count() > count + CLIENTS).then_some(())
+        });
+        let back = replica(port);
+        // Somebody new is sent there, and served.
+        eventually("it is used again", || {
+            let mut newcomer = client(&proxy, &ca);
+            begin(&mut newcomer);
+            let answer = newcomer.ask(1, "tools/call", json!({"name": "newcomer"}));
+            assert!(answer["id"] == 1, "{answer}");
+            back.seen().contains("newcomer").then_some(())
+        });
+        drop(over);
+        let stories: Vec<_> = lives.into_iter().map(|life| life.join().unwrap()).collect();
+        (stories, [before, two.seen(), back.seen()])
+    });
+    let mut undisturbed = 0;
+    for (number, story) in stories.iter().enumerate() {
+        let at_two = seen[1].contains(&format!("\"c{number}-1-\""));
+        if at_two {
+            undisturbed += 1;
+            assert_eq!(story.failed, 0, "client {number} was at the other replica");
+        }
+        // What was under way when the replica died, and nothing else.
+        assert!(
+            story.failed <= 1,
+            "client {number}: {} failed",
+            story.failed
+        );
+        assert!(story.recovered && story.asked > 10, "client {number}");
+        for asked in 1..=story.asked {
+            let word = format!("\"c{number}-{asked}-\"");
+            let runs: usize = seen.iter().map(|seen| seen.matches(&word).count()).sum();
+            assert!(runs <= 1, "{word} ran {runs} times");
+        }
+    }
+    assert!(
+        (10..=40).contains(&undisturbed),
+        "{undisturbed} clients at one replica"
+    );
+}
