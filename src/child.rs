@@ -5,6 +5,7 @@ use crate::orphans::Descendants;
 use crate::reaper;
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::lock::lock;
+use crate::utils::secret::Secret;
 use bytes::Bytes;
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -39,6 +40,8 @@ pub struct CommandLine {
     pub program: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// Variables that are set in its environment, beside those of our own.
+    pub variables: Vec<(String, Secret)>,
 }
 
 impl std::fmt::Display for CommandLine {
@@ -110,6 +113,9 @@ impl Child {
             if name.to_string_lossy().starts_with("MCP_REMOTE_") {
                 builder.env_remove(name);
             }
+        }
+        for (name, value) in &command.variables {
+            builder.env(name, value.expose());
         }
         let (mut process, descendants) = Descendants::start(
             |variable| {

@@ -3,7 +3,7 @@
 use super::listen::{Listen, health};
 use super::{DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, positive_duration};
 use crate::jsonrpc::MAX_LINE;
-use crate::server::{Door, Isolation};
+use crate::server::{ChildPer, Door, Isolation, Variable};
 use crate::transport::Protocol;
 use crate::utils::cidr::Cidr;
 use crate::utils::host;
@@ -257,6 +257,28 @@ pub struct ServerArgs {
     /// Most MCP servers at a time with --isolate
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CHILDREN", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
     pub max_children: u32,
+    /// Variable in the environment of each MCP server, NAME=VALUE, with --isolate; may be repeated. {user},
+    /// {claim:/path} and {session} in VALUE stand for the user, a claim of the token (as JSON Pointer) and
+    /// a random word for the session; {{ and }} for braces
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "MCP_REMOTE_CHILD_ENV",
+        help_heading = "MCP server"
+    )]
+    pub child_env: Vec<Variable>,
+    /// Folder with a file USER.env for each user, with --isolate: a NAME=VALUE on each line, for the
+    /// environment of the MCP servers of this user. Nobody but its owner may read it (mode 0600)
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "MCP_REMOTE_CHILD_ENV_DIR",
+        help_heading = "MCP server"
+    )]
+    pub child_env_dir: Option<PathBuf>,
+    /// Who shares an MCP server with --isolate: session, nobody; user, all sessions of one user
+    #[arg(long, value_name = "WHOM", env = "MCP_REMOTE_CHILD_PER", default_value = "session", value_parser = child_per, help_heading = "MCP server")]
+    pub child_per: ChildPer,
     /// Time for a shared MCP server to answer what the proxy itself asks it ('initialize',
     /// 'server/discover', what it tells a process that replaces another), from its first sign of life;
     /// then it is started again
@@ -322,6 +344,14 @@ fn isolation(text: &str) -> Result<Isolation, String> {
         "asking" => Ok(Isolation::Asking),
         "never" | "false" | "f" | "no" | "n" | "off" | "0" | "" => Ok(Isolation::Never),
         _ => Err("must be always, asking or never".to_owned()),
+    }
+}
+
+fn child_per(text: &str) -> Result<ChildPer, String> {
+    match text {
+        "session" => Ok(ChildPer::Session),
+        "user" => Ok(ChildPer::User),
+        _ => Err("must be session or user".to_owned()),
     }
 }
 

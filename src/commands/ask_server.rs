@@ -59,6 +59,7 @@ pub(super) fn command_line(command: Vec<OsString>) -> Result<CommandLine, Failur
     let command = CommandLine {
         program,
         arguments: command.collect(),
+        variables: Vec::new(),
     };
     command.find().map_err(|err| {
         Failure::caused(format!("could not start the MCP server '{command}'"), err)

@@ -29,6 +29,7 @@ impl From<Exit> for ExitCode {
 pub(super) struct Failure {
     error: Box<dyn Error + Send + Sync>,
     remedy: Option<&'static str>,
+    exit: Exit,
 }
 
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
@@ -36,6 +37,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
         Self {
             error: err.into(),
             remedy: None,
+            exit: Exit::Failed,
         }
     }
 }
@@ -46,7 +48,21 @@ impl Failure {
         Self {
             error: text.into().into(),
             remedy: None,
+            exit: Exit::Failed,
         }
+    }
+
+    /// What was typed does not go together.
+    pub(super) fn usage(text: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Usage,
+            ..Self::new(text)
+        }
+    }
+
+    /// What the process ends with.
+    pub(super) fn exit(&self) -> Exit {
+        self.exit
     }
 
     /// What did not work, and the error that was the cause.

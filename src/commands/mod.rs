@@ -29,8 +29,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Runs what was typed. Exit codes: 0 done, 1 failed (one line on stderr says why); bad usage, 2,
-/// is clap's. `release` is called now and then, to give memory that is free back to the system.
+/// Runs what was typed. Exit codes: 0 done, 1 failed (one line on stderr says why), 2 bad usage. `release` is called now and then, to give memory that is free back to the system.
 #[must_use]
 pub fn run(cli: Cli, release: fn()) -> ExitCode {
     let outcome = match cli.command {
@@ -48,7 +47,7 @@ pub fn run(cli: Cli, release: fn()) -> ExitCode {
         Ok(()) => Exit::Done,
         Err(failure) => {
             failure.print();
-            Exit::Failed
+            failure.exit()
         }
     };
     exit.into()

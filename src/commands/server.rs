@@ -12,9 +12,10 @@ use crate::descriptors::{self, Shortfall};
 use crate::hub::{Deadlines, HubError, Limits};
 use crate::orphans;
 use crate::router::{LANES, LineLimits};
-use crate::server::{self, Backend, Bounds, Isolation, Listening, Settings};
+use crate::server::{self, Backend, Bounds, ChildPer, Environment, Isolation, Listening, Settings};
 use crate::shutdown::{Asked, HangUp, Signals};
 use crate::utils::bucket::Pace;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Longest line from a child, in bytes.
@@ -36,6 +37,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     orphans::adopt();
     warn_of_few_descriptors(&args);
     let (reloader, access) = Reloader::new(&mut args)?;
+    let environment = child_environment(&mut args, access.borrow().guard.is_some())?;
     let mut command = args.command.into_iter();
     let program = command
         .next()
@@ -43,6 +45,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     let command = CommandLine {
         program,
         arguments: command.collect(),
+        variables: Vec::new(),
     };
     command.find().map_err(|source| {
         explain(HubError::Start {
@@ -105,6 +108,8 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     let backend = Backend {
         isolation: args.isolate,
         command,
+        environment,
+        per: args.child_per,
         limits,
         max_children: bounds(args.max_children),
     };
@@ -122,6 +127,48 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     orphans::finish();
     audit.close();
     outcome
+}
+
+/// What isolated processes are told of their user.
+fn child_environment(args: &mut ServerArgs, has_users: bool) -> Result<Environment, Failure> {
+    let environment = Environment {
+        variables: std::mem::take(&mut args.child_env),
+        folder: args.child_env_dir.take(),
+    };
+    let flag = match (&*environment.variables, &environment.folder, args.child_per) {
+        ([_, ..], _, _) => "--child-env",
+        (_, Some(_), _) => "--child-env-dir",
+        (_, _, ChildPer::User) => "--child-per user",
+        ([], None, ChildPer::Session) => return Ok(environment),
+    };
+    if args.isolate != Isolation::Always {
+        return Err(Failure::usage(format!(
+            "{flag} needs --isolate: a process that all share has no user"
+        )));
+    }
+    if args.child_per == ChildPer::User && environment.names_session() {
+        return Err(Failure::usage(
+            "{session} in --child-env and --child-per user exclude each other: such a process serves several sessions",
+        ));
+    }
+    let names: BTreeSet<_> = environment.variables.iter().map(|it| &it.name).collect();
+    if names.len() < environment.variables.len() {
+        return Err(Failure::usage("--child-env sets a variable twice"));
+    }
+    if let Some(folder) = environment
+        .folder
+        .as_ref()
+        .filter(|folder| !folder.is_dir())
+    {
+        let text = format!("--child-env-dir {} is no folder", folder.display());
+        return Err(Failure::new(text));
+    }
+    if !has_users {
+        return Err(Failure::new(format!(
+            "{flag} needs a secret, since it is about the users of tokens; set MCP_REMOTE_JWT_SECRET"
+        )));
+    }
+    Ok(environment)
 }
 
 fn warn_of_few_descriptors(args: &ServerArgs) {

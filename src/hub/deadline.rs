@@ -187,6 +187,7 @@ mod tests {
         let command = CommandLine {
             program: "true".into(),
             arguments: Vec::new(),
+            variables: Vec::new(),
         };
         let limits = Limits {
             child_message: 1000,

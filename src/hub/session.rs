@@ -512,6 +512,7 @@ mod tests {
         let command = CommandLine {
             program: "true".into(),
             arguments: Vec::new(),
+            variables: Vec::new(),
         };
         let (hub, _driver) = Hub::shared(command, LIMITS);
         hub.attach(Profile::anybody(), &Counted::default())

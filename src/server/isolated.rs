@@ -1,55 +1,162 @@
 //! Processes of the MCP server that serve one session each.
 
+use super::environment::Environment;
 use super::places::{NoPlace, Place, Places, Spot};
 use super::stopping::Stopping;
+use super::users::{Listing, Seat, Users};
 use crate::account::Account;
+use crate::auth::{self, Identity};
 use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, Limits};
 use crate::jsonrpc::{Code, ErrorData, Executed, RequestId, error_line};
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tracing::Instrument;
+
+/// Who shares an isolated process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChildPer {
+    /// Nobody: each session has its own.
+    #[default]
+    Session,
+    /// The sessions of one user.
+    User,
+}
 
 /// How isolated processes are started, and how many.
 #[derive(Debug)]
 pub(super) struct Isolated {
     pub command: CommandLine,
+    pub environment: Environment,
+    pub per: ChildPer,
     pub limits: Limits,
     pub places: Arc<Places>,
+    pub users: Arc<Users>,
 }
 
-/// A process for one session, to be run.
+/// A process for a session.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub hub: Hub,
+    /// To be run, unless another session does that.
+    pub own: Option<Own>,
+    /// Kept as long as the session needs a process that it shares.
+    pub seat: Option<Seat>,
+}
+
+/// A process, to be run.
 #[derive(Debug)]
 pub(super) struct Own {
     pub hub: Hub,
     driver: Driver,
     place: Place,
+    /// Where sessions of its user find it.
+    listing: Option<Listing>,
+}
+
+/// Why there is no process for a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NoProcess {
+    /// There are as many as there may be.
+    Full,
+    /// Its user has as many as a user may have.
+    TooManyOfUser,
+    /// Its environment cannot be made.
+    Environment,
+}
+
+impl From<NoPlace> for NoProcess {
+    fn from(why: NoPlace) -> Self {
+        match why {
+            NoPlace::Full => Self::Full,
+            NoPlace::TooManyOfUser => Self::TooManyOfUser,
+        }
+    }
 }
 
 impl Isolated {
     /// A process for a session of `account`.
-    pub(super) fn start(&self, account: &Account) -> Result<Own, NoPlace> {
+    pub(super) fn start(
+        &self,
+        account: &Account,
+        identity: &Identity,
+    ) -> Result<Joined, NoProcess> {
+        let variables = self.environment.of(identity, &auth::generate_id());
+        let variables = variables.map_err(|why| {
+            tracing::warn!(%why, "no MCP server is started for this user");
+            NoProcess::Environment
+        })?;
+        let user = identity.user.as_deref();
+        let user = user.filter(|_| self.per == ChildPer::User);
+        if let Some((hub, seat)) = user.and_then(|user| self.users.join(user, &variables)) {
+            let seat = Some(seat);
+            return Ok(Joined {
+                hub,
+                own: None,
+                seat,
+            });
+        }
         let place = self.places.take(account)?;
-        let (hub, driver) = Hub::isolated(self.command.clone(), self.limits);
-        Ok(Own { hub, driver, place })
+        let mut command = self.command.clone();
+        command.variables.clone_from(&variables);
+        let (hub, driver) = match user {
+            Some(_) => Hub::shared(command, self.limits),
+            None => Hub::isolated(command, self.limits),
+        };
+        let listed = user.map(|user| self.users.list(user, variables, &hub));
+        let (listing, seat) = listed.unzip();
+        let own = Own {
+            hub: hub.clone(),
+            driver,
+            place,
+            listing,
+        };
+        Ok(Joined {
+            hub,
+            own: Some(own),
+            seat,
+        })
     }
 }
 
 impl Own {
-    /// Its place among the isolated processes.
-    pub(super) fn spot(&self) -> Spot {
-        self.place.spot()
+    /// Its place among the isolated processes, which it may have to leave to others while its session
+    /// waits for its client.
+    pub(super) fn spot(&self) -> Option<Spot> {
+        self.listing.is_none().then(|| self.place.spot())
     }
 
-    /// Runs it until its session has left, or the server stops and nothing is under way any more.
-    pub(super) async fn run(self, left: &Notify, stopping: &Stopping) {
-        let Self { hub, driver, place } = self;
+    /// Runs it beside all sessions where more than one may need it; else gives it back.
+    pub(super) fn run_for_user(self, stopping: &Stopping) -> Option<Self> {
+        let Some(listing) = &self.listing else {
+            return Some(self);
+        };
+        let (users, stopping) = (listing.users(), stopping.clone());
+        let run = async move { self.run(std::future::pending(), &stopping).await };
+        users.spawn(run.in_current_span());
+        None
+    }
+
+    /// Runs it until its sessions have left, or the server stops and nothing is under way any more.
+    pub(super) async fn run(self, left: impl Future<Output = ()>, stopping: &Stopping) {
+        let Self {
+            hub,
+            driver,
+            place,
+            listing,
+        } = self;
         let leaving = async {
+            let mut left = std::pin::pin!(async {
+                match &listing {
+                    Some(listing) => listing.unneeded().await,
+                    None => left.await,
+                }
+            });
             tokio::select! {
-                () = left.notified() => return,
+                () = &mut left => return,
                 () = stopping.begins() => {}
             }
             tokio::select! {
-                () = left.notified() => {}
+                () = left => {}
                 () = hub.idle(stopping.drain_timeout) => {}
             }
         };
@@ -63,23 +170,28 @@ impl Own {
 }
 
 /// Why there is no process for a session, for the log.
-pub(super) fn reason(why: NoPlace) -> &'static str {
+pub(super) fn reason(why: NoProcess) -> &'static str {
     match why {
-        NoPlace::Full => "too many MCP servers",
-        NoPlace::TooManyOfUser => "too many MCP servers of this user",
+        NoProcess::Full => "too many MCP servers",
+        NoProcess::TooManyOfUser => "too many MCP servers of this user",
+        NoProcess::Environment => "the environment of its MCP server cannot be made",
     }
 }
 
 /// The same for the peer.
-pub(super) fn refusal(why: NoPlace, id: Option<&RequestId>) -> Vec<u8> {
+pub(super) fn refusal(why: NoProcess, id: Option<&RequestId>) -> Vec<u8> {
     let (text, data) = match why {
-        NoPlace::Full => (
+        NoProcess::Full => (
             "Too many MCP servers",
             ErrorData::new("too-many-children", Executed::No),
         ),
-        NoPlace::TooManyOfUser => (
+        NoProcess::TooManyOfUser => (
             "Too many MCP servers of this user (--max-per-user)",
             ErrorData::new("too-many-of-user", Executed::No),
+        ),
+        NoProcess::Environment => (
+            "No MCP server can be started for this user; the server's log says why",
+            ErrorData::new("no-child-environment", Executed::No),
         ),
     };
     error_line(id, Code::InternalError, text, Some(&data))

@@ -8,6 +8,7 @@ mod context;
 mod doors;
 mod downstream;
 mod end;
+mod environment;
 mod first;
 mod health;
 mod http;
@@ -27,9 +28,12 @@ mod stopping;
 mod strangers;
 mod unauthenticated;
 mod upstream;
+mod users;
 
 pub use access::Access;
 pub use doors::{Door, Listening};
+pub use environment::{Environment, Variable};
+pub use isolated::ChildPer;
 pub use places::Bounds;
 pub use sharing::{Backend, Isolation};
 
@@ -197,6 +201,7 @@ pub async fn run(
     let drain = async {
         while arrivals.peers.join_next().await.is_some() {}
         house.ended().await;
+        context.sharing.ended().await;
     };
     let patience = DRAIN + context.sharing.patience(context.settings.drain_timeout);
     if tokio::time::timeout(patience, drain).await.is_err() {

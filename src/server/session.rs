@@ -6,10 +6,10 @@ use super::connection::{Carrier, First};
 use super::context::Context;
 use super::end::{Fate, Reason, warn_of_backlog, why_cut};
 use super::first::{self, first};
-use super::isolated;
+use super::isolated::{self, NoProcess};
 use super::link::Link;
 use super::open;
-use super::places::{NoPlace, Place, Spot};
+use super::places::{Place, Spot};
 use super::registry::{Handover, Registration};
 use super::sharing::{Party, Placement};
 use crate::control::Control;
@@ -171,7 +171,7 @@ async fn serve_apart(
 }
 
 /// Refuses a session that would need one process too many.
-async fn turn_away(mut link: Box<Link>, why: NoPlace) -> &'static str {
+async fn turn_away(mut link: Box<Link>, why: NoProcess) -> &'static str {
     let reason = isolated::reason(why);
     tracing::warn!("refused: {reason}");
     open::refused(&mut link.trail, &reason);

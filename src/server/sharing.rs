@@ -1,10 +1,13 @@
 //! Who shares a process of the MCP server, and who gets one of its own: this file alone decides.
 
 use super::access::Standing;
-use super::isolated::{Isolated, Own};
-use super::places::{Bounds, NoPlace, Places, Spot};
+use super::environment::Environment;
+use super::isolated::{ChildPer, Isolated, NoProcess, Own};
+use super::places::{Bounds, Places, Spot};
 use super::stopping::Stopping;
+use super::users::{Seat, Users};
 use crate::account::{Account, Address};
+use crate::auth::Identity;
 use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, Limits, Session};
 use crate::jsonrpc::{Kind, Message};
@@ -38,6 +41,10 @@ pub struct Backend {
     pub isolation: Isolation,
     /// How each process is started.
     pub command: CommandLine,
+    /// What the environment of isolated ones says of their user.
+    pub environment: Environment,
+    /// Who shares an isolated one.
+    pub per: ChildPer,
     /// Bounds of each.
     pub limits: Limits,
     /// Most isolated processes at a time.
@@ -59,6 +66,8 @@ impl Sharing {
         let Backend {
             isolation,
             command,
+            environment,
+            per,
             limits,
             max_children,
         } = backend;
@@ -66,8 +75,11 @@ impl Sharing {
         let (shared, driver) = shared.unzip();
         let isolated = Arc::new(Isolated {
             command,
+            environment,
+            per,
             limits,
             places: Places::new(max_children),
+            users: Arc::<Users>::default(),
         });
         let sharing = Self {
             isolation,
@@ -97,18 +109,27 @@ impl Sharing {
     ///
     /// # Errors
     /// It would need one process too many.
-    pub(super) fn place(&self, party: Party<'_>) -> Result<Placement, NoPlace> {
+    pub(super) fn place(&self, party: Party<'_>) -> Result<Placement, NoProcess> {
         match (&self.shared, self.isolation) {
             (Some(hub), Isolation::Never) => Ok(Placement::new(hub, party, None)),
             (Some(hub), _) => Ok(Placement::new(hub, party, Some(&self.isolated))),
             (None, _) => {
-                let account = Account::of(party.standing.identity(), party.address);
-                let own = self.isolated.start(&account)?;
-                let placement = Placement::new(&own.hub, party, None);
-                placement.run(own);
+                let identity = party.standing.identity();
+                let account = Account::of(identity, party.address);
+                let joined = self.isolated.start(&account, identity)?;
+                let mut placement = Placement::new(&joined.hub, party, None);
+                placement.seat = joined.seat;
+                if let Some(own) = joined.own {
+                    placement.run(own);
+                }
                 Ok(placement)
             }
         }
+    }
+
+    /// Completes when no process runs any more that sessions of one user share.
+    pub(super) async fn ended(&self) {
+        self.isolated.users.ended().await;
     }
 
     /// A session of nobody's with what is shared, to ask whether it answers, and whether its peers are
@@ -142,6 +163,9 @@ pub(super) struct Placement {
     account: Account,
     counted: Counted,
     decided: AtomicBool,
+    identity: Identity,
+    /// Keeps a process that it shares with sessions of the same user.
+    seat: Option<Seat>,
     /// Its process, until that is run.
     own: Mutex<Option<Box<Own>>>,
     started: Notify,
@@ -162,6 +186,8 @@ impl Placement {
             isolated: isolated.cloned(),
             account: Account::of(standing.identity(), address),
             counted,
+            identity: standing.identity().clone(),
+            seat: None,
             own: Mutex::default(),
             started: Notify::new(),
             spot: OnceLock::new(),
@@ -189,14 +215,16 @@ impl Placement {
         &self,
         permit: &Permit,
         profile: impl FnOnce() -> Profile,
-    ) -> Result<(), NoPlace> {
+    ) -> Result<(), NoProcess> {
         let message = permit.message();
         if let Some(isolated) = &self.isolated
             && self.moves_with(message)
         {
-            let own = isolated.start(&self.account)?;
-            self.session.move_to(&own.hub, profile(), &self.counted);
-            self.run(own);
+            let joined = isolated.start(&self.account, &self.identity)?;
+            self.session.move_to(&joined.hub, profile(), &self.counted);
+            if let Some(own) = joined.own {
+                self.run(own);
+            }
         }
         if is_initialize(message) {
             self.decided.store(true, Ordering::Relaxed);
@@ -205,16 +233,23 @@ impl Placement {
     }
 
     fn run(&self, own: Own) {
-        self.spot.get_or_init(|| own.spot());
+        if let Some(spot) = own.spot() {
+            self.spot.get_or_init(|| spot);
+        }
         *lock(&self.own) = Some(Box::new(own));
         self.started.notify_one();
     }
 
     /// Runs the process of this session, once it has got one, until the session has left.
     pub(super) async fn run_own(&self, left: &Notify, stopping: &Stopping) {
-        tokio::select! {
-            own = self.own() => Box::pin(own.run(left, stopping)).await,
-            () = left.notified() => {}
+        let own = tokio::select! {
+            // In this order: what others may have joined is run.
+            biased;
+            own = self.own() => own,
+            () = left.notified() => return,
+        };
+        if let Some(own) = own.run_for_user(stopping) {
+            Box::pin(own.run(left.notified(), stopping)).await;
         }
     }
 

@@ -11,6 +11,7 @@ mod auth;
 mod backlog;
 mod changes;
 mod child;
+mod child_env;
 mod cli;
 mod client;
 mod client_http;

@@ -196,7 +196,7 @@ pub struct TestServer {
     pub port: u16,
     /// Its stderr.
     pub log: Log,
-    transport: &'static str,
+    pub transport: &'static str,
     process: Process,
     stdout: Receiver<String>,
     folder: TempDir,
