@@ -1,7 +1,7 @@
 //! `--jwks`: tokens of an identity provider, signed with a private key.
 
-use crate::common::{Setup, TestServer, now, token};
-use crate::process::{binary, run};
+use crate::common::{BOTH, Setup, TestServer, now, token};
+use crate::process::{binary, eventually, run};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::Jwk;
@@ -168,4 +168,181 @@ fn inspect_token_says_which_key_fits() {
         bad.stdout.contains("no key of --jwks has signed it"),
         "{bad:?}"
     );
+}
+
+/// A token with any header and claims, signed by this provider with its own algorithm.
+fn forged(header: &Value, claims: &Value, by: &Provider) -> String {
+    let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+    let message = parts.join(".");
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &by.key, Algorithm::ES256);
+    format!("{message}.{}", signature.unwrap())
+}
+
+/// The same, with a shared secret.
+fn with_secret(header: &Value, claims: &Value, secret: &str) -> String {
+    let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+    let message = parts.join(".");
+    let key = EncodingKey::from_secret(secret.as_bytes()).unwrap();
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+    format!("{message}.{}", signature.unwrap())
+}
+
+#[test]
+fn attacks_on_a_key_set_are_refused_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (own, stranger) = (Provider::new("own"), Provider::new("own"));
+    let path = write(folder.path(), &[&own]);
+    let flags = [
+        "--jwks",
+        path.to_str().unwrap(),
+        "--jwt-audience",
+        "mcp",
+        "--jwt-issuer",
+        "https://idp.example",
+        "--roles-claim",
+        "scope",
+    ];
+    // Nobody fetches a key from where a token says.
+    let evil = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    evil.set_nonblocking(true).unwrap();
+    let link = format!("http://{}/keys", evil.local_addr().unwrap());
+    let good = json!({"sub": "ann", "iss": "https://idp.example", "aud": "mcp", "scope": "user", "exp": now() + 600});
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        claims
+    };
+    let head = |extra: Value| {
+        let mut header = json!({"alg": "ES256", "typ": "JWT", "kid": "own"});
+        header
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        header
+    };
+    let plain = head(json!({}));
+    let untrusted = "not a token that one of our keys has signed";
+    let none = |signature: &str| {
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+        format!(
+            "{header}.{}.{signature}",
+            URL_SAFE_NO_PAD.encode(good.to_string())
+        )
+    };
+    let public = own.jwk().to_string();
+    let hmac = json!({"alg": "HS256", "kid": "own"});
+    let cases = [
+        (with_secret(&hmac, &good, &public), untrusted),
+        (
+            with_secret(&hmac, &good, own.jwk()["x"].as_str().unwrap()),
+            untrusted,
+        ),
+        (with_secret(&json!({"alg": "HS256"}), &good, "x"), untrusted),
+        (none(""), untrusted),
+        (none("x"), untrusted),
+        (
+            forged(&head(json!({"alg": "RS256"})), &good, &own),
+            untrusted,
+        ),
+        (
+            forged(&head(json!({"alg": "ES384"})), &good, &own),
+            untrusted,
+        ),
+        (
+            forged(&head(json!({"kid": "../../../etc/passwd"})), &good, &own),
+            untrusted,
+        ),
+        (
+            forged(&head(json!({"kid": "own' OR '1'='1"})), &good, &own),
+            untrusted,
+        ),
+        (forged(&plain, &good, &stranger), untrusted),
+        (
+            forged(&head(json!({"jku": link, "x5u": link})), &good, &stranger),
+            untrusted,
+        ),
+        (
+            forged(&head(json!({"jwk": stranger.jwk()})), &good, &stranger),
+            untrusted,
+        ),
+        (
+            forged(&head(json!({"crit": ["exp"]})), &good, &own),
+            "'crit'",
+        ),
+        (
+            forged(
+                &plain,
+                &with("iss", json!("https://idp.example.evil")),
+                &own,
+            ),
+            "issuer",
+        ),
+        (
+            forged(&plain, &with("iss", json!("https://idp.example/")), &own),
+            "issuer",
+        ),
+        (
+            forged(
+                &plain,
+                &with("iss", json!(["https://idp.example", "https://evil"])),
+                &own,
+            ),
+            "claim 'iss' has the wrong type",
+        ),
+        (forged(&plain, &with("aud", json!("mc")), &own), "audience"),
+        (
+            forged(&plain, &with("aud", json!("mcp2")), &own),
+            "audience",
+        ),
+        (
+            forged(&plain, &with("aud", json!("mcp other")), &own),
+            "audience",
+        ),
+        (
+            forged(&plain, &with("aud", json!(["mcp", 1])), &own),
+            "claim 'aud' has the wrong type",
+        ),
+        (
+            forged(&plain, &with("exp", json!(now() - 1)), &own),
+            "expired",
+        ),
+        (
+            forged(&plain, &with("exp", json!("soon")), &own),
+            "claim 'exp' has the wrong type",
+        ),
+        (
+            forged(&plain, &with("scope", json!(1)), &own),
+            "claim 'scope' has the wrong type",
+        ),
+        (
+            forged(&plain, &with("scope", json!({"user": true})), &own),
+            "claim 'scope' has the wrong type",
+        ),
+        (
+            forged(&plain, &with("scope", json!(["user", 1])), &own),
+            "claim 'scope' has the wrong type",
+        ),
+        (
+            forged(&plain, &with("sub", json!(["ann"])), &own),
+            "invalid token",
+        ),
+    ];
+    for transport in BOTH {
+        let server = Setup::new(transport).args(&flags).start();
+        server.assert_serving_with(&forged(&plain, &good, &own));
+        // Links beside a good signature change nothing.
+        let linked = head(json!({"jku": link, "x5u": link, "jwk": stranger.jwk()}));
+        server.assert_serving_with(&forged(&linked, &good, &own));
+        for (token, why) in &cases {
+            let before = server.log.text().len();
+            assert!(refused(&server, token), "{why}: {token}");
+            eventually(why, || {
+                let log = server.log.text();
+                log[before..].contains(*why).then_some(())
+            });
+            assert!(!server.log.text().contains(token));
+        }
+        server.assert_serving_with(&forged(&plain, &good, &own));
+    }
+    assert!(evil.accept().is_err(), "somebody followed a link");
 }
