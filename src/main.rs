@@ -1,11 +1,10 @@
 //! The `mcp-remote` binary: parses, runs, exits.
 
-use clap::Parser;
 use mcp_remote::cli::Cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    mcp_remote::commands::run(Cli::parse(), release_memory)
+    mcp_remote::commands::run(Cli::from_command_line(), release_memory)
 }
 
 /// Gives back to the system what the allocator keeps of the memory that is free.

@@ -13,13 +13,15 @@ Examples:
     mcp-remote client tcp --port 8080 --auto-reconnect --max-attempts 0
 
   One question by hand:
-    echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}' | mcp-remote client tcp --port 8080
+    echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}' |
+        mcp-remote client tcp --port 8080
 
   A server behind a path:
     mcp-remote client ws --url wss://mcp.example.com/notes
 
     Any MCP server with a URL:
-    mcp-remote client http --url https://mcp.example.com/mcp --header 'Authorization: Bearer ${TOKEN}'";
+    mcp-remote client http --url https://mcp.example.com/mcp --header \\
+        'Authorization: Bearer ${TOKEN}'";
 
 /// `tcp`, `ws`, `http` or `unix`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -10,7 +10,7 @@ Examples:
     mcp-remote doctor client tcp --host mcp.example.com --port 8080 --tls
 
   Would this server start?
-    mcp-remote doctor server tcp --port 8080 --permissions-config p.json -- your-mcp-server";
+    mcp-remote doctor server tcp --port 8080 -- your-mcp-server";
 
 /// `doctor`.
 #[derive(Debug, Args)]

@@ -15,10 +15,12 @@ pub use tokens::{
 };
 
 use crate::utils::secret::Secret;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use client::CLIENT_EXAMPLES;
 use doctor::DOCTOR_EXAMPLES;
 use server::SERVER_EXAMPLES;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokens::{CHECK_EXAMPLES, INSPECT_EXAMPLES, PERMISSIONS_EXAMPLES, TOKEN_EXAMPLES};
@@ -46,6 +48,36 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line of this process; ends the process where that is wrong.
+    #[must_use]
+    pub fn from_command_line() -> Self {
+        Self::try_parse().unwrap_or_else(|mut err| {
+            let typed: Vec<_> = std::env::args_os().skip(1).collect();
+            if let Some(tip) = missing_dashes(&err, &typed) {
+                let tips = ContextValue::StyledStrs(vec![tip.into()]);
+                err.insert(ContextKind::Suggested, tips);
+            }
+            err.exit()
+        })
+    }
+}
+
+/// What to say where the command of an MCP server stands behind no `--`.
+fn missing_dashes(err: &clap::Error, typed: &[OsString]) -> Option<String> {
+    let starts = ["server", "generate-permissions"];
+    let starts = typed
+        .iter()
+        .any(|word| starts.iter().any(|name| word == name));
+    let unknown = match (err.kind(), err.get(ContextKind::InvalidArg)?) {
+        (ErrorKind::UnknownArgument, ContextValue::String(unknown)) => unknown,
+        _ => return None,
+    };
+    let has_dashes = typed.iter().any(|word| word == "--");
+    (starts && !has_dashes && !unknown.starts_with('-'))
+        .then(|| format!("the command of the MCP server stands behind '--': -- {unknown} …"))
 }
 
 /// The subcommands.

@@ -25,7 +25,8 @@ Examples:
         your-mcp-server --verbose /some/folder
 
   Over the network, encrypted:
-    mcp-remote server tcp --port 8080 --tls-cert server.pem --tls-key server.key -- your-mcp-server
+    mcp-remote server tcp --port 8080 --tls-cert server.pem --tls-key server.key -- \\
+        your-mcp-server
 
 Once the port is open, one line on stdout says so; everything else goes to stderr. SIGHUP makes the
 server read its files again: secrets, revocations, policy and certificates. A server that was started on

@@ -11,7 +11,8 @@ use std::time::Duration;
 pub(super) const TOKEN_EXAMPLES: &str = "\
 Examples:
   Into a variable:
-    TOKEN=$(mcp-remote generate-token --user alice --roles user,editor --expires-in 7d --quiet)
+    TOKEN=$(mcp-remote generate-token --user alice --roles \\
+        user,editor --expires-in 7d --quiet)
 
   Secret and token in one go, to try things out:
     mcp-remote generate-token --auto-secret --user alice --roles admin
@@ -35,10 +36,16 @@ Examples:
     mcp-remote check --permissions-config permissions.json --roles user,editor
 
   One tool, in a script:
-    if mcp-remote check --permissions-config permissions.json --roles user --tool delete_file; then …
+    if mcp-remote check --permissions-config permissions.json --tool \\
+        delete_file --roles user; then …
 
   Whether a tool is shown in the list:
-    mcp-remote check --permissions-config permissions.json --roles user --method tools/list --tool x";
+    mcp-remote check --permissions-config permissions.json --roles \\
+        user --method tools/list --tool x
+
+  A table of what a server offers, and which role may use it:
+    mcp-remote check --permissions-config permissions.json --against -- \\
+        npx -y @modelcontextprotocol/server-filesystem /srv/files";
 
 pub(super) const PERMISSIONS_EXAMPLES: &str = "\
 Examples:
@@ -143,9 +150,16 @@ pub struct CheckArgs {
         value_name = "ROLES",
         env = "MCP_REMOTE_ROLES",
         value_delimiter = ',',
-        required = true
+        required_unless_present = "against"
     )]
     pub roles: Vec<String>,
+    /// Start the MCP server behind '--', and print which role may use what it offers: the roles given, or
+    /// all of the file
+    #[arg(long, env = "MCP_REMOTE_AGAINST", value_parser = FalseyValueParser::new(), requires = "command", conflicts_with_all = ["method", "tool", "prompt", "resource", "arguments", "claims"])]
+    pub against: bool,
+    /// The MCP server and its arguments, behind '--', for --against
+    #[arg(last = true, value_name = "CMD", requires = "against")]
+    pub command: Vec<OsString>,
     /// Method to ask about; with a tool, a prompt or a resource: the method that uses it, else
     /// tools/call, prompts/get and resources/read
     #[arg(long, value_name = "METHOD", env = "MCP_REMOTE_METHOD")]
@@ -190,6 +204,9 @@ pub struct InspectTokenArgs {
     /// The token.
     #[command(flatten)]
     pub token: TokenArgs,
+    /// Policy file (JSON): say what the roles of the token may do
+    #[arg(long, value_name = "FILE", env = "MCP_REMOTE_PERMISSIONS_CONFIG")]
+    pub permissions_config: Option<PathBuf>,
     /// The secrets.
     #[command(flatten)]
     pub secret: SecretArgs,

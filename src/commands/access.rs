@@ -1,14 +1,15 @@
 //! The files behind `server::Access`: secrets, revocations, the policy and certificates, and reading
 //! them again.
 
-use super::{Failure, read_policy, read_secrets};
+use super::{Failure, read_policy, read_secrets, warn_of_readers};
 use crate::auth::{ClaimNames, Demands, Keys, Verifier};
 use crate::cli::{DemandArgs, SecretArgs, ServerArgs};
 use crate::handshake::Guard;
-use crate::permissions::Policy;
+use crate::permissions::{Policy, misspelt};
 use crate::revocations::Revocations;
 use crate::server::Access;
 use crate::transport::tls::{self, Acceptor};
+use crate::utils::near::nearest;
 use crate::utils::text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -162,6 +163,17 @@ impl Origins {
         for role in policy.mute_roles() {
             tracing::warn!(role, file = %path.display(), "this role can open no session: it allows neither 'initialize' (legacy clients) nor 'server/discover' (modern ones)");
         }
+        for (rule, meant) in misspelt(&policy) {
+            tracing::warn!(%rule, meant, file = %path.display(), "MCP has no such method: was another one meant?");
+        }
+        for role in self
+            .required_roles
+            .iter()
+            .filter(|role| !policy.has_role(role))
+        {
+            let meant = nearest(role, policy.role_names());
+            tracing::warn!(role, meant, file = %path.display(), "--require-roles names a role that the policy does not have");
+        }
         Ok(Some(Arc::new(policy)))
     }
 
@@ -184,7 +196,7 @@ impl Origins {
             ("--revoked", self.revoked.is_some()),
         ];
         match useless.into_iter().find(|(_, given)| *given) {
-            Some((flag, _)) => Err(Failure::new(format!(
+            Some((flag, _)) => Err(Failure::usage(format!(
                 "{flag} needs a secret, since it is about tokens and their roles; set MCP_REMOTE_JWT_SECRET"
             ))),
             None => Ok(()),
@@ -192,6 +204,13 @@ impl Origins {
     }
 
     fn warn(&self) -> Result<(), Failure> {
+        let secret = self.secret.jwt_secret_file.clone();
+        let secret =
+            secret.or_else(|| std::env::var_os("MCP_REMOTE_JWT_SECRET_FILE").map(Into::into));
+        let key = self.tls.as_ref().map(|(_, key)| key);
+        for file in secret.iter().chain(key) {
+            warn_of_readers(file);
+        }
         if !self.secret.jwt_secret.is_empty() {
             tracing::warn!(
                 "--jwt-secret can be read in 'ps' by every user of this machine: use MCP_REMOTE_JWT_SECRET or --jwt-secret-file"

@@ -1,14 +1,22 @@
 //! `check`: asks a policy file what some roles may do, by the very code that the server asks.
 
-use super::{Exit, Failure, print, read_policy};
+use super::ask_server::{ask, command_line};
+use super::offers::{Access, tables};
+use super::{Exit, Failure, logs, print, read_policy, runtime};
 use crate::auth::{Members, claim};
 use crate::cli::CheckArgs;
+use crate::descriptors;
 use crate::mcp::{ItemKind, Method, Sender};
+use crate::orphans;
 use crate::permissions::{Effect, Policy, Reason, Rights};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use serde_json::value::RawValue;
 use std::fmt::Write;
+use std::time::Duration;
+
+/// How long a server may take to say what it offers.
+const AGAINST_LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) fn run(args: &CheckArgs) -> Exit {
     match check(args) {
@@ -25,6 +33,9 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
 /// True when all that was asked about is allowed.
 fn check(args: &CheckArgs) -> Result<bool, Failure> {
     let policy = read_policy(&args.permissions_config)?;
+    if args.against {
+        return against(args, &policy).map(|()| true);
+    }
     let mut roles: Vec<String> = Vec::new();
     for role in args.roles.iter().map(|role| role.trim()) {
         if !role.is_empty() && !roles.iter().any(|known| known == role) {
@@ -82,6 +93,25 @@ fn check(args: &CheckArgs) -> Result<bool, Failure> {
     }
     print(&(text + &unknown))?;
     Ok(allowed)
+}
+
+/// Which role may use what a real server offers.
+fn against(args: &CheckArgs, policy: &Policy) -> Result<(), Failure> {
+    let _logs = logs::start_quiet();
+    let roles: Vec<String> = match args.roles.is_empty() {
+        true => policy.role_names().map(str::to_owned).collect(),
+        false => args.roles.clone(),
+    };
+    descriptors::raise();
+    orphans::adopt();
+    let command = command_line(args.command.clone())?;
+    let runtime = runtime(|| {})?;
+    let inventory = runtime.block_on(ask(&command, AGAINST_LIMIT));
+    drop(runtime);
+    orphans::finish();
+    let access = Access::new(policy, &roles);
+    print(&tables(&inventory?, &access))?;
+    Ok(())
 }
 
 fn read_claims(text: Option<&str>) -> Result<Members, Failure> {
@@ -149,7 +179,7 @@ fn one(rights: &Rights, method: &str, item: Option<(ItemKind, &str)>) -> (String
 }
 
 /// All that these roles may do.
-fn table(policy: &Policy, rights: &Rights, roles: &[String]) -> String {
+pub(super) fn table(policy: &Policy, rights: &Rights, roles: &[String]) -> String {
     let of_clients = |method: &&Method| method.sender() != Sender::Server;
     let of_clients = Method::ALL.iter().filter(of_clients);
     let mut methods: Vec<&str> = of_clients.map(|method| method.name()).collect();
@@ -194,7 +224,9 @@ fn table(policy: &Policy, rights: &Rights, roles: &[String]) -> String {
         ));
         for (name, role) in &known {
             if !role.bounds(kind) {
-                lines.push(format!("role '{name}' sets no bounds"));
+                lines.push(format!(
+                    "role '{name}' has no rule, so whatever its methods allow"
+                ));
             }
             let rules = role.rules().iter();
             let rules: Vec<_> = rules

@@ -1,7 +1,7 @@
 //! `client`.
 
 use super::client_shared::{connector, reconnect, refuse_certificates, tokens};
-use super::{Failure, client_http, logs, runtime, warn_of_port_of_a_service};
+use super::{Failure, client_http, logs, runtime, warn_of_port_of_a_service, warn_of_readers};
 use crate::cli::{ClientArgs, ClientTransport};
 use crate::client::{self, Place, Port, Settings};
 use crate::shutdown::Signals;
@@ -17,6 +17,10 @@ pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
             "--jwt-token can be read in 'ps' by every user of this machine: use MCP_REMOTE_JWT_TOKEN or --jwt-token-file"
         );
     }
+    let token = args.token.jwt_token_file.clone();
+    let token = token.or_else(|| std::env::var_os("MCP_REMOTE_JWT_TOKEN_FILE").map(Into::into));
+    let files = token.iter().chain(&args.tls_key).chain(&args.header_file);
+    files.for_each(|file| warn_of_readers(file));
     let runtime = runtime(release)?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::listen()?;
@@ -52,13 +56,13 @@ pub(super) enum Kind {
 /// What is wrong with which of them.
 pub(super) fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
     if args.transport != ClientTransport::Unix && args.path.is_some() {
-        return Err(Failure::new("--path is for 'client unix'"));
+        return Err(Failure::usage("--path is for 'client unix'"));
     }
     if args.transport == ClientTransport::Http {
         return Ok(Kind::Http(client_http::settings(args)?));
     }
     if !args.header.is_empty() || args.header_file.is_some() {
-        return Err(Failure::new(
+        return Err(Failure::usage(
             "--header and --header-file are for 'client http'",
         ));
     }
@@ -88,10 +92,10 @@ pub(super) fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
 
 fn unix(args: &ClientArgs) -> Result<Place, Failure> {
     let path = args.path.clone().ok_or_else(|| {
-        Failure::new("'client unix' takes the socket of the server by --path /path/to.sock")
+        Failure::usage("'client unix' takes the socket of the server by --path /path/to.sock")
     })?;
     if args.tls || args.url.is_some() {
-        return Err(Failure::new(
+        return Err(Failure::usage(
             "--tls and --url are not for 'client unix': a Unix socket stays on this machine",
         ));
     }
@@ -111,18 +115,18 @@ fn locate(args: &ClientArgs) -> Result<Located, Failure> {
     let Some(url) = &args.url else {
         return Ok(Located {
             host: args.host.clone(),
-            port: args.port.ok_or_else(|| Failure::new("no --port"))?,
+            port: args.port.ok_or_else(|| Failure::usage("no --port"))?,
             path: "/".to_owned(),
             tls: args.tls,
         });
     };
     if args.transport != ClientTransport::Ws {
-        return Err(Failure::new(
+        return Err(Failure::usage(
             "--url is for 'client ws' and 'client http'; use --host and --port with tcp",
         ));
     }
     let bad = |why: &str| {
-        Failure::new(format!(
+        Failure::usage(format!(
             "--url is not of the form ws://host:port/path: {why}"
         ))
     };

@@ -31,10 +31,10 @@ const OURS: [&str; 17] = [
 
 pub(super) fn settings(args: &ClientArgs) -> Result<Settings, Failure> {
     let url = args.url.as_deref().ok_or_else(|| {
-        Failure::new("'client http' takes the place of the server by --url https://host/path")
+        Failure::usage("'client http' takes the place of the server by --url https://host/path")
     })?;
     let place = Place::parse(url).map_err(|why| {
-        Failure::new(format!(
+        Failure::usage(format!(
             "--url is not of the form https://host:port/path: {why}"
         ))
     })?;
@@ -43,20 +43,22 @@ pub(super) fn settings(args: &ClientArgs) -> Result<Settings, Failure> {
     } else {
         refuse_certificates(args, "give a --url that begins with https://")?;
         if args.tls {
-            return Err(Failure::new("with --tls, --url has to begin with https://"));
+            return Err(Failure::usage(
+                "with --tls, --url has to begin with https://",
+            ));
         }
         None
     };
     let (headers, tokens) = (headers(args)?, tokens(args)?);
     let is_authorization = |(name, _): &(String, Secret)| name == "authorization";
     if tokens.is_some() && headers.iter().any(is_authorization) {
-        return Err(Failure::new(
+        return Err(Failure::usage(
             "there are a token and a header 'Authorization'; give one of them",
         ));
     }
     let variable = |name: &str| std::env::var(name).ok();
     Ok(Settings {
-        proxy: choose(&place, variable).map_err(Failure::new)?,
+        proxy: choose(&place, variable).map_err(Failure::usage)?,
         headers,
         tokens,
         reconnect: reconnect(args),
@@ -74,6 +76,7 @@ fn headers(args: &ClientArgs) -> Result<Vec<(String, Secret)>, Failure> {
                 format!("could not read --header-file {}", file.display()),
                 err,
             )
+            .into_usage()
         })?;
         let lines = text.lines().map(str::trim);
         for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -104,18 +107,19 @@ fn parse(
 ) -> Result<(String, Secret), Failure> {
     let (name, value) = line
         .split_once(':')
-        .ok_or_else(|| Failure::new(format!("{origin} is not of the form 'Name: value'")))?;
-    let name = HeaderName::from_bytes(name.trim().as_bytes())
-        .map_err(|_| Failure::new(format!("{origin} does not begin with the name of a header")))?;
+        .ok_or_else(|| Failure::usage(format!("{origin} is not of the form 'Name: value'")))?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| {
+        Failure::usage(format!("{origin} does not begin with the name of a header"))
+    })?;
     if OURS.contains(&name.as_str()) {
-        return Err(Failure::new(format!(
+        return Err(Failure::usage(format!(
             "{origin} sets '{name}', which mcp-remote sets itself"
         )));
     }
     let value = expand(value.trim(), variable)
-        .map_err(|missing| Failure::new(format!("{origin} sets '{name}' from {missing}")))?;
+        .map_err(|missing| Failure::usage(format!("{origin} sets '{name}' from {missing}")))?;
     if HeaderValue::from_str(&value).is_err() {
-        return Err(Failure::new(format!(
+        return Err(Failure::usage(format!(
             "{origin} sets '{name}' to something that no header can hold, such as a line break"
         )));
     }

@@ -76,6 +76,12 @@ impl Failure {
         })
     }
 
+    /// The same as one of the command line.
+    pub(super) fn into_usage(mut self) -> Self {
+        self.exit = Exit::Usage;
+        self
+    }
+
     /// Adds what the user can do about it.
     pub(super) fn with_remedy(mut self, remedy: Option<&'static str>) -> Self {
         self.remedy = remedy;

@@ -47,6 +47,11 @@ pub(super) fn run(args: &GenerateTokenArgs) -> Result<(), Failure> {
         exp,
     };
     let token = auth::issue(&secret, &claims)?;
+    if claims.user.is_none() && claims.roles.is_none() && !args.auto_secret {
+        let note =
+            "note: this token is for nobody in particular and has no roles: use --user and --roles";
+        let _nobody = writeln!(std::io::stderr(), "{note}");
+    }
     if args.quiet {
         print(&format!("{token}\n"))?;
         return Ok(());

@@ -1,8 +1,8 @@
 //! `inspect-token`.
 
 use super::access::{demands, read_keys, read_revocations};
-use super::{Failure, print};
-use crate::auth::{self, ALGORITHMS, Members, TokenError, Verifier};
+use super::{Failure, check, print, read_policy};
+use crate::auth::{self, ALGORITHMS, ClaimNames, Members, TokenError, Verifier};
 use crate::cli::InspectTokenArgs;
 use crate::utils::secret::{Secret, Sources};
 use crate::utils::span::span;
@@ -10,6 +10,7 @@ use crate::utils::text;
 use serde_json::Value;
 use std::fmt::Write;
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The most that is read from stdin, in bytes; no token is as long.
@@ -67,11 +68,32 @@ pub(super) fn run(args: &InspectTokenArgs) -> Result<(), Failure> {
             refusal
         }
     };
+    if let Some(file) = &args.permissions_config {
+        text += &worth(file, &claims, &demands(&args.demands).names)?;
+    }
     print(&text)?;
     match refusal {
         None => Ok(()),
         Some(why) => Err(Failure::new(format!("the token is refused: {why}"))),
     }
+}
+
+/// What a policy lets the roles of the token do.
+fn worth(file: &Path, claims: &Members, names: &ClaimNames) -> Result<String, Failure> {
+    let policy = read_policy(file)?;
+    let listed = match auth::claim(claims, names.roles_claim()) {
+        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
+        Some(Value::String(text)) => text.split_whitespace().collect(),
+        _ => Vec::new(),
+    };
+    let roles: Vec<String> = listed.into_iter().map(str::to_owned).collect();
+    let rights = policy.rights_of(&roles, |name| auth::claim(claims, name).cloned());
+    let mut text = String::from("\nWhat its roles may do:\n\n");
+    for role in roles.iter().filter(|role| !policy.has_role(role)) {
+        let shown = plain(&Value::String(role.clone()));
+        let _infallible = writeln!(text, "The policy has no role '{shown}'.");
+    }
+    Ok(text + &check::table(&policy, &rights, &roles))
 }
 
 fn read_token(args: &InspectTokenArgs) -> Result<Secret, Failure> {

@@ -62,12 +62,25 @@ fn warn_of_port_of_a_service() {
     }
 }
 
+/// Says that others on this machine can read what should be secret.
+fn warn_of_readers(file: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS: u32 = 0o004;
+    if let Ok(metadata) = file.metadata()
+        && metadata.permissions().mode() & OTHERS != 0
+    {
+        tracing::warn!(file = %file.display(), "every user of this machine can read this secret: chmod 600");
+    }
+}
+
 fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let name = path.display();
     let text = text::read(path)
-        .map_err(|err| Failure::caused(format!("could not read the policy file {name}"), err))?;
+        .map_err(|err| Failure::caused(format!("could not read the policy file {name}"), err))
+        .map_err(Failure::into_usage)?;
     Policy::parse(&text)
         .map_err(|err| Failure::caused(format!("the policy file {name} is not valid"), err))
+        .map_err(Failure::into_usage)
 }
 
 /// The secrets of whatever source there is; the first is the newest.

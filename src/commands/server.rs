@@ -36,6 +36,13 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     descriptors::raise();
     orphans::adopt();
     warn_of_few_descriptors(&args);
+    let odd = args.allow_origin.iter().filter(|origin| !is_origin(origin));
+    for origin in odd {
+        tracing::warn!(
+            origin,
+            "--allow-origin is no origin, so it matches none: one has the form https://host or http://host:port"
+        );
+    }
     let (reloader, access) = Reloader::new(&mut args)?;
     let environment = child_environment(&mut args, access.borrow().guard.is_some())?;
     let mut command = args.command.into_iter();
@@ -169,6 +176,12 @@ fn child_environment(args: &mut ServerArgs, has_users: bool) -> Result<Environme
         )));
     }
     Ok(environment)
+}
+
+/// What browsers send has a scheme and a host, and nothing behind them.
+fn is_origin(origin: &str) -> bool {
+    let host = origin.split_once("://").map(|(_, host)| host);
+    origin == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains('/'))
 }
 
 fn warn_of_few_descriptors(args: &ServerArgs) {

@@ -14,6 +14,7 @@ mod rights;
 mod role;
 mod rule;
 mod rules;
+mod typos;
 mod uri;
 
 pub use arguments::{ArgumentRule, Violation};
@@ -26,6 +27,7 @@ pub use rights::Rights;
 pub use role::Role;
 pub use rule::{Effect, List, Rule};
 pub use rules::{Reason, Verdict};
+pub use typos::misspelt;
 
 use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::ItemKind;

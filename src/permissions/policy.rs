@@ -170,6 +170,14 @@ impl Policy {
         rules.filter(about).map(|rule| &**rule)
     }
 
+    /// The rules of all roles on methods.
+    pub(super) fn rules_about_methods(&self) -> impl Iterator<Item = &Rule> {
+        let rules = self.roles.values().flat_map(Role::rules);
+        rules
+            .filter(|rule| rule.list.kind.is_none())
+            .map(|rule| &**rule)
+    }
+
     /// Roles whose peers can open no session at all, since neither `initialize` (legacy clients)
     /// nor `server/discover` (modern ones) is allowed.
     #[must_use]

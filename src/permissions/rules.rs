@@ -100,7 +100,10 @@ impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule(rule) => rule.fmt(f),
-            Self::Unbounded(role) => write!(f, "role '{role}' sets no bounds"),
+            Self::Unbounded(role) => write!(
+                f,
+                "role '{role}' has no rule on it, so whatever its methods allow"
+            ),
             Self::Words(words) => f.write_str(words),
         }
     }

@@ -10,6 +10,7 @@ pub mod cidr;
 pub mod escape;
 pub mod host;
 pub(crate) mod lock;
+pub mod near;
 pub mod rope;
 pub mod secret;
 pub mod shorten;

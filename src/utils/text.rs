@@ -10,7 +10,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// # Errors
 /// What the system says, and that the file is not UTF-8.
 pub fn read(path: &Path) -> io::Result<String> {
-    text_of(std::fs::read(path)?)
+    text_of(read_file(path)?)
 }
 
 /// The bytes of a file that holds text among other things, likewise.
@@ -18,7 +18,7 @@ pub fn read(path: &Path) -> io::Result<String> {
 /// # Errors
 /// What the system says, and that the file is UTF-16.
 pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    without_mark(std::fs::read(path)?)
+    without_mark(read_file(path)?)
 }
 
 /// The text in `bytes`, without a byte order mark.
@@ -28,6 +28,18 @@ pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 pub fn text_of(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(without_mark(bytes)?)
         .map_err(|_| invalid("it is not UTF-8 text; save it as UTF-8"))
+}
+
+/// Only shells know the short form of the home folder, and only in front of a word.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    std::fs::read(path).map_err(|err| {
+        if path.starts_with("~") && err.kind() == io::ErrorKind::NotFound {
+            let text =
+                "no such file; '~' means the home folder to shells alone: give the full path";
+            return io::Error::new(err.kind(), text);
+        }
+        err
+    })
 }
 
 fn without_mark(mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
@@ -51,6 +63,14 @@ fn invalid(problem: &'static str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tilde_is_named() {
+        let fault = read(Path::new("~/no/such/file")).unwrap_err().to_string();
+        assert!(fault.contains("give the full path"), "{fault}");
+        let fault = read(Path::new("/no/~/file")).unwrap_err().to_string();
+        assert!(!fault.contains("full path"), "{fault}");
+    }
 
     #[test]
     fn a_byte_order_mark_is_no_text() {

@@ -57,7 +57,7 @@ fn bad_usage_is_told_in_one_line() {
         ("server tcp --port 1 --idle-timeout soon -- x", 2, "30m"),
         (
             "server tcp --port 0 --require-roles a -- x",
-            1,
+            2,
             "needs a secret",
         ),
         (
@@ -80,13 +80,13 @@ fn bad_usage_is_told_in_one_line() {
         ("client tcp --port 0", 2, "0 is not in"),
         (
             "client tcp --url ws://localhost:1",
-            1,
+            2,
             "--url is for 'client ws'",
         ),
-        ("client ws --url http://localhost", 1, "ws://"),
+        ("client ws --url http://localhost", 2, "ws://"),
         (
             "client ws --url ws://localhost/?token=x",
-            1,
+            2,
             "MCP_REMOTE_JWT_TOKEN",
         ),
         ("client tcp --port 1 --jwt-token=", 1, "empty"),

@@ -48,6 +48,7 @@ fn port_in_use() {
 #[test]
 fn no_dashes() {
     assert_usage("server tcp --port 1 cat", "-- <CMD>");
+    assert_usage("server tcp --port 1 cat", "stands behind '--': -- cat …");
     assert_usage("server tcp --port 1", "-- <CMD>");
     assert_usage("server tcp --port 1 --", "-- <CMD>");
 }
@@ -103,7 +104,7 @@ fn command_that_exits_at_once() {
 fn policy_file_missing() {
     let setup = Setup::new("tcp").secret();
     let setup = setup.args(&["--permissions-config", "/no/such/permissions.json"]);
-    assert_fails(&setup.run(), 1, "/no/such/permissions.json");
+    assert_fails(&setup.run(), 2, "/no/such/permissions.json");
 }
 
 #[test]
@@ -114,13 +115,13 @@ fn policy_file_not_json() {
     let path = path.to_str().unwrap();
     let setup = Setup::new("tcp").secret();
     let outcome = setup.args(&["--permissions-config", path]).run();
-    assert_fails(&outcome, 1, path);
+    assert_fails(&outcome, 2, path);
     assert!(outcome.stderr.contains("line 2 column"), "{outcome:?}");
 }
 
 fn assert_policy_refused(policy: &Value, says: &str) {
     let outcome = Setup::new("tcp").policy(policy).run();
-    assert_fails(&outcome, 1, says);
+    assert_fails(&outcome, 2, says);
     assert!(outcome.stderr.contains("permissions.json"), "{outcome:?}");
 }
 
@@ -142,7 +143,7 @@ fn policy_file_unknown_key() {
 #[test]
 fn policy_without_a_secret() {
     let setup = Setup::new("tcp").args(&["--permissions-config", "permissions.example.json"]);
-    assert_fails(&setup.run(), 1, "needs a secret");
+    assert_fails(&setup.run(), 2, "needs a secret");
 }
 
 #[test]

@@ -44,6 +44,7 @@ mod terminal;
 mod tls;
 mod tokens;
 mod tolerance;
+mod typos;
 mod unread;
 mod websocket;
 mod written_size;

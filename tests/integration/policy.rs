@@ -440,7 +440,10 @@ fn check_says_what_decides() {
         (
             &["--roles", "reader", "--prompt", "any"],
             0,
-            &["allowed", "role 'reader' sets no bounds"],
+            &[
+                "allowed",
+                "role 'reader' has no rule on it, so whatever its methods allow",
+            ],
         ),
         (
             &["--roles", "reader", "--resource", "note:///private/x"],

@@ -611,11 +611,12 @@ fn what_is_wrong_with_the_files_is_told_at_start() {
 fn what_is_wrong_with_the_clients_flags_is_told_at_start() {
     let files = Files::new();
     let ca = files.path("ca.pem");
-    let fails = |args: &[&str], says: &str| {
+    let fails_with = |code, args: &[&str], says: &str| {
         let mut command = binary();
         command.arg("client").args(args);
-        assert_fails(&run(&mut command, b""), 1, says);
+        assert_fails(&run(&mut command, b""), code, says);
     };
+    let fails = |args: &[&str], says: &str| fails_with(2, args, says);
     fails(&["tcp", "--port", "1", "--tls-ca", &ca], "add --tls");
     fails(
         &["ws", "--url", "ws://localhost:1/", "--tls-ca", &ca],
@@ -626,9 +627,9 @@ fn what_is_wrong_with_the_clients_flags_is_told_at_start() {
         "must begin with wss://",
     );
     let tcp = ["tcp", "--port", "1", "--tls", "--tls-ca"];
-    fails(&[&tcp[..], &["missing"]].concat(), "could not read it");
+    fails_with(1, &[&tcp[..], &["missing"]].concat(), "could not read it");
     let odd = [&tcp[..], &[ca.as_str(), "--host", "not a name"]].concat();
-    fails(&odd, "--host not a name: ");
+    fails_with(1, &odd, "--host not a name: ");
 }
 
 #[test]

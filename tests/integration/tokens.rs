@@ -215,7 +215,7 @@ fn what_is_about_tokens_needs_a_secret() {
         "--permissions-config",
     ] {
         let outcome = Setup::new("tcp").args(&[flag, "x"]).run();
-        assert_fails(&outcome, 1, &format!("{flag} needs a secret"));
+        assert_fails(&outcome, 2, &format!("{flag} needs a secret"));
     }
 }
 
@@ -903,7 +903,7 @@ fn a_token_in_a_url_is_refused() {
         "ws://localhost:1/?token=secret",
     ] {
         let outcome = run(binary().args(["client", "ws", "--url", url]), b"");
-        assert_fails(&outcome, 1, "MCP_REMOTE_JWT_TOKEN");
+        assert_fails(&outcome, 2, "MCP_REMOTE_JWT_TOKEN");
         assert!(
             !outcome.stderr.contains("secret@") && !outcome.stderr.contains("=secret"),
             "{outcome:?}"

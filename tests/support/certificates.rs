@@ -4,6 +4,7 @@ use super::common::Setup;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
+use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 /// Certificates in a folder: NAME.pem and NAME.key.
@@ -48,7 +49,9 @@ impl Files {
 
     pub fn write(&self, name: &str, certificate: &str, key: &KeyPair) {
         std::fs::write(self.path(&format!("{name}.pem")), certificate).unwrap();
-        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        let file = self.path(&format!("{name}.key"));
+        std::fs::write(&file, key.serialize_pem()).unwrap();
+        std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
     }
 
     /// Flags that name a certificate and its key.

@@ -181,13 +181,13 @@ fn wrong_settings_are_named() {
         ),
     ] {
         let outcome = run(binary().args(["client", "http"]).args(args), b"");
-        assert_fails(&outcome, 1, says);
+        assert_fails(&outcome, 2, says);
     }
     let outcome = run(
         binary().args(["client", "tcp", "--port", "1", "--header", "A: b"]),
         b"",
     );
-    assert_fails(&outcome, 1, "client http");
+    assert_fails(&outcome, 2, "client http");
 }
 
 #[test]

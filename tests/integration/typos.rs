@@ -1,0 +1,175 @@
+//! What is valid and surely not what was meant is told.
+
+use crate::common::{Setup, example, now, request, token};
+use crate::process::{assert_fails, binary, run};
+use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
+
+const SECRET: &str = "what the tests sign their tokens with";
+
+#[test]
+fn a_server_names_what_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    let readable =
+        |mode| std::fs::set_permissions(&secret, PermissionsExt::from_mode(mode)).unwrap();
+    readable(0o644);
+    let policy = json!({"permissions": {"user": {"allowedMethods": ["initialise", "tool/*", "server/discover"]}}});
+    let file = folder.path().join("policy.json");
+    std::fs::write(&file, policy.to_string()).unwrap();
+    let flags = [
+        ("--permissions-config", file.to_str().unwrap()),
+        ("--jwt-secret-file", secret.to_str().unwrap()),
+        ("--require-roles", "usr"),
+        ("--allow-origin", "foo.example"),
+    ];
+    let flags: Vec<&str> = flags
+        .iter()
+        .flat_map(|(flag, value)| [*flag, value])
+        .collect();
+    let server = Setup::new("ws").args(&flags).start();
+    for part in [
+        "allowedMethods 'initialise' (line 1) meant=\"initialize\"",
+        "allowedMethods 'tool/*' (line 1) meant=\"tools/*\"",
+        "role=\"usr\" meant=\"user\"",
+        "--allow-origin is no origin",
+        "every user of this machine can read this secret",
+    ] {
+        let line = server.log.wait_for(part);
+        assert!(line.contains("WARN"), "{line}");
+    }
+    drop(server);
+    readable(0o600);
+    let log = Setup::new("tcp").args(&flags[2..4]).start().stop();
+    assert!(!log.contains("every user"), "{log}");
+}
+
+#[test]
+fn a_client_says_that_others_can_read_its_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let claims = json!({"user": "alice", "roles": ["user"], "exp": now() + 60});
+    std::fs::write(&file, token(&claims)).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o604)).unwrap();
+    let server = Setup::new("tcp").secret().start();
+    let mut client = binary();
+    let port = server.port.to_string();
+    client
+        .args(["client", "tcp", "--port", &port, "--jwt-token-file"])
+        .arg(&file);
+    let outcome = run(&mut client, (request(1, "x", json!({})) + "\n").as_bytes());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("can read this secret: chmod 600"),
+        "{outcome:?}"
+    );
+    let home = run(
+        binary().args([
+            "client",
+            "tcp",
+            "--port",
+            "1",
+            "--jwt-token-file",
+            "~/token",
+        ]),
+        b"",
+    );
+    assert_fails(&home, 1, "give the full path");
+}
+
+#[test]
+fn tokens_say_what_they_are_worth() {
+    let generate = |args: &[&str]| {
+        run(
+            binary()
+                .args(["generate-token", "--quiet"])
+                .args(args)
+                .env("MCP_REMOTE_JWT_SECRET", SECRET),
+            b"",
+        )
+    };
+    let nobody = generate(&[]);
+    assert!(
+        nobody.stderr.contains("use --user and --roles"),
+        "{nobody:?}"
+    );
+    let user = generate(&["--user", "alice", "--roles", "reader,raeder"]);
+    assert_eq!(user.stderr, "");
+    let mut command = binary();
+    command.args([
+        "inspect-token",
+        "--permissions-config",
+        "examples/permissions-tools.json",
+    ]);
+    let inspected = run(command.arg(user.stdout.trim()), b"");
+    assert_eq!(inspected.code, Some(0), "{inspected:?}");
+    for part in [
+        "The policy has no role 'raeder'.",
+        "role 'reader' allows 'read_*'",
+    ] {
+        assert!(inspected.stdout.contains(part), "{part}: {inspected:?}");
+    }
+}
+
+#[test]
+fn a_policy_is_compared_with_a_real_server() {
+    let mut command = binary();
+    command.args([
+        "check",
+        "--permissions-config",
+        "examples/permissions-tools.json",
+        "--against",
+        "--",
+    ]);
+    let outcome = run(command.arg(example("notes_server")), b"");
+    assert_eq!(
+        (outcome.code, outcome.stderr.as_str()),
+        (Some(0), ""),
+        "{outcome:?}"
+    );
+    let row = |name: &str| {
+        let found = outcome.stdout.lines().find(|line| line.starts_with(name));
+        let cells = found
+            .unwrap_or_else(|| panic!("{name}: {outcome:?}"))
+            .split_whitespace();
+        cells.skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let head = row("tool");
+    let cell = |role: &str, tool: &str| {
+        let at = head.iter().position(|name| name == role).unwrap();
+        row(tool)[at].clone()
+    };
+    assert_eq!(cell("reader", "read_note"), "yes");
+    assert_eq!(cell("reader", "write_note"), "no");
+    assert_eq!(cell("writer", "write_note"), "yes");
+    assert_fails(
+        &run(binary().args(["check", "--permissions-config", "x"]), b""),
+        2,
+        "--roles",
+    );
+}
+
+#[test]
+fn examples_of_help_fit_a_terminal_of_80_columns() {
+    let commands = [
+        "server",
+        "client",
+        "doctor",
+        "generate-secret",
+        "generate-token",
+        "generate-permissions",
+        "check",
+        "inspect-token",
+    ];
+    let mut seen = 0;
+    for command in commands {
+        let help = run(binary().args([command, "--help"]).env("COLUMNS", "80"), b"").stdout;
+        let examples = help.lines().skip_while(|line| *line != "Examples:");
+        for line in examples {
+            seen += 1;
+            assert!(line.chars().count() <= 80, "{command}: {line}");
+        }
+    }
+    assert!(seen > 30);
+}
