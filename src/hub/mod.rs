@@ -113,6 +113,8 @@ struct State {
     awaits_room: [bool; LANES],
     /// For each lane, when its process gave its first sign of life.
     alive: [Option<Instant>; LANES],
+    /// Lines of all processes that were no messages.
+    junk: u64,
     /// For each lane, whether its process is one that has said something.
     answered: [bool; LANES],
     stopped: bool,
@@ -167,6 +169,7 @@ impl Hub {
             reserved: [0; LANES],
             awaits_room: [false; LANES],
             alive: [None; LANES],
+            junk: 0,
             answered: [false; LANES],
             stopped: false,
             holder: Holder::default(),
@@ -393,10 +396,13 @@ impl Shared {
     /// A line that is not exactly one message: what can be read of it is taken for what it was meant
     /// for, what cannot fails the request that it answers.
     fn child_recovered(&self, lane: LaneId, line: &Bytes, refusal: &Refusal) {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return;
+        }
         let Recovered { messages, unread } = recover(line);
         tracing::debug!(%refusal, line = excerpt(line), "the MCP server's line is not one message");
         if messages.is_empty() && unread.is_empty() {
-            tracing::warn!("dropped a line of the MCP server's stdout that is no JSON-RPC message");
+            self.note_junk();
         }
         for message in messages
             .iter()
@@ -409,6 +415,19 @@ impl Shared {
                 tracing::warn!(%id, %refusal, "cannot read a message of the MCP server");
             }
             self.child_unread(lane, Some(kind), &Loss::UNREADABLE);
+        }
+    }
+
+    /// Some servers write their log to stdout: at the first line, the tenth, the hundredth and so on it
+    /// is said again.
+    fn note_junk(&self) {
+        let junk = &mut self.lock().junk;
+        *junk += 1;
+        if *junk == 10u64.pow(junk.ilog10()) {
+            tracing::warn!(
+                count = *junk,
+                "dropped a line of the MCP server's stdout that is no JSON-RPC message"
+            );
         }
     }
 

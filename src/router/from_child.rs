@@ -29,7 +29,8 @@ impl Router {
                 None => tracing::debug!(%id, "dropped an answer to nothing that was asked"),
             },
             Kind::Response(_) => {
-                tracing::warn!("the MCP server answered with an id that was never sent");
+                // Some servers answer notifications so.
+                tracing::debug!("dropped an answer of the MCP server without an id");
             }
             Kind::Request(id) => self.request_of_child(lane, id, message, now, out),
             Kind::Notification => self.notification_of_child(lane, message, now, out),

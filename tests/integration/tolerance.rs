@@ -171,6 +171,22 @@ fn notifications_and_answers_that_are_refused_are_not_answered() {
     }
 }
 
+/// Bug: each line that a server wrote to stdout for its user was a warning, and each empty one.
+#[test]
+fn a_server_that_logs_to_stdout_does_not_fill_the_log() {
+    for isolation in SHARED_AND_ISOLATED {
+        let server = Setup::new("tcp").args(isolation).start();
+        let mut peer = server.peer();
+        peer.initialize();
+        let junk = "Ready.\n\n".repeat(50);
+        assert_eq!(peer.ask(1, "x", json!({"print": junk}))["id"], 1);
+        server.log.wait_for("count=10");
+        let log = server.log.text();
+        let warnings = log.matches("that is no JSON-RPC message").count();
+        assert_eq!(warnings, 2, "the first and the tenth: {log}");
+    }
+}
+
 /// Refuses every version but its own, and says which that is only where it is told to.
 const STRICT: &str = r#"
 import json, sys

@@ -11,6 +11,12 @@ ANSWER = f'{{"jsonrpc":"2.0","id":ID,"result":{RESULT}}}'
 ERROR = '{"code":-32000,"message":"the server\'s own error"}'
 STRAY = '{"jsonrpc":"2.0","id":987654,"result":{}}'
 
+
+def meta(value: str) -> str:
+    """An answer that brings this, too."""
+    return ANSWER.replace('{"content"', f'{{"_meta":{{"x":{value}}},"content"')
+
+
 # ID stands for the id of the call.
 KINDS = {
     "plain": ANSWER,
@@ -30,6 +36,15 @@ KINDS = {
     "no jsonrpc": ANSWER.replace('"jsonrpc":"2.0",', ""),
     "carriage return": f"{ANSWER}\r",
     "spaces": f"  {ANSWER}  ",
+    "half a character": meta(r'"\ud83d"'),
+    "a member twice": meta('1,"x":2'),
+    "a huge number": meta("1e400"),
+    "a long number": meta("123456789012345678901234567890.5e-7"),
+    "escapes": meta(r'"\u0000\/\u007f"'),
+    "deep nesting": meta("[" * 500 + "]" * 500),
+    "a result with more": ANSWER.replace('{"content"', '{"structuredContent":{"x":null},"isError":false,"content"'),
+    "more beside it": ANSWER.replace('"result"', '"extra":[1],"result"'),
+    "error with data null": f'{{"jsonrpc":"2.0","id":ID,"error":{ERROR[:-1]},"data":null}}}}',
     "after a stray answer": f"{STRAY}\n{ANSWER}",
 }
 

@@ -24,7 +24,7 @@ pub(super) use server_requests::ServerRequests;
 
 use super::end::{End, Lost};
 use crate::control::Control;
-use crate::jsonrpc::{Code, Executed, NO_DATA, error_line};
+use crate::jsonrpc::{Executed, MAX_PEER_DEPTH, Message};
 use crate::liveness::Schedule;
 use crate::replay::Violation;
 use crate::transport::line::LineError;
@@ -99,15 +99,21 @@ impl Endpoint {
         std::mem::take(&mut self.needs_poll)
     }
 
+    /// Answers a line that not every transport could carry.
+    fn refuse_bytes(&mut self, line: Bytes) {
+        if let Err(refusal) = Message::read(without_newline(&line), MAX_PEER_DEPTH) {
+            let replies = refusal.replies().into_iter().map(Bytes::from);
+            self.for_host
+                .extend(replies.map(|reply| without_newline(&reply)));
+        }
+    }
+
     /// The host has said something: lines with their newlines.
     pub(super) fn on_host_lines(&mut self, lines: Vec<Bytes>) {
         self.host = self.host.max(HostPhase::Speaking);
         for line in lines {
             if simdutf8::basic::from_utf8(&line).is_err() {
-                // Not every transport could carry it.
-                let text = "Parse error: not UTF-8";
-                let refusal = error_line(None, Code::ParseError, text, NO_DATA);
-                self.for_host.push(without_newline(&refusal.into()));
+                self.refuse_bytes(line);
             } else if Control::read(&without_newline(&line)).is_some() {
                 // The server would not count it.
                 tracing::warn!("dropped a notification of the host under one of our own names");

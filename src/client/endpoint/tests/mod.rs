@@ -348,4 +348,19 @@ fn lines_of_the_host_that_cannot_be_sent_are_answered_or_dropped() {
     let told = rig.told();
     assert_eq!(told.len(), 1);
     assert!(std::str::from_utf8(&told[0]).unwrap().contains("-32700"));
+    // Bug: a request with a byte of Latin-1 was answered under no id, and its host waited.
+    rig.say(Bytes::from_static(
+        b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"x\",\"params\":{\"a\":\"caf\xe9\"}}\n",
+    ));
+    rig.say(Bytes::from_static(
+        b"{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":{\"a\":\"caf\xe9\"}}\n",
+    ));
+    assert!(rig.sent().is_empty());
+    let told = rig.told();
+    assert_eq!(told.len(), 1, "a notification is not answered");
+    let answer: Value = serde_json::from_slice(&told[0]).unwrap();
+    assert_eq!(
+        (&answer["id"], &answer["error"]["code"]),
+        (&json!(7), &json!(-32700))
+    );
 }
