@@ -9,6 +9,7 @@ mod attachment;
 mod deadline;
 mod driver;
 mod hang_up;
+mod outbox;
 mod restarts;
 mod room;
 mod routing;
@@ -16,8 +17,9 @@ mod session;
 
 pub use deadline::Deadlines;
 pub use driver::{Driver, HubError};
+pub use outbox::{Cut, Lines};
 pub use room::Room;
-pub use session::{Cut, Sent, Session, Watch};
+pub use session::{Sent, Session, Watch};
 
 use crate::backlog::{Holder, Part};
 use crate::child::CommandLine;
@@ -26,12 +28,13 @@ use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, Message, Recovered, Refusal, recover
 use crate::router::{
     Command, Counted, Exit, LANES, LaneId, LineLimits, Loss, Output, Profile, SessionId, Window,
 };
+use crate::transport::outlet::EARLY;
 use crate::utils::lock::lock;
 use crate::utils::signal::Signal;
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
+use outbox::Outbox;
 use routing::Routing;
-use session::Outbox;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::process::ChildStdin;
@@ -41,10 +44,6 @@ use tokio::time::Instant;
 /// While more than this waits for a child, in bytes, peers are not read; nor is the child itself while
 /// so much of it answers its own questions.
 const HIGH_WATER: usize = 1 << 20;
-
-/// So many bytes are written before the rest of what has arrived is looked at: whoever gets them can
-/// begin. Fewer together cost more system calls than that is worth.
-const EARLY: usize = 4096;
 
 /// How often to look whether everything is answered, while the server waits for that to stop.
 const IDLE_CHECK: Duration = Duration::from_millis(20);

@@ -95,8 +95,6 @@ impl Carrier<'_> {
             let others = apart(self.others(standing, holder, &activity, &refusals));
             drive(rules, (from_peer, to_peer, others), session, &activity).await
         };
-        // Whatever it says, the connection ends.
-        drop(session.take_back(writer));
         // Half a line cannot be followed by another.
         let last_words = last_words(end.farewell, session).filter(|_| !activity.is_sending());
         Ended {

@@ -8,6 +8,7 @@ use crate::control::Control;
 use crate::hub::{Cut, Session};
 use crate::liveness::{Due, FOREVER, Schedule};
 use crate::transport::Writer;
+use crate::transport::outlet::{Lease, Lendable};
 use crate::transport::websocket::PING_EVERY;
 use crate::utils::alarm::Alarm;
 use crate::utils::apart::apart;
@@ -33,7 +34,7 @@ enum Rare {
 }
 
 impl Downstream<'_> {
-    pub(super) async fn run(self, writer: &mut Writer, first: Option<Bytes>) -> Event {
+    pub(super) async fn run(self, writer: &mut Lendable<Writer>, first: Option<Bytes>) -> Event {
         match self.send_all(writer, first).await {
             Ok(event) => event,
             Err(err) => {
@@ -43,7 +44,11 @@ impl Downstream<'_> {
         }
     }
 
-    async fn send_all(&self, writer: &mut Writer, first: Option<Bytes>) -> std::io::Result<Event> {
+    async fn send_all(
+        &self,
+        writer: &mut Lendable<Writer>,
+        first: Option<Bytes>,
+    ) -> std::io::Result<Event> {
         if let Some(first) = first {
             self.send(writer, &[first]).await?;
         }
@@ -81,16 +86,17 @@ impl Downstream<'_> {
                     return Ok(Event::Cut(why_cut(cut, self.stopping)));
                 }
             }
-            // Whoever lends it does not hear of what passes.
-            if !self.activity.is_timed() {
-                self.session.lend(writer);
-            }
+            // With an idle limit every write has to be noted, which producers do not.
+            let lease = match self.activity.is_timed() {
+                true => None,
+                false => self.session.lend(writer),
+            };
             let event = tokio::select! {
                 () = self.session.changed() => None,
                 () = &mut alarm, if self.resumable => None,
                 event = &mut rare => Some(event),
             };
-            if self.session.take_back(writer)? {
+            if lease.map_or(Ok(false), Lease::end)? {
                 self.sending(writer.flush()).await?;
             }
             if let Some(event) = event {
@@ -111,7 +117,7 @@ impl Downstream<'_> {
     }
 
     /// Tells a client that can resume what we have received, and that we take no more but answers.
-    async fn drain(&self, writer: &mut Writer) -> std::io::Result<()> {
+    async fn drain(&self, writer: &mut Lendable<Writer>) -> std::io::Result<()> {
         let phase = self.activity.phase();
         if !self.resumable || phase.is_draining() {
             return Ok(());
@@ -123,7 +129,11 @@ impl Downstream<'_> {
         self.send(writer, &[Bytes::from(line)]).await
     }
 
-    async fn send(&self, writer: &mut Writer, lines: &[impl Pieces]) -> std::io::Result<()> {
+    async fn send(
+        &self,
+        writer: &mut Lendable<Writer>,
+        lines: &[impl Pieces],
+    ) -> std::io::Result<()> {
         self.sending(writer.send(lines)).await
     }
 

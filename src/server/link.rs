@@ -6,13 +6,14 @@ use super::places::Place;
 use crate::account::Address;
 use crate::audit::Trail;
 use crate::backlog::Holder;
+use crate::transport::outlet::Lendable;
 use crate::transport::{Reader, Writer};
 use crate::utils::tally::Tally;
 
 /// An authenticated connection.
 pub(super) struct Link {
     pub reader: Reader,
-    pub writer: Writer,
+    pub writer: Lendable<Writer>,
     pub standing: Standing,
     pub address: Address,
     /// What is recorded of it.

@@ -18,6 +18,7 @@ use crate::auth::Identity;
 use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Refused};
 use crate::transport::line::LineError;
+use crate::transport::outlet::Lendable;
 use crate::transport::proxy_header;
 use crate::transport::socket::Socket;
 use crate::transport::tls::{self, Holder};
@@ -172,7 +173,7 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
     reader.hold(holder.part());
     let link = Box::new(Link {
         reader,
-        writer,
+        writer: Lendable::new(writer),
         owner: Owner::new(&identity, certificate),
         holder,
         standing: Standing::new(access, identity),
@@ -382,7 +383,7 @@ async fn take_over(
     log_refusal(&refusal, &mut link.trail);
     let last_words = refusal.to_line().map(Bytes::from);
     let Link { reader, writer, .. } = *link;
-    transport::close(reader, writer, last_words.as_slice()).await;
+    transport::close(reader, writer.into_inner(), last_words.as_slice()).await;
 }
 
 fn log_refusal(refusal: &Refused, trail: &mut Trail) {

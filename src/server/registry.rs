@@ -184,6 +184,7 @@ mod tests {
     use crate::hub::{Deadlines, Hub, Limits};
     use crate::router::{Counted, LineLimits, Profile};
     use crate::transport::Connection;
+    use crate::transport::outlet::Lendable;
     use tokio::io::{AsyncReadExt, DuplexStream};
 
     /// A connection, and its far end.
@@ -204,7 +205,7 @@ mod tests {
         let address = Address::Unix;
         let link = Box::new(Link {
             reader,
-            writer,
+            writer: Lendable::new(writer),
             standing: Standing::new(access, identity),
             address,
             trail: Trail::begin(&Log::default(), 1, address),

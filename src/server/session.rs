@@ -100,7 +100,7 @@ pub(super) async fn hello(
     };
     link.trail.ends(unopened.reason());
     let Link { reader, writer, .. } = *link;
-    transport::close(reader, writer, last_words.as_slice()).await;
+    transport::close(reader, writer.into_inner(), last_words.as_slice()).await;
     Err(unopened)
 }
 
@@ -176,7 +176,12 @@ async fn turn_away(mut link: Box<Link>, why: NoProcess) -> &'static str {
     tracing::warn!("refused: {reason}");
     open::refused(&mut link.trail, &reason);
     let Link { reader, writer, .. } = *link;
-    transport::close(reader, writer, &[isolated::refusal(why, None).into()]).await;
+    transport::close(
+        reader,
+        writer.into_inner(),
+        &[isolated::refusal(why, None).into()],
+    )
+    .await;
     reason
 }
 
@@ -242,7 +247,8 @@ impl Life<'_> {
                     let Link { reader, writer, .. } = *link;
                     // Who comes back while this one closes begins anew.
                     drop(self.registration.take());
-                    transport::close(reader, writer, ended.last_words.as_slice()).await;
+                    transport::close(reader, writer.into_inner(), ended.last_words.as_slice())
+                        .await;
                     return reason;
                 }
                 Fate::Abort => return reason,

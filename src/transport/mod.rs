@@ -211,8 +211,6 @@ pub enum Writer {
     Line(LineWriter<WriteHalf>),
     /// Frames over WebSocket.
     WebSocket(WebSocketWriter),
-    /// It is lent: somebody else has it.
-    Away,
 }
 
 impl Writer {
@@ -224,7 +222,6 @@ impl Writer {
         match self {
             Self::Line(writer) => writer.send(lines).await,
             Self::WebSocket(writer) => writer.send(lines).await,
-            Self::Away => Err(away()),
         }
     }
 
@@ -238,7 +235,6 @@ impl Writer {
         match self {
             Self::Line(writer) => writer.try_send(lines),
             Self::WebSocket(writer) => writer.try_send(lines),
-            Self::Away => Err(away()),
         }
     }
 
@@ -250,7 +246,6 @@ impl Writer {
         match self {
             Self::Line(writer) => writer.flush().await,
             Self::WebSocket(writer) => writer.flush().await,
-            Self::Away => Err(away()),
         }
     }
 
@@ -262,7 +257,6 @@ impl Writer {
         match self {
             Self::Line(writer) => writer.probe().await,
             Self::WebSocket(writer) => writer.ping().await,
-            Self::Away => Err(away()),
         }
     }
 
@@ -274,13 +268,8 @@ impl Writer {
         match self {
             Self::Line(writer) => writer.close().await,
             Self::WebSocket(writer) => writer.close().await,
-            Self::Away => Err(away()),
         }
     }
-}
-
-fn away() -> io::Error {
-    io::Error::other("the writer is lent")
 }
 
 /// Sends the last words and closes, as [`Connection::close`] does.

@@ -1,0 +1,228 @@
+//! The lines that wait for one peer.
+
+use crate::backlog::{Excess, Holder, Part};
+use crate::control::Control;
+use crate::liveness::Urgency;
+use crate::replay::{BATCH, Replay, cost};
+use crate::transport::outlet::{Flush, Lease, Lendable, Locked, Outlet, Queue};
+use crate::transport::{SMALL, Writer};
+use crate::utils::rope::{Line, Pieces};
+use std::io;
+use tokio::sync::Notify;
+
+/// Why a session got no further lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The peer reads too slowly: its queue is full.
+    Slow,
+    /// Too much memory is kept for all clients, or for those of its user, and most of it for this one.
+    Backlog(Excess),
+    /// The server stops.
+    Stopped,
+}
+
+/// Lines that wait for one peer, or for its acknowledgement, bounded in bytes.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    outlet: Outlet<Writer, Lines>,
+    cut_off: Notify,
+    /// The peer may be read on.
+    room: Notify,
+    limit: usize,
+    /// Counts the memory kept for the peer.
+    holder: Holder,
+}
+
+/// The lines themselves.
+#[derive(Debug, Default)]
+pub struct Lines {
+    replay: Replay<Line>,
+    /// The size of lines that the peer's task is sending, and that are not kept any more.
+    sending: usize,
+    /// Counts both.
+    kept: Part,
+    cut: Option<Cut>,
+    /// The writer is not lent any more.
+    keeps_writer: bool,
+}
+
+impl Lines {
+    fn count(&mut self) {
+        self.kept.set(self.replay.bytes() + self.sending);
+    }
+
+    /// Nothing more is for the peer, and what waited is lost.
+    fn drop_all(&mut self, cut: Cut) {
+        self.replay = Replay::default();
+        self.cut = Some(cut);
+        self.count();
+    }
+
+    /// Lines to be sent, and with them what has been received.
+    fn take(&mut self) -> Vec<Line> {
+        let mut lines = self.replay.take(BATCH).lines;
+        self.sending = 0;
+        self.count();
+        if !lines.is_empty() && self.replay.receipts.urgency() >= Urgency::WithNextLine {
+            let received = self.replay.receipts.acknowledge();
+            lines.push(Control::Ack { received }.to_line().into());
+        }
+        lines
+    }
+}
+
+impl Queue<Writer> for Lines {
+    fn is_idle(&self) -> bool {
+        self.cut.is_none() && !self.keeps_writer && self.replay.waiting() == 0
+    }
+
+    fn try_write(&mut self, writer: &mut Writer, gathered: usize) -> io::Result<bool> {
+        if self.cut.is_some() || gathered > SMALL {
+            return Ok(false);
+        }
+        writer.try_send(&self.take())
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(limit: usize, holder: Holder) -> Self {
+        let lines = Lines {
+            kept: holder.part(),
+            ..Lines::default()
+        };
+        Self {
+            outlet: Outlet::new(lines),
+            cut_off: Notify::new(),
+            room: Notify::new(),
+            limit,
+            holder,
+        }
+    }
+
+    fn lock(&self) -> Locked<'_, Writer, Lines> {
+        self.outlet.lock()
+    }
+
+    /// The peer may be read on.
+    pub(super) fn has_room(&self) {
+        self.room.notify_one();
+    }
+
+    /// Completes when the peer may have room again. Cancel safe.
+    pub(super) async fn room(&self) {
+        self.room.notified().await;
+    }
+
+    /// True while a peer that acknowledges has not acknowledged everything.
+    pub(super) fn awaits(&self) -> bool {
+        let lines = self.lock();
+        lines.replay.keeps() && !lines.replay.is_settled()
+    }
+
+    /// Adds a line. True where [`Outbox::deliver`] is to be called then; before that more may be added.
+    #[must_use]
+    pub(super) fn push(&self, line: Line) -> bool {
+        let mut lines = self.lock();
+        if lines.cut.is_some() {
+            return false;
+        }
+        // An empty outbox takes any line: the bound is on what piles up.
+        if lines.replay.bytes() > 0 && lines.replay.bytes() + cost(&line) > self.limit {
+            lines.drop_all(Cut::Slow);
+            self.cut_off.notify_waiters();
+            self.outlet.wake();
+            return false;
+        }
+        let length = line.length();
+        lines.replay.push(line);
+        lines.count();
+        lines.added(length)
+    }
+
+    /// Writes what has been added, if the writer is lent and as far as it takes it at once. The rest is
+    /// for the peer's own task.
+    pub(super) fn deliver(&self) {
+        self.outlet.flush();
+    }
+
+    /// See [`super::Session::take`].
+    pub(super) fn take(&self) -> Result<Vec<Line>, Cut> {
+        let queue = &mut *self.lock();
+        let lines = queue.take();
+        if !queue.replay.keeps() {
+            queue.sending = lines.iter().map(cost).sum();
+            queue.count();
+        }
+        match queue.cut {
+            Some(cut) if lines.is_empty() => Err(cut),
+            _ => Ok(lines),
+        }
+    }
+
+    /// Waits until there is something to do for the peer's own task.
+    pub(super) async fn changed(&self) {
+        self.outlet.woken().await;
+    }
+
+    /// See [`super::Session::lend`].
+    pub(super) fn lend<'a>(
+        &'a self,
+        writer: &'a mut Lendable<Writer>,
+    ) -> Option<Lease<'a, Writer, Lines>> {
+        self.outlet.lend(writer)
+    }
+
+    /// See [`super::Session::keep_writer`].
+    pub(super) fn keep_writer(&self) {
+        let mut lines = self.lock();
+        lines.keeps_writer = true;
+        lines.recall();
+    }
+
+    /// See [`super::Session::received`].
+    pub(super) fn received(&self, bytes: usize) {
+        if self.lock().replay.receipts.count(bytes) {
+            self.outlet.wake();
+        }
+    }
+
+    /// How many lines have not been sent, or one where that is not known.
+    pub(super) fn unsent(&self) -> usize {
+        let lines = self.lock();
+        lines.replay.waiting() + usize::from(lines.is_recalled())
+    }
+
+    /// Asks or tells the replay core.
+    pub(super) fn replay<T>(&self, ask: impl FnOnce(&mut Replay<Line>) -> T) -> T {
+        let lines = &mut *self.lock();
+        let answer = ask(&mut lines.replay);
+        lines.count();
+        answer
+    }
+
+    /// Nothing more comes for the peer.
+    pub(super) fn cut(&self, cut: Cut) {
+        self.lock().cut.get_or_insert(cut);
+        self.cut_off.notify_waiters();
+        self.outlet.wake();
+    }
+
+    /// Completes when nothing more will come for the peer. Cancel safe.
+    pub(super) async fn until_cut(&self) -> Cut {
+        loop {
+            let changed = self.cut_off.notified();
+            if let Some(cut) = self.lock().cut {
+                return cut;
+            }
+            tokio::select! {
+                () = changed => {}
+                excess = self.holder.evicted() => {
+                    self.lock().drop_all(Cut::Backlog(excess));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
