@@ -50,5 +50,6 @@
 pub mod client;
 mod doors;
 mod hostile;
+mod secure;
 mod sessions;
 mod stateless;

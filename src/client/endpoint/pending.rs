@@ -55,6 +55,12 @@ impl Failure {
         self.with_detail(detail)
     }
 
+    /// The error for the request with this id.
+    pub(in crate::client) fn line(&self, id: &RequestId, executed: Executed) -> Vec<u8> {
+        let data = ErrorData::new(self.reason, executed).with_detail(self.detail.clone());
+        error_line(Some(id), Code::InternalError, &self.message, Some(&data))
+    }
+
     /// Adds the cause.
     pub(in crate::client) fn with_detail(mut self, detail: String) -> Self {
         self.detail = Some(detail);
@@ -233,10 +239,7 @@ impl Pending {
         self.unparsable = 0;
         let mut failed: Vec<_> = self.in_flight.drain().collect();
         failed.sort_unstable_by_key(|(_, request)| request.place);
-        let data = ErrorData::new(failure.reason, executed).with_detail(failure.detail.clone());
-        let errors = failed.iter().map(|(id, _)| {
-            error_line(Some(id), Code::InternalError, &failure.message, Some(&data))
-        });
+        let errors = failed.iter().map(|(id, _)| failure.line(id, executed));
         let mut lines: Vec<_> = errors.collect();
         lines.append(&mut self.server_requests.abandon());
         lines

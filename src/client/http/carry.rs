@@ -280,7 +280,8 @@ fn failed(err: &(dyn Error + 'static), sent: bool) -> Failed {
         std::iter::successors(Some(err), |err: &&(dyn Error + 'static)| (*err).source());
     let explained = causes.find_map(|err| tls::explain(err.downcast_ref::<io::Error>()?));
     Failed {
-        sent,
+        // Where the server refuses the handshake of TLS it has read nothing that came with it.
+        sent: sent && explained.is_none(),
         cause: match explained {
             Some(_) => Cause::Tls,
             None => Cause::Connection,

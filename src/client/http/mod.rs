@@ -293,13 +293,7 @@ impl Client {
             cost += lines.iter().map(replay::cost).sum::<usize>();
             unread.extend(lines);
         }
-        let (text, reason) = match err {
-            ClientError::Unauthorized { .. } | ClientError::Token(_) => {
-                ("Authentication failed", "authentication-failed")
-            }
-            _ => ("Connection lost", "connection-lost"),
-        };
-        self.machine.give_up(text, reason, unread);
+        self.machine.give_up(&err.failure(), unread);
         self.write();
     }
 
@@ -322,7 +316,7 @@ impl Client {
             GiveUp::Exhausted { attempts, reason } => ClientError::GaveUp {
                 address,
                 attempts,
-                connected: true,
+                connected: self.machine.is_established(),
                 source: reason.into(),
             },
         }

@@ -19,7 +19,7 @@ mod stream;
 use super::exchange::{ExchangeId, Request};
 use super::place::Place;
 use super::tools::Tools;
-use crate::client::endpoint::{HostPhase, Rejoin, ServerRequests};
+use crate::client::endpoint::{Failure, HostPhase, Rejoin, ServerRequests};
 use crate::client::settings::Reconnect;
 use crate::jsonrpc::{Code, ErrorData, Executed, RequestId, error_line};
 use bytes::Bytes;
@@ -156,6 +156,11 @@ impl Machine {
         self.host > HostPhase::Silent
     }
 
+    /// True once the server has answered the handshake, or a request without one.
+    pub(super) fn is_established(&self) -> bool {
+        self.session.established
+    }
+
     /// What is to be done next.
     pub(super) fn poll(&mut self, now: Instant) -> Action {
         if let Some(end) = self.ends.pop_front() {
@@ -201,18 +206,18 @@ impl Machine {
 
     /// Nothing more will be posted: every request of the host fails, those included that it has written
     /// and we have not read yet.
-    pub(super) fn give_up(&mut self, text: &str, reason: &'static str, unread: Vec<Bytes>) {
+    pub(super) fn give_up(&mut self, failure: &Failure, unread: Vec<Bytes>) {
         for call in self.calls.drain() {
             if let (false, false, Some(id)) =
                 (call.queued.own, call.cancelled, call.queued.request())
             {
-                self.fail(id, text, &ErrorData::new(reason, Executed::Unknown));
+                self.push_line(failure.line(id, Executed::Unknown).into());
             }
         }
         self.on_host_lines(unread);
         for queued in self.outgoing.drain() {
             if let Some(id) = queued.request() {
-                self.fail(id, text, &ErrorData::new(reason, Executed::No));
+                self.push_line(failure.line(id, Executed::No).into());
             }
         }
     }

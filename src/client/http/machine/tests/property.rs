@@ -281,7 +281,7 @@ proptest! {
         for op in &ops {
             world.run(op);
         }
-        world.bench.machine.give_up("Connection lost", "connection-lost", Vec::new());
+        world.bench.machine.give_up(&Failure::CONNECTION_LOST, Vec::new());
         world.bench.machine.leave();
         world.settle();
         for (id, asked) in &world.asked {

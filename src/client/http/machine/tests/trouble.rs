@@ -39,8 +39,7 @@ fn it_gives_up_after_so_many_attempts_or_at_once() {
     };
     assert_eq!(bench.gave_up, Some(exhausted));
     bench.machine.give_up(
-        "Connection lost",
-        "connection-lost",
+        &Failure::NOT_CONNECTED.because("refused".to_owned()),
         vec![format!("{}\n", call(1)).into()],
     );
     bench.assert_waits();
@@ -143,7 +142,7 @@ fn a_server_that_wants_a_token_ends_it_and_nothing_was_executed() {
     );
     bench
         .machine
-        .give_up("Authentication failed", "authentication-failed", Vec::new());
+        .give_up(&Failure::AUTHENTICATION_FAILED, Vec::new());
     bench.assert_waits();
     assert_failed(&bench.heard, 1, "authentication-failed", "no");
 }
