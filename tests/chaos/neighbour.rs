@@ -30,7 +30,7 @@ const ROUNDS: u32 = 4;
 const SLOWER: u32 = 10;
 
 /// … where it is slow at all: what a busy machine's scheduler may add to any call.
-const NOISE: Duration = Duration::from_millis(250);
+const NOISE: Duration = Duration::from_millis(100);
 
 /// So many calls have a slowest hundredth.
 const ENOUGH: usize = 1_000;
