@@ -102,7 +102,7 @@ async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) 
             _ if due.is_none_or(|due| now < due) => {}
             Some(_) => {
                 tracing::warn!(
-                    lane = lane.0,
+                    process = lane.0,
                     method,
                     ?waited,
                     "MCP server has not answered in time (--handshake-timeout), ending it"
@@ -111,7 +111,7 @@ async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) 
             }
             None => {
                 tracing::warn!(
-                    lane = lane.0,
+                    process = lane.0,
                     method,
                     ?waited,
                     "MCP server has given no sign of life in time (--start-timeout), ending it"
@@ -122,7 +122,7 @@ async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) 
         if now >= report {
             let (waited, started) = (waited.as_secs(), alive.is_some());
             tracing::info!(
-                lane = lane.0,
+                process = lane.0,
                 method,
                 waited,
                 started,

@@ -1,25 +1,23 @@
 //! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
 
 use super::deadline::{keep_time, overdue};
-use super::hang_up::HangUp;
+use super::error::HubError;
 use super::restarts::{self, End, Next, Restarts, STABLE};
-use super::{Hub, IdleStdin, Shared};
+use super::stdin::{asked, feed};
+use super::stdout::read;
+use super::{Hub, Shared};
 use crate::child::{Child, CommandLine, Pipes};
 use crate::descriptors;
-use crate::jsonrpc::Outline;
-use crate::router::{Cause, Command, Exit, LANES, LaneId, Loss};
-use crate::transport::line::{LineError, LineReader};
+use crate::router::{Cause, Command, Exit, LANES, LaneId};
+use crate::transport::line::LineReader;
 use crate::utils::apart::apart;
 use crate::utils::backoff;
-use crate::utils::before_waits::before_waits;
-use crate::utils::rope::Rope;
 use futures_util::FutureExt;
 use futures_util::future::FusedFuture;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -37,53 +35,6 @@ const TURN: Duration = Duration::from_millis(250);
 
 /// Told to the peers of a process that never worked, besides the answers to their requests.
 const NOT_STARTED: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32603,\"message\":\"The MCP server could not be started\",\"data\":{\"source\":\"mcp-remote\",\"reason\":\"child-not-started\",\"executed\":\"no\"}}}\n";
-
-/// Why the hub ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum HubError {
-    /// The command does not run.
-    #[error("could not start the MCP server '{command}'")]
-    Start {
-        /// The command.
-        command: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The process ended before it answered anything.
-    #[error("the MCP server '{command}' ended ({}) before it answered anything{}", .exit.status, last_words(.exit))]
-    Stillborn {
-        /// The command.
-        command: String,
-        /// How it ended.
-        exit: Exit,
-    },
-    /// The process ended, and too often.
-    #[error("the MCP server '{command}' ended ({}) and will not be started again{}", .exit.status, last_words(.exit))]
-    Exited {
-        /// The command.
-        command: String,
-        /// How it ended.
-        exit: Exit,
-    },
-}
-
-impl HubError {
-    /// What the user can do about it.
-    #[must_use]
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            Self::Start { .. } => "check the command after '--'",
-            Self::Stillborn { .. } => "run it by itself to see why",
-            Self::Exited { .. } => "run it by itself to see why, or raise --max-restarts",
-        }
-    }
-}
-
-fn last_words(exit: &Exit) -> String {
-    exit.stderr.as_ref().map_or_else(String::new, |line| {
-        format!("; its last line on stderr: {line}")
-    })
-}
 
 /// Runs the processes.
 #[derive(Debug)]
@@ -224,14 +175,14 @@ impl Driver {
         } = next
         {
             tracing::warn!(
-                lane = lane.0,
+                process = lane.0,
                 status = exit.status,
                 ?pause,
                 "MCP server ended, starting it again"
             );
             if forgets {
                 tracing::warn!(
-                    lane = lane.0,
+                    process = lane.0,
                     "the next process is told of no subscriptions and no log level: the last ones ended soon after"
                 );
             }
@@ -253,7 +204,7 @@ impl Driver {
         if !needed {
             // Peers of the other era are served all the same; a new request tries again.
             tracing::error!(
-                lane = lane.0,
+                process = lane.0,
                 status = exit.status,
                 "MCP server ended and is not started again"
             );
@@ -290,7 +241,7 @@ impl Driver {
             state.routing.cause_of_end(lane, overdue, now)
         };
         if let Cause::Sender(sender) = &cause {
-            tracing::warn!(lane = lane.0, %sender, ?refused, "MCP server ended at a message of this peer");
+            tracing::warn!(process = lane.0, %sender, ?refused, "MCP server ended at a message of this peer");
         }
         let end = End {
             cause: &cause,
@@ -343,7 +294,7 @@ async fn run_lane(
     };
     stdout.hold(holder.part());
     let started = Instant::now();
-    tracing::info!(pid = child.id(), lane = lane.0, "MCP server started");
+    tracing::info!(pid = child.id(), process = lane.0, "MCP server started");
     shared.handle(|routing, out| routing.child_started(lane, out));
     let (status, why) = live(&shared, lane, &mut child, stdin, &mut stdout, stopped).await;
     let mut status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
@@ -357,7 +308,7 @@ async fn run_lane(
         Why::Itself | Why::Unneeded => {}
     }
     let stderr = child.bury().await;
-    tracing::info!(lane = lane.0, status, "MCP server ended");
+    tracing::info!(process = lane.0, status, "MCP server ended");
     let exit = Exit {
         status,
         stderr,
@@ -410,7 +361,7 @@ async fn live(
             () = deaf.notified() => match child.leave().await {
                 Some(status) => (status, Why::Itself),
                 None => {
-                    tracing::warn!(lane = lane.0, "MCP server has closed its stdin and lives on, ending it");
+                    tracing::warn!(process = lane.0, "MCP server has closed its stdin and lives on, ending it");
                     (child.terminate().await, Why::Deaf)
                 }
             }
@@ -447,138 +398,4 @@ async fn take_turns(shared: &Shared, lane: LaneId) {
         shared.handle(|routing, out| routing.next_turn(lane, out));
     }
     shared.handle(|routing, out| routing.end_turns(lane, out));
-}
-
-/// Completes when the lane is asked to stop.
-async fn asked(mut stopped: watch::Receiver<bool>) {
-    if stopped.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Gives a process its lines, and closes its stdin when it is asked to leave. When the process
-/// does not take them any more, says so.
-async fn feed(
-    shared: &Shared,
-    lane: LaneId,
-    stdin: ChildStdin,
-    stopped: watch::Receiver<bool>,
-    deaf: &Notify,
-) {
-    let lent = Lent { shared, lane };
-    let hang_up = HangUp::watch(&stdin);
-    lent.put(stdin);
-    let write = async {
-        let mut lines = Rope::default();
-        loop {
-            let Some(mut stdin) = lent.take(&mut lines) else {
-                shared.to_child[lane.0].wait().await;
-                continue;
-            };
-            let written = write_all(&mut stdin, &lines).await;
-            lines.clear();
-            shared.written();
-            shared.drained.notify_waiters();
-            if let Err(err) = written {
-                tracing::debug!(%err, "the MCP server does not read its stdin any more");
-                return;
-            }
-            lent.put(stdin);
-            shared.flush();
-        }
-    };
-    tokio::select! {
-        () = write => {}
-        () = apart(asked(stopped)) => return,
-        () = hang_up.happens() => {}
-    }
-    deaf.notify_one();
-    drop((lent, hang_up));
-    std::future::pending().await
-}
-
-/// The stdin of a process, which others may write to while there is nothing to feed to it. It is closed
-/// when this is dropped.
-struct Lent<'a> {
-    shared: &'a Shared,
-    lane: LaneId,
-}
-
-impl Lent<'_> {
-    fn put(&self, stdin: ChildStdin) {
-        let full = false;
-        self.shared.lock().idle_stdin[self.lane.0] = Some(IdleStdin { stdin, full });
-    }
-
-    /// Takes it back with the lines that wait for the process, if some do; `lines` is empty.
-    fn take(&self, lines: &mut Rope) -> Option<ChildStdin> {
-        let state = &mut *self.shared.lock();
-        if state.out.to_child[self.lane.0].is_empty() {
-            return None;
-        }
-        *lines = state.out.take(self.lane, std::mem::take(lines));
-        state.writing = lines.len();
-        state.count_waiting();
-        state.idle_stdin[self.lane.0].take().map(|idle| idle.stdin)
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        self.shared.lock().idle_stdin[self.lane.0] = None;
-    }
-}
-
-async fn write_all(stdin: &mut ChildStdin, lines: &Rope) -> io::Result<()> {
-    for piece in lines.pieces() {
-        stdin.write_all(piece).await?;
-    }
-    Ok(())
-}
-
-/// Reads a process's lines to the end of its stdout.
-async fn read(shared: &Shared, lane: LaneId, stdout: &mut LineReader<tokio::process::ChildStdout>) {
-    read_lines(shared, lane, stdout).await;
-    shared.flush();
-}
-
-async fn read_lines(
-    shared: &Shared,
-    lane: LaneId,
-    stdout: &mut LineReader<tokio::process::ChildStdout>,
-) {
-    let mut silent = true;
-    loop {
-        let next = async {
-            shared.heard_out(lane).await;
-            stdout.next().await
-        };
-        // What the process has written together is handed over together.
-        let line = before_waits(next, || shared.flush()).await;
-        if std::mem::take(&mut silent) {
-            shared.lock().alive[lane.0].get_or_insert_with(Instant::now);
-            shared.asked[lane.0].raise();
-        }
-        match line {
-            Ok(Some(line)) => shared.child_message(lane, line),
-            Ok(None) => return,
-            Err(err @ LineError::TooLong { .. }) => {
-                // This may take long.
-                shared.flush();
-                let mut outline = Outline::default();
-                match stdout.skip(|piece| outline.see(piece)).await {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(err) => return unreadable(&err),
-                }
-                tracing::error!(%err, "dropped a message of the MCP server");
-                shared.child_unread(lane, outline.kind(), &Loss::TOO_LARGE);
-            }
-            Err(err) => return unreadable(&err),
-        }
-    }
-}
-
-fn unreadable(err: &dyn std::error::Error) {
-    tracing::debug!(%err, "could not read the MCP server's stdout");
 }

@@ -8,15 +8,19 @@
 mod attachment;
 mod deadline;
 mod driver;
+mod error;
 mod hang_up;
 mod outbox;
 mod restarts;
 mod room;
 mod routing;
 mod session;
+mod stdin;
+mod stdout;
 
 pub use deadline::Deadlines;
-pub use driver::{Driver, HubError};
+pub use driver::Driver;
+pub use error::HubError;
 pub use outbox::{Cut, Lines};
 pub use room::Room;
 pub use session::{Sent, Session, Watch};

@@ -1,0 +1,52 @@
+//! Reads what a process says.
+
+use super::Shared;
+use crate::jsonrpc::Outline;
+use crate::router::{LaneId, Loss};
+use crate::transport::line::{LineError, LineReader};
+use crate::utils::before_waits::before_waits;
+use tokio::process::ChildStdout;
+use tokio::time::Instant;
+
+/// Reads a process's lines to the end of its stdout.
+pub(super) async fn read(shared: &Shared, lane: LaneId, stdout: &mut LineReader<ChildStdout>) {
+    read_lines(shared, lane, stdout).await;
+    shared.flush();
+}
+
+async fn read_lines(shared: &Shared, lane: LaneId, stdout: &mut LineReader<ChildStdout>) {
+    let mut silent = true;
+    loop {
+        let next = async {
+            shared.heard_out(lane).await;
+            stdout.next().await
+        };
+        // What the process has written together is handed over together.
+        let line = before_waits(next, || shared.flush()).await;
+        if std::mem::take(&mut silent) {
+            shared.lock().alive[lane.0].get_or_insert_with(Instant::now);
+            shared.asked[lane.0].raise();
+        }
+        match line {
+            Ok(Some(line)) => shared.child_message(lane, line),
+            Ok(None) => return,
+            Err(err @ LineError::TooLong { .. }) => {
+                // This may take long.
+                shared.flush();
+                let mut outline = Outline::default();
+                match stdout.skip(|piece| outline.see(piece)).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(err) => return unreadable(&err),
+                }
+                tracing::error!(%err, "dropped a message of the MCP server");
+                shared.child_unread(lane, outline.kind(), &Loss::TOO_LARGE);
+            }
+            Err(err) => return unreadable(&err),
+        }
+    }
+}
+
+fn unreadable(err: &dyn std::error::Error) {
+    tracing::debug!(%err, "could not read the MCP server's stdout");
+}
