@@ -20,8 +20,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use support::{certificates, common, process};
 
-/// More than the five seconds after which these proxies close what is silent.
-const LONG: u64 = 6500;
+/// More than the ten seconds after which these proxies close what is silent.
+const LONG: u64 = 12_000;
 
 /// As much as passes both ways.
 const LARGE: usize = 8 << 20;

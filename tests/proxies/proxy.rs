@@ -56,7 +56,7 @@ fn both(files: &Files, folder: &TempDir) -> String {
 }
 
 impl Proxy {
-    /// Starts before a server at `backend` (HTTP) and `lines` (TCP). What is silent for five seconds, it
+    /// Starts before a server at `backend` (HTTP) and `lines` (TCP). What is silent for ten seconds, it
     /// closes.
     pub fn start(kind: Kind, files: &Files, backend: u16, lines: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -73,7 +73,7 @@ impl Proxy {
                     ("127.0.0.1:8080", &backend),
                     ("/etc/ssl/mcp/server.pem", &certificate),
                     ("/etc/ssl/mcp/server.key", &key),
-                    ("120s", "5s"),
+                    ("120s", "10s"),
                 ],
             ),
             Kind::HAProxy => example(
@@ -84,7 +84,7 @@ impl Proxy {
                     ("127.0.0.1:8080", &backend),
                     ("127.0.0.1:8081", &format!("127.0.0.1:{lines}")),
                     ("/etc/ssl/mcp/server-and-key.pem", &both),
-                    ("120s", "5s"),
+                    ("120s", "10s"),
                 ],
             ),
             Kind::Caddy => {
