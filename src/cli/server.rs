@@ -66,6 +66,19 @@ fn origin(typed: &str) -> Result<Origin, String> {
     Ok(Origin(format!("{scheme}://{}", authority.to_lowercase())))
 }
 
+/// An issuer (RFC 8414, section 2); without TLS on this machine only.
+fn issuer(typed: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"\\?#@".contains(&byte);
+    let is_safe = ["https://", "http://localhost", "http://127.0.0.1"]
+        .iter()
+        .any(|scheme| typed.len() > scheme.len() && typed.starts_with(scheme));
+    if is_safe && typed.bytes().all(is_plain) {
+        Ok(typed.to_owned())
+    } else {
+        Err("a URL like https://login.example.com is needed, without query and fragment".to_owned())
+    }
+}
+
 fn path(typed: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     if typed.starts_with('/') && typed.bytes().all(is_plain) {
@@ -118,6 +131,18 @@ pub struct ServerArgs {
     /// name is taken for the server's own, and web pages from there may connect
     #[arg(long, value_name = "URL", env = "MCP_REMOTE_PUBLIC_URL", value_parser = origin)]
     pub public_url: Option<Origin>,
+    /// Where clients get their tokens, over HTTP: the issuer of an OAuth authorization server, https://…; may
+    /// be repeated, separated by commas. It is told to clients that come without a good token
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MCP_REMOTE_AUTHORIZATION_SERVER",
+        value_delimiter = ',',
+        value_parser = issuer,
+        requires_all = ["public_url", "jwt_audience"],
+        help_heading = "Authentication"
+    )]
+    pub authorization_server: Vec<String>,
     /// The secret.
     #[command(flatten)]
     pub secret: SecretArgs,

@@ -9,6 +9,7 @@ use crate::child::CommandLine;
 use crate::cli::ServerArgs;
 use crate::control::MAX_SERVER_LINE;
 use crate::descriptors::{self, Shortfall};
+use crate::http::Resource;
 use crate::hub::{Deadlines, HubError, Limits};
 use crate::orphans;
 use crate::router::{LANES, LineLimits};
@@ -43,7 +44,9 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
             "--allow-origin is no origin, so it matches none: one has the form https://host or http://host:port"
         );
     }
+    let required_roles = args.require_roles.clone();
     let (reloader, access) = Reloader::new(&mut args)?;
+    let resource = resource(&args, &required_roles);
     let environment = child_environment(&mut args, access.borrow().guard.is_some())?;
     let mut command = args.command.into_iter();
     let program = command
@@ -70,6 +73,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     };
     let audit = open_audit_log(args.audit_log, args.audit_log_mode, args.audit_allowed)?;
     let settings = Settings {
+        resource,
         path: args.path,
         public_origin: args.public_url.map(|url| url.0),
         access,
@@ -134,6 +138,22 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     orphans::finish();
     audit.close();
     outcome
+}
+
+/// What is said to clients that shall get a token from an authorization server.
+fn resource(args: &ServerArgs, required_roles: &[String]) -> Option<Resource> {
+    let origin = args.public_url.as_ref()?;
+    if args.authorization_server.is_empty() {
+        return None;
+    }
+    // Roles that stand in another claim are none that a client could ask for.
+    let claim = args.demands.roles_claim.as_deref();
+    let scopes = match claim {
+        Some("scope" | "scp") => required_roles,
+        _ => &[],
+    };
+    let servers = &args.authorization_server;
+    Some(Resource::new(&origin.0, &args.path, servers, scopes))
 }
 
 /// What isolated processes are told of their user.

@@ -8,6 +8,7 @@ mod event;
 mod forwarded;
 mod head;
 mod mirror;
+mod resource;
 mod sessions;
 mod site;
 mod streams;
@@ -19,6 +20,7 @@ pub use forwarded::Forwarded;
 pub use head::{
     Accepts, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, bearer, is_json, only, session_version,
 };
+pub use resource::Resource;
 pub use sessions::{Full, Sessions};
 pub use site::{Site, SiteError};
 pub use streams::{Next, NotOpen, Reading, StreamBounds, Streams};

@@ -4,6 +4,7 @@
 //! there (DNS rebinding), read the answers. So a server on loopback takes only loopback names for itself,
 //! and no server takes requests of pages that it does not know.
 
+use super::resource::Resource;
 use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use std::net::IpAddr;
 
@@ -22,6 +23,8 @@ pub struct Site {
     pub allowed_origins: Vec<String>,
     /// Where clients find it, through a proxy say: `https://mcp.example.com`, without a path.
     pub public_origin: Option<String>,
+    /// What it says to clients that shall get a token elsewhere.
+    pub resource: Option<Resource>,
 }
 
 /// Why a request is not for this site.
@@ -129,6 +132,7 @@ mod tests {
             tls: false,
             allowed_origins: vec!["https://app.example.com".to_owned()],
             public_origin: Some("https://mcp.example.com".to_owned()),
+            resource: None,
         }
     }
 

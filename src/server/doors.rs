@@ -141,6 +141,7 @@ const HEALTH: Site = Site {
     tls: false,
     allowed_origins: Vec::new(),
     public_origin: None,
+    resource: None,
 };
 
 /// Where the server is, for requests over HTTP.
@@ -152,5 +153,6 @@ fn site(listeners: &Listeners, settings: &Settings) -> Site {
         tls: settings.access.borrow().tls.is_some(),
         allowed_origins: settings.allowed_origins.clone(),
         public_origin: settings.public_origin.clone(),
+        resource: settings.resource.clone(),
     }
 }

@@ -41,6 +41,7 @@ use crate::account::Address;
 use crate::audit;
 use crate::backlog;
 use crate::descriptors;
+use crate::http::Resource;
 use crate::hub::HubError;
 use crate::transport::Protocol;
 use crate::utils::bucket::Pace;
@@ -76,6 +77,8 @@ pub struct Settings {
     pub path: String,
     /// Where clients find the server, through a proxy say, without a path (HTTP).
     pub public_origin: Option<String>,
+    /// What is said to clients that shall get a token from an authorization server (HTTP).
+    pub resource: Option<Resource>,
     /// Who comes in and what they may do, at present.
     pub access: watch::Receiver<Arc<Access>>,
     /// Longest line from a peer, in bytes.

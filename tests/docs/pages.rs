@@ -135,7 +135,7 @@ const BLOCKS: [(&str, Counts); 13] = [
     ("docs/server.md", [0, 2, 0, 0]),
     ("docs/sharing.md", [0, 1, 0, 0]),
     ("docs/tls.md", [0, 2, 0, 0]),
-    ("docs/http.md", [0, 3, 2, 0]),
+    ("docs/http.md", [0, 4, 2, 0]),
     ("docs/troubleshooting.md", [0, 0, 0, 1]),
     ("docs/tokens.md", [2, 1, 0, 0]),
     ("docs/wire.md", [0, 0, 1, 0]),

@@ -50,6 +50,7 @@
 pub mod client;
 mod doors;
 mod hostile;
+mod oauth;
 mod secure;
 mod sessions;
 mod stateless;

@@ -49,6 +49,11 @@ fn bytes(status: StatusCode, kind: HeaderValue, body: Bytes) -> Reply {
     reply
 }
 
+/// What a server says of itself to OAuth clients.
+pub(super) fn metadata(metadata: Bytes) -> Reply {
+    bytes(StatusCode::OK, JSON, metadata)
+}
+
 /// A few words for people.
 pub(super) fn text(status: StatusCode, text: &'static str) -> Reply {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");

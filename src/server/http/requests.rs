@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONTENT_LENGTH, HeaderValue,
-    TRANSFER_ENCODING, VARY,
+    TRANSFER_ENCODING, VARY, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, StatusCode, Version};
 use std::convert::Infallible;
@@ -40,6 +40,12 @@ pub(super) async fn answer(
     let mut reply = match serve(visitor, request, origin.is_some()).await {
         Ok(reply) | Err(reply) => reply,
     };
+    if let Some(resource) = &site.resource
+        && let Some(challenge) = reply.headers().get(WWW_AUTHENTICATE)
+        && let Some(completed) = resource.complete(challenge)
+    {
+        reply.headers_mut().insert(WWW_AUTHENTICATE, completed);
+    }
     if let Some(origin) = origin {
         let headers = reply.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -84,6 +90,14 @@ async fn serve(
     }
     if let Some(reply) = health(visitor, &request).await {
         return Ok(reply);
+    }
+    let resource = visitor.site.resource.as_ref();
+    if let Some(metadata) = resource.and_then(|it| it.metadata_at(request.uri().path())) {
+        return match *request.method() {
+            Method::GET | Method::HEAD => Ok(reply::metadata(metadata)),
+            Method::OPTIONS => Ok(preflight(from_page)),
+            _ => Err(reply::not_allowed("GET, HEAD, OPTIONS")),
+        };
     }
     if Some(request.uri().path()) != visitor.site.path.as_deref() {
         let text = "there is nothing here; MCP is at another path, see --path\n";
