@@ -116,6 +116,10 @@ impl Reloader {
             secrets = parts.keys.as_ref().map(|keys| keys.len()),
             revoked = parts.revocations.len(),
             broken = broken.len(),
+            policy_roles = parts
+                .policy
+                .as_ref()
+                .map(|policy| policy.role_names().count()),
             "reloaded"
         );
         broken

@@ -3,6 +3,7 @@
 
 use crate::cli::LogFormat;
 use crate::utils::escape::Escaping;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Stderr, Write};
 use std::sync::mpsc;
@@ -67,7 +68,9 @@ fn start_with(format: LogFormat, level: &str) -> WorkerGuard {
     let no_payloads = filter_fn(|metadata| !shows_payloads(metadata));
     match format {
         LogFormat::Text => {
-            let ansi = io::IsTerminal::is_terminal(&io::stderr());
+            let ansi = is_coloured(io::IsTerminal::is_terminal(&io::stderr()), |name| {
+                std::env::var_os(name)
+            });
             let fields = debug_fn(write_field).delimited(" ");
             let lines = builder.with_ansi(ansi).fmt_fields(fields).finish();
             lines.with(chosen).with(no_payloads).init();
@@ -78,6 +81,15 @@ fn start_with(format: LogFormat, level: &str) -> WorkerGuard {
         }
     }
     guard
+}
+
+/// Whether lines are coloured, as other programs decide it (no-color.org, bixense.com/clicolors).
+fn is_coloured(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
+    let is_forced =
+        variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
+    let is_dumb = variable("TERM").is_some_and(|value| value == "dumb");
+    !is_set("NO_COLOR") && (is_forced || is_terminal && !is_dumb)
 }
 
 /// Stderr, which is told how many lines were lost as soon as it takes some again.
@@ -164,4 +176,34 @@ fn shows_payloads(metadata: &Metadata<'_>) -> bool {
         Level::DEBUG
     };
     !ours && *metadata.level() > most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_want_them() {
+        for (is_terminal, set, expected) in [
+            (true, &[][..], true),
+            (false, &[], false),
+            (true, &[("NO_COLOR", "1")], false),
+            (true, &[("NO_COLOR", "")], true),
+            (true, &[("TERM", "dumb")], false),
+            (true, &[("TERM", "xterm")], true),
+            (false, &[("CLICOLOR_FORCE", "1")], true),
+            (false, &[("CLICOLOR_FORCE", "0")], false),
+            (true, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
+        ] {
+            let variable = |name: &str| {
+                let found = set.iter().find(|(set, _)| *set == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            assert_eq!(
+                is_coloured(is_terminal, variable),
+                expected,
+                "{is_terminal} {set:?}"
+            );
+        }
+    }
 }

@@ -13,7 +13,9 @@ use crate::http::Resource;
 use crate::hub::{Deadlines, HubError, Limits};
 use crate::orphans;
 use crate::router::{LANES, LineLimits};
-use crate::server::{self, Backend, Bounds, ChildPer, Environment, Isolation, Listening, Settings};
+use crate::server::{
+    self, Access, Backend, Bounds, ChildPer, Environment, Isolation, Listening, Settings,
+};
 use crate::shutdown::{Asked, HangUp, Signals};
 use crate::utils::bucket::Pace;
 use std::collections::BTreeSet;
@@ -198,6 +200,25 @@ fn child_environment(args: &mut ServerArgs, has_users: bool) -> Result<Environme
     Ok(environment)
 }
 
+/// The start in one line: from where, protected by what, and with which roles.
+fn tell_who_may_come(access: &Access, outside: bool) {
+    let roles: Option<Vec<&str>> = access
+        .policy
+        .as_ref()
+        .map(|policy| policy.role_names().collect());
+    tracing::info!(
+        from = if outside {
+            "other machines"
+        } else {
+            "this machine"
+        },
+        tls = access.tls.is_some(),
+        tokens = access.guard.is_some(),
+        roles = roles.map(|roles| roles.join(",")),
+        "peers may connect"
+    );
+}
+
 /// What browsers send has a scheme and a host, and nothing behind them.
 fn is_origin(origin: &str) -> bool {
     let host = origin.split_once("://").map(|(_, host)| host);
@@ -262,6 +283,7 @@ async fn serve(
         );
     }
     doors::announce(&doors)?;
+    tell_who_may_come(&settings.access.borrow(), outside);
     let (asked, stop) = tokio::sync::oneshot::channel();
     let shutdown = async {
         let signal = loop {

@@ -39,6 +39,15 @@ fn a_server_names_what_was_meant() {
         let line = server.log.wait_for(part);
         assert!(line.contains("WARN"), "{line}");
     }
+    let start = server.log.wait_for("peers may connect");
+    assert!(
+        start.contains("tls=false tokens=true roles=\"user\""),
+        "{start}"
+    );
+    server.reload();
+    server
+        .log
+        .wait_for("reloaded secrets=1 revoked=0 broken=0 policy_roles=1");
     drop(server);
     readable(0o600);
     let log = Setup::new("tcp").args(&flags[2..4]).start().stop();
