@@ -199,7 +199,7 @@ impl Child {
     }
 
     /// Kills what the process has left behind, and tells its last line on stderr.
-    pub async fn bury(mut self) -> Option<String> {
+    pub async fn reap(mut self) -> Option<String> {
         self.end_group();
         if tokio::time::timeout(STDERR_GRACE, &mut self.stderr)
             .await

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::time::Duration;
 
-/// The longest first line that a stranger may send, in bytes.
+/// The longest first line that a peer may send before it is authenticated, in bytes.
 pub const MAX_TOKEN_LINE: usize = 16 * 1024;
 
 /// The longest refusal, in bytes; it names the roles of a token.
@@ -22,14 +22,14 @@ const MAX_REFUSAL: usize = 2 * MAX_TOKEN_LINE;
 
 /// What a server demands of a peer.
 #[derive(Debug)]
-pub struct Guard {
+pub struct AuthRequirements {
     /// Checks tokens.
     pub verifier: Verifier,
     /// One of these roles is needed; empty for none.
     pub required_roles: Vec<String>,
 }
 
-impl Guard {
+impl AuthRequirements {
     /// Who the bearer of this token is. `now` is in seconds since 1970.
     ///
     /// # Errors
@@ -205,7 +205,7 @@ struct Rejection {
 #[derive(Debug)]
 pub struct Door<'a> {
     /// What peers must show; `None` lets everybody in, without a word.
-    pub guard: Option<&'a Guard>,
+    pub requirements: Option<&'a AuthRequirements>,
     /// In seconds since 1970.
     pub now: u64,
     /// Offers sessions that outlive their connection.
@@ -228,11 +228,11 @@ impl Door<'_> {
             let place = place(&identity)?;
             Ok((identity, place))
         };
-        let Some(guard) = self.guard else {
+        let Some(requirements) = self.requirements else {
             return enter(Identity::default());
         };
         if let Some(token) = bearer {
-            return enter(guard.check(token, self.now)?);
+            return enter(requirements.check(token, self.now)?);
         }
         let line = match connection.next().await {
             Ok(Some(line)) => line,
@@ -247,7 +247,8 @@ impl Door<'_> {
             return Err(Refused::Http);
         }
         let token = std::str::from_utf8(&line).map_err(|_| Refused::NoToken("not UTF-8"))?;
-        let (identity, place) = enter(guard.check(&token.trim().to_owned().into(), self.now)?)?;
+        let (identity, place) =
+            enter(requirements.check(&token.trim().to_owned().into(), self.now)?)?;
         let line = welcome(&identity, self.resume).map_err(|err| Refused::Gone(err.into()))?;
         let sent = connection.send(line).await;
         sent.map_err(|err| Refused::Gone(err.into()))?;

@@ -4,7 +4,7 @@
 use super::{Failure, read_policy, read_secrets, warn_of_readers};
 use crate::auth::{ClaimNames, Demands, Keys, Verifier};
 use crate::cli::{DemandArgs, SecretArgs, ServerArgs};
-use crate::handshake::Guard;
+use crate::handshake::AuthRequirements;
 use crate::permissions::{Policy, misspelt};
 use crate::revocations::Revocations;
 use crate::server::Access;
@@ -142,7 +142,7 @@ fn take_over<T>(old: &mut T, new: Result<T, Failure>) -> bool {
 
 impl Parts {
     fn access(&self, origins: &Origins) -> Access {
-        let guard = self.keys.as_ref().map(|keys| Guard {
+        let requirements = self.keys.as_ref().map(|keys| AuthRequirements {
             verifier: Verifier::new(
                 Arc::clone(keys),
                 origins.demands.clone(),
@@ -152,7 +152,7 @@ impl Parts {
         });
         Access {
             tls: self.tls.clone(),
-            guard,
+            requirements,
             policy: self.policy.clone(),
         }
     }
@@ -300,8 +300,8 @@ mod tests {
         let (reloader, access) = Reloader::new(&mut args)
             .map_err(|failure| failure.to_string())
             .unwrap();
-        let guard = access.borrow().guard.is_some();
-        assert!(guard);
+        let requirements = access.borrow().requirements.is_some();
+        assert!(requirements);
         let debug = format!("{reloader:?} {access:?}");
         assert!(
             !debug.contains("hunter") && !debug.contains("sword"),

@@ -116,7 +116,7 @@ async fn ask_one(
     let outcome = timeout(limit, talk).await;
     drop(pipes);
     let status = child.stop().await;
-    let stderr = child.bury().await;
+    let stderr = child.reap().await;
     let asked = session.asked();
     Ok(match outcome {
         Ok(Ok(())) => Ok(session.into_inventory()),

@@ -49,7 +49,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     let required_roles = args.require_roles.clone();
     let (reloader, access) = Reloader::new(&mut args)?;
     let resource = resource(&args, &required_roles);
-    let environment = child_environment(&mut args, access.borrow().guard.is_some())?;
+    let environment = child_environment(&mut args, access.borrow().requirements.is_some())?;
     let mut command = args.command.into_iter();
     let program = command
         .next()
@@ -65,7 +65,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
             source,
         })
     })?;
-    let has_users = access.borrow().guard.is_some();
+    let has_users = access.borrow().requirements.is_some();
     let bounds = |total: u32| {
         let share = has_users.then_some((total / SHARES).max(MIN_SHARE));
         Bounds {
@@ -213,7 +213,7 @@ fn tell_who_may_come(access: &Access, outside: bool) {
             "this machine"
         },
         tls = access.tls.is_some(),
-        tokens = access.guard.is_some(),
+        tokens = access.requirements.is_some(),
         roles = roles.map(|roles| roles.join(",")),
         "peers may connect"
     );
@@ -268,7 +268,7 @@ async fn serve(
     let hang_up = HangUp::at_start();
     let mut signals = Signals::listen()?;
     let audit = settings.audit.clone();
-    let loopback = settings.access.borrow().guard.is_none();
+    let loopback = settings.access.borrow().requirements.is_none();
     let doors = places.open(loopback).await?;
     let outside = doors.iter().any(Listening::is_reachable_from_outside);
     if loopback && outside {

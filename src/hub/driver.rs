@@ -73,7 +73,7 @@ enum Why {
     /// It has not answered this in time.
     Overdue(&'static str),
     /// It has closed its stdin.
-    Deaf,
+    StdinClosed,
 }
 
 impl Driver {
@@ -128,7 +128,7 @@ impl Driver {
                 self.hub.0.child_exited(lane, &exit);
             }
         }
-        if let Err(HubError::Start { .. } | HubError::Stillborn { .. }) = &outcome {
+        if let Err(HubError::Start { .. } | HubError::ExitedBeforeResponding { .. }) = &outcome {
             self.hub.tell_everybody(NOT_STARTED);
         }
         self.hub.stop_sessions();
@@ -214,7 +214,7 @@ impl Driver {
         let command = self.command.to_string();
         Err(match (start_error, run.restarts.is_proven()) {
             (Some(source), _) => HubError::Start { command, source },
-            (None, false) => HubError::Stillborn { command, exit },
+            (None, false) => HubError::ExitedBeforeResponding { command, exit },
             (None, true) => HubError::Exited { command, exit },
         })
     }
@@ -304,10 +304,10 @@ async fn run_lane(
             status = format!("no answer to '{method}' in time, {status}");
             overdue = Some(method);
         }
-        Why::Deaf => status = format!("closed its stdin, {status}"),
+        Why::StdinClosed => status = format!("closed its stdin, {status}"),
         Why::Itself | Why::Unneeded => {}
     }
-    let stderr = child.bury().await;
+    let stderr = child.reap().await;
     tracing::info!(process = lane.0, status, "MCP server ended");
     let exit = Exit {
         status,
@@ -362,7 +362,7 @@ async fn live(
                 Some(status) => (status, Why::Itself),
                 None => {
                     tracing::warn!(process = lane.0, "MCP server has closed its stdin and lives on, ending it");
-                    (child.terminate().await, Why::Deaf)
+                    (child.terminate().await, Why::StdinClosed)
                 }
             }
         }

@@ -16,7 +16,7 @@ pub enum HubError {
     },
     /// The process ended before it answered anything.
     #[error("the MCP server '{command}' ended ({}) before it answered anything{}", .exit.status, last_words(.exit))]
-    Stillborn {
+    ExitedBeforeResponding {
         /// The command.
         command: String,
         /// How it ended.
@@ -38,7 +38,7 @@ impl HubError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Start { .. } => "check the command after '--'",
-            Self::Stillborn { .. } => "run it by itself to see why",
+            Self::ExitedBeforeResponding { .. } => "run it by itself to see why",
             Self::Exited { .. } => "run it by itself to see why, or raise --max-restarts",
         }
     }

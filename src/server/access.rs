@@ -1,7 +1,7 @@
 //! Who comes in and what they may do, which can change while peers are connected.
 
 use crate::auth::{Identity, TokenError};
-use crate::handshake::{Guard, Refused};
+use crate::handshake::{AuthRequirements, Refused};
 use crate::hub::Session;
 use crate::permissions::{Policy, Rights};
 use crate::router::Profile;
@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
-/// What the files behind it said when they were last read. Whether there is a guard, and whether
+/// What the files behind it said when they were last read. Whether there are requirements, and whether
 /// there is TLS, never changes.
 #[derive(Debug)]
 pub struct Access {
     /// TLS under the transport; `None` for plain text.
     pub tls: Option<Acceptor>,
     /// What peers must show; `None` lets everybody in.
-    pub guard: Option<Guard>,
+    pub requirements: Option<AuthRequirements>,
     /// What roles may do; `None` allows everything.
     pub policy: Option<Arc<Policy>>,
 }
@@ -25,10 +25,12 @@ pub struct Access {
 impl Access {
     /// Logs it where the policy gives rights to roles and this token has none.
     pub(super) fn warn_without_roles(&self, identity: &Identity) {
-        if let (Some(guard), Some(_), []) = (&self.guard, &self.policy, &*identity.roles) {
+        if let (Some(requirements), Some(_), []) =
+            (&self.requirements, &self.policy, &*identity.roles)
+        {
             tracing::warn!(
                 "this token has no roles, so the policy denies all that it asks for: they are looked for in its claim '{}' (--roles-claim)",
-                guard.verifier.roles_claim()
+                requirements.verifier.roles_claim()
             );
         }
     }
@@ -43,13 +45,13 @@ impl Access {
 
 /// What one peer may do at present.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
+pub(super) struct Authorization {
     access: watch::Receiver<Arc<Access>>,
     identity: Identity,
     rights: Rights,
 }
 
-impl Standing {
+impl Authorization {
     /// `access` has been looked at when the peer was let in; what changed since is noticed.
     pub(super) fn new(access: watch::Receiver<Arc<Access>>, identity: Identity) -> Self {
         let rights = access.borrow().rights(&identity);
@@ -80,7 +82,7 @@ impl Standing {
     ///
     /// # Errors
     /// The peer's token is no longer accepted.
-    pub(super) fn renew(&mut self) -> Result<(), Lapse> {
+    pub(super) fn renew(&mut self) -> Result<(), Invalidated> {
         if self.access.has_changed().unwrap_or(false) {
             self.apply()
         } else {
@@ -92,7 +94,7 @@ impl Standing {
     ///
     /// # Errors
     /// The peer's token is no longer accepted.
-    pub(super) async fn renewed(&mut self) -> Result<(), Lapse> {
+    pub(super) async fn renewed(&mut self) -> Result<(), Invalidated> {
         if self.access.changed().await.is_err() {
             // Nobody is left who could change anything.
             return std::future::pending().await;
@@ -100,32 +102,32 @@ impl Standing {
         self.apply()
     }
 
-    fn apply(&mut self) -> Result<(), Lapse> {
+    fn apply(&mut self) -> Result<(), Invalidated> {
         let access = Arc::clone(&self.access.borrow_and_update());
         self.rights = access.rights(&self.identity);
-        let (Some(guard), Some(token)) = (&access.guard, &self.identity.token) else {
+        let (Some(requirements), Some(token)) = (&access.requirements, &self.identity.token) else {
             return Ok(());
         };
-        match guard.check(token, now()) {
+        match requirements.check(token, now()) {
             Ok(_) => Ok(()),
             Err(Refused::Token {
                 error: TokenError::Expired,
                 ..
-            }) => Err(Lapse::Expired),
-            Err(_) => Err(Lapse::Revoked),
+            }) => Err(Invalidated::Expired),
+            Err(_) => Err(Invalidated::Revoked),
         }
     }
 }
 
 /// Why a token that was good is good no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lapse {
+pub(super) enum Invalidated {
     Expired,
     /// Revoked, or its secret is gone.
     Revoked,
 }
 
-impl Lapse {
+impl Invalidated {
     /// What the peer is told.
     pub(super) fn reason(self) -> &'static str {
         match self {
@@ -151,27 +153,30 @@ pub(super) fn now() -> u64 {
 }
 
 /// Completes when the token is good no longer; until then the hub is told of changed rights.
-pub(super) async fn lapse(standing: &mut Standing, session: &Session) -> Lapse {
-    let identity = standing.identity().clone();
+pub(super) async fn invalidated(
+    authorization: &mut Authorization,
+    session: &Session,
+) -> Invalidated {
+    let identity = authorization.identity().clone();
     let mut expiry = std::pin::pin!(expiry(&identity));
     loop {
         let renewed = tokio::select! {
-            () = &mut expiry => return Lapse::Expired,
-            renewed = standing.renewed() => renewed,
+            () = &mut expiry => return Invalidated::Expired,
+            renewed = authorization.renewed() => renewed,
         };
         match renewed {
-            Ok(()) => session.revise(standing.profile()),
-            Err(lapse) => return lapse,
+            Ok(()) => session.revise(authorization.profile()),
+            Err(invalidated) => return invalidated,
         }
     }
 }
 
 /// Completes when the token is revoked. A session that waits for its client may do so beyond the end of
 /// its token, but is held to the rights of the day.
-pub(super) async fn revoked(mut standing: Standing, session: Option<&Session>) {
-    while !matches!(standing.renewed().await, Err(Lapse::Revoked)) {
+pub(super) async fn revoked(mut authorization: Authorization, session: Option<&Session>) {
+    while !matches!(authorization.renewed().await, Err(Invalidated::Revoked)) {
         if let Some(session) = session {
-            session.revise(standing.profile());
+            session.revise(authorization.profile());
         }
     }
 }

@@ -1,14 +1,14 @@
 //! One connection of a session, from its first message to its end: picks events, and does what
 //! [`Rules`] say.
 
-use super::access::{Standing, lapse};
+use super::access::{Authorization, invalidated};
 use super::activity::Activity;
 use super::context::Context;
 use super::downstream::Downstream;
 use super::end::{End, Farewell, warn_of_backlog, why_cut};
 use super::link::Link;
 use super::phase::{Event, Phase, Rules, Step};
-use super::rate::Ticket;
+use super::rate::UserLimit;
 use super::refusals::Refusals;
 use super::registry::{Handover, Registration};
 use super::sharing::Placement;
@@ -58,7 +58,7 @@ impl Carrier<'_> {
         let Link {
             reader,
             writer,
-            standing,
+            authorization,
             address,
             trail,
             holder,
@@ -75,7 +75,11 @@ impl Carrier<'_> {
             has_halves: matches!(reader, Reader::Line(_)),
         };
         let (end, handover) = {
-            let ticket = Ticket::new(self.context.rates.as_ref(), standing.identity(), *address);
+            let user_limit = UserLimit::new(
+                self.context.rates.as_ref(),
+                authorization.identity(),
+                *address,
+            );
             let refusals = Refusals::new(&*trail);
             let records = Records {
                 trail,
@@ -89,10 +93,16 @@ impl Carrier<'_> {
                 stopping: &self.context.stopping,
                 keepalive: settings.keepalive_interval,
             };
-            let from_peer = upstream(intake, self.placement, standing.clone(), ticket, records);
+            let from_peer = upstream(
+                intake,
+                self.placement,
+                authorization.clone(),
+                user_limit,
+                records,
+            );
             let from_peer = apart(from_peer);
             let to_peer = apart(down.run(&mut *writer, send));
-            let others = apart(self.others(standing, holder, &activity, &refusals));
+            let others = apart(self.others(authorization, holder, &activity, &refusals));
             drive(rules, (from_peer, to_peer, others), session, &activity).await
         };
         // Half a line cannot be followed by another.
@@ -132,7 +142,7 @@ impl Carrier<'_> {
     /// What rarely happens, besides what is said on the connection.
     async fn others(
         self,
-        standing: &mut Standing,
+        authorization: &mut Authorization,
         holder: &Holder,
         activity: &Activity,
         refusals: &Refusals<&Trail>,
@@ -148,7 +158,7 @@ impl Carrier<'_> {
                 warn_of_backlog(excess);
                 Event::Backlog
             }
-            lapse = lapse(standing, session) => Event::Lapsed(lapse),
+            invalidated = invalidated(authorization, session) => Event::Invalidated(invalidated),
             () = activity.idle(session) => Event::Idle,
             () = activity.silence(timeout) => Event::Silent,
         }
@@ -235,7 +245,9 @@ fn last_words(farewell: Farewell, session: &Session) -> Option<Bytes> {
             Control::Drain { received, idle }.to_line()
         }
         Farewell::TooLong(limit) => too_large_line(None, limit, Measured::AsRead),
-        Farewell::Lapsed(lapse) => handshake::authentication_failed(lapse.reason()),
+        Farewell::Invalidated(invalidated) => {
+            handshake::authentication_failed(invalidated.reason())
+        }
         Farewell::Violation(violation) => invalid(violation.to_string()),
         Farewell::Empty => invalid(TOO_MANY_EMPTY.to_owned()),
     };

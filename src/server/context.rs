@@ -1,7 +1,7 @@
 //! What every connection needs. A module that needs only a part of it takes only that.
 
 use super::Settings;
-use super::access::Standing;
+use super::access::Authorization;
 use super::health::Health;
 use super::places::Places;
 use super::rate::Limiter;
@@ -58,14 +58,23 @@ impl Context {
     }
 
     /// Who holds what is kept for a peer.
-    pub(super) fn holder(&self, standing: &Standing, address: Address) -> backlog::Holder {
-        let account = Account::of(standing.identity(), address);
+    pub(super) fn holder(
+        &self,
+        authorization: &Authorization,
+        address: Address,
+    ) -> backlog::Holder {
+        let account = Account::of(authorization.identity(), address);
         self.backlog.holder(account)
     }
 
     /// What a new session of a peer is counted in, beside the requests of its user.
-    pub(super) fn counted(&self, standing: &Standing, address: Address, of_user: Tally) -> Counted {
-        let holder = self.holder(standing, address);
+    pub(super) fn counted(
+        &self,
+        authorization: &Authorization,
+        address: Address,
+        of_user: Tally,
+    ) -> Counted {
+        let holder = self.holder(authorization, address);
         Counted { of_user, holder }
     }
 }

@@ -1,4 +1,4 @@
-//! Where peers come in: each door has a transport of its own, and all lead to the same house.
+//! Where peers come in: each door has a transport of its own, and all lead to the same hub.
 
 use super::Settings;
 use crate::account::Address;

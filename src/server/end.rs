@@ -1,6 +1,6 @@
 //! Why a connection or a session ends, and what is left to do then.
 
-use super::access::Lapse;
+use super::access::Invalidated;
 use super::stopping::Stopping;
 use crate::backlog::Excess;
 use crate::hub::Cut;
@@ -20,7 +20,7 @@ pub(super) enum Reason {
     /// A line of the peer is longer than the limit.
     TooLong,
     /// The token is good no longer.
-    Lapsed(Lapse),
+    Invalidated(Invalidated),
     /// The client acknowledges what cannot be.
     WrongCount,
     /// Too much has come that holds no message.
@@ -56,7 +56,7 @@ impl Reason {
             Self::ConnectionLost => "connection lost",
             Self::Replaced => "its session goes on over another connection",
             Self::TooLong => "a message is too long",
-            Self::Lapsed(lapse) => lapse.name(),
+            Self::Invalidated(invalidated) => invalidated.name(),
             Self::WrongCount => "the client counts wrongly",
             Self::Empty => "too much without a message",
             Self::Pings => "too many pings",
@@ -96,7 +96,7 @@ pub(super) enum Farewell {
     Idle,
     /// A line was longer than this limit.
     TooLong(usize),
-    Lapsed(Lapse),
+    Invalidated(Invalidated),
     Violation(Violation),
     /// Too much has come that holds no message.
     Empty,

@@ -1,6 +1,6 @@
 //! An authenticated connection.
 
-use super::access::Standing;
+use super::access::Authorization;
 use super::owner::Owner;
 use super::places::Place;
 use crate::account::Address;
@@ -14,7 +14,7 @@ use crate::utils::tally::Tally;
 pub(super) struct Link {
     pub reader: Reader,
     pub writer: Lendable<Writer>,
-    pub standing: Standing,
+    pub authorization: Authorization,
     pub address: Address,
     /// What is recorded of it.
     pub trail: Trail,

@@ -17,6 +17,7 @@ mod link;
 mod open;
 mod owner;
 mod peer;
+mod pending;
 mod phase;
 mod places;
 mod rate;
@@ -25,7 +26,6 @@ mod registry;
 mod session;
 mod sharing;
 mod stopping;
-mod strangers;
 mod unauthenticated;
 mod upstream;
 mod users;
@@ -48,14 +48,14 @@ use crate::utils::bucket::Pace;
 use crate::utils::cidr::Cidr;
 use context::Context;
 use doors::{Arrived, Doors, Way};
-use http::House;
+use http::HttpSessions;
+use pending::PendingConnections;
 use rustix::io::Errno;
 use sharing::Sharing;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use strangers::Strangers;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -83,7 +83,7 @@ pub struct Settings {
     pub access: watch::Receiver<Arc<Access>>,
     /// Longest line from a peer, in bytes.
     pub max_message_size: usize,
-    /// Most connections at a time, sessions that wait for their client included, strangers aside.
+    /// Most connections at a time, sessions that wait for their client included, pending ones aside.
     pub max_connections: Bounds,
     /// Most connections at a time that have not shown yet who they are …
     pub max_pending: usize,
@@ -120,7 +120,7 @@ pub struct Settings {
 impl Settings {
     /// True where a peer has to say something before it is in: a token, or an upgrade request.
     fn must_speak(&self, protocol: Protocol) -> bool {
-        protocol == Protocol::WebSocket || self.access.borrow().guard.is_some()
+        protocol == Protocol::WebSocket || self.access.borrow().requirements.is_some()
     }
 
     fn trusts(&self, address: Address) -> bool {
@@ -163,9 +163,9 @@ pub async fn run(
     };
     let (stopping, stopped) = watch::channel(false);
     let doors = Doors::new(doors, &settings);
-    let house = Arc::new(House::new(&settings));
+    let http_sessions = Arc::new(HttpSessions::new(&settings));
     let context = Arc::new(Context::new(settings, sharing, stopped));
-    let mut arrivals = Arrivals::new(Arc::clone(&context), Arc::clone(&house));
+    let mut arrivals = Arrivals::new(Arc::clone(&context), Arc::clone(&http_sessions));
     let outcome = {
         let mut driving = std::pin::pin!(driving);
         let ended = tokio::select! {
@@ -203,7 +203,7 @@ pub async fn run(
     };
     let drain = async {
         while arrivals.peers.join_next().await.is_some() {}
-        house.ended().await;
+        http_sessions.ended().await;
         context.sharing.ended().await;
     };
     let patience = DRAIN + context.sharing.patience(context.settings.drain_timeout);
@@ -216,24 +216,24 @@ pub async fn run(
 /// Whoever has come, and is still here.
 struct Arrivals {
     context: Arc<Context>,
-    house: Arc<House>,
-    strangers: Arc<Strangers>,
+    http_sessions: Arc<HttpSessions>,
+    pending: Arc<PendingConnections>,
     peers: JoinSet<()>,
     number: u64,
 }
 
 impl Arrivals {
-    fn new(context: Arc<Context>, house: Arc<House>) -> Self {
+    fn new(context: Arc<Context>, http_sessions: Arc<HttpSessions>) -> Self {
         let Settings {
             max_pending,
             max_pending_per_address,
             ..
         } = context.settings;
-        let strangers = Strangers::new(max_pending, max_pending_per_address);
+        let pending = PendingConnections::new(max_pending, max_pending_per_address);
         Self {
             context,
-            house,
-            strangers: Arc::new(strangers),
+            http_sessions,
+            pending: Arc::new(pending),
             peers: JoinSet::new(),
             number: 0,
         }
@@ -254,7 +254,7 @@ impl Arrivals {
                         tracing::error!(%err, "could not accept a connection, trying again");
                     }
                     if descriptors::is_shortage(&err) {
-                        self.strangers.push_out_oldest();
+                        self.pending.push_out_oldest();
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
@@ -277,13 +277,18 @@ impl Arrivals {
         } = arrived;
         let settings = &self.context.settings;
         let grace = settings.grace(address, &way);
-        let stranger = self.strangers.enter(address, grace);
-        let who = Unauthenticated::begin(settings, address, self.number, stranger);
+        let pending = self.pending.enter(address, grace);
+        let who = Unauthenticated::begin(settings, address, self.number, pending);
         let span = who.span();
         let context = Arc::clone(&self.context);
         match way {
             Way::Http(site) => {
-                let life = http::serve((socket, site), who, context, Arc::clone(&self.house));
+                let life = http::serve(
+                    (socket, site),
+                    who,
+                    context,
+                    Arc::clone(&self.http_sessions),
+                );
                 self.peers.spawn(life.instrument(span))
             }
             Way::Lines(protocol) => {

@@ -14,7 +14,7 @@ use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
 use crate::transport::{BoxedStream, Connection, Protocol};
 use std::fmt::Display;
 
-/// What a stranger may send over WebSocket, upgrade request and framing included, in bytes.
+/// What a pending connection may send over WebSocket, upgrade request and framing included, in bytes.
 pub(super) const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
 
 /// For the audit log: the connection ends, since it is not let in.
@@ -117,7 +117,7 @@ async fn answer_plain(answer: Answer, stream: BoxedStream, trail: &mut Trail) {
     over(stream).close_with(answer.bytes).await;
 }
 
-/// A stranger's lines are no longer than a token, whether one is wanted or not.
+/// The lines of a pending connection are no longer than a token, whether one is wanted or not.
 fn over(stream: BoxedStream) -> Connection {
     Connection::over_stream(stream, MAX_TOKEN_LINE)
 }

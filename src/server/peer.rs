@@ -1,16 +1,16 @@
 //! The begin of every connection: open, authenticate, find its session.
 
 use super::Settings;
-use super::access::{Access, Standing, now};
+use super::access::{Access, Authorization, now};
 use super::arrival::{Arrival, arrival};
 use super::context::Context;
 use super::doors::Door;
 use super::link::Link;
 use super::open::{Opened, UPGRADE_ALLOWANCE, open, refused, silent, turn_down};
 use super::owner::Owner;
+use super::pending::Spot;
 use super::places::{NoPlace, Place};
 use super::session::{self, Unopened};
-use super::strangers::Spot;
 use super::unauthenticated::{Unauthenticated, gives_way, is_late};
 use crate::account::{Account, Address};
 use crate::audit::Trail;
@@ -93,7 +93,7 @@ pub(super) async fn serve_upgraded(
     }
 }
 
-/// How a stranger comes.
+/// How a pending connection comes.
 enum Entrance {
     Socket(Socket, Protocol),
     /// Over HTTP.
@@ -121,28 +121,28 @@ async fn stay(link: Box<Link>, has_spoken: bool, context: &Context) {
     tracing::info!(reason = end, "disconnected");
 }
 
-/// The connection of a stranger that has come in, with its place. Where there is none it may go on
-/// with a session, and stays a stranger until that has it.
+/// A connection that is authenticated, with its place. Where there is none it may go on
+/// with a session, and stays pending until that has it.
 async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Option<Box<Link>> {
     let Unauthenticated {
         address: peer,
         mut trail,
         deadline,
-        mut stranger,
+        mut pending,
         ..
     } = who;
     let settings = &context.settings;
     let mut access = settings.access.clone();
     let entering = enter(
         entrance,
-        (peer, stranger.spot(), deadline),
+        (peer, pending.spot(), deadline),
         context,
         &mut access,
         &mut trail,
     );
     let entered = tokio::select! {
         entered = Box::pin(entering) => entered,
-        () = stranger.pushed_out() => {
+        () = pending.pushed_out() => {
             gives_way(&mut trail);
             return None;
         }
@@ -160,7 +160,7 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
         Entry::Returning(refusal) => {
             let session = tokio::select! {
                 session = named_session(&mut connection, settings.auth_timeout) => session,
-                () = stranger.pushed_out() => {
+                () = pending.pushed_out() => {
                     gives_way(&mut trail);
                     return None;
                 }
@@ -176,7 +176,7 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
         writer: Lendable::new(writer),
         owner: Owner::new(&identity, certificate),
         holder,
-        standing: Standing::new(access, identity),
+        authorization: Authorization::new(access, identity),
         address,
         trail,
         place,
@@ -187,7 +187,7 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
     tokio::select! {
         () = Box::pin(take_over(link, session, refusal, context)) => {}
         // It has been refused, and told so if it listens.
-        () = stranger.pushed_out() => {}
+        () = pending.pushed_out() => {}
     }
     None
 }
@@ -323,7 +323,7 @@ async fn enter(
     // What changes from here on is noticed when the peer is in.
     let now_holds = Arc::clone(&access.borrow_and_update());
     let door = handshake::Door {
-        guard: now_holds.guard.as_ref(),
+        requirements: now_holds.requirements.as_ref(),
         now: now(),
         resume: !settings.resume_window.is_zero(),
     };

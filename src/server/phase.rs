@@ -3,7 +3,7 @@
 //! A connection that is not authenticated is an `Unauthenticated`, and a session that waits for its
 //! client has no connection; in between, a connection is in one of these phases.
 
-use super::access::Lapse;
+use super::access::Invalidated;
 use super::end::{End, Farewell, Fate, Reason};
 use super::registry::Handover;
 use crate::replay::Violation;
@@ -63,7 +63,7 @@ pub(super) enum Event {
     /// The peer cannot be written to.
     Unwritable,
     /// The token is good no longer.
-    Lapsed(Lapse),
+    Invalidated(Invalidated),
     /// Nothing more comes for the peer, for this reason.
     Cut(Reason),
     /// The session has got another connection.
@@ -122,7 +122,10 @@ impl Rules {
             Event::Unreadable(_) | Event::Unwritable => {
                 End::new(Fate::Lost, Reason::ConnectionLost)
             }
-            Event::Lapsed(lapse) => told(Reason::Lapsed(*lapse), Farewell::Lapsed(*lapse)),
+            Event::Invalidated(invalidated) => told(
+                Reason::Invalidated(*invalidated),
+                Farewell::Invalidated(*invalidated),
+            ),
             Event::Cut(Reason::Backlog) => End::new(Fate::Abort, Reason::Backlog),
             Event::Cut(reason) => End::new(Fate::Close, *reason),
             Event::Replaced(_) => End::new(Fate::Replaced, Reason::Replaced),
@@ -193,7 +196,7 @@ mod tests {
             Event::TooLong(1),
             Event::Empty,
             Event::Unreadable(LineError::Pings),
-            Event::Lapsed(Lapse::Expired),
+            Event::Invalidated(Invalidated::Expired),
             Event::Cut(Reason::Slow),
             Event::Idle,
         ];

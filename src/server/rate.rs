@@ -64,14 +64,14 @@ impl Limiter {
 
 /// A peer's part of what its user may send. Requests beyond it are refused, since somebody waits for
 /// an answer; everything else waits, and what stands behind it, so that nothing gets lost.
-pub(super) struct Ticket<'a> {
+pub(super) struct UserLimit<'a> {
     /// With whom it is counted for, where messages are counted.
     rates: Option<(&'a Mutex<Limiter>, Account)>,
     /// Some have had to wait, which has been logged.
     waited: bool,
 }
 
-impl<'a> Ticket<'a> {
+impl<'a> UserLimit<'a> {
     /// For a peer with this identity and address; without `rates` nothing is counted.
     pub(super) fn new(
         rates: Option<&'a Mutex<Limiter>>,

@@ -174,7 +174,7 @@ impl std::fmt::Debug for Handover {
 
 #[cfg(test)]
 mod tests {
-    use super::super::access::{Access, Standing};
+    use super::super::access::{Access, Authorization};
     use super::*;
     use crate::account::Address;
     use crate::audit::{Log, Trail};
@@ -193,7 +193,7 @@ mod tests {
         let (reader, writer) = Connection::over_stream(Box::new(near), 1024).split(1024);
         let access = Access {
             tls: None,
-            guard: None,
+            requirements: None,
             policy: None,
         };
         let identity = Identity {
@@ -206,7 +206,7 @@ mod tests {
         let link = Box::new(Link {
             reader,
             writer: Lendable::new(writer),
-            standing: Standing::new(access, identity),
+            authorization: Authorization::new(access, identity),
             address,
             trail: Trail::begin(&Log::default(), 1, address),
             place: None,

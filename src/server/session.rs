@@ -1,7 +1,7 @@
 //! The life of one session: over one connection, and, with a client that speaks
 //! `mcp-remote/resume`, over those that follow.
 
-use super::access::{Lapse, Standing, expiry, revoked};
+use super::access::{Authorization, Invalidated, expiry, revoked};
 use super::connection::{Carrier, First};
 use super::context::Context;
 use super::end::{Fate, Reason, warn_of_backlog, why_cut};
@@ -65,11 +65,11 @@ pub(super) async fn hello(
         .settings
         .idle_timeout
         .unwrap_or(crate::liveness::FOREVER);
-    let (standing, holder) = (link.standing.clone(), link.holder.clone());
+    let (authorization, holder) = (link.authorization.clone(), link.holder.clone());
     let bad = async {
         tokio::select! {
-            () = expiry(standing.identity()) => Lapse::Expired,
-            () = revoked(standing.clone(), None) => Lapse::Revoked,
+            () = expiry(authorization.identity()) => Invalidated::Expired,
+            () = revoked(authorization.clone(), None) => Invalidated::Revoked,
         }
     };
     let (unopened, last_words) = tokio::select! {
@@ -94,8 +94,8 @@ pub(super) async fn hello(
             return Err(Unopened::Ended(reason));
         }
         () = tokio::time::sleep(idle) => (Unopened::Ended("idle for too long"), None),
-        lapse = bad => {
-            (Unopened::Ended(lapse.name()), Some(handshake::authentication_failed(lapse.reason()).into()))
+        invalidated = bad => {
+            (Unopened::Ended(invalidated.name()), Some(handshake::authentication_failed(invalidated.reason()).into()))
         }
     };
     link.trail.ends(unopened.reason());
@@ -140,9 +140,9 @@ fn lost(err: &LineError) -> &'static str {
 /// Serves a session from its first line to its end; gives the reason for the log.
 pub(super) async fn serve(link: Box<Link>, opening: Opening, context: &Context) -> &'static str {
     let party = Party {
-        standing: &link.standing,
+        authorization: &link.authorization,
         address: link.address,
-        counted: context.counted(&link.standing, link.address, link.of_user()),
+        counted: context.counted(&link.authorization, link.address, link.of_user()),
     };
     let sharing = &context.sharing;
     match sharing.place(party) {
@@ -239,9 +239,9 @@ impl Life<'_> {
             let next = match ended.end.fate {
                 Fate::Replaced => ended.handover.ok_or(reason),
                 Fate::Lost => {
-                    let standing = link.standing.clone();
+                    let authorization = link.authorization.clone();
                     drop(link);
-                    self.wait(standing, reason).await
+                    self.wait(authorization, reason).await
                 }
                 Fate::Close => {
                     let Link { reader, writer, .. } = *link;
@@ -265,7 +265,7 @@ impl Life<'_> {
     ///
     /// # Errors
     /// Why there is no further connection.
-    async fn wait(&self, standing: Standing, reason: Reason) -> Result<Handover, Reason> {
+    async fn wait(&self, authorization: Authorization, reason: Reason) -> Result<Handover, Reason> {
         let session = &self.placement.session;
         let registration = self.registration.as_ref().ok_or(reason)?;
         // A client that may not even know of it gets another one.
@@ -290,7 +290,7 @@ impl Life<'_> {
             }
             handover = registration.handover() => Ok(handover),
             reason = given_up(session, self.context) => Err(reason),
-            () = revoked(standing, Some(session)) => Err(Reason::Lapsed(Lapse::Revoked)),
+            () = revoked(authorization, Some(session)) => Err(Reason::Invalidated(Invalidated::Revoked)),
             never = stays_away(session) => match never {},
         }?;
         registration.set_waiting(false);
@@ -319,7 +319,7 @@ impl Life<'_> {
         tracing::info!(session = key, address = %link.address, resent, "resumed");
         link.trail.joined(key);
         // While nobody was there, nobody took over what has changed.
-        session.revise(link.standing.profile());
+        session.revise(link.authorization.profile());
         session.set_presence(Presence::Connected);
         let first = Control::Resumed {
             session: Some(registration.key.clone()),

@@ -1,6 +1,6 @@
 //! Who shares a process of the MCP server, and who gets one of its own: this file alone decides.
 
-use super::access::Standing;
+use super::access::Authorization;
 use super::environment::Environment;
 use super::isolated::{ChildPer, Isolated, NoProcess, Own};
 use super::places::{Bounds, Places, Spot};
@@ -114,7 +114,7 @@ impl Sharing {
             (Some(hub), Isolation::Never) => Ok(Placement::new(hub, party, None)),
             (Some(hub), _) => Ok(Placement::new(hub, party, Some(&self.isolated))),
             (None, _) => {
-                let identity = party.standing.identity();
+                let identity = party.authorization.identity();
                 let account = Account::of(identity, party.address);
                 let joined = self.isolated.start(&account, identity)?;
                 let mut placement = Placement::new(&joined.hub, party, None);
@@ -148,7 +148,7 @@ impl Sharing {
 
 /// Whom a session is for.
 pub(super) struct Party<'a> {
-    pub standing: &'a Standing,
+    pub authorization: &'a Authorization,
     pub address: Address,
     /// What its requests and the memory kept for it are counted in.
     pub counted: Counted,
@@ -176,17 +176,17 @@ pub(super) struct Placement {
 impl Placement {
     fn new(hub: &Hub, party: Party<'_>, isolated: Option<&Arc<Isolated>>) -> Self {
         let Party {
-            standing,
+            authorization,
             address,
             counted,
         } = party;
         Self {
-            session: hub.attach(standing.profile(), &counted),
+            session: hub.attach(authorization.profile(), &counted),
             decided: AtomicBool::new(isolated.is_none()),
             isolated: isolated.cloned(),
-            account: Account::of(standing.identity(), address),
+            account: Account::of(authorization.identity(), address),
             counted,
-            identity: standing.identity().clone(),
+            identity: authorization.identity().clone(),
             seat: None,
             own: Mutex::default(),
             started: Notify::new(),

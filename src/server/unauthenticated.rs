@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::open::refused;
-use super::strangers::Stranger;
+use super::pending::PendingConnection;
 use crate::account::Address;
 use crate::audit::Trail;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ pub(super) struct Unauthenticated {
     /// When authentication has to be complete.
     pub deadline: Instant,
     /// Its place among its kind.
-    pub stranger: Stranger,
+    pub pending: PendingConnection,
 }
 
 impl Unauthenticated {
@@ -27,14 +27,14 @@ impl Unauthenticated {
         settings: &Settings,
         address: Address,
         number: u64,
-        stranger: Stranger,
+        pending: PendingConnection,
     ) -> Self {
         Self {
             address,
             number,
             trail: Trail::begin(&settings.audit, number, address),
             deadline: Instant::now() + settings.auth_timeout,
-            stranger,
+            pending,
         }
     }
 

@@ -1,10 +1,10 @@
 //! From the peer to the MCP server.
 
-use super::access::Standing;
+use super::access::Authorization;
 use super::activity::Activity;
 use super::isolated;
 use super::phase::{Event, Phase};
-use super::rate::Ticket;
+use super::rate::UserLimit;
 use super::refusals::Refusals;
 use super::sharing::Placement;
 use crate::audit::Trail;
@@ -237,11 +237,11 @@ impl Arrived {
 pub(super) async fn upstream(
     mut intake: Intake<'_>,
     placement: &Placement,
-    standing: Standing,
-    ticket: Ticket<'_>,
+    authorization: Authorization,
+    user_limit: UserLimit<'_>,
     records: Records<'_>,
 ) -> Event {
-    match carry_upstream(&mut intake, placement, standing, ticket, records).await {
+    match carry_upstream(&mut intake, placement, authorization, user_limit, records).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -250,8 +250,8 @@ pub(super) async fn upstream(
 async fn carry_upstream(
     intake: &mut Intake<'_>,
     placement: &Placement,
-    mut standing: Standing,
-    mut ticket: Ticket<'_>,
+    mut authorization: Authorization,
+    mut user_limit: UserLimit<'_>,
     records: Records<'_>,
 ) -> Result<std::convert::Infallible, Event> {
     let (session, resumable) = (intake.session, intake.resumable);
@@ -286,9 +286,9 @@ async fn carry_upstream(
         }
         let allowance = match &message {
             None => Ok(()),
-            Some(Ok(message)) if matches!(message.kind(), Kind::Request(_)) => ticket.take(),
+            Some(Ok(message)) if matches!(message.kind(), Kind::Request(_)) => user_limit.take(),
             Some(_) => {
-                intake.hear_until(ticket.wait()).await?;
+                intake.hear_until(user_limit.wait()).await?;
                 Ok(())
             }
         };
@@ -306,12 +306,12 @@ async fn carry_upstream(
         if intake.activity.phase() == Phase::Draining {
             continue;
         }
-        standing.renew().map_err(Event::Lapsed)?;
+        authorization.renew().map_err(Event::Invalidated)?;
         match (message, allowance) {
             (None, _) => {}
             (Some(message), Ok(())) => {
-                if let Some(permit) = pass(message, session, standing.rights(), records) {
-                    send(&permit, room, placement, &standing, records);
+                if let Some(permit) = pass(message, session, authorization.rights(), records) {
+                    send(&permit, room, placement, &authorization, records);
                 }
             }
             (Some(message), Err(wait)) => {
@@ -337,17 +337,17 @@ fn send(
     permit: &Permit,
     room: Option<Room<'_>>,
     placement: &Placement,
-    standing: &Standing,
+    authorization: &Authorization,
     records: Records<'_>,
 ) {
     let (session, message) = (&placement.session, permit.message());
-    if let Err(why) = placement.decide(permit, || standing.profile()) {
+    if let Err(why) = placement.decide(permit, || authorization.profile()) {
         records.refusals.no_process(message, isolated::reason(why));
         session.reply(isolated::refusal(why, message.id()));
         return;
     }
     match session.send(permit, room) {
-        Ok(Sent::Handled) => records.trail.allowed(message, standing.rights()),
+        Ok(Sent::Handled) => records.trail.allowed(message, authorization.rights()),
         Ok(Sent::ForeignTask) => records.refusals.foreign_task(message),
         Err(TooLarge { limit }) => {
             records.refusals.too_large(message);

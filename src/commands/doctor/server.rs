@@ -22,7 +22,7 @@ pub(super) async fn examine(mut args: ServerArgs, report: &mut Report) -> Result
     let policy = args.permissions_config.clone();
     let (_reloader, access) = Reloader::new(&mut args)
         .map_err(|failure| report.failed("files", failure.to_string(), None))?;
-    let guarded = access.borrow().guard.is_some();
+    let guarded = access.borrow().requirements.is_some();
     match (guarded, policy) {
         (false, _) => report.doubtful(
             "tokens",

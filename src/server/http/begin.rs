@@ -1,6 +1,6 @@
 //! The begin of a session over HTTP.
 
-use super::super::access::Standing;
+use super::super::access::Authorization;
 use super::super::isolated;
 use super::super::sharing::Party;
 use super::reply::{self, Reply};
@@ -20,35 +20,35 @@ use tracing::Instrument;
 pub(super) fn begin(
     visitor: &Visitor,
     bearer: &Bearer,
-    standing: &Standing,
+    authorization: &Authorization,
 ) -> Result<Arc<HttpSession>, Reply> {
     let context = &visitor.context;
-    let house = &visitor.house;
+    let http_sessions = &visitor.http_sessions;
     let busy =
         |line: Vec<u8>| reply::later(reply::json(StatusCode::SERVICE_UNAVAILABLE, &line.into()));
     if context.stopping.has_begun() {
         return Err(reply::refused(&Refused::Stopping));
     }
     let party = Party {
-        standing,
+        authorization,
         address: bearer.address,
-        counted: context.counted(standing, bearer.address, bearer.of_user.clone()),
+        counted: context.counted(authorization, bearer.address, bearer.of_user.clone()),
     };
     let holder = party.counted.holder.clone();
     let placed = context.sharing.place(party);
     let placement = placed.map_err(|why| busy(isolated::refusal(why, None)))?;
     let owner = bearer.owner.clone();
     let make = |id: &str| {
-        let streams = Streams::new(house.bounds, &house.kept, holder.part());
+        let streams = Streams::new(http_sessions.bounds, &http_sessions.kept, holder.part());
         let place = (owner.clone(), id.to_owned());
         Arc::new(HttpSession::new(
             place,
             placement,
             streams,
-            standing.clone(),
+            authorization.clone(),
         ))
     };
-    let inserted = house
+    let inserted = http_sessions
         .lock()
         .insert(&owner, make, |known| known.idle_since());
     let Ok((id, gone)) = inserted else {
@@ -60,16 +60,16 @@ pub(super) fn begin(
         tracing::info!("too many sessions: the one that was idle for longest ends");
         gone.end();
     }
-    let Some(session) = house.find(&owner, &id) else {
+    let Some(session) = http_sessions.find(&owner, &id) else {
         return Err(reply::session_ended());
     };
     let number = session.placement.session.id();
-    let span = tracing::info_span!("session", id = %number, user = standing.identity().name());
+    let span = tracing::info_span!("session", id = %number, user = authorization.identity().name());
     let life = {
-        let house = Arc::clone(house);
-        let forget = move |session: &HttpSession| house.remove(&session.owner, &session.id);
+        let http_sessions = Arc::clone(http_sessions);
+        let forget = move |session: &HttpSession| http_sessions.remove(&session.owner, &session.id);
         session::live(Arc::clone(&session), Arc::clone(context), forget)
     };
-    house.spawn(life.instrument(span));
+    http_sessions.spawn(life.instrument(span));
     Ok(session)
 }

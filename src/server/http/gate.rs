@@ -1,9 +1,9 @@
 //! A posted message on its way to the MCP server: through the rate limit and the policy, as every line of
 //! every peer.
 
-use super::super::access::Standing;
+use super::super::access::Authorization;
 use super::super::isolated;
-use super::super::rate::Ticket;
+use super::super::rate::UserLimit;
 use super::super::sharing::Placement;
 use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
@@ -66,19 +66,19 @@ impl Stopped {
 pub(super) async fn judge(
     visitor: &Visitor,
     bearer: &Bearer,
-    standing: &Standing,
+    authorization: &Authorization,
     message: Message,
 ) -> Result<Permit, Stopped> {
-    let identity = standing.identity();
-    let mut ticket = Ticket::new(visitor.context.rates.as_ref(), identity, bearer.address);
+    let identity = authorization.identity();
+    let mut user_limit = UserLimit::new(visitor.context.rates.as_ref(), identity, bearer.address);
     match message.kind() {
         Kind::Request(id) => {
-            if let Err(wait) = ticket.take() {
+            if let Err(wait) = user_limit.take() {
                 bearer.refusals.rate_limited(&message);
                 return Err(rate_limited(id, wait));
             }
         }
-        _ => ticket.wait().await,
+        _ => user_limit.wait().await,
     }
     if message.method().starts_with(PREFIX) {
         bearer.refusals.reserved(&message);
@@ -87,7 +87,7 @@ pub(super) async fn judge(
         let stopped = Stopped::new(id, Code::MethodNotFound, text, None);
         return Err(stopped);
     }
-    standing.rights().decide(message).map_err(|denial| {
+    authorization.rights().decide(message).map_err(|denial| {
         bearer.refusals.blocked(&denial);
         Stopped {
             line: denial.to_line(),
@@ -147,7 +147,7 @@ fn restarting(message: &Message) -> Stopped {
 pub(super) async fn hand_over(
     placement: &Placement,
     bearer: &Bearer,
-    standing: &Standing,
+    authorization: &Authorization,
     permit: &Permit,
 ) -> Result<(), Stopped> {
     let (session, message) = (&placement.session, permit.message());
@@ -160,7 +160,7 @@ pub(super) async fn hand_over(
         }
         Some(session.room(message).await)
     };
-    if let Err(why) = placement.decide(permit, || standing.profile()) {
+    if let Err(why) = placement.decide(permit, || authorization.profile()) {
         bearer.refusals.no_process(message, isolated::reason(why));
         let id = request_id(message);
         return Err(Stopped {
@@ -174,7 +174,7 @@ pub(super) async fn hand_over(
     session.flush();
     match sent {
         Ok(Sent::Handled) => {
-            bearer.trail.allowed(message, standing.rights());
+            bearer.trail.allowed(message, authorization.rights());
             Ok(())
         }
         Ok(Sent::ForeignTask) => {
@@ -195,12 +195,16 @@ pub(super) async fn hand_over(
 }
 
 /// The MCP server waits for an answer that cannot be read: it gets an error in its place.
-pub(super) fn answer_unreadable(placement: &Placement, standing: &Standing, id: &RequestId) {
+pub(super) fn answer_unreadable(
+    placement: &Placement,
+    authorization: &Authorization,
+    id: &RequestId,
+) {
     let data = ErrorData::new("answer-unreadable", Executed::Unknown);
     let text = "The client's answer cannot be read";
     let line = error_line(Some(id), Code::InternalError, text, Some(&data));
     let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
-    if let Some(permit) = message.and_then(|message| standing.rights().decide(message).ok()) {
+    if let Some(permit) = message.and_then(|message| authorization.rights().decide(message).ok()) {
         // It is short.
         let _sent = placement.session.send(&permit, None);
         placement.session.flush();

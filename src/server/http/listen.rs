@@ -25,8 +25,8 @@ pub(super) fn find(
 ) -> Result<Arc<HttpSession>, Reply> {
     let id = only(headers, &SESSION_ID).map_err(reply::denied)?;
     let id = id.ok_or_else(reply::no_session)?;
-    let session = visitor.house.find(&bearer.owner, id);
-    if session.is_none() && visitor.house.knows(id) {
+    let session = visitor.http_sessions.find(&bearer.owner, id);
+    if session.is_none() && visitor.http_sessions.knows(id) {
         bearer.refusals.foreign_session();
     }
     let session = session.filter(|session| !session.is_over());
@@ -54,7 +54,7 @@ pub(super) fn listen(
         return Err(reply::not_acceptable());
     }
     let session = find(visitor, bearer, headers)?;
-    session.uses(&bearer.standing);
+    session.uses(&bearer.authorization);
     let last = only(headers, &LAST_EVENT_ID).map_err(reply::denied)?;
     let reading = match last {
         None => session.streams().listen(),

@@ -9,22 +9,22 @@ mod begin;
 mod body;
 mod feed;
 mod gate;
-mod house;
 mod listen;
 mod post;
 mod reply;
 mod requests;
 mod session;
+mod sessions;
 mod stateless;
 mod visitor;
 
-pub(super) use house::House;
+pub(super) use sessions::HttpSessions;
 
 use super::context::Context;
 use super::doors::Door;
 use super::open;
 use super::peer;
-use super::strangers::Stranger;
+use super::pending::PendingConnection;
 use super::unauthenticated::{Unauthenticated, gives_way, is_late};
 use crate::http::Site;
 use crate::transport::BoxedStream;
@@ -48,7 +48,7 @@ pub(super) async fn serve(
     (socket, site): (Socket, Arc<Site>),
     who: Unauthenticated,
     context: Arc<Context>,
-    house: Arc<House>,
+    http_sessions: Arc<HttpSessions>,
 ) {
     tracing::debug!("connected");
     let door = match site.path {
@@ -60,31 +60,31 @@ pub(super) async fn serve(
         number,
         mut trail,
         deadline,
-        mut stranger,
+        mut pending,
     } = who;
     let settings = &context.settings;
     let opened = tokio::select! {
         opened = tokio::time::timeout_at(deadline, open::secure(socket, door, settings, &mut trail)) => opened,
-        () = stranger.pushed_out() => return gives_way(&mut trail),
+        () = pending.pushed_out() => return gives_way(&mut trail),
     };
     let (stream, certificate) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(err)) => return open::turn_down(err, door, &mut trail).await,
         Err(_) => return is_late(&mut trail),
     };
-    let visitor = Visitor::new((context, house), site, address, certificate, trail);
-    let mut stranger = Some(stranger);
-    let end = Box::pin(converse(stream, &visitor, &mut stranger, deadline)).await;
+    let visitor = Visitor::new((context, http_sessions), site, address, certificate, trail);
+    let mut pending = Some(pending);
+    let end = Box::pin(converse(stream, &visitor, &mut pending, deadline)).await;
     visitor.ends(end);
     tracing::debug!(reason = end, "disconnected");
-    if let (Some((upgrade, said)), Some(stranger)) = (visitor.take_upgrade(), stranger)
+    if let (Some((upgrade, said)), Some(pending)) = (visitor.take_upgrade(), pending)
         && let Ok(upgraded) = upgrade.await
     {
         let context = Arc::clone(&visitor.context);
         let certificate = visitor.certificate.clone();
         drop(visitor);
         let stream = Box::new(TokioIo::new(upgraded));
-        let who = Unauthenticated::begin(&context.settings, address, number, stranger);
+        let who = Unauthenticated::begin(&context.settings, address, number, pending);
         peer::serve_upgraded((stream, certificate), said, who, &context).await;
     }
 }
@@ -93,7 +93,7 @@ pub(super) async fn serve(
 async fn converse(
     stream: BoxedStream,
     visitor: &Visitor,
-    stranger: &mut Option<Stranger>,
+    pending: &mut Option<PendingConnection>,
     deadline: Instant,
 ) -> &'static str {
     let service = service_fn(|request| requests::answer(visitor, request));
@@ -107,14 +107,14 @@ async fn converse(
     let served = tokio::select! {
         served = connection.as_mut() => Some(served),
         () = visitor.admitted() => None,
-        () = pushed_out(stranger) => return visitor.gives_way(),
+        () = pushed_out(pending) => return visitor.gives_way(),
         () = tokio::time::sleep_until(deadline) => return "nothing that it may do, in time",
     };
     let served = match served {
         Some(served) => served,
         None => {
             // Whoever has come in is none any more.
-            drop(stranger.take());
+            drop(pending.take());
             tokio::select! {
             served = connection.as_mut() => served,
             () = visitor.context.stopping.begins() => {
@@ -134,9 +134,9 @@ async fn converse(
     }
 }
 
-async fn pushed_out(stranger: &mut Option<Stranger>) {
-    match stranger {
-        Some(stranger) => stranger.pushed_out().await,
+async fn pushed_out(pending: &mut Option<PendingConnection>) {
+    match pending {
+        Some(pending) => pending.pushed_out().await,
         None => std::future::pending().await,
     }
 }

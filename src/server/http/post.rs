@@ -1,6 +1,6 @@
 //! A posted message: read, and served by itself or in its session.
 
-use super::super::access::Standing;
+use super::super::access::Authorization;
 use super::begin;
 use super::feed::{self, PATIENCE};
 use super::gate::{self, Stopped};
@@ -36,16 +36,24 @@ pub(super) async fn post(
     if !accepts.json && !accepts.stream {
         return Err(reply::not_acceptable());
     }
-    let mut standing = bearer.standing.clone();
+    let mut authorization = bearer.authorization.clone();
     // The token has just been looked at.
-    let _holds = standing.renew();
+    let _holds = authorization.renew();
     let message = match Message::read(line, MAX_PEER_DEPTH) {
         Ok(message) => message,
-        Err(refusal) => return Err(unreadable(visitor, bearer, headers, &standing, &refusal)),
+        Err(refusal) => {
+            return Err(unreadable(
+                visitor,
+                bearer,
+                headers,
+                &authorization,
+                &refusal,
+            ));
+        }
     };
     match era(headers, &message).map_err(reply::denied)? {
-        Era::Stateless => stateless::serve(visitor, bearer, standing, accepts, message).await,
-        Era::Session => in_session(visitor, bearer, headers, standing, accepts, message).await,
+        Era::Stateless => stateless::serve(visitor, bearer, authorization, accepts, message).await,
+        Era::Session => in_session(visitor, bearer, headers, authorization, accepts, message).await,
     }
 }
 
@@ -54,15 +62,15 @@ fn unreadable(
     visitor: &Visitor,
     bearer: &Bearer,
     headers: &HeaderMap,
-    standing: &Standing,
+    authorization: &Authorization,
     refusal: &Refusal,
 ) -> Reply {
     bearer.refusals.invalid(refusal);
     if let Ok(Some(id)) = only(headers, &SESSION_ID)
-        && let Some(session) = visitor.house.find(&bearer.owner, id)
+        && let Some(session) = visitor.http_sessions.find(&bearer.owner, id)
     {
         for id in refusal.answers() {
-            gate::answer_unreadable(&session.placement, standing, id);
+            gate::answer_unreadable(&session.placement, authorization, id);
         }
     }
     match refusal.replies().into_iter().next() {
@@ -88,7 +96,7 @@ async fn in_session(
     visitor: &Visitor,
     bearer: &Bearer,
     headers: &HeaderMap,
-    standing: Standing,
+    authorization: Authorization,
     accepts: Accepts,
     message: Message,
 ) -> Result<Reply, Reply> {
@@ -101,17 +109,17 @@ async fn in_session(
         None if begins => None,
         None => return Err(reply::no_session()),
     };
-    let permit = gate::judge(visitor, bearer, &standing, message).await;
+    let permit = gate::judge(visitor, bearer, &authorization, message).await;
     let permit = permit.map_err(stopped)?;
     let message = permit.message();
     let is_new = known.is_none();
     let session = match known {
         Some(session) => session,
-        None => begin::begin(visitor, bearer, &standing)?,
+        None => begin::begin(visitor, bearer, &authorization)?,
     };
-    session.uses(&standing);
+    session.uses(&authorization);
     if !matches!(message.kind(), Kind::Request(_)) {
-        return tell(&session, bearer, &standing, &permit).await;
+        return tell(&session, bearer, &authorization, &permit).await;
     }
     let way = Way {
         accepts,
@@ -121,7 +129,7 @@ async fn in_session(
     };
     // Ends a session whose `initialize` fails, or is given up.
     let tentative = is_new.then(|| Tentative(Some(&session)));
-    let (mut reply, is_result) = ask(&session, bearer, &standing, &permit, way).await?;
+    let (mut reply, is_result) = ask(&session, bearer, &authorization, &permit, way).await?;
     if let Some(tentative) = tentative
         && is_result
     {
@@ -137,7 +145,7 @@ async fn in_session(
 async fn tell(
     session: &HttpSession,
     bearer: &Bearer,
-    standing: &Standing,
+    authorization: &Authorization,
     permit: &Permit,
 ) -> Result<Reply, Reply> {
     let message = permit.message();
@@ -146,7 +154,7 @@ async fn tell(
     {
         session.streams().cancel(&id);
     }
-    let sent = gate::hand_over(&session.placement, bearer, standing, permit).await;
+    let sent = gate::hand_over(&session.placement, bearer, authorization, permit).await;
     sent.map_err(stopped)?;
     Ok(reply::empty(StatusCode::ACCEPTED))
 }
@@ -155,7 +163,7 @@ async fn tell(
 async fn ask(
     session: &Arc<HttpSession>,
     bearer: &Bearer,
-    standing: &Standing,
+    authorization: &Authorization,
     permit: &Permit,
     way: Way,
 ) -> Result<(Reply, bool), Reply> {
@@ -165,7 +173,7 @@ async fn ask(
         return Err(stopped(gate::still_in_flight(message)));
     };
     let reader = Reader::new(session, reading);
-    if let Err(why) = gate::hand_over(&session.placement, bearer, standing, permit).await {
+    if let Err(why) = gate::hand_over(&session.placement, bearer, authorization, permit).await {
         if let Some(id) = message.id() {
             session.streams().cancel(id);
         }

@@ -1,6 +1,6 @@
 //! One session over HTTP: what is known of it, and its life.
 
-use super::super::access::{Lapse, Standing, lapse};
+use super::super::access::{Authorization, Invalidated, invalidated};
 use super::super::context::Context;
 use super::super::end::why_cut;
 use super::super::owner::Owner;
@@ -37,7 +37,7 @@ pub(super) struct HttpSession {
     pub placement: Placement,
     streams: Mutex<Streams>,
     /// That of the token which is good for longest.
-    standing: Mutex<Standing>,
+    authorization: Mutex<Authorization>,
     renewed: Notify,
     last: Mutex<Instant>,
     over: AtomicBool,
@@ -51,14 +51,14 @@ impl HttpSession {
         (owner, id): (Owner, String),
         placement: Placement,
         streams: Streams,
-        standing: Standing,
+        authorization: Authorization,
     ) -> Self {
         Self {
             id,
             owner,
             placement,
             streams: Mutex::new(streams),
-            standing: Mutex::new(standing),
+            authorization: Mutex::new(authorization),
             renewed: Notify::new(),
             last: Mutex::new(Instant::now()),
             over: AtomicBool::new(false),
@@ -95,12 +95,13 @@ impl HttpSession {
     }
 
     /// Its owner has shown a token.
-    pub(super) fn uses(&self, standing: &Standing) {
+    pub(super) fn uses(&self, authorization: &Authorization) {
         self.mark();
-        let mut known = lock(&self.standing);
-        let expires = |standing: &Standing| standing.identity().expires.unwrap_or(u64::MAX);
-        if expires(standing) > expires(&known) {
-            *known = standing.clone();
+        let mut known = lock(&self.authorization);
+        let expires =
+            |authorization: &Authorization| authorization.identity().expires.unwrap_or(u64::MAX);
+        if expires(authorization) > expires(&known) {
+            *known = authorization.clone();
             self.renewed.notify_one();
         }
     }
@@ -192,7 +193,7 @@ pub(super) async fn live(
                 session.streams().drop_all();
                 why_cut(cut, &context.stopping).name()
             }
-            lapse = lapses(&session) => lapse.name(),
+            invalidated = session_invalidated(&session) => invalidated.name(),
             () = session.end.notified() => "its client has left it, or another one needs its place",
             () = idle(&session, limit) => "idle for too long",
             never = attend(&session) => match never {},
@@ -230,11 +231,11 @@ async fn pump(session: &HttpSession, stopping: &Stopping) -> &'static str {
 }
 
 /// Completes when the last token of a session is good no longer.
-async fn lapses(session: &HttpSession) -> Lapse {
+async fn session_invalidated(session: &HttpSession) -> Invalidated {
     loop {
-        let mut standing = lock(&session.standing).clone();
+        let mut authorization = lock(&session.authorization).clone();
         tokio::select! {
-            lapse = lapse(&mut standing, &session.placement.session) => return lapse,
+            invalidated = invalidated(&mut authorization, &session.placement.session) => return invalidated,
             () = session.renewed.notified() => {}
         }
     }

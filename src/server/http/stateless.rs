@@ -1,7 +1,7 @@
 //! A request of 2026-07-28, which needs no session: it is served by one of its own, which ends with the
 //! answer, or when its client hangs up. That cancels it.
 
-use super::super::access::{Standing, lapse};
+use super::super::access::{Authorization, invalidated};
 use super::super::context::Context;
 use super::super::end::why_cut;
 use super::super::isolated;
@@ -23,13 +23,13 @@ use tokio::sync::Notify;
 /// A request, from being sent to its answer.
 pub(super) struct Single {
     placement: Arc<Placement>,
-    standing: Standing,
+    authorization: Authorization,
     context: Arc<Context>,
     id: Option<RequestId>,
     ready: VecDeque<Said>,
     done: bool,
     /// The token is good no longer.
-    lapsed: bool,
+    invalidated: bool,
     /// Ends its own process, where it has one.
     left: Arc<Notify>,
 }
@@ -42,13 +42,19 @@ pub(super) struct Said {
 }
 
 impl Single {
-    fn begin(visitor: &Visitor, bearer: &Bearer, standing: Standing) -> Result<Self, Stopped> {
+    fn begin(
+        visitor: &Visitor,
+        bearer: &Bearer,
+        authorization: Authorization,
+    ) -> Result<Self, Stopped> {
         let party = Party {
-            standing: &standing,
+            authorization: &authorization,
             address: bearer.address,
-            counted: visitor
-                .context
-                .counted(&standing, bearer.address, bearer.of_user.clone()),
+            counted: visitor.context.counted(
+                &authorization,
+                bearer.address,
+                bearer.of_user.clone(),
+            ),
         };
         let placed = visitor.context.sharing.place(party);
         let placement = Arc::new(placed.map_err(|why| Stopped {
@@ -62,16 +68,16 @@ impl Single {
             let (context, left) = (Arc::clone(&visitor.context), Arc::clone(&left));
             let placement = Arc::clone(&placement);
             let run = async move { placement.run_own(&left, &context.stopping).await };
-            visitor.house.spawn(run);
+            visitor.http_sessions.spawn(run);
         }
         Ok(Self {
             placement,
-            standing,
+            authorization,
             context: Arc::clone(&visitor.context),
             id: None,
             ready: VecDeque::new(),
             done: false,
-            lapsed: false,
+            invalidated: false,
             left,
         })
     }
@@ -98,9 +104,9 @@ impl Single {
                     () = session.changed() => {}
                     // What is taken next says why.
                     _cut = session.overflowed() => {}
-                    lapse = lapse(&mut self.standing, session) => {
-                        tracing::info!(reason = lapse.name(), "a request ends");
-                        (self.done, self.lapsed) = (true, true);
+                    invalidated = invalidated(&mut self.authorization, session) => {
+                        tracing::info!(reason = invalidated.name(), "a request ends");
+                        (self.done, self.invalidated) = (true, true);
                     }
                 },
                 Ok(lines) => lines.into_iter().for_each(|line| self.sort(line)),
@@ -151,17 +157,17 @@ fn stopped(stopped: Stopped) -> Reply {
 pub(super) async fn serve(
     visitor: &Visitor,
     bearer: &Bearer,
-    standing: Standing,
+    authorization: Authorization,
     accepts: Accepts,
     message: Message,
 ) -> Result<Reply, Reply> {
     if message.mcp_method() == Some(Method::Listen) && !accepts.stream {
         return Err(reply::not_acceptable());
     }
-    let permit = gate::judge(visitor, bearer, &standing, message).await;
+    let permit = gate::judge(visitor, bearer, &authorization, message).await;
     let permit = permit.map_err(stopped)?;
-    let mut single = Single::begin(visitor, bearer, standing.clone()).map_err(stopped)?;
-    let sent = gate::hand_over(&single.placement, bearer, &standing, &permit).await;
+    let mut single = Single::begin(visitor, bearer, authorization.clone()).map_err(stopped)?;
+    let sent = gate::hand_over(&single.placement, bearer, &authorization, &permit).await;
     sent.map_err(stopped)?;
     let Kind::Request(id) = permit.message().kind() else {
         return Ok(reply::empty(StatusCode::ACCEPTED));
@@ -177,7 +183,7 @@ pub(super) async fn serve(
         match first {
             // Whoever takes the answer alone gets nothing else.
             Some(Some(said)) if !accepts.stream && !said.is_answer => {}
-            Some(None) if single.lapsed => return Err(reply::unauthorized(true)),
+            Some(None) if single.invalidated => return Err(reply::unauthorized(true)),
             Some(None) => {
                 return Err(reply::last(reply::later(reply::empty(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -1,14 +1,14 @@
 //! Whoever is at the other end of a connection over HTTP: each request may come from somebody else, since
 //! reverse proxies use their connections for all.
 
-use super::super::access::{Standing, now};
+use super::super::access::{Authorization, now};
 use super::super::context::Context;
 use super::super::owner::Owner;
 use super::super::places::{NoPlace, Place};
 use super::super::refusals::Refusals;
 use super::super::unauthenticated;
-use super::house::House;
 use super::reply::{self, Reply};
+use super::sessions::HttpSessions;
 use crate::account::{Account, Address, Network};
 use crate::audit::Trail;
 use crate::auth::Identity;
@@ -34,7 +34,7 @@ const MAX_BEARERS: usize = 16;
 /// One connection.
 pub(super) struct Visitor {
     pub context: Arc<Context>,
-    pub house: Arc<House>,
+    pub http_sessions: Arc<HttpSessions>,
     /// Where it has come to.
     pub site: Arc<Site>,
     pub address: Address,
@@ -56,7 +56,7 @@ struct State {
 pub(super) struct Bearer {
     /// Where it is.
     pub address: Address,
-    pub standing: Standing,
+    pub authorization: Authorization,
     pub trail: Arc<Trail>,
     pub refusals: Refusals<Arc<Trail>>,
     /// Counts the requests in flight of all sessions of this user.
@@ -69,7 +69,7 @@ pub(super) struct Bearer {
 
 impl Visitor {
     pub(super) fn new(
-        (context, house): (Arc<Context>, Arc<House>),
+        (context, http_sessions): (Arc<Context>, Arc<HttpSessions>),
         site: Arc<Site>,
         address: Address,
         certificate: Option<Holder>,
@@ -77,7 +77,7 @@ impl Visitor {
     ) -> Self {
         Self {
             context,
-            house,
+            http_sessions,
             site,
             address,
             certificate,
@@ -147,14 +147,14 @@ impl Visitor {
         let address = self.client(headers);
         let mut access = self.context.settings.access.clone();
         let now_holds = Arc::clone(&access.borrow_and_update());
-        let identity = match &now_holds.guard {
+        let identity = match &now_holds.requirements {
             None => Identity::default(),
-            Some(guard) => {
+            Some(requirements) => {
                 let Some(token) = bearer(headers) else {
                     let shown = headers.contains_key(AUTHORIZATION);
                     return Err(self.refuse("no token", address, reply::unauthorized(shown)));
                 };
-                match guard.check(&token, now()) {
+                match requirements.check(&token, now()) {
                     Ok(identity) => identity,
                     Err(refused) => return Err(self.turn_away(&refused, address)),
                 }
@@ -163,23 +163,23 @@ impl Visitor {
         let state = &mut *self.lock();
         let mut known = state.bearers.iter();
         let is_known = |known: &&Arc<Bearer>| {
-            is_same(known.standing.identity(), &identity)
+            is_same(known.authorization.identity(), &identity)
                 && Network::of(known.address) == Network::of(address)
         };
         if let Some(known) = known.find(is_known) {
             return Ok(Arc::clone(known));
         }
-        self.enter(state, Standing::new(access, identity), address)
+        self.enter(state, Authorization::new(access, identity), address)
     }
 
     /// Somebody asks who has not asked before on this connection.
     fn enter(
         &self,
         state: &mut State,
-        standing: Standing,
+        authorization: Authorization,
         address: Address,
     ) -> Result<Arc<Bearer>, Reply> {
-        let identity = standing.identity();
+        let identity = authorization.identity();
         let trail = self.trail_of(state, Some(identity), address);
         if address != self.address {
             tracing::Span::current().record("client", tracing::field::display(address));
@@ -206,11 +206,11 @@ impl Visitor {
         let bearer = Arc::new(Bearer {
             refusals: Refusals::new(Arc::clone(&trail)),
             trail,
-            owner: Owner::new(standing.identity(), self.certificate.clone()),
+            owner: Owner::new(authorization.identity(), self.certificate.clone()),
             of_user: state.place.as_ref().map(Place::of_user).unwrap_or_default(),
-            holder: self.context.holder(&standing, address),
+            holder: self.context.holder(&authorization, address),
             address,
-            standing,
+            authorization,
         });
         if state.bearers.len() >= MAX_BEARERS {
             state.bearers.pop_front();

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
-/// A byte stream that hands out no more than its allowance, so that a stranger cannot make the
+/// A byte stream that hands out no more than its allowance, so that nobody who is not authenticated can make the
 /// layer above gather a large frame, and lets other tasks have their turns in between frames, since
 /// the layer above reads on by itself until a message is whole.
 pub(super) struct Metered<S> {

@@ -2,7 +2,7 @@
 //! altogether.
 //!
 //! Where there are too many, the oldest gives way to the newest: whoever has a token shows it at
-//! once and is a stranger no more, so a flood of silent connections pushes out its own kind. The
+//! once and is pending no more, so a flood of silent connections pushes out its own kind. The
 //! oldest of the address that has most of them, so that one address does not push out the others.
 //!
 //! Over HTTP a client opens many connections at once, one for each request that runs, and a reverse proxy
@@ -17,19 +17,19 @@ use tokio::sync::oneshot;
 
 /// All of them.
 #[derive(Debug)]
-pub(super) struct Strangers {
+pub(super) struct PendingConnections {
     table: Mutex<Table<oneshot::Sender<()>>>,
 }
 
 /// One of them; dropping it makes room.
 #[derive(Debug)]
-pub(super) struct Stranger {
+pub(super) struct PendingConnection {
     number: u64,
-    all: Arc<Strangers>,
+    all: Arc<PendingConnections>,
     pushed_out: oneshot::Receiver<()>,
 }
 
-impl Strangers {
+impl PendingConnections {
     pub(super) fn new(limit: usize, limit_per_address: usize) -> Self {
         Self {
             table: Mutex::new(Table::new(limit, limit_per_address)),
@@ -42,7 +42,7 @@ impl Strangers {
 
     /// A place for a new connection, always; another may have to go for it. It does not count against the
     /// bound for its address while `grace` lasts.
-    pub(super) fn enter(self: &Arc<Self>, address: Address, grace: Duration) -> Stranger {
+    pub(super) fn enter(self: &Arc<Self>, address: Address, grace: Duration) -> PendingConnection {
         let (sender, pushed_out) = oneshot::channel();
         let (number, gone) = self
             .lock()
@@ -51,7 +51,7 @@ impl Strangers {
             // Whoever has been served meanwhile does not listen any more.
             let _served = gone.send(());
         }
-        Stranger {
+        PendingConnection {
             number,
             all: Arc::clone(self),
             pushed_out,
@@ -67,7 +67,7 @@ impl Strangers {
     }
 }
 
-impl Stranger {
+impl PendingConnection {
     pub(super) fn spot(&self) -> Spot {
         Spot {
             number: self.number,
@@ -83,11 +83,11 @@ impl Stranger {
     }
 }
 
-/// Where a stranger stands among the others.
+/// Where a pending connection stands among the others.
 #[derive(Debug)]
 pub(super) struct Spot {
     number: u64,
-    all: Arc<Strangers>,
+    all: Arc<PendingConnections>,
 }
 
 impl Spot {
@@ -102,7 +102,7 @@ impl Spot {
     }
 }
 
-impl Drop for Stranger {
+impl Drop for PendingConnection {
     fn drop(&mut self) {
         self.all.lock().leave(self.number);
     }

@@ -21,7 +21,7 @@ const MAX_KEPT_OF_ALL: usize = 64 << 20;
 
 /// All sessions over HTTP.
 #[derive(Debug)]
-pub(in super::super) struct House {
+pub(in super::super) struct HttpSessions {
     sessions: Mutex<Sessions<Owner, Arc<HttpSession>>>,
     /// The lives of sessions.
     tasks: Mutex<JoinSet<()>>,
@@ -29,7 +29,7 @@ pub(in super::super) struct House {
     pub(super) bounds: StreamBounds,
 }
 
-impl House {
+impl HttpSessions {
     pub(in super::super) fn new(settings: &Settings) -> Self {
         let per_user = settings.max_connections.per_user;
         let per_user = per_user.unwrap_or(settings.max_sessions);
