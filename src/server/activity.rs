@@ -25,6 +25,7 @@ pub(super) struct Activity {
     /// The connection is not read, since the MCP server takes nothing.
     unread: AtomicBool,
     changed: tokio::sync::Notify,
+    half_closes: tokio::sync::Notify,
 }
 
 impl Activity {
@@ -37,6 +38,7 @@ impl Activity {
             phase: Mutex::default(),
             unread: AtomicBool::new(false),
             changed: tokio::sync::Notify::new(),
+            half_closes: tokio::sync::Notify::new(),
         }
     }
 
@@ -67,6 +69,14 @@ impl Activity {
     /// The connection enters this phase.
     pub(super) fn enter(&self, phase: Phase) {
         *lock(&self.phase) = phase;
+        if phase == Phase::HalfClosed {
+            self.half_closes.notify_one();
+        }
+    }
+
+    /// Completes once when the peer ends its sending half.
+    pub(super) async fn half_closes(&self) {
+        self.half_closes.notified().await;
     }
 
     /// How long a peer that says no more is served.

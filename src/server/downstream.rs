@@ -2,7 +2,7 @@
 
 use super::activity::Activity;
 use super::end::why_cut;
-use super::phase::Event;
+use super::phase::{Event, Phase};
 use super::stopping::Stopping;
 use crate::control::Control;
 use crate::hub::{Cut, Session};
@@ -17,6 +17,14 @@ use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// The pauses before it is tried whether a peer that says no more is gone altogether, which the second
+/// try can tell; then it is tried with each ping.
+const PROBES: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+];
+
 /// From the MCP server to the peer.
 pub(super) struct Downstream<'a> {
     pub session: &'a Session,
@@ -30,6 +38,7 @@ pub(super) struct Downstream<'a> {
 /// What happens besides messages.
 enum Rare {
     Ping,
+    HalfClosed,
     Stop,
 }
 
@@ -56,6 +65,7 @@ impl Downstream<'_> {
         let mut rare = apart(self.rare(began + PING_EVERY));
         let mut schedule = Schedule::new(self.keepalive, began.into_std());
         let mut alarm = Alarm::at(began + FOREVER);
+        let mut probes = PROBES.into_iter();
         loop {
             if self.resumable {
                 let urgency = self.session.replay(|replay| replay.receipts.urgency());
@@ -100,11 +110,17 @@ impl Downstream<'_> {
                 self.sending(writer.flush()).await?;
             }
             if let Some(event) = event {
+                let mut pause = PING_EVERY;
                 match event {
+                    Rare::Ping if self.activity.phase() == Phase::HalfClosed => {
+                        writer.probe_half_closed().await?;
+                        pause = probes.next().unwrap_or(PING_EVERY);
+                    }
+                    Rare::HalfClosed => pause = probes.next().unwrap_or(PING_EVERY),
                     Rare::Ping => writer.ping().await?,
                     Rare::Stop => self.drain(writer).await?,
                 }
-                rare = apart(self.rare(Instant::now() + PING_EVERY));
+                rare = apart(self.rare(Instant::now() + pause));
             }
         }
     }
@@ -112,6 +128,7 @@ impl Downstream<'_> {
     async fn rare(&self, ping: Instant) -> Rare {
         tokio::select! {
             () = tokio::time::sleep_until(ping) => Rare::Ping,
+            () = self.activity.half_closes() => Rare::HalfClosed,
             () = self.stopping.begins(), if self.resumable && !self.activity.phase().is_draining() => Rare::Stop,
         }
     }

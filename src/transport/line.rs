@@ -318,6 +318,16 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
         .await
     }
 
+    /// Sends a space, which JSON allows before a message: a far end that has closed altogether answers it
+    /// with a reset, one that has only ended its sending half reads on.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn send_space(&mut self) -> io::Result<()> {
+        self.gathered.push(b' ');
+        self.flush().await
+    }
+
     /// Sends lines, each with its newline, and flushes. Small ones share a write.
     ///
     /// # Errors

@@ -260,6 +260,18 @@ impl Writer {
         }
     }
 
+    /// Makes a far end that is gone altogether show that, where it has ended its sending half: fails then
+    /// with the next call.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn probe_half_closed(&mut self) -> io::Result<()> {
+        match self {
+            Self::Line(writer) => writer.send_space().await,
+            Self::WebSocket(writer) => writer.ping().await,
+        }
+    }
+
     /// Says that nothing more will come.
     ///
     /// # Errors
