@@ -100,6 +100,10 @@ impl Lane {
             Handshake::Refused => (Handshake::Needed, false),
             other => (other, false),
         };
+        let mut queue = self.queue;
+        if !matches!(handshake, Handshake::Done(_)) {
+            queue.drop_leading_notifications();
+        }
         let renewed = Self {
             is_successor: self.is_successor
                 || interrupted
@@ -110,7 +114,7 @@ impl Lane {
             down: true,
             openings: self.openings,
             version: self.version,
-            queue: self.queue.renewed(),
+            queue: queue.renewed(),
             turns: exit.suspicious.then(Turns::default),
             ..Self::default()
         };

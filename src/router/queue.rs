@@ -128,6 +128,22 @@ impl Queue {
         self
     }
 
+    /// Forgets what stands before the first request of each session: without a handshake, a request has to
+    /// come first.
+    pub(super) fn drop_leading_notifications(&mut self) {
+        for share in self.shares.values_mut() {
+            while share
+                .lines
+                .front()
+                .is_some_and(|first| first.request.is_none())
+            {
+                let size = share.lines.pop_front().map_or(0, |first| first.line.len());
+                share.bytes -= size;
+                self.bytes -= size;
+            }
+        }
+    }
+
     /// Forgets all lines.
     pub(super) fn clear(&mut self) {
         self.shares.clear();

@@ -908,6 +908,43 @@ fn a_request_that_waits_for_its_turn_makes_nobody_the_requester() {
     run(&events, Window::default());
 }
 
+/// Bug: a notification that had waited for its turn when its process ended was the first that the next one
+/// heard.
+#[test]
+fn a_new_process_hears_a_request_first() {
+    let request = |id| Event::Request {
+        peer: 0,
+        id,
+        token: false,
+    };
+    let events = [
+        Event::Connect {
+            modern: false,
+            user: 0,
+        },
+        request(0),
+        Event::Notify { peer: 0 },
+        request(3),
+        request(1),
+        Event::Notify { peer: 0 },
+        Event::Answer {
+            pick: 0,
+            error: true,
+            task: None,
+        },
+        Event::Die {
+            lane: 0,
+            forgets: false,
+            suspicious: false,
+        },
+    ];
+    let window = Window {
+        requests: 1000,
+        bytes: 119,
+    };
+    run(&events, window);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
