@@ -51,6 +51,17 @@ impl std::fmt::Display for CommandLine {
 }
 
 impl CommandLine {
+    /// A program and its arguments; `None` where there are no words.
+    #[must_use]
+    pub fn of(words: Vec<std::ffi::OsString>) -> Option<Self> {
+        let mut words = words.into_iter();
+        Some(Self {
+            program: words.next()?,
+            arguments: words.collect(),
+            variables: Vec::new(),
+        })
+    }
+
     /// Looks for the program where the system will look when it starts it, so that a typing error
     /// is told before anybody connects.
     ///

@@ -52,15 +52,7 @@ enum Early {
 /// # Errors
 /// That there is none, or no such program.
 pub(super) fn command_line(command: Vec<OsString>) -> Result<CommandLine, Failure> {
-    let mut command = command.into_iter();
-    let program = command
-        .next()
-        .ok_or_else(|| Failure::new("no command behind '--'"))?;
-    let command = CommandLine {
-        program,
-        arguments: command.collect(),
-        variables: Vec::new(),
-    };
+    let command = CommandLine::of(command).ok_or_else(|| Failure::new("no command behind '--'"))?;
     command.find().map_err(|err| {
         Failure::caused(format!("could not start the MCP server '{command}'"), err)
             .with_remedy(Some("check the command after '--'"))

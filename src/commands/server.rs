@@ -50,15 +50,8 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     let (reloader, access) = Reloader::new(&mut args)?;
     let resource = resource(&args, &required_roles);
     let environment = child_environment(&mut args, access.borrow().requirements.is_some())?;
-    let mut command = args.command.into_iter();
-    let program = command
-        .next()
-        .ok_or_else(|| Failure::new("no command behind '--'"))?;
-    let command = CommandLine {
-        program,
-        arguments: command.collect(),
-        variables: Vec::new(),
-    };
+    let command =
+        CommandLine::of(args.command).ok_or_else(|| Failure::new("no command behind '--'"))?;
     command.find().map_err(|source| {
         explain(HubError::Start {
             command: command.to_string(),
