@@ -36,6 +36,8 @@ fn a_client_that_slept_goes_on() {
         let mut host = Host::start(transport, server.port, 1, true);
         host.initialize();
         ask_some(&mut host, &mut random);
+        // The pipe has room for what is said to a client that sleeps.
+        host.client.wait_read();
         let asleep = Instant::now();
         host.client.signal(Signal::STOP);
         server.log.wait_for("waiting for the client to come back");

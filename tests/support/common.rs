@@ -1,13 +1,13 @@
 //! The real binary as its users have it: [`TestServer`] and [`TestClient`]. Peers are in
 //! [`super::wire`].
 
-use super::process::{Log, Outcome, PATIENCE, Process, binary, eventually, lines_of, run};
+use super::process::{Log, Outcome, PATIENCE, Process, Stdin, binary, eventually, lines_of, run};
 use super::wire::TestPeer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
@@ -304,7 +304,7 @@ impl TestServer {
 pub struct TestClient {
     pub log: Log,
     process: Process,
-    stdin: Option<ChildStdin>,
+    stdin: Option<Stdin>,
     stdout: Receiver<String>,
 }
 
@@ -345,7 +345,7 @@ impl TestClient {
         let mut process = Process::spawn(&mut command);
         Self {
             log: process.stderr.clone(),
-            stdin: process.child.stdin.take(),
+            stdin: Some(Stdin::of(&mut process)),
             stdout: lines_of(process.child.stdout.take().unwrap()),
             process,
         }
@@ -354,6 +354,11 @@ impl TestClient {
     pub fn send(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// Waits until it has read all that it was sent.
+    pub fn wait_read(&self) {
+        self.stdin.as_ref().unwrap().wait_read();
     }
 
     /// The next message, which has to be one.

@@ -1,8 +1,10 @@
 //! Programs that run: [`Process`] does not outlive its test, [`Log`] is what it says on stderr.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -164,7 +166,7 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Outcome {
     let stdout = process.child.stdout.take().unwrap();
     let (sender, stdout_text) = channel();
     thread::spawn(move || sender.send(std::io::read_to_string(stdout).unwrap()));
-    let mut input = process.child.stdin.take().unwrap();
+    let mut input = Stdin::of(&mut process);
     // A program that ends without reading is not a failure of the test.
     let _unread = input.write_all(stdin);
     drop(input);
@@ -223,6 +225,43 @@ impl Drop for Process {
             let last = lines[lines.len().saturating_sub(40)..].join("\n");
             eprintln!("--- stderr of {}\n{last}\n---", self.child.id());
         }
+    }
+}
+
+/// The stdin of a program. A program that does not read fails the test, which would wait for ever in a write that blocks.
+pub struct Stdin(ChildStdin);
+
+impl Stdin {
+    pub fn of(process: &mut Process) -> Self {
+        let stdin = process.child.stdin.take().unwrap();
+        let flags = fcntl_getfl(&stdin).unwrap();
+        fcntl_setfl(&stdin, flags | OFlags::NONBLOCK).unwrap();
+        Self(stdin)
+    }
+
+    /// Waits until the program has read everything.
+    pub fn wait_read(&self) {
+        eventually("all of stdin is read", || {
+            (rustix::io::ioctl_fionread(&self.0).unwrap() == 0).then_some(())
+        });
+    }
+}
+
+impl Write for Stdin {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(err) if err.kind() == ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+            let patience = Timespec::try_from(PATIENCE).unwrap();
+            let ready = poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], Some(&patience))?;
+            assert!(ready > 0, "the program does not read its stdin");
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
     }
 }
 
