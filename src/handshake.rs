@@ -33,7 +33,7 @@ impl AuthRequirements {
     /// Who the bearer of this token is. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// Why the token does not open the door.
+    /// Why the token is not accepted.
     pub fn check(&self, token: &Secret, now: u64) -> Result<Identity, Refused> {
         if let Some(mistake) = auth::mistake(token) {
             return Err(Refused::Mistake(mistake));
@@ -203,7 +203,7 @@ struct Rejection {
 
 /// The server's side.
 #[derive(Debug)]
-pub struct Door<'a> {
+pub struct Authenticator<'a> {
     /// What peers must show; `None` lets everybody in, without a word.
     pub requirements: Option<&'a AuthRequirements>,
     /// In seconds since 1970.
@@ -212,7 +212,7 @@ pub struct Door<'a> {
     pub resume: bool,
 }
 
-impl Door<'_> {
+impl Authenticator<'_> {
     /// Reads the token, or takes the one of the upgrade request, asks for a `place` inside, and
     /// answers. The caller limits the time.
     ///

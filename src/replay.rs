@@ -14,7 +14,7 @@
 //! its own bytes, so that a bound in bytes is one in lines, too.
 
 use crate::liveness::Receipts;
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
 use bytes::Bytes;
 use std::collections::VecDeque;
 

@@ -13,7 +13,7 @@ use mcp_remote::jsonrpc::{MAX_PEER_DEPTH, Message};
 use mcp_remote::liveness::Urgency;
 use mcp_remote::permissions::{Policy, Rights};
 use mcp_remote::replay::Replay;
-use mcp_remote::router::{Output, Pipe};
+use mcp_remote::router::{IsolatedRouter, Output};
 use messages::{Lines, Naming, Shape};
 use proxy::{Framed, Proxy};
 use std::fmt;
@@ -158,7 +158,7 @@ impl fmt::Display for Case {
 
 fn gate(lines: &Lines, by: impl Measure) {
     let rights = Rights::everything();
-    let (mut pipe, mut out) = (Pipe::default(), Output::default());
+    let (mut router, mut out) = (IsolatedRouter::default(), Output::default());
     let mut framed = Framed::default();
     let line = lines.notification();
     by.measure(
@@ -166,7 +166,7 @@ fn gate(lines: &Lines, by: impl Measure) {
         |line| {
             let message = Message::read(line, MAX_PEER_DEPTH).expect("a message");
             let permit = rights.decide(message).expect("a permit");
-            pipe.peer_message(&permit, &mut out).expect("it is short");
+            router.peer_message(&permit, &mut out).expect("it is short");
             proxy::send(&mut out);
         },
     );

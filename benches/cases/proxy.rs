@@ -6,8 +6,8 @@ use mcp_remote::account::Account;
 use mcp_remote::backlog::{Backlog, Bounds};
 use mcp_remote::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use mcp_remote::permissions::{Permit, Policy, Rights};
-use mcp_remote::router::{Counted, LaneId, Output, Profile, Router, SessionId};
-use mcp_remote::utils::rope::Rope;
+use mcp_remote::router::{Counted, Output, ProcessId, Profile, Router, SessionId};
+use mcp_remote::utils::chunks::Chunks;
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::Instant;
@@ -30,7 +30,7 @@ impl Framed {
 /// Lets go what was to be sent.
 pub fn send(out: &mut Output) {
     let out = black_box(out);
-    out.to_child.iter_mut().for_each(Rope::clear);
+    out.to_child.iter_mut().for_each(Chunks::clear);
     out.to_peer.clear();
 }
 
@@ -99,7 +99,7 @@ impl Proxy {
         let answer = messages::answer(&id, r#"{"content":[]}"#);
         let answer = Message::read(answer.into(), MAX_CHILD_DEPTH).expect("an answer");
         self.router
-            .child_message(LaneId::FIRST, &answer, Instant::now, &mut self.out);
+            .child_message(ProcessId::FIRST, &answer, Instant::now, &mut self.out);
         assert_eq!(self.out.to_peer.len(), 1, "the answer");
         self.send();
         (permit, answer)
@@ -111,7 +111,7 @@ impl Proxy {
         self.ask(session, permit);
         self.send();
         self.router
-            .child_message(LaneId::FIRST, answer, Instant::now, &mut self.out);
+            .child_message(ProcessId::FIRST, answer, Instant::now, &mut self.out);
         self.send();
     }
 
@@ -126,7 +126,7 @@ impl Proxy {
     pub fn answer(&mut self, line: Bytes) {
         let message = Message::read(line, MAX_CHILD_DEPTH).expect("a message");
         self.router
-            .child_message(LaneId::FIRST, &message, Instant::now, &mut self.out);
+            .child_message(ProcessId::FIRST, &message, Instant::now, &mut self.out);
     }
 
     /// See [`send`].

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use mcp_remote::jsonrpc::{Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, MAX_SEEN, Message, recover};
 use mcp_remote::permissions::Rights;
-use mcp_remote::router::{LineLimits, Output, Pipe};
-use mcp_remote::utils::rope::Rope;
+use mcp_remote::router::{IsolatedRouter, LineLimits, Output};
+use mcp_remote::utils::chunks::Chunks;
 use serde_json::Value;
 
 fn written(message: Message) -> Option<Vec<u8>> {
@@ -18,9 +18,9 @@ fn written_within(message: Message, to_child: usize) -> Option<Vec<u8>> {
         to_child,
         ..LineLimits::default()
     };
-    let (mut pipe, mut out) = (Pipe::default(), Output::new(limits));
-    if pipe.peer_message(&permit, &mut out).is_err() {
-        assert!(out.to_child.iter().all(Rope::is_empty));
+    let (mut router, mut out) = (IsolatedRouter::default(), Output::new(limits));
+    if router.peer_message(&permit, &mut out).is_err() {
+        assert!(out.to_child.iter().all(Chunks::is_empty));
     }
     let [line, other] = out.to_child;
     assert!(other.is_empty());

@@ -3,8 +3,8 @@
 
 use mcp_remote::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use mcp_remote::permissions::{Permit, Rights};
-use mcp_remote::router::{Command, Exit, LANES, LaneId, Output, Profile, Router, SessionId};
-use mcp_remote::utils::rope::Pieces;
+use mcp_remote::router::{Command, Exit, Output, PROCESSES, ProcessId, Profile, Router, SessionId};
+use mcp_remote::utils::chunks::Pieces;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -23,7 +23,7 @@ struct Peer {
 
 /// What a process has been asked.
 struct Seen {
-    lane: usize,
+    process: usize,
     id: Value,
     method: String,
     tag: Value,
@@ -37,9 +37,9 @@ struct World {
     peers: BTreeMap<SessionId, Peer>,
     seen: Vec<Seen>,
     questions: Vec<(usize, Value)>,
-    up: [bool; LANES],
+    up: [bool; PROCESSES],
     /// Processes that may still come.
-    wanted: [bool; LANES],
+    wanted: [bool; PROCESSES],
     count: u32,
 }
 
@@ -67,11 +67,15 @@ impl World {
         self.look();
     }
 
-    fn child(&mut self, lane: usize, line: &Value) {
-        if self.up[lane] {
+    fn child(&mut self, process: usize, line: &Value) {
+        if self.up[process] {
             let message = Message::read(line.to_string().into(), MAX_CHILD_DEPTH).expect("ours");
-            self.router
-                .child_message(LaneId::ALL[lane], &message, Instant::now, &mut self.out);
+            self.router.child_message(
+                ProcessId::ALL[process],
+                &message,
+                Instant::now,
+                &mut self.out,
+            );
         }
         self.look();
     }
@@ -178,20 +182,20 @@ impl World {
             13 if !self.seen.is_empty() => {
                 let seen = &self.seen[usize::from(who) % self.seen.len()];
                 let line = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": seen.token, "tag": seen.tag}});
-                let lane = seen.lane;
+                let process = seen.process;
                 if !line["params"]["progressToken"].is_null() {
-                    self.child(lane, &line);
+                    self.child(process, &line);
                 }
             }
             14 => {
-                let lane = usize::from(a) % LANES;
+                let process = usize::from(a) % PROCESSES;
                 self.count += 1;
                 let method = ["sampling/createMessage", "roots/list", "ping"][usize::from(b % 3)];
                 let id = json!(format!("q{}", self.count));
-                if self.up[lane] {
-                    self.questions.push((lane, id.clone()));
+                if self.up[process] {
+                    self.questions.push((process, id.clone()));
                     self.child(
-                        lane,
+                        process,
                         &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {}}),
                     );
                 }
@@ -204,40 +208,41 @@ impl World {
                 self.say(peer, &json!({"jsonrpc": "2.0", "id": id, "result": {}}));
             }
             16 => {
-                let lane = usize::from(a) % LANES;
+                let process = usize::from(a) % PROCESSES;
                 let method = [
                     "notifications/tools/list_changed",
                     "notifications/resources/updated",
                     "notifications/message",
                 ][usize::from(b % 3)];
-                self.child(lane, &json!({"jsonrpc": "2.0", "method": method, "params": {"uri": "x:1", "level": "error"}}));
+                self.child(process, &json!({"jsonrpc": "2.0", "method": method, "params": {"uri": "x:1", "level": "error"}}));
             }
             17 => {
-                let lane = usize::from(a) % LANES;
-                if self.up[lane] {
-                    self.up[lane] = false;
-                    self.wanted[lane] = true;
-                    self.seen.retain(|seen| seen.lane != lane);
-                    self.questions.retain(|(at, _)| *at != lane);
+                let process = usize::from(a) % PROCESSES;
+                if self.up[process] {
+                    self.up[process] = false;
+                    self.wanted[process] = true;
+                    self.seen.retain(|seen| seen.process != process);
+                    self.questions.retain(|(at, _)| *at != process);
                     let exit = Exit {
                         restarts: true,
                         ..Exit::default()
                     };
                     self.router
-                        .child_exited(LaneId::ALL[lane], &exit, &mut self.out);
+                        .child_exited(ProcessId::ALL[process], &exit, &mut self.out);
                     self.look();
                 } else {
-                    self.start(lane);
+                    self.start(process);
                 }
             }
             _ => {}
         }
     }
 
-    fn start(&mut self, lane: usize) {
-        if self.wanted[lane] && !self.up[lane] {
-            self.up[lane] = true;
-            self.router.child_started(LaneId::ALL[lane], &mut self.out);
+    fn start(&mut self, process: usize) {
+        if self.wanted[process] && !self.up[process] {
+            self.up[process] = true;
+            self.router
+                .child_started(ProcessId::ALL[process], &mut self.out);
             self.look();
         }
     }
@@ -255,15 +260,15 @@ impl World {
         } else {
             json!({"jsonrpc": "2.0", "id": seen.id, "result": body})
         };
-        self.child(seen.lane, &line);
+        self.child(seen.process, &line);
     }
 
     /// Takes what was said, and checks it, until nothing more waits for its turn.
     fn look(&mut self) {
         loop {
             self.pass_on();
-            let advance = |lane| self.router.advance(lane, &mut self.out);
-            if !LaneId::ALL.map(advance).contains(&true) {
+            let advance = |process| self.router.advance(process, &mut self.out);
+            if !ProcessId::ALL.map(advance).contains(&true) {
                 return;
             }
         }
@@ -271,29 +276,29 @@ impl World {
 
     fn pass_on(&mut self) {
         for command in std::mem::take(&mut self.out.commands) {
-            for (lane, id) in LaneId::ALL.into_iter().enumerate() {
+            for (process, id) in ProcessId::ALL.into_iter().enumerate() {
                 if command == Command::Start(id) {
-                    self.wanted[lane] = true;
-                    self.start(lane);
+                    self.wanted[process] = true;
+                    self.start(process);
                 } else if command == Command::Stop(id) {
-                    self.wanted[lane] = false;
-                    self.up[lane] = false;
-                    self.seen.retain(|seen| seen.lane != lane);
-                    self.questions.retain(|(at, _)| *at != lane);
+                    self.wanted[process] = false;
+                    self.up[process] = false;
+                    self.seen.retain(|seen| seen.process != process);
+                    self.questions.retain(|(at, _)| *at != process);
                     self.router
                         .child_exited(id, &Exit::default(), &mut self.out);
                 }
             }
         }
-        for lane in 0..LANES {
-            if !self.up[lane] {
+        for process in 0..PROCESSES {
+            if !self.up[process] {
                 continue;
             }
-            let bytes = std::mem::take(&mut self.out.to_child[lane]);
+            let bytes = std::mem::take(&mut self.out.to_child[process]);
             let bytes = bytes.into_pieces().concat();
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
                 let line: Value = serde_json::from_slice(line).expect("a line");
-                self.child_hears(lane, &line);
+                self.child_hears(process, &line);
             }
         }
         for (session, line) in std::mem::take(&mut self.out.to_peer) {
@@ -302,17 +307,17 @@ impl World {
         }
     }
 
-    fn child_hears(&mut self, lane: usize, line: &Value) {
+    fn child_hears(&mut self, process: usize, line: &Value) {
         match (line["method"].as_str(), &line["id"]) {
             (Some(_), Value::Null) => {}
             (Some(method), id) => {
                 let twice = self
                     .seen
                     .iter()
-                    .any(|seen| seen.lane == lane && seen.id == *id);
+                    .any(|seen| seen.process == process && seen.id == *id);
                 assert!(!twice, "an id was used twice");
                 self.seen.push(Seen {
-                    lane,
+                    process,
                     id: id.clone(),
                     method: method.to_owned(),
                     tag: line["params"]["tag"].clone(),
@@ -320,7 +325,7 @@ impl World {
                 });
             }
             (None, id) => {
-                let question = (lane, id.clone());
+                let question = (process, id.clone());
                 let at = self.questions.iter().position(|asked| *asked == question);
                 self.questions.remove(at.expect("an answer to no question"));
             }
@@ -386,8 +391,8 @@ impl World {
     /// Processes come back and answer: then nothing is owed.
     fn settle(&mut self) {
         for round in 0.. {
-            for lane in 0..LANES {
-                self.start(lane);
+            for process in 0..PROCESSES {
+                self.start(process);
             }
             let waiting = std::mem::take(&mut self.seen);
             if waiting.is_empty() {

@@ -1,6 +1,6 @@
 //! The URLs of `--listen`.
 
-use crate::server::Door;
+use crate::server::ListenerKind;
 use crate::transport::Protocol;
 use crate::utils::host::{self, with_port};
 use std::fmt;
@@ -13,7 +13,7 @@ pub enum Listen {
     /// A port.
     Port {
         /// What is spoken there.
-        door: Door,
+        kind: ListenerKind,
         /// Name or address.
         host: String,
         /// Its number; 0 for any free one.
@@ -27,7 +27,7 @@ pub enum Listen {
 pub(super) fn health(text: &str) -> Result<Listen, String> {
     match format!("tcp://{text}").parse()? {
         Listen::Port { host, port, .. } if !text.ends_with('/') => Ok(Listen::Port {
-            door: Door::Health,
+            kind: ListenerKind::Health,
             host,
             port,
         }),
@@ -40,10 +40,10 @@ impl FromStr for Listen {
 
     fn from_str(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
-        let door = match scheme {
-            "tcp" => Door::Lines(Protocol::Tcp),
-            "ws" => Door::Lines(Protocol::WebSocket),
-            "http" => Door::Http,
+        let kind = match scheme {
+            "tcp" => ListenerKind::Lines(Protocol::Tcp),
+            "ws" => ListenerKind::Lines(Protocol::WebSocket),
+            "http" => ListenerKind::Http,
             "unix" if rest.starts_with('/') => return Ok(Self::Unix(rest.into())),
             "unix" => return Err("an absolute path is needed: unix:///path/to.sock".to_owned()),
             "wss" | "https" | "tls" => {
@@ -68,7 +68,7 @@ impl FromStr for Listen {
             return Err("an IPv6 address stands in brackets: tcp://[::1]:8080".to_owned());
         }
         let host = host::parse(name)?;
-        Ok(Self::Port { door, host, port })
+        Ok(Self::Port { kind, host, port })
     }
 }
 
@@ -86,20 +86,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_of_doors() {
-        let port = |door, host: &str, port| {
+    fn urls_of_listeners() {
+        let port = |kind, host: &str, port| {
             let host = host.to_owned();
-            Ok(Listen::Port { door, host, port })
+            Ok(Listen::Port { kind, host, port })
         };
-        let tcp = Door::Lines(Protocol::Tcp);
+        let tcp = ListenerKind::Lines(Protocol::Tcp);
         for (url, expected) in [
             ("tcp://0.0.0.0:8080", port(tcp, "0.0.0.0", 8080)),
             ("tcp://[::1]:0/", port(tcp, "::1", 0)),
             (
                 "ws://localhost:1",
-                port(Door::Lines(Protocol::WebSocket), "localhost", 1),
+                port(ListenerKind::Lines(Protocol::WebSocket), "localhost", 1),
             ),
-            ("http://a.example:80", port(Door::Http, "a.example", 80)),
+            (
+                "http://a.example:80",
+                port(ListenerKind::Http, "a.example", 80),
+            ),
             ("unix:///run/x.sock", Ok(Listen::Unix("/run/x.sock".into()))),
         ] {
             assert_eq!(url.parse::<Listen>(), expected, "{url}");

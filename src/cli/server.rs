@@ -3,7 +3,7 @@
 use super::listen::{Listen, health};
 use super::{DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, positive_duration};
 use crate::jsonrpc::MAX_LINE;
-use crate::server::{ChildPer, Door, Isolation, Variable};
+use crate::server::{ChildPer, Isolation, ListenerKind, Variable};
 use crate::transport::Protocol;
 use crate::utils::cidr::Cidr;
 use crate::utils::host;
@@ -43,7 +43,7 @@ pub enum ServerTransport {
     Http,
 }
 
-impl From<ServerTransport> for Door {
+impl From<ServerTransport> for ListenerKind {
     fn from(transport: ServerTransport) -> Self {
         match transport {
             ServerTransport::Tcp => Self::Lines(Protocol::Tcp),

@@ -11,7 +11,7 @@ use crate::transport::outlet::Batch;
 use crate::transport::websocket::PING_EVERY;
 use crate::transport::{self, Connection, Pulse, Reader, Writer};
 use crate::utils::alarm::Alarm;
-use crate::utils::apart::apart;
+use crate::utils::own_waker::own_waker;
 use crate::utils::signal::Signal;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
@@ -60,9 +60,9 @@ impl<R: Fn(News)> Carrier<'_, R> {
             // In this order: what has arrived counts before the time that it took.
             tokio::select! {
                 biased;
-                end = apart(self.receive(&mut reader, &established)) => end,
-                end = apart(self.send(&mut writer, input)) => end,
-                end = apart(self.watch()) => end,
+                end = own_waker(self.receive(&mut reader, &established)) => end,
+                end = own_waker(self.send(&mut writer, input)) => end,
+                end = own_waker(self.watch()) => end,
             }
         };
         let ended = self.bridge.with(|endpoint| endpoint.on_disconnect(end));
@@ -99,7 +99,7 @@ impl<R: Fn(News)> Carrier<'_, R> {
 
     async fn send_all(&self, writer: &mut Writer, input: &mut HostInput) -> std::io::Result<End> {
         let began = Instant::now();
-        let mut ping = apart(tokio::time::sleep_until(began + PING_EVERY));
+        let mut ping = own_waker(tokio::time::sleep_until(began + PING_EVERY));
         let mut alarm = Alarm::at(began + FOREVER);
         loop {
             let now = Instant::now();
@@ -128,7 +128,7 @@ impl<R: Fn(News)> Carrier<'_, R> {
                 Event::Poll => {}
                 Event::Ping => {
                     writer.ping().await?;
-                    ping = apart(tokio::time::sleep(PING_EVERY));
+                    ping = own_waker(tokio::time::sleep(PING_EVERY));
                 }
             }
         }
@@ -150,7 +150,7 @@ impl<R: Fn(News)> Carrier<'_, R> {
         // What has arrived together is written together.
         let batch = Batch::new(self.bridge.output());
         let pulse = reader.pulse();
-        let mut silence = apart(self.silence(&pulse, established));
+        let mut silence = own_waker(self.silence(&pulse, established));
         loop {
             let line = tokio::select! {
                 biased;

@@ -18,7 +18,7 @@ pub use error::ClientError;
 pub use settings::{Place, Port, Reconnect, Settings};
 pub use token::{TokenSource, Tokens};
 
-use crate::utils::apart::apart;
+use crate::utils::own_waker::own_waker;
 use bridge::Bridge;
 use host::HostInput;
 use lifecycle::Lifecycle;
@@ -65,7 +65,7 @@ async fn live(
         bridge.host_served().await;
         tokio::time::sleep(LAST_ACK_TIMEOUT).await;
     };
-    let told_to_leave = apart(async {
+    let told_to_leave = own_waker(async {
         tokio::select! {
             () = shutdown => {}
             () = host::parent_exited() => {}

@@ -1,7 +1,7 @@
 //! `server`.
 
 use super::access::Reloader;
-use super::doors::{self, Places};
+use super::listeners::{self, Places};
 use super::{Failure, logs, runtime, warn_of_port_of_a_service};
 use crate::audit;
 use crate::backlog;
@@ -12,7 +12,7 @@ use crate::descriptors::{self, Shortfall};
 use crate::http::Resource;
 use crate::hub::{Deadlines, HubError, Limits};
 use crate::orphans;
-use crate::router::{LANES, LineLimits};
+use crate::router::{LineLimits, PROCESSES};
 use crate::server::{
     self, Access, Backend, Bounds, ChildPer, Environment, Isolation, Listening, Settings,
 };
@@ -120,7 +120,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         max_children: bounds(args.max_children),
     };
     let places = Places {
-        door: args.transport.into(),
+        kind: args.transport.into(),
         host: args.host,
         port: args.port,
         further: args.listen.into_iter().chain(args.health).collect(),
@@ -219,9 +219,9 @@ fn is_origin(origin: &str) -> bool {
 }
 
 fn warn_of_few_descriptors(args: &ServerArgs) {
-    let doors = args.listen.len() as u64;
-    let sockets = u64::from(args.max_connections) + u64::from(args.max_pending) + 2 * doors;
-    let (shared, isolated) = (LANES as u64, args.max_children.into());
+    let listeners = args.listen.len() as u64;
+    let sockets = u64::from(args.max_connections) + u64::from(args.max_pending) + 2 * listeners;
+    let (shared, isolated) = (PROCESSES as u64, args.max_children.into());
     let children = match args.isolate {
         Isolation::Never => shared,
         Isolation::Asking => shared + isolated,
@@ -262,8 +262,8 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let audit = settings.audit.clone();
     let loopback = settings.access.borrow().requirements.is_none();
-    let doors = places.open(loopback).await?;
-    let outside = doors.iter().any(Listening::is_reachable_from_outside);
+    let listeners = places.open(loopback).await?;
+    let outside = listeners.iter().any(Listening::is_reachable_from_outside);
     if loopback && outside {
         tracing::warn!(
             "everybody who reaches this port may use the MCP server: set MCP_REMOTE_JWT_SECRET"
@@ -275,7 +275,7 @@ async fn serve(
             "tokens and messages cross the network in plain text: use --tls-cert and --tls-key, or listen on loopback (--host 127.0.0.1) behind a tunnel"
         );
     }
-    doors::announce(&doors)?;
+    listeners::announce(&listeners)?;
     tell_who_may_come(&settings.access.borrow(), outside);
     let (asked, stop) = tokio::sync::oneshot::channel();
     let shutdown = async {
@@ -294,7 +294,7 @@ async fn serve(
         // The MCP server's process group is killed as its handle is dropped.
         while signals.next().await == Asked::HangUp {}
     };
-    let running = server::run(doors, settings, backend, async {
+    let running = server::run(listeners, settings, backend, async {
         if stop.await.is_err() {
             std::future::pending::<()>().await;
         }

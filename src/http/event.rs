@@ -1,6 +1,6 @@
 //! Server-sent events, as they are written.
 
-use crate::utils::rope::{Line, Pieces};
+use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use std::fmt;
 

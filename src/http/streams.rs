@@ -18,7 +18,7 @@ use crate::backlog::Part;
 use crate::jsonrpc::{Field, Kind, Message, RequestId};
 use crate::mcp::Method;
 use crate::replay::cost;
-use crate::utils::rope::Line;
+use crate::utils::chunks::Line;
 use crate::utils::signal::Signal;
 use crate::utils::tally::{Share, Tally};
 use foldhash::{HashMap, HashMapExt};

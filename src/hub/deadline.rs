@@ -3,7 +3,7 @@
 //! an image pulled.
 
 use super::{Shared, State};
-use crate::router::LaneId;
+use crate::router::ProcessId;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::process::ChildStdin;
@@ -68,30 +68,30 @@ pub(super) async fn keep_time(shared: &Shared) -> Infallible {
     }
 }
 
-/// Completes when the process of a lane has not answered in time what the router itself has asked it;
+/// Completes when a process has not answered in time what the router itself has asked it;
 /// gives the method.
-pub(super) async fn overdue(shared: &Shared, lane: LaneId) -> &'static str {
+pub(super) async fn overdue(shared: &Shared, process: ProcessId) -> &'static str {
     loop {
-        let awaited = shared.lock().routing.awaited(lane);
+        let awaited = shared.lock().routing.awaited(process);
         let Some((id, method)) = awaited else {
-            shared.asked[lane.0].wait().await;
+            shared.asked[process.0].wait().await;
             continue;
         };
-        if outlasts(shared, lane, id, method).await {
+        if outlasts(shared, process, id, method).await {
             return method;
         }
     }
 }
 
 /// Waits for the answer to the question `id`; true where it has not come in time.
-async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) -> bool {
+async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static str) -> bool {
     let asked = Instant::now();
     let mut report = asked + REPORT;
     loop {
         let (awaited, alive) = {
             let state = &mut *shared.lock();
-            state.look_for_life(lane);
-            (state.routing.awaited(lane), state.alive[lane.0])
+            state.look_for_life(process);
+            (state.routing.awaited(process), state.alive[process.0])
         };
         if awaited.is_none_or(|(still, _)| still != id) {
             return false;
@@ -102,7 +102,7 @@ async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) 
             _ if due.is_none_or(|due| now < due) => {}
             Some(_) => {
                 tracing::warn!(
-                    process = lane.0,
+                    process = process.0,
                     method,
                     ?waited,
                     "MCP server has not answered in time (--handshake-timeout), ending it"
@@ -111,7 +111,7 @@ async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) 
             }
             None => {
                 tracing::warn!(
-                    process = lane.0,
+                    process = process.0,
                     method,
                     ?waited,
                     "MCP server has given no sign of life in time (--start-timeout), ending it"
@@ -122,7 +122,7 @@ async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) 
         if now >= report {
             let (waited, started) = (waited.as_secs(), alive.is_some());
             tracing::info!(
-                process = lane.0,
+                process = process.0,
                 method,
                 waited,
                 started,
@@ -133,7 +133,7 @@ async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) 
         let next = due.map_or(report, |due| due.min(report));
         let next = alive.map_or(next.min(now + LOOK), |_| next);
         tokio::select! {
-            () = shared.asked[lane.0].wait() => {}
+            () = shared.asked[process.0].wait() => {}
             () = tokio::time::sleep_until(next) => {}
         }
     }
@@ -141,14 +141,14 @@ async fn outlasts(shared: &Shared, lane: LaneId, id: i64, method: &'static str) 
 
 impl State {
     /// A process that reads what it is sent has started, whether or not it has written something.
-    fn look_for_life(&mut self, lane: LaneId) {
-        let idle = self.idle_stdin[lane.0].as_ref();
-        let is_written = self.out.to_child[lane.0].is_empty();
-        if self.alive[lane.0].is_none()
+    fn look_for_life(&mut self, process: ProcessId) {
+        let idle = self.idle_stdin[process.0].as_ref();
+        let is_written = self.out.to_child[process.0].is_empty();
+        if self.alive[process.0].is_none()
             && is_written
             && idle.is_some_and(|idle| unread(&idle.stdin) == Some(0))
         {
-            self.alive[lane.0] = Some(Instant::now());
+            self.alive[process.0] = Some(Instant::now());
         }
     }
 }
@@ -198,7 +198,7 @@ mod tests {
             in_flight: 16,
         };
         let (hub, _driver) = Hub::shared(command, limits);
-        let first = LaneId::FIRST;
+        let first = ProcessId::FIRST;
         hub.0
             .handle(|routing, out| routing.child_started(first, out));
         let session = hub.attach(Profile::anybody(), &Counted::default());
@@ -256,7 +256,7 @@ mod tests {
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                method = overdue(&hub.0, LaneId::FIRST) => assert_eq!(method, "initialize"),
+                method = overdue(&hub.0, ProcessId::FIRST) => assert_eq!(method, "initialize"),
                 () = comes_alive => {}
             }
             let took = began.elapsed();

@@ -8,10 +8,10 @@ use super::stdout::read;
 use super::{Hub, Shared};
 use crate::child::{Child, CommandLine, Pipes};
 use crate::descriptors;
-use crate::router::{Cause, Command, Exit, LANES, LaneId};
+use crate::router::{Cause, Command, Exit, PROCESSES, ProcessId};
 use crate::transport::line::LineReader;
-use crate::utils::apart::apart;
 use crate::utils::backoff;
+use crate::utils::own_waker::own_waker;
 use futures_util::FutureExt;
 use futures_util::future::FusedFuture;
 use std::future::Future;
@@ -42,11 +42,11 @@ pub struct Driver {
     hub: Hub,
     command: CommandLine,
     commands: mpsc::UnboundedReceiver<Command>,
-    lanes: [Run; LANES],
+    processes: [Run; PROCESSES],
     running: JoinSet<Ended>,
 }
 
-/// What the driver knows of a lane.
+/// What the driver knows of a process.
 #[derive(Debug, Default)]
 struct Run {
     stop: watch::Sender<bool>,
@@ -54,10 +54,10 @@ struct Run {
     restarts: Restarts,
 }
 
-/// How a lane's process ended.
+/// How a process ended.
 #[derive(Debug)]
 struct Ended {
-    lane: LaneId,
+    process: ProcessId,
     outcome: io::Result<Exit>,
     lived: Duration,
     why: Why,
@@ -86,7 +86,7 @@ impl Driver {
             hub,
             command,
             commands,
-            lanes: Default::default(),
+            processes: Default::default(),
             running: JoinSet::new(),
         }
     }
@@ -97,7 +97,7 @@ impl Driver {
     /// # Errors
     /// When a process that is needed cannot be started, or ends too often.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), HubError> {
-        self.start(LaneId::FIRST, Duration::ZERO);
+        self.start(ProcessId::FIRST, Duration::ZERO);
         let mut shutdown = std::pin::pin!(shutdown);
         let shared = Arc::clone(&self.hub.0);
         let mut timers = std::pin::pin!(keep_time(&shared));
@@ -106,8 +106,8 @@ impl Driver {
                 () = &mut shutdown => break Ok(()),
                 never = &mut timers => match never {},
                 Some(command) = self.commands.recv() => match command {
-                    Command::Start(lane) => self.start(lane, Duration::ZERO),
-                    Command::Stop(lane) => drop(self.lanes[lane.0].stop.send_replace(true)),
+                    Command::Start(process) => self.start(process, Duration::ZERO),
+                    Command::Stop(process) => drop(self.processes[process.0].stop.send_replace(true)),
                 },
                 Some(ended) = self.running.join_next() => match ended {
                     Ok(ended) => if let Err(err) = self.ended(ended) { break Err(err) },
@@ -115,17 +115,17 @@ impl Driver {
                 },
             }
         };
-        for lane in &self.lanes {
-            lane.stop.send_replace(true);
+        for process in &self.processes {
+            process.stop.send_replace(true);
         }
         while let Some(ended) = self.running.join_next().await {
             if let Ok(Ended {
-                lane,
+                process,
                 outcome: Ok(exit),
                 ..
             }) = ended
             {
-                self.hub.0.child_exited(lane, &exit);
+                self.hub.0.child_exited(process, &exit);
             }
         }
         if let Err(HubError::Start { .. } | HubError::ExitedBeforeResponding { .. }) = &outcome {
@@ -135,20 +135,25 @@ impl Driver {
         outcome
     }
 
-    fn start(&mut self, lane: LaneId, pause: Duration) {
-        let run = &mut self.lanes[lane.0];
+    fn start(&mut self, process: ProcessId, pause: Duration) {
+        let run = &mut self.processes[process.0];
         let (stop, stopped) = watch::channel(false);
         run.stop = stop;
         run.active = true;
         let shared = Arc::clone(&self.hub.0);
-        self.running
-            .spawn(run_lane(shared, lane, self.command.clone(), stopped, pause));
+        self.running.spawn(run_process(
+            shared,
+            process,
+            self.command.clone(),
+            stopped,
+            pause,
+        ));
     }
 
     /// A process has ended: tells the router, and starts the next one, unless that makes no sense.
     fn ended(&mut self, ended: Ended) -> Result<(), HubError> {
         let Ended {
-            lane,
+            process,
             outcome,
             lived,
             why,
@@ -166,7 +171,12 @@ impl Driver {
         let next = if why == Why::Unneeded {
             Next::GiveUp
         } else {
-            self.next(lane, lived, start_error.is_some(), exit.overdue.is_some())
+            self.next(
+                process,
+                lived,
+                start_error.is_some(),
+                exit.overdue.is_some(),
+            )
         };
         if let Next::Start {
             pause,
@@ -175,28 +185,28 @@ impl Driver {
         } = next
         {
             tracing::warn!(
-                process = lane.0,
+                process = process.0,
                 status = exit.status,
                 ?pause,
                 "MCP server ended, starting it again"
             );
             if forgets {
                 tracing::warn!(
-                    process = lane.0,
+                    process = process.0,
                     "the next process is told of no subscriptions and no log level: the last ones ended soon after"
                 );
             }
             exit.restarts = true;
             exit.forgets = forgets;
             exit.suspicious = suspicious;
-            self.hub.0.child_exited(lane, &exit);
-            self.start(lane, pause);
+            self.hub.0.child_exited(process, &exit);
+            self.start(process, pause);
             return Ok(());
         }
-        self.hub.0.child_exited(lane, &exit);
-        let mut lanes = self.lanes.iter().enumerate();
-        let needed = !lanes.any(|(other, run)| other != lane.0 && run.active);
-        let run = &mut self.lanes[lane.0];
+        self.hub.0.child_exited(process, &exit);
+        let mut processes = self.processes.iter().enumerate();
+        let needed = !processes.any(|(other, run)| other != process.0 && run.active);
+        let run = &mut self.processes[process.0];
         run.active = false;
         if why == Why::Unneeded {
             return Ok(());
@@ -204,7 +214,7 @@ impl Driver {
         if !needed {
             // Peers of the other era are served all the same; a new request tries again.
             tracing::error!(
-                process = lane.0,
+                process = process.0,
                 status = exit.status,
                 "MCP server ended and is not started again"
             );
@@ -222,13 +232,13 @@ impl Driver {
     /// What follows a process that has ended by itself; whoever is to blame is refused from now on.
     fn next(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         lived: Duration,
         failed_to_start: bool,
         overdue: bool,
     ) -> Next {
         let state = &mut *self.hub.0.lock();
-        let answered = state.answered[lane.0];
+        let answered = state.answered[process.0];
         let limit = match state.routing.is_shared() {
             true => self.hub.0.limits.restarts,
             // The session ends with its process.
@@ -238,10 +248,10 @@ impl Driver {
             (Cause::Itself, None)
         } else {
             let now = Instant::now().into_std();
-            state.routing.cause_of_end(lane, overdue, now)
+            state.routing.cause_of_end(process, overdue, now)
         };
         if let Cause::Sender(sender) = &cause {
-            tracing::warn!(process = lane.0, %sender, ?refused, "MCP server ended at a message of this peer");
+            tracing::warn!(process = process.0, %sender, ?refused, "MCP server ended at a message of this peer");
         }
         let end = End {
             cause: &cause,
@@ -249,20 +259,20 @@ impl Driver {
             lived,
             overdue,
         };
-        self.lanes[lane.0].restarts.ended(end, limit)
+        self.processes[process.0].restarts.ended(end, limit)
     }
 }
 
 /// One process of the MCP server, from start to end.
-async fn run_lane(
+async fn run_process(
     shared: Arc<Shared>,
-    lane: LaneId,
+    process: ProcessId,
     command: CommandLine,
     stopped: watch::Receiver<bool>,
     pause: Duration,
 ) -> Ended {
     let early = |outcome, why| Ended {
-        lane,
+        process,
         outcome,
         lived: Duration::ZERO,
         why,
@@ -279,8 +289,8 @@ async fn run_lane(
     }
     let (isolated, holder) = {
         let mut state = shared.lock();
-        state.answered[lane.0] = false;
-        state.alive[lane.0] = None;
+        state.answered[process.0] = false;
+        state.alive[process.0] = None;
         (!state.routing.is_shared(), state.holder.clone())
     };
     let spawn = || Child::spawn(&command, shared.limits.child_message, isolated);
@@ -294,9 +304,9 @@ async fn run_lane(
     };
     stdout.hold(holder.part());
     let started = Instant::now();
-    tracing::info!(pid = child.id(), process = lane.0, "MCP server started");
-    shared.handle(|routing, out| routing.child_started(lane, out));
-    let (status, why) = live(&shared, lane, &mut child, stdin, &mut stdout, stopped).await;
+    tracing::info!(pid = child.id(), process = process.0, "MCP server started");
+    shared.handle(|routing, out| routing.child_started(process, out));
+    let (status, why) = live(&shared, process, &mut child, stdin, &mut stdout, stopped).await;
     let mut status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
     let mut overdue = None;
     match why {
@@ -308,7 +318,7 @@ async fn run_lane(
         Why::Itself | Why::Unneeded => {}
     }
     let stderr = child.reap().await;
-    tracing::info!(process = lane.0, status, "MCP server ended");
+    tracing::info!(process = process.0, status, "MCP server ended");
     let exit = Exit {
         status,
         stderr,
@@ -316,7 +326,7 @@ async fn run_lane(
         ..Exit::default()
     };
     Ended {
-        lane,
+        process,
         outcome: Ok(exit),
         lived: started.elapsed(),
         why,
@@ -342,26 +352,26 @@ async fn despite_shortage<T>(mut spawn: impl FnMut() -> io::Result<T>) -> io::Re
 /// Pumps lines until the process is gone; gives its status, and who ended it.
 async fn live(
     shared: &Shared,
-    lane: LaneId,
+    process: ProcessId,
     child: &mut Child,
     stdin: ChildStdin,
     stdout: &mut LineReader<tokio::process::ChildStdout>,
     stopped: watch::Receiver<bool>,
 ) -> (io::Result<std::process::ExitStatus>, Why) {
     let (closed, deaf) = (Notify::new(), Notify::new());
-    let mut reading = apart(read(shared, lane, stdout)).fuse();
-    let feeding = apart(feed(shared, lane, stdin, stopped.clone(), &deaf));
-    let life = apart(async {
+    let mut reading = own_waker(read(shared, process, stdout)).fuse();
+    let feeding = own_waker(feed(shared, process, stdin, stopped.clone(), &deaf));
+    let life = own_waker(async {
         tokio::select! {
             status = child.wait() => (status, Why::Itself),
             // Without stdout it is of no use to anybody.
             () = closed.notified() => (child.stop().await, Why::Itself),
             () = asked(stopped) => (child.stop().await, Why::Unneeded),
-            method = overdue(shared, lane) => (child.terminate().await, Why::Overdue(method)),
+            method = overdue(shared, process) => (child.terminate().await, Why::Overdue(method)),
             () = deaf.notified() => match child.leave().await {
                 Some(status) => (status, Why::Itself),
                 None => {
-                    tracing::warn!(process = lane.0, "MCP server has closed its stdin and lives on, ending it");
+                    tracing::warn!(process = process.0, "MCP server has closed its stdin and lives on, ending it");
                     (child.terminate().await, Why::StdinClosed)
                 }
             }
@@ -372,7 +382,7 @@ async fn live(
             (&mut reading).await;
             closed.notify_one();
         };
-        tokio::join!(feeding, read_all, apart(take_turns(shared, lane)));
+        tokio::join!(feeding, read_all, own_waker(take_turns(shared, process)));
         std::future::pending::<std::convert::Infallible>().await
     };
     let end = tokio::select! {
@@ -387,15 +397,15 @@ async fn live(
 
 /// Where nobody knows at whose messages processes end, lets this one hear one sender after the other,
 /// until it has lived for long enough.
-async fn take_turns(shared: &Shared, lane: LaneId) {
-    let goes_on = shared.lock().routing.takes_turns(lane);
+async fn take_turns(shared: &Shared, process: ProcessId) {
+    let goes_on = shared.lock().routing.takes_turns(process);
     if !goes_on {
         return;
     }
     let begin = Instant::now();
     while begin.elapsed() < STABLE {
         tokio::time::sleep(TURN).await;
-        shared.handle(|routing, out| routing.next_turn(lane, out));
+        shared.handle(|routing, out| routing.next_turn(process, out));
     }
-    shared.handle(|routing, out| routing.end_turns(lane, out));
+    shared.handle(|routing, out| routing.end_turns(process, out));
 }

@@ -30,7 +30,8 @@ use crate::child::CommandLine;
 use crate::control;
 use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, Message, Recovered, Refusal, recover};
 use crate::router::{
-    Command, Counted, Exit, LANES, LaneId, LineLimits, Loss, Output, Profile, SessionId, Window,
+    Command, Counted, Exit, LineLimits, Loss, Output, PROCESSES, ProcessId, Profile, SessionId,
+    Window,
 };
 use crate::transport::outlet::EARLY;
 use crate::utils::lock::lock;
@@ -86,11 +87,11 @@ pub struct Hub(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// There are lines for the lane's process.
-    to_child: [Signal; LANES],
-    /// The router has asked the lane's process something of its own, or that gives its first sign of
+    /// There are lines for the process.
+    to_child: [Signal; PROCESSES],
+    /// The router has asked the process something of its own, or that gives its first sign of
     /// life.
-    asked: [Signal; LANES],
+    asked: [Signal; PROCESSES],
     /// Something waits for its time that nothing has waited for before.
     timed: Signal,
     /// Lines for a process have been written.
@@ -105,21 +106,21 @@ struct State {
     /// What waits for the processes; also the room for each event's outcome.
     out: Output,
     outboxes: HashMap<SessionId, Arc<Outbox>>,
-    /// The stdin of each lane's process, while its own task has nothing to write: others may write to
+    /// The stdin of each process, while its own task has nothing to write: others may write to
     /// it what it takes at once.
-    idle_stdin: [Option<IdleStdin>; LANES],
+    idle_stdin: [Option<IdleStdin>; PROCESSES],
     /// Those with lines for a writer that is lent.
     ready: Vec<Arc<Outbox>>,
-    /// The bytes that messages on their way to each lane will take.
-    reserved: [usize; LANES],
-    /// Whether somebody waits for room in a lane.
-    awaits_room: [bool; LANES],
-    /// For each lane, when its process gave its first sign of life.
-    alive: [Option<Instant>; LANES],
+    /// The bytes that messages on their way to each process will take.
+    reserved: [usize; PROCESSES],
+    /// Whether somebody waits for room in front of each process.
+    awaits_room: [bool; PROCESSES],
+    /// When each process gave its first sign of life.
+    alive: [Option<Instant>; PROCESSES],
     /// Lines of all processes that were no messages.
     junk: u64,
-    /// For each lane, whether its process is one that has said something.
-    answered: [bool; LANES],
+    /// Whether each process has said something.
+    answered: [bool; PROCESSES],
     stopped: bool,
     /// For whom everything is kept that a process keeps for its only session …
     holder: Holder,
@@ -131,7 +132,7 @@ struct State {
 impl State {
     /// What waits for an isolated process is its session's; the rest has a bound of its own.
     fn count_waiting(&mut self) {
-        let waiting = self.out.to_child[LaneId::FIRST.0].len();
+        let waiting = self.out.to_child[ProcessId::FIRST.0].len();
         self.waiting.set(waiting + self.writing);
     }
 }
@@ -161,7 +162,7 @@ impl Hub {
     }
 
     fn new(routing: Routing, command: CommandLine, limits: Limits) -> (Self, Driver) {
-        // Unbounded, but a lane can only be started when idle and stopped when not.
+        // Unbounded, but a process can only be started when there is none and stopped when not.
         let (commands, inbox) = mpsc::unbounded_channel();
         let state = State {
             routing,
@@ -169,11 +170,11 @@ impl Hub {
             outboxes: HashMap::new(),
             idle_stdin: Default::default(),
             ready: Vec::new(),
-            reserved: [0; LANES],
-            awaits_room: [false; LANES],
-            alive: [None; LANES],
+            reserved: [0; PROCESSES],
+            awaits_room: [false; PROCESSES],
+            alive: [None; PROCESSES],
             junk: 0,
-            answered: [false; LANES],
+            answered: [false; PROCESSES],
             stopped: false,
             holder: Holder::default(),
             waiting: Part::default(),
@@ -291,14 +292,14 @@ impl Shared {
                 state.ready.push(Arc::clone(outbox));
             }
         }
-        for lane in LaneId::ALL {
-            if state.out.to_child[lane.0].len() >= EARLY {
-                self.feed(state, lane);
+        for process in ProcessId::ALL {
+            if state.out.to_child[process.0].len() >= EARLY {
+                self.feed(state, process);
             }
         }
-        for lane in LaneId::ALL {
-            if std::mem::take(&mut state.out.asked[lane.0]) {
-                self.asked[lane.0].raise();
+        for process in ProcessId::ALL {
+            if std::mem::take(&mut state.out.asked[process.0]) {
+                self.asked[process.0].raise();
             }
         }
         if std::mem::take(&mut state.out.timed) {
@@ -314,8 +315,8 @@ impl Shared {
 
     /// Tells the peers that may be read on.
     fn tell_room(&self, state: &mut State) {
-        for lane in LaneId::ALL {
-            let room = state.routing.take_room(lane);
+        for process in ProcessId::ALL {
+            let room = state.routing.take_room(process);
             for outbox in room.sessions.iter().filter_map(|id| state.outboxes.get(id)) {
                 outbox.has_room();
             }
@@ -332,25 +333,25 @@ impl Shared {
         for outbox in state.ready.drain(..) {
             outbox.deliver();
         }
-        for lane in LaneId::ALL {
-            self.feed(state, lane);
-            while state.routing.advance(lane, &mut state.out) {
-                self.feed(state, lane);
+        for process in ProcessId::ALL {
+            self.feed(state, process);
+            while state.routing.advance(process, &mut state.out) {
+                self.feed(state, process);
             }
-            if state.awaits_room[lane.0] && state.has_room(lane) {
-                state.awaits_room[lane.0] = false;
+            if state.awaits_room[process.0] && state.has_room(process) {
+                state.awaits_room[process.0] = false;
                 self.drained.notify_waiters();
             }
         }
         self.tell_room(state);
     }
 
-    fn feed(&self, state: &mut State, lane: LaneId) {
-        let lines = &mut state.out.to_child[lane.0];
+    fn feed(&self, state: &mut State, process: ProcessId) {
+        let lines = &mut state.out.to_child[process.0];
         if lines.is_empty() {
             return;
         }
-        if let Some(IdleStdin { stdin, full }) = &mut state.idle_stdin[lane.0]
+        if let Some(IdleStdin { stdin, full }) = &mut state.idle_stdin[process.0]
             && !*full
             && let Some(small) = lines.only_small()
         {
@@ -359,9 +360,9 @@ impl Shared {
             small.drain(..written);
         }
         if lines.is_empty() {
-            state.out.answers[lane.0] = 0;
+            state.out.answers[process.0] = 0;
         } else {
-            self.to_child[lane.0].raise();
+            self.to_child[process.0].raise();
         }
     }
 
@@ -373,8 +374,8 @@ impl Shared {
     }
 
     /// Waits while too many answers wait for a process that goes on asking.
-    async fn heard_out(&self, lane: LaneId) {
-        let goes_on = || self.lock().out.answers[lane.0] > HIGH_WATER;
+    async fn heard_out(&self, process: ProcessId) {
+        let goes_on = || self.lock().out.answers[process.0] > HIGH_WATER;
         while goes_on() {
             let drained = self.drained.notified();
             if goes_on() {
@@ -384,21 +385,21 @@ impl Shared {
     }
 
     /// What follows from it may wait for [`Shared::flush`].
-    fn child_message(&self, lane: LaneId, line: Bytes) {
+    fn child_message(&self, process: ProcessId, line: Bytes) {
         match Message::read(line.clone(), MAX_CHILD_DEPTH) {
             Ok(message) if control::has_control_name(&message) => {
                 tracing::warn!(
                     "dropped a notification of the MCP server under one of our own names"
                 );
             }
-            Ok(message) => self.child_said(lane, &message),
-            Err(refusal) => self.child_recovered(lane, &line, &refusal),
+            Ok(message) => self.child_said(process, &message),
+            Err(refusal) => self.child_recovered(process, &line, &refusal),
         }
     }
 
     /// A line that is not exactly one message: what can be read of it is taken for what it was meant
     /// for, what cannot fails the request that it answers.
-    fn child_recovered(&self, lane: LaneId, line: &Bytes, refusal: &Refusal) {
+    fn child_recovered(&self, process: ProcessId, line: &Bytes, refusal: &Refusal) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
@@ -411,13 +412,13 @@ impl Shared {
             .iter()
             .filter(|message| !control::has_control_name(message))
         {
-            self.child_said(lane, message);
+            self.child_said(process, message);
         }
         for kind in unread {
             if let Kind::Request(id) | Kind::Response(Some(id)) = &kind {
                 tracing::warn!(%id, %refusal, "cannot read a message of the MCP server");
             }
-            self.child_unread(lane, Some(kind), &Loss::UNREADABLE);
+            self.child_unread(process, Some(kind), &Loss::UNREADABLE);
         }
     }
 
@@ -434,29 +435,29 @@ impl Shared {
         }
     }
 
-    fn child_said(&self, lane: LaneId, message: &Message) {
-        self.lock().answered[lane.0] = true;
+    fn child_said(&self, process: ProcessId, message: &Message) {
+        self.lock().answered[process.0] = true;
         let now = || Instant::now().into_std();
-        self.gather(|routing, out| routing.child_message(lane, message, now, out));
+        self.gather(|routing, out| routing.child_message(process, message, now, out));
     }
 
     /// A message of the child, of this `kind` as far as can be told, has been dropped: whoever waits
     /// for it gets an error in its place.
-    fn child_unread(&self, lane: LaneId, kind: Option<Kind>, loss: &Loss) {
+    fn child_unread(&self, process: ProcessId, kind: Option<Kind>, loss: &Loss) {
         match kind {
             Some(Kind::Response(Some(id))) => {
                 if let Ok(message) = Message::read(loss.answer(&id).into(), MAX_CHILD_DEPTH) {
-                    self.child_said(lane, &message);
+                    self.child_said(process, &message);
                 }
             }
             Some(Kind::Request(id)) => {
-                self.handle(|_, out| out.answer(lane, &loss.request(&id)));
+                self.handle(|_, out| out.answer(process, &loss.request(&id)));
             }
             _ => {}
         }
     }
 
-    fn child_exited(&self, lane: LaneId, exit: &Exit) {
-        self.handle(|routing, out| routing.child_exited(lane, exit, out));
+    fn child_exited(&self, process: ProcessId, exit: &Exit) {
+        self.handle(|routing, out| routing.child_exited(process, exit, out));
     }
 }

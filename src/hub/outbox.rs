@@ -6,7 +6,7 @@ use crate::liveness::Urgency;
 use crate::replay::{BATCH, Replay, cost};
 use crate::transport::outlet::{Flush, Lease, Lendable, Locked, Outlet, Queue};
 use crate::transport::{SMALL, Writer};
-use crate::utils::rope::{Line, Pieces};
+use crate::utils::chunks::{Line, Pieces};
 use std::io;
 use tokio::sync::Notify;
 

@@ -25,7 +25,7 @@ const TURNS_AFTER: u32 = 2;
 /// After so many, the next one is told nothing of what they knew, too: that may be it.
 const FORGET_AFTER: u32 = 3;
 
-/// The ends of one lane's processes.
+/// The ends of one process and its successors.
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
     /// A process has answered something.

@@ -3,13 +3,13 @@
 
 use super::{HIGH_WATER, Hub, Outbox, State};
 use crate::jsonrpc::Message;
-use crate::router::{LaneId, SessionId};
+use crate::router::{ProcessId, SessionId};
 
 /// Room for one message. Whoever drops it leaves it to others.
 #[derive(Debug)]
 pub struct Room<'a> {
     hub: &'a Hub,
-    lane: LaneId,
+    process: ProcessId,
     bytes: usize,
 }
 
@@ -18,18 +18,23 @@ impl<'a> Room<'a> {
     /// or too much of this peer for its turn.
     pub(super) fn find(hub: &'a Hub, from: SessionId, message: &Message) -> Option<Self> {
         let state = &mut *hub.0.lock();
-        let lane = state.routing.destination(from, message);
+        let process = state.routing.destination(from, message);
         // What goes nowhere needs no room.
-        let (lane, bytes) = lane.map_or((LaneId::FIRST, 0), |lane| (lane, message.size()));
-        if state.routing.is_full_for(lane, from) {
+        let (process, bytes) =
+            process.map_or((ProcessId::FIRST, 0), |process| (process, message.size()));
+        if state.routing.is_full_for(process, from) {
             return None;
         }
-        if bytes > 0 && !state.has_room(lane) {
-            state.awaits_room[lane.0] = true;
+        if bytes > 0 && !state.has_room(process) {
+            state.awaits_room[process.0] = true;
             return None;
         }
-        state.reserved[lane.0] += bytes;
-        Some(Self { hub, lane, bytes })
+        state.reserved[process.0] += bytes;
+        Some(Self {
+            hub,
+            process,
+            bytes,
+        })
     }
 
     /// The same, once there is some. Cancel safe.
@@ -58,7 +63,7 @@ impl<'a> Room<'a> {
 
     /// Gives it back, as the message is put there in the same step.
     pub(super) fn fill(mut self, state: &mut State) {
-        state.reserved[self.lane.0] -= std::mem::take(&mut self.bytes);
+        state.reserved[self.process.0] -= std::mem::take(&mut self.bytes);
     }
 
     /// True where it is among what waits for a process of this hub.
@@ -68,17 +73,17 @@ impl<'a> Room<'a> {
 }
 
 impl State {
-    /// False while too much waits for a lane's process.
-    pub(super) fn has_room(&self, lane: LaneId) -> bool {
-        let waiting = self.out.to_child[lane.0].len() + self.routing.held(lane);
-        waiting + self.reserved[lane.0] <= HIGH_WATER
+    /// False while too much waits for a process.
+    pub(super) fn has_room(&self, process: ProcessId) -> bool {
+        let waiting = self.out.to_child[process.0].len() + self.routing.held(process);
+        waiting + self.reserved[process.0] <= HIGH_WATER
     }
 }
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.hub.0.lock().reserved[self.lane.0] -= self.bytes;
+            self.hub.0.lock().reserved[self.process.0] -= self.bytes;
             self.hub.0.drained.notify_waiters();
         }
     }

@@ -1,18 +1,18 @@
 //! How messages find their way between peers and processes: by the router of a shared MCP server,
-//! or by the pipe of an isolated one. Nothing else in the hub knows which of the two it is.
+//! or by that of an isolated one. Nothing else in the hub knows which of the two it is.
 
 use crate::jsonrpc::Message;
 use crate::permissions::Permit;
 use crate::router::{
-    Cause, Counted, Exit, LaneId, Output, Pipe, Presence, Profile, Room, Router, SessionId,
-    TooLarge, Window,
+    Cause, Counted, Exit, IsolatedRouter, Output, Presence, ProcessId, Profile, Room, Router,
+    SessionId, TooLarge, Window,
 };
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub(super) enum Routing {
     Shared(Box<Router>),
-    Isolated(Box<Pipe>),
+    Isolated(Box<IsolatedRouter>),
 }
 
 impl Routing {
@@ -33,7 +33,7 @@ impl Routing {
     pub(super) fn attach(&mut self, profile: Profile, counted: &Counted) -> SessionId {
         match self {
             Self::Shared(router) => router.attach_of_user(profile, counted),
-            Self::Isolated(pipe) => pipe.attach(profile, counted),
+            Self::Isolated(router) => router.attach(profile, counted),
         }
     }
 
@@ -57,7 +57,7 @@ impl Routing {
     pub(super) fn half_closed(&mut self, id: SessionId, out: &mut Output) {
         match self {
             Self::Shared(router) => router.half_closed(id, out),
-            Self::Isolated(pipe) => pipe.half_closed(out),
+            Self::Isolated(router) => router.half_closed(out),
         }
     }
 
@@ -75,38 +75,38 @@ impl Routing {
                 }
                 router.peer_message(from, permit, out)
             }
-            Self::Isolated(pipe) => pipe.peer_message(permit, out),
+            Self::Isolated(router) => router.peer_message(permit, out),
         }
     }
 
     /// See [`Router::advance`].
-    pub(super) fn advance(&mut self, lane: LaneId, out: &mut Output) -> bool {
+    pub(super) fn advance(&mut self, process: ProcessId, out: &mut Output) -> bool {
         match self {
-            Self::Shared(router) => router.advance(lane, out),
+            Self::Shared(router) => router.advance(process, out),
             Self::Isolated(_) => false,
         }
     }
 
     /// See [`Router::is_full_for`].
-    pub(super) fn is_full_for(&self, lane: LaneId, id: SessionId) -> bool {
+    pub(super) fn is_full_for(&self, process: ProcessId, id: SessionId) -> bool {
         match self {
-            Self::Shared(router) => router.is_full_for(lane, id),
+            Self::Shared(router) => router.is_full_for(process, id),
             Self::Isolated(_) => false,
         }
     }
 
     /// See [`Router::take_room`].
-    pub(super) fn take_room(&mut self, lane: LaneId) -> Room {
+    pub(super) fn take_room(&mut self, process: ProcessId) -> Room {
         match self {
-            Self::Shared(router) => router.take_room(lane),
+            Self::Shared(router) => router.take_room(process),
             Self::Isolated(_) => Room::default(),
         }
     }
 
-    pub(super) fn revise(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
+    pub(super) fn set_rights(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
         match self {
-            Self::Shared(router) => router.revise(id, profile, out),
-            Self::Isolated(pipe) => pipe.revise(profile),
+            Self::Shared(router) => router.set_rights(id, profile, out),
+            Self::Isolated(router) => router.set_rights(profile),
         }
     }
 
@@ -122,7 +122,7 @@ impl Routing {
     pub(super) fn is_busy(&self) -> bool {
         match self {
             Self::Shared(router) => router.is_busy(),
-            Self::Isolated(pipe) => pipe.owed() > 0,
+            Self::Isolated(router) => router.owed() > 0,
         }
     }
 
@@ -130,39 +130,39 @@ impl Routing {
     pub(super) fn owed(&self, id: SessionId) -> usize {
         match self {
             Self::Shared(router) => router.owed(id),
-            Self::Isolated(pipe) => pipe.owed(),
+            Self::Isolated(router) => router.owed(),
         }
     }
 
-    /// The lane that a peer's message would go to now, if any.
-    pub(super) fn destination(&self, from: SessionId, message: &Message) -> Option<LaneId> {
+    /// The process that a peer's message would go to now, if any.
+    pub(super) fn destination(&self, from: SessionId, message: &Message) -> Option<ProcessId> {
         match self {
             Self::Shared(router) => router.destination(from, message),
-            Self::Isolated(_) => Some(LaneId::FIRST),
+            Self::Isolated(_) => Some(ProcessId::FIRST),
         }
     }
 
-    /// The bytes that wait here for the process of a lane.
-    pub(super) fn held(&self, lane: LaneId) -> usize {
+    /// The bytes that wait here for a process.
+    pub(super) fn held(&self, process: ProcessId) -> usize {
         match self {
-            Self::Shared(router) => router.held(lane),
+            Self::Shared(router) => router.held(process),
             Self::Isolated(_) => 0,
         }
     }
 
     /// What this process has been asked by the router itself and has not answered.
-    pub(super) fn awaited(&self, lane: LaneId) -> Option<(i64, &'static str)> {
+    pub(super) fn awaited(&self, process: ProcessId) -> Option<(i64, &'static str)> {
         match self {
-            Self::Shared(router) => router.awaited(lane),
+            Self::Shared(router) => router.awaited(process),
             // What it is asked is its peer's own affair.
             Self::Isolated(_) => None,
         }
     }
 
-    /// True while this lane has no process.
-    pub(super) fn is_down(&self, lane: LaneId) -> bool {
+    /// True while this process has ended and the next has not started.
+    pub(super) fn is_down(&self, process: ProcessId) -> bool {
         match self {
-            Self::Shared(router) => router.is_down(lane),
+            Self::Shared(router) => router.is_down(process),
             Self::Isolated(_) => false,
         }
     }
@@ -178,14 +178,14 @@ impl Routing {
     /// Why a process has ended by itself; whoever is to blame is refused from now on, for so long.
     pub(super) fn cause_of_end(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         overdue: bool,
         now: Instant,
     ) -> (Cause, Option<Duration>) {
         let Self::Shared(router) = self else {
             return (Cause::Itself, None);
         };
-        let cause = router.cause_of_end(lane, overdue);
+        let cause = router.cause_of_end(process, overdue);
         let refused = match &cause {
             Cause::Sender(sender) => Some(router.blame(sender, now)),
             _ => None,
@@ -194,44 +194,44 @@ impl Routing {
     }
 
     /// True where this process hears one sender after the other.
-    pub(super) fn takes_turns(&self, lane: LaneId) -> bool {
+    pub(super) fn takes_turns(&self, process: ProcessId) -> bool {
         match self {
-            Self::Shared(router) => router.takes_turns(lane),
+            Self::Shared(router) => router.takes_turns(process),
             Self::Isolated(_) => false,
         }
     }
 
-    pub(super) fn next_turn(&mut self, lane: LaneId, out: &mut Output) {
+    pub(super) fn next_turn(&mut self, process: ProcessId, out: &mut Output) {
         match self {
-            Self::Shared(router) => router.tick(lane, out),
+            Self::Shared(router) => router.tick(process, out),
             Self::Isolated(_) => {}
         }
     }
 
-    pub(super) fn end_turns(&mut self, lane: LaneId, out: &mut Output) {
+    pub(super) fn end_turns(&mut self, process: ProcessId, out: &mut Output) {
         match self {
-            Self::Shared(router) => router.end_turns(lane, out),
+            Self::Shared(router) => router.end_turns(process, out),
             Self::Isolated(_) => {}
         }
     }
 
-    pub(super) fn child_started(&mut self, lane: LaneId, out: &mut Output) {
+    pub(super) fn child_started(&mut self, process: ProcessId, out: &mut Output) {
         match self {
-            Self::Shared(router) => router.child_started(lane, out),
+            Self::Shared(router) => router.child_started(process, out),
             Self::Isolated(_) => {}
         }
     }
 
     pub(super) fn child_message(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         message: &Message,
         now: impl Fn() -> Instant,
         out: &mut Output,
     ) {
         match self {
-            Self::Shared(router) => router.child_message(lane, message, now, out),
-            Self::Isolated(pipe) => pipe.child_message(message, now, out),
+            Self::Shared(router) => router.child_message(process, message, now, out),
+            Self::Isolated(router) => router.child_message(message, now, out),
         }
     }
 
@@ -239,7 +239,7 @@ impl Routing {
     pub(super) fn next_change(&self) -> Option<Instant> {
         match self {
             Self::Shared(router) => router.next_change(),
-            Self::Isolated(pipe) => pipe.next_change(),
+            Self::Isolated(router) => router.next_change(),
         }
     }
 
@@ -247,7 +247,7 @@ impl Routing {
     pub(super) fn tell_changes(&mut self, now: Instant, out: &mut Output) {
         match self {
             Self::Shared(router) => router.tell_changes(now, out),
-            Self::Isolated(pipe) => pipe.tell_changes(now, out),
+            Self::Isolated(router) => router.tell_changes(now, out),
         }
     }
 
@@ -255,7 +255,7 @@ impl Routing {
     pub(super) fn oldest_question(&self) -> Option<Instant> {
         match self {
             Self::Shared(router) => router.oldest_question(),
-            Self::Isolated(pipe) => pipe.oldest_question(),
+            Self::Isolated(router) => router.oldest_question(),
         }
     }
 
@@ -263,14 +263,14 @@ impl Routing {
     pub(super) fn expire_questions(&mut self, asked_by: Instant, out: &mut Output) {
         match self {
             Self::Shared(router) => router.expire_questions(asked_by, out),
-            Self::Isolated(pipe) => pipe.expire_questions(asked_by, out),
+            Self::Isolated(router) => router.expire_questions(asked_by, out),
         }
     }
 
-    pub(super) fn child_exited(&mut self, lane: LaneId, exit: &Exit, out: &mut Output) {
+    pub(super) fn child_exited(&mut self, process: ProcessId, exit: &Exit, out: &mut Output) {
         match self {
-            Self::Shared(router) => router.child_exited(lane, exit, out),
-            Self::Isolated(pipe) => pipe.child_exited(exit, out),
+            Self::Shared(router) => router.child_exited(process, exit, out),
+            Self::Isolated(router) => router.child_exited(exit, out),
         }
     }
 }

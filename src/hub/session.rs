@@ -11,7 +11,7 @@ use crate::replay::Replay;
 use crate::router::{Counted, Output, Presence, Profile, SessionId, TooLarge};
 use crate::transport::Writer;
 use crate::transport::outlet::{Lease, Lendable};
-use crate::utils::rope::Line;
+use crate::utils::chunks::Line;
 use std::sync::Arc;
 
 /// What has become of a message.
@@ -73,8 +73,8 @@ impl Session {
     #[must_use]
     pub fn is_down(&self, message: &Message) -> bool {
         let state = self.attachment.hub().0.lock();
-        let lane = state.routing.destination(self.attachment.id(), message);
-        lane.is_some_and(|lane| state.routing.is_down(lane))
+        let process = state.routing.destination(self.attachment.id(), message);
+        process.is_some_and(|process| state.routing.is_down(process))
     }
 
     /// Hands a message to the MCP server, which gets it with the next [`Session::flush`]. `room` is what
@@ -108,10 +108,10 @@ impl Session {
     }
 
     /// The peer's rights have changed: subscriptions that they do not cover any more end.
-    pub fn revise(&self, profile: Profile) {
+    pub fn set_rights(&self, profile: Profile) {
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
         hub.0
-            .handle(|routing, out| routing.revise(id, profile, out));
+            .handle(|routing, out| routing.set_rights(id, profile, out));
     }
 
     /// Notes whether the client can be reached: the MCP server's questions are asked only then.

@@ -2,9 +2,9 @@
 
 use super::hang_up::HangUp;
 use super::{IdleStdin, Shared};
-use crate::router::LaneId;
-use crate::utils::apart::apart;
-use crate::utils::rope::Rope;
+use crate::router::ProcessId;
+use crate::utils::chunks::Chunks;
+use crate::utils::own_waker::own_waker;
 use std::io;
 use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
@@ -21,19 +21,19 @@ pub(super) async fn asked(mut stopped: watch::Receiver<bool>) {
 /// does not take them any more, says so.
 pub(super) async fn feed(
     shared: &Shared,
-    lane: LaneId,
+    process: ProcessId,
     stdin: ChildStdin,
     stopped: watch::Receiver<bool>,
     deaf: &Notify,
 ) {
-    let lent = Lent { shared, lane };
+    let lent = Lent { shared, process };
     let hang_up = HangUp::watch(&stdin);
     lent.put(stdin);
     let write = async {
-        let mut lines = Rope::default();
+        let mut lines = Chunks::default();
         loop {
             let Some(mut stdin) = lent.take(&mut lines) else {
-                shared.to_child[lane.0].wait().await;
+                shared.to_child[process.0].wait().await;
                 continue;
             };
             let written = write_all(&mut stdin, &lines).await;
@@ -50,7 +50,7 @@ pub(super) async fn feed(
     };
     tokio::select! {
         () = write => {}
-        () = apart(asked(stopped)) => return,
+        () = own_waker(asked(stopped)) => return,
         () = hang_up.happens() => {}
     }
     deaf.notify_one();
@@ -62,35 +62,37 @@ pub(super) async fn feed(
 /// when this is dropped.
 struct Lent<'a> {
     shared: &'a Shared,
-    lane: LaneId,
+    process: ProcessId,
 }
 
 impl Lent<'_> {
     fn put(&self, stdin: ChildStdin) {
         let full = false;
-        self.shared.lock().idle_stdin[self.lane.0] = Some(IdleStdin { stdin, full });
+        self.shared.lock().idle_stdin[self.process.0] = Some(IdleStdin { stdin, full });
     }
 
     /// Takes it back with the lines that wait for the process, if some do; `lines` is empty.
-    fn take(&self, lines: &mut Rope) -> Option<ChildStdin> {
+    fn take(&self, lines: &mut Chunks) -> Option<ChildStdin> {
         let state = &mut *self.shared.lock();
-        if state.out.to_child[self.lane.0].is_empty() {
+        if state.out.to_child[self.process.0].is_empty() {
             return None;
         }
-        *lines = state.out.take(self.lane, std::mem::take(lines));
+        *lines = state.out.take(self.process, std::mem::take(lines));
         state.writing = lines.len();
         state.count_waiting();
-        state.idle_stdin[self.lane.0].take().map(|idle| idle.stdin)
+        state.idle_stdin[self.process.0]
+            .take()
+            .map(|idle| idle.stdin)
     }
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        self.shared.lock().idle_stdin[self.lane.0] = None;
+        self.shared.lock().idle_stdin[self.process.0] = None;
     }
 }
 
-async fn write_all(stdin: &mut ChildStdin, lines: &Rope) -> io::Result<()> {
+async fn write_all(stdin: &mut ChildStdin, lines: &Chunks) -> io::Result<()> {
     for piece in lines.pieces() {
         stdin.write_all(piece).await?;
     }

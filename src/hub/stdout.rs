@@ -2,33 +2,37 @@
 
 use super::Shared;
 use crate::jsonrpc::Outline;
-use crate::router::{LaneId, Loss};
+use crate::router::{Loss, ProcessId};
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::before_waits::before_waits;
 use tokio::process::ChildStdout;
 use tokio::time::Instant;
 
 /// Reads a process's lines to the end of its stdout.
-pub(super) async fn read(shared: &Shared, lane: LaneId, stdout: &mut LineReader<ChildStdout>) {
-    read_lines(shared, lane, stdout).await;
+pub(super) async fn read(
+    shared: &Shared,
+    process: ProcessId,
+    stdout: &mut LineReader<ChildStdout>,
+) {
+    read_lines(shared, process, stdout).await;
     shared.flush();
 }
 
-async fn read_lines(shared: &Shared, lane: LaneId, stdout: &mut LineReader<ChildStdout>) {
+async fn read_lines(shared: &Shared, process: ProcessId, stdout: &mut LineReader<ChildStdout>) {
     let mut silent = true;
     loop {
         let next = async {
-            shared.heard_out(lane).await;
+            shared.heard_out(process).await;
             stdout.next().await
         };
         // What the process has written together is handed over together.
         let line = before_waits(next, || shared.flush()).await;
         if std::mem::take(&mut silent) {
-            shared.lock().alive[lane.0].get_or_insert_with(Instant::now);
-            shared.asked[lane.0].raise();
+            shared.lock().alive[process.0].get_or_insert_with(Instant::now);
+            shared.asked[process.0].raise();
         }
         match line {
-            Ok(Some(line)) => shared.child_message(lane, line),
+            Ok(Some(line)) => shared.child_message(process, line),
             Ok(None) => return,
             Err(err @ LineError::TooLong { .. }) => {
                 // This may take long.
@@ -40,7 +44,7 @@ async fn read_lines(shared: &Shared, lane: LaneId, stdout: &mut LineReader<Child
                     Err(err) => return unreadable(&err),
                 }
                 tracing::error!(%err, "dropped a message of the MCP server");
-                shared.child_unread(lane, outline.kind(), &Loss::TOO_LARGE);
+                shared.child_unread(process, outline.kind(), &Loss::TOO_LARGE);
             }
             Err(err) => return unreadable(&err),
         }

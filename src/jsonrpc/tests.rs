@@ -2,7 +2,7 @@
 
 use super::read::Member;
 use super::*;
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

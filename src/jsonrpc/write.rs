@@ -5,7 +5,7 @@ use super::method::MethodName;
 use super::{Kind, Message};
 use crate::json::{Span, write_string};
 use crate::mcp::Field;
-use crate::utils::rope::{Line, Rope};
+use crate::utils::chunks::{Chunks, Line};
 
 /// What a line that is written takes at once; more is rarely copied.
 const MAX_RESERVED: usize = 4096;
@@ -19,14 +19,14 @@ const MAX_ADDED: usize = 32 * 1024;
 impl Message {
     /// A copy of the JSON text of a member of `params`, fit to be written into another line.
     pub(crate) fn carry(&self, field: Field) -> Option<Vec<u8>> {
-        let mut text = Rope::default();
+        let mut text = Chunks::default();
         self.copy(self.span(field)?, &mut text);
         Some(text.into_pieces().concat())
     }
 
     /// Appends this message as one line with its newline: `id` in the place of its own, each edit
     /// in the place of its span. Edits must be in order and lie inside the payload.
-    pub(crate) fn write(&self, id: Option<&RequestId>, edits: &[Edit<'_>], out: &mut Rope) {
+    pub(crate) fn write(&self, id: Option<&RequestId>, edits: &[Edit<'_>], out: &mut Chunks) {
         self.write_head(id, out.small());
         if let Some((name, span)) = self.payload {
             let head = out.small();
@@ -150,12 +150,12 @@ impl Message {
 
     /// As [`Message::write`], into a line of its own.
     pub(crate) fn to_line(&self, id: Option<&RequestId>, edits: &[Edit<'_>]) -> Line {
-        let mut line = Rope::default();
+        let mut line = Chunks::default();
         self.write(id, edits, &mut line);
         line.into()
     }
 
-    fn copy(&self, span: Span, out: &mut Rope) {
+    fn copy(&self, span: Span, out: &mut Chunks) {
         let text = span.of(&self.line);
         if self.needs_mending {
             mend(text, out.small());
@@ -248,7 +248,7 @@ fn mended_len(text: &[u8]) -> usize {
 mod tests {
     use super::*;
     use crate::jsonrpc::MAX_CHILD_DEPTH;
-    use crate::utils::rope::Pieces;
+    use crate::utils::chunks::Pieces;
     use proptest::prelude::*;
 
     /// The inside of a JSON string, with what grows when it is written.

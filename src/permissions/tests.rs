@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::jsonrpc::MAX_PEER_DEPTH;
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
 
 const POLICY: &str = r#"{"permissions": {
     "reader": {"allowedMethods": ["ping", "tools/list", "resources/*"], "blockedMethods": ["resources/write"]},

@@ -1,7 +1,7 @@
 //! Senders whose messages have ended processes, each refused for a while. No clock: the time comes in.
 
 use super::evidence::Sender;
-use super::{LaneId, Output, Router, SessionId};
+use super::{Output, ProcessId, Router, SessionId};
 use crate::jsonrpc::{Code, ErrorData, Executed, Kind, NO_DATA, RequestId, error_line};
 use crate::permissions::Permit;
 use std::collections::HashMap;
@@ -137,11 +137,11 @@ impl Router {
         let Some(RequestId::Number(ours)) = id else {
             return;
         };
-        for lane in LaneId::ALL {
-            if let Some(ask) = self.lanes[lane.0].asks.take(*ours, from) {
+        for process in ProcessId::ALL {
+            if let Some(ask) = self.processes[process.0].asks.take(*ours, from) {
                 let text = "the client's answers are refused for now";
                 let line = error_line(Some(&ask.id), Code::InternalError, text, NO_DATA);
-                out.answer(lane, &line);
+                out.answer(process, &line);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! characters become escapes, and ids are replaced by longer ones.
 
 use super::losses::Loss;
-use super::{LaneId, Output, Router, SessionId, lane};
+use super::{Output, ProcessId, Router, SessionId, process};
 use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Field, Kind, Message, Replacement, RequestId, error_line,
 };
@@ -79,11 +79,11 @@ impl Output {
     }
 
     /// For a peer's answer that is too long for the process: answers the question with an error.
-    pub(super) fn answer_too_large(&mut self, lane: LaneId, id: &RequestId) {
+    pub(super) fn answer_too_large(&mut self, process: ProcessId, id: &RequestId) {
         let data = ErrorData::new("answer-too-large", Executed::Unknown);
         let text = "The client's answer is too large";
         self.answer(
-            lane,
+            process,
             &error_line(Some(id), Code::InternalError, text, Some(&data)),
         );
     }
@@ -126,7 +126,11 @@ impl Router {
 
     /// An id at least as long as that which the next request gets.
     fn id_at_most(&self) -> RequestId {
-        let parked: usize = self.lanes.iter().map(|lane| lane.asks.parked()).sum();
+        let parked: usize = self
+            .processes
+            .iter()
+            .map(|process| process.asks.parked())
+            .sum();
         let before = i64::try_from(IDS_BEFORE + parked).unwrap_or(i64::MAX);
         RequestId::Number(self.next_id.saturating_add(before).saturating_add(1))
     }
@@ -136,9 +140,9 @@ impl Router {
             return None;
         };
         let mut asked = self
-            .lanes
+            .processes
             .iter()
-            .filter_map(|lane| lane.asks.get(ours, from));
+            .filter_map(|process| process.asks.get(ours, from));
         let token = asked.find_map(|ask| ask.progress_token.as_ref())?;
         let with = Replacement::Id(token);
         Some(Edit { span, with })
@@ -154,14 +158,14 @@ impl Router {
         let Some(RequestId::Number(ours)) = id else {
             return true;
         };
-        for lane in LaneId::ALL {
-            let asks = &mut self.lanes[lane.0].asks;
+        for process in ProcessId::ALL {
+            let asks = &mut self.processes[process.0].asks;
             let Some(ask) = asks.get(*ours, from) else {
                 continue;
             };
             let fits = !message.outgrows(out.limits.to_child, Some(&ask.id), &[]);
             if !fits && let Some(ask) = asks.take(*ours, from) {
-                out.answer_too_large(lane, &ask.id);
+                out.answer_too_large(process, &ask.id);
             }
             return fits;
         }
@@ -196,7 +200,7 @@ fn fits_when_told_again(message: &Message, limit: usize) -> bool {
     match message.method() {
         "resources/subscribe" => message
             .text(Field::Uri)
-            .is_none_or(|uri| lane::fits_request("resources/unsubscribe", "uri", &uri, limit)),
+            .is_none_or(|uri| process::fits_request("resources/unsubscribe", "uri", &uri, limit)),
         _ => true,
     }
 }

@@ -4,7 +4,7 @@
 use super::{Output, Receiver, Router, SessionId};
 use crate::jsonrpc::Message;
 use crate::mcp::Method;
-use crate::utils::rope::Line;
+use crate::utils::chunks::Line;
 use foldhash::HashMap;
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -129,8 +129,8 @@ impl Router {
                         .filter(|session| session.hears_broadcasts())
                         .map(|_| id)
                 }
-                Receiver::Listen(lane, ours) => {
-                    let pending = self.lanes[lane].in_flight.get(ours);
+                Receiver::Listen(process, ours) => {
+                    let pending = self.processes[process].in_flight.get(ours);
                     pending
                         .filter(|pending| pending.is_listening())
                         .map(|pending| pending.session)
@@ -144,7 +144,7 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::utils::rope::Pieces;
+    use crate::utils::chunks::Pieces;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

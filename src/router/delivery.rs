@@ -1,19 +1,19 @@
 //! When a process gets which lines: at once, once it is ready for them, or one sender after the other.
 
 use super::evidence::{Evidence, Origin};
-use super::lane::{Lane, Service};
 use super::openings::Handshake;
 use super::pending::Delivery;
+use super::process::{Process, Service};
 use super::queue::Waiting;
 use super::turns::{self, Turns};
-use super::{LaneId, Output, SessionId};
-use crate::utils::rope::Rope;
+use super::{Output, ProcessId, SessionId};
+use crate::utils::chunks::Chunks;
 
 /// So many bytes of notifications of a peer that leaves pass out of turn, and so many of all such peers
 /// are kept for a process that is not ready.
 const MAX_LEFT: usize = 16 * 1024;
 
-impl Lane {
+impl Process {
     /// True while what is for the process waits here.
     fn is_holding(&self) -> bool {
         self.down
@@ -22,11 +22,15 @@ impl Lane {
     }
 
     /// Where lines for the child go now.
-    pub(super) fn sink<'a>(&'a mut self, lane: LaneId, out: &'a mut Output) -> &'a mut Rope {
+    pub(super) fn sink<'a>(
+        &'a mut self,
+        process: ProcessId,
+        out: &'a mut Output,
+    ) -> &'a mut Chunks {
         if self.is_holding() {
             &mut self.held
         } else {
-            &mut out.to_child[lane.0]
+            &mut out.to_child[process.0]
         }
     }
 
@@ -34,12 +38,12 @@ impl Lane {
     /// that `sender` has one.
     pub(super) fn shared_sink<'a>(
         &'a mut self,
-        lane: LaneId,
+        process: ProcessId,
         origin: Origin<'_>,
         out: &'a mut Output,
-    ) -> &'a mut Rope {
+    ) -> &'a mut Chunks {
         self.note(origin);
-        self.sink(lane, out)
+        self.sink(process, out)
     }
 
     /// Notes that `origin` has had something to say.
@@ -60,19 +64,19 @@ impl Lane {
     /// `takes_place` if it is a request that will have an answer by itself.
     pub(super) fn say(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         from: SessionId,
         origin: Origin<'_>,
         takes_place: bool,
         out: &mut Output,
-        write: impl FnOnce(&mut Rope),
+        write: impl FnOnce(&mut Chunks),
     ) -> Delivery {
         // While one sender is heard at a time, those turns are the only ones.
         let is_clear = self.turns.is_some()
-            || (self.takes_more(out.to_child[lane.0].len())
+            || (self.takes_more(out.to_child[process.0].len())
                 && self.queue.is_clear_for(from, takes_place));
         if !is_clear {
-            let mut line = Rope::default();
+            let mut line = Chunks::default();
             write(&mut line);
             let waiting = Waiting {
                 request: origin.request,
@@ -87,7 +91,7 @@ impl Lane {
             self.queue.give(from, request);
         }
         self.engaged |= origin.request.is_some();
-        write(self.sink_of(lane, origin, out));
+        write(self.sink_of(process, origin, out));
         match origin.request {
             Some(request) if self.holds(request) => Delivery::Held,
             _ => Delivery::Given,
@@ -97,7 +101,7 @@ impl Lane {
     /// Gives the process a line that has waited for its turn.
     pub(super) fn give_next(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         origin: Origin<'_>,
         mut waiting: Waiting,
         out: &mut Output,
@@ -114,14 +118,14 @@ impl Lane {
             None => {}
         }
         self.note(origin);
-        out.to_child[lane.0].append(&mut waiting.line);
+        out.to_child[process.0].append(&mut waiting.line);
     }
 
     /// Gives the process the notifications of a peer that leaves: it has not waited for anything. Its
     /// requests are forgotten.
     pub(super) fn give_notifications(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         from: SessionId,
         origin: Origin<'_>,
         out: &mut Output,
@@ -131,7 +135,7 @@ impl Lane {
             let size = waiting.line.len();
             if waiting.request.is_none() && size <= room && self.takes_notifications() {
                 room -= size;
-                self.shared_sink(lane, origin, out)
+                self.shared_sink(process, origin, out)
                     .append(&mut waiting.line);
             }
         }
@@ -145,16 +149,16 @@ impl Lane {
     /// Where other lines of a peer go; notes that its sender has one.
     pub(super) fn sink_of<'a>(
         &'a mut self,
-        lane: LaneId,
+        process: ProcessId,
         origin: Origin<'_>,
         out: &'a mut Output,
-    ) -> &'a mut Rope {
+    ) -> &'a mut Chunks {
         let holding = self.is_holding();
         let turns = self.turns.as_mut();
         let waits =
             turns.is_some_and(|turns| holding || !turns.admit(origin.sender, origin.request));
         if !waits {
-            return self.shared_sink(lane, origin, out);
+            return self.shared_sink(process, origin, out);
         }
         // There are turns, or it would not wait.
         let turns = self.turns.get_or_insert_default();
@@ -162,15 +166,15 @@ impl Lane {
     }
 
     /// Lets the process have what was held.
-    pub(super) fn release(&mut self, lane: LaneId, latest: i64, out: &mut Output) {
+    pub(super) fn release(&mut self, process: ProcessId, latest: i64, out: &mut Output) {
         self.evidence.release(latest);
-        out.to_child[lane.0].append(&mut self.held);
-        self.pass_turn(lane, latest, out);
+        out.to_child[process.0].append(&mut self.held);
+        self.pass_turn(process, latest, out);
     }
 
     /// Forgets what was held.
     pub(super) fn discard(&mut self) {
-        self.held = Rope::default();
+        self.held = Chunks::default();
         self.queue.clear();
         self.evidence = Evidence::default();
         if let Some(turns) = &mut self.turns {
@@ -196,44 +200,50 @@ impl Lane {
     }
 
     /// The process has answered the request `ours`.
-    pub(super) fn answered(&mut self, lane: LaneId, ours: i64, latest: i64, out: &mut Output) {
+    pub(super) fn answered(
+        &mut self,
+        process: ProcessId,
+        ours: i64,
+        latest: i64,
+        out: &mut Output,
+    ) {
         self.evidence.answered(ours);
         self.renewals.remove(&ours);
         if let Some(turns) = &mut self.turns
             && turns.answered(ours)
         {
-            self.pass_turn(lane, latest, out);
+            self.pass_turn(process, latest, out);
         }
     }
 
     /// A turn that has begun before the last tick is over.
-    pub(super) fn tick(&mut self, lane: LaneId, latest: i64, out: &mut Output) {
+    pub(super) fn tick(&mut self, process: ProcessId, latest: i64, out: &mut Output) {
         if let Some(turns) = &mut self.turns
             && turns.tick()
         {
-            self.pass_turn(lane, latest, out);
+            self.pass_turn(process, latest, out);
         }
     }
 
     /// All are heard at once again.
-    pub(super) fn end_turns(&mut self, lane: LaneId, latest: i64, out: &mut Output) {
+    pub(super) fn end_turns(&mut self, process: ProcessId, latest: i64, out: &mut Output) {
         let mut turns = self.turns.take().unwrap_or_default();
         while let Some(next) = turns.pass() {
-            self.begin_turn(lane, next, latest, out);
+            self.begin_turn(process, next, latest, out);
         }
     }
 
-    fn pass_turn(&mut self, lane: LaneId, latest: i64, out: &mut Output) {
+    fn pass_turn(&mut self, process: ProcessId, latest: i64, out: &mut Output) {
         if !self.is_holding()
             && let Some(next) = self.turns.as_mut().and_then(Turns::pass)
         {
-            self.begin_turn(lane, next, latest, out);
+            self.begin_turn(process, next, latest, out);
         }
     }
 
     fn begin_turn(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         mut next: turns::Waiting,
         latest: i64,
         out: &mut Output,
@@ -243,6 +253,6 @@ impl Lane {
         }
         let (held, answerable) = (self.is_holding(), !next.unanswerable);
         self.evidence.note(&next.sender, held, answerable, latest);
-        self.sink(lane, out).append(&mut next.lines);
+        self.sink(process, out).append(&mut next.lines);
     }
 }

@@ -4,59 +4,59 @@ use super::addressee::Addressee;
 use super::asks;
 use super::changes::List;
 use super::from_peer::OwnAnswer;
-use super::lane::{Lane, Service};
 use super::levels::Level;
-use super::listens::changes_after_renewal;
+use super::listen_requests::changes_after_renewal;
 use super::lists;
 use super::pending::{Pending, Purpose};
-use super::{LaneId, Output, Receiver, Router, SessionId};
+use super::process::{Process, Service};
+use super::{Output, ProcessId, Receiver, Router, SessionId};
 use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
 use serde::Deserialize;
 use std::time::Instant;
 
 impl Router {
-    /// A message from a lane's process; `now` is asked for only where something has to wait for its time.
+    /// A message from a process; `now` is asked for only where something has to wait for its time.
     pub fn child_message(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         message: &Message,
         now: impl FnOnce() -> Instant,
         out: &mut Output,
     ) {
         match message.kind() {
             Kind::Response(Some(id)) => match id.integer() {
-                Some(ours) => self.answer(lane, ours, message, out),
+                Some(ours) => self.answer(process, ours, message, out),
                 None => tracing::debug!(%id, "dropped an answer to nothing that was asked"),
             },
             Kind::Response(_) => {
                 // Some servers answer notifications so.
                 tracing::debug!("dropped an answer of the MCP server without an id");
             }
-            Kind::Request(id) => self.request_of_child(lane, id, message, now, out),
-            Kind::Notification => self.notification_of_child(lane, message, now, out),
+            Kind::Request(id) => self.request_of_child(process, id, message, now, out),
+            Kind::Notification => self.notification_of_child(process, message, now, out),
         }
     }
 
-    fn answer(&mut self, lane: LaneId, ours: i64, message: &Message, out: &mut Output) {
-        let state = &mut self.lanes[lane.0];
-        state.answered(lane, ours, self.next_id, out);
+    fn answer(&mut self, process: ProcessId, ours: i64, message: &Message, out: &mut Output) {
+        let state = &mut self.processes[process.0];
+        state.answered(process, ours, self.next_id, out);
         if state.handshake_is_answered_by(ours) {
-            self.handshake_answered(lane, message, out);
+            self.handshake_answered(process, message, out);
             return;
         }
         if state.service == Service::Probing(ours) {
-            self.discovered(lane, message, out);
+            self.discovered(process, message, out);
             return;
         }
         if state.service == Service::Returning(Some(ours)) {
             state.service = Service::Modern;
-            self.renew_listens(lane, out);
+            self.renew_listen_requests(process, out);
             return;
         }
         state.forgotten.answered(ours);
         let agreed = message.result().is_some();
         if let Some(waiting) = state.subscriptions.answered(ours, agreed) {
-            self.subscribed(lane, ours, &waiting, message, out);
+            self.subscribed(process, ours, &waiting, message, out);
             return;
         }
         let Some(pending) = state.end(ours) else {
@@ -78,7 +78,7 @@ impl Router {
                 session.level = None;
                 // What it was told before was what the others want.
                 let needed = self.most_verbose();
-                self.lanes[lane.0].level = needed;
+                self.processes[process.0].level = needed;
             }
             Purpose::ListTasks if message.result().is_some() => {
                 let tasks = message.span(Field::Tasks).zip(message.raw(Field::Tasks));
@@ -136,14 +136,14 @@ impl Router {
     /// meanwhile.
     fn subscribed(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         via: i64,
         waiting: &[i64],
         answer: &Message,
         out: &mut Output,
     ) {
         for ours in waiting {
-            let Some(Pending { session, id, .. }) = self.lanes[lane.0].end(*ours) else {
+            let Some(Pending { session, id, .. }) = self.processes[process.0].end(*ours) else {
                 continue;
             };
             let waits = match self.sessions.get_mut(&session) {
@@ -176,32 +176,32 @@ impl Router {
 
     fn notification_of_child(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         message: &Message,
         now: impl FnOnce() -> Instant,
         out: &mut Output,
     ) {
         if message.subscription().is_some() {
-            self.subscription_notification(lane, message, now, out);
+            self.subscription_notification(process, message, now, out);
             return;
         }
         let receivers = match message.method() {
-            "notifications/progress" => return self.progress(lane, message, out),
-            "notifications/cancelled" => return self.cancelled_by_child(lane, message, out),
-            "notifications/message" if self.lanes[lane.0].service != Service::Legacy => {
+            "notifications/progress" => return self.progress(process, message, out),
+            "notifications/cancelled" => return self.cancelled_by_child(process, message, out),
+            "notifications/message" if self.processes[process.0].service != Service::Legacy => {
                 // Log messages of a modern server belong to a request that wanted them, but do not
                 // say to which (2026-07-28 server/utilities/logging): they are passed on only where
                 // one peer alone has such a request in flight.
-                let reader = self.lanes[lane.0].in_flight.only_log_reader();
+                let reader = self.processes[process.0].in_flight.only_log_reader();
                 reader.into_iter().collect()
             }
             // Modern servers send nothing else without a subscription.
-            _ if self.lanes[lane.0].service != Service::Legacy => Vec::new(),
+            _ if self.processes[process.0].service != Service::Legacy => Vec::new(),
             "notifications/message" => {
                 let level = message
                     .text(Field::Level)
                     .and_then(|name| Level::parse(&name));
-                let told = self.lanes[lane.0].level;
+                let told = self.processes[process.0].level;
                 let unasked = told.map(|_| Level::UNASKED);
                 self.receivers(|session| {
                     let threshold = session.level.or(unasked);
@@ -210,7 +210,8 @@ impl Router {
             }
             "notifications/resources/updated" => match message.text(Field::Uri) {
                 Some(uri) => {
-                    let mut interested = self.lanes[lane.0].subscriptions.interested_in(&uri);
+                    let mut interested =
+                        self.processes[process.0].subscriptions.interested_in(&uri);
                     interested.retain(|id| self.may_hear(*id, message));
                     interested.into_iter().collect()
                 }
@@ -219,13 +220,13 @@ impl Router {
             "notifications/tasks/status" | "notifications/tasks" => {
                 match message.text(Field::TaskId) {
                     Some(task) => {
-                        let tasks = &self.lanes[lane.0].tasks;
+                        let tasks = &self.processes[process.0].tasks;
                         self.receivers(|session| tasks.is_owned_by(&task, &session.profile.user))
                     }
                     None => Vec::new(),
                 }
             }
-            "notifications/elicitation/complete" => self.elicitation_complete(lane, message),
+            "notifications/elicitation/complete" => self.elicitation_complete(process, message),
             _ => self.receivers(|_| true),
         };
         if receivers.is_empty() {
@@ -256,7 +257,7 @@ impl Router {
         session.is_some_and(|session| session.profile.may_hear(message))
     }
 
-    fn elicitation_complete(&mut self, lane: LaneId, message: &Message) -> Vec<SessionId> {
+    fn elicitation_complete(&mut self, process: ProcessId, message: &Message) -> Vec<SessionId> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Params {
@@ -266,7 +267,7 @@ impl Router {
             .params()
             .and_then(|raw| serde_json::from_slice(raw).ok());
         let asked = params.and_then(|params| {
-            self.lanes[lane.0]
+            self.processes[process.0]
                 .asks
                 .take_elicitation(&params.elicitation_id)
         });
@@ -274,11 +275,11 @@ impl Router {
     }
 
     /// Progress goes to the peer whose request it is, under the token which that peer chose.
-    fn progress(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
+    fn progress(&mut self, process: ProcessId, message: &Message, out: &mut Output) {
         let quoted = message.quoted_id(Field::ProgressToken);
-        let Lane {
+        let Process {
             in_flight, tasks, ..
-        } = &self.lanes[lane.0];
+        } = &self.processes[process.0];
         let token = quoted.as_ref().and_then(|(token, _)| token.integer());
         let asker = token.and_then(|ours| match in_flight.get(ours) {
             Some(pending) => {
@@ -301,11 +302,11 @@ impl Router {
     }
 
     /// The child takes a question back, or (2026-07-28) ends a subscription.
-    fn cancelled_by_child(&mut self, lane: LaneId, message: &Message, out: &mut Output) {
+    fn cancelled_by_child(&mut self, process: ProcessId, message: &Message, out: &mut Output) {
         let Some((id, span)) = message.quoted_id(Field::RequestId) else {
             return;
         };
-        let state = &mut self.lanes[lane.0];
+        let state = &mut self.processes[process.0];
         state.asks.drop_parked(&id);
         if let Some((ours, ask)) = state.asks.take_by_child_id(&id) {
             let ours = RequestId::Number(ours);
@@ -337,7 +338,7 @@ impl Router {
     /// What comes under a `subscriptions/listen`, whose id it quotes.
     fn subscription_notification(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         message: &Message,
         now: impl FnOnce() -> Instant,
         out: &mut Output,
@@ -348,7 +349,7 @@ impl Router {
         let Some(ours) = quoted.integer() else {
             return;
         };
-        let state = &mut self.lanes[lane.0];
+        let state = &mut self.processes[process.0];
         let again = message.method() == "notifications/subscriptions/acknowledged"
             && state.in_flight.acknowledge_listen(ours);
         let Some(pending) = state.in_flight.get(ours) else {
@@ -390,7 +391,14 @@ impl Router {
         match List::of(message) {
             Some(list) if out.takes(message, None, &[edit]) => {
                 let line = message.to_line(None, &[edit]);
-                self.tell_change(Receiver::Listen(lane.0, ours), to, list, line, now(), out);
+                self.tell_change(
+                    Receiver::Listen(process.0, ours),
+                    to,
+                    list,
+                    line,
+                    now(),
+                    out,
+                );
             }
             _ => {
                 out.deliver(to, message, None, &[edit]);

@@ -1,13 +1,13 @@
 //! One direction of the router: what a peer says, and what of it the MCP server gets to hear.
 
 use super::asks::Ask;
-use super::lane::Service;
 use super::levels::{self, Level};
-use super::listens::Listen;
+use super::listen_requests::ListenRequest;
 use super::pending::{Delivery, Pending, Purpose};
+use super::process::Service;
 use super::subscriptions::Consent;
 use super::{
-    LaneId, Output, Router, SessionId, TooLarge, handshake, invalid_params, misplaced, pending,
+    Output, ProcessId, Router, SessionId, TooLarge, handshake, invalid_params, misplaced, pending,
     subscriptions, tasks,
 };
 use crate::jsonrpc::{
@@ -15,7 +15,7 @@ use crate::jsonrpc::{
     error_line,
 };
 use crate::permissions::Permit;
-use crate::utils::rope::Rope;
+use crate::utils::chunks::Chunks;
 use std::sync::Arc;
 
 /// While so many bytes wait to be written to a process, peers' progress on its questions is dropped: it
@@ -56,14 +56,17 @@ impl Router {
             return;
         };
         // The late answer to the one must not be taken for the answer to the other.
-        if let Some((lane, ours)) = session.take_cancelled(id) {
+        if let Some((process, ours)) = session.take_cancelled(id) {
             let owner = Arc::clone(&session.owner);
-            self.forget(lane, ours, &owner);
+            self.forget(process, ours, &owner);
         }
         let Some(session) = self.sessions.get(&from) else {
             return;
         };
-        let opening = self.lanes.iter().find_map(|lane| lane.initialize_of(from));
+        let opening = self
+            .processes
+            .iter()
+            .find_map(|process| process.initialize_of(from));
         if let Err(error) = session.check_new(id, message.method() == "initialize", opening) {
             out.to_peer.push((from, error.into()));
             return;
@@ -79,12 +82,12 @@ impl Router {
             out.to_peer.push((from, line.into()));
             return;
         }
-        let lane = self.lane_for(from, message, out);
+        let process = self.process_for(from, message, out);
         if message.method() == "initialize" {
-            self.initialize(lane, from, id, message, out);
+            self.initialize(process, from, id, message, out);
             return;
         }
-        self.open_handshake(lane, None, out);
+        self.open_handshake(process, None, out);
         // Who goes ahead with its handshake done can be asked, whatever it has not said.
         if message.method() != "ping"
             && self
@@ -95,7 +98,7 @@ impl Router {
             self.is_ready(from, out);
         }
         let ours = self.fresh_id();
-        let purpose = match self.prepare(lane, from, ours, permit) {
+        let purpose = match self.prepare(process, from, ours, permit) {
             Ok(purpose) => purpose,
             Err(answer) => {
                 out.foreign_task = matches!(answer, OwnAnswer::NoSuchTask { foreign: true });
@@ -107,14 +110,14 @@ impl Router {
         let Some(session) = self.sessions.get_mut(&from) else {
             return;
         };
-        session.insert(id.clone(), lane, ours);
+        session.insert(id.clone(), process, ours);
         let is_shared = purpose.is_shared();
         let level = match purpose {
             Purpose::SetLevel(level) => Some(format!("\"{}\"", level.name())),
             _ => None,
         };
         let token = message.progress_token();
-        let state = &mut self.lanes[lane.0];
+        let state = &mut self.processes[process.0];
         let size = pending::size(id, token.map(|(token, _)| token), &purpose);
         let takes_place = !matches!(purpose, Purpose::Listen(_));
         let mut pending = Pending {
@@ -146,14 +149,14 @@ impl Router {
             });
             edits.sort_by_key(|edit| edit.span.start);
         }
-        let write = |line: &mut Rope| message.write(Some(&number), &edits, line);
+        let write = |line: &mut Chunks| message.write(Some(&number), &edits, line);
         if is_shared {
             // All peers' changes reach the process in order, and take up a place all the same.
             state.queue.give(from, ours);
             state.engaged = true;
-            write(state.shared_sink(lane, origin, out));
+            write(state.shared_sink(process, origin, out));
         } else {
-            pending.delivery = state.say(lane, from, origin, takes_place, out, write);
+            pending.delivery = state.say(process, from, origin, takes_place, out, write);
         }
         state.in_flight.insert(ours, pending);
     }
@@ -161,7 +164,7 @@ impl Router {
     /// What is special about a request; some the router answers itself.
     fn prepare(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         from: SessionId,
         ours: i64,
         permit: &Permit,
@@ -172,27 +175,27 @@ impl Router {
         let message = permit.message();
         let related = message.related_task();
         if let Some(task) = &related
-            && !self.owns(lane, from, task)
+            && !self.owns(process, from, task)
         {
-            return Err(self.no_such_task(lane, task));
+            return Err(self.no_such_task(process, task));
         }
-        let legacy = self.lanes[lane.0].service == Service::Legacy;
+        let legacy = self.processes[process.0].service == Service::Legacy;
         match message.method() {
             "server/discover" => Ok(Purpose::Discover),
             "subscriptions/listen" if legacy => Ok(Purpose::Forward),
-            "subscriptions/listen" if self.may_listen(lane, from, message) => {
-                Ok(Purpose::Listen(Box::new(Listen::new(message))))
+            "subscriptions/listen" if self.may_listen(process, from, message) => {
+                Ok(Purpose::Listen(Box::new(ListenRequest::new(message))))
             }
             "subscriptions/listen" => Err(OwnAnswer::TooManySubscriptions),
-            "resources/subscribe" if legacy => self.subscribe(lane, from, ours, message),
-            "resources/unsubscribe" if legacy => self.unsubscribe(lane, from, message),
-            "logging/setLevel" if legacy => self.set_level(lane, from, message),
+            "resources/subscribe" if legacy => self.subscribe(process, from, ours, message),
+            "resources/unsubscribe" if legacy => self.unsubscribe(process, from, message),
+            "logging/setLevel" if legacy => self.set_level(process, from, message),
             // It would hold for all peers, which say with each request what they want (2026-07-28).
             "logging/setLevel" => Err(OwnAnswer::NoSuchMethod),
             "tasks/list" => Ok(Purpose::ListTasks),
             method if method.starts_with("tasks/") => match message.text(Field::TaskId) {
-                Some(task) if self.owns(lane, from, &task) => Ok(Purpose::OfTask),
-                Some(task) => Err(self.no_such_task(lane, &task)),
+                Some(task) if self.owns(process, from, &task) => Ok(Purpose::OfTask),
+                Some(task) => Err(self.no_such_task(process, &task)),
                 None => Err(OwnAnswer::NoSuchTask { foreign: false }),
             },
             _ if related.is_some() => Ok(Purpose::OfTask),
@@ -201,8 +204,8 @@ impl Router {
     }
 
     /// The answer where a task is unknown, or somebody else's.
-    fn no_such_task(&self, lane: LaneId, task: &str) -> OwnAnswer {
-        let foreign = self.lanes[lane.0].tasks.owner(task).is_some();
+    fn no_such_task(&self, process: ProcessId, task: &str) -> OwnAnswer {
+        let foreign = self.processes[process.0].tasks.owner(task).is_some();
         OwnAnswer::NoSuchTask { foreign }
     }
 
@@ -217,7 +220,7 @@ impl Router {
 
     fn subscribe(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         from: SessionId,
         ours: i64,
         message: &Message,
@@ -226,7 +229,7 @@ impl Router {
         let Some(session) = self.sessions.get(&from) else {
             return Err(OwnAnswer::Done);
         };
-        let subscriptions = &mut self.lanes[lane.0].subscriptions;
+        let subscriptions = &mut self.processes[process.0].subscriptions;
         if uri.len() > subscriptions::MAX_URI
             || subscriptions.count(from) >= subscriptions::MAX_PER_SESSION
         {
@@ -240,12 +243,12 @@ impl Router {
 
     fn unsubscribe(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         from: SessionId,
         message: &Message,
     ) -> Result<Purpose, OwnAnswer> {
         let uri = message.text(Field::Uri).ok_or(NO_URI)?;
-        let shared = self.lanes[lane.0].subscriptions.remove(&uri, from);
+        let shared = self.processes[process.0].subscriptions.remove(&uri, from);
         if shared {
             Err(OwnAnswer::Done)
         } else {
@@ -255,7 +258,7 @@ impl Router {
 
     fn set_level(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         from: SessionId,
         message: &Message,
     ) -> Result<Purpose, OwnAnswer> {
@@ -265,7 +268,7 @@ impl Router {
             session.level = Some(asked);
         }
         let needed = self.most_verbose().unwrap_or(asked);
-        let told = &mut self.lanes[lane.0].level;
+        let told = &mut self.processes[process.0].level;
         if told.replace(needed) == Some(needed) {
             return Err(OwnAnswer::Done);
         }
@@ -280,15 +283,23 @@ impl Router {
     }
 
     /// Tells the child a less verbose level when whoever wanted more has left.
-    pub(super) fn lower_level(&mut self, lane: LaneId, out: &mut Output) {
-        let (Some(current), Some(needed)) = (self.lanes[lane.0].level, self.most_verbose()) else {
+    pub(super) fn lower_level(&mut self, process: ProcessId, out: &mut Output) {
+        let (Some(current), Some(needed)) = (self.processes[process.0].level, self.most_verbose())
+        else {
             return;
         };
         if needed > current {
             let ours = self.fresh_id();
-            let state = &mut self.lanes[lane.0];
+            let state = &mut self.processes[process.0];
             state.level = Some(needed);
-            state.tell(lane, ours, "logging/setLevel", "level", needed.name(), out);
+            state.tell(
+                process,
+                ours,
+                "logging/setLevel",
+                "level",
+                needed.name(),
+                out,
+            );
         }
     }
 
@@ -301,17 +312,17 @@ impl Router {
             // A shared child has been told of no roots.
             "notifications/roots/list_changed" => {}
             _ => {
-                let lane = self.lane_for(from, message, out);
-                self.open_handshake(lane, None, out);
-                let state = &mut self.lanes[lane.0];
+                let process = self.process_for(from, message, out);
+                self.open_handshake(process, None, out);
+                let state = &mut self.processes[process.0];
                 if !state.takes_notifications() && state.in_flight.is_empty() {
                     tracing::debug!("dropped a notification to a process that knows no client yet");
                     return;
                 }
                 if let Some(session) = self.sessions.get(&from) {
                     let origin = session.origin(None, self.next_id);
-                    let write = |line: &mut Rope| message.write(None, &[], line);
-                    state.say(lane, from, origin, false, out, write);
+                    let write = |line: &mut Chunks| message.write(None, &[], line);
+                    state.say(process, from, origin, false, out, write);
                 }
             }
         }
@@ -326,18 +337,18 @@ impl Router {
         let quoted = message.quoted_id(Field::RequestId);
         let found =
             quoted.and_then(|(id, span)| Some((session.find(&id)?, session.cancel(&id), span)));
-        let Some(((lane, ours), forgotten, span)) = found else {
+        let Some(((process, ours), forgotten, span)) = found else {
             tracing::debug!(session = %from, "dropped a cancellation of nothing in flight");
             return;
         };
-        if let Some((lane, ours)) = forgotten {
+        if let Some((process, ours)) = forgotten {
             let owner = Arc::clone(&session.owner);
-            self.forget(lane, ours, &owner);
+            self.forget(process, ours, &owner);
         }
         let Some(session) = self.sessions.get_mut(&from) else {
             return;
         };
-        let state = &mut self.lanes[lane.0];
+        let state = &mut self.processes[process.0];
         if let Some(pending) = state.in_flight.get(ours)
             && !pending.is_cancellable()
         {
@@ -357,7 +368,7 @@ impl Router {
             span,
             with: Replacement::Id(&ours),
         };
-        message.write(None, &[edit], state.sink_of(lane, origin, out));
+        message.write(None, &[edit], state.sink_of(process, origin, out));
     }
 
     /// Progress on what the child asked of this peer.
@@ -365,14 +376,14 @@ impl Router {
         let Some((RequestId::Number(ours), span)) = message.quoted_id(Field::ProgressToken) else {
             return;
         };
-        for lane in LaneId::ALL {
-            let state = &self.lanes[lane.0];
+        for process in ProcessId::ALL {
+            let state = &self.processes[process.0];
             let token = state
                 .asks
                 .get(ours, from)
                 .and_then(|ask| ask.progress_token.clone());
             if let Some(token) = token {
-                if out.to_child[lane.0].len() >= MAX_PROGRESS {
+                if out.to_child[process.0].len() >= MAX_PROGRESS {
                     tracing::debug!("dropped progress for a process that reads too slowly");
                     return;
                 }
@@ -380,8 +391,8 @@ impl Router {
                     span,
                     with: Replacement::Id(&token),
                 };
-                self.note_direct(lane, from);
-                message.write(None, &[edit], &mut out.to_child[lane.0]);
+                self.note_direct(process, from);
+                message.write(None, &[edit], &mut out.to_child[process.0]);
                 return;
             }
         }
@@ -389,9 +400,9 @@ impl Router {
     }
 
     /// Notes that the process gets something of a peer at once, whatever it waits for.
-    fn note_direct(&mut self, lane: LaneId, from: SessionId) {
+    fn note_direct(&mut self, process: ProcessId, from: SessionId) {
         if let Some(session) = self.sessions.get(&from) {
-            let evidence = &mut self.lanes[lane.0].evidence;
+            let evidence = &mut self.processes[process.0].evidence;
             evidence.note(&session.sender, false, false, self.next_id);
         }
     }
@@ -405,12 +416,12 @@ impl Router {
         out: &mut Output,
     ) {
         if let Some(RequestId::Number(ours)) = id {
-            for lane in LaneId::ALL {
-                let state = &mut self.lanes[lane.0];
+            for process in ProcessId::ALL {
+                let state = &mut self.processes[process.0];
                 if let Some(Ask { id, .. }) = state.asks.take(*ours, from) {
-                    self.note_direct(lane, from);
+                    self.note_direct(process, from);
                     // Not held with the rest: a child may ask before it answers `initialize`.
-                    message.write(Some(&id), &[], &mut out.to_child[lane.0]);
+                    message.write(Some(&id), &[], &mut out.to_child[process.0]);
                     return;
                 }
             }

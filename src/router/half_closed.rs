@@ -1,7 +1,7 @@
 //! A peer that has ended its sending half: it still gets answers, and says nothing more.
 
 use super::session::{Presence, Session};
-use super::{Delivery, LaneId, Output, PEER_LEFT, Router, SessionId};
+use super::{Delivery, Output, PEER_LEFT, ProcessId, Router, SessionId};
 use crate::jsonrpc::{Code, NO_DATA, error_line};
 
 impl Router {
@@ -12,30 +12,36 @@ impl Router {
             return;
         };
         session.presence = Presence::Away;
-        let open: Vec<(LaneId, i64)> = session.open().collect();
-        for (lane, ours) in open {
-            let pending = self.lanes[lane.0].in_flight.get(ours);
+        let open: Vec<(ProcessId, i64)> = session.open().collect();
+        for (process, ours) in open {
+            let pending = self.processes[process.0].in_flight.get(ours);
             if let Some(pending) = pending.filter(|pending| pending.is_listening()) {
                 let own_id = pending.id.clone();
-                self.abandon(lane, ours, &session, out);
+                self.abandon(process, ours, &session, out);
                 session.answered(&own_id, ours);
             }
         }
-        for lane in LaneId::ALL {
-            self.end_subscriptions(lane, id, out);
+        for process in ProcessId::ALL {
+            self.end_subscriptions(process, id, out);
         }
         self.sessions.insert(id, session);
     }
 
     /// Nobody waits for a request any more: it is cancelled where the process knows of it.
-    pub(super) fn abandon(&mut self, lane: LaneId, ours: i64, session: &Session, out: &mut Output) {
-        let pending = self.forget(lane, ours, &session.owner);
+    pub(super) fn abandon(
+        &mut self,
+        process: ProcessId,
+        ours: i64,
+        session: &Session,
+        out: &mut Output,
+    ) {
+        let pending = self.forget(process, ours, &session.owner);
         let origin = session.origin(None, self.next_id);
-        let state = &mut self.lanes[lane.0];
+        let state = &mut self.processes[process.0];
         match pending {
             Some(pending) if pending.delivery == Delivery::Queued => {}
             Some(pending) if pending.is_cancellable() => {
-                state.cancel(lane, ours, PEER_LEFT, origin, out);
+                state.cancel(process, ours, PEER_LEFT, origin, out);
             }
             // It may still be at work on it.
             _ => state.note(origin),
@@ -43,14 +49,26 @@ impl Router {
     }
 
     /// Ends the subscriptions of a session, and answers what it has been asked with errors.
-    pub(super) fn end_subscriptions(&mut self, lane: LaneId, id: SessionId, out: &mut Output) {
-        for uri in self.lanes[lane.0].subscriptions.leave(id) {
+    pub(super) fn end_subscriptions(
+        &mut self,
+        process: ProcessId,
+        id: SessionId,
+        out: &mut Output,
+    ) {
+        for uri in self.processes[process.0].subscriptions.leave(id) {
             let ours = self.fresh_id();
-            self.lanes[lane.0].tell(lane, ours, "resources/unsubscribe", "uri", &uri, out);
+            self.processes[process.0].tell(
+                process,
+                ours,
+                "resources/unsubscribe",
+                "uri",
+                &uri,
+                out,
+            );
         }
-        for question in self.lanes[lane.0].asks.leave(id) {
+        for question in self.processes[process.0].asks.leave(id) {
             let line = error_line(Some(&question), Code::InternalError, PEER_LEFT, NO_DATA);
-            out.answer(lane, &line);
+            out.answer(process, &line);
         }
     }
 }

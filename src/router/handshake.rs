@@ -2,25 +2,25 @@
 //! process refuses it, only the peer whose it was hears of that.
 
 use super::evidence::Sender;
-use super::lane::{Lane, Service};
 use super::openings::{Handshake, OURSELVES, Opening, Sent};
+use super::process::{Process, Service};
 use super::revision::Revision;
 use super::versions::{Asked, Version};
-use super::{LaneId, Output, Router, SessionId, asks};
+use super::{Output, ProcessId, Router, SessionId, asks};
 use crate::json::{members, write_string};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
-use crate::utils::rope::Line;
+use crate::utils::chunks::Line;
 use serde::Deserialize;
 
 /// The longest `clientInfo` that is quoted to a process, in bytes: each that waits is kept. What is longer
 /// is not refused, but the router's own stands in its place.
 const MAX_CLIENT_INFO: usize = 64 * 1024;
 
-impl Lane {
+impl Process {
     /// Sends `initialize`, with the `clientInfo` of the opening of `requester`, if there is one.
     fn send_initialize(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         ours: i64,
         requester: Option<(SessionId, Sender)>,
         out: &mut Output,
@@ -46,16 +46,16 @@ impl Lane {
             requester,
             introduced,
         };
-        self.write_initialize(lane, sent, out);
+        self.write_initialize(process, sent, out);
     }
 
     /// Sends `initialize` as `sent` says.
-    fn write_initialize(&mut self, lane: LaneId, sent: Sent, out: &mut Output) {
+    fn write_initialize(&mut self, process: ProcessId, sent: Sent, out: &mut Output) {
         let info = self.client.as_deref().unwrap_or(OURSELVES.as_bytes());
         let version = sent.asked.current();
-        let line = out.to_child[lane.0].small();
+        let line = out.to_child[process.0].small();
         write_initialize(sent.ours, version.as_str(), info, line);
-        out.asked[lane.0] = true;
+        out.asked[process.0] = true;
         self.handshake = Handshake::Sent(sent);
     }
 
@@ -92,7 +92,7 @@ impl Router {
     /// has been [checked](check).
     pub(super) fn initialize(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         from: SessionId,
         id: &RequestId,
         message: &Message,
@@ -107,7 +107,7 @@ impl Router {
         let revision = message
             .text(Field::ProtocolVersion)
             .and_then(|text| Revision::parse(&text));
-        let state = &mut self.lanes[lane.0];
+        let state = &mut self.processes[process.0];
         if let Handshake::Done(answer) = &state.handshake {
             let sent = answer_initialize(answer, from, id, revision, out);
             if let Some(session) = self.sessions.get_mut(&from) {
@@ -131,18 +131,18 @@ impl Router {
             version,
             client,
         });
-        self.open_handshake(lane, Some(from), out);
+        self.open_handshake(process, Some(from), out);
     }
 
-    /// Sends `initialize` to a legacy lane that needs it: that of `requester`, or the router's own where
+    /// Sends `initialize` to a legacy process that needs it: that of `requester`, or the router's own where
     /// a peer goes ahead without one.
     pub(super) fn open_handshake(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         requester: Option<SessionId>,
         out: &mut Output,
     ) {
-        let state = &self.lanes[lane.0];
+        let state = &self.processes[process.0];
         // What a peer calls itself may have ended the predecessor.
         let (due, is_retry) = match state.handshake {
             Handshake::Needed => (true, state.is_successor),
@@ -150,31 +150,37 @@ impl Router {
             Handshake::Sent(_) | Handshake::Done(_) => (false, false),
         };
         if state.service == Service::Legacy && due {
-            self.begin_handshake(lane, requester.filter(|_| !is_retry), out);
+            self.begin_handshake(process, requester.filter(|_| !is_retry), out);
         }
     }
 
     /// Sends the `initialize` of `requester`, or the router's own.
     pub(super) fn begin_handshake(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         requester: Option<SessionId>,
         out: &mut Output,
     ) {
         let ours = self.fresh_id();
         let requester = requester.and_then(|id| Some((id, self.sessions.get(&id)?.sender.clone())));
-        self.lanes[lane.0].send_initialize(lane, ours, requester, out);
+        self.processes[process.0].send_initialize(process, ours, requester, out);
     }
 
-    pub(super) fn handshake_answered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
-        let handshake = std::mem::replace(&mut self.lanes[lane.0].handshake, Handshake::Refused);
+    pub(super) fn handshake_answered(
+        &mut self,
+        process: ProcessId,
+        answer: &Message,
+        out: &mut Output,
+    ) {
+        let handshake =
+            std::mem::replace(&mut self.processes[process.0].handshake, Handshake::Refused);
         let Handshake::Sent(sent) = handshake else {
             return;
         };
         if answer.result().is_some() {
-            self.handshake_done(lane, &sent, answer, out);
-        } else if let Err(sent) = self.ask_for_another_version(lane, sent, answer, out) {
-            self.handshake_refused(lane, &sent, answer, out);
+            self.handshake_done(process, &sent, answer, out);
+        } else if let Err(sent) = self.ask_for_another_version(process, sent, answer, out) {
+            self.handshake_refused(process, &sent, answer, out);
         }
     }
 
@@ -182,12 +188,12 @@ impl Router {
     /// ask for.
     fn ask_for_another_version(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         mut sent: Sent,
         answer: &Message,
         out: &mut Output,
     ) -> Result<(), Sent> {
-        let state = &mut self.lanes[lane.0];
+        let state = &mut self.processes[process.0];
         let mut openings = state.openings.iter();
         let own = openings.find(|opening| Some(opening.session) == sent.requester);
         let own = own.and_then(|opening| opening.version.as_ref());
@@ -200,28 +206,34 @@ impl Router {
             "the MCP server has refused initialize, asking for another version"
         );
         sent.ours = self.fresh_id();
-        self.lanes[lane.0].write_initialize(lane, sent, out);
+        self.processes[process.0].write_initialize(process, sent, out);
         Ok(())
     }
 
     /// Says `notifications/initialized`, to a new process also what the old one knew, lets go what was
     /// held, and answers everybody.
-    fn handshake_done(&mut self, lane: LaneId, sent: &Sent, answer: &Message, out: &mut Output) {
+    fn handshake_done(
+        &mut self,
+        process: ProcessId,
+        sent: &Sent,
+        answer: &Message,
+        out: &mut Output,
+    ) {
         let next_id = &mut self.next_id;
         let fresh_id = || {
             *next_id += 1;
             *next_id
         };
-        let state = &mut self.lanes[lane.0];
+        let state = &mut self.processes[process.0];
         state.handshake = Handshake::Done(Box::new(answer.detached()));
         state.version = Some(sent.asked.current());
         state.is_successor = false;
-        out.to_child[lane.0]
+        out.to_child[process.0]
             .extend(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
         if sent.is_renewal {
-            state.renew(lane, fresh_id, out);
+            state.renew(process, fresh_id, out);
         }
-        state.release(lane, self.next_id, out);
+        state.release(process, self.next_id, out);
         let openings = std::mem::take(&mut state.openings);
         if sent.is_renewal {
             self.announce_changes(answer, out);
@@ -237,8 +249,14 @@ impl Router {
 
     /// The error is for whoever's `initialize` it was; the next one that waits is asked. When none waits
     /// any more, what was held is passed on all the same: some servers know no handshake.
-    fn handshake_refused(&mut self, lane: LaneId, sent: &Sent, answer: &Message, out: &mut Output) {
-        let state = &mut self.lanes[lane.0];
+    fn handshake_refused(
+        &mut self,
+        process: ProcessId,
+        sent: &Sent,
+        answer: &Message,
+        out: &mut Output,
+    ) {
+        let state = &mut self.processes[process.0];
         state.client = None;
         state.version = None;
         if let Some(opening) = sent.requester.and_then(|id| state.take_opening(id)) {
@@ -246,8 +264,8 @@ impl Router {
             answer_initialize(answer, to, &opening.id, opening.revision, out);
         }
         match state.openings.first().map(|opening| opening.session) {
-            Some(next) => self.begin_handshake(lane, Some(next), out),
-            None => state.release(lane, self.next_id, out),
+            Some(next) => self.begin_handshake(process, Some(next), out),
+            None => state.release(process, self.next_id, out),
         }
     }
 

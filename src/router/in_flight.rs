@@ -1,7 +1,7 @@
 //! The requests that a process may answer, with the counts that save going through all of them.
 
 use super::SessionId;
-use super::listens::Listen;
+use super::listen_requests::ListenRequest;
 use super::pending::{Delivery, Pending, Purpose};
 use foldhash::HashMap;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ pub(super) struct InFlight {
     /// Those that want log messages.
     log_readers: Counts,
     /// Those that are a `subscriptions/listen` which its peer has not cancelled.
-    listens: Counts,
+    listen_requests: Counts,
 }
 
 impl InFlight {
@@ -27,7 +27,7 @@ impl InFlight {
             self.log_readers.add(pending.session);
         }
         if pending.is_listening() {
-            self.listens.add(pending.session);
+            self.listen_requests.add(pending.session);
         }
         self.requests.insert(ours, pending);
     }
@@ -41,7 +41,7 @@ impl InFlight {
             self.log_readers.subtract(pending.session);
         }
         if pending.is_listening() {
-            self.listens.subtract(pending.session);
+            self.listen_requests.subtract(pending.session);
         }
         Some(pending)
     }
@@ -83,7 +83,8 @@ impl InFlight {
 
     /// Notes the acknowledgement of a `subscriptions/listen`; true where the peer has had one already.
     pub(super) fn acknowledge_listen(&mut self, ours: i64) -> bool {
-        self.listen_mut(ours).is_some_and(Listen::acknowledge)
+        self.listen_mut(ours)
+            .is_some_and(ListenRequest::acknowledge)
     }
 
     /// Notes that the peer has cancelled a request, if it is a `subscriptions/listen`.
@@ -93,12 +94,12 @@ impl InFlight {
             && let Purpose::Listen(listen) = &mut pending.purpose
         {
             listen.cancelled = true;
-            self.listens.subtract(pending.session);
+            self.listen_requests.subtract(pending.session);
         }
     }
 
     /// The `subscriptions/listen` whose process is gone, in order, to be sent again.
-    pub(super) fn lost_listens(&mut self) -> Vec<(i64, &mut Listen)> {
+    pub(super) fn lost_listen_requests(&mut self) -> Vec<(i64, &mut ListenRequest)> {
         let purposes = self.requests.iter_mut();
         let lost = purposes.filter_map(|(ours, pending)| match &mut pending.purpose {
             Purpose::Listen(listen) if listen.lost => Some((*ours, &mut **listen)),
@@ -109,7 +110,7 @@ impl InFlight {
         lost
     }
 
-    fn listen_mut(&mut self, ours: i64) -> Option<&mut Listen> {
+    fn listen_mut(&mut self, ours: i64) -> Option<&mut ListenRequest> {
         match &mut self.requests.get_mut(&ours)?.purpose {
             Purpose::Listen(listen) => Some(listen),
             _ => None,
@@ -117,8 +118,8 @@ impl InFlight {
     }
 
     /// How many `subscriptions/listen` of a session are open.
-    pub(super) fn listens_of(&self, session: SessionId) -> usize {
-        self.listens.of(session)
+    pub(super) fn listen_requests_of(&self, session: SessionId) -> usize {
+        self.listen_requests.of(session)
     }
 
     /// The session that has requests which want log messages, where there is just one.
@@ -138,12 +139,12 @@ impl InFlight {
                 counted.log_readers.add(pending.session);
             }
             if pending.is_listening() {
-                counted.listens.add(pending.session);
+                counted.listen_requests.add(pending.session);
             }
         }
         assert_eq!(self.given, counted.given);
         assert_eq!(self.log_readers, counted.log_readers);
-        assert_eq!(self.listens, counted.listens);
+        assert_eq!(self.listen_requests, counted.listen_requests);
     }
 }
 

@@ -1,19 +1,19 @@
 //! The life of a process as the router sees it: its start, its end, and what its successor is told.
 
 use super::in_flight::InFlight;
-use super::lane::{self, Lane, Service};
 use super::openings::{Handshake, Opening};
 use super::pending::{Delivery, Purpose};
-use super::{Cause, Exit, LaneId, Output, Router};
+use super::process::{self, Process, Service};
+use super::{Cause, Exit, Output, ProcessId, Router};
 use crate::jsonrpc::RequestId;
-use crate::utils::rope::Rope;
+use crate::utils::chunks::Chunks;
 
 impl Router {
-    /// Why the process of this lane has ended, to be asked before [`Router::child_exited`]; `overdue`
+    /// Why this process has ended, to be asked before [`Router::child_exited`]; `overdue`
     /// where it was ended because it had not answered in time.
     #[must_use]
-    pub fn cause_of_end(&self, lane: LaneId, overdue: bool) -> Cause {
-        let state = &self.lanes[lane.0];
+    pub fn cause_of_end(&self, process: ProcessId, overdue: bool) -> Cause {
+        let state = &self.processes[process.0];
         if overdue && state.open_renewal().is_some() {
             return Cause::Renewal;
         }
@@ -31,25 +31,25 @@ impl Router {
             is_open.then_some(&session.sender)
         });
         match state.evidence.cause(introduced, open) {
-            Cause::Itself if self.is_probing(lane) => Cause::Probe,
+            Cause::Itself if self.is_probing(process) => Cause::Probe,
             cause => cause,
         }
     }
 
-    /// A lane's process has ended: everybody who waits for it gets an error. Where another one
+    /// A process has ended: everybody who waits for it gets an error. Where another one
     /// follows, the handshake is kept for it, and of log level and subscriptions what the process has
     /// agreed to.
-    pub fn child_exited(&mut self, lane: LaneId, exit: &Exit, out: &mut Output) {
-        if self.is_probing(lane) && self.legacy_only.is_none() {
-            self.probe_was_fatal(lane, out);
+    pub fn child_exited(&mut self, process: ProcessId, exit: &Exit, out: &mut Output) {
+        if self.is_probing(process) && self.legacy_only.is_none() {
+            self.probe_was_fatal(process, out);
         }
-        let mut old = std::mem::replace(&mut self.lanes[lane.0], Lane::new(self.window));
+        let mut old = std::mem::replace(&mut self.processes[process.0], Process::new(self.window));
         old.subscriptions.lapse();
-        let _lost = out.take(lane, Rope::default());
+        let _lost = out.take(process, Chunks::default());
         let kept = self.end_requests(&mut old, exit, out);
         for (ours, ask) in old.asks.all() {
-            let mut line = Rope::default();
-            lane::write_cancelled(
+            let mut line = Chunks::default();
+            process::write_cancelled(
                 &RequestId::Number(ours),
                 "the MCP server has exited",
                 &mut line,
@@ -61,12 +61,12 @@ impl Router {
                 .push((opening.session, exit.error_line(&opening.id)));
         }
         if exit.restarts {
-            self.lanes[lane.0] = old.renewed(kept, exit);
+            self.processes[process.0] = old.renewed(kept, exit);
         }
     }
 
     /// Answers what the process has not answered; gives what its successor is still asked.
-    fn end_requests(&mut self, old: &mut Lane, exit: &Exit, out: &mut Output) -> InFlight {
+    fn end_requests(&mut self, old: &mut Process, exit: &Exit, out: &mut Output) -> InFlight {
         let modern = matches!(old.service, Service::Modern | Service::Returning(_));
         let renews = exit.restarts && !exit.forgets && modern;
         // What no process has been given has ended none. But where it is not known who ends them, or whom
@@ -117,11 +117,11 @@ impl Router {
         kept
     }
 
-    /// What the router itself has asked the process of this lane that it has not answered: the id, and
+    /// What the router itself has asked this process that it has not answered: the id, and
     /// the method.
     #[must_use]
-    pub fn awaited(&self, lane: LaneId) -> Option<(i64, &'static str)> {
-        let state = &self.lanes[lane.0];
+    pub fn awaited(&self, process: ProcessId) -> Option<(i64, &'static str)> {
+        let state = &self.processes[process.0];
         match (state.service, &state.handshake) {
             (Service::Probing(ours) | Service::Returning(Some(ours)), _) => {
                 Some((ours, "server/discover"))
@@ -134,51 +134,51 @@ impl Router {
     /// True where a process hears one sender at a time: [`Router::tick`] is to be called now and then,
     /// and [`Router::end_turns`] once it has lived for long enough.
     #[must_use]
-    pub fn takes_turns(&self, lane: LaneId) -> bool {
-        self.lanes[lane.0].takes_turns()
+    pub fn takes_turns(&self, process: ProcessId) -> bool {
+        self.processes[process.0].takes_turns()
     }
 
     /// Some time has passed: who has had its turn since the last tick has had it for long enough.
-    pub fn tick(&mut self, lane: LaneId, out: &mut Output) {
-        self.lanes[lane.0].tick(lane, self.next_id, out);
+    pub fn tick(&mut self, process: ProcessId, out: &mut Output) {
+        self.processes[process.0].tick(process, self.next_id, out);
     }
 
     /// The process is all right: it hears everybody.
-    pub fn end_turns(&mut self, lane: LaneId, out: &mut Output) {
-        self.lanes[lane.0].end_turns(lane, self.next_id, out);
+    pub fn end_turns(&mut self, process: ProcessId, out: &mut Output) {
+        self.processes[process.0].end_turns(process, self.next_id, out);
     }
 
-    /// A lane's process has started. What its predecessor knew is told to it once it has answered a
+    /// A process has started. What its predecessor knew is told to it once it has answered a
     /// request of the router's own: one that ends before that ends by itself.
-    pub fn child_started(&mut self, lane: LaneId, out: &mut Output) {
-        let probing = self.is_probing(lane);
-        let state = &mut self.lanes[lane.0];
+    pub fn child_started(&mut self, process: ProcessId, out: &mut Output) {
+        let probing = self.is_probing(process);
+        let state = &mut self.processes[process.0];
         state.down = false;
         if probing || matches!(state.handshake, Handshake::Sent(_)) {
             return;
         }
         if state.service == Service::Returning(None) {
             let ours = self.fresh_id();
-            self.lanes[lane.0].service = Service::Returning(Some(ours));
-            lane::send_discover(lane, ours, out);
+            self.processes[process.0].service = Service::Returning(Some(ours));
+            process::send_discover(process, ours, out);
         } else if state.is_successor {
-            self.begin_handshake(lane, None, out);
+            self.begin_handshake(process, None, out);
         } else {
-            state.release(lane, self.next_id, out);
+            state.release(process, self.next_id, out);
         }
     }
 }
 
 /// Takes those who do not wait for another process: the one that this has ended at, and all where none
 /// follows or they have waited for long enough.
-fn lost_openings(lane: &mut Lane, exit: &Exit) -> Vec<Opening> {
+fn lost_openings(process: &mut Process, exit: &Exit) -> Vec<Opening> {
     if !exit.restarts || exit.overdue.is_some() {
-        return std::mem::take(&mut lane.openings);
+        return std::mem::take(&mut process.openings);
     }
-    let asked = match &lane.handshake {
+    let asked = match &process.handshake {
         Handshake::Sent(sent) if sent.introduced.is_some() => sent.requester,
         _ => None,
     };
-    let lost = asked.and_then(|session| lane.take_opening(session));
+    let lost = asked.and_then(|session| process.take_opening(session));
     lost.into_iter().collect()
 }

@@ -18,8 +18,8 @@
 //!
 //! # Eras
 //! Servers on the official SDKs serve either legacy peers (`initialize`) or modern ones
-//! (2026-07-28, stateless) in one process, never both. So there are two lanes, each a process. The
-//! first process serves whichever era comes first, the second lane starts when the other one does.
+//! (2026-07-28, stateless) in one process, never both. So there are up to two processes. The
+//! first one serves whichever era comes first, the second one starts when the other does.
 
 mod addressee;
 mod asks;
@@ -27,27 +27,27 @@ mod blame;
 mod bounds;
 mod changes;
 mod delivery;
-mod eras;
 mod evidence;
 mod from_child;
 mod from_peer;
 mod half_closed;
 mod handshake;
 mod in_flight;
-mod lane;
+mod isolated;
 mod levels;
 mod life;
-mod listens;
+mod listen_requests;
 mod lists;
 mod losses;
 mod openings;
 mod pending;
-mod pipe;
+mod process;
+mod process_choice;
 mod questions;
 mod queue;
 mod requesters;
-mod revise;
 mod revision;
+mod rights;
 mod session;
 mod subscriptions;
 mod tasks;
@@ -57,19 +57,19 @@ mod versions;
 pub use asks::can_be_asked;
 pub use bounds::{LineLimits, TooLarge};
 pub use evidence::{Cause, Sender};
-pub use listens::{MAX_LISTEN_SIZE, MAX_LISTENS};
+pub use isolated::IsolatedRouter;
+pub use listen_requests::{MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
 pub use losses::Loss;
-pub use pipe::Pipe;
 pub use queue::{Room, Window};
 pub use session::{Counted, Presence, Profile};
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
-use crate::utils::rope::{Line, Rope};
+use crate::utils::chunks::{Chunks, Line};
 use crate::utils::shorten::shorten;
 use blame::Blame;
 use changes::Changes;
-use lane::{Lane, Service};
 use pending::{Delivery, Pending, Purpose};
+use process::{Process, Service};
 use session::Session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,45 +98,45 @@ impl std::fmt::Display for SessionId {
 
 /// One of the two processes, 0 or 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LaneId(pub(crate) usize);
+pub struct ProcessId(pub(crate) usize);
 
-/// How many lanes there are.
-pub const LANES: usize = 2;
+/// How many processes there can be.
+pub const PROCESSES: usize = 2;
 
-impl LaneId {
-    /// The lane whose process starts with the server.
+impl ProcessId {
+    /// The one that starts with the server.
     pub const FIRST: Self = Self(0);
 
     /// Both.
-    pub const ALL: [Self; LANES] = [Self(0), Self(1)];
+    pub const ALL: [Self; PROCESSES] = [Self(0), Self(1)];
 }
 
-/// What to do about a lane's process.
+/// What to do about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Start it; lines for it are already waiting.
-    Start(LaneId),
+    Start(ProcessId),
     /// Nobody needs it any more.
-    Stop(LaneId),
+    Stop(ProcessId),
 }
 
 /// What an event leads to. `Debug` shows how much, never what.
 #[derive(Default)]
 pub struct Output {
-    /// Whole lines for each lane's process.
-    pub to_child: [Rope; LANES],
+    /// Whole lines for each process.
+    pub to_child: [Chunks; PROCESSES],
     /// Whole lines for peers, in order.
     pub to_peer: Vec<(SessionId, Line)>,
     /// Processes to start and stop.
     pub commands: Vec<Command>,
     /// Which processes have just been asked something that they have to answer in time: see
     /// [`Router::awaited`].
-    pub asked: [bool; LANES],
+    pub asked: [bool; PROCESSES],
     /// Something waits for its time: see [`Router::oldest_question`] and [`Router::next_change`].
     pub timed: bool,
     /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
     /// not read must not fill our memory.
-    pub answers: [usize; LANES],
+    pub answers: [usize; PROCESSES],
     /// The message of a peer has named a task of somebody else, which reads like one that never was.
     pub foreign_task: bool,
     limits: LineLimits,
@@ -145,7 +145,7 @@ pub struct Output {
 impl std::fmt::Debug for Output {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Output")
-            .field("to_child", &self.to_child.each_ref().map(Rope::len))
+            .field("to_child", &self.to_child.each_ref().map(Chunks::len))
             .field("to_peer", &self.to_peer.len())
             .field("commands", &self.commands)
             .finish()
@@ -163,16 +163,16 @@ impl Output {
     }
 
     /// Answers a process in the place of a peer.
-    pub fn answer(&mut self, lane: LaneId, line: &[u8]) {
-        self.to_child[lane.0].extend(line);
-        self.answers[lane.0] += line.len();
+    pub fn answer(&mut self, process: ProcessId, line: &[u8]) {
+        self.to_child[process.0].extend(line);
+        self.answers[process.0] += line.len();
     }
 
     /// Takes what waits for a process, and leaves `spare` for what comes next.
     #[must_use]
-    pub fn take(&mut self, lane: LaneId, spare: Rope) -> Rope {
-        self.answers[lane.0] = 0;
-        std::mem::replace(&mut self.to_child[lane.0], spare)
+    pub fn take(&mut self, process: ProcessId, spare: Chunks) -> Chunks {
+        self.answers[process.0] = 0;
+        std::mem::replace(&mut self.to_child[process.0], spare)
     }
 }
 
@@ -239,12 +239,12 @@ fn invalid_params(id: &RequestId, reason: &str) -> Vec<u8> {
     error_line(Some(id), Code::InvalidParams, &text, NO_DATA)
 }
 
-/// The table of sessions, lanes and requests in flight. `Debug` shows its size: it holds what peers
+/// The table of sessions, processes and requests in flight. `Debug` shows its size: it holds what peers
 /// have sent.
 pub struct Router {
     /// In order of arrival, so that broadcasts and choices are the same every time.
     sessions: BTreeMap<SessionId, Session>,
-    lanes: [Lane; LANES],
+    processes: [Process; PROCESSES],
     next_session: u64,
     next_id: i64,
     /// The error with which the server answered `server/discover`, if it is not a modern one.
@@ -265,7 +265,7 @@ pub struct Router {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Receiver {
     Session(SessionId),
-    /// The peer of a `subscriptions/listen`, by the id that the process of this lane knows it by.
+    /// The peer of a `subscriptions/listen`, by the id that this process knows it by.
     Listen(usize, i64),
 }
 
@@ -284,7 +284,7 @@ impl Default for Router {
 }
 
 impl Router {
-    /// A router whose first lane is about to start.
+    /// A router whose first process is about to start.
     #[must_use]
     pub fn new() -> Self {
         Self::with_window(Window::default())
@@ -293,11 +293,11 @@ impl Router {
     /// The same; each process is given so much ahead.
     #[must_use]
     pub fn with_window(window: Window) -> Self {
-        let mut lanes = [Lane::new(window), Lane::new(window)];
-        lanes[LaneId::FIRST.0].service = Service::Fresh;
+        let mut processes = [Process::new(window), Process::new(window)];
+        processes[ProcessId::FIRST.0].service = Service::Fresh;
         Self {
             sessions: BTreeMap::new(),
-            lanes,
+            processes,
             next_session: 0,
             next_id: 0,
             legacy_only: None,
@@ -329,21 +329,21 @@ impl Router {
             return;
         };
         self.blame.leave(&session.sender);
-        for lane in LaneId::ALL {
+        for process in ProcessId::ALL {
             let origin = session.origin(None, self.next_id);
-            self.lanes[lane.0].give_notifications(lane, id, origin, out);
+            self.processes[process.0].give_notifications(process, id, origin, out);
         }
-        for (lane, ours) in session.requests() {
-            self.abandon(lane, ours, &session, out);
+        for (process, ours) in session.requests() {
+            self.abandon(process, ours, &session, out);
         }
-        for lane in LaneId::ALL {
-            if session.uses[lane.0] {
-                self.lanes[lane.0].departed.add(&session.owner);
+        for process in ProcessId::ALL {
+            if session.uses[process.0] {
+                self.processes[process.0].departed.add(&session.owner);
             }
-            self.lanes[lane.0].take_opening(id);
-            self.lanes[lane.0].tasks.leave(id);
-            self.end_subscriptions(lane, id, out);
-            self.lower_level(lane, out);
+            self.processes[process.0].take_opening(id);
+            self.processes[process.0].tasks.leave(id);
+            self.end_subscriptions(process, id, out);
+            self.lower_level(process, out);
         }
     }
 
@@ -353,12 +353,12 @@ impl Router {
         let Some(session) = self.sessions.get(&id) else {
             return;
         };
-        let mut open: Vec<(LaneId, i64)> = session.open().collect();
+        let mut open: Vec<(ProcessId, i64)> = session.open().collect();
         open.sort_unstable_by_key(|(_, ours)| *ours);
         let data = ErrorData::new("session-moved", Executed::Unknown);
         let text = "The client has been given an MCP server of its own";
-        for (lane, ours) in open {
-            if let Some(pending) = self.lanes[lane.0].in_flight.get(ours) {
+        for (process, ours) in open {
+            if let Some(pending) = self.processes[process.0].in_flight.get(ours) {
                 let line = error_line(Some(&pending.id), Code::InternalError, text, Some(&data));
                 out.to_peer.push((id, line.into()));
             }
@@ -368,8 +368,13 @@ impl Router {
 
     /// Forgets a request that nobody waits for any more, but not that the process may be working on
     /// it.
-    fn forget(&mut self, lane: LaneId, ours: i64, owner: &Arc<tasks::Owner>) -> Option<Pending> {
-        let state = &mut self.lanes[lane.0];
+    fn forget(
+        &mut self,
+        process: ProcessId,
+        ours: i64,
+        owner: &Arc<tasks::Owner>,
+    ) -> Option<Pending> {
+        let state = &mut self.processes[process.0];
         let pending = state.forget(ours)?;
         if pending.is_sent(ours) {
             state.forgotten.insert(ours, pending.session, owner);
@@ -381,9 +386,9 @@ impl Router {
     #[must_use]
     pub fn owed(&self, id: SessionId) -> usize {
         let waiting = self
-            .lanes
+            .processes
             .iter()
-            .filter(|lane| lane.initialize_of(id).is_some())
+            .filter(|process| process.initialize_of(id).is_some())
             .count();
         self.sessions
             .get(&id)
@@ -396,46 +401,51 @@ impl Router {
     pub fn is_busy(&self) -> bool {
         // Nobody waits for what was cancelled, and some servers never answer that.
         let mut open = self.sessions.values().flat_map(Session::open);
-        let is_awaited = |(lane, ours): (LaneId, i64)| {
-            let pending = self.lanes[lane.0].in_flight.get(ours);
+        let is_awaited = |(process, ours): (ProcessId, i64)| {
+            let pending = self.processes[process.0].in_flight.get(ours);
             pending.is_some_and(|pending| !matches!(pending.purpose, Purpose::Listen(_)))
         };
-        open.any(is_awaited) || self.lanes.iter().any(|lane| !lane.openings.is_empty())
+        open.any(is_awaited)
+            || self
+                .processes
+                .iter()
+                .any(|process| !process.openings.is_empty())
     }
 
-    /// True while a lane's process has ended, or is about to start.
+    /// True while a process has ended, or is about to start.
     #[must_use]
-    pub fn is_down(&self, lane: LaneId) -> bool {
-        self.lanes[lane.0].down
+    pub fn is_down(&self, process: ProcessId) -> bool {
+        self.processes[process.0].down
     }
 
     /// True where there are modern peers, and none of the other kind.
     #[must_use]
     pub fn serves_modern_only(&self) -> bool {
-        let modern = |lane: &Lane| matches!(lane.service, Service::Modern | Service::Returning(_));
-        let legacy = |lane: &Lane| lane.service == Service::Legacy;
-        self.lanes.iter().any(modern) && !self.lanes.iter().any(legacy)
+        let modern =
+            |process: &Process| matches!(process.service, Service::Modern | Service::Returning(_));
+        let legacy = |process: &Process| process.service == Service::Legacy;
+        self.processes.iter().any(modern) && !self.processes.iter().any(legacy)
     }
 
-    /// Bytes that wait inside the router for a handshake or a restart of this lane; what sends
+    /// Bytes that wait inside the router for a handshake or a restart of this process; what sends
     /// more should wait, too.
     #[must_use]
-    pub fn held(&self, lane: LaneId) -> usize {
-        self.lanes[lane.0].waiting()
+    pub fn held(&self, process: ProcessId) -> usize {
+        self.processes[process.0].waiting()
     }
 
     /// Gives a process the lines whose turn it is, to be called after each event and whenever lines have
     /// been written. True where there was one.
-    pub fn advance(&mut self, lane: LaneId, out: &mut Output) -> bool {
+    pub fn advance(&mut self, process: ProcessId, out: &mut Output) -> bool {
         let mut advanced = false;
-        let state = &mut self.lanes[lane.0];
-        while state.takes_more(out.to_child[lane.0].len()) {
+        let state = &mut self.processes[process.0];
+        while state.takes_more(out.to_child[process.0].len()) {
             let Some(next) = state.queue.pop() else {
                 break;
             };
             if let Some(session) = self.sessions.get(&next.session) {
                 let origin = session.origin(next.waiting.request, self.next_id);
-                state.give_next(lane, origin, next.waiting, out);
+                state.give_next(process, origin, next.waiting, out);
             }
             advanced = true;
         }
@@ -444,13 +454,13 @@ impl Router {
 
     /// True where so much of a peer waits for its turn that it should not be read on.
     #[must_use]
-    pub fn is_full_for(&self, lane: LaneId, id: SessionId) -> bool {
-        self.lanes[lane.0].queue.is_full_for(id)
+    pub fn is_full_for(&self, process: ProcessId, id: SessionId) -> bool {
+        self.processes[process.0].queue.is_full_for(id)
     }
 
     /// Who may be read on since this was last called.
-    pub fn take_room(&mut self, lane: LaneId) -> Room {
-        self.lanes[lane.0].queue.take_room()
+    pub fn take_room(&mut self, process: ProcessId) -> Room {
+        self.processes[process.0].queue.take_room()
     }
 
     fn fresh_id(&mut self) -> i64 {

@@ -2,7 +2,7 @@
 
 use super::SessionId;
 use super::levels::Level;
-use super::listens::Listen;
+use super::listen_requests::ListenRequest;
 use crate::backlog::Piece;
 use crate::jsonrpc::RequestId;
 use crate::permissions::ListFilter;
@@ -29,7 +29,7 @@ pub(super) enum Purpose {
     /// A list that rules may cut down.
     List(ListFilter),
     /// `subscriptions/listen`, to be sent again to the next process.
-    Listen(Box<Listen>),
+    Listen(Box<ListenRequest>),
 }
 
 /// Whether the process has been given a request.

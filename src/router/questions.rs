@@ -5,13 +5,13 @@
 use super::addressee::Addressee;
 use super::asks::{Ask, Need, Parked};
 use super::from_peer::OwnAnswer;
-use super::lane::{self, Service};
+use super::process::{self, Service};
 use super::session::{Presence, Session};
-use super::{LaneId, Loss, Output, Router, SessionId, nobody_to_ask};
+use super::{Loss, Output, ProcessId, Router, SessionId, nobody_to_ask};
 use crate::jsonrpc::{
     Code, Edit, ErrorData, Executed, Kind, Message, Replacement, RequestId, error_line,
 };
-use crate::utils::rope::Rope;
+use crate::utils::chunks::Chunks;
 use std::time::Instant;
 
 /// Whether a question can be asked.
@@ -28,7 +28,7 @@ enum Asking {
 impl Router {
     pub(super) fn request_of_child(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         id: &RequestId,
         message: &Message,
         now: impl FnOnce() -> Instant,
@@ -36,23 +36,23 @@ impl Router {
     ) {
         if message.method() == "ping" {
             let line = OwnAnswer::Done.to_line(id);
-            out.answer(lane, &line);
+            out.answer(process, &line);
             return;
         }
-        self.ask_somebody(lane, id, message, now, out);
+        self.ask_somebody(process, id, message, now, out);
     }
 
     /// Asks the peer that a question is certainly for; the process has `asked` it then.
     fn ask_somebody(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         id: &RequestId,
         message: &Message,
         asked: impl FnOnce() -> Instant,
         out: &mut Output,
     ) {
-        let asking = self.asking(lane, message);
-        let asks = &mut self.lanes[lane.0].asks;
+        let asking = self.asking(process, message);
+        let asks = &mut self.processes[process.0].asks;
         match asking {
             Asking::Now(of, need) if !asks.is_full_for(&of) => {
                 let progress_token = message.progress_token().map(|(token, _)| token.clone());
@@ -62,7 +62,7 @@ impl Router {
                     progress_token,
                     asked: asked(),
                 };
-                self.ask(lane, ask, need, message, out);
+                self.ask(process, ask, need, message, out);
             }
             Asking::Later(of) if asks.may_park(&of, message) => {
                 out.timed |= asks.oldest().is_none();
@@ -76,24 +76,24 @@ impl Router {
                 let data = ErrorData::new("too-many-questions", Executed::No);
                 let text = "The client has not yet answered the questions before this one";
                 let line = error_line(Some(id), Code::InternalError, text, Some(&data));
-                out.answer(lane, &line);
+                out.answer(process, &line);
             }
             Asking::Unsupported => {
-                out.answer(lane, &nobody_to_ask(id, message.method()));
+                out.answer(process, &nobody_to_ask(id, message.method()));
             }
-            Asking::Later(_) | Asking::Ambiguous => self.refuse_question(lane, id, message, out),
+            Asking::Later(_) | Asking::Ambiguous => self.refuse_question(process, id, message, out),
         }
     }
 
-    fn asking(&self, lane: LaneId, question: &Message) -> Asking {
+    fn asking(&self, process: ProcessId, question: &Message) -> Asking {
         let need = Need::of(question).filter(|_| {
-            let legacy = self.lanes[lane.0].service == Service::Legacy;
-            legacy && self.served(lane).next().is_some()
+            let legacy = self.processes[process.0].service == Service::Legacy;
+            legacy && self.served(process).next().is_some()
         });
         let Some(need) = need else {
             return Asking::Unsupported;
         };
-        let Some((id, session)) = self.requester(lane, question) else {
+        let Some((id, session)) = self.requester(process, question) else {
             return Asking::Ambiguous;
         };
         let is_able = session.initialized
@@ -112,9 +112,9 @@ impl Router {
     /// The session that a question is certainly for: the only one of the task's owner where it
     /// belongs to a task; else the one whose requests are all that the process may be working on;
     /// where it works on nothing, the only one that it serves, if no other user has left it before.
-    fn requester(&self, lane: LaneId, question: &Message) -> Option<(SessionId, &Session)> {
-        let state = &self.lanes[lane.0];
-        let served = || self.served(lane);
+    fn requester(&self, process: ProcessId, question: &Message) -> Option<(SessionId, &Session)> {
+        let state = &self.processes[process.0];
+        let served = || self.served(process);
         if let Some(task) = question.related_task() {
             let owner = state.tasks.owner(&task)?;
             return only(served().filter(|(_, session)| session.profile.user == *owner));
@@ -130,17 +130,17 @@ impl Router {
         certain.then_some((id, session))
     }
 
-    /// The sessions that have said something to a lane's processes.
-    fn served(&self, lane: LaneId) -> impl Iterator<Item = (SessionId, &Session)> {
+    /// The sessions that have said something to a process, or to one before it.
+    fn served(&self, process: ProcessId) -> impl Iterator<Item = (SessionId, &Session)> {
         let sessions = self.sessions.iter();
         sessions
-            .filter(move |(_, session)| session.uses[lane.0])
+            .filter(move |(_, session)| session.uses[process.0])
             .map(|(id, session)| (*id, session))
     }
 
     fn refuse_question(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         id: &RequestId,
         message: &Message,
         out: &mut Output,
@@ -158,10 +158,17 @@ impl Router {
         let data = ErrorData::new("ambiguous-requester", Executed::No);
         let text = "It is not certain which client this question is for";
         let line = error_line(Some(id), Code::InternalError, text, Some(&data));
-        out.answer(lane, &line);
+        out.answer(process, &line);
     }
 
-    fn ask(&mut self, lane: LaneId, ask: Ask, need: Need, message: &Message, out: &mut Output) {
+    fn ask(
+        &mut self,
+        process: ProcessId,
+        ask: Ask,
+        need: Need,
+        message: &Message,
+        out: &mut Output,
+    ) {
         let ours = self.fresh_id();
         let known = RequestId::Number(ours);
         let edit = message.progress_token().map(|(_, span)| Edit {
@@ -169,10 +176,10 @@ impl Router {
             with: Replacement::Id(&known),
         });
         if !out.deliver(ask.of.session, message, Some(&known), edit.as_slice()) {
-            out.answer(lane, &Loss::TOO_LARGE.request(&ask.id));
+            out.answer(process, &Loss::TOO_LARGE.request(&ask.id));
             return;
         }
-        let asks = &mut self.lanes[lane.0].asks;
+        let asks = &mut self.processes[process.0].asks;
         out.timed |= asks.oldest().is_none();
         if let Need::Url {
             elicitation: Some(elicitation),
@@ -186,42 +193,42 @@ impl Router {
     /// When the oldest question was asked that nobody has answered.
     #[must_use]
     pub fn oldest_question(&self) -> Option<Instant> {
-        self.lanes
+        self.processes
             .iter()
-            .filter_map(|lane| lane.asks.oldest())
+            .filter_map(|process| process.asks.oldest())
             .min()
     }
 
     /// Fails the questions that a process has asked by then, and takes them back from their peers; late
     /// answers will be dropped.
     pub fn expire_questions(&mut self, asked_by: Instant, out: &mut Output) {
-        for lane in LaneId::ALL {
-            let (open, parked) = self.lanes[lane.0].asks.take_older(asked_by);
+        for process in ProcessId::ALL {
+            let (open, parked) = self.processes[process.0].asks.take_older(asked_by);
             for (ours, Ask { of, id, .. }) in open {
                 tracing::info!(session = %of.session, "the client has not answered a request of the MCP server in time (--question-timeout)");
-                out.answer(lane, &overdue(&id, Executed::Unknown));
-                let mut line = Rope::default();
-                lane::write_cancelled(&RequestId::Number(ours), OVERDUE, &mut line);
+                out.answer(process, &overdue(&id, Executed::Unknown));
+                let mut line = Chunks::default();
+                process::write_cancelled(&RequestId::Number(ours), OVERDUE, &mut line);
                 out.to_peer.push((of.session, line.into()));
             }
             for id in parked.iter().filter_map(|parked| parked.question.id()) {
-                out.answer(lane, &overdue(id, Executed::No));
+                out.answer(process, &overdue(id, Executed::No));
             }
         }
     }
 
     /// Asks what waited for a session, where it is still certain that it is for that one.
     pub(super) fn ask_parked(&mut self, session: SessionId, out: &mut Output) {
-        for lane in LaneId::ALL {
-            for parked in self.lanes[lane.0].asks.take_parked(session) {
+        for process in ProcessId::ALL {
+            for parked in self.processes[process.0].asks.take_parked(session) {
                 let Kind::Request(id) = parked.question.kind() else {
                     continue;
                 };
-                let requester = self.requester(lane, &parked.question);
+                let requester = self.requester(process, &parked.question);
                 if requester.is_some_and(|(requester, _)| requester == session) {
-                    self.ask_somebody(lane, id, &parked.question, || parked.asked, out);
+                    self.ask_somebody(process, id, &parked.question, || parked.asked, out);
                 } else {
-                    self.refuse_question(lane, id, &parked.question, out);
+                    self.refuse_question(process, id, &parked.question, out);
                 }
             }
         }

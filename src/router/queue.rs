@@ -3,7 +3,7 @@
 
 use super::SessionId;
 use crate::backlog::Piece;
-use crate::utils::rope::Rope;
+use crate::utils::chunks::Chunks;
 use foldhash::HashMap;
 use std::collections::VecDeque;
 
@@ -42,7 +42,7 @@ pub(super) struct Waiting {
     pub request: Option<i64>,
     /// It is a request that takes up a place in the window of its session until it is answered.
     pub takes_place: bool,
-    pub line: Rope,
+    pub line: Chunks,
     /// Counts the memory of the line.
     pub _kept: Piece,
 }
@@ -267,7 +267,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn waiting(request: Option<i64>, bytes: usize) -> Waiting {
-        let mut line = Rope::default();
+        let mut line = Chunks::default();
         line.extend(vec![b'x'; bytes]);
         Waiting {
             request,

@@ -4,7 +4,7 @@ use super::asks::Capabilities;
 use super::evidence::{Origin, Sender};
 use super::levels::Level;
 use super::tasks::Owner;
-use super::{LANES, LaneId, MAX_CANCELLED, MAX_IN_FLIGHT, SessionId};
+use super::{MAX_CANCELLED, MAX_IN_FLIGHT, PROCESSES, ProcessId, SessionId};
 use crate::backlog::{Holder, Sum};
 use crate::jsonrpc::{Code, ErrorData, Executed, Field, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::{ItemKind, Method};
@@ -89,8 +89,8 @@ pub(super) struct Session {
     /// The user of its profile, which never changes.
     pub owner: Arc<Owner>,
     pub presence: Presence,
-    /// The lanes that it has said something to.
-    pub uses: [bool; LANES],
+    /// The processes that it has said something to.
+    pub uses: [bool; PROCESSES],
     /// An `initialize` of this peer has been answered with a result.
     pub initialized: bool,
     /// It has said `notifications/initialized`, so it can be asked.
@@ -101,13 +101,13 @@ pub(super) struct Session {
     /// The log level it asked for.
     pub level: Option<Level>,
     /// Its requests in flight, by its own id.
-    in_flight: HashMap<RequestId, (LaneId, i64)>,
+    in_flight: HashMap<RequestId, (ProcessId, i64)>,
     /// How many those are, and those of all sessions of its user.
     counted: Share,
     /// Counts the memory kept for its requests and subscriptions.
     pub kept: Sum,
     /// Those it cancelled, oldest first: an answer may still come, and is then dropped.
-    cancelled: VecDeque<(RequestId, LaneId, i64)>,
+    cancelled: VecDeque<(RequestId, ProcessId, i64)>,
 }
 
 impl Session {
@@ -118,7 +118,7 @@ impl Session {
             owner: Arc::new(profile.user.clone()),
             profile,
             presence: Presence::default(),
-            uses: [false; LANES],
+            uses: [false; PROCESSES],
             initialized: false,
             ready: false,
             capabilities: Capabilities::default(),
@@ -156,15 +156,15 @@ impl Session {
     }
 
     /// Every request that it waits for.
-    pub(super) fn open(&self) -> impl Iterator<Item = (LaneId, i64)> {
+    pub(super) fn open(&self) -> impl Iterator<Item = (ProcessId, i64)> {
         self.in_flight.values().copied()
     }
 
     /// Every request that the child may still answer.
-    pub(super) fn requests(&self) -> impl Iterator<Item = (LaneId, i64)> {
+    pub(super) fn requests(&self) -> impl Iterator<Item = (ProcessId, i64)> {
         let cancelled = self.cancelled.iter();
         self.open()
-            .chain(cancelled.map(|(_, lane, ours)| (*lane, *ours)))
+            .chain(cancelled.map(|(_, process, ours)| (*process, *ours)))
     }
 
     /// Refuses an id that is still in flight (2026-07-28 basic "Requests"), a second `initialize`
@@ -189,8 +189,8 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn insert(&mut self, id: RequestId, lane: LaneId, ours: i64) {
-        self.in_flight.insert(id, (lane, ours));
+    pub(super) fn insert(&mut self, id: RequestId, process: ProcessId, ours: i64) {
+        self.in_flight.insert(id, (process, ours));
         self.count();
     }
 
@@ -218,26 +218,26 @@ impl Session {
     }
 
     /// Where a request in flight went.
-    pub(super) fn find(&self, id: &RequestId) -> Option<(LaneId, i64)> {
+    pub(super) fn find(&self, id: &RequestId) -> Option<(ProcessId, i64)> {
         self.in_flight.get(id).copied()
     }
 
     /// Forgets the request with this id that it cancelled: the id is about to be used again.
-    pub(super) fn take_cancelled(&mut self, id: &RequestId) -> Option<(LaneId, i64)> {
+    pub(super) fn take_cancelled(&mut self, id: &RequestId) -> Option<(ProcessId, i64)> {
         let at = self.cancelled.iter().position(|(known, ..)| known == id)?;
         self.forget_cancelled(at)
     }
 
-    fn forget_cancelled(&mut self, at: usize) -> Option<(LaneId, i64)> {
-        let (_, lane, ours) = self.cancelled.remove(at)?;
-        Some((lane, ours))
+    fn forget_cancelled(&mut self, at: usize) -> Option<(ProcessId, i64)> {
+        let (_, process, ours) = self.cancelled.remove(at)?;
+        Some((process, ours))
     }
 
     /// Moves a request to the cancelled ones; gives the oldest of those where there are too many.
-    pub(super) fn cancel(&mut self, id: &RequestId) -> Option<(LaneId, i64)> {
-        let (id, (lane, ours)) = self.in_flight.remove_entry(id)?;
+    pub(super) fn cancel(&mut self, id: &RequestId) -> Option<(ProcessId, i64)> {
+        let (id, (process, ours)) = self.in_flight.remove_entry(id)?;
         self.count();
-        self.cancelled.push_back((id, lane, ours));
+        self.cancelled.push_back((id, process, ours));
         if self.cancelled.len() <= MAX_CANCELLED {
             return None;
         }

@@ -2,7 +2,7 @@
 //! next one that ends shows it.
 
 use super::evidence::Sender;
-use crate::utils::rope::Rope;
+use crate::utils::chunks::Chunks;
 use std::collections::{BTreeSet, VecDeque};
 
 /// Whose turn it is, and what waits for one.
@@ -25,7 +25,7 @@ struct Turn {
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub sender: Sender,
-    pub lines: Rope,
+    pub lines: Chunks,
     pub requests: BTreeSet<i64>,
     /// There is something among them that has no answer.
     pub unanswerable: bool,
@@ -52,7 +52,7 @@ impl Turns {
     }
 
     /// Where such a line waits.
-    pub(super) fn queue(&mut self, sender: &Sender, request: Option<i64>) -> &mut Rope {
+    pub(super) fn queue(&mut self, sender: &Sender, request: Option<i64>) -> &mut Chunks {
         let known = self
             .waiting
             .iter()
@@ -61,7 +61,7 @@ impl Turns {
         if known.is_none() {
             self.waiting.push_back(Waiting {
                 sender: sender.clone(),
-                lines: Rope::default(),
+                lines: Chunks::default(),
                 requests: BTreeSet::new(),
                 unanswerable: false,
             });

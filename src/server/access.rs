@@ -165,7 +165,7 @@ pub(super) async fn invalidated(
             renewed = authorization.renewed() => renewed,
         };
         match renewed {
-            Ok(()) => session.revise(authorization.profile()),
+            Ok(()) => session.set_rights(authorization.profile()),
             Err(invalidated) => return invalidated,
         }
     }
@@ -176,7 +176,7 @@ pub(super) async fn invalidated(
 pub(super) async fn revoked(mut authorization: Authorization, session: Option<&Session>) {
     while !matches!(authorization.renewed().await, Err(Invalidated::Revoked)) {
         if let Some(session) = session {
-            session.revise(authorization.profile());
+            session.set_rights(authorization.profile());
         }
     }
 }

@@ -5,7 +5,7 @@ use super::access::{Authorization, invalidated};
 use super::activity::Activity;
 use super::context::Context;
 use super::downstream::Downstream;
-use super::end::{End, Farewell, warn_of_backlog, why_cut};
+use super::end::{End, FinalNotice, warn_of_backlog, why_cut};
 use super::link::Link;
 use super::phase::{Event, Phase, Rules, Step};
 use super::rate::UserLimit;
@@ -22,7 +22,7 @@ use crate::jsonrpc::{Code, Measured, NO_DATA, error_line, too_large_line};
 use crate::transport::Reader;
 use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
-use crate::utils::apart::apart;
+use crate::utils::own_waker::own_waker;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -100,13 +100,13 @@ impl Carrier<'_> {
                 user_limit,
                 records,
             );
-            let from_peer = apart(from_peer);
-            let to_peer = apart(down.run(&mut *writer, send));
-            let others = apart(self.others(authorization, holder, &activity, &refusals));
+            let from_peer = own_waker(from_peer);
+            let to_peer = own_waker(down.run(&mut *writer, send));
+            let others = own_waker(self.others(authorization, holder, &activity, &refusals));
             drive(rules, (from_peer, to_peer, others), session, &activity).await
         };
         // Half a line cannot be followed by another.
-        let last_words = last_words(end.farewell, session).filter(|_| !activity.is_sending());
+        let last_words = last_words(end.notice, session).filter(|_| !activity.is_sending());
         Ended {
             end,
             last_words,
@@ -228,28 +228,28 @@ fn log(event: &Event) {
 const TOO_MANY_EMPTY: &str = "too many empty lines, empty frames or acknowledgements";
 
 /// The line that a peer is told last.
-fn last_words(farewell: Farewell, session: &Session) -> Option<Bytes> {
+fn last_words(notice: FinalNotice, session: &Session) -> Option<Bytes> {
     let received = || session.replay(|replay| replay.receipts.acknowledge());
     let invalid = |text: String| {
         let text = format!("Invalid Request: {text}");
         error_line(None, Code::InvalidRequest, &text, NO_DATA)
     };
-    let line = match farewell {
-        Farewell::Nothing => return None,
-        Farewell::Acknowledge => {
+    let line = match notice {
+        FinalNotice::Nothing => return None,
+        FinalNotice::Acknowledge => {
             let received = received();
             Control::Ack { received }.to_line()
         }
-        Farewell::Idle => {
+        FinalNotice::Idle => {
             let (received, idle) = (received(), true);
             Control::Drain { received, idle }.to_line()
         }
-        Farewell::TooLong(limit) => too_large_line(None, limit, Measured::AsRead),
-        Farewell::Invalidated(invalidated) => {
+        FinalNotice::TooLong(limit) => too_large_line(None, limit, Measured::AsRead),
+        FinalNotice::Invalidated(invalidated) => {
             handshake::authentication_failed(invalidated.reason())
         }
-        Farewell::Violation(violation) => invalid(violation.to_string()),
-        Farewell::Empty => invalid(TOO_MANY_EMPTY.to_owned()),
+        FinalNotice::Violation(violation) => invalid(violation.to_string()),
+        FinalNotice::Empty => invalid(TOO_MANY_EMPTY.to_owned()),
     };
     Some(line.into())
 }

@@ -11,8 +11,8 @@ use crate::transport::Writer;
 use crate::transport::outlet::{Lease, Lendable};
 use crate::transport::websocket::PING_EVERY;
 use crate::utils::alarm::Alarm;
-use crate::utils::apart::apart;
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
+use crate::utils::own_waker::own_waker;
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ impl Downstream<'_> {
             self.send(writer, &[first]).await?;
         }
         let began = Instant::now();
-        let mut rare = apart(self.rare(began + PING_EVERY));
+        let mut rare = own_waker(self.rare(began + PING_EVERY));
         let mut schedule = Schedule::new(self.keepalive, began.into_std());
         let mut alarm = Alarm::at(began + FOREVER);
         let mut probes = PROBES.into_iter();
@@ -120,7 +120,7 @@ impl Downstream<'_> {
                     Rare::Ping => writer.ping().await?,
                     Rare::Stop => self.drain(writer).await?,
                 }
-                rare = apart(self.rare(Instant::now() + pause));
+                rare = own_waker(self.rare(Instant::now() + pause));
             }
         }
     }

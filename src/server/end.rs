@@ -75,7 +75,7 @@ impl Reason {
 
 /// What is done with a connection that ends, and with its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Disposition {
     /// The session goes on with another connection, which is there already.
     Replaced,
     /// The session may go on with another connection.
@@ -88,7 +88,7 @@ pub(super) enum Fate {
 
 /// What a peer is told last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Farewell {
+pub(super) enum FinalNotice {
     Nothing,
     /// A client that leaves is to know that its last words have been received.
     Acknowledge,
@@ -105,23 +105,23 @@ pub(super) enum Farewell {
 /// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct End {
-    pub fate: Fate,
+    pub disposition: Disposition,
     pub reason: Reason,
-    pub farewell: Farewell,
+    pub notice: FinalNotice,
 }
 
 impl End {
     /// An end of which the peer is told nothing.
-    pub(super) fn new(fate: Fate, reason: Reason) -> Self {
-        Self::with(fate, reason, Farewell::Nothing)
+    pub(super) fn new(disposition: Disposition, reason: Reason) -> Self {
+        Self::with(disposition, reason, FinalNotice::Nothing)
     }
 
     /// An end of which the peer is told.
-    pub(super) fn with(fate: Fate, reason: Reason, farewell: Farewell) -> Self {
+    pub(super) fn with(disposition: Disposition, reason: Reason, notice: FinalNotice) -> Self {
         Self {
-            fate,
+            disposition,
             reason,
-            farewell,
+            notice,
         }
     }
 }

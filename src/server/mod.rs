@@ -5,7 +5,7 @@ mod activity;
 mod arrival;
 mod connection;
 mod context;
-mod doors;
+
 mod downstream;
 mod end;
 mod environment;
@@ -14,6 +14,7 @@ mod health;
 mod http;
 mod isolated;
 mod link;
+mod listeners;
 mod open;
 mod owner;
 mod peer;
@@ -31,9 +32,9 @@ mod upstream;
 mod users;
 
 pub use access::Access;
-pub use doors::{Door, Listening};
 pub use environment::{Environment, Variable};
 pub use isolated::ChildPer;
+pub use listeners::{ListenerKind, Listening};
 pub use places::Bounds;
 pub use sharing::{Backend, Isolation};
 
@@ -47,8 +48,8 @@ use crate::transport::Protocol;
 use crate::utils::bucket::Pace;
 use crate::utils::cidr::Cidr;
 use context::Context;
-use doors::{Arrived, Doors, Way};
 use http::HttpSessions;
+use listeners::{Arrived, ListenerSet, Way};
 use pending::PendingConnections;
 use rustix::io::Errno;
 use sharing::Sharing;
@@ -145,7 +146,7 @@ impl Settings {
 /// # Errors
 /// Why the MCP server is lost.
 pub async fn run(
-    doors: Vec<Listening>,
+    listeners: Vec<Listening>,
     settings: Settings,
     backend: Backend,
     shutdown: impl Future<Output = ()>,
@@ -162,7 +163,7 @@ pub async fn run(
         }
     };
     let (stopping, stopped) = watch::channel(false);
-    let doors = Doors::new(doors, &settings);
+    let listeners = ListenerSet::new(listeners, &settings);
     let http_sessions = Arc::new(HttpSessions::new(&settings));
     let context = Arc::new(Context::new(settings, sharing, stopped));
     let mut arrivals = Arrivals::new(Arc::clone(&context), Arc::clone(&http_sessions));
@@ -171,23 +172,23 @@ pub async fn run(
         let ended = tokio::select! {
             outcome = &mut driving => Some(outcome),
             () = shutdown => None,
-            never = arrivals.accept(&doors) => match never {},
+            never = arrivals.accept(&listeners) => match never {},
         };
         stopping.send_replace(true);
         match ended {
             Some(outcome) => {
-                drop(doors);
+                drop(listeners);
                 outcome
             }
             None => {
                 let patience = context.settings.drain_timeout;
                 let returning = async {
                     // Closed as soon as nobody is expected.
-                    let doors = doors;
+                    let listeners = listeners;
                     tokio::select! {
                         biased;
                         _ = tokio::time::timeout(patience, context.registry.nobody_awaited()) => {}
-                        never = arrivals.accept(&doors) => match never {},
+                        never = arrivals.accept(&listeners) => match never {},
                     }
                 };
                 let idle = context.sharing.idle(patience);
@@ -240,11 +241,11 @@ impl Arrivals {
     }
 
     /// Serves whoever comes. Cancel safe.
-    async fn accept(&mut self, doors: &Doors) -> std::convert::Infallible {
+    async fn accept(&mut self, listeners: &ListenerSet) -> std::convert::Infallible {
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
-                accepted = accept_beyond_reserve(doors) => accepted,
+                accepted = accept_beyond_reserve(listeners) => accepted,
                 Some(_) = self.peers.join_next() => continue,
             };
             let arrived = match accepted {
@@ -300,9 +301,9 @@ impl Arrivals {
 }
 
 /// The next connection, unless it would take a descriptor that those who are in may depend on.
-async fn accept_beyond_reserve(doors: &Doors) -> io::Result<Arrived> {
+async fn accept_beyond_reserve(listeners: &ListenerSet) -> io::Result<Arrived> {
     if descriptors::restore() {
-        doors.accept().await
+        listeners.accept().await
     } else {
         Err(Errno::MFILE.into())
     }

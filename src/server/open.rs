@@ -2,7 +2,7 @@
 //! speak what this port speaks.
 
 use super::Settings;
-use super::doors::Door;
+use super::listeners::ListenerKind;
 use crate::audit::Trail;
 use crate::handshake::{self, MAX_TOKEN_LINE};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
@@ -62,7 +62,7 @@ pub(super) enum OpenError {
 }
 
 /// Logs it, and tells the peer where that is possible.
-pub(super) async fn turn_down(err: OpenError, door: Door, trail: &mut Trail) {
+pub(super) async fn turn_down(err: OpenError, kind: ListenerKind, trail: &mut Trail) {
     match err {
         OpenError::Upgrade(err) => {
             tracing::warn!(%err, "refused: no WebSocket");
@@ -92,7 +92,7 @@ pub(super) async fn turn_down(err: OpenError, door: Door, trail: &mut Trail) {
             match err {
                 AcceptError::Plain(stream) => {
                     let data = ErrorData::new("tls-required", Executed::No);
-                    let answer = wrong_port(door, "this port speaks TLS", &data);
+                    let answer = wrong_port(kind, "this port speaks TLS", &data);
                     over(Box::new(stream)).close_with(answer).await;
                 }
                 // It still has to read why, which is on its way as an alert.
@@ -124,13 +124,15 @@ fn over(stream: BoxedStream) -> Connection {
 
 /// What a peer is told where one end speaks TLS and the other does not: an error, or in place of an
 /// upgrade an HTTP answer.
-fn wrong_port(door: Door, text: &str, data: &ErrorData) -> Vec<u8> {
-    match door {
-        Door::Lines(Protocol::Tcp | Protocol::Unix) => {
+fn wrong_port(kind: ListenerKind, text: &str, data: &ErrorData) -> Vec<u8> {
+    match kind {
+        ListenerKind::Lines(Protocol::Tcp | Protocol::Unix) => {
             let text = format!("Invalid Request: {text}");
             error_line(None, Code::InvalidRequest, &text, Some(data))
         }
-        Door::Lines(Protocol::WebSocket) | Door::Http | Door::Health => foreign::bad_request(text),
+        ListenerKind::Lines(Protocol::WebSocket) | ListenerKind::Http | ListenerKind::Health => {
+            foreign::bad_request(text)
+        }
     }
 }
 
@@ -140,18 +142,18 @@ pub(super) type Opened = (Connection, Upgrade, Option<Holder>);
 /// The connection with TLS under it, where that is spoken.
 pub(super) async fn secure(
     socket: Socket,
-    door: Door,
+    kind: ListenerKind,
     settings: &Settings,
     trail: &mut Trail,
 ) -> Result<(BoxedStream, Option<Holder>), OpenError> {
     // Out of the channel, whose lock is not to be held while the peer takes its time.
     let tls = settings.access.borrow().tls.clone();
     let (acceptor, stream) = match (tls, socket) {
-        (Some(acceptor), Socket::Tcp(stream)) if door != Door::Health => (acceptor, stream),
+        (Some(acceptor), Socket::Tcp(stream)) if kind != ListenerKind::Health => (acceptor, stream),
         // What stays on this machine needs no TLS, and those who ask for health do not speak it.
         (_, socket) => {
             let data = ErrorData::new("no-tls", Executed::No);
-            let answer = wrong_port(door, "this port does not speak TLS", &data);
+            let answer = wrong_port(kind, "this port does not speak TLS", &data);
             return Ok((Box::new(Plain::new(socket, answer)), None));
         }
     };
@@ -172,8 +174,8 @@ pub(super) async fn open(
     settings: &Settings,
     trail: &mut Trail,
 ) -> Result<Opened, OpenError> {
-    let door = Door::Lines(protocol);
-    let (stream, certificate) = secure(socket, door, settings, trail).await?;
+    let kind = ListenerKind::Lines(protocol);
+    let (stream, certificate) = secure(socket, kind, settings, trail).await?;
     if protocol != Protocol::WebSocket {
         return Ok((over(stream), Upgrade::default(), certificate));
     }

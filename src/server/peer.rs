@@ -4,8 +4,8 @@ use super::Settings;
 use super::access::{Access, Authorization, now};
 use super::arrival::{Arrival, arrival};
 use super::context::Context;
-use super::doors::Door;
 use super::link::Link;
+use super::listeners::ListenerKind;
 use super::open::{Opened, UPGRADE_ALLOWANCE, open, refused, silent, turn_down};
 use super::owner::Owner;
 use super::pending::Spot;
@@ -282,7 +282,7 @@ async fn begin(
     match tokio::time::timeout_at(deadline, open(socket, protocol, settings, trail)).await {
         Ok(Ok(opened)) => Some(opened),
         Ok(Err(err)) => {
-            turn_down(err, Door::Lines(protocol), trail).await;
+            turn_down(err, ListenerKind::Lines(protocol), trail).await;
             None
         }
         Err(_) => {
@@ -322,13 +322,13 @@ async fn enter(
     }
     // What changes from here on is noticed when the peer is in.
     let now_holds = Arc::clone(&access.borrow_and_update());
-    let door = handshake::Door {
+    let authenticator = handshake::Authenticator {
         requirements: now_holds.requirements.as_ref(),
         now: now(),
         resume: !settings.resume_window.is_zero(),
     };
     let place = |identity: &Identity| place(context, identity, address, certificate.clone());
-    let admitted = door.admit(&mut connection, upgrade.bearer.as_ref(), place);
+    let admitted = authenticator.admit(&mut connection, upgrade.bearer.as_ref(), place);
     let refusal = match tokio::time::timeout_at(deadline, admitted).await {
         Ok(Ok((identity, entry))) => {
             return Some(Entered {

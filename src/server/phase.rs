@@ -4,7 +4,7 @@
 //! client has no connection; in between, a connection is in one of these phases.
 
 use super::access::Invalidated;
-use super::end::{End, Farewell, Fate, Reason};
+use super::end::{Disposition, End, FinalNotice, Reason};
 use super::registry::Handover;
 use crate::replay::Violation;
 use crate::transport::line::LineError;
@@ -102,40 +102,42 @@ impl Rules {
     /// What this event leads to.
     pub(super) fn on(self, event: &Event) -> Step {
         match event {
-            Event::HalfClosed if self.resumable => Step::End(End::new(Fate::Lost, Reason::HungUp)),
+            Event::HalfClosed if self.resumable => {
+                Step::End(End::new(Disposition::Lost, Reason::HungUp))
+            }
             Event::HalfClosed if self.has_halves => Step::Enter(Phase::HalfClosed),
             event => Step::End(self.end(event)),
         }
     }
 
     fn end(self, event: &Event) -> End {
-        let told = |reason, farewell| End::with(Fate::Close, reason, farewell);
+        let told = |reason, notice| End::with(Disposition::Close, reason, notice);
         match event {
-            Event::HalfClosed | Event::Settled => End::new(Fate::Close, Reason::PeerLeft),
-            Event::Left => told(Reason::PeerLeft, Farewell::Acknowledge),
-            Event::TooLong(limit) => told(Reason::TooLong, Farewell::TooLong(*limit)),
+            Event::HalfClosed | Event::Settled => End::new(Disposition::Close, Reason::PeerLeft),
+            Event::Left => told(Reason::PeerLeft, FinalNotice::Acknowledge),
+            Event::TooLong(limit) => told(Reason::TooLong, FinalNotice::TooLong(*limit)),
             Event::Violation(violation) => {
-                told(Reason::WrongCount, Farewell::Violation(*violation))
+                told(Reason::WrongCount, FinalNotice::Violation(*violation))
             }
-            Event::Empty => told(Reason::Empty, Farewell::Empty),
-            Event::Unreadable(LineError::Pings) => End::new(Fate::Close, Reason::Pings),
+            Event::Empty => told(Reason::Empty, FinalNotice::Empty),
+            Event::Unreadable(LineError::Pings) => End::new(Disposition::Close, Reason::Pings),
             Event::Unreadable(_) | Event::Unwritable => {
-                End::new(Fate::Lost, Reason::ConnectionLost)
+                End::new(Disposition::Lost, Reason::ConnectionLost)
             }
             Event::Invalidated(invalidated) => told(
                 Reason::Invalidated(*invalidated),
-                Farewell::Invalidated(*invalidated),
+                FinalNotice::Invalidated(*invalidated),
             ),
-            Event::Cut(Reason::Backlog) => End::new(Fate::Abort, Reason::Backlog),
-            Event::Cut(reason) => End::new(Fate::Close, *reason),
-            Event::Replaced(_) => End::new(Fate::Replaced, Reason::Replaced),
+            Event::Cut(Reason::Backlog) => End::new(Disposition::Abort, Reason::Backlog),
+            Event::Cut(reason) => End::new(Disposition::Close, *reason),
+            Event::Replaced(_) => End::new(Disposition::Replaced, Reason::Replaced),
             // What the session itself keeps is counted apart.
-            Event::Backlog if self.resumable => End::new(Fate::Lost, Reason::Backlog),
-            Event::Backlog => End::new(Fate::Abort, Reason::Backlog),
-            Event::Idle if self.resumable => told(Reason::Idle, Farewell::Idle),
-            Event::Idle => End::new(Fate::Close, Reason::Idle),
-            Event::Silent => End::new(Fate::Lost, Reason::Silent),
-            Event::Overdue => End::new(Fate::Close, Reason::Overdue),
+            Event::Backlog if self.resumable => End::new(Disposition::Lost, Reason::Backlog),
+            Event::Backlog => End::new(Disposition::Abort, Reason::Backlog),
+            Event::Idle if self.resumable => told(Reason::Idle, FinalNotice::Idle),
+            Event::Idle => End::new(Disposition::Close, Reason::Idle),
+            Event::Silent => End::new(Disposition::Lost, Reason::Silent),
+            Event::Overdue => End::new(Disposition::Close, Reason::Overdue),
         }
     }
 }
@@ -154,9 +156,9 @@ mod tests {
         has_halves: true,
     };
 
-    fn end(rules: Rules, event: &Event) -> (Fate, Reason) {
+    fn end(rules: Rules, event: &Event) -> (Disposition, Reason) {
         match rules.on(event) {
-            Step::End(end) => (end.fate, end.reason),
+            Step::End(end) => (end.disposition, end.reason),
             Step::Enter(phase) => panic!("enters {phase:?}"),
         }
     }
@@ -169,15 +171,21 @@ mod tests {
             has_halves: false,
             ..PLAIN
         };
-        assert_eq!(end(whole, &event), (Fate::Close, Reason::PeerLeft));
+        assert_eq!(end(whole, &event), (Disposition::Close, Reason::PeerLeft));
         // A client that can resume comes back for its answers.
-        assert_eq!(end(RESUMABLE, &event), (Fate::Lost, Reason::HungUp));
+        assert_eq!(end(RESUMABLE, &event), (Disposition::Lost, Reason::HungUp));
     }
 
     #[test]
     fn half_closed_peer_ends_once_it_has_everything_or_waited_too_long() {
-        assert_eq!(end(PLAIN, &Event::Settled), (Fate::Close, Reason::PeerLeft));
-        assert_eq!(end(PLAIN, &Event::Overdue), (Fate::Close, Reason::Overdue));
+        assert_eq!(
+            end(PLAIN, &Event::Settled),
+            (Disposition::Close, Reason::PeerLeft)
+        );
+        assert_eq!(
+            end(PLAIN, &Event::Overdue),
+            (Disposition::Close, Reason::Overdue)
+        );
     }
 
     #[test]
@@ -189,7 +197,7 @@ mod tests {
             Event::Backlog,
         ];
         for event in lost {
-            assert_eq!(end(RESUMABLE, &event).0, Fate::Lost, "{event:?}");
+            assert_eq!(end(RESUMABLE, &event).0, Disposition::Lost, "{event:?}");
         }
         let faults = [
             Event::Left,
@@ -201,25 +209,28 @@ mod tests {
             Event::Idle,
         ];
         for event in faults {
-            assert_eq!(end(RESUMABLE, &event).0, Fate::Close, "{event:?}");
+            assert_eq!(end(RESUMABLE, &event).0, Disposition::Close, "{event:?}");
         }
     }
 
     #[test]
     fn connection_with_too_large_a_backlog_is_dropped_with_it() {
-        assert_eq!(end(PLAIN, &Event::Backlog), (Fate::Abort, Reason::Backlog));
+        assert_eq!(
+            end(PLAIN, &Event::Backlog),
+            (Disposition::Abort, Reason::Backlog)
+        );
         let cut = Event::Cut(Reason::Backlog);
-        assert_eq!(end(RESUMABLE, &cut), (Fate::Abort, Reason::Backlog));
+        assert_eq!(end(RESUMABLE, &cut), (Disposition::Abort, Reason::Backlog));
     }
 
     #[test]
     fn only_a_client_that_can_resume_is_told_that_it_was_idle() {
-        let farewell = |rules: Rules| match rules.on(&Event::Idle) {
-            Step::End(end) => end.farewell,
+        let notice = |rules: Rules| match rules.on(&Event::Idle) {
+            Step::End(end) => end.notice,
             Step::Enter(_) => unreachable!(),
         };
-        assert_eq!(farewell(RESUMABLE), Farewell::Idle);
-        assert_eq!(farewell(PLAIN), Farewell::Nothing);
+        assert_eq!(notice(RESUMABLE), FinalNotice::Idle);
+        assert_eq!(notice(PLAIN), FinalNotice::Nothing);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::access::{Authorization, Invalidated, expiry, revoked};
 use super::connection::{Carrier, First};
 use super::context::Context;
-use super::end::{Fate, Reason, warn_of_backlog, why_cut};
+use super::end::{Disposition, Reason, warn_of_backlog, why_cut};
 use super::first::{self, first};
 use super::isolated::{self, NoProcess};
 use super::link::Link;
@@ -236,14 +236,14 @@ impl Life<'_> {
             let ended = carrier.carry(&mut link, first).await;
             let reason = ended.end.reason;
             link.trail.ends(reason.name());
-            let next = match ended.end.fate {
-                Fate::Replaced => ended.handover.ok_or(reason),
-                Fate::Lost => {
+            let next = match ended.end.disposition {
+                Disposition::Replaced => ended.handover.ok_or(reason),
+                Disposition::Lost => {
                     let authorization = link.authorization.clone();
                     drop(link);
                     self.wait(authorization, reason).await
                 }
-                Fate::Close => {
+                Disposition::Close => {
                     let Link { reader, writer, .. } = *link;
                     // Who comes back while this one closes begins anew.
                     drop(self.registration.take());
@@ -251,7 +251,7 @@ impl Life<'_> {
                         .await;
                     return reason;
                 }
-                Fate::Abort => return reason,
+                Disposition::Abort => return reason,
             };
             let resumed = next.and_then(|handover| self.resume(handover));
             (link, first) = match resumed {
@@ -319,7 +319,7 @@ impl Life<'_> {
         tracing::info!(session = key, address = %link.address, resent, "resumed");
         link.trail.joined(key);
         // While nobody was there, nobody took over what has changed.
-        session.revise(link.authorization.profile());
+        session.set_rights(link.authorization.profile());
         session.set_presence(Presence::Connected);
         let first = Control::Resumed {
             session: Some(registration.key.clone()),

@@ -23,7 +23,7 @@ use crate::transport::Reader;
 use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
 use crate::utils::before_waits::before_waits;
-use crate::utils::rope::Line;
+use crate::utils::chunks::Line;
 use crate::utils::spare;
 use bytes::Bytes;
 use std::collections::VecDeque;

@@ -2,7 +2,7 @@
 
 use super::Pulse;
 use crate::backlog::Part;
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
 use crate::utils::spare;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;

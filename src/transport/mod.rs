@@ -16,7 +16,7 @@ pub mod websocket;
 
 use crate::backlog::Part;
 use crate::liveness::Silence;
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
 use bytes::Bytes;
 use line::{LineError, LineReader, LineWriter};
 use std::io;

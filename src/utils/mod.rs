@@ -1,17 +1,17 @@
 //! Small named things, one per file, that know nothing of MCP.
 
 pub mod alarm;
-pub mod apart;
 pub mod backoff;
 pub mod before_waits;
 pub mod bucket;
 pub mod chain;
+pub mod chunks;
 pub mod cidr;
 pub mod escape;
 pub mod host;
 pub(crate) mod lock;
 pub mod near;
-pub mod rope;
+pub mod own_waker;
 pub mod secret;
 pub mod shorten;
 pub mod signal;

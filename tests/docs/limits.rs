@@ -144,7 +144,7 @@ const FIXED: [(&str, &str, &str); 58] = [
     (
         "open `subscriptions/listen`",
         "256",
-        "MAX_LISTENS: usize = 256",
+        "MAX_LISTEN_REQUESTS: usize = 256",
     ),
     (
         "the size of a `subscriptions/listen`",

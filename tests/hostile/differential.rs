@@ -4,8 +4,8 @@
 use crate::recorder::{self, LANGUAGES, Seen};
 use mcp_remote::jsonrpc::{Field, Kind, MAX_PEER_DEPTH, Message, RequestId};
 use mcp_remote::permissions::{Permit, Rights};
-use mcp_remote::router::{LaneId, Output, Pipe, Profile, Router};
-use mcp_remote::utils::rope::Rope;
+use mcp_remote::router::{IsolatedRouter, Output, ProcessId, Profile, Router};
+use mcp_remote::utils::chunks::Chunks;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
@@ -439,7 +439,7 @@ fn permit(line: &[u8]) -> Option<Permit> {
 /// As with `--isolate`: ids pass as they are.
 fn through_pipe(line: &[u8], written: &mut Written) {
     let Some(permit) = permit(line) else { return };
-    let (mut pipe, mut out) = (Pipe::default(), Output::default());
+    let (mut pipe, mut out) = (IsolatedRouter::default(), Output::default());
     // Requests that may be cancelled.
     for id in ["7", "\"7\"", "9007199254740991"] {
         let warm_up = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"w"}}"#);
@@ -457,7 +457,7 @@ fn through_pipe(line: &[u8], written: &mut Written) {
 
 /// What the first process is told.
 fn for_child(out: &mut Output) -> Vec<u8> {
-    let told = out.take(LaneId::FIRST, Rope::default());
+    let told = out.take(ProcessId::FIRST, Chunks::default());
     told.into_pieces().concat()
 }
 
@@ -471,7 +471,7 @@ fn through_router(line: &[u8], written: &mut Written) {
     let message = permit.message();
     let (mut router, mut out) = (Router::new(), Output::default());
     let session = router.attach(Profile::anybody());
-    router.child_started(LaneId::FIRST, &mut out);
+    router.child_started(ProcessId::FIRST, &mut out);
     let hello = r#"{"jsonrpc":"2.0","id":"h","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
     assert_eq!(
         router.peer_message(session, &permit_of(hello), &mut out),
@@ -480,7 +480,7 @@ fn through_router(line: &[u8], written: &mut Written) {
     let asked: Value = serde_json::from_slice(&for_child(&mut out)).expect("one request");
     let answer = json!({"jsonrpc":"2.0","id":asked["id"],"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{}}});
     let answer = Message::read(answer.to_string().into(), MAX_PEER_DEPTH).expect("an answer");
-    router.child_message(LaneId::FIRST, &answer, Instant::now, &mut out);
+    router.child_message(ProcessId::FIRST, &answer, Instant::now, &mut out);
     let mut out = Output::default();
     assert_eq!(router.peer_message(session, &permit, &mut out), Ok(()));
     let bytes = &for_child(&mut out);

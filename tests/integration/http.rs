@@ -48,8 +48,8 @@
 //! | N34 | nothing is inferred from an earlier request |
 
 pub mod client;
-mod doors;
 mod hostile;
+mod listeners;
 mod oauth;
 mod secure;
 mod sessions;

@@ -183,7 +183,7 @@ fn processes_that_do_not_answer_end_the_server_at_last() {
     server.log.wait_for("no answer to 'initialize' in time");
 }
 
-/// Messages went into the lane of one process while there was room in that of the other, and stayed
+/// Messages went to one process while there was room in front of the other, and stayed
 /// there when their senders had left.
 #[test]
 fn what_waits_for_a_process_that_does_not_read_is_bounded() {

@@ -42,7 +42,7 @@ impl Place {
             .args(&["--listen", "tcp://127.0.0.1:0", "--proxy-protocol"])
             .args(&["--trusted-proxy", "127.0.0.1", "--keepalive-interval", "1s"])
             .start();
-        let lines = server.next_door().parse().unwrap();
+        let lines = server.next_listener().parse().unwrap();
         let proxy = Proxy::start(kind, &files, server.port, lines);
         eventually("the proxy listens", || {
             std::net::TcpStream::connect(("127.0.0.1", proxy.port)).ok()

@@ -104,7 +104,7 @@ impl Setup {
         self.args(&["--audit-log", &path])
     }
 
-    /// A Unix socket as a further door; it is [`TestServer::beside`].
+    /// A Unix socket as a further listener; it is [`TestServer::beside`].
     pub fn unix(self, name: &str) -> Self {
         let url = format!("unix://{}", self.folder.path().join(name).display());
         self.args(&["--listen", &url])
@@ -219,9 +219,12 @@ impl TestServer {
         peer
     }
 
-    /// The port of the next door that it has opened, or the path of its socket.
-    pub fn next_door(&self) -> String {
-        let line = self.stdout.recv_timeout(PATIENCE).expect("a further door");
+    /// The port of the next listener that it has opened, or the path of its socket.
+    pub fn next_listener(&self) -> String {
+        let line = self
+            .stdout
+            .recv_timeout(PATIENCE)
+            .expect("a further listener");
         line.split_whitespace().next_back().unwrap().to_owned()
     }
 

@@ -2,7 +2,7 @@
 
 use crate::jsonrpc::{Message, RequestId};
 use crate::mcp::{Field, Method};
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
 use bytes::Bytes;
 use foldhash::HashMap;
 use std::collections::BTreeMap;

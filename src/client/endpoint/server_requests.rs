@@ -3,7 +3,7 @@
 use super::line::{Verdict, without_newline};
 use crate::jsonrpc::{Edit, Kind, MAX_CHILD_DEPTH, Message, Replacement, RequestId};
 use crate::mcp::Field;
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
 use bytes::Bytes;
 use std::collections::VecDeque;
 

@@ -23,8 +23,8 @@ use crate::liveness::FOREVER;
 use crate::replay;
 use crate::transport::outlet::Flush;
 use crate::utils::alarm::Alarm;
-use crate::utils::apart::{Apart, apart};
 use crate::utils::backoff;
+use crate::utils::own_waker::{OwnWaker, own_waker};
 use bytes::Bytes;
 use carry::{Report, Reports, carry};
 use exchange::{ExchangeId, Request};
@@ -109,9 +109,9 @@ enum Event {
 }
 
 /// Completes when there is a newer token.
-fn renewal(pool: &Arc<Pool>) -> Apart<impl Future<Output = ()> + use<>> {
+fn renewal(pool: &Arc<Pool>) -> OwnWaker<impl Future<Output = ()> + use<>> {
     let pool = Arc::clone(pool);
-    apart(async move { pool.settings.tokens.renewed().await })
+    own_waker(async move { pool.settings.tokens.renewed().await })
 }
 
 struct Client {
@@ -146,7 +146,7 @@ impl Client {
 
     /// Carries messages to the end.
     async fn live(&mut self, told_to_leave: impl Future<Output = ()>) -> End {
-        let mut leaving = apart(told_to_leave);
+        let mut leaving = own_waker(told_to_leave);
         let mut renewal = renewal(&self.pool);
         let mut alarm = Alarm::at(Instant::now() + FOREVER);
         loop {
@@ -179,7 +179,7 @@ impl Client {
         read_host: bool,
         until: Instant,
         alarm: &mut Alarm,
-        leaving: &mut Apart<impl Future<Output = ()>>,
+        leaving: &mut OwnWaker<impl Future<Output = ()>>,
     ) -> Event {
         alarm.set(until);
         let has_room = self.output.room(0).now_or_never();

@@ -2,7 +2,7 @@
 
 use super::super::access::Reloader;
 use super::super::ask_server::{ask, command_line};
-use super::super::doors::Places;
+use super::super::listeners::Places;
 use super::report::{Report, Stopped};
 use crate::cli::ServerArgs;
 use crate::server::Listening;
@@ -90,12 +90,12 @@ fn dates(file: &Path, report: &mut Report) -> Result<(), Stopped> {
 
 async fn ports(args: &ServerArgs, loopback: bool, report: &mut Report) -> Result<(), Stopped> {
     let places = Places {
-        door: args.transport.into(),
+        kind: args.transport.into(),
         host: args.host.clone(),
         port: args.port,
         further: args.listen.clone(),
     };
-    let doors = places
+    let listeners = places
         .open(loopback)
         .await
         .map_err(|failure| report.failed("port", failure.to_string(), None))?;
@@ -107,7 +107,7 @@ async fn ports(args: &ServerArgs, loopback: bool, report: &mut Report) -> Result
         0 => format!("{place} is free"),
         _ => format!("{place} and all of --listen are free"),
     };
-    let outside = doors.iter().any(Listening::is_reachable_from_outside);
+    let outside = listeners.iter().any(Listening::is_reachable_from_outside);
     if outside && args.tls_cert.is_none() {
         report.doubtful(
             "port",

@@ -2,7 +2,7 @@
 
 use crate::jsonrpc::RequestId;
 use crate::replay::cost;
-use crate::utils::rope::Line;
+use crate::utils::chunks::Line;
 use crate::utils::signal::Signal;
 use std::collections::VecDeque;
 use std::sync::Arc;

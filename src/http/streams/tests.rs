@@ -1,7 +1,7 @@
 use super::bounds::{MAX_ENDED, MAX_HELD};
 use super::*;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH};
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
 use futures_util::FutureExt;
 
 const BOUNDS: StreamBounds = StreamBounds {

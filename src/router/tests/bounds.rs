@@ -4,7 +4,7 @@
 use super::*;
 use crate::account::Account;
 use crate::backlog::{Backlog, Bounds};
-use crate::router::{Counted, LANES, Window};
+use crate::router::{Counted, PROCESSES, Window};
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use serde_json::json;
@@ -17,8 +17,8 @@ const LEAST: usize = 600;
 enum Event {
     Peer(usize, Said),
     Answer { pick: usize, error: bool },
-    Child { lane: usize, says: usize },
-    Restart { lane: usize },
+    Child { process: usize, says: usize },
+    Restart { process: usize },
 }
 
 #[derive(Clone, Debug)]
@@ -43,8 +43,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => (0usize..3, said).prop_map(|(peer, said)| Event::Peer(peer, said)),
         4 => (0usize..64, any::<bool>()).prop_map(|(pick, error)| Event::Answer { pick, error }),
-        3 => (0..LANES, 0usize..6).prop_map(|(lane, says)| Event::Child { lane, says }),
-        1 => (0..LANES).prop_map(|lane| Event::Restart { lane }),
+        3 => (0..PROCESSES, 0usize..6).prop_map(|(process, says)| Event::Child { process, says }),
+        1 => (0..PROCESSES).prop_map(|process| Event::Restart { process }),
     ]
 }
 
@@ -52,7 +52,7 @@ struct World {
     bench: Bench,
     limits: LineLimits,
     peers: Vec<SessionId>,
-    up: [bool; LANES],
+    up: [bool; PROCESSES],
     /// What processes have been asked.
     seen: Vec<(usize, Value)>,
     /// What peers have been asked.
@@ -80,15 +80,17 @@ impl World {
         match event {
             Event::Peer(peer, said) => self.peer_says(self.peers[*peer], said, text),
             Event::Answer { pick, error } if !self.seen.is_empty() => {
-                let (lane, request) = self.seen.remove(pick % self.seen.len());
-                self.child_answers(lane, &request, *error, text);
+                let (process, request) = self.seen.remove(pick % self.seen.len());
+                self.child_answers(process, &request, *error, text);
             }
-            Event::Child { lane, says } if self.up[*lane] => self.child_says(*lane, *says, text),
-            Event::Restart { lane } if self.up[*lane] => {
-                self.seen.retain(|(at, _)| at != lane);
-                self.bench.exit(*lane, true);
+            Event::Child { process, says } if self.up[*process] => {
+                self.child_says(*process, *says, text)
+            }
+            Event::Restart { process } if self.up[*process] => {
+                self.seen.retain(|(at, _)| at != process);
+                self.bench.exit(*process, true);
                 self.look();
-                self.bench.start(*lane);
+                self.bench.start(*process);
             }
             _ => {}
         }
@@ -170,7 +172,7 @@ impl World {
         }
     }
 
-    fn child_answers(&mut self, lane: usize, request: &Value, error: bool, text: &str) {
+    fn child_answers(&mut self, process: usize, request: &Value, error: bool, text: &str) {
         let id = &request["id"];
         let result = match request["method"].as_str() {
             Some("initialize") => {
@@ -184,10 +186,10 @@ impl World {
         } else {
             format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
         };
-        self.bench.child(lane, &line);
+        self.bench.child(process, &line);
     }
 
-    fn child_says(&mut self, lane: usize, says: usize, text: &str) {
+    fn child_says(&mut self, process: usize, says: usize, text: &str) {
         let token = self.seen.first().map(|(_, request)| request["id"].clone());
         let token = token.unwrap_or_default();
         let (head, params) = match says {
@@ -215,7 +217,7 @@ impl World {
             ),
         };
         self.bench.child(
-            lane,
+            process,
             &format!(r#"{{"jsonrpc":"2.0",{head},"params":{{{params}}}}}"#),
         );
     }
@@ -224,20 +226,20 @@ impl World {
     fn look(&mut self) {
         for command in self.bench.commands() {
             match command {
-                Command::Start(LaneId(lane)) if !self.up[lane] => {
-                    self.up[lane] = true;
-                    self.bench.start(lane);
+                Command::Start(ProcessId(process)) if !self.up[process] => {
+                    self.up[process] = true;
+                    self.bench.start(process);
                 }
                 Command::Start(_) => {}
-                Command::Stop(LaneId(lane)) => {
-                    self.up[lane] = false;
-                    self.seen.retain(|(at, _)| *at != lane);
-                    self.bench.exit(lane, false);
+                Command::Stop(ProcessId(process)) => {
+                    self.up[process] = false;
+                    self.seen.retain(|(at, _)| *at != process);
+                    self.bench.exit(process, false);
                 }
             }
         }
-        for lane in 0..LANES {
-            let lines = std::mem::take(&mut self.bench.out.to_child[lane]);
+        for process in 0..PROCESSES {
+            let lines = std::mem::take(&mut self.bench.out.to_child[process]);
             for line in lines
                 .into_pieces()
                 .concat()
@@ -251,7 +253,7 @@ impl World {
                 );
                 let line: Value = serde_json::from_slice(line).unwrap();
                 if line.get("id").is_some() && line.get("method").is_some() {
-                    self.seen.push((lane, line));
+                    self.seen.push((process, line));
                 }
             }
         }
@@ -290,25 +292,25 @@ proptest! {
         text in text(), answer in text(), id in text(), limit in LEAST..2 * LEAST,
     ) {
         let id = &id[..id.char_indices().map(|(at, _)| at).nth(8).unwrap_or(0)];
-        let mut pipe = Pipe::default();
+        let mut router = IsolatedRouter::default();
         let mut out = Output::new(LineLimits { to_child: limit, to_peer: limit });
-        pipe.attach(Profile::anybody(), &Counted::default());
+        router.attach(Profile::anybody(), &Counted::default());
         let line = format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"x","params":["{text}"]}}"#);
         let Ok(message) = Message::read(line.into(), MAX_PEER_DEPTH) else {
             return Ok(());
         };
         let written = message.to_line(message.id(), &[]).length() - 1;
-        let sent = pipe.peer_message(&Rights::everything().decide(message).unwrap(), &mut out);
+        let sent = router.peer_message(&Rights::everything().decide(message).unwrap(), &mut out);
         prop_assert_eq!(sent.is_ok(), written <= limit);
         prop_assert_eq!(out.to_child[0].len(), if sent.is_ok() { written + 1 } else { 0 });
-        prop_assert_eq!(pipe.owed(), usize::from(sent.is_ok()));
+        prop_assert_eq!(router.owed(), usize::from(sent.is_ok()));
         for line in [
             format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":["{answer}"]}}"#),
             format!(r#"{{"jsonrpc":"2.0","id":"q","method":"roots/list","params":["{answer}"]}}"#),
             format!(r#"{{"jsonrpc":"2.0","method":"x","params":["{answer}"]}}"#),
         ] {
             let message = Message::read(line.into(), MAX_CHILD_DEPTH).unwrap();
-            pipe.child_message(&message, Instant::now, &mut out);
+            router.child_message(&message, Instant::now, &mut out);
         }
         for (_, line) in &out.to_peer {
             prop_assert!(line.length() - 1 <= limit);

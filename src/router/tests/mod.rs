@@ -6,12 +6,12 @@ mod model;
 mod scenes;
 
 use super::{
-    Cause, Command, Exit, LaneId, LineLimits, Output, Pipe, Profile, Router, Sender, SessionId,
-    TooLarge,
+    Cause, Command, Exit, IsolatedRouter, LineLimits, Output, ProcessId, Profile, Router, Sender,
+    SessionId, TooLarge,
 };
 use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use crate::permissions::{Permit, Rights};
-use crate::utils::rope::{Line, Pieces};
+use crate::utils::chunks::{Line, Pieces};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ impl Bench {
     /// Gives the processes what they take; true where that is something.
     fn advance(&mut self) -> bool {
         let Self { router, out, .. } = self;
-        let advanced = LaneId::ALL.map(|lane| router.advance(lane, out));
+        let advanced = ProcessId::ALL.map(|process| router.advance(process, out));
         advanced.contains(&true)
     }
 
@@ -71,22 +71,22 @@ impl Bench {
             .peer_message(session, &permit(line), &mut self.out)
     }
 
-    fn child(&mut self, lane: usize, line: &str) {
+    fn child(&mut self, process: usize, line: &str) {
         let message = Message::read(line.to_owned().into(), MAX_CHILD_DEPTH).expect(line);
         self.router
-            .child_message(LaneId(lane), &message, || self.clock.0, &mut self.out);
+            .child_message(ProcessId(process), &message, || self.clock.0, &mut self.out);
     }
 
-    fn exit(&mut self, lane: usize, restarts: bool) {
-        self.exit_as(lane, restarts, false, false);
+    fn exit(&mut self, process: usize, restarts: bool) {
+        self.exit_as(process, restarts, false, false);
     }
 
     /// The process ends, and its successor is to know nothing of it.
-    fn forget_and_exit(&mut self, lane: usize) {
-        self.exit_as(lane, true, true, false);
+    fn forget_and_exit(&mut self, process: usize) {
+        self.exit_as(process, true, true, false);
     }
 
-    fn exit_as(&mut self, lane: usize, restarts: bool, forgets: bool, suspicious: bool) {
+    fn exit_as(&mut self, process: usize, restarts: bool, forgets: bool, suspicious: bool) {
         let exit = Exit {
             status: "signal: 9".into(),
             stderr: Some("oops".into()),
@@ -95,22 +95,23 @@ impl Bench {
             forgets,
             suspicious,
         };
-        self.router.child_exited(LaneId(lane), &exit, &mut self.out);
+        self.router
+            .child_exited(ProcessId(process), &exit, &mut self.out);
     }
 
-    fn start(&mut self, lane: usize) {
-        self.router.child_started(LaneId(lane), &mut self.out);
+    fn start(&mut self, process: usize) {
+        self.router.child_started(ProcessId(process), &mut self.out);
     }
 
-    /// What a lane's process has been told since the last look.
-    fn child_heard(&mut self, lane: usize) -> Vec<Value> {
+    /// What a process has been told since the last look.
+    fn child_heard(&mut self, process: usize) -> Vec<Value> {
         self.advance();
-        self.written(lane)
+        self.written(process)
     }
 
     /// The same, but for what waits for its turn.
-    fn written(&mut self, lane: usize) -> Vec<Value> {
-        let bytes = std::mem::take(&mut self.out.to_child[lane]);
+    fn written(&mut self, process: usize) -> Vec<Value> {
+        let bytes = std::mem::take(&mut self.out.to_child[process]);
         let lines = String::from_utf8(bytes.into_pieces().concat()).unwrap();
         lines
             .lines()

@@ -21,7 +21,7 @@ mod visitor;
 pub(super) use sessions::HttpSessions;
 
 use super::context::Context;
-use super::doors::Door;
+use super::listeners::ListenerKind;
 use super::open;
 use super::peer;
 use super::pending::PendingConnection;
@@ -51,9 +51,9 @@ pub(super) async fn serve(
     http_sessions: Arc<HttpSessions>,
 ) {
     tracing::debug!("connected");
-    let door = match site.path {
-        Some(_) => Door::Http,
-        None => Door::Health,
+    let kind = match site.path {
+        Some(_) => ListenerKind::Http,
+        None => ListenerKind::Health,
     };
     let Unauthenticated {
         address,
@@ -64,12 +64,12 @@ pub(super) async fn serve(
     } = who;
     let settings = &context.settings;
     let opened = tokio::select! {
-        opened = tokio::time::timeout_at(deadline, open::secure(socket, door, settings, &mut trail)) => opened,
+        opened = tokio::time::timeout_at(deadline, open::secure(socket, kind, settings, &mut trail)) => opened,
         () = pending.pushed_out() => return gives_way(&mut trail),
     };
     let (stream, certificate) = match opened {
         Ok(Ok(opened)) => opened,
-        Ok(Err(err)) => return open::turn_down(err, door, &mut trail).await,
+        Ok(Err(err)) => return open::turn_down(err, kind, &mut trail).await,
         Err(_) => return is_late(&mut trail),
     };
     let visitor = Visitor::new((context, http_sessions), site, address, certificate, trail);

@@ -18,7 +18,7 @@ use crate::jsonrpc::{
 };
 use crate::mcp::{Method, Revision};
 use crate::permissions::Permit;
-use crate::utils::rope::{Line, Pieces};
+use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue};

@@ -3,7 +3,7 @@
 use crate::handshake::Refused;
 use crate::http::Denied;
 use crate::transport::websocket::Accepted;
-use crate::utils::rope::{Line, Pieces};
+use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;

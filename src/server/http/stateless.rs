@@ -13,7 +13,7 @@ use super::visitor::{Bearer, Visitor};
 use crate::http::{Accepts, status_of, write_event};
 use crate::jsonrpc::{Code, Kind, MAX_CHILD_DEPTH, Message, RequestId};
 use crate::mcp::Method;
-use crate::utils::rope::{Line, Pieces};
+use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use hyper::StatusCode;
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! A queue of bytes before a byte stream, such as a pipe, that one task owns and only writes to.
 
 use super::{Lendable, Outlet, Queue};
-use crate::utils::rope::Rope;
+use crate::utils::chunks::Chunks;
 use std::io;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
@@ -19,7 +19,7 @@ pub trait TryWrite: AsyncWrite + Unpin {
 #[derive(Debug, Default)]
 pub struct ChunkQueue {
     /// What is to be written; after adding to it, see [`super::Locked::added`].
-    pub waiting: Rope,
+    pub waiting: Chunks,
     /// So many bytes are being written by the owner.
     writing: usize,
 }
@@ -53,7 +53,7 @@ impl<S: TryWrite> Outlet<S, ChunkQueue> {
     /// the error of a sink that has failed; the sink is closed with this future.
     pub async fn drive(&self, sink: S, progress: &Notify) -> io::Error {
         let mut sink = Lendable::new(sink);
-        let mut lines = Rope::default();
+        let mut lines = Chunks::default();
         loop {
             if let Some(lease) = self.lend(&mut sink) {
                 self.woken().await;
@@ -75,7 +75,7 @@ impl<S: TryWrite> Outlet<S, ChunkQueue> {
     }
 }
 
-async fn write_all(sink: &mut (impl AsyncWrite + Unpin), lines: &Rope) -> io::Result<()> {
+async fn write_all(sink: &mut (impl AsyncWrite + Unpin), lines: &Chunks) -> io::Result<()> {
     for piece in lines.pieces() {
         sink.write_all(piece).await?;
     }

@@ -8,7 +8,7 @@ use crate::client::endpoint::{Rejoin, Verdict, is_own};
 use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, Message, RequestId};
 use crate::mcp::Method;
 use crate::transport::sse;
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
 use bytes::Bytes;
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::jsonrpc::MAX_CHILD_DEPTH;
-use crate::utils::rope::Pieces;
+use crate::utils::chunks::Pieces;
 use bytes::Bytes;
 
 fn message(text: String) -> Message {

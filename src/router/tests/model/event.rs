@@ -1,6 +1,6 @@
 //! What happens in a history.
 
-use crate::router::{LANES, Presence};
+use crate::router::{PROCESSES, Presence};
 use proptest::prelude::*;
 
 /// What can happen. Numbers pick among what there is at that time.
@@ -37,7 +37,7 @@ pub(super) enum Event {
         task: u8,
     },
     TaskStatus {
-        lane: usize,
+        process: usize,
         task: u8,
     },
     Subscribe {
@@ -70,7 +70,7 @@ pub(super) enum Event {
         pick: usize,
     },
     Ask {
-        lane: usize,
+        process: usize,
         task: Option<u8>,
     },
     TakeBack {
@@ -97,21 +97,21 @@ pub(super) enum Event {
         millis: u16,
     },
     Die {
-        lane: usize,
+        process: usize,
         forgets: bool,
         suspicious: bool,
     },
     Tick {
-        lane: usize,
+        process: usize,
         last: bool,
     },
     Return {
-        lane: usize,
+        process: usize,
     },
 }
 
 pub(super) fn event() -> impl Strategy<Value = Event> {
-    let (pick, peer, id, uri, lane) = (0usize..64, 0usize..8, 0u8..5, 0u8..3, 0..LANES);
+    let (pick, peer, id, uri, process) = (0usize..64, 0usize..8, 0u8..5, 0u8..3, 0..PROCESSES);
     let presence = prop::sample::select(vec![
         Presence::Connected,
         Presence::Connected,
@@ -127,7 +127,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         2 => (peer.clone(), id.clone(), any::<bool>()).prop_map(|(peer, id, token)| Event::Listen { peer, id, token }),
         2 => pick.clone().prop_map(|pick| Event::Acknowledge { pick }),
         1 => (peer.clone(), id.clone(), 0u8..4).prop_map(|(peer, id, task)| Event::AboutTask { peer, id, task }),
-        1 => (lane.clone(), 0u8..4).prop_map(|(lane, task)| Event::TaskStatus { lane, task }),
+        1 => (process.clone(), 0u8..4).prop_map(|(process, task)| Event::TaskStatus { process, task }),
         2 => (peer.clone(), uri.clone(), any::<bool>()).prop_map(|(peer, uri, on)| Event::Subscribe { peer, uri, on }),
         1 => (peer.clone(), 0usize..4).prop_map(|(peer, level)| Event::SetLevel { peer, level }),
         2 => (peer.clone(), id).prop_map(|(peer, id)| Event::Cancel { peer, id }),
@@ -135,7 +135,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         2 => (peer.clone(), presence).prop_map(|(peer, presence)| Event::Moves { peer, presence }),
         9 => (pick.clone(), prop::bool::weighted(0.3), task()).prop_map(|(pick, error, task)| Event::Answer { pick, error, task }),
         3 => pick.clone().prop_map(|pick| Event::Progress { pick }),
-        4 => (lane.clone(), task()).prop_map(|(lane, task)| Event::Ask { lane, task }),
+        4 => (process.clone(), task()).prop_map(|(process, task)| Event::Ask { process, task }),
         1 => pick.clone().prop_map(|pick| Event::TakeBack { pick }),
         3 => (pick.clone(), peer.clone()).prop_map(|(pick, peer)| Event::AnswerAsk { pick, peer }),
         2 => (pick, peer).prop_map(|(pick, peer)| Event::ProgressOnAsk { pick, peer }),
@@ -143,8 +143,8 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => uri.prop_map(|uri| Event::Updated { uri }),
         2 => Just(Event::Broadcast),
         2 => (0u16..1500).prop_map(|millis| Event::Pass { millis }),
-        1 => (lane.clone(), prop::bool::weighted(0.2), any::<bool>()).prop_map(|(lane, forgets, suspicious)| Event::Die { lane, forgets, suspicious }),
-        1 => (lane.clone(), prop::bool::weighted(0.2)).prop_map(|(lane, last)| Event::Tick { lane, last }),
-        2 => lane.prop_map(|lane| Event::Return { lane }),
+        1 => (process.clone(), prop::bool::weighted(0.2), any::<bool>()).prop_map(|(process, forgets, suspicious)| Event::Die { process, forgets, suspicious }),
+        1 => (process.clone(), prop::bool::weighted(0.2)).prop_map(|(process, last)| Event::Tick { process, last }),
+        2 => process.prop_map(|process| Event::Return { process }),
     ]
 }

@@ -3,7 +3,7 @@
 mod event;
 
 use super::*;
-use crate::router::{LANES, Presence, Window};
+use crate::router::{PROCESSES, Presence, Window};
 use event::{Event, event};
 use proptest::prelude::*;
 use serde_json::json;
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A request of a peer, or of the router, as a process sees it.
 struct Seen {
-    lane: usize,
+    process: usize,
     ours: Value,
     /// `tag` of the params, which the answer carries back: `SESSION/NUMBER`.
     tag: Value,
@@ -65,14 +65,14 @@ struct World {
     at_child: Vec<Seen>,
     /// Answered with a task, so that progress may still come.
     tasks_at_child: Vec<Seen>,
-    up: [bool; LANES],
-    lives: [Life; LANES],
+    up: [bool; PROCESSES],
+    lives: [Life; PROCESSES],
     requests: u32,
     /// Tags of requests that a process has ended with: no other may hear of them.
     spent: BTreeSet<String>,
     /// Tags of all requests that were ever cancelled.
     withdrawn: BTreeSet<String>,
-    /// Child ids of questions that wait for an answer, by lane.
+    /// Child ids of questions that wait for an answer, by process.
     questions: Vec<(usize, String)>,
     asks: u32,
     answered_questions: BTreeSet<String>,
@@ -81,7 +81,7 @@ struct World {
     known_ids: BTreeSet<String>,
     /// Users by their sessions, those that have ended included.
     users: HashMap<String, usize>,
-    /// Users by the tasks of each lane's process.
+    /// Users by the tasks of each process.
     tasks: HashMap<(usize, String), usize>,
 }
 
@@ -161,9 +161,9 @@ impl World {
         self.look();
     }
 
-    fn child_says(&mut self, lane: usize, line: &Value) {
-        if self.up[lane] {
-            self.bench.child(lane, &line.to_string());
+    fn child_says(&mut self, process: usize, line: &Value) {
+        if self.up[process] {
+            self.bench.child(process, &line.to_string());
         }
     }
 
@@ -266,12 +266,12 @@ impl World {
                     self.withdrawn.insert(tag.clone());
                     self.look();
                     for seen in &self.at_child {
-                        let life = &self.lives[seen.lane];
+                        let life = &self.lives[seen.process];
                         // In the handshake nothing is said, and little where turns are taken.
                         if seen.tag == tag
                             && seen.method == "tools/call"
                             && life.initialize == life.initialized
-                            && !self.bench.router.takes_turns(LaneId(seen.lane))
+                            && !self.bench.router.takes_turns(ProcessId(seen.process))
                         {
                             assert!(seen.cancelled, "a process works on what was cancelled");
                         }
@@ -361,31 +361,31 @@ impl World {
                 };
                 let Some(token) = &seen.token else { return };
                 let line = json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":token,"tag":seen.tag}});
-                self.child_says(seen.lane, &line);
+                self.child_says(seen.process, &line);
             }
-            Event::TaskStatus { lane, task } => {
-                let params = json!({"taskId":task_id(task),"lane":lane});
+            Event::TaskStatus { process, task } => {
+                let params = json!({"taskId":task_id(task),"process":process});
                 let line =
                     json!({"jsonrpc":"2.0","method":"notifications/tasks/status","params":params});
-                self.child_says(lane, &line);
+                self.child_says(process, &line);
             }
-            Event::Ask { lane, task } if self.up[lane] => {
+            Event::Ask { process, task } if self.up[process] => {
                 self.asks += 1;
                 self.bench.clock.0 += Duration::from_secs(1);
                 let id = format!("q{}", self.asks);
-                let mut params = json!({"lane":lane,"_meta":{"progressToken":token_of(&id)}});
+                let mut params = json!({"process":process,"_meta":{"progressToken":token_of(&id)}});
                 if let Some(task) = task {
                     params["_meta"][RELATED] = json!({"taskId": task_id(task)});
                 }
                 let line = json!({"jsonrpc":"2.0","id":id,"method":"sampling/createMessage","params":params});
-                self.questions.push((lane, id));
-                self.child_says(lane, &line);
+                self.questions.push((process, id));
+                self.child_says(process, &line);
             }
             Event::TakeBack { pick } if !self.questions.is_empty() => {
                 let pick = pick % self.questions.len();
-                let (lane, id) = self.questions.remove(pick);
+                let (process, id) = self.questions.remove(pick);
                 let line = json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":id}});
-                self.child_says(lane, &line);
+                self.child_says(process, &line);
             }
             Event::Late { seconds } => {
                 let Bench { router, out, clock } = &mut self.bench;
@@ -395,14 +395,14 @@ impl World {
                 assert!(oldest.is_none_or(|oldest| oldest > asked_by));
             }
             Event::Updated { uri } => {
-                for lane in 0..LANES {
-                    self.child_says(lane, &json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":format!("x:{uri}")}}));
+                for process in 0..PROCESSES {
+                    self.child_says(process, &json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":format!("x:{uri}")}}));
                 }
             }
             Event::Broadcast => {
-                for lane in 0..LANES {
+                for process in 0..PROCESSES {
                     self.child_says(
-                        lane,
+                        process,
                         &json!({"jsonrpc":"2.0","method":"notifications/tools/list_changed"}),
                     );
                 }
@@ -410,10 +410,10 @@ impl World {
                 let lines: Vec<(usize, Value)> = listens.map(|seen| {
                     let params = json!({"_meta":{SUBSCRIPTION:seen.ours}});
                     let line = json!({"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":params});
-                    (seen.lane, line)
+                    (seen.process, line)
                 }).collect();
-                for (lane, line) in lines {
-                    self.child_says(lane, &line);
+                for (process, line) in lines {
+                    self.child_says(process, &line);
                 }
             }
             Event::Pass { millis } => {
@@ -423,61 +423,62 @@ impl World {
                 assert!(router.next_change().is_none_or(|next| next > clock.0));
             }
             Event::Die {
-                lane,
+                process,
                 forgets,
                 suspicious,
-            } if self.up[lane] => self.die(lane, true, forgets, suspicious),
-            Event::Tick { lane, last } if self.up[lane] => {
+            } if self.up[process] => self.die(process, true, forgets, suspicious),
+            Event::Tick { process, last } if self.up[process] => {
                 let Bench { router, out, .. } = &mut self.bench;
                 if last {
-                    router.end_turns(LaneId(lane), out);
+                    router.end_turns(ProcessId(process), out);
                 } else {
-                    router.tick(LaneId(lane), out);
+                    router.tick(ProcessId(process), out);
                 }
             }
-            Event::Return { lane }
-                if !self.up[lane]
-                    && self.bench.router.lanes[lane].service != super::super::Service::Idle =>
+            Event::Return { process }
+                if !self.up[process]
+                    && self.bench.router.processes[process].service
+                        != super::super::Service::Idle =>
             {
-                self.start(lane);
+                self.start(process);
             }
             _ => {}
         }
     }
 
-    fn start(&mut self, lane: usize) {
-        self.up[lane] = true;
-        self.lives[lane] = Life::default();
-        self.bench.start(lane);
+    fn start(&mut self, process: usize) {
+        self.up[process] = true;
+        self.lives[process] = Life::default();
+        self.bench.start(process);
     }
 
-    fn die(&mut self, lane: usize, restarts: bool, forgets: bool, suspicious: bool) {
-        self.check_cause(lane);
-        let here = self.at_child.iter().filter(|seen| seen.lane == lane);
+    fn die(&mut self, process: usize, restarts: bool, forgets: bool, suspicious: bool) {
+        self.check_cause(process);
+        let here = self.at_child.iter().filter(|seen| seen.process == process);
         let spent = here.filter(|seen| forgets || !seen.acknowledged);
         let tags = spent.filter_map(|seen| seen.tag.as_str());
         self.spent.extend(tags.map(str::to_owned));
-        self.up[lane] = false;
-        self.at_child.retain(|seen| seen.lane != lane);
-        self.tasks_at_child.retain(|seen| seen.lane != lane);
-        self.questions.retain(|(at, _)| *at != lane);
-        self.tasks.retain(|(at, _), _| *at != lane);
-        self.bench.exit_as(lane, restarts, forgets, suspicious);
+        self.up[process] = false;
+        self.at_child.retain(|seen| seen.process != process);
+        self.tasks_at_child.retain(|seen| seen.process != process);
+        self.questions.retain(|(at, _)| *at != process);
+        self.tasks.retain(|(at, _), _| *at != process);
+        self.bench.exit_as(process, restarts, forgets, suspicious);
     }
 
     /// Nobody is blamed for the end of a process where somebody else may have ended it, and none ends
     /// by itself that has heard a peer.
-    fn check_cause(&self, lane: usize) {
-        let cause = self.bench.router.cause_of_end(LaneId(lane), false);
+    fn check_cause(&self, process: usize) {
+        let cause = self.bench.router.cause_of_end(ProcessId(process), false);
         match &cause {
             Cause::Itself | Cause::Probe => {
                 assert!(
-                    !self.lives[lane].of_peers,
+                    !self.lives[process].of_peers,
                     "{cause:?} after a peer's message"
                 );
             }
             Cause::Sender(Sender::User(user)) => {
-                let here = self.at_child.iter().filter(|seen| seen.lane == lane);
+                let here = self.at_child.iter().filter(|seen| seen.process == process);
                 for seen in here.filter(|seen| !seen.acknowledged) {
                     let tag = seen.tag.as_str().unwrap_or_default();
                     let asker = self.user_of(&seen.tag);
@@ -496,11 +497,11 @@ impl World {
     fn answer(&mut self, seen: Seen, error: bool, task: Option<u8>) {
         let mut body = json!({"tag":seen.tag});
         if seen.method == "initialize" {
-            self.lives[seen.lane].initialize_answered = true;
+            self.lives[seen.process].initialize_answered = true;
             body = json!({"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}}});
             if error {
                 body = json!({"refused":seen.tag});
-                self.lives[seen.lane].initialize = false;
+                self.lives[seen.process].initialize = false;
             }
         }
         if seen.method == LISTEN {
@@ -510,7 +511,7 @@ impl World {
         if let Some(task) = task.map(task_id) {
             body["task"] = json!({"taskId":task});
             if let Some(user) = self.user_of(&seen.tag) {
-                self.tasks.entry((seen.lane, task)).or_insert(user);
+                self.tasks.entry((seen.process, task)).or_insert(user);
             }
         }
         let line = if error {
@@ -518,7 +519,7 @@ impl World {
         } else {
             json!({"jsonrpc":"2.0","id":seen.ours,"result":body})
         };
-        self.bench.child(seen.lane, &line.to_string());
+        self.bench.child(seen.process, &line.to_string());
         if task.is_some() {
             self.tasks_at_child.push(seen);
         }
@@ -529,28 +530,28 @@ impl World {
         if seen.method == LISTEN && !std::mem::replace(&mut seen.acknowledged, true) {
             let params = json!({"_meta":{SUBSCRIPTION:seen.ours},"notifications":{"toolsListChanged":true},"tag":seen.tag});
             let line = json!({"jsonrpc":"2.0","method":ACKNOWLEDGED,"params":params});
-            let lane = seen.lane;
-            self.child_says(lane, &line);
+            let process = seen.process;
+            self.child_says(process, &line);
         }
     }
 
     /// Reads everything that was said, and checks it against what may be said.
     fn look(&mut self) {
-        for lane in &self.bench.router.lanes {
-            lane.in_flight.check();
+        for process in &self.bench.router.processes {
+            process.in_flight.check();
         }
         for command in self.bench.commands() {
             match command {
-                Command::Start(lane) => self.start(lane.0),
-                Command::Stop(lane) => self.die(lane.0, false, false, false),
+                Command::Start(process) => self.start(process.0),
+                Command::Stop(process) => self.die(process.0, false, false, false),
             }
         }
-        for lane in 0..LANES {
-            if !self.up[lane] {
+        for process in 0..PROCESSES {
+            if !self.up[process] {
                 continue;
             }
-            for line in self.bench.written(lane) {
-                self.child_hears(lane, &line);
+            for line in self.bench.written(process) {
+                self.child_hears(process, &line);
             }
         }
         for (session, line) in self.bench.peers_heard() {
@@ -558,8 +559,8 @@ impl World {
         }
     }
 
-    fn child_hears(&mut self, lane: usize, line: &Value) {
-        let life = &mut self.lives[lane];
+    fn child_hears(&mut self, process: usize, line: &Value) {
+        let life = &mut self.lives[process];
         let mut tag = line["params"]["tag"].clone();
         if line["method"] == "initialize" {
             tag = line["params"]["clientInfo"]["name"].clone();
@@ -575,7 +576,7 @@ impl World {
         };
         let Some(method) = line["method"].as_str() else {
             let id = line["id"].as_str().unwrap().to_owned();
-            let question = (lane, id.clone());
+            let question = (process, id.clone());
             let at = self.questions.iter().position(|asked| *asked == question);
             self.questions.remove(at.expect("an answer to no question"));
             let first = self.answered_questions.insert(id);
@@ -585,7 +586,7 @@ impl World {
         if method == "notifications/progress" {
             // A process that has asked hears of it in its handshake, too.
             let token = &line["params"]["progressToken"];
-            let mut open = self.questions.iter().filter(|(at, _)| *at == lane);
+            let mut open = self.questions.iter().filter(|(at, _)| *at == process);
             assert!(
                 open.any(|(_, id)| *token == token_of(id)),
                 "progress on no question"
@@ -610,7 +611,7 @@ impl World {
         }
         let Some(ours) = line.get("id") else {
             if method == "notifications/cancelled" {
-                self.child_cancels(lane, &line["params"]["requestId"]);
+                self.child_cancels(process, &line["params"]["requestId"]);
             }
             return;
         };
@@ -627,7 +628,7 @@ impl World {
         );
         if method == "tasks/get" {
             let task = line["params"]["taskId"].as_str().unwrap().to_owned();
-            let owner = self.tasks.get(&(lane, task)).copied();
+            let owner = self.tasks.get(&(process, task)).copied();
             // Whoever has left meanwhile cannot be harmed.
             let asker = self.user_of(&tag);
             assert!(owner.is_some() && (asker.is_none() || owner == asker));
@@ -635,11 +636,11 @@ impl World {
         let by = tag.as_str().and_then(|tag| tag.split_once('/'));
         let by = by.map(|(session, _)| session);
         let by = by.or(line["params"]["by"].as_str()).map(str::to_owned);
-        self.lives[lane].served.extend(by.clone());
+        self.lives[process].served.extend(by.clone());
         let token = line["params"]["_meta"].get("progressToken").cloned();
         assert!(token.is_none() || token.as_ref() == Some(ours));
         self.at_child.push(Seen {
-            lane,
+            process,
             ours: ours.clone(),
             tag,
             by,
@@ -651,17 +652,17 @@ impl World {
     }
 
     /// A process is told to forget what was cancelled by its peer, or asked by one that has left.
-    fn child_cancels(&mut self, lane: usize, quoted: &Value) {
+    fn child_cancels(&mut self, process: usize, quoted: &Value) {
         let seen = self.at_child.iter_mut();
         let seen = seen.chain(&mut self.tasks_at_child);
         let Some(seen) = seen.into_iter().find(|seen| seen.ours == *quoted) else {
             assert!(
-                self.lives[lane].ids.contains(&quoted.to_string()),
+                self.lives[process].ids.contains(&quoted.to_string()),
                 "no id of this process was cancelled"
             );
             return;
         };
-        assert_eq!(seen.lane, lane);
+        assert_eq!(seen.process, process);
         seen.cancelled = true;
         let tag = seen.tag.as_str().unwrap_or_default();
         // What has no tag changes what the process knows of everybody.
@@ -675,18 +676,18 @@ impl World {
 
     /// Whatever the process may be working on is this session's, or of an earlier one of its user;
     /// where it works on nothing, so is all that it ever heard.
-    fn is_certain(&self, lane: usize, session: SessionId) {
+    fn is_certain(&self, process: usize, session: SessionId) {
         let peers: BTreeSet<String> = self.peers.keys().map(ToString::to_string).collect();
         let session = session.to_string();
         let is_own = |by: &String| {
             *by == session || (!peers.contains(by) && self.users[by] == self.users[&session])
         };
-        let at_work = self.at_child.iter().filter(|seen| seen.lane == lane);
+        let at_work = self.at_child.iter().filter(|seen| seen.process == process);
         let mut at_work = at_work.filter_map(|seen| seen.by.as_ref()).peekable();
         if at_work.peek().is_some() {
             assert!(at_work.all(is_own), "asked while it works for another");
         } else {
-            let served = &self.lives[lane].served;
+            let served = &self.lives[process].served;
             assert!(served.iter().all(is_own), "asked though it knows another");
         }
     }
@@ -698,8 +699,8 @@ impl World {
             .get_mut(&session)
             .expect("said to a peer that is gone");
         let owns = |task: &Value| {
-            let lane = params["lane"].as_u64().unwrap() as usize;
-            let task = (lane, task.as_str().unwrap().to_owned());
+            let process = params["process"].as_u64().unwrap() as usize;
+            let task = (process, task.as_str().unwrap().to_owned());
             self.tasks.get(&task) == Some(&peer.user)
         };
         let tag = params["tag"].as_str().unwrap_or_default();
@@ -716,8 +717,8 @@ impl World {
                 assert!(!peer.modern && peer.asked.insert(id.to_string()));
                 assert_eq!(peer.presence, Presence::Connected);
                 if related.is_null() {
-                    let lane = params["lane"].as_u64().unwrap() as usize;
-                    self.is_certain(lane, session);
+                    let process = params["process"].as_u64().unwrap() as usize;
+                    self.is_certain(process, session);
                 }
             }
             (Some("notifications/progress"), None) => {
@@ -784,10 +785,10 @@ impl World {
     /// Lets every process come back and answer what it was asked: then nothing may be owed.
     fn settle(&mut self) {
         for round in 0.. {
-            for lane in 0..LANES {
-                self.happen(&Event::Return { lane });
+            for process in 0..PROCESSES {
+                self.happen(&Event::Return { process });
                 for last in [false, false, true] {
-                    self.happen(&Event::Tick { lane, last });
+                    self.happen(&Event::Tick { process, last });
                 }
             }
             while self.bench.advance() {
@@ -816,8 +817,8 @@ impl World {
         for (session, peer) in &self.peers {
             assert!(peer.open.is_empty(), "{session} waits for {:?}", peer.open);
             assert_eq!(self.bench.router.owed(*session), 0);
-            let mut lanes = self.bench.router.lanes.iter();
-            assert!(!lanes.any(|lane| lane.in_flight.is_at_work_for(*session)));
+            let mut processes = self.bench.router.processes.iter();
+            assert!(!processes.any(|process| process.in_flight.is_at_work_for(*session)));
         }
         assert!(!self.bench.router.is_busy());
         for session in std::mem::take(&mut self.peers).into_keys() {
@@ -834,11 +835,11 @@ impl World {
         }
         let router = &self.bench.router;
         assert!(router.sessions.is_empty() && router.next_change().is_none());
-        for lane in &router.lanes {
-            assert!(lane.in_flight.is_empty() && lane.waiting() == 0);
-            assert_eq!(lane.asks.oldest(), None);
-            assert_eq!(lane.forgotten.len(), 0);
-            assert!(lane.subscriptions.is_empty() && !lane.tasks.has_progress());
+        for process in &router.processes {
+            assert!(process.in_flight.is_empty() && process.waiting() == 0);
+            assert_eq!(process.asks.oldest(), None);
+            assert_eq!(process.forgotten.len(), 0);
+            assert!(process.subscriptions.is_empty() && !process.tasks.has_progress());
         }
     }
 }
@@ -866,7 +867,7 @@ fn run(events: &[Event], window: Window) {
 fn a_request_that_waits_for_its_turn_makes_nobody_the_requester() {
     let events = [
         Event::Die {
-            lane: 0,
+            process: 0,
             forgets: false,
             suspicious: true,
         },
@@ -883,7 +884,7 @@ fn a_request_that_waits_for_its_turn_makes_nobody_the_requester() {
             uri: 0,
             on: false,
         },
-        Event::Return { lane: 0 },
+        Event::Return { process: 0 },
         Event::Notify { peer: 0 },
         Event::Answer {
             pick: 0,
@@ -901,7 +902,7 @@ fn a_request_that_waits_for_its_turn_makes_nobody_the_requester() {
             token: false,
         },
         Event::Ask {
-            lane: 0,
+            process: 0,
             task: None,
         },
     ];
@@ -933,7 +934,7 @@ fn a_new_process_hears_a_request_first() {
             task: None,
         },
         Event::Die {
-            lane: 0,
+            process: 0,
             forgets: false,
             suspicious: false,
         },

@@ -194,7 +194,7 @@ fn a_long_client_info_is_not_quoted() {
         ),
     );
     let (id, name) = asked(&mut bench);
-    assert_eq!((&*name, bench.router.held(LaneId(0))), ("mcp-remote", 0));
+    assert_eq!((&*name, bench.router.held(ProcessId(0))), ("mcp-remote", 0));
     bench.peer(
         b,
         &initialize(
@@ -202,9 +202,9 @@ fn a_long_client_info_is_not_quoted() {
             json!({"name":"x","version":"1","icons":"x".repeat(60 * 1024)}),
         ),
     );
-    assert!(bench.router.held(LaneId(0)) > 60 * 1024);
+    assert!(bench.router.held(ProcessId(0)) > 60 * 1024);
     accept(&mut bench, &id);
-    assert_eq!(bench.router.held(LaneId(0)), 0);
+    assert_eq!(bench.router.held(ProcessId(0)), 0);
     assert_eq!(bench.peers_heard().len(), 2);
 }
 
@@ -259,21 +259,23 @@ fn a_version_that_is_refused_is_followed_by_others() {
 #[test]
 fn a_process_that_does_not_answer_in_time_is_an_error_for_all_who_wait() {
     let mut bench = Bench::default();
-    assert_eq!(bench.router.awaited(LaneId(0)), None);
+    assert_eq!(bench.router.awaited(ProcessId(0)), None);
     let [a, b, c] = std::array::from_fn(|_| bench.attach());
     bench.peer(a, &named(1, "a"));
     bench.peer(b, &named(1, "b"));
     bench.peer(c, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     let (id, _) = asked(&mut bench);
     let awaited = id.as_i64().map(|id| (id, "initialize"));
-    assert_eq!(bench.router.awaited(LaneId(0)), awaited);
+    assert_eq!(bench.router.awaited(ProcessId(0)), awaited);
     assert!(std::mem::take(&mut bench.out.asked)[0]);
     let exit = Exit {
         overdue: Some("initialize"),
         restarts: true,
         ..Exit::default()
     };
-    bench.router.child_exited(LaneId(0), &exit, &mut bench.out);
+    bench
+        .router
+        .child_exited(ProcessId(0), &exit, &mut bench.out);
     let told = bench.peers_heard();
     assert_eq!(told.len(), 3);
     for (_, line) in told {
@@ -283,6 +285,6 @@ fn a_process_that_does_not_answer_in_time_is_an_error_for_all_who_wait() {
     let (id, _) = asked(&mut bench);
     assert!(std::mem::take(&mut bench.out.asked)[0]);
     accept(&mut bench, &id);
-    assert_eq!(bench.router.awaited(LaneId(0)), None);
+    assert_eq!(bench.router.awaited(ProcessId(0)), None);
     assert!(bench.peers_heard().is_empty());
 }

@@ -182,7 +182,7 @@ fn a_handshake_that_ended_a_process_is_not_repeated() {
         bench.child_heard(0)[0]["params"]["clientInfo"]["name"],
         "poison"
     );
-    let cause = bench.router.cause_of_end(LaneId(0), false);
+    let cause = bench.router.cause_of_end(ProcessId(0), false);
     assert_eq!(cause, Cause::Sender(Sender::User("anybody".into())));
     bench.exit(0, true);
     assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
@@ -192,12 +192,18 @@ fn a_handshake_that_ended_a_process_is_not_repeated() {
     let heard = bench.child_heard(0);
     assert_eq!(heard.len(), 1);
     assert_eq!(heard[0]["params"]["clientInfo"]["name"], "mcp-remote");
-    assert_eq!(bench.router.cause_of_end(LaneId(0), false), Cause::Itself);
+    assert_eq!(
+        bench.router.cause_of_end(ProcessId(0), false),
+        Cause::Itself
+    );
     let answer = json!({"jsonrpc":"2.0","id":heard[0]["id"],"result":{}});
     bench.child(0, &answer.to_string());
     assert_eq!(bench.told(b)["id"], 2);
     assert_eq!(bench.child_heard(0).len(), 1);
-    assert_eq!(bench.router.cause_of_end(LaneId(0), false), Cause::Itself);
+    assert_eq!(
+        bench.router.cause_of_end(ProcessId(0), false),
+        Cause::Itself
+    );
 }
 
 /// Two processes in a row have ended at what they were told first.
@@ -211,7 +217,10 @@ fn a_process_may_be_told_nothing_of_what_its_predecessor_knew() {
     bench.told(a);
     bench.exit(0, true);
     start_modern(&mut bench);
-    assert_eq!(bench.router.cause_of_end(LaneId(0), false), Cause::Renewal);
+    assert_eq!(
+        bench.router.cause_of_end(ProcessId(0), false),
+        Cause::Renewal
+    );
     bench.forget_and_exit(0);
     assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
     start_modern(&mut bench);
@@ -233,7 +242,7 @@ fn a_process_may_be_told_nothing_of_what_its_predecessor_knew() {
     let answer = json!({"jsonrpc":"2.0","id":initialize["id"],"result":{}});
     bench.child(0, &answer.to_string());
     assert_eq!(bench.child_heard(0).len(), 1);
-    assert!(bench.router.lanes[0].subscriptions.is_empty());
+    assert!(bench.router.processes[0].subscriptions.is_empty());
 }
 
 /// Nobody else waits for the answers: a process that gave none lost what its predecessor knew.
@@ -263,16 +272,19 @@ fn what_a_process_is_told_again_is_awaited() {
     assert!(bench.out.asked[0]);
     let heard = bench.child_heard(0);
     for told in heard.iter().filter(|told| told.get("id").is_some()) {
-        let (ours, method) = bench.router.awaited(LaneId(0)).unwrap();
+        let (ours, method) = bench.router.awaited(ProcessId(0)).unwrap();
         assert_eq!(
             (&json!(ours), &json!(method)),
             (&told["id"], &told["method"])
         );
-        assert_eq!(bench.router.cause_of_end(LaneId(0), true), Cause::Renewal);
+        assert_eq!(
+            bench.router.cause_of_end(ProcessId(0), true),
+            Cause::Renewal
+        );
         let answer = json!({"jsonrpc":"2.0","id":told["id"],"result":{}}).to_string();
         bench.child(0, &answer);
     }
-    assert_eq!(bench.router.awaited(LaneId(0)), None);
+    assert_eq!(bench.router.awaited(ProcessId(0)), None);
 }
 
 #[test]
@@ -286,7 +298,7 @@ fn a_renewed_listen_is_awaited_until_it_is_acknowledged_or_left() {
         bench.told(a);
         bench.exit(0, true);
         start_modern(&mut bench);
-        let awaited = bench.router.awaited(LaneId(0));
+        let awaited = bench.router.awaited(ProcessId(0));
         assert_eq!(
             awaited.map(|(_, method)| method),
             Some("subscriptions/listen")
@@ -299,7 +311,7 @@ fn a_renewed_listen_is_awaited_until_it_is_acknowledged_or_left() {
             ),
             _ => bench.router.detach(a, &mut bench.out),
         }
-        assert_eq!(bench.router.awaited(LaneId(0)), None, "{ending}");
+        assert_eq!(bench.router.awaited(ProcessId(0)), None, "{ending}");
     }
 }
 
@@ -322,7 +334,7 @@ fn a_renewed_listen_that_is_cancelled_is_not_heard_of_again() {
     assert!(bench.peers_heard().is_empty());
     bench.exit(0, true);
     start_modern(&mut bench);
-    assert!(bench.router.lanes[0].in_flight.is_empty());
+    assert!(bench.router.processes[0].in_flight.is_empty());
 }
 
 /// One that came between two processes was sent twice, under one id.
@@ -360,7 +372,7 @@ fn a_listen_that_ends_between_two_processes_is_not_cancelled() {
         }
         start_modern(&mut bench);
         assert!(bench.child_heard(0).is_empty());
-        assert!(bench.router.lanes[0].in_flight.is_empty());
+        assert!(bench.router.processes[0].in_flight.is_empty());
     }
 }
 
@@ -441,7 +453,7 @@ fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
         3,
         "what was initialized, and the turn of one: {heard:?}"
     );
-    let blamed = |bench: &Bench| bench.router.cause_of_end(LaneId(0), false);
+    let blamed = |bench: &Bench| bench.router.cause_of_end(ProcessId(0), false);
     let sender = |user: &str| Cause::Sender(Sender::User(user.into()));
     assert_eq!(blamed(&bench), sender("anybody"));
     answer(&mut bench, &heard[1]["id"]);
@@ -458,10 +470,10 @@ fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
     assert_eq!(heard.len(), 1);
     assert_eq!(blamed(&bench), sender("bob"));
     bench.peer(a, &call(5));
-    let tick = |bench: &mut Bench| bench.router.tick(LaneId(0), &mut bench.out);
+    let tick = |bench: &mut Bench| bench.router.tick(ProcessId(0), &mut bench.out);
     tick(&mut bench);
     assert!(bench.child_heard(0).is_empty());
-    assert!(bench.router.held(LaneId(0)) > 0);
+    assert!(bench.router.held(ProcessId(0)) > 0);
     // Who takes long is not waited for.
     tick(&mut bench);
     assert_eq!(bench.child_heard(0).len(), 1);
@@ -477,7 +489,7 @@ fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
     for (peer, id) in [(a, 7), (b, 8)] {
         bench.peer(peer, &call(id));
     }
-    bench.router.end_turns(LaneId(0), &mut bench.out);
+    bench.router.end_turns(ProcessId(0), &mut bench.out);
     assert_eq!(bench.child_heard(0).len(), 2);
     bench.peer(b, &call(9));
     assert_eq!(bench.child_heard(0).len(), 1);

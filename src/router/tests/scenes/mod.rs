@@ -1,9 +1,9 @@
 //! One scene per promise.
 
-mod eras;
 mod handshake;
+mod isolated;
+mod legacy_and_modern;
 mod life;
-mod pipe;
 mod questions;
 mod requests;
 mod shared;

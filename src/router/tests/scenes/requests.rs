@@ -1,7 +1,7 @@
 //! Requests and what belongs to them: each peer has its own.
 
 use super::*;
-use crate::router::{Counted, MAX_IN_FLIGHT, MAX_LISTEN_SIZE, MAX_LISTENS, Pipe};
+use crate::router::{Counted, IsolatedRouter, MAX_IN_FLIGHT, MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
 use crate::utils::tally::Tally;
 
 /// Bug: a peer that used the id of a cancelled request again could take the late answer to the one
@@ -131,16 +131,22 @@ fn the_requests_of_a_user_are_counted_together() {
         router.attach_of_user(Profile::anybody(), &counted(of))
     };
     let (a, b, other) = (attach(&alice), attach(&alice), attach(&bob));
-    let (mut pipe, mut out) = (Pipe::default(), Output::default());
-    pipe.attach(Profile::anybody(), &counted(&alice));
+    let (mut isolated, mut out) = (IsolatedRouter::default(), Output::default());
+    isolated.attach(Profile::anybody(), &counted(&alice));
     let request = |id: usize| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#);
     for id in 1..MAX_IN_FLIGHT {
         bench.peer(a, &request(id));
     }
-    assert_eq!(pipe.peer_message(&permit(&request(0)), &mut out), Ok(()));
+    assert_eq!(
+        isolated.peer_message(&permit(&request(0)), &mut out),
+        Ok(())
+    );
     assert_eq!(alice.sum(), MAX_IN_FLIGHT);
     assert!(bench.peers_heard().is_empty() && out.to_peer.is_empty());
-    assert_eq!(pipe.peer_message(&permit(&request(1)), &mut out), Ok(()));
+    assert_eq!(
+        isolated.peer_message(&permit(&request(1)), &mut out),
+        Ok(())
+    );
     assert_eq!(out.to_peer.len(), 1);
     bench.peer(b, &request(0));
     bench.peer(other, &request(0));
@@ -155,7 +161,7 @@ fn the_requests_of_a_user_are_counted_together() {
     assert!(bench.peers_heard().is_empty());
     bench.peer(b, &request(1));
     assert_eq!(bench.told(b)["id"], 1);
-    pipe.child_exited(&Exit::default(), &mut out);
+    isolated.child_exited(&Exit::default(), &mut out);
     bench.peer(b, &request(2));
     bench.detach(a);
     assert_eq!((alice.sum(), bob.sum()), (2, 1));
@@ -227,7 +233,7 @@ fn a_leaving_peers_requests_are_cancelled() {
 fn requests_as_notifications_and_the_reverse_reach_no_child() {
     let mut bench = Bench::default();
     let a = bench.legacy("{}");
-    let mut pipe = crate::router::Pipe::default();
+    let mut isolated = crate::router::IsolatedRouter::default();
     let mut piped = Output::default();
     for (line, answered) in [
         (
@@ -253,7 +259,7 @@ fn requests_as_notifications_and_the_reverse_reach_no_child() {
         ),
     ] {
         bench.peer(a, line);
-        assert_eq!(pipe.peer_message(&permit(line), &mut piped), Ok(()));
+        assert_eq!(isolated.peer_message(&permit(line), &mut piped), Ok(()));
         let heard = bench.peers_heard();
         assert_eq!(heard.len(), usize::from(answered), "{line}");
         assert!(
@@ -321,7 +327,7 @@ fn what_a_peer_can_make_the_router_keep_is_bounded() {
             .replace("\"listen-1\"", &id.to_string())
             .replace("\"notifications\"", &format!("{more}\"notifications\""))
     };
-    for id in 0..MAX_LISTENS {
+    for id in 0..MAX_LISTEN_REQUESTS {
         bench.peer(a, &listen(id, ""));
     }
     assert!(bench.peers_heard().is_empty());

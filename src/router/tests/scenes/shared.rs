@@ -124,7 +124,7 @@ fn who_subscribes_at_the_same_moment_shares_the_childs_answer() {
         &json!({"jsonrpc":"2.0","id":handshake["id"],"result":{}}).to_string(),
     );
     assert_eq!(bench.child_heard(0).len(), 1);
-    assert!(bench.router.lanes[0].subscriptions.is_empty());
+    assert!(bench.router.processes[0].subscriptions.is_empty());
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn progress_of_a_task_goes_on_under_the_token_of_its_request() {
     bench.detach(a);
     bench.child(0, &progress);
     assert!(bench.peers_heard().is_empty());
-    assert!(!bench.router.lanes[0].tasks.has_progress());
+    assert!(!bench.router.processes[0].tasks.has_progress());
 }
 
 /// An answer to `tasks/list` that held `tasks` twice was passed on as it was.

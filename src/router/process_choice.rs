@@ -5,9 +5,9 @@
 //! so that the answer does not depend on what a peer may send: a malformed `server/discover` would
 //! make every server look legacy.
 
-use super::lane::{self, Service};
 use super::pending::{Delivery, Pending, Purpose};
-use super::{Command, LaneId, Output, Router, SessionId};
+use super::process::{self, Service};
+use super::{Command, Output, ProcessId, Router, SessionId};
 use crate::jsonrpc::{Code, Field, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
 
 /// How many processes in a row may end while they are asked for their era; then that is taken for
@@ -15,26 +15,26 @@ use crate::jsonrpc::{Code, Field, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, Reque
 const MAX_FATAL_PROBES: u8 = 2;
 
 impl Router {
-    /// The lane that serves `message`, starting its process where there is none.
-    pub(super) fn lane_for(
+    /// The process that serves `message`, which is started where there is none.
+    pub(super) fn process_for(
         &mut self,
         from: SessionId,
         message: &Message,
         out: &mut Output,
-    ) -> LaneId {
+    ) -> ProcessId {
         let modern = self.is_modern(from, message);
         if let Some(session) = self.sessions.get_mut(&from) {
             session.modern = modern;
         }
         let modern = modern && self.legacy_only.is_none();
-        let lane = match self.serving(modern) {
-            Some(lane) => lane,
+        let process = match self.serving(modern) {
+            Some(process) => process,
             None => self.claim_for(modern, out),
         };
         if let Some(session) = self.sessions.get_mut(&from) {
-            session.uses[lane.0] = true;
+            session.uses[process.0] = true;
         }
-        lane
+        process
     }
 
     /// True for a message of a modern peer, as far as it has told.
@@ -46,25 +46,25 @@ impl Router {
         }
     }
 
-    /// The lane that serves peers of this era, if one does.
-    fn serving(&self, modern: bool) -> Option<LaneId> {
-        let serves = |lane: &LaneId| match self.lanes[lane.0].service {
+    /// The process that serves peers of this era, if one does.
+    fn serving(&self, modern: bool) -> Option<ProcessId> {
+        let serves = |process: &ProcessId| match self.processes[process.0].service {
             Service::Legacy => !modern,
             Service::Modern | Service::Probing(_) | Service::Returning(_) => modern,
             Service::Idle | Service::Fresh => false,
         };
-        LaneId::ALL.into_iter().find(serves)
+        ProcessId::ALL.into_iter().find(serves)
     }
 
     /// Where a message would go now, if anywhere.
     #[must_use]
-    pub fn destination(&self, from: SessionId, message: &Message) -> Option<LaneId> {
+    pub fn destination(&self, from: SessionId, message: &Message) -> Option<ProcessId> {
         let asked = |id: &RequestId| {
             let RequestId::Number(ours) = id else {
                 return None;
             };
-            let mut lanes = LaneId::ALL.into_iter();
-            lanes.find(|lane| self.lanes[lane.0].asks.get(*ours, from).is_some())
+            let mut processes = ProcessId::ALL.into_iter();
+            processes.find(|process| self.processes[process.0].asks.get(*ours, from).is_some())
         };
         match (message.kind(), message.method()) {
             (Kind::Response(id), _) => asked(id.as_ref()?),
@@ -82,79 +82,79 @@ impl Router {
         }
     }
 
-    fn claim_for(&mut self, modern: bool, out: &mut Output) -> LaneId {
-        let lane = self.claim(out);
+    fn claim_for(&mut self, modern: bool, out: &mut Output) -> ProcessId {
+        let process = self.claim(out);
         if modern {
             let ours = self.fresh_id();
-            let state = &mut self.lanes[lane.0];
+            let state = &mut self.processes[process.0];
             state.service = Service::Probing(ours);
-            lane::send_discover(lane, ours, out);
+            process::send_discover(process, ours, out);
         } else {
-            self.lanes[lane.0].service = Service::Legacy;
+            self.processes[process.0].service = Service::Legacy;
         }
-        lane
+        process
     }
 
-    /// A lane that serves nobody yet.
-    fn claim(&mut self, out: &mut Output) -> LaneId {
-        let lane = self.unclaimed();
-        if self.lanes[lane.0].service != Service::Fresh {
-            self.lanes[lane.0].down = true;
-            out.commands.push(Command::Start(lane));
+    /// A process that serves nobody yet.
+    fn claim(&mut self, out: &mut Output) -> ProcessId {
+        let process = self.unclaimed();
+        if self.processes[process.0].service != Service::Fresh {
+            self.processes[process.0].down = true;
+            out.commands.push(Command::Start(process));
         }
-        lane
+        process
     }
 
-    fn unclaimed(&self) -> LaneId {
+    fn unclaimed(&self) -> ProcessId {
         let find = |service| {
-            LaneId::ALL
+            ProcessId::ALL
                 .into_iter()
-                .find(|lane| self.lanes[lane.0].service == service)
+                .find(|process| self.processes[process.0].service == service)
         };
-        // Two eras, two lanes: were none idle, one would serve this era and have been found.
-        let idle = || find(Service::Idle).unwrap_or(LaneId::FIRST);
+        // There are as many processes as eras: were neither idle, one of them would serve this era.
+        let idle = || find(Service::Idle).unwrap_or(ProcessId::FIRST);
         find(Service::Fresh).unwrap_or_else(idle)
     }
 
-    /// True while the lane's process is asked for its era.
+    /// True while the process is asked for its era.
     #[must_use]
-    pub fn is_probing(&self, lane: LaneId) -> bool {
-        matches!(self.lanes[lane.0].service, Service::Probing(_))
+    pub fn is_probing(&self, process: ProcessId) -> bool {
+        matches!(self.processes[process.0].service, Service::Probing(_))
     }
 
     /// The server has told its era. Errors of 2026-07-28's own range come from modern servers only
     /// (basic "Error Codes").
-    pub(super) fn discovered(&mut self, lane: LaneId, answer: &Message, out: &mut Output) {
+    pub(super) fn discovered(&mut self, process: ProcessId, answer: &Message, out: &mut Output) {
         self.fatal_probes = 0;
         let modern = answer.result().is_some()
             || answer
                 .error_code()
                 .is_some_and(|code| (-32099..=-32020).contains(&code));
         if modern {
-            let state = &mut self.lanes[lane.0];
+            let state = &mut self.processes[process.0];
             state.service = Service::Modern;
-            state.release(lane, self.next_id, out);
+            state.release(process, self.next_id, out);
             return;
         }
         self.legacy_only = Some(answer.detached());
-        self.answer_discovers(lane, out);
+        self.answer_discovers(process, out);
         if self.serves_legacy() {
-            out.commands.push(Command::Stop(lane));
+            out.commands.push(Command::Stop(process));
             return;
         }
-        let state = &mut self.lanes[lane.0];
+        let state = &mut self.processes[process.0];
         state.service = Service::Fresh;
         // Whoever does not ask but goes ahead gets the server's own word on it.
         if state.in_flight.is_empty() {
             state.forgotten.clear();
             state.discard();
         } else {
-            state.release(lane, self.next_id, out);
+            state.release(process, self.next_id, out);
         }
     }
 
     /// The process has ended before it told its era.
-    pub(super) fn probe_was_fatal(&mut self, lane: LaneId, out: &mut Output) {
+    pub(super) fn probe_was_fatal(&mut self, process: ProcessId, out: &mut Output) {
         self.fatal_probes += 1;
         if self.fatal_probes < MAX_FATAL_PROBES {
             return;
@@ -167,24 +167,24 @@ impl Router {
             NO_DATA,
         );
         self.legacy_only = Message::read(line.into(), MAX_CHILD_DEPTH).ok();
-        self.answer_discovers(lane, out);
+        self.answer_discovers(process, out);
         if self.serves_legacy() {
-            out.commands.push(Command::Stop(lane));
+            out.commands.push(Command::Stop(process));
         }
     }
 
     fn serves_legacy(&self) -> bool {
-        self.lanes
+        self.processes
             .iter()
-            .any(|lane| lane.service == Service::Legacy)
+            .any(|process| process.service == Service::Legacy)
     }
 
-    /// Whoever asks a lane whether the server is modern is told that it is not.
-    fn answer_discovers(&mut self, lane: LaneId, out: &mut Output) {
+    /// Whoever asks a process whether the server is modern is told that it is not.
+    fn answer_discovers(&mut self, process: ProcessId, out: &mut Output) {
         let Some(error) = &self.legacy_only else {
             return;
         };
-        let state = &mut self.lanes[lane.0];
+        let state = &mut self.processes[process.0];
         let is_discover = |pending: &Pending| matches!(pending.purpose, Purpose::Discover);
         let asked = state.in_flight.iter();
         let asked = asked.filter(|(_, pending)| is_discover(pending));

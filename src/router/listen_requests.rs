@@ -1,22 +1,22 @@
 //! Open `subscriptions/listen` (2026-07-28), which outlive the process that they were sent to.
 
-use super::{LaneId, Output, Router, SessionId};
+use super::{Output, ProcessId, Router, SessionId};
 use crate::jsonrpc::{Edit, Message, Replacement, RequestId};
-use crate::utils::rope::Rope;
+use crate::utils::chunks::Chunks;
 use serde::Deserialize;
 
 /// What a process is told again on behalf of one peer.
 pub(super) const LISTEN: &str = "subscriptions/listen";
 
 /// The most `subscriptions/listen` that one peer may have open.
-pub const MAX_LISTENS: usize = 256;
+pub const MAX_LISTEN_REQUESTS: usize = 256;
 
 /// The longest of them, in bytes.
 pub const MAX_LISTEN_SIZE: usize = 64 * 1024;
 
 /// One that is open, to be sent again to the next process.
 #[derive(Debug)]
-pub(super) struct Listen {
+pub(super) struct ListenRequest {
     pub request: Message,
     /// The peer has had its acknowledgement, so another one is ours to read.
     pub acknowledged: bool,
@@ -29,7 +29,7 @@ pub(super) struct Listen {
     pub cancelled: bool,
 }
 
-impl Listen {
+impl ListenRequest {
     pub(super) fn new(request: &Message) -> Self {
         Self {
             request: request.detached(),
@@ -57,7 +57,7 @@ impl Listen {
     }
 
     /// Sends it again.
-    pub(super) fn renew(&mut self, ours: i64, out: &mut Rope) {
+    pub(super) fn renew(&mut self, ours: i64, out: &mut Chunks) {
         self.lost = false;
         self.confirmed = false;
         let ours = RequestId::Number(ours);
@@ -71,22 +71,27 @@ impl Listen {
 
 impl Router {
     /// Sends the listens of the last process to this one, and what was held for it.
-    pub(super) fn renew_listens(&mut self, lane: LaneId, out: &mut Output) {
-        let state = &mut self.lanes[lane.0];
-        for (ours, listen) in state.in_flight.lost_listens() {
+    pub(super) fn renew_listen_requests(&mut self, process: ProcessId, out: &mut Output) {
+        let state = &mut self.processes[process.0];
+        for (ours, listen) in state.in_flight.lost_listen_requests() {
             state.engaged = true;
             state.evidence.renew(None);
             state.renewals.insert(ours, LISTEN);
-            out.asked[lane.0] = true;
-            listen.renew(ours, &mut out.to_child[lane.0]);
+            out.asked[process.0] = true;
+            listen.renew(ours, &mut out.to_child[process.0]);
         }
-        state.release(lane, self.next_id, out);
+        state.release(process, self.next_id, out);
     }
 
     /// Listens are kept for the next process, so what one peer can make us keep is bounded.
-    pub(super) fn may_listen(&self, lane: LaneId, from: SessionId, message: &Message) -> bool {
+    pub(super) fn may_listen(
+        &self,
+        process: ProcessId,
+        from: SessionId,
+        message: &Message,
+    ) -> bool {
         message.size() <= MAX_LISTEN_SIZE
-            && self.lanes[lane.0].in_flight.listens_of(from) < MAX_LISTENS
+            && self.processes[process.0].in_flight.listen_requests_of(from) < MAX_LISTEN_REQUESTS
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::pending::Purpose;
 use super::session::{Profile, Session};
-use super::{LaneId, Output, Router, SessionId};
+use super::{Output, ProcessId, Router, SessionId};
 use crate::jsonrpc::{MAX_PEER_DEPTH, Message};
 use crate::permissions::{Denial, Rights};
 
@@ -12,36 +12,44 @@ const NOT_ALLOWED: &str = "the client may not do this any more";
 impl Router {
     /// The rights of a peer have changed. What it is subscribed to and might not subscribe to any
     /// more, it loses.
-    pub fn revise(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
+    pub fn set_rights(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
         let rights = profile.rights.clone();
         session.profile = profile;
-        for lane in LaneId::ALL {
-            for uri in self.lanes[lane.0].subscriptions.of(id) {
-                if may_subscribe(&rights, &uri) || self.lanes[lane.0].subscriptions.remove(&uri, id)
+        for process in ProcessId::ALL {
+            for uri in self.processes[process.0].subscriptions.of(id) {
+                if may_subscribe(&rights, &uri)
+                    || self.processes[process.0].subscriptions.remove(&uri, id)
                 {
                     continue;
                 }
                 let ours = self.fresh_id();
-                self.lanes[lane.0].tell(lane, ours, "resources/unsubscribe", "uri", &uri, out);
+                self.processes[process.0].tell(
+                    process,
+                    ours,
+                    "resources/unsubscribe",
+                    "uri",
+                    &uri,
+                    out,
+                );
             }
-            for (ours, denial) in self.forbidden_listens(lane, id, &rights) {
-                self.end_listen(lane, id, ours, &denial, out);
+            for (ours, denial) in self.forbidden_listen_requests(process, id, &rights) {
+                self.end_listen(process, id, ours, &denial, out);
             }
         }
     }
 
-    fn forbidden_listens(
+    fn forbidden_listen_requests(
         &self,
-        lane: LaneId,
+        process: ProcessId,
         id: SessionId,
         rights: &Rights,
     ) -> Vec<(i64, Denial)> {
         let session = self.sessions.get(&id);
         let own = session.into_iter().flat_map(Session::requests);
-        let judge = |ours: i64| match &self.lanes[lane.0].in_flight.get(ours)?.purpose {
+        let judge = |ours: i64| match &self.processes[process.0].in_flight.get(ours)?.purpose {
             Purpose::Listen(listen) if !listen.cancelled => {
                 let denial = rights.decide(listen.request.clone()).err()?;
                 Some((ours, denial))
@@ -56,13 +64,13 @@ impl Router {
     /// The request is answered as it would be if it came now.
     fn end_listen(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         id: SessionId,
         ours: i64,
         denial: &Denial,
         out: &mut Output,
     ) {
-        let Some(pending) = self.lanes[lane.0].end(ours) else {
+        let Some(pending) = self.processes[process.0].end(ours) else {
             return;
         };
         let Some(session) = self.sessions.get_mut(&id) else {
@@ -71,7 +79,7 @@ impl Router {
         session.answered(&pending.id, ours);
         if pending.is_cancellable() {
             let origin = session.origin(None, self.next_id);
-            self.lanes[lane.0].cancel(lane, ours, NOT_ALLOWED, origin, out);
+            self.processes[process.0].cancel(process, ours, NOT_ALLOWED, origin, out);
         }
         if let Some(line) = denial.to_line() {
             out.to_peer.push((id, line.into()));

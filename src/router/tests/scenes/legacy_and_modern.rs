@@ -9,7 +9,7 @@ fn two_eras_get_two_processes() {
     bench.peer(modern, LISTEN);
     let listen = bench.child_heard(0).remove(0);
     bench.peer(legacy, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#);
-    assert_eq!(bench.commands(), [Command::Start(LaneId(1))]);
+    assert_eq!(bench.commands(), [Command::Start(ProcessId(1))]);
     assert_eq!(bench.child_heard(1)[0]["method"], "initialize");
     bench.start(1);
     // The subscription's id is mapped in the acknowledgement, notifications and the result.
@@ -108,12 +108,12 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
     bench.legacy("{}");
     let b = bench.attach();
     bench.peer(b, DISCOVER);
-    assert_eq!(bench.commands(), [Command::Start(LaneId(1))]);
+    assert_eq!(bench.commands(), [Command::Start(ProcessId(1))]);
     bench.start(1);
     let id = bench.child_heard(1)[0]["id"].clone();
     bench.child(1, &refusal(&id));
     bench.told(b);
-    assert_eq!(bench.commands(), [Command::Stop(LaneId(1))]);
+    assert_eq!(bench.commands(), [Command::Stop(ProcessId(1))]);
     bench.exit(1, false);
     bench.shake_hands(b, "{}");
     // Who does not ask but goes ahead is served by what there is.
@@ -136,7 +136,7 @@ fn a_server_that_ends_when_it_is_asked_for_its_era_is_legacy() {
     let mut bench = Bench::default();
     let (a, b) = (bench.attach(), bench.attach());
     bench.peer(a, DISCOVER);
-    assert!(bench.router.is_probing(LaneId(0)));
+    assert!(bench.router.is_probing(ProcessId(0)));
     bench.exit(0, true);
     assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
     bench.start(0);
@@ -160,7 +160,7 @@ fn a_server_that_ends_when_it_is_asked_for_its_era_is_legacy() {
     }
     assert_eq!(
         bench.commands(),
-        [Command::Start(LaneId(1)), Command::Stop(LaneId(1))]
+        [Command::Start(ProcessId(1)), Command::Stop(ProcessId(1))]
     );
 }
 
@@ -262,18 +262,18 @@ fn a_peer_without_handshake_is_served_after_the_routers_own() {
     assert!(bench.peers_heard().is_empty());
 }
 
-/// Room was looked for in the lane of a peer's last message.
+/// Room was looked for in front of the process of a peer's last message.
 #[test]
 fn a_message_goes_where_it_says() {
     let mut bench = Bench::default();
     let legacy = bench.legacy(r#"{"sampling":{}}"#);
     let other = bench.attach();
     let to = |bench: &Bench, session, line: &str| {
-        let lane = bench.router.destination(session, permit(line).message());
-        lane.map(|lane| lane.0)
+        let process = bench.router.destination(session, permit(line).message());
+        process.map(|process| process.0)
     };
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#;
-    // Nobody serves that era yet: it is the lane that will.
+    // Nobody serves that era yet: it is the process that will.
     assert_eq!(to(&bench, other, MODERN_CALL), Some(1));
     assert_eq!(to(&bench, other, call), Some(0));
     bench.peer(other, MODERN_CALL);

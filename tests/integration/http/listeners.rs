@@ -47,7 +47,7 @@ fn health_has_a_port_of_its_own() {
     let health = ["--health", "127.0.0.1:0"];
     for (setup, secure) in [(files.server("tcp"), true), (Setup::new("ws"), false)] {
         let server = setup.secret().args(&health).start();
-        let port = server.next_door().parse().unwrap();
+        let port = server.next_listener().parse().unwrap();
         assert_eq!(get(port, "/healthz").0, 200);
         assert_eq!(get(port, "/readyz").0, 200);
         assert_eq!(get(port, "/mcp").0, 404);

@@ -5,7 +5,7 @@ use super::asks::Asks;
 use super::evidence::{Evidence, Origin};
 use super::in_flight::InFlight;
 use super::levels::Level;
-use super::listens::LISTEN;
+use super::listen_requests::LISTEN;
 use super::openings::{Handshake, OURSELVES, Opening};
 use super::pending::{Delivery, Pending, Purpose};
 use super::queue::{Queue, Window};
@@ -15,13 +15,13 @@ use super::subscriptions::Subscriptions;
 use super::tasks::Tasks;
 use super::turns::Turns;
 use super::versions::Version;
-use super::{Exit, LaneId, Output};
+use super::{Exit, Output, ProcessId};
 use crate::json::write_string;
 use crate::jsonrpc::RequestId;
-use crate::utils::rope::Rope;
+use crate::utils::chunks::Chunks;
 use std::collections::BTreeMap;
 
-/// Whom a lane's process serves.
+/// Whom a process serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Service {
     /// There is no process.
@@ -42,7 +42,7 @@ pub(super) enum Service {
 
 /// One process.
 #[derive(Default)]
-pub(super) struct Lane {
+pub(super) struct Process {
     pub service: Service,
     pub handshake: Handshake,
     /// The process has ended and the next one has not started.
@@ -57,7 +57,7 @@ pub(super) struct Lane {
     /// Those whose sessions have used the process and ended.
     pub departed: Owners,
     /// Lines for the child that wait for the end of the handshake, for its era, or for the process.
-    pub held: Rope,
+    pub held: Chunks,
     /// The `clientInfo` of the first peer whose `initialize` has been answered.
     pub client: Option<Vec<u8>>,
     /// The protocol version that a process has agreed to.
@@ -79,7 +79,7 @@ pub(super) struct Lane {
     pub tasks: Tasks,
 }
 
-impl Lane {
+impl Process {
     /// Without a process; one is given so much ahead.
     pub(super) fn new(window: Window) -> Self {
         Self {
@@ -88,7 +88,7 @@ impl Lane {
         }
     }
 
-    /// The lane as its next process finds it: with what that is told, and still asked.
+    /// What the next process finds: with what that is told, and still asked.
     pub(super) fn renewed(self, in_flight: InFlight, exit: &Exit) -> Self {
         let service = match self.service {
             Service::Probing(_) => Service::Fresh,
@@ -152,7 +152,7 @@ impl Lane {
     /// Tells the child that nobody waits for `ours` any more, which was a request of `sender`.
     pub(super) fn cancel(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         ours: i64,
         reason: &str,
         origin: Origin<'_>,
@@ -161,36 +161,36 @@ impl Lane {
         write_cancelled(
             &RequestId::Number(ours),
             reason,
-            self.sink_of(lane, origin, out),
+            self.sink_of(process, origin, out),
         );
     }
 
     /// Sends a request of the router's own, whose answer is of no interest.
     pub(super) fn tell(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         ours: i64,
         method: &str,
         member: &str,
         value: &str,
         out: &mut Output,
     ) {
-        write_request(ours, method, member, value, self.sink(lane, out));
+        write_request(ours, method, member, value, self.sink(process, out));
     }
 
     /// Tells a process what its predecessor knew.
     pub(super) fn renew(
         &mut self,
-        lane: LaneId,
+        process: ProcessId,
         mut fresh_id: impl FnMut() -> i64,
         out: &mut Output,
     ) {
         let renewals = &mut self.renewals;
         let mut request = |method, member, value: &str| {
             let ours = fresh_id();
-            write_request(ours, method, member, value, &mut out.to_child[lane.0]);
+            write_request(ours, method, member, value, &mut out.to_child[process.0]);
             renewals.insert(ours, method);
-            out.asked[lane.0] = true;
+            out.asked[process.0] = true;
             ours
         };
         let mut last = None;
@@ -218,9 +218,9 @@ impl Lane {
 }
 
 /// Asks a process whether it is modern.
-pub(super) fn send_discover(lane: LaneId, ours: i64, out: &mut Output) {
-    out.asked[lane.0] = true;
-    let out = out.to_child[lane.0].small();
+pub(super) fn send_discover(process: ProcessId, ours: i64, out: &mut Output) {
+    out.asked[process.0] = true;
+    let out = out.to_child[process.0].small();
     out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
     RequestId::Number(ours).write(out);
     out.extend(b",\"method\":\"server/discover\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");
@@ -232,13 +232,13 @@ pub(super) fn send_discover(lane: LaneId, ours: i64, out: &mut Output) {
 
 /// True where such a request of the router's own is no longer than `limit`, under any id.
 pub(super) fn fits_request(method: &str, member: &str, value: &str, limit: usize) -> bool {
-    let mut line = Rope::default();
+    let mut line = Chunks::default();
     write_request(i64::MAX, method, member, value, &mut line);
     line.len() <= limit.saturating_add(1)
 }
 
 /// Tells that nobody waits any more for the answer to what was asked under `id`.
-pub(super) fn write_cancelled(id: &RequestId, reason: &str, out: &mut Rope) {
+pub(super) fn write_cancelled(id: &RequestId, reason: &str, out: &mut Chunks) {
     let out = out.small();
     out.extend(
         b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":",
@@ -249,7 +249,7 @@ pub(super) fn write_cancelled(id: &RequestId, reason: &str, out: &mut Rope) {
     out.extend(b"}}\n");
 }
 
-fn write_request(id: i64, method: &str, member: &str, value: &str, out: &mut Rope) {
+fn write_request(id: i64, method: &str, member: &str, value: &str, out: &mut Chunks) {
     let out = out.small();
     out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
     RequestId::Number(id).write(out);

@@ -2,7 +2,7 @@
 
 use super::{Failure, print};
 use crate::cli::Listen;
-use crate::server::{Door, Listening};
+use crate::server::{ListenerKind, Listening};
 use crate::transport::tcp::Listeners;
 use crate::transport::unix::Listener;
 use crate::utils::host::with_port;
@@ -10,7 +10,7 @@ use std::io;
 
 /// Where to listen.
 pub(super) struct Places {
-    pub door: Door,
+    pub kind: ListenerKind,
     pub host: Option<String>,
     pub port: u16,
     /// Those of `--listen`.
@@ -21,7 +21,7 @@ impl Places {
     /// Opens all of them; `loopback` is for a port without a host.
     pub(super) async fn open(self, loopback: bool) -> Result<Vec<Listening>, Failure> {
         let Self {
-            door,
+            kind,
             host,
             port,
             further,
@@ -35,7 +35,7 @@ impl Places {
             let remedy = "choose another --port or --host, or stop what listens there";
             failure(&place, err, remedy)
         })?;
-        let mut all = vec![Listening::Port(door, listeners)];
+        let mut all = vec![Listening::Port(kind, listeners)];
         for place in &further {
             let opened = open(place).await.map_err(|err| {
                 let remedy = "choose another --listen, or stop what listens there";
@@ -49,8 +49,8 @@ impl Places {
 
 async fn open(place: &Listen) -> io::Result<Listening> {
     Ok(match place {
-        Listen::Port { door, host, port } => {
-            Listening::Port(*door, Listeners::bind(Some(host), *port, true).await?)
+        Listen::Port { kind, host, port } => {
+            Listening::Port(*kind, Listeners::bind(Some(host), *port, true).await?)
         }
         Listen::Unix(path) => Listening::Unix(Listener::bind(path)?),
     })
@@ -61,12 +61,12 @@ fn failure(place: &str, err: io::Error, remedy: &'static str) -> Failure {
 }
 
 /// Says on stdout, a line each, what is open.
-pub(super) fn announce(doors: &[Listening]) -> io::Result<()> {
-    for door in doors {
-        let line = match door {
-            Listening::Port(door, listeners) => {
+pub(super) fn announce(listeners: &[Listening]) -> io::Result<()> {
+    for listening in listeners {
+        let line = match listening {
+            Listening::Port(kind, listeners) => {
                 let port = listeners.port()?;
-                format!("MCP Remote {door} server listening on port {port}\n")
+                format!("MCP Remote {kind} server listening on port {port}\n")
             }
             Listening::Unix(listener) => {
                 let path = listener.path().display();

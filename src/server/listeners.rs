@@ -1,4 +1,4 @@
-//! Where peers come in: each door has a transport of its own, and all lead to the same hub.
+//! What the server listens on: each listener has a transport of its own, and all lead to the same hub.
 
 use super::Settings;
 use crate::account::Address;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-/// What is spoken at a door.
+/// What is spoken at a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum ListenerKind {
     /// One connection for each peer, with lines on it.
     Lines(Protocol),
     /// MCP over HTTP.
@@ -23,7 +23,7 @@ pub enum Door {
     Health,
 }
 
-impl std::fmt::Display for Door {
+impl std::fmt::Display for ListenerKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Lines(protocol) => protocol.fmt(f),
@@ -37,7 +37,7 @@ impl std::fmt::Display for Door {
 #[derive(Debug)]
 pub enum Listening {
     /// A port, with what is spoken there.
-    Port(Door, Listeners),
+    Port(ListenerKind, Listeners),
     /// A Unix socket, with lines.
     Unix(unix::Listener),
 }
@@ -47,7 +47,7 @@ impl Listening {
     #[must_use]
     pub fn is_reachable_from_outside(&self) -> bool {
         match self {
-            Self::Unix(_) | Self::Port(Door::Health, _) => false,
+            Self::Unix(_) | Self::Port(ListenerKind::Health, _) => false,
             Self::Port(_, listeners) => listeners.is_reachable_from_outside(),
         }
     }
@@ -65,7 +65,7 @@ impl Listening {
     }
 }
 
-/// How a connection has to be served, by the door it came through.
+/// How a connection has to be served, by the listener it came through.
 #[derive(Clone, Debug)]
 pub(super) enum Way {
     Lines(Protocol),
@@ -81,23 +81,23 @@ pub(super) struct Arrived {
     pub way: Way,
 }
 
-/// All doors.
+/// All of them.
 #[derive(Debug)]
-pub(super) struct Doors {
+pub(super) struct ListenerSet {
     all: Vec<(Listening, Way)>,
     /// Where to look first: one that is never quiet does not keep the others waiting.
     first: AtomicUsize,
 }
 
-impl Doors {
+impl ListenerSet {
     pub(super) fn new(all: Vec<Listening>, settings: &Settings) -> Self {
         let with_way = |listening: Listening| {
             let way = match &listening {
-                Listening::Port(Door::Lines(protocol), _) => Way::Lines(*protocol),
-                Listening::Port(Door::Http, listeners) => {
+                Listening::Port(ListenerKind::Lines(protocol), _) => Way::Lines(*protocol),
+                Listening::Port(ListenerKind::Http, listeners) => {
                     Way::Http(Arc::new(site(listeners, settings)))
                 }
-                Listening::Port(Door::Health, _) => Way::Http(Arc::new(HEALTH)),
+                Listening::Port(ListenerKind::Health, _) => Way::Http(Arc::new(HEALTH)),
                 Listening::Unix(_) => Way::Lines(Protocol::Unix),
             };
             (listening, way)
@@ -111,7 +111,7 @@ impl Doors {
     /// The next connection. Cancel safe.
     ///
     /// # Errors
-    /// What the system says; all doors stay open.
+    /// What the system says; all stay open.
     pub(super) async fn accept(&self) -> io::Result<Arrived> {
         poll_fn(|context| {
             let first = self.first.load(Ordering::Relaxed);

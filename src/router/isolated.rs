@@ -1,11 +1,11 @@
-//! The router of a peer that has a child to itself: a plain pipe, behind the same gate.
+//! The router of a peer that has a child to itself: ids pass as they are, behind the same policy.
 
 use super::changes::{Changes, List};
 use super::levels::{self, Level};
 use super::questions::{OVERDUE, overdue};
 use super::{
-    Counted, Exit, LaneId, Loss, MAX_IN_FLIGHT, Output, PEER_LEFT, Profile, SessionId, TooLarge,
-    lane, lists, session,
+    Counted, Exit, Loss, MAX_IN_FLIGHT, Output, PEER_LEFT, ProcessId, Profile, SessionId, TooLarge,
+    lists, process, session,
 };
 use crate::backlog::{Piece, Sum};
 use crate::json::Span;
@@ -14,7 +14,7 @@ use crate::jsonrpc::{
 };
 use crate::mcp::Method;
 use crate::permissions::{ListFilter, Permit};
-use crate::utils::rope::Rope;
+use crate::utils::chunks::Chunks;
 use crate::utils::tally::Share;
 use foldhash::HashMap;
 use std::collections::VecDeque;
@@ -38,14 +38,14 @@ struct Open {
     /// The peer waits for it no more.
     cancelled: bool,
     /// It is a `subscriptions/listen`, which has no answer of its own accord.
-    listens: bool,
+    is_listen: bool,
     /// Counts the memory of all this.
     _kept: Piece,
 }
 
 /// One peer, one child. Ids pass as they are; what is kept is what is owed to either side.
 #[derive(Default)]
-pub struct Pipe {
+pub struct IsolatedRouter {
     in_flight: HashMap<RequestId, Open>,
     /// How many those are, and those of all sessions of the user.
     counted: Share,
@@ -65,16 +65,16 @@ pub struct Pipe {
     half_closed: bool,
 }
 
-impl std::fmt::Debug for Pipe {
+impl std::fmt::Debug for IsolatedRouter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pipe")
+        f.debug_struct("IsolatedRouter")
             .field("in_flight", &self.in_flight.len())
             .finish_non_exhaustive()
     }
 }
 
-impl Pipe {
-    /// The only session of a pipe.
+impl IsolatedRouter {
+    /// Its only session.
     pub const SESSION: SessionId = SessionId(0);
 
     /// The peer has come; its requests and the memory kept for it are counted.
@@ -86,7 +86,7 @@ impl Pipe {
     }
 
     /// The peer's rights have changed.
-    pub fn revise(&mut self, profile: Profile) {
+    pub fn set_rights(&mut self, profile: Profile) {
         self.profile = Some(profile);
     }
 
@@ -94,13 +94,13 @@ impl Pipe {
     pub fn half_closed(&mut self, out: &mut Output) {
         self.half_closed = true;
         for (question, _) in std::mem::take(&mut self.asked) {
-            out.answer(LaneId::FIRST, &unreachable(&question));
+            out.answer(ProcessId::FIRST, &unreachable(&question));
         }
-        let listening = |(id, open): (&RequestId, &Open)| open.listens.then(|| id.clone());
-        let listens: Vec<RequestId> = self.in_flight.iter().filter_map(listening).collect();
-        for id in listens {
+        let listening = |(id, open): (&RequestId, &Open)| open.is_listen.then(|| id.clone());
+        let listen_requests: Vec<RequestId> = self.in_flight.iter().filter_map(listening).collect();
+        for id in listen_requests {
             self.close(&id);
-            lane::write_cancelled(&id, PEER_LEFT, &mut out.to_child[LaneId::FIRST.0]);
+            process::write_cancelled(&id, PEER_LEFT, &mut out.to_child[ProcessId::FIRST.0]);
         }
     }
 
@@ -153,7 +153,7 @@ impl Pipe {
                 }
             }
         }
-        message.write(message.id(), &[], &mut out.to_child[LaneId::FIRST.0]);
+        message.write(message.id(), &[], &mut out.to_child[ProcessId::FIRST.0]);
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Pipe {
         if let Kind::Response(Some(id)) = message.kind()
             && self.take_asked(Some(id))
         {
-            out.answer_too_large(LaneId::FIRST, id);
+            out.answer_too_large(ProcessId::FIRST, id);
         }
         Err(TooLarge { limit })
     }
@@ -191,7 +191,7 @@ impl Pipe {
             filter: permit.list().cloned(),
             token: token.map(|(token, _)| token.clone()),
             cancelled: false,
-            listens: permit.message().mcp_method() == Some(Method::Listen),
+            is_listen: permit.message().mcp_method() == Some(Method::Listen),
         };
         if let Some(token) = &open.token {
             self.tokens.insert(token.clone(), id.clone());
@@ -310,15 +310,15 @@ impl Pipe {
         match message.kind() {
             Kind::Request(id) if self.is_kept_from(message.method()) => {
                 let line = super::nobody_to_ask(id, message.method());
-                out.answer(LaneId::FIRST, &line);
+                out.answer(ProcessId::FIRST, &line);
                 return;
             }
             Kind::Request(id) if self.half_closed => {
-                return out.answer(LaneId::FIRST, &unreachable(id));
+                return out.answer(ProcessId::FIRST, &unreachable(id));
             }
             Kind::Request(id) => {
                 if !out.takes(message, Some(id), &[]) {
-                    out.answer(LaneId::FIRST, &Loss::TOO_LARGE.request(id));
+                    out.answer(ProcessId::FIRST, &Loss::TOO_LARGE.request(id));
                     return;
                 }
                 if self.asked.len() >= MAX_ASKED {
@@ -363,7 +363,7 @@ impl Pipe {
         out.to_peer.extend(line.map(|line| (Self::SESSION, line)));
     }
 
-    /// When to call [`Pipe::tell_changes`].
+    /// When to call [`IsolatedRouter::tell_changes`].
     #[must_use]
     pub fn next_change(&self) -> Option<Instant> {
         self.changes.next()
@@ -395,9 +395,9 @@ impl Pipe {
             tracing::info!(
                 "the client has not answered a request of the MCP server in time (--question-timeout)"
             );
-            out.answer(LaneId::FIRST, &overdue(&id, Executed::Unknown));
-            let mut line = Rope::default();
-            lane::write_cancelled(&id, OVERDUE, &mut line);
+            out.answer(ProcessId::FIRST, &overdue(&id, Executed::Unknown));
+            let mut line = Chunks::default();
+            process::write_cancelled(&id, OVERDUE, &mut line);
             out.to_peer.push((Self::SESSION, line.into()));
         }
     }

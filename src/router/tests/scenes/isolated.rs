@@ -5,17 +5,17 @@ use crate::permissions::Policy;
 use crate::router::Counted;
 
 struct Alone {
-    pipe: Pipe,
+    router: IsolatedRouter,
     out: Output,
     clock: Clock,
 }
 
 impl Alone {
     fn new() -> Self {
-        let (mut pipe, out) = (Pipe::default(), Output::default());
-        pipe.attach(Profile::anybody(), &Counted::default());
+        let (mut router, out) = (IsolatedRouter::default(), Output::default());
+        router.attach(Profile::anybody(), &Counted::default());
         let clock = Clock::default();
-        Self { pipe, out, clock }
+        Self { router, out, clock }
     }
 
     fn peer(&mut self, line: &Value) {
@@ -26,13 +26,13 @@ impl Alone {
     fn peer_with(&mut self, rights: &Rights, line: &Value) {
         let message = Message::read(line.to_string().into(), MAX_PEER_DEPTH).unwrap();
         let permit = rights.decide(message).unwrap();
-        assert_eq!(self.pipe.peer_message(&permit, &mut self.out), Ok(()));
+        assert_eq!(self.router.peer_message(&permit, &mut self.out), Ok(()));
     }
 
     /// What the peer is told when the process says this.
     fn told(&mut self, line: &str) -> Option<Value> {
         let message = Message::read(line.to_owned().into(), MAX_CHILD_DEPTH).expect(line);
-        self.pipe
+        self.router
             .child_message(&message, || self.clock.0, &mut self.out);
         let mut told = self.out.to_peer.drain(..).map(|(_, line)| line.joined());
         let first = told.next();
@@ -78,7 +78,7 @@ fn what_nobody_waits_for_reaches_nobody() {
 
     alone.peer(&call(1, &token));
     alone.peer(&cancel(&id));
-    assert_eq!(alone.pipe.owed(), 0);
+    assert_eq!(alone.router.owed(), 0);
     assert_eq!(alone.told_json(&progress(&token)), None);
     assert_eq!(alone.told_json(&answer(&id)), None);
     // An error that names no request may be for anything.
@@ -117,7 +117,7 @@ fn ids_that_come_back_retyped_are_the_peers() {
                 r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#
             ));
             assert_eq!(told, Some(answer(&id)), "{id} as {other}");
-            assert_eq!(alone.pipe.owed(), 0);
+            assert_eq!(alone.router.owed(), 0);
         }
     }
     // The one that was meant is there as well.
@@ -156,7 +156,7 @@ fn no_list_passes_whole_under_another_id() {
     for _ in 0..2 {
         alone.peer(&cancel(&json!(3)));
     }
-    assert_eq!(alone.pipe.owed(), 0);
+    assert_eq!(alone.router.owed(), 0);
     alone.peer_with(&rights, &ping(&json!(3)));
     let told = std::mem::take(&mut alone.out.to_peer);
     assert_eq!(told.len(), 1, "its id is still in flight");
@@ -174,9 +174,9 @@ fn a_question_has_a_deadline_and_a_late_answer_is_dropped() {
     }
     assert!(alone.out.timed);
     alone.told_json(&cancel(&json!("taken back")));
-    assert_eq!(alone.pipe.oldest_question(), Some(first));
+    assert_eq!(alone.router.oldest_question(), Some(first));
     let next = first + Duration::from_secs(1);
-    alone.pipe.expire_questions(next, &mut alone.out);
+    alone.router.expire_questions(next, &mut alone.out);
     let told = alone.out.to_peer.drain(..).map(|(_, line)| line.joined());
     let told: Vec<Value> = told
         .map(|line| serde_json::from_slice(&line).unwrap())
@@ -197,7 +197,7 @@ fn a_question_has_a_deadline_and_a_late_answer_is_dropped() {
     assert_eq!(heard[0]["id"], "first");
     assert_eq!(heard[0]["error"]["data"]["reason"], "question-timeout");
     assert_eq!(heard[1], answer(&json!("second")));
-    assert_eq!(alone.pipe.oldest_question(), None);
+    assert_eq!(alone.router.oldest_question(), None);
 }
 
 #[test]
@@ -216,9 +216,9 @@ fn a_changed_list_is_told_once_a_second() {
         assert_eq!(alone.told_json(&plain(number)), None);
         assert_eq!(alone.told_json(&of(json!(7), number)), None);
     }
-    let next = alone.pipe.next_change().unwrap();
+    let next = alone.router.next_change().unwrap();
     assert_eq!(next, alone.clock.0 + Duration::from_secs(1));
-    alone.pipe.tell_changes(next, &mut alone.out);
+    alone.router.tell_changes(next, &mut alone.out);
     let told = alone.out.to_peer.drain(..).map(|(_, line)| line.joined());
     let told: Vec<Value> = told
         .map(|line| serde_json::from_slice(&line).unwrap())
@@ -229,10 +229,10 @@ fn a_changed_list_is_told_once_a_second() {
     alone.told_json(&answer(&json!(7)));
     for seconds in 1..3 {
         let next = next + Duration::from_secs(seconds);
-        alone.pipe.tell_changes(next, &mut alone.out);
+        alone.router.tell_changes(next, &mut alone.out);
     }
     assert!(alone.out.to_peer.is_empty());
-    assert_eq!(alone.pipe.next_change(), None);
+    assert_eq!(alone.router.next_change(), None);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn a_peer_that_says_no_more_is_asked_no_more_and_gets_its_answers() {
     let question = json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create"});
     assert!(alone.told_json(&question).is_some());
     alone.out = Output::default();
-    alone.pipe.half_closed(&mut alone.out);
+    alone.router.half_closed(&mut alone.out);
     assert_eq!(alone.told_json(&question), None);
     let heard = std::mem::take(&mut alone.out.to_child[0])
         .into_pieces()
@@ -259,7 +259,7 @@ fn a_peer_that_says_no_more_is_asked_no_more_and_gets_its_answers() {
         (&json!("q"), &json!("q"))
     );
     assert_eq!(heard[1]["params"]["requestId"], 2);
-    assert_eq!(alone.pipe.owed(), 1);
+    assert_eq!(alone.router.owed(), 1);
     assert!(alone.told_json(&answer(&json!(1))).is_some());
-    assert_eq!(alone.pipe.owed(), 0);
+    assert_eq!(alone.router.owed(), 0);
 }

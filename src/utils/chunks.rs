@@ -9,7 +9,7 @@ const LARGE: usize = 32 * 1024;
 
 /// Whole lines, or one line being written. `Debug` shows how long it is, never what it says.
 #[derive(Default)]
-pub struct Rope {
+pub struct Chunks {
     pieces: Vec<Bytes>,
     /// The bytes in `pieces`.
     length: usize,
@@ -17,13 +17,13 @@ pub struct Rope {
     last: Vec<u8>,
 }
 
-impl std::fmt::Debug for Rope {
+impl std::fmt::Debug for Chunks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Rope({} bytes)", self.len())
+        write!(f, "Chunks({} bytes)", self.len())
     }
 }
 
-impl Rope {
+impl Chunks {
     /// Bytes in all.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -118,12 +118,12 @@ impl std::fmt::Debug for Line {
     }
 }
 
-impl From<Rope> for Line {
-    fn from(rope: Rope) -> Self {
-        if rope.pieces.is_empty() {
-            Self::Whole(rope.last.into())
+impl From<Chunks> for Line {
+    fn from(chunks: Chunks) -> Self {
+        if chunks.pieces.is_empty() {
+            Self::Whole(chunks.last.into())
         } else {
-            Self::Pieces(rope.into_pieces().into())
+            Self::Pieces(chunks.into_pieces().into())
         }
     }
 }
@@ -181,15 +181,15 @@ mod tests {
     #[test]
     fn large_parts_are_shared_and_everything_stays_in_order() {
         let whole = Bytes::from(vec![b'x'; 2 * LARGE]);
-        let mut rope = Rope::default();
-        rope.extend("a");
-        rope.share(&whole, &whole[..10]);
-        rope.share(&whole, &whole[LARGE..]);
-        rope.small().push(b'b');
-        let mut all = Rope::default();
+        let mut chunks = Chunks::default();
+        chunks.extend("a");
+        chunks.share(&whole, &whole[..10]);
+        chunks.share(&whole, &whole[LARGE..]);
+        chunks.small().push(b'b');
+        let mut all = Chunks::default();
         all.extend("0");
-        all.append(&mut rope);
-        assert!(rope.is_empty());
+        all.append(&mut chunks);
+        assert!(chunks.is_empty());
         all.extend("c");
         assert_eq!(all.len(), 1 + 1 + 10 + LARGE + 2);
         let line = Line::from(all);

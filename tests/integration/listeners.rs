@@ -1,5 +1,5 @@
-//! Several doors (`--listen`): whoever comes in at one of them shares the MCP server, the policy and the
-//! audit log with the others, and never meets them.
+//! Several listeners (`--listen`): all connections share the MCP server, the policy and the
+//! audit log, and none sees the answers of another.
 
 use crate::common::{Setup, TestClient, TestServer, request, token_with};
 use crate::http::client::Session;
@@ -12,13 +12,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 /// The ports of WebSocket and HTTP, beside the one of TCP and the socket `x.sock`.
-fn four_doors(setup: Setup) -> (TestServer, u16, u16) {
+fn four_listeners(setup: Setup) -> (TestServer, u16, u16) {
     let server = setup
         .args(&["--listen", "ws://127.0.0.1:0,http://127.0.0.1:0"])
         .unix("x.sock")
         .start();
-    let [websocket, http] = [(); 2].map(|()| server.next_door().parse().unwrap());
-    assert_eq!(server.next_door(), path(&server));
+    let [websocket, http] = [(); 2].map(|()| server.next_listener().parse().unwrap());
+    assert_eq!(server.next_listener(), path(&server));
     (server, websocket, http)
 }
 
@@ -37,14 +37,14 @@ fn call(progress: u32) -> (Value, &'static str) {
 }
 
 #[test]
-fn peers_at_four_doors_share_a_child_and_never_meet() {
+fn peers_at_four_listeners_share_a_child_and_never_meet() {
     let policy =
         json!({"permissions": {"user": {"allowedMethods": ["*"], "allowedTools": ["mine"]}}});
     let folder = tempfile::tempdir().unwrap();
     let audit = folder.path().join("audit.jsonl");
     let audit_flag = audit.display().to_string();
     let setup = Setup::new("tcp").policy(&policy);
-    let (server, websocket, http) = four_doors(setup.args(&["--audit-log", &audit_flag]));
+    let (server, websocket, http) = four_listeners(setup.args(&["--audit-log", &audit_flag]));
     let token = token_with(&["user"]);
 
     let mut tcp = server.peer_with(&token);
@@ -102,7 +102,7 @@ fn peers_at_four_doors_share_a_child_and_never_meet() {
 
 #[test]
 fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
-    let (server, ..) = four_doors(Setup::new("tcp"));
+    let (server, ..) = four_listeners(Setup::new("tcp"));
     let path = path(&server);
     let mode = std::fs::symlink_metadata(&path)
         .unwrap()
@@ -127,14 +127,14 @@ fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
     assert!(!std::path::Path::new(&path).exists());
 
     // One that was killed leaves it, and the next one replaces it.
-    let (mut killed, ..) = four_doors(Setup::new("tcp"));
+    let (mut killed, ..) = four_listeners(Setup::new("tcp"));
     killed.signal(Signal::KILL);
     killed.wait();
     let left = killed.beside("x.sock");
     assert!(left.exists());
     let url = format!("unix://{}", left.display());
     let next = Setup::new("tcp").args(&["--listen", &url]).start();
-    assert_eq!(next.next_door(), left.display().to_string());
+    assert_eq!(next.next_listener(), left.display().to_string());
     let words = ["client", "unix", "--path", left.to_str().unwrap()];
     let mut client = TestClient::of_command(&words, &[], "");
     assert_eq!(client.ask(1, "ping", json!({}))["id"], 1);
@@ -151,7 +151,7 @@ fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
 /// A web page cannot drive it, should a browser or a proxy send HTTP there.
 #[test]
 fn http_is_turned_away_at_a_unix_socket() {
-    let (server, ..) = four_doors(Setup::new("tcp"));
+    let (server, ..) = four_listeners(Setup::new("tcp"));
     let stream = UnixStream::connect(path(&server)).unwrap();
     let evil = request(1, "tools/call", json!({"name": "evil"}));
     (&stream)

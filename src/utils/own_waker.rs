@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// See [`apart`].
-pub struct Apart<F> {
+/// See [`own_waker`].
+pub struct OwnWaker<F> {
     future: Pin<Box<F>>,
     bell: Arc<Bell>,
     waker: Waker,
@@ -16,19 +16,19 @@ pub struct Apart<F> {
 
 /// As `future`, which is put on the heap. A task that waits for many things at once would otherwise
 /// look at all of them each time that one of them happens, and keep room for each of them twice.
-pub fn apart<F: Future>(future: F) -> Apart<F> {
+pub fn own_waker<F: Future>(future: F) -> OwnWaker<F> {
     let bell = Arc::new(Bell {
         rung: AtomicBool::new(true),
         task: AtomicWaker::new(),
     });
-    Apart {
+    OwnWaker {
         future: Box::pin(future),
         waker: Waker::from(Arc::clone(&bell)),
         bell,
     }
 }
 
-impl<F: Future> Future for Apart<F> {
+impl<F: Future> Future for OwnWaker<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -73,7 +73,7 @@ mod tests {
         let mut polls = 0;
         let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
         {
-            let mut quiet = apart(poll_fn(|context| {
+            let mut quiet = own_waker(poll_fn(|context| {
                 polls += 1;
                 receiver.poll_recv(context)
             }));
@@ -101,6 +101,6 @@ mod tests {
             context.waker().wake_by_ref();
             Poll::Pending
         });
-        apart(busy).await;
+        own_waker(busy).await;
     }
 }
