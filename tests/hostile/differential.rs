@@ -327,7 +327,8 @@ fn mutate(line: &mut Vec<u8>, mutation: &Mutation) {
     }
 }
 
-fn lines() -> Vec<Vec<u8>> {
+/// Random messages.
+pub fn lines() -> Vec<Vec<u8>> {
     let strategy = (message(), prop::collection::vec(mutation(), 0..2));
     let mut runner = TestRunner::new(Config::default());
     let make = || {
@@ -346,14 +347,14 @@ fn lines() -> Vec<Vec<u8>> {
 
 /// What the gate has understood of a message, and where it counts for anything.
 #[derive(Debug)]
-struct Understood {
+pub struct Understood {
     method: String,
-    id: Value,
+    pub id: Value,
     name: Option<Value>,
     uri: Option<Value>,
     request_id: Option<Value>,
     task_id: Option<Value>,
-    progress_token: Value,
+    pub progress_token: Value,
 }
 
 fn value_of(id: Option<RequestId>) -> Value {
@@ -367,7 +368,7 @@ fn value_of(id: Option<RequestId>) -> Value {
 }
 
 impl Understood {
-    fn of(message: &Message) -> Self {
+    pub fn of(message: &Message) -> Self {
         let method = message.method();
         let text = |field, read: bool| read.then(|| json!(message.text(field)));
         Self {
@@ -388,7 +389,7 @@ impl Understood {
         }
     }
 
-    fn agrees(&self, seen: &Seen, is_request: bool) -> bool {
+    pub fn agrees(&self, seen: &Seen, is_request: bool) -> bool {
         // The gate reads text; where it found none, no reader may have.
         let text = |ours: &Option<Value>, theirs: &Value| match ours {
             None => true,
@@ -431,7 +432,8 @@ impl Written {
     }
 }
 
-fn permit(line: &[u8]) -> Option<Permit> {
+/// For somebody who may do everything; `None` for what is no message.
+pub fn permit(line: &[u8]) -> Option<Permit> {
     let message = Message::read(line.to_vec().into(), MAX_PEER_DEPTH).ok()?;
     Rights::everything().decide(message).ok()
 }

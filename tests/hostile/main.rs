@@ -1,4 +1,4 @@
-//! Hostile input against real children in Python, Node and Go, which write down what they parsed.
+//! Hostile input against real children in Python, Node and Go, which write down what they parsed, over TCP, WebSocket and HTTP.
 //!
 //! Needs python3, node and go; a missing one is a failure. Not part of plain `cargo test`:
 //! `cargo test --test hostile`.
@@ -11,6 +11,7 @@ mod support;
 mod cases;
 mod corpus;
 mod differential;
+mod http;
 mod recorder;
 
 use support::{common, wire};

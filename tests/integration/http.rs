@@ -47,7 +47,6 @@
 //! | N32, N33 | see N13; codes of the reserved range are MCP's own |
 //! | N34 | nothing is inferred from an earlier request |
 
-pub mod client;
 mod hostile;
 mod listeners;
 mod oauth;

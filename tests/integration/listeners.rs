@@ -2,8 +2,8 @@
 //! audit log, and none sees the answers of another.
 
 use crate::common::{Setup, TestClient, TestServer, request, token_with};
-use crate::http::client::Session;
 use crate::process::eventually;
+use crate::support::http::Session;
 use crate::wire::TestPeer;
 use rustix::process::Signal;
 use serde_json::{Value, json};

@@ -1,8 +1,8 @@
 //! Whom a reverse proxy speaks for: `--trusted-proxy` and `--proxy-protocol`.
 
 use crate::common::{Setup, TestServer, request, token_with};
-use crate::http::client::{Answer, Http, modern, with};
 use crate::process::eventually;
+use crate::support::http::{Answer, Http, modern, with};
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 

@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod common;
+pub mod http;
 pub mod process;
 pub mod site;
 pub mod wire;

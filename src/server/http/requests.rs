@@ -11,8 +11,8 @@ use crate::transport::websocket::Accepted;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CONTENT_LENGTH, HeaderValue,
-    TRANSFER_ENCODING, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HOST, HeaderValue, VARY,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, StatusCode, Version};
 use std::convert::Infallible;
@@ -33,7 +33,12 @@ pub(super) async fn answer(
 ) -> Result<Reply, Infallible> {
     let site = &visitor.site;
     let is_http_10 = request.version() == Version::HTTP_10;
-    let origin = match site.admit(request.headers(), is_http_10) {
+    let admitted = if hosts_agree(&request) {
+        site.admit(request.headers(), is_http_10)
+    } else {
+        Err(SiteError::NoHost)
+    };
+    let origin = match admitted {
         Ok(origin) => origin,
         Err(err) => return Ok(foreign(visitor, visitor.client(request.headers()), err)),
     };
@@ -54,6 +59,13 @@ pub(super) async fn answer(
         headers.insert(VARY, HeaderValue::from_static("origin"));
     }
     Ok(reply)
+}
+
+/// True unless the URL of a request names another host than its `Host` (RFC 9112, 3.2.2).
+fn hosts_agree(request: &Request<Incoming>) -> bool {
+    let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
+    let named = request.uri().authority();
+    named.is_none_or(|named| host == Some(named.as_str().as_bytes()))
 }
 
 fn foreign(visitor: &Visitor, client: Address, err: SiteError) -> Reply {
@@ -83,11 +95,6 @@ async fn serve(
     from_page: bool,
 ) -> Result<Reply, Reply> {
     let headers = request.headers();
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        let reason = "a body has one length";
-        let denied = Denied::plain(StatusCode::BAD_REQUEST, "bad-body", reason);
-        return Err(visitor.refuse(reason, visitor.client(headers), reply::denied(denied)));
-    }
     if let Some(reply) = health(visitor, &request).await {
         return Ok(reply);
     }

@@ -49,6 +49,16 @@ impl Case {
         answers.map(parse).collect()
     }
 
+    /// True for the answers that the table asks for, in order.
+    pub fn is_right(&self, answers: &[(String, i64)]) -> bool {
+        let mut expected = self.expected();
+        expected.sort();
+        match &expected[..] {
+            [(id, code)] if id == "?" => self.is_refused(*code, answers),
+            _ => answers == expected,
+        }
+    }
+
     /// True for right answers to what is refused with `code`: each under an id that stands in it, or
     /// one under none; answers and notifications may go without.
     pub fn is_refused(&self, code: i64, answers: &[(String, i64)]) -> bool {

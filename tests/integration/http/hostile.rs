@@ -1,8 +1,9 @@
 //! Requests that are meant to do harm.
 
-use super::client::{Http, Session};
 use crate::common::{Setup, TestServer, token_with};
 use crate::process::eventually;
+use crate::support::http::{Http, Session, modern, with};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
@@ -78,66 +79,14 @@ fn foreign_pages_and_hosts_reach_nothing() {
     }
 }
 
-/// Whatever two readers may take differently ends in one refusal, and nothing of it reaches the child.
+/// Only the path itself is the path.
 #[test]
-fn requests_of_two_meanings_are_refused() {
+fn look_alikes_of_the_path_are_nothing() {
     let server = TestServer::start("http");
-    let evil = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"evil"}}"#;
-    let body = format!(
-        "Content-Type: application/json\r\nContent-Length: {}\r\n",
-        evil.len()
+    let head = format!(
+        "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        LIST.len()
     );
-    let chunked = format!("{:x}\r\n{evil}\r\n0\r\n\r\n", evil.len());
-    for (what, head, body) in [
-        (
-            "two lengths",
-            format!("Host: localhost\r\n{body}Content-Length: 3\r\n"),
-            evil,
-        ),
-        (
-            "length and chunks",
-            format!("Host: localhost\r\n{body}Transfer-Encoding: chunked\r\n"),
-            &chunked,
-        ),
-        (
-            "chunks and length",
-            format!("Host: localhost\r\nTransfer-Encoding: chunked\r\n{body}"),
-            &chunked,
-        ),
-        (
-            "odd encoding",
-            "Host: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: xchunked\r\n"
-                .to_owned(),
-            &chunked,
-        ),
-        (
-            "bad length",
-            "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: +5\r\n"
-                .to_owned(),
-            evil,
-        ),
-        (
-            "folded",
-            format!("Host: localhost\r\n{body}X: a\r\n b\r\n"),
-            evil,
-        ),
-        (
-            "blank before colon",
-            format!("Host: localhost\r\n{body}X : a\r\n"),
-            evil,
-        ),
-        (
-            "two hosts",
-            format!("Host: localhost\r\nHost: evil\r\n{body}"),
-            evil,
-        ),
-        ("no host", body.clone(), evil),
-    ] {
-        let mut http = Http::connect(server.port);
-        http.raw(format!("POST /mcp HTTP/1.1\r\n{head}\r\n{body}").as_bytes());
-        let answer = http.answer();
-        assert!(answer.status() == 400, "{what}: {answer:?}");
-    }
     for path in [
         "/",
         "/mcp/",
@@ -148,9 +97,188 @@ fn requests_of_two_meanings_are_refused() {
         "/mcp%2f",
     ] {
         let mut http = Http::connect(server.port);
-        http.raw(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{body}\r\n{evil}").as_bytes());
+        http.raw(format!("POST {path} HTTP/1.1\r\n{head}\r\n{LIST}").as_bytes());
         assert_eq!(http.answer().status(), 404, "{path}");
     }
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+const CHUNKED: &str = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
+
+/// `LIST` in one chunk.
+fn in_a_chunk() -> String {
+    format!("{:x}\r\n{LIST}\r\n0\r\n\r\n", LIST.len())
+}
+
+/// What it is, head and body; `own` makes it one of a session.
+fn requests_of_two_meanings(own: &str) -> Vec<(&'static str, String, String)> {
+    let size = LIST.len();
+    let whole = in_a_chunk();
+    let long = "x".repeat(20_000);
+    vec![
+        (
+            "two lengths",
+            format!("{own}{JSON}Content-Length: {size}\r\nContent-Length: 3\r\n"),
+            LIST.to_owned(),
+        ),
+        (
+            "a list of lengths",
+            format!("{own}{JSON}Content-Length: {size}, {size}\r\n"),
+            LIST.to_owned(),
+        ),
+        (
+            "an odd encoding",
+            format!("{own}{JSON}Transfer-Encoding: xchunked\r\n"),
+            whole.clone(),
+        ),
+        (
+            "a length with a sign",
+            format!("{own}{JSON}Content-Length: +{size}\r\n"),
+            LIST.to_owned(),
+        ),
+        (
+            "a blank before a colon",
+            format!("{own}{JSON}Content-Length : {size}\r\n"),
+            LIST.to_owned(),
+        ),
+        (
+            "no host",
+            format!("{own}{JSON}Content-Length: {size}\r\n").replace("Host: localhost\r\n", ""),
+            LIST.to_owned(),
+        ),
+        (
+            "chunked is not last",
+            format!("{own}{JSON}Transfer-Encoding: chunked, identity\r\n"),
+            whole.clone(),
+        ),
+        (
+            "an encoding with a tab",
+            format!("{own}{JSON}Transfer-Encoding:\tchunked\x0b\r\n"),
+            whole.clone(),
+        ),
+        (
+            "a folded header",
+            format!("{own}{JSON}Content-Length: 0\r\nX: a\r\n\tb\r\n"),
+            String::new(),
+        ),
+        (
+            "two hosts",
+            format!("{own}{JSON}Host: evil\r\nContent-Length: {size}\r\n"),
+            LIST.to_owned(),
+        ),
+        (
+            "a size in C",
+            format!("{own}{CHUNKED}"),
+            format!("0x{whole}"),
+        ),
+        (
+            "a size with a sign",
+            format!("{own}{CHUNKED}"),
+            format!("+{whole}"),
+        ),
+        (
+            "a size beyond 64 bits",
+            format!("{own}{CHUNKED}"),
+            format!("fffffffffffffffff\r\n{LIST}\r\n0\r\n\r\n"),
+        ),
+        (
+            "no size",
+            format!("{own}{CHUNKED}"),
+            format!(";a=b\r\n{LIST}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a line end in an extension",
+            format!("{own}{CHUNKED}"),
+            format!("{size:x};a\n{LIST}\r\n0\r\n\r\n"),
+        ),
+        (
+            "an extension without end",
+            format!("{own}{CHUNKED}"),
+            format!("{size:x};{long}\r\n{LIST}\r\n0\r\n\r\n"),
+        ),
+        (
+            "a chunk longer than it says",
+            format!("{own}{CHUNKED}"),
+            format!("5\r\n{LIST}\r\n0\r\n\r\n"),
+        ),
+        (
+            "trailers without end",
+            format!("{own}{CHUNKED}"),
+            format!("{size:x}\r\n{LIST}\r\n0\r\nx: {long}\r\n\r\n"),
+        ),
+    ]
+}
+
+/// A session, the headers of a request in it, and a whole request whose execution would be a fault.
+fn with_something_hidden(server: &TestServer) -> (Session, String, String) {
+    let session = Session::begin(server.port);
+    let own = format!("Host: localhost\r\nMcp-Session-Id: {}\r\n", session.id);
+    let evil = r#"{"jsonrpc":"2.0","id":6,"method":"tools/call","params":{"name":"evil"}}"#;
+    let hidden = format!(
+        "POST /mcp HTTP/1.1\r\n{own}{JSON}Content-Length: {}\r\n\r\n{evil}",
+        evil.len()
+    );
+    (session, own, hidden)
+}
+
+/// What stands behind a request of two meanings is part of it to one reader, and a request to another: it
+/// is none here, and the connection ends.
+#[test]
+fn nothing_is_smuggled_behind_a_request_of_two_meanings() {
+    let server = TestServer::start("http");
+    let (session, own, hidden) = with_something_hidden(&server);
+    for (what, head, body) in requests_of_two_meanings(&own) {
+        let mut http = Http::connect(server.port);
+        http.try_raw(format!("POST /mcp HTTP/1.1\r\n{head}\r\n{body}{hidden}").as_bytes());
+        let answer = http.answer();
+        assert_eq!(answer.status(), 400, "{what}: {answer:?}");
+        assert!(http.is_closed(), "{what}: another answer");
+    }
+    let whole = in_a_chunk();
+    let mut http = Http::connect(server.port);
+    http.try_raw(format!("POST /mcp HTTP/1.0\r\n{own}{CHUNKED}\r\n{whole}{hidden}").as_bytes());
+    assert_eq!(http.answer().status(), 400, "chunks in HTTP/1.0");
+    assert!(http.is_closed());
+    // Chunks outweigh a length, and nothing follows (RFC 9112, 6.1).
+    for head in [
+        format!("{own}{CHUNKED}Content-Length: 3\r\n"),
+        format!("{own}Content-Length: 3\r\n{CHUNKED}"),
+    ] {
+        let mut http = Http::connect(server.port);
+        http.try_raw(format!("POST /mcp HTTP/1.1\r\n{head}\r\n{whole}{hidden}").as_bytes());
+        assert_eq!(http.answer().json()["id"], 1);
+        assert!(http.is_closed(), "a length and chunks: another answer");
+    }
+    assert_eq!(session.post(LIST).status(), 200);
+    assert!(!server.seen().contains("evil"));
+}
+
+#[test]
+fn hosts_headers_and_expectations_have_one_meaning() {
+    let server = TestServer::start("http");
+    let (session, own, hidden) = with_something_hidden(&server);
+    let size = LIST.len();
+    // A path that holds another host.
+    let mut http = Http::connect(server.port);
+    http.raw(format!("POST http://evil.example.com/mcp HTTP/1.1\r\n{own}{JSON}Content-Length: {size}\r\n\r\n{LIST}").as_bytes());
+    assert_eq!(
+        http.answer().status(),
+        400,
+        "an absolute URL of another host"
+    );
+    // Header and body that disagree, of 2026-07-28.
+    let (headers, body) = modern(6, "tools/call", json!({"name": "evil"}));
+    for (name, value) in [("Mcp-Method", "tools/list"), ("Mcp-Name", "good")] {
+        let answer = Http::connect(server.port).post(&with(&headers, name, value), &body);
+        assert_eq!((answer.status(), answer.code()), (400, -32020), "{name}");
+    }
+    // Whoever asks before it sends is told before it sends.
+    let mut http = Http::connect(server.port);
+    http.raw(format!("POST /mcp HTTP/1.1\r\n{own}Content-Type: text/plain\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", hidden.len()).as_bytes());
+    assert_eq!(http.answer().status(), 415);
+    http.try_raw(hidden.as_bytes());
+    assert!(http.is_closed(), "the body was taken for a request");
+    assert_eq!(session.post(LIST).status(), 200);
     assert!(!server.seen().contains("evil"));
 }
 

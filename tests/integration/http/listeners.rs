@@ -1,8 +1,8 @@
 //! What else is on the port: health checks, and WebSocket.
 
-use super::client::{Http, Session, call};
 use crate::certificates::Files;
 use crate::common::{Setup, TestServer, token_with};
+use crate::support::http::{Http, Session, call};
 use crate::wire::TestPeer;
 use serde_json::json;
 use std::time::{Duration, Instant};

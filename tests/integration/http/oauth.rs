@@ -10,9 +10,9 @@
 //! | R8, R9, R11 | a bad token, or one for another server, is 401 |
 //! | R13 | too few roles at the door are 403 `insufficient_scope`, with the scopes |
 
-use super::client::{Answer, Http};
 use crate::common::{Setup, TestServer, now, token};
 use crate::process::binary;
+use crate::support::http::{Answer, Http};
 use serde_json::{Value, json};
 
 const AT: &str = "resource_metadata=\"https://mcp.example.com/.well-known/oauth-protected-resource/mcp\", scope=\"mcp:use\"";

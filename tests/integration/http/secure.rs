@@ -1,9 +1,9 @@
 //! TLS under HTTP, with and without certificates of clients.
 
-use super::client::Http;
 use crate::certificates::Files;
 use crate::common::{Setup, TestClient, request, token_with};
 use crate::process::eventually;
+use crate::support::http::Http;
 use serde_json::{Value, json};
 
 fn url(port: u16) -> String {

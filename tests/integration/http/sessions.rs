@@ -1,8 +1,8 @@
 //! The revisions with sessions: 2025-03-26, 2025-06-18 and 2025-11-25.
 
-use super::client::{Event, Http, Session, VERSION, call};
 use crate::common::{Setup, TestServer, token, token_with};
 use crate::process::eventually;
+use crate::support::http::{Event, Http, Session, VERSION, call};
 use serde_json::json;
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;

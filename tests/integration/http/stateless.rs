@@ -1,8 +1,8 @@
 //! 2026-07-28, which has no sessions.
 
-use super::client::{Http, Session, VERSION, expect_stream, modern, with};
 use crate::common::{Setup, TestServer, token_with};
 use crate::process::eventually;
+use crate::support::http::{Http, Session, VERSION, expect_stream, modern, with};
 use serde_json::json;
 
 fn server() -> TestServer {

@@ -1,6 +1,6 @@
 //! HTTP as bytes: what is sent is what the test says.
 
-use crate::process::PATIENCE;
+use super::process::PATIENCE;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -74,8 +74,19 @@ impl Http {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
+    /// The same to a server that may have heard enough.
+    pub fn try_raw(&mut self, bytes: &[u8]) {
+        let _closed = self.stream.get_mut().write_all(bytes);
+    }
+
     /// Sends a request to the path with MCP.
-    pub fn send(&mut self, method: &str, headers: &[(&str, &str)], body: &str) {
+    pub fn send(
+        &mut self,
+        method: &str,
+        headers: &[(&str, &str)],
+        body: &(impl AsRef<[u8]> + ?Sized),
+    ) {
+        let body = body.as_ref();
         let mut head = format!("{method} /mcp HTTP/1.1\r\n");
         let given = |name: &str| {
             headers
@@ -103,7 +114,7 @@ impl Http {
             add("Content-Length", &body.len().to_string());
         }
         head.push_str("\r\n");
-        self.raw(&[head.as_bytes(), body.as_bytes()].concat());
+        self.raw(&[head.as_bytes(), body].concat());
     }
 
     pub fn line(&mut self) -> String {
@@ -241,7 +252,12 @@ impl Session {
         session
     }
 
-    pub fn send(&self, method: &str, more: &[(&str, &str)], body: &str) -> Http {
+    pub fn send(
+        &self,
+        method: &str,
+        more: &[(&str, &str)],
+        body: &(impl AsRef<[u8]> + ?Sized),
+    ) -> Http {
         let mut http = Http::connect(self.port);
         let own = [
             ("Mcp-Session-Id", self.id.as_str()),
