@@ -5,7 +5,7 @@
 //! evicted, which its own task carries out.
 
 use crate::account::Account;
-use crate::utils::lock::lock;
+use crate::utils::{lock::lock, spare};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -164,7 +164,9 @@ impl Part {
         };
         let mut budget = entry.backlog.lock();
         let evicted = budget.change(entry.number, self.counted, bytes);
+        let fallen = budget.fallen();
         drop(budget);
+        spare::used(fallen);
         self.counted = bytes;
         for (eviction, excess) in evicted {
             eviction.begin(excess);
@@ -220,7 +222,9 @@ impl Drop for Piece {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.backlog.lock().leave(self.number);
+        let mut budget = self.backlog.lock();
+        budget.leave(self.number);
+        spare::used(budget.fallen());
     }
 }
 
@@ -232,6 +236,8 @@ struct Budget<T> {
     holders: BTreeMap<u64, Held<T>>,
     by_account: HashMap<Arc<Account>, usize>,
     total: usize,
+    /// The most that `total` was since [`Budget::fallen`] last gave something.
+    peak: usize,
     next: u64,
 }
 
@@ -249,8 +255,21 @@ impl<T> Budget<T> {
             holders: BTreeMap::new(),
             by_account: HashMap::new(),
             total: 0,
+            peak: 0,
             next: 0,
         }
+    }
+
+    /// By how many bytes the total is below its peak, once it is as much as a large message: many short
+    /// lines leave as much behind in the allocator as a long one does. Else 0.
+    fn fallen(&mut self) -> usize {
+        self.peak = self.peak.max(self.total);
+        let fallen = self.peak - self.total;
+        if fallen < spare::LARGE {
+            return 0;
+        }
+        self.peak = self.total;
+        fallen
     }
 
     fn enter(&mut self, account: Account, handle: T) -> u64 {
@@ -378,6 +397,30 @@ mod tests {
         assert_eq!(change(&mut budget, c, 35, 20), NOBODY);
         assert_eq!(change(&mut budget, a[2], 11, 12), [20, 0, 2]);
         assert_eq!(budget.total, 0);
+    }
+
+    #[test]
+    fn what_falls_in_small_steps_is_noticed() {
+        let mut budget = Budget::new(Bounds {
+            total: usize::MAX,
+            per_user: None,
+        });
+        let holder = budget.enter(user(1), 0);
+        let step = spare::LARGE / 4;
+        let mut held = 0;
+        let mut set = |now| {
+            budget.change(holder, std::mem::replace(&mut held, now), now);
+            budget.fallen()
+        };
+        assert_eq!([9, 8, 7, 6].map(|steps| set(steps * step)), [0; 4]);
+        assert_eq!(set(5 * step), spare::LARGE);
+        assert_eq!([4, 3, 2].map(|steps| set(steps * step)), [0; 3]);
+        assert_eq!(
+            [3, 2, 1].map(|steps| set(steps * step)),
+            [0, 0, spare::LARGE]
+        );
+        budget.leave(holder);
+        assert_eq!(budget.fallen(), 0);
     }
 
     #[test]

@@ -4,15 +4,15 @@ use super::signal::Signal;
 use std::convert::Infallible;
 use std::time::Duration;
 
-/// A message of so many bytes is a large one.
-const LARGE: usize = 256 * 1024;
+/// So many bytes in use at once are worth giving back to the system.
+pub const LARGE: usize = 256 * 1024;
 
 /// What is kept is released when there was no large message for so long.
 const QUIET: Duration = Duration::from_secs(1);
 
 static USED: Signal = Signal::new();
 
-/// Notes that so many bytes in one piece have been read or written.
+/// Notes that so many bytes have been in use, in one piece or many.
 pub fn used(bytes: usize) {
     if bytes >= LARGE {
         USED.raise();
