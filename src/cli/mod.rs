@@ -4,23 +4,27 @@ mod client;
 mod doctor;
 mod listen;
 mod server;
+mod setup;
 mod tokens;
 
 pub use client::{ClientArgs, ClientTransport};
 pub use doctor::{DoctorArgs, DoctorTarget};
 pub use listen::Listen;
 pub use server::{Origin, ServerArgs, ServerTransport};
+pub use setup::{CompletionsArgs, ManArgs};
 pub use tokens::{
     CheckArgs, GeneratePermissionsArgs, GenerateSecretArgs, GenerateTokenArgs, InspectTokenArgs,
 };
 
 use crate::utils::secret::Secret;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use client::CLIENT_EXAMPLES;
 use doctor::DOCTOR_EXAMPLES;
 use server::SERVER_EXAMPLES;
+use setup::{COMPLETIONS_EXAMPLES, MAN_EXAMPLES};
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokens::{CHECK_EXAMPLES, INSPECT_EXAMPLES, PERMISSIONS_EXAMPLES, TOKEN_EXAMPLES};
@@ -41,9 +45,25 @@ Examples:
 Beyond this machine, use TLS (--tls-cert and --tls-key, client: --tls) or a tunnel (ssh -L).
 Logs go to stderr; DEBUG=true or RUST_LOG=debug shows more of them.";
 
+/// What somebody reads who types the name of the program alone, at a terminal.
+const FIRST_STEPS: &str = "\
+mcp-remote puts any stdio MCP server on the network. On the server's machine:
+  export MCP_REMOTE_JWT_SECRET=$(mcp-remote generate-secret)
+  mcp-remote generate-permissions --output policy.json -- YOUR-MCP-SERVER
+  mcp-remote server tcp --host localhost --port 8080 \\
+      --permissions-config policy.json -- YOUR-MCP-SERVER
+Then, in another terminal that has the same secret:
+  export MCP_REMOTE_JWT_TOKEN=$(mcp-remote generate-token --roles user --quiet)
+  mcp-remote doctor client tcp --port 8080
+That ends with the entry for your MCP host. All commands: mcp-remote --help
+";
+
+/// The version, with the commit and the target it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILT_FROM"), ")");
+
 /// Put any stdio MCP server on the network, safely.
 #[derive(Debug, Parser)]
-#[command(name = "mcp-remote", version, after_help = EXAMPLES)]
+#[command(name = "mcp-remote", version = VERSION, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -54,14 +74,35 @@ impl Cli {
     /// Reads the command line of this process; ends the process where that is wrong.
     #[must_use]
     pub fn from_command_line() -> Self {
-        Self::try_parse().unwrap_or_else(|mut err| {
-            let typed: Vec<_> = std::env::args_os().skip(1).collect();
+        let typed: Vec<_> = std::env::args_os().skip(1).collect();
+        let mut command = Self::command();
+        if typed.is_empty() && std::io::stderr().is_terminal() {
+            command = command.override_help(FIRST_STEPS);
+        }
+        let parsed = command.try_get_matches();
+        let parsed = parsed.and_then(|matches| Self::from_arg_matches(&matches));
+        parsed.unwrap_or_else(|mut err| {
             if let Some(tip) = missing_dashes(&err, &typed) {
                 let tips = ContextValue::StyledStrs(vec![tip.into()]);
                 err.insert(ContextKind::Suggested, tips);
             }
             err.exit()
         })
+    }
+
+    /// All that can be typed, without the commands that only this program itself types.
+    #[must_use]
+    pub fn visible() -> clap::Command {
+        let mut whole = Self::command().disable_help_subcommand(true);
+        whole.build();
+        let visible = whole.get_subcommands().filter(|it| !it.is_hide_set());
+        let visible: Vec<_> = visible.cloned().collect();
+        clap::Command::new("mcp-remote")
+            .version(VERSION)
+            .about(whole.get_about().cloned().unwrap_or_default())
+            .after_help(EXAMPLES)
+            .subcommand_required(true)
+            .subcommands(visible)
     }
 }
 
@@ -143,6 +184,14 @@ pub enum Command {
     /// Without a secret nothing is checked.
     #[command(after_help = INSPECT_EXAMPLES)]
     InspectToken(Deferred<InspectTokenArgs>),
+    /// Print what a shell needs to complete the commands and flags of this program
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(Deferred<CompletionsArgs>),
+    /// Print a manual page, or write all of them into a folder
+    ///
+    /// There is a page for the program and one for each command. They say what '--help' says.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(Deferred<ManArgs>),
 }
 
 /// The value of `MCP_REMOTE_PORT` where it is none of ours: Kubernetes sets that variable to

@@ -91,7 +91,7 @@ impl Failure {
     /// Prints it to stderr, control characters escaped.
     pub(super) fn print(&self) {
         let line = self.to_string().replace('\n', " ");
-        logs::write_last(format!("error: {}", escape(&line)));
+        logs::write_stderr(format!("error: {}", escape(&line)));
     }
 }
 

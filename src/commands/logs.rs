@@ -1,6 +1,7 @@
 //! Logs, to stderr. They never stop the program: a stderr that nobody reads loses lines, counted, and
 //! nothing else waits for it.
 
+use super::log_line::LogLine;
 use crate::cli::LogFormat;
 use crate::utils::escape::Escaping;
 use std::ffi::OsString;
@@ -21,8 +22,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The most lines that wait to be written.
 const MAX_WAITING: usize = 4096;
 
-/// How long the last line of a command may take.
-const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long what is written without the log may take.
+const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts logging; what waits is written when the guard is dropped, within about a second. `RUST_LOG`
 /// decides what is logged; else `DEBUG=true` shows debug lines.
@@ -68,11 +69,11 @@ fn start_with(format: LogFormat, level: &str) -> WorkerGuard {
     let no_payloads = filter_fn(|metadata| !shows_payloads(metadata));
     match format {
         LogFormat::Text => {
-            let ansi = is_coloured(io::IsTerminal::is_terminal(&io::stderr()), |name| {
-                std::env::var_os(name)
-            });
+            let on_terminal = is_on_terminal();
+            let ansi = is_coloured(on_terminal, |name| std::env::var_os(name));
             let fields = debug_fn(write_field).delimited(" ");
-            let lines = builder.with_ansi(ansi).fmt_fields(fields).finish();
+            let lines = builder.with_ansi(ansi).fmt_fields(fields);
+            let lines = lines.event_format(LogLine { on_terminal }).finish();
             lines.with(chosen).with(no_payloads).init();
         }
         LogFormat::Json => {
@@ -81,6 +82,11 @@ fn start_with(format: LogFormat, level: &str) -> WorkerGuard {
         }
     }
     guard
+}
+
+/// Whether somebody sees what goes to stderr.
+pub(super) fn is_on_terminal() -> bool {
+    io::IsTerminal::is_terminal(&io::stderr())
 }
 
 /// Whether lines are coloured, as other programs decide it (no-color.org, bixense.com/clicolors).
@@ -131,16 +137,16 @@ impl Write for CountingStderr {
     }
 }
 
-/// Writes the last line of a command to stderr; gives up where nobody reads it.
-pub(super) fn write_last(line: String) {
+/// Writes this to stderr, a line end behind it; gives up where nobody reads it.
+pub(super) fn write_stderr(text: String) {
     let (done, written) = mpsc::channel();
     let write = move || {
         // With stderr gone there is nobody left to tell.
-        let _ = writeln!(io::stderr(), "{line}");
+        let _ = writeln!(io::stderr(), "{text}");
         let _ = done.send(());
     };
     if std::thread::Builder::new().spawn(write).is_ok() {
-        let _ = written.recv_timeout(LAST_LINE_TIMEOUT);
+        let _ = written.recv_timeout(STDERR_TIMEOUT);
     }
 }
 

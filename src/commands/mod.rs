@@ -2,10 +2,12 @@
 
 mod access;
 mod ask_server;
+mod banner;
 mod check;
 mod client;
 mod client_http;
 mod client_shared;
+mod completions;
 mod doctor;
 mod failure;
 mod generate_permissions;
@@ -13,7 +15,9 @@ mod generate_secret;
 mod generate_token;
 mod inspect_token;
 mod listeners;
+mod log_line;
 mod logs;
+mod man;
 mod offers;
 mod server;
 mod update_permissions;
@@ -42,6 +46,8 @@ pub fn run(cli: Cli, release: fn()) -> ExitCode {
         Command::Doctor(Deferred(args)) => return doctor::run(*args, release).into(),
         Command::Check(Deferred(args)) => return check::run(&args).into(),
         Command::InspectToken(Deferred(args)) => inspect_token::run(&args),
+        Command::Completions(Deferred(args)) => completions::run(&args),
+        Command::Man(Deferred(args)) => man::run(&args),
     };
     let exit = match outcome {
         Ok(()) => Exit::Done,

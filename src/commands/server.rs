@@ -1,12 +1,13 @@
 //! `server`.
 
 use super::access::Reloader;
+use super::banner::Banner;
 use super::listeners::{self, Places};
 use super::{Failure, logs, runtime, warn_of_port_of_a_service};
 use crate::audit;
 use crate::backlog;
 use crate::child::CommandLine;
-use crate::cli::ServerArgs;
+use crate::cli::{LogFormat, ServerArgs};
 use crate::control::MAX_SERVER_LINE;
 use crate::descriptors::{self, Shortfall};
 use crate::http::Resource;
@@ -47,6 +48,8 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         );
     }
     let required_roles = args.require_roles.clone();
+    let is_text = matches!(args.log.log_format, LogFormat::Text);
+    let policy_file = args.permissions_config.clone();
     let (reloader, access) = Reloader::new(&mut args)?;
     let resource = resource(&args, &required_roles);
     let environment = child_environment(&mut args, access.borrow().requirements.is_some())?;
@@ -119,13 +122,19 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         limits,
         max_children: bounds(args.max_children),
     };
+    let banner = (is_text && logs::is_on_terminal()).then(|| Banner {
+        command: backend.command.to_string(),
+        policy: policy_file,
+        path: settings.path.clone(),
+        public_origin: settings.public_origin.clone(),
+    });
     let places = Places {
         kind: args.transport.into(),
         host: args.host,
         port: args.port,
         further: args.listen.into_iter().chain(args.health).collect(),
     };
-    let serving = serve(places, settings, backend, reloader);
+    let serving = serve(places, settings, backend, reloader, banner);
     let runtime = runtime(release)?;
     let outcome = runtime.block_on(serving);
     // Ends whatever is still connected, which is an event each.
@@ -257,6 +266,7 @@ async fn serve(
     settings: Settings,
     backend: Backend,
     mut reloader: Reloader,
+    banner: Option<Banner>,
 ) -> Result<(), Failure> {
     let hang_up = HangUp::at_start();
     let mut signals = Signals::listen()?;
@@ -276,6 +286,9 @@ async fn serve(
         );
     }
     listeners::announce(&listeners)?;
+    if let Some(banner) = banner {
+        logs::write_stderr(banner.text(&listeners, &settings.access.borrow(), outside));
+    }
     tell_who_may_come(&settings.access.borrow(), outside);
     let (asked, stop) = tokio::sync::oneshot::channel();
     let shutdown = async {

@@ -81,6 +81,11 @@ impl Listeners {
         }
     }
 
+    /// The addresses, with their port.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.iter().filter_map(|it| it.local_addr().ok())
+    }
+
     /// True when somebody on another machine can reach the port.
     #[must_use]
     pub fn is_reachable_from_outside(&self) -> bool {

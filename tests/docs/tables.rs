@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 /// The commands, and the page that documents each.
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 10] = [
     ("server", "docs/server.md"),
     ("client", "docs/client.md"),
     ("doctor", "docs/troubleshooting.md"),
@@ -15,6 +15,8 @@ const COMMANDS: [(&str, &str); 8] = [
     ("generate-permissions", "docs/policy.md"),
     ("check", "docs/policy.md"),
     ("inspect-token", "docs/tokens.md"),
+    ("completions", "docs/install.md"),
+    ("man", "docs/install.md"),
 ];
 
 /// What is said of one flag.
@@ -63,7 +65,7 @@ fn of_program(command: &str) -> BTreeMap<String, Flag> {
         };
         flags.insert(name, flag);
     }
-    assert!(!flags.is_empty(), "{help}");
+    assert!(help.contains("Usage: mcp-remote"), "{help}");
     flags
 }
 

@@ -204,8 +204,26 @@ fn token_commands_do_what_they_promise() {
 }
 
 #[test]
+fn install_commands_do_what_they_promise() {
+    let home = run_page("docs/install.md", &[]);
+    for file in [
+        "mcp-remote.bash",
+        "man1/mcp-remote.1",
+        "mcp-remote-server.1",
+    ] {
+        let text = fs::read_to_string(home.path().join(file)).expect(file);
+        assert!(text.contains("server"), "{file}");
+    }
+}
+
+#[test]
 fn every_page_with_commands_is_run() {
-    let tested = ["README.md", "docs/migration.md", "docs/tokens.md"];
+    let tested = [
+        "README.md",
+        "docs/install.md",
+        "docs/migration.md",
+        "docs/tokens.md",
+    ];
     let with_commands: Vec<String> = pages()
         .into_iter()
         .filter(|page| page.blocks().iter().any(|block| block.runs()))

@@ -38,6 +38,7 @@ mod questions;
 mod reconnect;
 mod rmcp_client;
 mod rmcp_server;
+mod shells;
 mod stuck;
 mod tcp;
 mod terminal;

@@ -1,7 +1,8 @@
 //! Servers that are started by hand, on a real terminal.
 
 use crate::common::example;
-use crate::process::{Process, binary, eventually, is_alive, kill, wait_gone};
+use crate::process::{Process, binary, eventually, is_alive, kill, run, wait_gone};
+use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -17,9 +18,13 @@ struct OnTerminal {
 impl OnTerminal {
     /// These pieces of shell stand before and behind the command line.
     fn start(before: &str, behind: &str) -> Self {
+        Self::start_with(before, "", behind)
+    }
+
+    fn start_with(before: &str, flags: &str, behind: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let script = format!(
-            "cd {folder}; echo $$ > server; {before} {program} server tcp --port 0 -- sh -c 'echo $$ > child; exec {echo}' {behind}",
+            "cd {folder}; echo $$ > server; {before} {program} server tcp --port 0 {flags} -- sh -c 'echo $$ > child; exec {echo}' {behind}",
             folder = folder.path().display(),
             program = binary().get_program().display(),
             echo = example("echo_server").display(),
@@ -93,4 +98,64 @@ fn a_server_that_is_to_stay_does() {
         started.wait_for("reloaded");
         assert!(is_alive(started.server));
     }
+}
+
+/// Runs this piece of shell on a terminal; gives all that is shown there.
+fn on_terminal(script: &str) -> String {
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", script, "/dev/null"]);
+    let outcome = run(command.env("TERM", "xterm"), b"");
+    outcome.stdout.replace('\r', "")
+}
+
+#[test]
+fn whoever_types_the_name_alone_reads_what_to_do_first() {
+    let program = binary().get_program().display().to_string();
+    let shown = on_terminal(&program);
+    assert!(shown.contains("generate-secret"), "{shown}");
+    assert!(shown.contains("doctor client"), "{shown}");
+    assert!(shown.lines().count() <= 10, "{shown}");
+    assert!(shown.lines().all(|line| line.len() <= 80), "{shown}");
+    // Where nobody looks on it is the usage, as for any other program.
+    let outcome = run(&mut binary(), b"");
+    assert_eq!(outcome.code, Some(2));
+    assert!(
+        outcome.stderr.contains("Usage: mcp-remote"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+/// The entry that the banner shows is given to a host, which finds the server.
+#[test]
+fn a_server_started_by_hand_says_how_to_reach_it() {
+    let started = OnTerminal::start_with("exec", "--listen http://127.0.0.1:0", "");
+    started.wait_for("MCP server started");
+    let shown = std::fs::read_to_string(started.folder.path().join("typescript")).unwrap();
+    for part in [
+        "listens     127.0.0.1:",
+        "everybody, from this machine alone",
+        "everything: there is no policy",
+        "does not leave this machine",
+        "mcp-remote client tcp --host localhost --port ",
+        "\u{1b}[32m INFO\u{1b}[0m",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let first = shown.lines().find(|line| line.contains("INFO")).unwrap();
+    let time = first.strip_prefix("\u{1b}[2m").unwrap();
+    assert_eq!(time.find('Z'), Some("12:00:00".len()), "{first}");
+    let entry = shown
+        .lines()
+        .find(|line| line.starts_with("{\"mcp"))
+        .unwrap();
+    let entry: Value = serde_json::from_str(entry.trim()).unwrap();
+    let entry = &entry["mcpServers"]["remote"];
+    let mut client = Command::new(entry["command"].as_str().unwrap());
+    for argument in entry["args"].as_array().unwrap() {
+        client.arg(argument.as_str().unwrap());
+    }
+    let ask = b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"}\n";
+    let outcome = run(&mut client, ask);
+    assert!(outcome.stdout.contains("\"id\":7"), "{outcome:?}");
 }

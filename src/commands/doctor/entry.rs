@@ -7,16 +7,15 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Where a token is kept that was given in a way which an entry should not repeat.
-const TOKEN_FILE: &str = "/path/to/token";
+pub(in crate::commands) const TOKEN_FILE: &str = "/path/to/token";
+
+/// Hosts seldom start a server again that has given up.
+pub(in crate::commands) const PATIENCE: [&str; 3] = ["--auto-reconnect", "--max-attempts", "0"];
 
 /// The whole configuration of hosts that have `mcpServers` (Claude Desktop, Claude Code, Cursor), and of
 /// VS Code. No token is in it: it is named by its file.
 pub(super) fn entries(args: &ClientArgs) -> Value {
-    let program = std::env::current_exe().unwrap_or_else(|_| "mcp-remote".into());
-    let mut entry = json!({"command": program.display().to_string(), "args": arguments(args)});
-    if let Some(file) = token_file(args) {
-        entry["env"] = json!({"MCP_REMOTE_JWT_TOKEN_FILE": file});
-    }
+    let entry = entry(&arguments(args), token_file(args));
     let mut typed = json!({"type": "stdio"});
     if let (Some(typed), Some(entry)) = (typed.as_object_mut(), entry.as_object()) {
         typed.extend(entry.clone());
@@ -25,6 +24,16 @@ pub(super) fn entries(args: &ClientArgs) -> Value {
         "mcpServers": {"remote": entry},
         "servers": {"remote": typed},
     })
+}
+
+/// The entry with which a host starts this program so.
+pub(in crate::commands) fn entry(arguments: &[String], token_file: Option<String>) -> Value {
+    let program = std::env::current_exe().unwrap_or_else(|_| "mcp-remote".into());
+    let mut entry = json!({"command": program.display().to_string(), "args": arguments});
+    if let Some(file) = token_file {
+        entry["env"] = json!({"MCP_REMOTE_JWT_TOKEN_FILE": file});
+    }
+    entry
 }
 
 /// The same for people.
@@ -109,8 +118,7 @@ fn arguments(args: &ClientArgs) -> Vec<String> {
     for header in &args.header {
         add("--header", Some(public(header)));
     }
-    add("--auto-reconnect", None);
-    add("--max-attempts", Some("0".to_owned()));
+    list.extend(PATIENCE.map(str::to_owned));
     list
 }
 

@@ -1,7 +1,7 @@
 //! `doctor`: tries every step of a connection, or of a start, says how each went, and where it stops
 //! what to do about it.
 
-mod entry;
+pub(super) mod entry;
 mod mcp;
 mod network;
 mod report;

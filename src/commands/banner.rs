@@ -1,0 +1,156 @@
+//! What somebody reads who starts a server by hand: what is offered, where, to whom, and what to paste at
+//! the other end.
+
+use super::doctor::entry::{PATIENCE, TOKEN_FILE, entry};
+use crate::server::{Access, ListenerKind, Listening};
+use crate::transport::Protocol;
+use crate::utils::escape::escape;
+use crate::utils::host::with_port;
+use serde_json::json;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// What is known before the listeners are open.
+#[derive(Debug)]
+pub(super) struct Banner {
+    /// The MCP server.
+    pub command: String,
+    /// The policy file.
+    pub policy: Option<PathBuf>,
+    /// The path of MCP over HTTP.
+    pub path: String,
+    /// Where clients find it over HTTP.
+    pub public_origin: Option<String>,
+}
+
+impl Banner {
+    /// The whole of it; `outside` is true where other machines can connect.
+    pub(super) fn text(&self, listeners: &[Listening], access: &Access, outside: bool) -> String {
+        let tokens = access.requirements.is_some();
+        let tls = access.tls.is_some();
+        let mut lines = vec![String::new(), row("MCP server", &self.command)];
+        lines.extend(listeners.iter().flat_map(addresses));
+        lines.push(row("may connect", &who(tokens, outside)));
+        lines.push(row("may do", &self.rights(access)));
+        lines.push(row("encrypted", encryption(tls, outside)));
+        if let Some(client) = listeners.iter().find_map(|it| self.client(it, tls)) {
+            let file = tokens.then(|| TOKEN_FILE.to_owned());
+            if tokens {
+                let make = "mcp-remote generate-token --user NAME --roles ROLE --quiet";
+                lines.push(row("a token", make));
+            }
+            lines.push(row(
+                "the client",
+                &format!("mcp-remote {}", client.join(" ")),
+            ));
+            lines.push(row(
+                "the host",
+                "Claude Desktop, Claude Code, Cursor, as JSON:",
+            ));
+            let patient: Vec<String> = client
+                .into_iter()
+                .chain(PATIENCE.map(str::to_owned))
+                .collect();
+            let entry = json!({"mcpServers": {"remote": entry(&patient, file)}});
+            lines.push(entry.to_string());
+        }
+        lines.push(String::new());
+        lines
+            .iter()
+            .map(|line| escape(line).to_string())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    fn rights(&self, access: &Access) -> String {
+        match (&access.policy, &self.policy) {
+            (Some(policy), Some(file)) => {
+                let roles: Vec<&str> = policy.role_names().collect();
+                let file = file.display();
+                format!("what {file} says of {}", roles.join(", "))
+            }
+            _ => "everything: there is no policy (--permissions-config)".to_owned(),
+        }
+    }
+
+    /// The arguments of a client that connects there.
+    fn client(&self, listening: &Listening, tls: bool) -> Option<Vec<String>> {
+        let mut words = vec!["client".to_owned()];
+        let mut add = |more: &[&str]| words.extend(more.iter().map(|&word| word.to_owned()));
+        match listening {
+            Listening::Unix(listener) => {
+                add(&["unix", "--path", &listener.path().display().to_string()]);
+            }
+            Listening::Port(ListenerKind::Health, _) => return None,
+            Listening::Port(kind, listeners) => {
+                let port = listeners.port().ok()?;
+                let host = host(listeners.addresses().next()?.ip());
+                let scheme = if tls { "https" } else { "http" };
+                match kind {
+                    ListenerKind::Http => {
+                        let own = || format!("{scheme}://{}", with_port(&host, port));
+                        let origin = self.public_origin.clone().unwrap_or_else(own);
+                        add(&["http", "--url", &format!("{origin}{}", self.path)]);
+                        return Some(words);
+                    }
+                    ListenerKind::Lines(Protocol::WebSocket) => add(&["ws"]),
+                    _ => add(&["tcp"]),
+                }
+                add(&["--host", &host, "--port", &port.to_string()]);
+                add(if tls { &["--tls"] } else { &[] });
+            }
+        }
+        Some(words)
+    }
+}
+
+fn row(name: &str, text: &str) -> String {
+    format!("  {name:<12}{text}")
+}
+
+fn addresses(listening: &Listening) -> Vec<String> {
+    match listening {
+        Listening::Unix(listener) => {
+            let path = listener.path().display();
+            vec![row("listens", &format!("{path} (Unix socket)"))]
+        }
+        Listening::Port(kind, listeners) => {
+            let addresses = listeners.addresses();
+            let line = |address| row("listens", &format!("{address} ({kind})"));
+            addresses.map(line).collect()
+        }
+    }
+}
+
+fn who(tokens: bool, outside: bool) -> String {
+    let place = if outside {
+        "from any machine"
+    } else {
+        "from this machine alone"
+    };
+    if tokens {
+        format!("whoever has a token, {place}")
+    } else {
+        format!("everybody, {place}: there is no secret (MCP_REMOTE_JWT_SECRET)")
+    }
+}
+
+fn encryption(tls: bool, outside: bool) -> &'static str {
+    match (tls, outside) {
+        (true, _) => "by TLS",
+        (false, true) => "not at all: use --tls-cert, or --host localhost and a tunnel",
+        (false, false) => "not at all, and it does not leave this machine",
+    }
+}
+
+/// What clients call the machine that listens at this address.
+fn host(address: IpAddr) -> String {
+    if address.to_canonical().is_loopback() {
+        return "localhost".to_owned();
+    }
+    if !address.is_unspecified() {
+        return address.to_string();
+    }
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
