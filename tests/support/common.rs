@@ -272,7 +272,7 @@ impl TestServer {
 
     /// Sends SIGHUP and waits until all files have been read.
     pub fn reload(&self) {
-        let count = || self.log.text().matches("access: reloaded").count();
+        let count = || self.log.text().matches("INFO reloaded").count();
         let before = count();
         self.signal(Signal::HUP);
         eventually("the server reloads", || (count() > before).then_some(()));
