@@ -190,6 +190,10 @@ pub struct Host {
     pub tolerant: bool,
     /// The numbers of requests that ended with an error.
     pub failed: Vec<u64>,
+    /// Those of them that are said not to have run.
+    pub not_executed: Vec<u64>,
+    /// Speaks 2026-07-28.
+    pub modern: bool,
     lost: u64,
     doubled: u64,
     hung: u64,
@@ -212,6 +216,24 @@ impl Host {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let args = [AGAIN, ALERT, &flags].concat();
         let client = TestClient::start(transport, port, &args, token.as_deref());
+        Self::of(client, number)
+    }
+
+    /// Number 1, over HTTP.
+    pub fn over_http(port: u16, token: &str) -> Self {
+        let url = format!("http://127.0.0.1:{port}/mcp");
+        let client = TestClient::http(
+            &url,
+            AGAIN,
+            &[
+                ("MCP_REMOTE_JWT_TOKEN", token),
+                ("RUST_LOG", "mcp_remote=debug"),
+            ],
+        );
+        Self::of(client, 1)
+    }
+
+    fn of(client: TestClient, number: u64) -> Self {
         Self {
             client,
             number,
@@ -221,6 +243,8 @@ impl Host {
             loses: false,
             tolerant: false,
             failed: Vec::new(),
+            not_executed: Vec::new(),
+            modern: false,
             lost: 0,
             doubled: 0,
             hung: 0,
@@ -271,8 +295,13 @@ impl Host {
 
     pub fn ask_sized(&mut self, n: u64, pad: usize, reply: usize, delay: u64) {
         let pad = blob(n + 7, pad);
-        let params = json!({"client": self.number, "n": n, "pad": pad, "reply": reply,
+        let mut params = json!({"client": self.number, "n": n, "pad": pad, "reply": reply,
             "delayMs": delay, "note": true, "_meta": {"progressToken": n}});
+        if self.modern {
+            params["name"] = json!("tally");
+            params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+            params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+        }
         self.client.send(&request(n, "tools/call", params));
         let sum = checksum(&pad);
         self.open.insert(n, Asked { sum, reply });
@@ -290,6 +319,14 @@ impl Host {
     /// Takes what has come, without waiting.
     pub fn hear(&mut self) {
         while let Some(message) = self.client.try_next() {
+            self.check(&message);
+        }
+    }
+
+    /// Waits until so many notifications have come.
+    pub fn hear_notes(&mut self, count: u64) {
+        while self.counts.notes < count {
+            let message = self.client.next();
             self.check(&message);
         }
     }
@@ -363,6 +400,9 @@ impl Host {
             );
             self.counts.failed += 1;
             self.failed.push(n);
+            if message["error"]["data"]["executed"] == "no" {
+                self.not_executed.push(n);
+            }
             return;
         }
         assert_eq!(result["n"], n, "somebody else's answer");

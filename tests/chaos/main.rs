@@ -22,6 +22,7 @@ mod liveness;
 mod load;
 mod lossless;
 mod neighbour;
+mod over_http;
 mod plain;
 mod pressure;
 mod relay;

@@ -22,7 +22,7 @@ fn assert_once(host: &Host, tally: &Tally, asked: u64) -> usize {
 }
 
 /// Every server that executed something was told, unseen, what is left of the session.
-fn assert_replayed(tally: &Tally) {
+pub fn assert_replayed(tally: &Tally) {
     let text = tally.text();
     let fields = || text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     let servers: HashSet<&str> = fields()

@@ -3,11 +3,13 @@
 use super::super::end::warn_of_backlog;
 use crate::backlog::{Excess, Part};
 use crate::http::Denied;
-use crate::jsonrpc::{Measured, too_large_line};
+use crate::jsonrpc::{Code, ErrorData, Executed, Measured, refusal_line, too_large_line};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -44,13 +46,7 @@ pub(super) async fn read(
             ));
         };
         let Some(frame) = frame else { break };
-        let Ok(frame) = frame else {
-            return Err(Denied::plain(
-                StatusCode::BAD_REQUEST,
-                "bad-body",
-                "the body cannot be read",
-            ));
-        };
+        let frame = frame.map_err(|err| unreadable(&err))?;
         // Trailers say nothing that matters.
         let Ok(data) = frame.into_data() else {
             continue;
@@ -81,6 +77,23 @@ pub(super) fn evicted(excess: Excess) -> Denied {
         "backlog",
         warn_of_backlog(excess).name(),
     )
+}
+
+/// For a body that ends too early, with its connection, or is none.
+fn unreadable(err: &hyper::Error) -> Denied {
+    let cause = err.source().and_then(|cause| cause.downcast_ref());
+    let is_cut = cause.is_some_and(|cause: &io::Error| cause.kind() == ErrorKind::UnexpectedEof);
+    if !is_cut {
+        let reason = "the body cannot be read";
+        return Denied::plain(StatusCode::BAD_REQUEST, "bad-body", reason);
+    }
+    let reason = "Connection lost: the body has not come whole";
+    let data = ErrorData::new("connection-lost", Executed::No);
+    Denied {
+        status: StatusCode::BAD_REQUEST,
+        line: refusal_line(Code::InternalError, reason, &data),
+        reason,
+    }
 }
 
 fn too_large(limit: usize) -> Denied {

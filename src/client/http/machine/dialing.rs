@@ -63,11 +63,18 @@ impl Dialing {
     /// The server could not be reached, or asks to come back after `wait`. False when there have been
     /// enough of that.
     pub(super) fn failed(&mut self, now: Instant, wait: Option<Duration>) -> bool {
-        let Some(pause) = self.retry.as_mut().and_then(Retry::failed) else {
-            return false;
-        };
         let wait = wait.unwrap_or_default().min(MAX_PAUSE);
-        self.not_before = Some(now + wait.max((self.jitter)(pause)));
+        // Exchanges that were under way together fail together: that is one failure.
+        let is_known = self.probe.is_some() || self.not_before.is_some_and(|time| time > now);
+        let pause = match &mut self.retry {
+            None => return false,
+            Some(_) if is_known => Duration::ZERO,
+            Some(retry) => match retry.failed() {
+                Some(pause) => (self.jitter)(pause),
+                None => return false,
+            },
+        };
+        self.not_before = self.not_before.max(Some(now + wait.max(pause)));
         true
     }
 

@@ -23,6 +23,30 @@ fn what_was_not_sent_is_sent_later_and_one_request_tries_for_all() {
     assert_eq!(bench.heard(), [response(1), response(2)]);
 }
 
+/// Bug: each request that was under way when a server went away counted as an attempt, so that a client
+/// with a few of them gave up at once.
+#[test]
+fn requests_that_fail_together_are_one_attempt() {
+    let mut bench = Bench::established();
+    let posted: Vec<_> = (1..=10)
+        .map(|id| {
+            bench.host(&call(id));
+            bench.begin().0
+        })
+        .collect();
+    for exchange in posted {
+        bench.event(exchange, failed(false));
+    }
+    bench.assert_waits();
+    assert_eq!(bench.gave_up, None);
+    assert_eq!(bench.until, Some(bench.now + SECOND));
+    bench.now += SECOND;
+    let (probe, _) = bench.begin();
+    bench.event(probe, failed(false));
+    bench.assert_waits();
+    assert_eq!(bench.until, Some(bench.now + 2 * SECOND));
+}
+
 #[test]
 fn it_gives_up_after_so_many_attempts_or_at_once() {
     let mut bench = Bench::retrying(2);
