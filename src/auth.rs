@@ -3,9 +3,11 @@
 //! No clock: the time comes in as seconds since 1970.
 
 mod keys;
+mod refetch;
 mod shape;
 
 pub use keys::{KeySetError, Keys, Signer};
+pub use refetch::{Ended, Refetch, Step};
 pub use shape::{expired_for, expires_at, mistake};
 
 use crate::revocations::Revocations;
@@ -180,6 +182,9 @@ pub enum TokenError {
     /// Not a JWT, wrong algorithm, or signed with another secret.
     #[error("not a token that one of our keys has signed")]
     Untrusted,
+    /// Its header names a key that is not in the set.
+    #[error("its header names a key ('kid') that the key set does not have")]
+    UnknownKey,
     /// A member of its header or payload stands twice: another program that checks the token may
     /// take the other one.
     #[error("a member of its header or its claims stands twice")]
@@ -291,6 +296,7 @@ impl Verifier {
         }
         match self.keys.signer(token.expose(), &header) {
             Some(_) => Ok(claims),
+            None if self.keys.misses(&header) => Err(TokenError::UnknownKey),
             None => Err(TokenError::Untrusted),
         }
     }

@@ -203,23 +203,21 @@ struct Rejection {
 
 /// The server's side.
 #[derive(Debug)]
-pub struct Authenticator<'a> {
-    /// What peers must show; `None` lets everybody in, without a word.
-    pub requirements: Option<&'a AuthRequirements>,
-    /// In seconds since 1970.
-    pub now: u64,
+pub struct Authenticator<C> {
+    /// Says whose a token is; `None` lets everybody in, without a word.
+    pub check: Option<C>,
     /// Offers sessions that outlive their connection.
     pub resume: bool,
 }
 
-impl Authenticator<'_> {
+impl<C: AsyncFnOnce(&Secret) -> Result<Identity, Refused>> Authenticator<C> {
     /// Reads the token, or takes the one of the upgrade request, asks for a `place` inside, and
     /// answers. The caller limits the time.
     ///
     /// # Errors
     /// Why the peer does not come in; the caller tells it with [`Refused::to_line`].
     pub async fn admit<P>(
-        &self,
+        self,
         connection: &mut Connection,
         bearer: Option<&Secret>,
         place: impl FnOnce(&Identity) -> Result<P, Refused>,
@@ -228,11 +226,11 @@ impl Authenticator<'_> {
             let place = place(&identity)?;
             Ok((identity, place))
         };
-        let Some(requirements) = self.requirements else {
+        let Some(check) = self.check else {
             return enter(Identity::default());
         };
         if let Some(token) = bearer {
-            return enter(requirements.check(token, self.now)?);
+            return enter(check(token).await?);
         }
         let line = match connection.next().await {
             Ok(Some(line)) => line,
@@ -247,8 +245,7 @@ impl Authenticator<'_> {
             return Err(Refused::Http);
         }
         let token = std::str::from_utf8(&line).map_err(|_| Refused::NoToken("not UTF-8"))?;
-        let (identity, place) =
-            enter(requirements.check(&token.trim().to_owned().into(), self.now)?)?;
+        let (identity, place) = enter(check(&token.trim().to_owned().into()).await?)?;
         let line = welcome(&identity, self.resume).map_err(|err| Refused::Gone(err.into()))?;
         let sent = connection.send(line).await;
         sent.map_err(|err| Refused::Gone(err.into()))?;

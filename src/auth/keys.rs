@@ -12,7 +12,11 @@ use serde_json::Value;
 const MAX_KEYS: usize = 64;
 
 /// Keys of one kind: all of them secrets, or all of them public. `Debug` shows how many.
-pub struct Keys(Vec<Key>);
+pub struct Keys {
+    keys: Vec<Key>,
+    /// They are those of a set, so a token can name one that is missing.
+    is_set: bool,
+}
 
 struct Key {
     /// `kid`, where it has one.
@@ -24,7 +28,7 @@ struct Key {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Keys").field(&self.0.len()).finish()
+        f.debug_tuple("Keys").field(&self.len()).finish()
     }
 }
 
@@ -63,7 +67,10 @@ impl Keys {
                 key: DecodingKey::from_secret(secret.expose().as_bytes()).ok()?,
             })
         };
-        Self(secrets.iter().filter_map(key).collect())
+        Self {
+            keys: secrets.iter().filter_map(key).collect(),
+            is_set: false,
+        }
     }
 
     /// The public keys of a JSON Web Key Set. Those of other uses and kinds are left out (RFC 7517
@@ -87,19 +94,35 @@ impl Keys {
         if keys.is_empty() {
             return Err(KeySetError::NoKey);
         }
-        Ok(Self(keys))
+        Ok(Self { keys, is_set: true })
+    }
+
+    /// A key set of which no key counts any more: every token is refused.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            keys: Vec::new(),
+            is_set: true,
+        }
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.keys.len()
     }
 
     /// True where there is none, so that every token is refused.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.keys.is_empty()
+    }
+
+    /// True where this header names a public key that is not among them.
+    pub(super) fn misses(&self, header: &Members) -> bool {
+        let named = header.get("kid").and_then(Value::as_str);
+        let has = |id: &str| self.keys.iter().any(|key| key.id.as_deref() == Some(id));
+        self.is_set && named.is_some_and(|named| !has(named))
     }
 
     /// What has signed this token, of which this is the header. All that may have are tried, whatever comes
@@ -108,7 +131,7 @@ impl Keys {
         let named = header.get("kid").and_then(Value::as_str);
         let may = |key: &Key| named.is_none() || key.id.is_none() || key.id.as_deref() == named;
         let mut signer = None;
-        for (at, key) in self.0.iter().enumerate().filter(|(_, key)| may(key)) {
+        for (at, key) in self.keys.iter().enumerate().filter(|(_, key)| may(key)) {
             if jsonwebtoken::decode::<IgnoredAny>(token, &key.key, &key.validation).is_ok() {
                 signer = Some(Signer {
                     number: at + 1,

@@ -16,7 +16,9 @@ pub use tokens::{
     CheckArgs, GeneratePermissionsArgs, GenerateSecretArgs, GenerateTokenArgs, InspectTokenArgs,
 };
 
+use crate::client::http::Place;
 use crate::utils::secret::Secret;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use client::CLIENT_EXAMPLES;
@@ -305,20 +307,56 @@ pub struct SecretArgs {
     pub jwt_secret_file: Option<PathBuf>,
 }
 
+/// Where a key set is.
+#[derive(Clone, Debug)]
+pub enum KeySetPlace {
+    /// On this machine.
+    File(PathBuf),
+    /// At a URL that begins with `https://`.
+    Url(Place),
+}
+
+impl KeySetPlace {
+    fn parse(typed: OsString) -> Result<Self, &'static str> {
+        match typed.to_str() {
+            Some(url) if url.starts_with("https://") => Place::parse(url).map(Self::Url),
+            Some(url) if url.contains("://") => Err(
+                "a key set is fetched over https:// only: whoever can change it on its way can make tokens",
+            ),
+            _ => Ok(Self::File(typed.into())),
+        }
+    }
+}
+
 /// What is required of tokens beyond their signature.
 #[derive(Debug, Args)]
 pub struct DemandArgs {
-    /// File with the public keys that sign tokens, a JSON Web Key Set, in place of a secret: for tokens of
-    /// an identity provider (RS256 to PS512, ES256, ES384, EdDSA). Needs --jwt-audience
+    /// Public keys that sign tokens, a JSON Web Key Set, in place of a secret: for tokens of an identity
+    /// provider (RS256 to PS512, ES256, ES384, EdDSA). A file, or a URL that begins with https://, which is
+    /// fetched again from time to time, and for a key that it did not have. Needs --jwt-audience
     #[arg(
         long,
-        value_name = "FILE",
+        value_name = "KEYS",
         env = "MCP_REMOTE_JWKS",
+        value_parser = OsStringValueParser::new().try_map(KeySetPlace::parse),
         conflicts_with_all = ["jwt_secret", "jwt_secret_file"],
         requires = "jwt_audience",
         help_heading = "Authentication"
     )]
-    pub jwks: Option<PathBuf>,
+    pub jwks: Option<KeySetPlace>,
+    /// PEM file with the authorities that --jwks is trusted by, in place of those of this machine
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_JWKS_CA",
+        requires = "jwks",
+        help_heading = "Authentication"
+    )]
+    pub jwks_ca: Option<PathBuf>,
+    /// How long keys from a URL count after they have been fetched, should it be down: then every token is
+    /// refused
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_JWKS_MAX_AGE", default_value = "24h", value_parser = positive_duration, help_heading = "Authentication")]
+    pub jwks_max_age: Duration,
     /// Tokens must have this issuer, their claim 'iss'
     #[arg(
         long,

@@ -1,18 +1,22 @@
 //! The files behind `server::Access`: secrets, revocations, the policy and certificates, and reading
 //! them again.
 
+use super::keys::{KeySource, Remote, RemoteError};
 use super::{Failure, read_policy, read_secrets, warn_of_readers};
-use crate::auth::{ClaimNames, Demands, Keys, Verifier};
-use crate::cli::{DemandArgs, SecretArgs, ServerArgs};
+use crate::auth::{ClaimNames, Demands, Ended, Keys, Step, Verifier};
+use crate::cli::{DemandArgs, ServerArgs};
 use crate::handshake::AuthRequirements;
 use crate::permissions::{Policy, misspelt};
 use crate::revocations::Revocations;
-use crate::server::Access;
+use crate::server::{Access, KeyRefresh};
 use crate::transport::tls::{self, Acceptor};
+use crate::utils::chain::Chain;
+use crate::utils::lock::lock;
 use crate::utils::near::nearest;
 use crate::utils::text;
+use bytes::Bytes;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// Signatures are as hard to forge as the secret is to guess, in bits (RFC 7518 section 3.2).
@@ -21,8 +25,9 @@ const ENOUGH: usize = 256;
 /// Where things stand, and what does not change while the server runs.
 #[derive(Debug)]
 struct Origins {
-    secret: SecretArgs,
-    jwks: Option<PathBuf>,
+    keys: KeySource,
+    /// What of them is to be fetched again.
+    refresh: Option<Arc<KeyRefresh>>,
     demands: Demands,
     required_roles: Vec<String>,
     revoked: Option<PathBuf>,
@@ -45,7 +50,7 @@ struct Parts {
 #[derive(Debug)]
 pub(super) struct Reloader {
     origins: Origins,
-    parts: Parts,
+    parts: Mutex<Parts>,
     access: watch::Sender<Arc<Access>>,
 }
 
@@ -54,13 +59,14 @@ impl Reloader {
     ///
     /// # Errors
     /// A file that is broken, or a setting that makes no sense without a secret.
-    pub(super) fn new(
+    pub(super) async fn new(
         args: &mut ServerArgs,
     ) -> Result<(Self, watch::Receiver<Arc<Access>>), Failure> {
         let roles = std::mem::take(&mut args.require_roles).into_iter();
-        let origins = Origins {
-            secret: std::mem::take(&mut args.secret),
-            jwks: args.demands.jwks.take(),
+        let keys = KeySource::new(std::mem::take(&mut args.secret), &args.demands)?;
+        let mut origins = Origins {
+            keys,
+            refresh: None,
             demands: demands(&args.demands),
             required_roles: roles
                 .map(|role| role.trim().to_owned())
@@ -71,7 +77,9 @@ impl Reloader {
             tls: args.tls_cert.take().zip(args.tls_key.take()),
             client_ca: args.tls_client_ca.take(),
         };
-        let keys = read_keys(&origins.secret, origins.jwks.as_deref())?;
+        let keys = origins.keys.read().await?;
+        let remote = origins.keys.remote();
+        origins.refresh = remote.map(|remote| Arc::new(KeyRefresh::new(remote.max_age)));
         if keys.is_none() {
             origins.need_no_secret()?;
         }
@@ -85,17 +93,24 @@ impl Reloader {
         let (access, receiver) = watch::channel(Arc::new(parts.access(&origins)));
         let reloader = Self {
             origins,
-            parts,
+            parts: Mutex::new(parts),
             access,
         };
         Ok((reloader, receiver))
     }
 
     /// Reads everything again and tells all peers. What is broken stays as it was, and is what this
-    /// gives.
-    pub(super) fn reload(&mut self) -> Vec<&'static str> {
-        let (origins, parts) = (&self.origins, &mut self.parts);
-        let keys = read_keys(&origins.secret, origins.jwks.as_deref());
+    /// gives. Keys at a URL are fetched later.
+    pub(super) fn reload(&self) -> Vec<&'static str> {
+        let origins = &self.origins;
+        let parts = &mut *lock(&self.parts);
+        let keys = match &origins.refresh {
+            None => origins.keys.read_files(),
+            Some(refresh) => {
+                refresh.demand();
+                Ok(parts.keys.clone())
+            }
+        };
         let revocations = read_revocations(origins.revoked.as_deref());
         let taken = [
             ("secrets", take_over(&mut parts.keys, keys)),
@@ -126,6 +141,58 @@ impl Reloader {
     }
 }
 
+impl Reloader {
+    /// Fetches the keys again whenever they may have changed, where they come from a URL. Cancel safe.
+    pub(super) async fn refresh_keys(&self) -> std::convert::Infallible {
+        let origins = &self.origins;
+        let (Some(refresh), Some(remote)) = (&origins.refresh, origins.keys.remote()) else {
+            return std::future::pending().await;
+        };
+        let mut last = Bytes::new();
+        loop {
+            if refresh.next().await == Step::GiveUp {
+                tracing::error!(
+                    "the key set could not be fetched for so long that its keys count no longer (--jwks-max-age): every token is refused until it can be fetched again"
+                );
+                last = Bytes::new();
+                self.take_keys(Keys::none().into());
+                continue;
+            }
+            let fetched = self.fetch_keys(remote, &mut last).await;
+            match (refresh.ended(fetched.is_ok()), fetched) {
+                (Ended::Failed, Err(err)) => {
+                    tracing::warn!("kept the keys that were read before: {}", Chain(&err));
+                }
+                (_, Err(err)) => {
+                    tracing::debug!("kept the keys that were read before: {}", Chain(&err))
+                }
+                (Ended::Recovered, Ok(())) => tracing::info!("the key set can be fetched again"),
+                (_, Ok(())) => {}
+            }
+        }
+    }
+
+    /// Takes over what is at the URL now, unless it is what was there last.
+    async fn fetch_keys(&self, remote: &Remote, last: &mut Bytes) -> Result<(), RemoteError> {
+        let document = remote.fetch().await?;
+        if *last == document {
+            return Ok(());
+        }
+        let keys = remote.keys(&document)?;
+        tracing::info!(keys = keys.len(), "fetched the key set");
+        self.take_keys(keys);
+        *last = document;
+        Ok(())
+    }
+
+    fn take_keys(&self, keys: Arc<Keys>) {
+        let mut parts = lock(&self.parts);
+        parts.keys = Some(keys);
+        let access = parts.access(&self.origins);
+        self.access.send_replace(Arc::new(access));
+    }
+}
+
 /// False when the new one is broken.
 fn take_over<T>(old: &mut T, new: Result<T, Failure>) -> bool {
     match new {
@@ -153,6 +220,7 @@ impl Parts {
         Access {
             tls: self.tls.clone(),
             requirements,
+            key_refresh: origins.refresh.clone(),
             policy: self.policy.clone(),
         }
     }
@@ -208,19 +276,20 @@ impl Origins {
     }
 
     fn warn(&self) -> Result<(), Failure> {
-        let secret = self.secret.jwt_secret_file.clone();
+        let args = self.keys.secrets();
+        let secret = args.jwt_secret_file.clone();
         let secret =
             secret.or_else(|| std::env::var_os("MCP_REMOTE_JWT_SECRET_FILE").map(Into::into));
         let key = self.tls.as_ref().map(|(_, key)| key);
         for file in secret.iter().chain(key) {
             warn_of_readers(file);
         }
-        if !self.secret.jwt_secret.is_empty() {
+        if !args.jwt_secret.is_empty() {
             tracing::warn!(
                 "--jwt-secret can be read in 'ps' by every user of this machine: use MCP_REMOTE_JWT_SECRET or --jwt-secret-file"
             );
         }
-        let secrets = read_secrets(&self.secret)?.unwrap_or_default();
+        let secrets = read_secrets(args)?.unwrap_or_default();
         if secrets.iter().any(|secret| secret.bits() < ENOUGH) {
             tracing::warn!(
                 "a secret is shorter than {ENOUGH} bits, so tokens may be forged by guessing it: make a better one with 'mcp-remote generate-secret'"
@@ -228,31 +297,6 @@ impl Origins {
         }
         Ok(())
     }
-}
-
-/// What tokens are signed with; `None` where nobody has to show one.
-///
-/// # Errors
-/// A file that cannot be read or is no key set; both kinds of keys at once.
-pub(super) fn read_keys(
-    secret: &SecretArgs,
-    jwks: Option<&Path>,
-) -> Result<Option<Arc<Keys>>, Failure> {
-    let secrets = read_secrets(secret)?;
-    let Some(path) = jwks else {
-        return Ok(secrets.map(|secrets| Keys::of_secrets(&secrets).into()));
-    };
-    if secrets.is_some() {
-        return Err(Failure::new(
-            "there are a secret (MCP_REMOTE_JWT_SECRET) and --jwks; tokens are signed with one or the other",
-        ));
-    }
-    let name = path.display();
-    let text = text::read(path)
-        .map_err(|err| Failure::caused(format!("could not read the key set {name}"), err))?;
-    let keys = Keys::of_set(&text)
-        .map_err(|err| Failure::caused(format!("the key set {name} is not valid"), err))?;
-    Ok(Some(keys.into()))
 }
 
 /// What is required of tokens.
@@ -297,7 +341,10 @@ mod tests {
         let Command::Server(Deferred(mut args)) = Cli::parse_from(typed.split(' ')).command else {
             panic!("not a server");
         };
-        let (reloader, access) = Reloader::new(&mut args)
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let (reloader, access) = runtime
+            .unwrap()
+            .block_on(Reloader::new(&mut args))
             .map_err(|failure| failure.to_string())
             .unwrap();
         let requirements = access.borrow().requirements.is_some();

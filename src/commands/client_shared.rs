@@ -67,7 +67,11 @@ pub(super) fn connector(args: &ClientArgs, host: &str) -> Result<Connector, Fail
         (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
         _ => None,
     };
-    Ok(Connector::load(host, args.tls_ca.as_deref(), identity)?)
+    Ok(Connector::load(
+        host,
+        ("--tls-ca", args.tls_ca.as_deref()),
+        identity,
+    )?)
 }
 
 /// Whoever names certificates means to be safe: better no connection than one in plain text.

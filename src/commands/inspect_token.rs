@@ -1,7 +1,8 @@
 //! `inspect-token`.
 
-use super::access::{demands, read_keys, read_revocations};
-use super::{Failure, check, print, read_policy};
+use super::access::{demands, read_revocations};
+use super::keys::KeySource;
+use super::{Failure, check, print, read_policy, runtime};
 use crate::auth::{self, ALGORITHMS, ClaimNames, Members, TokenError, Verifier};
 use crate::cli::InspectTokenArgs;
 use crate::utils::secret::{Secret, Sources};
@@ -29,15 +30,16 @@ const KNOWN: [(&str, &str); 9] = [
     ("exp", "Expires"),
 ];
 
-pub(super) fn run(args: &InspectTokenArgs) -> Result<(), Failure> {
-    let token = read_token(args)?;
+pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<(), Failure> {
+    let token = read_token(&args)?;
     let (header, claims) = auth::read_unverified(&token).map_err(|err| match err {
         TokenError::Repeated => Failure::new(format!("no server takes this token: {err}")),
         _ => Failure::new("this is no token: one has three parts with dots between them, the first two base64url of JSON objects"),
     })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let mut text = describe(&header, &claims, now);
-    let refusal = match read_keys(&args.secret, args.demands.jwks.as_deref())? {
+    let source = KeySource::new(args.secret, &args.demands)?;
+    let refusal = match runtime(release)?.block_on(source.read())? {
         None => {
             text +=
                 "\nSignature: NOT CHECKED, no secret was given; anybody can have written this\n";
@@ -58,6 +60,10 @@ pub(super) fn run(args: &InspectTokenArgs) -> Result<(), Failure> {
                 TokenError::Untrusted if args.demands.jwks.is_some() => {
                     "no key of --jwks has signed it, or not with the algorithm of that key"
                         .to_owned()
+                }
+                TokenError::UnknownKey => {
+                    let id = header.get("kid").unwrap_or(&Value::Null);
+                    format!("its key, {}, is not in the set of --jwks", plain(id))
                 }
                 err => explain(&err, &header, &claims, now),
             });
@@ -222,7 +228,10 @@ fn explain(err: &TokenError, header: &Members, claims: &Members, now: u64) -> St
             let time = at(claim).unwrap_or_default();
             format!("it is not valid yet, {claim} is {time}")
         }
-        TokenError::Malformed(_) | TokenError::Repeated | TokenError::Critical => err.to_string(),
+        TokenError::Malformed(_)
+        | TokenError::Repeated
+        | TokenError::Critical
+        | TokenError::UnknownKey => err.to_string(),
         TokenError::Issuer => "its issuer is not the one of --jwt-issuer".to_owned(),
         TokenError::Audience => "it is not for the audience of --jwt-audience".to_owned(),
         TokenError::Revoked => "it is revoked, by its id or its user".to_owned(),

@@ -14,6 +14,7 @@ mod generate_permissions;
 mod generate_secret;
 mod generate_token;
 mod inspect_token;
+mod keys;
 mod listeners;
 mod log_line;
 mod logs;
@@ -45,7 +46,7 @@ pub fn run(cli: Cli, release: fn()) -> ExitCode {
         Command::GeneratePermissions(Deferred(args)) => generate_permissions::run(*args, release),
         Command::Doctor(Deferred(args)) => return doctor::run(*args, release).into(),
         Command::Check(Deferred(args)) => return check::run(&args).into(),
-        Command::InspectToken(Deferred(args)) => inspect_token::run(&args),
+        Command::InspectToken(Deferred(args)) => inspect_token::run(*args, release),
         Command::Completions(Deferred(args)) => completions::run(&args),
         Command::Man(Deferred(args)) => man::run(&args),
     };

@@ -50,7 +50,8 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     let required_roles = args.require_roles.clone();
     let is_text = matches!(args.log.log_format, LogFormat::Text);
     let policy_file = args.permissions_config.clone();
-    let (reloader, access) = Reloader::new(&mut args)?;
+    let runtime = runtime(release)?;
+    let (reloader, access) = runtime.block_on(Reloader::new(&mut args))?;
     let resource = resource(&args, &required_roles);
     let environment = child_environment(&mut args, access.borrow().requirements.is_some())?;
     let command =
@@ -134,9 +135,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         port: args.port,
         further: args.listen.into_iter().chain(args.health).collect(),
     };
-    let serving = serve(places, settings, backend, reloader, banner);
-    let runtime = runtime(release)?;
-    let outcome = runtime.block_on(serving);
+    let outcome = runtime.block_on(serve(places, settings, backend, &reloader, banner));
     // Ends whatever is still connected, which is an event each.
     drop(runtime);
     orphans::finish();
@@ -265,7 +264,7 @@ async fn serve(
     places: Places,
     settings: Settings,
     backend: Backend,
-    mut reloader: Reloader,
+    reloader: &Reloader,
     banner: Option<Banner>,
 ) -> Result<(), Failure> {
     let hang_up = HangUp::at_start();
@@ -315,6 +314,7 @@ async fn serve(
     tokio::select! {
         Err(err) = orphans::watch() => Err(err.into()),
         outcome = running => outcome.map_err(explain),
+        never = reloader.refresh_keys() => match never {},
         _second = shutdown => Ok(()),
     }
 }

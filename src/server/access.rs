@@ -1,11 +1,13 @@
 //! Who comes in and what they may do, which can change while peers are connected.
 
+use super::key_refresh::KeyRefresh;
 use crate::auth::{Identity, TokenError};
 use crate::handshake::{AuthRequirements, Refused};
 use crate::hub::Session;
 use crate::permissions::{Policy, Rights};
 use crate::router::Profile;
 use crate::transport::tls::Acceptor;
+use crate::utils::secret::Secret;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -18,6 +20,8 @@ pub struct Access {
     pub tls: Option<Acceptor>,
     /// What peers must show; `None` lets everybody in.
     pub requirements: Option<AuthRequirements>,
+    /// Fetches keys again; `None` where they come from no URL.
+    pub key_refresh: Option<Arc<KeyRefresh>>,
     /// What roles may do; `None` allows everything.
     pub policy: Option<Arc<Policy>>,
 }
@@ -40,6 +44,34 @@ impl Access {
             Some(policy) => policy.rights_of(&identity.roles, |name| identity.claim(name)),
             None => Rights::everything(),
         }
+    }
+}
+
+/// Whose token this is, by what holds now. A token of a key that is not known waits until the keys have been
+/// fetched again, within bounds. Cancel safe.
+pub(super) async fn authenticate(
+    access: &mut watch::Receiver<Arc<Access>>,
+    token: &Secret,
+) -> Result<Identity, Refused> {
+    let holds = Arc::clone(&access.borrow_and_update());
+    let Some(requirements) = &holds.requirements else {
+        return Ok(Identity::default());
+    };
+    let checked = requirements.check(token, now());
+    let (
+        Some(refresh),
+        Err(Refused::Token {
+            error: TokenError::UnknownKey,
+            ..
+        }),
+    ) = (&holds.key_refresh, &checked)
+    else {
+        return checked;
+    };
+    refresh.unknown_key().await;
+    match &access.borrow_and_update().requirements {
+        Some(requirements) => requirements.check(token, now()),
+        None => checked,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The begin of every connection: open, authenticate, find its session.
 
 use super::Settings;
-use super::access::{Access, Authorization, now};
+use super::access::{Access, Authorization, authenticate};
 use super::arrival::{Arrival, arrival};
 use super::context::Context;
 use super::link::Link;
@@ -24,6 +24,7 @@ use crate::transport::socket::Socket;
 use crate::transport::tls::{self, Holder};
 use crate::transport::websocket::{Upgrade, WebSocket};
 use crate::transport::{self, BoxedStream, Connection, Protocol};
+use crate::utils::secret::Secret;
 use bytes::Bytes;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -321,10 +322,9 @@ async fn enter(
         note_client(address, &spot, trail);
     }
     // What changes from here on is noticed when the peer is in.
-    let now_holds = Arc::clone(&access.borrow_and_update());
+    let asks = access.borrow_and_update().requirements.is_some();
     let authenticator = handshake::Authenticator {
-        requirements: now_holds.requirements.as_ref(),
-        now: now(),
+        check: asks.then_some(async |token: &Secret| authenticate(access, token).await),
         resume: !settings.resume_window.is_zero(),
     };
     let place = |identity: &Identity| place(context, identity, address, certificate.clone());

@@ -194,6 +194,7 @@ mod tests {
         let access = Access {
             tls: None,
             requirements: None,
+            key_refresh: None,
             policy: None,
         };
         let identity = Identity {

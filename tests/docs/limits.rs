@@ -4,7 +4,28 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 58] = [
+const FIXED: [(&str, &str, &str); 63] = [
+    (
+        "the key set of `--jwks`, from a URL",
+        "1 MiB",
+        "MAX_DOCUMENT: usize = 1 << 20",
+    ),
+    ("keys in it", "64", "MAX_KEYS: usize = 64"),
+    (
+        "time to fetch it",
+        "10 s",
+        "FETCH_TIMEOUT: Duration = Duration::from_secs(10)",
+    ),
+    (
+        "fetches because of tokens with unknown keys, or of failures",
+        "1 in 30 s",
+        "PAUSE: Duration = Duration::from_secs(30)",
+    ),
+    (
+        "time that a token with an unknown key waits for a fetch",
+        "5 s",
+        "MAX_WAIT: Duration = Duration::from_secs(5)",
+    ),
     (
         "what a PROXY header holds behind its fixed part",
         "2 KiB",

@@ -138,7 +138,7 @@ const BLOCKS: [(&str, Counts); 14] = [
     ("docs/tls.md", [0, 2, 0, 0]),
     ("docs/http.md", [0, 4, 2, 0]),
     ("docs/troubleshooting.md", [0, 0, 0, 1]),
-    ("docs/tokens.md", [2, 1, 0, 0]),
+    ("docs/tokens.md", [2, 2, 0, 0]),
     ("docs/wire.md", [0, 0, 1, 0]),
 ];
 

@@ -26,6 +26,7 @@ mod hostile;
 mod http;
 mod isolation;
 mod key_sets;
+mod key_urls;
 mod limits;
 mod listeners;
 mod multiplex;

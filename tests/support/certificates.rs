@@ -5,7 +5,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use tempfile::TempDir;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// Certificates in a folder: NAME.pem and NAME.key.
 pub struct Files(TempDir);
@@ -68,6 +73,29 @@ impl Files {
         let identity = self.identity(name);
         let identity: Vec<&str> = identity.iter().map(String::as_str).collect();
         Setup::new(transport).args(&identity)
+    }
+
+    /// For a TLS server with the certificate `server`.
+    pub fn config(&self, wants_certificate: bool) -> ServerConfig {
+        let certificates = |name: &str| -> Vec<CertificateDer<'static>> {
+            let read = CertificateDer::pem_file_iter(self.path(name)).unwrap();
+            read.map(Result::unwrap).collect()
+        };
+        let key = PrivateKeyDer::from_pem_file(self.path("server.key")).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificates("ca.pem").remove(0)).unwrap();
+        let builder = ServerConfig::builder();
+        let builder = if wants_certificate {
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+                .build()
+                .unwrap();
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        builder
+            .with_single_cert(certificates("server.pem"), key)
+            .unwrap()
     }
 
     /// What makes a client speak TLS and trust the authority `ca`.

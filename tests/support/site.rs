@@ -43,6 +43,12 @@ impl Exchange {
         self.wire.flush().unwrap();
     }
 
+    /// The same, for a client that may have had enough.
+    pub fn try_raw(&mut self, bytes: &[u8]) {
+        let written = self.wire.write_all(bytes);
+        let _gone = written.and_then(|()| self.wire.flush());
+    }
+
     /// Answers, and closes the connection.
     pub fn answer(mut self, status: u16, headers: &str, body: &str) {
         let length = body.len();
@@ -154,6 +160,11 @@ impl Site {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/mcp", self.port)
+    }
+
+    /// Gives each request to `act`, for as long as this process lives.
+    pub fn each(self, mut act: impl FnMut(Exchange) + Send + 'static) {
+        thread::spawn(move || self.requests.into_iter().for_each(&mut act));
     }
 
     /// The next request, which has to come.

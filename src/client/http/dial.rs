@@ -1,8 +1,9 @@
 //! One connection to the server: TCP, a proxy between, TLS above, HTTP/1.1 over it.
 
-use super::settings::Settings;
+use super::place::Place;
+use super::proxy::Proxy;
 use crate::client::settings::CONNECT_TIMEOUT;
-use crate::transport::tls::Plain;
+use crate::transport::tls::{Connector, Plain};
 use crate::transport::{BoxedStream, tcp};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -28,8 +29,12 @@ pub(super) type Opened = (
 );
 
 /// Makes one attempt, within [`CONNECT_TIMEOUT`].
-pub(super) async fn dial(settings: &Settings) -> io::Result<Opened> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, open(settings)).await {
+pub(super) async fn dial(
+    place: &Place,
+    tls: Option<&Connector>,
+    proxy: Option<&Proxy>,
+) -> io::Result<Opened> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, open(place, tls, proxy)).await {
         Ok(opened) => opened,
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
@@ -38,9 +43,9 @@ pub(super) async fn dial(settings: &Settings) -> io::Result<Opened> {
     }
 }
 
-async fn open(settings: &Settings) -> io::Result<Opened> {
-    let stream = reach(settings).await?;
-    let stream: BoxedStream = match &settings.tls {
+async fn open(place: &Place, tls: Option<&Connector>, proxy: Option<&Proxy>) -> io::Result<Opened> {
+    let stream = reach(place, proxy).await?;
+    let stream: BoxedStream = match tls {
         None => Box::new(Plain::new(stream, Vec::new())),
         Some(connector) => connector.connect(stream).await?,
     };
@@ -53,9 +58,8 @@ async fn open(settings: &Settings) -> io::Result<Opened> {
 }
 
 /// A TCP connection that leads to the server.
-async fn reach(settings: &Settings) -> io::Result<TcpStream> {
-    let place = &settings.place;
-    let Some(proxy) = &settings.proxy else {
+async fn reach(place: &Place, proxy: Option<&Proxy>) -> io::Result<TcpStream> {
+    let Some(proxy) = proxy else {
         return tcp::connect(&place.host, place.port).await;
     };
     let through = |err: io::Error| {

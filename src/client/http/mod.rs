@@ -5,6 +5,7 @@ mod carry;
 mod challenge;
 mod dial;
 mod exchange;
+mod fetch;
 mod headers;
 mod machine;
 mod place;
@@ -13,6 +14,7 @@ mod proxy;
 mod settings;
 mod tools;
 
+pub use fetch::{FetchError, fetch};
 pub use place::Place;
 pub use proxy::{Proxy, choose};
 pub use settings::Settings;

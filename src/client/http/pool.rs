@@ -51,7 +51,10 @@ impl Pool {
 
     /// Makes one.
     pub(super) async fn connect(&self) -> io::Result<SendRequest<Full<Bytes>>> {
-        let (sender, connection) = dial(&self.settings).await?;
+        let Settings {
+            place, tls, proxy, ..
+        } = &self.settings;
+        let (sender, connection) = dial(place, tls.as_ref(), proxy.as_ref()).await?;
         let mut connections = lock(&self.connections);
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {

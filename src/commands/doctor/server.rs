@@ -21,6 +21,7 @@ pub(super) async fn examine(mut args: ServerArgs, report: &mut Report) -> Result
     let certificate = args.tls_cert.clone();
     let policy = args.permissions_config.clone();
     let (_reloader, access) = Reloader::new(&mut args)
+        .await
         .map_err(|failure| report.failed("files", failure.to_string(), None))?;
     let guarded = access.borrow().requirements.is_some();
     match (guarded, policy) {

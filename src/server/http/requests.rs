@@ -121,7 +121,7 @@ async fn serve(
     if let Some(accepted) = upgrade_of(&request) {
         return Ok(visitor.upgrade(request, accepted));
     }
-    let bearer = visitor.identify(request.headers())?;
+    let bearer = visitor.identify(request.headers()).await?;
     match *request.method() {
         Method::POST => {
             let (head, body) = request.into_parts();

@@ -1,7 +1,7 @@
 //! Whoever is at the other end of a connection over HTTP: each request may come from somebody else, since
 //! reverse proxies use their connections for all.
 
-use super::super::access::{Authorization, now};
+use super::super::access::{Authorization, authenticate};
 use super::super::context::Context;
 use super::super::owner::Owner;
 use super::super::places::{NoPlace, Place};
@@ -143,21 +143,19 @@ impl Visitor {
     ///
     /// # Errors
     /// What is answered to somebody who may not.
-    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Arc<Bearer>, Reply> {
+    pub(super) async fn identify(&self, headers: &HeaderMap) -> Result<Arc<Bearer>, Reply> {
         let address = self.client(headers);
         let mut access = self.context.settings.access.clone();
-        let now_holds = Arc::clone(&access.borrow_and_update());
-        let identity = match &now_holds.requirements {
-            None => Identity::default(),
-            Some(requirements) => {
-                let Some(token) = bearer(headers) else {
-                    let shown = headers.contains_key(AUTHORIZATION);
-                    return Err(self.refuse("no token", address, reply::unauthorized(shown)));
-                };
-                match requirements.check(&token, now()) {
-                    Ok(identity) => identity,
-                    Err(refused) => return Err(self.turn_away(&refused, address)),
-                }
+        let identity = if access.borrow_and_update().requirements.is_none() {
+            Identity::default()
+        } else {
+            let Some(token) = bearer(headers) else {
+                let shown = headers.contains_key(AUTHORIZATION);
+                return Err(self.refuse("no token", address, reply::unauthorized(shown)));
+            };
+            match authenticate(&mut access, &token).await {
+                Ok(identity) => identity,
+                Err(refused) => return Err(self.turn_away(&refused, address)),
             }
         };
         let state = &mut *self.lock();

@@ -11,7 +11,7 @@ pub use pem::FileError;
 pub use pem::not_after_of;
 pub use plain::{Mismatch, Plain, is_mismatch};
 pub use subject::{Holder, Shown};
-pub use trouble::explain;
+pub use trouble::{explain, is_plain, is_unknown_authority};
 
 use super::BoxedStream;
 use std::io;
@@ -172,7 +172,7 @@ impl Connector {
     /// What is wrong with which file, or with the host.
     pub fn load(
         host: &str,
-        ca: Option<&Path>,
+        (flag, ca): (&'static str, Option<&Path>),
         identity: Option<Identity<'_>>,
     ) -> Result<Self, FileError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
@@ -181,17 +181,17 @@ impl Connector {
         })?;
         let provider = provider();
         let roots = match ca {
-            Some(file) => pem::roots("--tls-ca", file)?,
+            Some(file) => pem::roots(flag, file)?,
             None => pem::system_roots()?,
         };
         let place = ca.unwrap_or(Path::new("of this machine"));
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
                 .build()
-                .map_err(|err| FileError::new("--tls-ca", place, err.to_string()))?;
+                .map_err(|err| FileError::new(flag, place, err.to_string()))?;
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(VERSIONS)
-            .map_err(|err| FileError::tls("--tls-ca", place, &err))?
+            .map_err(|err| FileError::tls(flag, place, &err))?
             .with_webpki_verifier(verifier);
         let config = match identity {
             Some(identity) => builder

@@ -26,6 +26,23 @@ pub fn explain(err: &io::Error) -> Option<String> {
     }
 }
 
+/// Whether it is that nobody here trusts the authority of the server's certificate.
+#[must_use]
+pub fn is_unknown_authority(err: &io::Error) -> bool {
+    let inner = err.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(
+        inner,
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    )
+}
+
+/// Whether the far end speaks no TLS at all.
+#[must_use]
+pub fn is_plain(err: &io::Error) -> bool {
+    let inner = err.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(Error::InvalidMessage(_)))
+}
+
 fn about_certificate(err: &CertificateError) -> String {
     match err {
         CertificateError::UnknownIssuer => "the server's certificate comes from an authority that is not trusted here; name the file with the authority's certificate by --tls-ca".to_owned(),

@@ -3,11 +3,6 @@
 use super::*;
 use crate::certificates::Files;
 use crate::process::{assert_fails, binary, run};
-use std::sync::Arc;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// Some frameworks send `/mcp` to `/mcp/`. What would go to another host stays here.
 #[test]
@@ -63,32 +58,10 @@ fn a_proxy_is_used_for_http() {
     assert_eq!(client.wait(), Some(0));
 }
 
-fn tls(files: &Files, wants_certificate: bool) -> ServerConfig {
-    let certificates = |name: &str| -> Vec<CertificateDer<'static>> {
-        let read = CertificateDer::pem_file_iter(files.path(name)).unwrap();
-        read.map(Result::unwrap).collect()
-    };
-    let key = PrivateKeyDer::from_pem_file(files.path("server.key")).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(certificates("ca.pem").remove(0)).unwrap();
-    let builder = ServerConfig::builder();
-    let builder = if wants_certificate {
-        let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-            .build()
-            .unwrap();
-        builder.with_client_cert_verifier(verifier)
-    } else {
-        builder.with_no_client_auth()
-    };
-    builder
-        .with_single_cert(certificates("server.pem"), key)
-        .unwrap()
-}
-
 #[test]
 fn tls_and_client_certificates_work_and_their_lack_is_told() {
     let files = Files::new();
-    let site = Site::start_tls(tls(&files, true));
+    let site = Site::start_tls(files.config(true));
     let url = format!("https://localhost:{}/mcp", site.port);
     let ca = files.path("ca.pem");
     let mut args = vec!["--tls-ca".to_owned(), ca];
@@ -120,7 +93,7 @@ fn tls_and_client_certificates_work_and_their_lack_is_told() {
 #[test]
 fn a_proxy_is_used_for_https() {
     let files = Files::new();
-    let site = Site::start_tls(tls(&files, false));
+    let site = Site::start_tls(files.config(false));
     let proxy = Site::start();
     let variables = [("HTTPS_PROXY", &*format!("http://127.0.0.1:{}", proxy.port))];
     let ca = files.path("ca.pem");
