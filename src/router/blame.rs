@@ -1,7 +1,7 @@
 //! Senders whose messages have ended processes, each refused for a while. No clock: the time comes in.
 
 use super::evidence::Sender;
-use super::{Output, ProcessId, Router, SessionId};
+use super::{Output, Router, SessionId};
 use crate::jsonrpc::{Code, ErrorData, Executed, Kind, NO_DATA, RequestId, error_line};
 use crate::permissions::Permit;
 use std::collections::HashMap;
@@ -119,7 +119,7 @@ impl Router {
         if self.blame.is_empty() {
             return false;
         }
-        let session = self.sessions.get(&from);
+        let session = self.peers.get(from);
         let Some(wait) = session.and_then(|session| self.blame.refusal(&session.sender, now()))
         else {
             return false;
@@ -137,11 +137,11 @@ impl Router {
         let Some(RequestId::Number(ours)) = id else {
             return;
         };
-        for process in ProcessId::ALL {
-            if let Some(ask) = self.processes[process.0].asks.take(*ours, from) {
+        for process in &mut self.processes {
+            if let Some(request) = process.server_requests.take(*ours, from) {
                 let text = "the client's answers are refused for now";
-                let line = error_line(Some(&ask.id), Code::InternalError, text, NO_DATA);
-                out.answer(process, &line);
+                let line = error_line(Some(&request.id), Code::InternalError, text, NO_DATA);
+                out.answer(process.id, &line);
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Word that a list has changed, told to each peer no more often than it can be of use: some servers send
 //! it for every request.
 
-use super::{Output, Receiver, Router, SessionId};
 use crate::jsonrpc::Message;
 use crate::mcp::Method;
 use crate::utils::chunks::Line;
@@ -94,50 +93,6 @@ impl<R: Clone + Eq + Hash> Changes<R> {
     /// True where nobody has been told anything for a while.
     pub(super) fn is_empty(&self) -> bool {
         self.told.is_empty()
-    }
-}
-
-impl Router {
-    /// Tells a session that a list has changed, now or when it is time.
-    pub(super) fn tell_change(
-        &mut self,
-        receiver: Receiver,
-        session: SessionId,
-        list: List,
-        line: Line,
-        now: Instant,
-        out: &mut Output,
-    ) {
-        out.timed |= self.changes.is_empty();
-        let line = self.changes.admit(receiver, list, line, now);
-        out.to_peer.extend(line.map(|line| (session, line)));
-    }
-
-    /// When to call [`Router::tell_changes`].
-    #[must_use]
-    pub fn next_change(&self) -> Option<Instant> {
-        self.changes.next()
-    }
-
-    /// Tells peers of the lists that have changed again since they were last told.
-    pub fn tell_changes(&mut self, now: Instant, out: &mut Output) {
-        for (receiver, line) in self.changes.take_due(now) {
-            let session = match receiver {
-                Receiver::Session(id) => {
-                    let session = self.sessions.get(&id);
-                    session
-                        .filter(|session| session.hears_broadcasts())
-                        .map(|_| id)
-                }
-                Receiver::Listen(process, ours) => {
-                    let pending = self.processes[process].in_flight.get(ours);
-                    pending
-                        .filter(|pending| pending.is_listening())
-                        .map(|pending| pending.session)
-                }
-            };
-            out.to_peer.extend(session.map(|session| (session, line)));
-        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::evidence::{Evidence, Origin};
 use super::openings::Handshake;
+use super::peers::Peers;
 use super::pending::Delivery;
 use super::process::{Process, Service};
 use super::queue::Waiting;
 use super::turns::{self, Turns};
-use super::{Output, ProcessId, SessionId};
+use super::{Output, SessionId};
 use crate::utils::chunks::Chunks;
 
 /// So many bytes of notifications of a peer that leaves pass out of turn, and so many of all such peers
@@ -22,15 +23,11 @@ impl Process {
     }
 
     /// Where lines for the child go now.
-    pub(super) fn sink<'a>(
-        &'a mut self,
-        process: ProcessId,
-        out: &'a mut Output,
-    ) -> &'a mut Chunks {
+    pub(super) fn sink<'a>(&'a mut self, out: &'a mut Output) -> &'a mut Chunks {
         if self.is_holding() {
             &mut self.held
         } else {
-            &mut out.to_child[process.0]
+            out.lines(self.id)
         }
     }
 
@@ -38,12 +35,11 @@ impl Process {
     /// that `sender` has one.
     pub(super) fn shared_sink<'a>(
         &'a mut self,
-        process: ProcessId,
         origin: Origin<'_>,
         out: &'a mut Output,
     ) -> &'a mut Chunks {
         self.note(origin);
-        self.sink(process, out)
+        self.sink(out)
     }
 
     /// Notes that `origin` has had something to say.
@@ -64,7 +60,6 @@ impl Process {
     /// `takes_place` if it is a request that will have an answer by itself.
     pub(super) fn say(
         &mut self,
-        process: ProcessId,
         from: SessionId,
         origin: Origin<'_>,
         takes_place: bool,
@@ -73,7 +68,7 @@ impl Process {
     ) -> Delivery {
         // While one sender is heard at a time, those turns are the only ones.
         let is_clear = self.turns.is_some()
-            || (self.takes_more(out.to_child[process.0].len())
+            || (self.takes_more(out.unwritten(self.id))
                 && self.queue.is_clear_for(from, takes_place));
         if !is_clear {
             let mut line = Chunks::default();
@@ -91,21 +86,31 @@ impl Process {
             self.queue.give(from, request);
         }
         self.engaged |= origin.request.is_some();
-        write(self.sink_of(process, origin, out));
+        write(self.sink_of(origin, out));
         match origin.request {
             Some(request) if self.holds(request) => Delivery::Held,
             _ => Delivery::Given,
         }
     }
 
+    /// Gives the process the lines whose turn it is; true where there was one.
+    pub(super) fn advance(&mut self, peers: &Peers, out: &mut Output) -> bool {
+        let mut advanced = false;
+        while self.takes_more(out.unwritten(self.id)) {
+            let Some(next) = self.queue.pop() else {
+                break;
+            };
+            if let Some(session) = peers.get(next.session) {
+                let origin = session.origin(next.waiting.request, peers.newest_id);
+                self.give_next(origin, next.waiting, out);
+            }
+            advanced = true;
+        }
+        advanced
+    }
+
     /// Gives the process a line that has waited for its turn.
-    pub(super) fn give_next(
-        &mut self,
-        process: ProcessId,
-        origin: Origin<'_>,
-        mut waiting: Waiting,
-        out: &mut Output,
-    ) {
+    fn give_next(&mut self, origin: Origin<'_>, mut waiting: Waiting, out: &mut Output) {
         match waiting.request {
             Some(ours) => {
                 self.in_flight.give(ours);
@@ -118,14 +123,13 @@ impl Process {
             None => {}
         }
         self.note(origin);
-        out.to_child[process.0].append(&mut waiting.line);
+        out.lines(self.id).append(&mut waiting.line);
     }
 
     /// Gives the process the notifications of a peer that leaves: it has not waited for anything. Its
     /// requests are forgotten.
     pub(super) fn give_notifications(
         &mut self,
-        process: ProcessId,
         from: SessionId,
         origin: Origin<'_>,
         out: &mut Output,
@@ -135,8 +139,7 @@ impl Process {
             let size = waiting.line.len();
             if waiting.request.is_none() && size <= room && self.takes_notifications() {
                 room -= size;
-                self.shared_sink(process, origin, out)
-                    .append(&mut waiting.line);
+                self.shared_sink(origin, out).append(&mut waiting.line);
             }
         }
     }
@@ -149,7 +152,6 @@ impl Process {
     /// Where other lines of a peer go; notes that its sender has one.
     pub(super) fn sink_of<'a>(
         &'a mut self,
-        process: ProcessId,
         origin: Origin<'_>,
         out: &'a mut Output,
     ) -> &'a mut Chunks {
@@ -158,7 +160,7 @@ impl Process {
         let waits =
             turns.is_some_and(|turns| holding || !turns.admit(origin.sender, origin.request));
         if !waits {
-            return self.shared_sink(process, origin, out);
+            return self.shared_sink(origin, out);
         }
         // There are turns, or it would not wait.
         let turns = self.turns.get_or_insert_default();
@@ -166,10 +168,10 @@ impl Process {
     }
 
     /// Lets the process have what was held.
-    pub(super) fn release(&mut self, process: ProcessId, latest: i64, out: &mut Output) {
+    pub(super) fn release(&mut self, latest: i64, out: &mut Output) {
         self.evidence.release(latest);
-        out.to_child[process.0].append(&mut self.held);
-        self.pass_turn(process, latest, out);
+        out.lines(self.id).append(&mut self.held);
+        self.pass_turn(latest, out);
     }
 
     /// Forgets what was held.
@@ -200,59 +202,47 @@ impl Process {
     }
 
     /// The process has answered the request `ours`.
-    pub(super) fn answered(
-        &mut self,
-        process: ProcessId,
-        ours: i64,
-        latest: i64,
-        out: &mut Output,
-    ) {
+    pub(super) fn answered(&mut self, ours: i64, latest: i64, out: &mut Output) {
         self.evidence.answered(ours);
         self.renewals.remove(&ours);
         if let Some(turns) = &mut self.turns
             && turns.answered(ours)
         {
-            self.pass_turn(process, latest, out);
+            self.pass_turn(latest, out);
         }
     }
 
     /// A turn that has begun before the last tick is over.
-    pub(super) fn tick(&mut self, process: ProcessId, latest: i64, out: &mut Output) {
+    pub(super) fn tick(&mut self, latest: i64, out: &mut Output) {
         if let Some(turns) = &mut self.turns
             && turns.tick()
         {
-            self.pass_turn(process, latest, out);
+            self.pass_turn(latest, out);
         }
     }
 
     /// All are heard at once again.
-    pub(super) fn end_turns(&mut self, process: ProcessId, latest: i64, out: &mut Output) {
+    pub(super) fn end_turns(&mut self, latest: i64, out: &mut Output) {
         let mut turns = self.turns.take().unwrap_or_default();
         while let Some(next) = turns.pass() {
-            self.begin_turn(process, next, latest, out);
+            self.begin_turn(next, latest, out);
         }
     }
 
-    fn pass_turn(&mut self, process: ProcessId, latest: i64, out: &mut Output) {
+    fn pass_turn(&mut self, latest: i64, out: &mut Output) {
         if !self.is_holding()
             && let Some(next) = self.turns.as_mut().and_then(Turns::pass)
         {
-            self.begin_turn(process, next, latest, out);
+            self.begin_turn(next, latest, out);
         }
     }
 
-    fn begin_turn(
-        &mut self,
-        process: ProcessId,
-        mut next: turns::Waiting,
-        latest: i64,
-        out: &mut Output,
-    ) {
+    fn begin_turn(&mut self, mut next: turns::Waiting, latest: i64, out: &mut Output) {
         for request in &next.requests {
             self.in_flight.give(*request);
         }
         let (held, answerable) = (self.is_holding(), !next.unanswerable);
         self.evidence.note(&next.sender, held, answerable, latest);
-        self.sink(process, out).append(&mut next.lines);
+        self.sink(out).append(&mut next.lines);
     }
 }

@@ -1,22 +1,15 @@
 //! One direction of the router: what a peer says, and what of it the MCP server gets to hear.
 
-use super::asks::Ask;
-use super::levels::{self, Level};
-use super::listen_requests::ListenRequest;
-use super::pending::{Delivery, Pending, Purpose};
-use super::process::Service;
-use super::subscriptions::Consent;
-use super::{
-    Output, ProcessId, Router, SessionId, TooLarge, handshake, invalid_params, misplaced, pending,
-    subscriptions, tasks,
-};
-use crate::jsonrpc::{
-    Code, Edit, ErrorData, Executed, Field, Kind, Message, NO_DATA, Replacement, RequestId,
-    error_line,
-};
+use super::own_answer::{invalid_params, misplaced};
+use super::pending::{Delivery, Purpose};
+use super::process::Process;
+use super::session::Session;
+use super::{Output, Router, SessionId, TooLarge, handshake};
+use crate::json::Span;
+use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
+use crate::mcp::Method;
 use crate::permissions::Permit;
 use crate::utils::chunks::Chunks;
-use std::sync::Arc;
 
 /// While so many bytes wait to be written to a process, peers' progress on its questions is dropped: it
 /// waits for no turn.
@@ -51,278 +44,88 @@ impl Router {
     }
 
     fn request(&mut self, from: SessionId, id: &RequestId, permit: &Permit, out: &mut Output) {
+        if self.peers.get(from).is_none() {
+            return;
+        }
         let message = permit.message();
-        let Some(session) = self.sessions.get_mut(&from) else {
-            return;
-        };
-        // The late answer to the one must not be taken for the answer to the other.
-        if let Some((process, ours)) = session.take_cancelled(id) {
-            let owner = Arc::clone(&session.owner);
-            self.forget(process, ours, &owner);
+        let method = message.mcp_method();
+        if let Err(refusal) = self.check_new(from, id, message) {
+            return out.tell(from, refusal);
         }
-        let Some(session) = self.sessions.get(&from) else {
-            return;
-        };
-        let opening = self
-            .processes
-            .iter()
-            .find_map(|process| process.initialize_of(from));
-        if let Err(error) = session.check_new(id, message.method() == "initialize", opening) {
-            out.to_peer.push((from, error.into()));
-            return;
-        }
-        if let (Some(error), "server/discover") = (&self.legacy_only, message.method()) {
+        if let (Some(error), Some(Method::Discover)) = (&self.legacy_only, method) {
             out.deliver(from, error, Some(id), &[]);
             return;
         }
-        if message.method() == "initialize"
-            && let Err(reason) = handshake::check(message)
-        {
-            let line = invalid_params(id, reason);
-            out.to_peer.push((from, line.into()));
-            return;
-        }
         let process = self.process_for(from, message, out);
-        if message.method() == "initialize" {
-            self.initialize(process, from, id, message, out);
-            return;
+        let (process, peers) = self.process(process);
+        if method == Some(Method::Initialize) {
+            return process.initialize(from, id, message, peers, out);
         }
-        self.open_handshake(process, None, out);
+        process.open_handshake(None, peers, out);
+        let session = peers.get(from);
         // Who goes ahead with its handshake done can be asked, whatever it has not said.
-        if message.method() != "ping"
-            && self
-                .sessions
-                .get(&from)
-                .is_some_and(|session| session.initialized)
-        {
+        let is_ready = session.is_some_and(|session| session.initialized && !session.ready);
+        let process = process.id;
+        if is_ready && method != Some(Method::Ping) {
             self.is_ready(from, out);
         }
-        let ours = self.fresh_id();
-        let purpose = match self.prepare(process, from, ours, permit) {
-            Ok(purpose) => purpose,
-            Err(answer) => {
-                out.foreign_task = matches!(answer, OwnAnswer::NoSuchTask { foreign: true });
-                let line = answer.to_line(id);
-                out.to_peer.push((from, line.into()));
-                return;
-            }
-        };
-        let Some(session) = self.sessions.get_mut(&from) else {
-            return;
-        };
-        session.insert(id.clone(), process, ours);
-        let is_shared = purpose.is_shared();
-        let level = match purpose {
-            Purpose::SetLevel(level) => Some(format!("\"{}\"", level.name())),
-            _ => None,
-        };
-        let token = message.progress_token();
-        let state = &mut self.processes[process.0];
-        let size = pending::size(id, token.map(|(token, _)| token), &purpose);
-        let takes_place = !matches!(purpose, Purpose::Listen(_));
-        let mut pending = Pending {
-            session: from,
-            id: id.clone(),
-            progress_token: token.map(|(token, _)| token.clone()),
-            wants_logs: message.wants_logs(),
-            delivery: Delivery::Given,
-            purpose,
-            _kept: session.kept.piece(size),
-        };
-        if !pending.is_sent(ours) {
-            state.in_flight.insert(ours, pending);
-            return;
-        }
-        let origin = session.origin(Some(ours), self.next_id);
-        let number = RequestId::Number(ours);
-        let mut edits: Vec<Edit<'_>> = Vec::new();
-        if let Some((_, span)) = token {
-            edits.push(Edit {
-                span: *span,
-                with: Replacement::Id(&number),
-            });
-        }
-        if let (Some(level), Some(span)) = (&level, message.span(Field::Level)) {
-            edits.push(Edit {
-                span,
-                with: Replacement::Json(level.as_bytes()),
-            });
-            edits.sort_by_key(|edit| edit.span.start);
-        }
-        let write = |line: &mut Chunks| message.write(Some(&number), &edits, line);
-        if is_shared {
-            // All peers' changes reach the process in order, and take up a place all the same.
-            state.queue.give(from, ours);
-            state.engaged = true;
-            write(state.shared_sink(process, origin, out));
-        } else {
-            pending.delivery = state.say(process, from, origin, takes_place, out, write);
-        }
-        state.in_flight.insert(ours, pending);
+        let (process, peers) = self.process(process);
+        process.request(from, id, permit, peers, out);
     }
 
-    /// What is special about a request; some the router answers itself.
-    fn prepare(
+    /// The line to answer to a request that is refused whatever the process is that would serve it.
+    fn check_new(
         &mut self,
-        process: ProcessId,
         from: SessionId,
-        ours: i64,
-        permit: &Permit,
-    ) -> Result<Purpose, OwnAnswer> {
-        if let Some(filter) = permit.list() {
-            return Ok(Purpose::List(filter.clone()));
+        id: &RequestId,
+        message: &Message,
+    ) -> Result<(), Vec<u8>> {
+        let is_initialize = message.mcp_method() == Some(Method::Initialize);
+        let Some(session) = self.peers.get_mut(from) else {
+            return Ok(());
+        };
+        // The late answer to the one must not be taken for the answer to the other.
+        if let Some((process, ours)) = session.take_cancelled(id) {
+            self.processes[process.0].forget(ours, &session.owner);
         }
-        let message = permit.message();
-        let related = message.related_task();
-        if let Some(task) = &related
-            && !self.owns(process, from, task)
-        {
-            return Err(self.no_such_task(process, task));
+        let mut processes = self.processes.iter();
+        let opening = processes.find_map(|process| process.initialize_of(from));
+        session.check_new(id, is_initialize, opening)?;
+        if is_initialize {
+            handshake::check(message).map_err(|reason| invalid_params(id, reason))?;
         }
-        let legacy = self.processes[process.0].service == Service::Legacy;
-        match message.method() {
-            "server/discover" => Ok(Purpose::Discover),
-            "subscriptions/listen" if legacy => Ok(Purpose::Forward),
-            "subscriptions/listen" if self.may_listen(process, from, message) => {
-                Ok(Purpose::Listen(Box::new(ListenRequest::new(message))))
-            }
-            "subscriptions/listen" => Err(OwnAnswer::TooManySubscriptions),
-            "resources/subscribe" if legacy => self.subscribe(process, from, ours, message),
-            "resources/unsubscribe" if legacy => self.unsubscribe(process, from, message),
-            "logging/setLevel" if legacy => self.set_level(process, from, message),
-            // It would hold for all peers, which say with each request what they want (2026-07-28).
-            "logging/setLevel" => Err(OwnAnswer::NoSuchMethod),
-            "tasks/list" => Ok(Purpose::ListTasks),
-            method if method.starts_with("tasks/") => match message.text(Field::TaskId) {
-                Some(task) if self.owns(process, from, &task) => Ok(Purpose::OfTask),
-                Some(task) => Err(self.no_such_task(process, &task)),
-                None => Err(OwnAnswer::NoSuchTask { foreign: false }),
-            },
-            _ if related.is_some() => Ok(Purpose::OfTask),
-            _ => Ok(Purpose::Forward),
-        }
-    }
-
-    /// The answer where a task is unknown, or somebody else's.
-    fn no_such_task(&self, process: ProcessId, task: &str) -> OwnAnswer {
-        let foreign = self.processes[process.0].tasks.owner(task).is_some();
-        OwnAnswer::NoSuchTask { foreign }
+        Ok(())
     }
 
     /// A peer can be asked from now on.
     fn is_ready(&mut self, peer: SessionId, out: &mut Output) {
-        match self.sessions.get_mut(&peer) {
+        match self.peers.get_mut(peer) {
             Some(session) if !session.ready => session.ready = true,
             _ => return,
         }
         self.ask_parked(peer, out);
     }
 
-    fn subscribe(
-        &mut self,
-        process: ProcessId,
-        from: SessionId,
-        ours: i64,
-        message: &Message,
-    ) -> Result<Purpose, OwnAnswer> {
-        let uri = message.text(Field::Uri).ok_or(NO_URI)?;
-        let Some(session) = self.sessions.get(&from) else {
-            return Err(OwnAnswer::Done);
-        };
-        let subscriptions = &mut self.processes[process.0].subscriptions;
-        if uri.len() > subscriptions::MAX_URI
-            || subscriptions.count(from) >= subscriptions::MAX_PER_SESSION
-        {
-            return Err(OwnAnswer::TooManySubscriptions);
-        }
-        match subscriptions.add(&uri, from, ours, &session.kept) {
-            Consent::Given => Err(OwnAnswer::Done),
-            Consent::Asked(via) => Ok(Purpose::Subscribe { via }),
-        }
-    }
-
-    fn unsubscribe(
-        &mut self,
-        process: ProcessId,
-        from: SessionId,
-        message: &Message,
-    ) -> Result<Purpose, OwnAnswer> {
-        let uri = message.text(Field::Uri).ok_or(NO_URI)?;
-        let shared = self.processes[process.0].subscriptions.remove(&uri, from);
-        if shared {
-            Err(OwnAnswer::Done)
-        } else {
-            Ok(Purpose::Unsubscribe)
-        }
-    }
-
-    fn set_level(
-        &mut self,
-        process: ProcessId,
-        from: SessionId,
-        message: &Message,
-    ) -> Result<Purpose, OwnAnswer> {
-        let asked = Level::asked(message).ok_or(OwnAnswer::InvalidParams(levels::UNKNOWN))?;
-        // Noted before the child agrees, so that two peers that ask at once both count.
-        if let Some(session) = self.sessions.get_mut(&from) {
-            session.level = Some(asked);
-        }
-        let needed = self.most_verbose().unwrap_or(asked);
-        let told = &mut self.processes[process.0].level;
-        if told.replace(needed) == Some(needed) {
-            return Err(OwnAnswer::Done);
-        }
-        Ok(Purpose::SetLevel(needed))
-    }
-
-    pub(super) fn most_verbose(&self) -> Option<Level> {
-        self.sessions
-            .values()
-            .filter_map(|session| session.level)
-            .min()
-    }
-
-    /// Tells the child a less verbose level when whoever wanted more has left.
-    pub(super) fn lower_level(&mut self, process: ProcessId, out: &mut Output) {
-        let (Some(current), Some(needed)) = (self.processes[process.0].level, self.most_verbose())
-        else {
-            return;
-        };
-        if needed > current {
-            let ours = self.fresh_id();
-            let state = &mut self.processes[process.0];
-            state.level = Some(needed);
-            state.tell(
-                process,
-                ours,
-                "logging/setLevel",
-                "level",
-                needed.name(),
-                out,
-            );
-        }
-    }
-
     fn notification(&mut self, from: SessionId, message: &Message, out: &mut Output) {
-        match message.method() {
+        match message.mcp_method() {
             // The router has said it for everybody.
-            "notifications/initialized" => self.is_ready(from, out),
-            "notifications/cancelled" => self.cancelled_by_peer(from, message, out),
-            "notifications/progress" => self.progress_of_peer(from, message, out),
+            Some(Method::Initialized) => self.is_ready(from, out),
+            Some(Method::Cancelled) => self.cancelled_by_peer(from, message, out),
+            Some(Method::Progress) => self.progress_of_peer(from, message, out),
             // A shared child has been told of no roots.
-            "notifications/roots/list_changed" => {}
+            Some(Method::RootsChanged) => {}
             _ => {
                 let process = self.process_for(from, message, out);
-                self.open_handshake(process, None, out);
-                let state = &mut self.processes[process.0];
-                if !state.takes_notifications() && state.in_flight.is_empty() {
+                let (process, peers) = self.process(process);
+                process.open_handshake(None, peers, out);
+                if !process.takes_notifications() && process.in_flight.is_empty() {
                     tracing::debug!("dropped a notification to a process that knows no client yet");
                     return;
                 }
-                if let Some(session) = self.sessions.get(&from) {
-                    let origin = session.origin(None, self.next_id);
+                if let Some(session) = peers.get(from) {
+                    let origin = session.origin(None, peers.newest_id);
                     let write = |line: &mut Chunks| message.write(None, &[], line);
-                    state.say(process, from, origin, false, out, write);
+                    process.say(from, origin, false, out, write);
                 }
             }
         }
@@ -331,7 +134,8 @@ impl Router {
     /// A peer may cancel its own requests and no others; `initialize` not at all (2025-11-25
     /// basic/utilities/cancellation).
     fn cancelled_by_peer(&mut self, from: SessionId, message: &Message, out: &mut Output) {
-        let Some(session) = self.sessions.get_mut(&from) else {
+        let latest = self.peers.newest_id;
+        let Some(session) = self.peers.get_mut(from) else {
             return;
         };
         let quoted = message.quoted_id(Field::RequestId);
@@ -342,33 +146,10 @@ impl Router {
             return;
         };
         if let Some((process, ours)) = forgotten {
-            let owner = Arc::clone(&session.owner);
-            self.forget(process, ours, &owner);
+            self.processes[process.0].forget(ours, &session.owner);
         }
-        let Some(session) = self.sessions.get_mut(&from) else {
-            return;
-        };
-        let state = &mut self.processes[process.0];
-        if let Some(pending) = state.in_flight.get(ours)
-            && !pending.is_cancellable()
-        {
-            if pending.delivery == Delivery::Queued || matches!(pending.purpose, Purpose::Listen(_))
-            {
-                session.answered(&pending.id, ours);
-                state.end(ours);
-            }
-            return;
-        }
-        state.in_flight.cancel_listen(ours);
-        // Some servers never answer what was cancelled.
-        state.queue.close(from, ours);
-        let origin = session.origin(None, self.next_id);
-        let ours = RequestId::Number(ours);
-        let edit = Edit {
-            span,
-            with: Replacement::Id(&ours),
-        };
-        message.write(None, &[edit], state.sink_of(process, origin, out));
+        let process = &mut self.processes[process.0];
+        process.cancel_request(from, ours, (message, span), session, latest, out);
     }
 
     /// Progress on what the child asked of this peer.
@@ -376,14 +157,11 @@ impl Router {
         let Some((RequestId::Number(ours), span)) = message.quoted_id(Field::ProgressToken) else {
             return;
         };
-        for process in ProcessId::ALL {
-            let state = &self.processes[process.0];
-            let token = state
-                .asks
-                .get(ours, from)
-                .and_then(|ask| ask.progress_token.clone());
+        for process in &mut self.processes {
+            let request = process.server_requests.get(ours, from);
+            let token = request.and_then(|request| request.progress_token.clone());
             if let Some(token) = token {
-                if out.to_child[process.0].len() >= MAX_PROGRESS {
+                if out.unwritten(process.id) >= MAX_PROGRESS {
                     tracing::debug!("dropped progress for a process that reads too slowly");
                     return;
                 }
@@ -391,20 +169,12 @@ impl Router {
                     span,
                     with: Replacement::Id(&token),
                 };
-                self.note_direct(process, from);
-                message.write(None, &[edit], &mut out.to_child[process.0]);
+                process.note_direct(self.peers.get(from), self.peers.newest_id);
+                message.write(None, &[edit], out.lines(process.id));
                 return;
             }
         }
         tracing::debug!(session = %from, "dropped progress on nothing that was asked");
-    }
-
-    /// Notes that the process gets something of a peer at once, whatever it waits for.
-    fn note_direct(&mut self, process: ProcessId, from: SessionId) {
-        if let Some(session) = self.sessions.get(&from) {
-            let evidence = &mut self.processes[process.0].evidence;
-            evidence.note(&session.sender, false, false, self.next_id);
-        }
     }
 
     /// An answer passes where this peer was asked that very question, once.
@@ -416,12 +186,11 @@ impl Router {
         out: &mut Output,
     ) {
         if let Some(RequestId::Number(ours)) = id {
-            for process in ProcessId::ALL {
-                let state = &mut self.processes[process.0];
-                if let Some(Ask { id, .. }) = state.asks.take(*ours, from) {
-                    self.note_direct(process, from);
+            for process in &mut self.processes {
+                if let Some(request) = process.server_requests.take(*ours, from) {
+                    process.note_direct(self.peers.get(from), self.peers.newest_id);
                     // Not held with the rest: a child may ask before it answers `initialize`.
-                    message.write(Some(&id), &[], &mut out.to_child[process.0]);
+                    message.write(Some(&request.id), &[], out.lines(process.id));
                     return;
                 }
             }
@@ -430,47 +199,43 @@ impl Router {
     }
 }
 
-/// Requests that the router answers itself.
-pub(super) enum OwnAnswer {
-    /// `{}`: what was asked for is so already.
-    Done,
-    NoSuchTask {
-        /// It is somebody else's.
-        foreign: bool,
-    },
-    NoSuchMethod,
-    TooManySubscriptions,
-    /// The process, which is everybody's, is not asked.
-    InvalidParams(&'static str),
-}
+impl Process {
+    /// The session has cancelled its request `ours`, with this message, which quotes it there.
+    fn cancel_request(
+        &mut self,
+        from: SessionId,
+        ours: i64,
+        (message, quoted): (&Message, Span),
+        session: &mut Session,
+        latest: i64,
+        out: &mut Output,
+    ) {
+        if let Some(pending) = self.in_flight.get(ours)
+            && !pending.is_cancellable()
+        {
+            if pending.delivery == Delivery::Queued || matches!(pending.purpose, Purpose::Listen(_))
+            {
+                session.answered(&pending.id, ours);
+                self.end(ours);
+            }
+            return;
+        }
+        self.in_flight.cancel_listen(ours);
+        // Some servers never answer what was cancelled.
+        self.queue.close(from, ours);
+        let origin = session.origin(None, latest);
+        let ours = RequestId::Number(ours);
+        let edit = Edit {
+            span: quoted,
+            with: Replacement::Id(&ours),
+        };
+        message.write(None, &[edit], self.sink_of(origin, out));
+    }
 
-/// A process may read something else as a URI, and change what others are subscribed to.
-const NO_URI: OwnAnswer = OwnAnswer::InvalidParams("uri must be a string");
-
-impl OwnAnswer {
-    pub(super) fn to_line(&self, id: &RequestId) -> Vec<u8> {
-        match self {
-            Self::Done => {
-                let mut line = b"{\"jsonrpc\":\"2.0\",\"id\":".to_vec();
-                id.write(&mut line);
-                line.extend(b",\"result\":{}}\n");
-                line
-            }
-            Self::NoSuchTask { .. } => tasks::unknown(id),
-            Self::NoSuchMethod => {
-                let text = "Method not found: it is not part of MCP 2026-07-28";
-                error_line(Some(id), Code::MethodNotFound, text, NO_DATA)
-            }
-            Self::InvalidParams(reason) => invalid_params(id, reason),
-            Self::TooManySubscriptions => {
-                let data = ErrorData::new("too-many-subscriptions", Executed::No);
-                error_line(
-                    Some(id),
-                    Code::InternalError,
-                    "Too many subscriptions",
-                    Some(&data),
-                )
-            }
+    /// Notes that the process gets something of a peer at once, whatever it waits for.
+    fn note_direct(&mut self, session: Option<&Session>, latest: i64) {
+        if let Some(session) = session {
+            self.evidence.note(&session.sender, false, false, latest);
         }
     }
 }

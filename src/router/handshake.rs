@@ -1,12 +1,12 @@
 //! The legacy handshake: a process sees one, whoever comes first, and its answer is everybody's. Where the
 //! process refuses it, only the peer whose it was hears of that.
 
-use super::evidence::Sender;
 use super::openings::{Handshake, OURSELVES, Opening, Sent};
+use super::peers::Peers;
 use super::process::{Process, Service};
 use super::revision::Revision;
 use super::versions::{Asked, Version};
-use super::{Output, ProcessId, Router, SessionId, asks};
+use super::{Output, SessionId, server_requests};
 use crate::json::{members, write_string};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
 use crate::utils::chunks::Line;
@@ -17,15 +17,75 @@ use serde::Deserialize;
 const MAX_CLIENT_INFO: usize = 64 * 1024;
 
 impl Process {
-    /// Sends `initialize`, with the `clientInfo` of the opening of `requester`, if there is one.
-    fn send_initialize(
+    /// Answers the `initialize` of a peer, or has it wait for the answer of the process. What it says
+    /// has been [checked](check).
+    pub(super) fn initialize(
         &mut self,
-        process: ProcessId,
-        ours: i64,
-        requester: Option<(SessionId, Sender)>,
+        from: SessionId,
+        id: &RequestId,
+        message: &Message,
+        peers: &mut Peers,
         out: &mut Output,
     ) {
-        let (requester, sender) = requester.unzip();
+        let Some(session) = peers.get_mut(from) else {
+            return;
+        };
+        let capabilities = message.raw(Field::Capabilities);
+        session.capabilities = capabilities
+            .and_then(|raw| serde_json::from_slice(raw).ok())
+            .unwrap_or_default();
+        let version = message.text(Field::ProtocolVersion);
+        let revision = version.as_deref().and_then(Revision::parse);
+        if let Handshake::Done(answer) = &self.handshake {
+            let sent = answer_initialize(answer, from, id, revision, out);
+            session.initialized |= sent;
+            return;
+        }
+        let client = present(message, Field::ClientInfo)
+            .filter(|_| message.carried_len(Field::ClientInfo) <= longest_client_info(out))
+            .and_then(|_| message.carry(Field::ClientInfo));
+        let size = client.as_ref().map_or(0, Vec::len) + id.size();
+        self.openings.push(Opening {
+            _kept: session.kept.piece(size),
+            session: from,
+            id: id.clone(),
+            revision,
+            version: version.as_deref().and_then(Version::parse),
+            client,
+        });
+        self.open_handshake(Some(from), peers, out);
+    }
+
+    /// Sends `initialize` to a legacy process that needs it: that of `requester`, or the router's own
+    /// where a peer goes ahead without one.
+    pub(super) fn open_handshake(
+        &mut self,
+        requester: Option<SessionId>,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) {
+        // What a peer calls itself may have ended the predecessor.
+        let (due, is_retry) = match self.handshake {
+            Handshake::Needed => (true, self.is_successor),
+            Handshake::Refused => (requester.is_some(), false),
+            Handshake::Sent(_) | Handshake::Done(_) => (false, false),
+        };
+        if self.service == Service::Legacy && due {
+            self.begin_handshake(requester.filter(|_| !is_retry), peers, out);
+        }
+    }
+
+    /// Sends `initialize`, with the `clientInfo` of the opening of `requester`, if there is one, or the
+    /// router's own.
+    pub(super) fn begin_handshake(
+        &mut self,
+        requester: Option<SessionId>,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) {
+        let ours = peers.fresh_id();
+        let sender = requester.and_then(|id| Some(peers.get(id)?.sender.clone()));
+        let requester = requester.filter(|_| sender.is_some());
         let mut openings = self.openings.iter_mut();
         let opening = openings.find(|opening| Some(opening.session) == requester);
         let own = opening.and_then(|opening| opening.client.take());
@@ -37,25 +97,23 @@ impl Process {
         self.client = client;
         // What the last process knew its successor most likely knows, too.
         let version = self.version.clone().unwrap_or_else(Version::newest);
-        let asked = Asked::new(version);
-        let is_renewal = self.is_successor;
         let sent = Sent {
             ours,
-            asked,
-            is_renewal,
+            asked: Asked::new(version),
+            is_renewal: self.is_successor,
             requester,
             introduced,
         };
-        self.write_initialize(process, sent, out);
+        self.write_initialize(sent, out);
     }
 
     /// Sends `initialize` as `sent` says.
-    fn write_initialize(&mut self, process: ProcessId, sent: Sent, out: &mut Output) {
+    fn write_initialize(&mut self, sent: Sent, out: &mut Output) {
         let info = self.client.as_deref().unwrap_or(OURSELVES.as_bytes());
         let version = sent.asked.current();
-        let line = out.to_child[process.0].small();
+        let line = out.lines(self.id).small();
         write_initialize(sent.ours, version.as_str(), info, line);
-        out.asked[process.0] = true;
+        out.note_asked(self.id);
         self.handshake = Handshake::Sent(sent);
     }
 
@@ -85,102 +143,21 @@ impl Process {
             .filter_map(|opening| opening.client.as_ref());
         clients.map(Vec::len).sum()
     }
-}
-
-impl Router {
-    /// Answers the `initialize` of a peer, or has it wait for the answer of the process. What it says
-    /// has been [checked](check).
-    pub(super) fn initialize(
-        &mut self,
-        process: ProcessId,
-        from: SessionId,
-        id: &RequestId,
-        message: &Message,
-        out: &mut Output,
-    ) {
-        if let Some(session) = self.sessions.get_mut(&from) {
-            let capabilities = message.raw(Field::Capabilities);
-            session.capabilities = capabilities
-                .and_then(|raw| serde_json::from_slice(raw).ok())
-                .unwrap_or_default();
-        }
-        let revision = message
-            .text(Field::ProtocolVersion)
-            .and_then(|text| Revision::parse(&text));
-        let state = &mut self.processes[process.0];
-        if let Handshake::Done(answer) = &state.handshake {
-            let sent = answer_initialize(answer, from, id, revision, out);
-            if let Some(session) = self.sessions.get_mut(&from) {
-                session.initialized |= sent;
-            }
-            return;
-        }
-        let version = message
-            .text(Field::ProtocolVersion)
-            .and_then(|text| Version::parse(&text));
-        let client = present(message, Field::ClientInfo)
-            .filter(|_| message.carried_len(Field::ClientInfo) <= longest_client_info(out))
-            .and_then(|_| message.carry(Field::ClientInfo));
-        let size = client.as_ref().map_or(0, Vec::len) + id.size();
-        let kept = self.sessions.get(&from).map(|session| &session.kept);
-        state.openings.push(Opening {
-            _kept: kept.map(|kept| kept.piece(size)).unwrap_or_default(),
-            session: from,
-            id: id.clone(),
-            revision,
-            version,
-            client,
-        });
-        self.open_handshake(process, Some(from), out);
-    }
-
-    /// Sends `initialize` to a legacy process that needs it: that of `requester`, or the router's own where
-    /// a peer goes ahead without one.
-    pub(super) fn open_handshake(
-        &mut self,
-        process: ProcessId,
-        requester: Option<SessionId>,
-        out: &mut Output,
-    ) {
-        let state = &self.processes[process.0];
-        // What a peer calls itself may have ended the predecessor.
-        let (due, is_retry) = match state.handshake {
-            Handshake::Needed => (true, state.is_successor),
-            Handshake::Refused => (requester.is_some(), false),
-            Handshake::Sent(_) | Handshake::Done(_) => (false, false),
-        };
-        if state.service == Service::Legacy && due {
-            self.begin_handshake(process, requester.filter(|_| !is_retry), out);
-        }
-    }
-
-    /// Sends the `initialize` of `requester`, or the router's own.
-    pub(super) fn begin_handshake(
-        &mut self,
-        process: ProcessId,
-        requester: Option<SessionId>,
-        out: &mut Output,
-    ) {
-        let ours = self.fresh_id();
-        let requester = requester.and_then(|id| Some((id, self.sessions.get(&id)?.sender.clone())));
-        self.processes[process.0].send_initialize(process, ours, requester, out);
-    }
 
     pub(super) fn handshake_answered(
         &mut self,
-        process: ProcessId,
         answer: &Message,
+        peers: &mut Peers,
         out: &mut Output,
     ) {
-        let handshake =
-            std::mem::replace(&mut self.processes[process.0].handshake, Handshake::Refused);
+        let handshake = std::mem::replace(&mut self.handshake, Handshake::Refused);
         let Handshake::Sent(sent) = handshake else {
             return;
         };
         if answer.result().is_some() {
-            self.handshake_done(process, &sent, answer, out);
-        } else if let Err(sent) = self.ask_for_another_version(process, sent, answer, out) {
-            self.handshake_refused(process, &sent, answer, out);
+            self.handshake_done(&sent, answer, peers, out);
+        } else if let Err(sent) = self.ask_for_another_version(sent, answer, peers, out) {
+            self.handshake_refused(&sent, answer, peers, out);
         }
     }
 
@@ -188,13 +165,12 @@ impl Router {
     /// ask for.
     fn ask_for_another_version(
         &mut self,
-        process: ProcessId,
         mut sent: Sent,
         answer: &Message,
+        peers: &mut Peers,
         out: &mut Output,
     ) -> Result<(), Sent> {
-        let state = &mut self.processes[process.0];
-        let mut openings = state.openings.iter();
+        let mut openings = self.openings.iter();
         let own = openings.find(|opening| Some(opening.session) == sent.requester);
         let own = own.and_then(|opening| opening.version.as_ref());
         let error = answer.error().unwrap_or_default();
@@ -205,8 +181,8 @@ impl Router {
             version = version.as_str(),
             "the MCP server has refused initialize, asking for another version"
         );
-        sent.ours = self.fresh_id();
-        self.processes[process.0].write_initialize(process, sent, out);
+        sent.ours = peers.fresh_id();
+        self.write_initialize(sent, out);
         Ok(())
     }
 
@@ -214,34 +190,27 @@ impl Router {
     /// held, and answers everybody.
     fn handshake_done(
         &mut self,
-        process: ProcessId,
         sent: &Sent,
         answer: &Message,
+        peers: &mut Peers,
         out: &mut Output,
     ) {
-        let next_id = &mut self.next_id;
-        let fresh_id = || {
-            *next_id += 1;
-            *next_id
-        };
-        let state = &mut self.processes[process.0];
-        state.handshake = Handshake::Done(Box::new(answer.detached()));
-        state.version = Some(sent.asked.current());
-        state.is_successor = false;
-        out.to_child[process.0]
-            .extend(b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
+        self.handshake = Handshake::Done(Box::new(answer.detached()));
+        self.version = Some(sent.asked.current());
+        self.is_successor = false;
+        let initialized = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
+        out.lines(self.id).extend(initialized);
         if sent.is_renewal {
-            state.renew(process, fresh_id, out);
+            self.renew(peers, out);
         }
-        state.release(process, self.next_id, out);
-        let openings = std::mem::take(&mut state.openings);
+        self.release(peers.newest_id, out);
         if sent.is_renewal {
-            self.announce_changes(answer, out);
+            announce_changes(answer, peers, out);
         }
-        for opening in openings {
+        for opening in std::mem::take(&mut self.openings) {
             let to = opening.session;
             let sent = answer_initialize(answer, to, &opening.id, opening.revision, out);
-            if let Some(session) = self.sessions.get_mut(&to) {
+            if let Some(session) = peers.get_mut(to) {
                 session.initialized |= sent;
             }
         }
@@ -251,56 +220,54 @@ impl Router {
     /// any more, what was held is passed on all the same: some servers know no handshake.
     fn handshake_refused(
         &mut self,
-        process: ProcessId,
         sent: &Sent,
         answer: &Message,
+        peers: &mut Peers,
         out: &mut Output,
     ) {
-        let state = &mut self.processes[process.0];
-        state.client = None;
-        state.version = None;
-        if let Some(opening) = sent.requester.and_then(|id| state.take_opening(id)) {
+        self.client = None;
+        self.version = None;
+        if let Some(opening) = sent.requester.and_then(|id| self.take_opening(id)) {
             let to = opening.session;
             answer_initialize(answer, to, &opening.id, opening.revision, out);
         }
-        match state.openings.first().map(|opening| opening.session) {
-            Some(next) => self.begin_handshake(process, Some(next), out),
-            None => state.release(process, self.next_id, out),
+        match self.openings.first().map(|opening| opening.session) {
+            Some(next) => self.begin_handshake(Some(next), peers, out),
+            None => self.release(peers.newest_id, out),
         }
     }
+}
 
-    /// A new process may offer other things than the old one: peers that were promised word of it
-    /// get word.
-    fn announce_changes(&mut self, answer: &Message, out: &mut Output) {
-        #[derive(Default, Deserialize)]
-        #[serde(rename_all = "camelCase", default)]
-        struct Promise {
-            list_changed: bool,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Capabilities {
-            tools: Promise,
-            prompts: Promise,
-            resources: Promise,
-        }
-        let raw = answer.raw(Field::Capabilities);
-        let promised: Capabilities = raw
-            .and_then(|raw| serde_json::from_slice(raw).ok())
-            .unwrap_or_default();
-        for (family, promise) in [
-            ("tools", promised.tools),
-            ("prompts", promised.prompts),
-            ("resources", promised.resources),
-        ] {
-            if promise.list_changed {
-                let line = format!(
-                    "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{family}/list_changed\"}}\n"
-                );
-                let line = Line::from(line.into_bytes());
-                for session in self.receivers(|_| true) {
-                    out.to_peer.push((session, line.clone()));
-                }
+/// A new process may offer other things than the old one: peers that were promised word of it get word.
+fn announce_changes(answer: &Message, peers: &Peers, out: &mut Output) {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Promise {
+        list_changed: bool,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Capabilities {
+        tools: Promise,
+        prompts: Promise,
+        resources: Promise,
+    }
+    let raw = answer.raw(Field::Capabilities);
+    let promised: Capabilities = raw
+        .and_then(|raw| serde_json::from_slice(raw).ok())
+        .unwrap_or_default();
+    for (family, promise) in [
+        ("tools", promised.tools),
+        ("prompts", promised.prompts),
+        ("resources", promised.resources),
+    ] {
+        if promise.list_changed {
+            let line = format!(
+                "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{family}/list_changed\"}}\n"
+            );
+            let line = Line::from(line.into_bytes());
+            for session in peers.receivers(|_| true) {
+                out.tell(session, line.clone());
             }
         }
     }
@@ -312,7 +279,7 @@ fn write_initialize(id: i64, version: &str, client: &[u8], out: &mut Vec<u8>) {
     out.extend(b",\"method\":\"initialize\",\"params\":{\"protocolVersion\":");
     write_string(version, out);
     out.extend(b",\"capabilities\":");
-    out.extend(asks::CAPABILITIES.as_bytes());
+    out.extend(server_requests::CAPABILITIES.as_bytes());
     out.extend(b",\"clientInfo\":");
     out.extend_from_slice(client);
     out.extend(b"}}\n");

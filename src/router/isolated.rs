@@ -1,11 +1,11 @@
 //! The router of a peer that has a child to itself: ids pass as they are, behind the same policy.
 
+use super::ask_client::{OVERDUE, overdue};
 use super::changes::{Changes, List};
 use super::levels::{self, Level};
-use super::questions::{OVERDUE, overdue};
 use super::{
     Counted, Exit, Loss, MAX_IN_FLIGHT, Output, PEER_LEFT, ProcessId, Profile, SessionId, TooLarge,
-    lists, process, session,
+    own_answer, process, session,
 };
 use crate::backlog::{Piece, Sum};
 use crate::json::Span;
@@ -119,7 +119,7 @@ impl IsolatedRouter {
     pub fn peer_message(&mut self, permit: &Permit, out: &mut Output) -> Result<(), TooLarge> {
         let message = permit.message();
         if message.is_misplaced() {
-            let answer = super::misplaced(message).map(|line| (Self::SESSION, line));
+            let answer = own_answer::misplaced(message).map(|line| (Self::SESSION, line));
             out.to_peer.extend(answer);
             return Ok(());
         }
@@ -131,7 +131,7 @@ impl IsolatedRouter {
                 if message.mcp_method() == Some(Method::SetLevel) && Level::asked(message).is_none()
                 {
                     // As it is where the process is everybody's.
-                    let line = super::invalid_params(id, levels::UNKNOWN);
+                    let line = own_answer::invalid_params(id, levels::UNKNOWN);
                     out.to_peer.push((Self::SESSION, line.into()));
                     return Ok(());
                 }
@@ -264,7 +264,7 @@ impl IsolatedRouter {
             }
             None => out
                 .to_peer
-                .push((Self::SESSION, lists::unreadable(&id).into())),
+                .push((Self::SESSION, own_answer::unreadable_list(&id).into())),
         }
     }
 
@@ -309,7 +309,7 @@ impl IsolatedRouter {
     ) {
         match message.kind() {
             Kind::Request(id) if self.is_kept_from(message.method()) => {
-                let line = super::nobody_to_ask(id, message.method());
+                let line = own_answer::nobody_to_ask(id, message.method());
                 out.answer(ProcessId::FIRST, &line);
                 return;
             }

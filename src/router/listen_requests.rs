@@ -1,6 +1,8 @@
 //! Open `subscriptions/listen` (2026-07-28), which outlive the process that they were sent to.
 
-use super::{Output, ProcessId, Router, SessionId};
+use super::pending::Pending;
+use super::process::Process;
+use super::{Output, SessionId};
 use crate::jsonrpc::{Edit, Message, Replacement, RequestId};
 use crate::utils::chunks::Chunks;
 use serde::Deserialize;
@@ -69,34 +71,39 @@ impl ListenRequest {
     }
 }
 
-impl Router {
-    /// Sends the listens of the last process to this one, and what was held for it.
-    pub(super) fn renew_listen_requests(&mut self, process: ProcessId, out: &mut Output) {
-        let state = &mut self.processes[process.0];
-        for (ours, listen) in state.in_flight.lost_listen_requests() {
-            state.engaged = true;
-            state.evidence.renew(None);
-            state.renewals.insert(ours, LISTEN);
-            out.asked[process.0] = true;
-            listen.renew(ours, &mut out.to_child[process.0]);
+impl Process {
+    /// Sends the listen requests of the last process to this one, and what was held for it.
+    pub(super) fn renew_listen_requests(&mut self, latest: i64, out: &mut Output) {
+        for (ours, listen) in self.in_flight.lost_listen_requests() {
+            self.engaged = true;
+            self.evidence.renew(None);
+            self.renewals.insert(ours, LISTEN);
+            out.note_asked(self.id);
+            listen.renew(ours, out.lines(self.id));
         }
-        state.release(process, self.next_id, out);
+        self.release(latest, out);
     }
 
-    /// Listens are kept for the next process, so what one peer can make us keep is bounded.
-    pub(super) fn may_listen(
-        &self,
-        process: ProcessId,
-        from: SessionId,
-        message: &Message,
-    ) -> bool {
+    /// Listen requests are kept for the next process, so what one peer can make us keep is bounded.
+    pub(super) fn may_listen(&self, from: SessionId, message: &Message) -> bool {
         message.size() <= MAX_LISTEN_SIZE
-            && self.processes[process.0].in_flight.listen_requests_of(from) < MAX_LISTEN_REQUESTS
+            && self.in_flight.listen_requests_of(from) < MAX_LISTEN_REQUESTS
     }
 }
 
-/// For a subscription that was renewed with a new process: what the peer may have missed.
-pub(super) fn changes_after_renewal(acknowledgement: &Message, id: &RequestId) -> Vec<Vec<u8>> {
+impl Pending {
+    /// For a subscription that was renewed with a new process: tells the peer, which has had its
+    /// `acknowledgement`, what it may have missed.
+    pub(super) fn tell_missed_changes(&self, acknowledgement: &Message, out: &mut Output) {
+        if self.is_listening() {
+            for line in changes_after_renewal(acknowledgement, &self.id) {
+                out.tell(self.session, line);
+            }
+        }
+    }
+}
+
+fn changes_after_renewal(acknowledgement: &Message, id: &RequestId) -> Vec<Vec<u8>> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Filter {

@@ -16,18 +16,20 @@
 //! 5. A process sees `initialize` once unless it refused it, nothing of a legacy peer before it
 //!    has answered, and `notifications/initialized` once, right after that.
 //!
-//! # Eras
+//! # Legacy and modern
 //! Servers on the official SDKs serve either legacy peers (`initialize`) or modern ones
 //! (2026-07-28, stateless) in one process, never both. So there are up to two processes. The
-//! first one serves whichever era comes first, the second one starts when the other does.
+//! first one serves whichever of the two comes first, the second one starts when the other does.
 
 mod addressee;
-mod asks;
+mod answers;
+mod ask_client;
 mod blame;
 mod bounds;
 mod changes;
 mod delivery;
 mod evidence;
+mod exit;
 mod from_child;
 mod from_peer;
 mod half_closed;
@@ -35,53 +37,52 @@ mod handshake;
 mod in_flight;
 mod isolated;
 mod levels;
-mod life;
+mod lifecycle;
 mod listen_requests;
-mod lists;
 mod losses;
+mod notifications;
 mod openings;
+mod output;
+mod own_answer;
+mod peers;
 mod pending;
 mod process;
 mod process_choice;
-mod questions;
 mod queue;
 mod requesters;
+mod requests;
 mod revision;
 mod rights;
+mod server_requests;
 mod session;
 mod subscriptions;
 mod tasks;
 mod turns;
 mod versions;
 
-pub use asks::can_be_asked;
-pub use bounds::{LineLimits, TooLarge};
+pub use bounds::TooLarge;
 pub use evidence::{Cause, Sender};
+pub use exit::Exit;
 pub use isolated::IsolatedRouter;
 pub use listen_requests::{MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
 pub use losses::Loss;
+pub use output::{Command, LineLimits, Output, PROCESSES, ProcessId};
 pub use queue::{Room, Window};
+pub use server_requests::can_be_asked;
 pub use session::{Counted, Presence, Profile};
 
-use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
-use crate::utils::chunks::{Chunks, Line};
-use crate::utils::shorten::shorten;
+use crate::jsonrpc::{Code, ErrorData, Executed, Message, error_line};
 use blame::Blame;
-use changes::Changes;
-use pending::{Delivery, Pending, Purpose};
+use peers::{Peers, Receiver};
 use process::{Process, Service};
 use session::Session;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Instant;
 
 /// The most requests that one peer may have in flight, or all peers of one user together.
 pub const MAX_IN_FLIGHT: usize = 16_384;
 
 /// The most cancelled requests of one peer whose answer we still look out for.
 pub const MAX_CANCELLED: usize = 256;
-
-/// The most of a method's name that an answer quotes, in bytes.
-const MAX_NAME: usize = 1024;
 
 /// Why requests of a peer that leaves are cancelled.
 const PEER_LEFT: &str = "the client has disconnected";
@@ -96,183 +97,25 @@ impl std::fmt::Display for SessionId {
     }
 }
 
-/// One of the two processes, 0 or 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ProcessId(pub(crate) usize);
-
-/// How many processes there can be.
-pub const PROCESSES: usize = 2;
-
-impl ProcessId {
-    /// The one that starts with the server.
-    pub const FIRST: Self = Self(0);
-
-    /// Both.
-    pub const ALL: [Self; PROCESSES] = [Self(0), Self(1)];
-}
-
-/// What to do about a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Start it; lines for it are already waiting.
-    Start(ProcessId),
-    /// Nobody needs it any more.
-    Stop(ProcessId),
-}
-
-/// What an event leads to. `Debug` shows how much, never what.
-#[derive(Default)]
-pub struct Output {
-    /// Whole lines for each process.
-    pub to_child: [Chunks; PROCESSES],
-    /// Whole lines for peers, in order.
-    pub to_peer: Vec<(SessionId, Line)>,
-    /// Processes to start and stop.
-    pub commands: Vec<Command>,
-    /// Which processes have just been asked something that they have to answer in time: see
-    /// [`Router::awaited`].
-    pub asked: [bool; PROCESSES],
-    /// Something waits for its time: see [`Router::oldest_question`] and [`Router::next_change`].
-    pub timed: bool,
-    /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
-    /// not read must not fill our memory.
-    pub answers: [usize; PROCESSES],
-    /// The message of a peer has named a task of somebody else, which reads like one that never was.
-    pub foreign_task: bool,
-    limits: LineLimits,
-}
-
-impl std::fmt::Debug for Output {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Output")
-            .field("to_child", &self.to_child.each_ref().map(Chunks::len))
-            .field("to_peer", &self.to_peer.len())
-            .field("commands", &self.commands)
-            .finish()
-    }
-}
-
-impl Output {
-    /// With bounds on the lines that are written.
-    #[must_use]
-    pub fn new(limits: LineLimits) -> Self {
-        Self {
-            limits,
-            ..Self::default()
-        }
-    }
-
-    /// Answers a process in the place of a peer.
-    pub fn answer(&mut self, process: ProcessId, line: &[u8]) {
-        self.to_child[process.0].extend(line);
-        self.answers[process.0] += line.len();
-    }
-
-    /// Takes what waits for a process, and leaves `spare` for what comes next.
-    #[must_use]
-    pub fn take(&mut self, process: ProcessId, spare: Chunks) -> Chunks {
-        self.answers[process.0] = 0;
-        std::mem::replace(&mut self.to_child[process.0], spare)
-    }
-}
-
-/// How a process ended, for the errors that its peers get.
-#[derive(Clone, Debug, Default)]
-pub struct Exit {
-    /// Exit status or signal, as text.
-    pub status: String,
-    /// The last line it wrote on stderr.
-    pub stderr: Option<String>,
-    /// It was ended because it had not answered this in time.
-    pub overdue: Option<&'static str>,
-    /// Another process will take its place: [`Router::child_started`] follows.
-    pub restarts: bool,
-    /// That one is told nothing of what this one knew of its peers: it may have ended at that.
-    pub forgets: bool,
-    /// That one hears one sender at a time, as long as it is asked to with [`Router::tick`]: nobody
-    /// knows at whose message this one and others have ended.
-    pub suspicious: bool,
-}
-
-impl Exit {
-    /// The error for a request that the process will not answer.
-    fn error_of(&self, pending: &Pending) -> Line {
-        let executed = match pending.delivery {
-            Delivery::Given => Executed::Unknown,
-            Delivery::Queued | Delivery::Held => Executed::No,
-        };
-        self.error(&pending.id, executed)
-    }
-
-    /// The same for an `initialize`.
-    fn error_line(&self, id: &RequestId) -> Line {
-        self.error(id, Executed::Unknown)
-    }
-
-    fn error(&self, id: &RequestId, executed: Executed) -> Line {
-        let (text, data) = match self.overdue {
-            None => {
-                let data = ErrorData::new("child-exited", executed);
-                ("MCP server exited".into(), data)
-            }
-            Some(method) => {
-                let text = format!("The MCP server did not answer '{method}' in time");
-                (text, ErrorData::new("handshake-timeout", executed))
-            }
-        };
-        let data = data.with_exit(self.status.clone(), self.stderr.clone());
-        error_line(Some(id), Code::InternalError, &text, Some(&data)).into()
-    }
-}
-
-/// The answer to a message whose method is of the other kind: none to a notification.
-fn misplaced(message: &Message) -> Option<Line> {
-    tracing::debug!("dropped a request under a notification's name, or the reverse");
-    let text = "Invalid Request: a notification has no id";
-    let answer = |id| error_line(Some(id), Code::InvalidRequest, text, NO_DATA).into();
-    message.id().map(answer)
-}
-
-/// The answer to a request whose params are not what the router, or MCP, takes.
-fn invalid_params(id: &RequestId, reason: &str) -> Vec<u8> {
-    let text = format!("Invalid params: {reason}");
-    error_line(Some(id), Code::InvalidParams, &text, NO_DATA)
-}
-
-/// The table of sessions, processes and requests in flight. `Debug` shows its size: it holds what peers
-/// have sent.
+/// The table of sessions, processes and requests in flight: gives each event to the process that it is
+/// for. `Debug` shows its size: it holds what peers have sent.
 pub struct Router {
-    /// In order of arrival, so that broadcasts and choices are the same every time.
-    sessions: BTreeMap<SessionId, Session>,
+    peers: Peers,
     processes: [Process; PROCESSES],
-    next_session: u64,
-    next_id: i64,
     /// The error with which the server answered `server/discover`, if it is not a modern one.
     legacy_only: Option<Message>,
-    /// So many processes in a row have ended while they were asked for their era.
+    /// So many processes in a row have ended while they were asked whether they are modern.
     fatal_probes: u8,
-    /// So many questions were refused because it was not certain whom they are for.
-    refused_questions: u64,
     /// Whose messages have ended processes.
     blame: Blame,
-    /// What peers have just been told of lists that have changed.
-    changes: Changes<Receiver>,
     /// How much each process is given ahead.
     window: Window,
-}
-
-/// Who is told of a list that has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Receiver {
-    Session(SessionId),
-    /// The peer of a `subscriptions/listen`, by the id that this process knows it by.
-    Listen(usize, i64),
 }
 
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Router")
-            .field("sessions", &self.sessions.len())
+            .field("sessions", &self.peers.sessions.len())
             .finish_non_exhaustive()
     }
 }
@@ -293,20 +136,20 @@ impl Router {
     /// The same; each process is given so much ahead.
     #[must_use]
     pub fn with_window(window: Window) -> Self {
-        let mut processes = [Process::new(window), Process::new(window)];
+        let mut processes = ProcessId::ALL.map(|id| Process::new(id, window));
         processes[ProcessId::FIRST.0].service = Service::Fresh;
         Self {
-            sessions: BTreeMap::new(),
+            peers: Peers::default(),
             processes,
-            next_session: 0,
-            next_id: 0,
             legacy_only: None,
             fatal_probes: 0,
-            refused_questions: 0,
             blame: Blame::default(),
-            changes: Changes::default(),
             window,
         }
+    }
+
+    fn process(&mut self, id: ProcessId) -> (&mut Process, &mut Peers) {
+        (&mut self.processes[id.0], &mut self.peers)
     }
 
     /// A peer has come.
@@ -316,41 +159,35 @@ impl Router {
 
     /// The same; its requests and the memory kept for it are counted.
     pub fn attach_of_user(&mut self, profile: Profile, counted: &Counted) -> SessionId {
-        self.next_session += 1;
-        let id = SessionId(self.next_session);
-        self.sessions.insert(id, Session::new(id, profile, counted));
-        id
+        self.peers.add(profile, counted)
     }
 
     /// A peer has gone: its requests are cancelled at the child, its subscriptions ended, its
     /// questions answered with an error; late answers will be dropped.
     pub fn detach(&mut self, id: SessionId, out: &mut Output) {
-        let Some(session) = self.sessions.remove(&id) else {
+        let Self {
+            peers, processes, ..
+        } = self;
+        let Some(session) = peers.sessions.remove(&id) else {
             return;
         };
         self.blame.leave(&session.sender);
-        for process in ProcessId::ALL {
-            let origin = session.origin(None, self.next_id);
-            self.processes[process.0].give_notifications(process, id, origin, out);
+        for process in &mut *processes {
+            let origin = session.origin(None, peers.newest_id);
+            process.give_notifications(id, origin, out);
         }
         for (process, ours) in session.requests() {
-            self.abandon(process, ours, &session, out);
+            processes[process.0].abandon(ours, &session, peers.newest_id, out);
         }
-        for process in ProcessId::ALL {
-            if session.uses[process.0] {
-                self.processes[process.0].departed.add(&session.owner);
-            }
-            self.processes[process.0].take_opening(id);
-            self.processes[process.0].tasks.leave(id);
-            self.end_subscriptions(process, id, out);
-            self.lower_level(process, out);
+        for process in processes {
+            process.leave(id, &session, peers, out);
         }
     }
 
     /// A peer goes on elsewhere: what it is still owed is answered with errors, and it has gone from
     /// here as by [`Router::detach`].
     pub fn release(&mut self, id: SessionId, out: &mut Output) {
-        let Some(session) = self.sessions.get(&id) else {
+        let Some(session) = self.peers.get(id) else {
             return;
         };
         let mut open: Vec<(ProcessId, i64)> = session.open().collect();
@@ -360,39 +197,50 @@ impl Router {
         for (process, ours) in open {
             if let Some(pending) = self.processes[process.0].in_flight.get(ours) {
                 let line = error_line(Some(&pending.id), Code::InternalError, text, Some(&data));
-                out.to_peer.push((id, line.into()));
+                out.tell(id, line);
             }
         }
         self.detach(id, out);
     }
 
-    /// Forgets a request that nobody waits for any more, but not that the process may be working on
-    /// it.
-    fn forget(
-        &mut self,
-        process: ProcessId,
-        ours: i64,
-        owner: &Arc<tasks::Owner>,
-    ) -> Option<Pending> {
-        let state = &mut self.processes[process.0];
-        let pending = state.forget(ours)?;
-        if pending.is_sent(ours) {
-            state.forgotten.insert(ours, pending.session, owner);
+    /// The rights of a peer have changed. What it is subscribed to and might not subscribe to any more,
+    /// it loses.
+    pub fn set_rights(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
+        let Some(session) = self.peers.get_mut(id) else {
+            return;
+        };
+        let rights = profile.rights.clone();
+        session.profile = profile;
+        for process in &mut self.processes {
+            process.apply_rights(id, &rights, &mut self.peers, out);
         }
-        Some(pending)
+    }
+
+    /// Notes whether a session's client can be reached, which decides what waits for it.
+    pub fn set_presence(&mut self, id: SessionId, presence: Presence, out: &mut Output) {
+        let Some(session) = self.peers.get_mut(id) else {
+            return;
+        };
+        session.presence = presence;
+        if presence != Presence::Lost {
+            self.ask_parked(id, out);
+        }
+    }
+
+    /// Asks what waited for a session.
+    fn ask_parked(&mut self, session: SessionId, out: &mut Output) {
+        for process in &mut self.processes {
+            process.ask_parked(session, &mut self.peers, out);
+        }
     }
 
     /// How many requests of this peer wait for an answer.
     #[must_use]
     pub fn owed(&self, id: SessionId) -> usize {
-        let waiting = self
-            .processes
-            .iter()
-            .filter(|process| process.initialize_of(id).is_some())
-            .count();
-        self.sessions
-            .get(&id)
-            .map_or(0, |session| session.in_flight() + waiting)
+        let processes = self.processes.iter();
+        let waiting = processes.filter(|process| process.initialize_of(id).is_some());
+        let session = self.peers.get(id);
+        session.map_or(0, |session| session.in_flight() + waiting.count())
     }
 
     /// True while a request waits for an answer that will come by itself, which those of
@@ -400,16 +248,10 @@ impl Router {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         // Nobody waits for what was cancelled, and some servers never answer that.
-        let mut open = self.sessions.values().flat_map(Session::open);
-        let is_awaited = |(process, ours): (ProcessId, i64)| {
-            let pending = self.processes[process.0].in_flight.get(ours);
-            pending.is_some_and(|pending| !matches!(pending.purpose, Purpose::Listen(_)))
-        };
-        open.any(is_awaited)
-            || self
-                .processes
-                .iter()
-                .any(|process| !process.openings.is_empty())
+        let mut open = self.peers.sessions.values().flat_map(Session::open);
+        let mut processes = self.processes.iter();
+        open.any(|(process, ours)| self.processes[process.0].is_awaited(ours))
+            || processes.any(|process| !process.openings.is_empty())
     }
 
     /// True while a process has ended, or is about to start.
@@ -421,10 +263,9 @@ impl Router {
     /// True where there are modern peers, and none of the other kind.
     #[must_use]
     pub fn serves_modern_only(&self) -> bool {
-        let modern =
-            |process: &Process| matches!(process.service, Service::Modern | Service::Returning(_));
-        let legacy = |process: &Process| process.service == Service::Legacy;
-        self.processes.iter().any(modern) && !self.processes.iter().any(legacy)
+        let modern = |service| matches!(service, Service::Modern | Service::Returning(_));
+        let services = self.processes.each_ref().map(|process| process.service);
+        services.into_iter().any(modern) && !services.contains(&Service::Legacy)
     }
 
     /// Bytes that wait inside the router for a handshake or a restart of this process; what sends
@@ -437,19 +278,8 @@ impl Router {
     /// Gives a process the lines whose turn it is, to be called after each event and whenever lines have
     /// been written. True where there was one.
     pub fn advance(&mut self, process: ProcessId, out: &mut Output) -> bool {
-        let mut advanced = false;
-        let state = &mut self.processes[process.0];
-        while state.takes_more(out.to_child[process.0].len()) {
-            let Some(next) = state.queue.pop() else {
-                break;
-            };
-            if let Some(session) = self.sessions.get(&next.session) {
-                let origin = session.origin(next.waiting.request, self.next_id);
-                state.give_next(process, origin, next.waiting, out);
-            }
-            advanced = true;
-        }
-        advanced
+        let (process, peers) = self.process(process);
+        process.advance(peers, out)
     }
 
     /// True where so much of a peer waits for its turn that it should not be read on.
@@ -463,17 +293,48 @@ impl Router {
         self.processes[process.0].queue.take_room()
     }
 
-    fn fresh_id(&mut self) -> i64 {
-        self.next_id += 1;
-        self.next_id
+    /// When the oldest question was asked that nobody has answered.
+    #[must_use]
+    pub fn oldest_question(&self) -> Option<Instant> {
+        let processes = self.processes.iter();
+        let oldest = processes.filter_map(|process| process.server_requests.oldest());
+        oldest.min()
     }
-}
 
-/// The answer to a question of the child that no peer can be asked.
-fn nobody_to_ask(id: &RequestId, method: &str) -> Vec<u8> {
-    let method = shorten(method, MAX_NAME);
-    let text = format!("Method not found: no connected client can take '{method}'");
-    error_line(Some(id), Code::MethodNotFound, &text, NO_DATA)
+    /// Fails the questions that a process has asked by then, and takes them back from their peers; late
+    /// answers will be dropped.
+    pub fn expire_questions(&mut self, asked_by: Instant, out: &mut Output) {
+        for process in &mut self.processes {
+            process.expire_questions(asked_by, out);
+        }
+    }
+
+    /// When to call [`Router::tell_changes`].
+    #[must_use]
+    pub fn next_change(&self) -> Option<Instant> {
+        self.peers.changes.next()
+    }
+
+    /// Tells peers of the lists that have changed again since they were last told.
+    pub fn tell_changes(&mut self, now: Instant, out: &mut Output) {
+        for (receiver, line) in self.peers.changes.take_due(now) {
+            let session = match receiver {
+                Receiver::Session(id) => {
+                    let session = self.peers.get(id);
+                    session
+                        .filter(|session| session.hears_broadcasts())
+                        .map(|_| id)
+                }
+                Receiver::Listen(process, ours) => {
+                    let pending = self.processes[process.0].in_flight.get(ours);
+                    pending
+                        .filter(|pending| pending.is_listening())
+                        .map(|pending| pending.session)
+                }
+            };
+            out.to_peer.extend(session.map(|session| (session, line)));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use super::SessionId;
 use super::levels::Level;
 use super::listen_requests::ListenRequest;
-use crate::backlog::Piece;
-use crate::jsonrpc::RequestId;
+use crate::backlog::{Piece, Sum};
+use crate::jsonrpc::{Message, RequestId};
 use crate::permissions::ListFilter;
 
 /// What a request in flight is for, beyond being answered to its peer.
@@ -61,16 +61,15 @@ pub(super) struct Pending {
 /// What a request in flight keeps beside its ids and tokens, in bytes: its places in the tables.
 const PLACES: usize = 256;
 
-/// The memory that a request in flight keeps, in bytes: its id stands in two tables.
-pub(super) fn size(id: &RequestId, token: Option<&RequestId>, purpose: &Purpose) -> usize {
-    let request = match purpose {
-        Purpose::Listen(listen) => listen.size(),
-        _ => 0,
-    };
-    PLACES + 2 * id.size() + token.map_or(0, RequestId::size) + request
-}
-
 impl Purpose {
+    /// The memory that it keeps, in bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Listen(listen) => listen.size(),
+            _ => 0,
+        }
+    }
+
     /// True for what changes what the process knows of all its peers.
     pub(super) fn is_shared(&self) -> bool {
         matches!(
@@ -81,6 +80,28 @@ impl Purpose {
 }
 
 impl Pending {
+    /// A request that its process is given at once. `kept` counts the memory that it takes.
+    pub(super) fn new(
+        session: SessionId,
+        id: &RequestId,
+        message: &Message,
+        purpose: Purpose,
+        kept: &Sum,
+    ) -> Self {
+        let token = message.progress_token().map(|(token, _)| token);
+        // Its id stands in two tables.
+        let size = PLACES + 2 * id.size() + token.map_or(0, RequestId::size) + purpose.size();
+        Self {
+            session,
+            id: id.clone(),
+            progress_token: token.cloned(),
+            wants_logs: message.wants_logs(),
+            delivery: Delivery::Given,
+            purpose,
+            _kept: kept.piece(size),
+        }
+    }
+
     /// True for a `subscriptions/listen` that its process has not acknowledged and its peer wants.
     pub(super) fn is_unconfirmed_listen(&self) -> bool {
         matches!(&self.purpose, Purpose::Listen(listen) if !listen.confirmed && !listen.cancelled)

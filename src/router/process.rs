@@ -1,25 +1,28 @@
 //! One process of the MCP server, as the router sees it: its legacy handshake, and what must be
 //! told to the process that replaces it.
 
-use super::asks::Asks;
 use super::evidence::{Evidence, Origin};
 use super::in_flight::InFlight;
 use super::levels::Level;
 use super::listen_requests::LISTEN;
 use super::openings::{Handshake, OURSELVES, Opening};
+use super::peers::Peers;
 use super::pending::{Delivery, Pending, Purpose};
 use super::queue::{Queue, Window};
 use super::requesters::{Forgotten, Owners};
 use super::revision;
+use super::server_requests::ServerRequests;
+use super::session::Session;
 use super::subscriptions::Subscriptions;
-use super::tasks::Tasks;
+use super::tasks::{Owner, Tasks};
 use super::turns::Turns;
 use super::versions::Version;
-use super::{Exit, Output, ProcessId};
+use super::{Exit, Output, PEER_LEFT, ProcessId, SessionId};
 use crate::json::write_string;
-use crate::jsonrpc::RequestId;
+use crate::jsonrpc::{Code, NO_DATA, RequestId, error_line};
 use crate::utils::chunks::Chunks;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Whom a process serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +46,7 @@ pub(super) enum Service {
 /// One process.
 #[derive(Default)]
 pub(super) struct Process {
+    pub id: ProcessId,
     pub service: Service,
     pub handshake: Handshake,
     /// The process has ended and the next one has not started.
@@ -75,14 +79,15 @@ pub(super) struct Process {
     /// The log level that the child was told.
     pub level: Option<Level>,
     pub subscriptions: Subscriptions,
-    pub asks: Asks,
+    pub server_requests: ServerRequests,
     pub tasks: Tasks,
 }
 
 impl Process {
-    /// Without a process; one is given so much ahead.
-    pub(super) fn new(window: Window) -> Self {
+    /// One that does not run; it is given so much ahead.
+    pub(super) fn new(id: ProcessId, window: Window) -> Self {
         Self {
+            id,
             queue: Queue::new(window),
             ..Self::default()
         }
@@ -105,6 +110,7 @@ impl Process {
             queue.drop_leading_notifications();
         }
         let renewed = Self {
+            id: self.id,
             is_successor: self.is_successor
                 || interrupted
                 || matches!(handshake, Handshake::Done(_)),
@@ -130,13 +136,70 @@ impl Process {
         }
     }
 
-    /// Forgets a request that nobody waits for any more.
-    pub(super) fn forget(&mut self, ours: i64) -> Option<Pending> {
+    /// Forgets a request that nobody waits for any more, but not that the process may be working on
+    /// it.
+    pub(super) fn forget(&mut self, ours: i64, owner: &Arc<Owner>) -> Option<Pending> {
         let pending = self.end(ours)?;
         if let Purpose::Subscribe { via } = pending.purpose {
             self.subscriptions.forget(ours, via);
         }
+        if pending.is_sent(ours) {
+            self.forgotten.insert(ours, pending.session, owner);
+        }
         Some(pending)
+    }
+
+    /// Nobody waits for a request any more: it is cancelled where the process knows of it.
+    pub(super) fn abandon(&mut self, ours: i64, session: &Session, latest: i64, out: &mut Output) {
+        let origin = session.origin(None, latest);
+        match self.forget(ours, &session.owner) {
+            Some(pending) if pending.delivery == Delivery::Queued => {}
+            Some(pending) if pending.is_cancellable() => {
+                self.cancel(ours, PEER_LEFT, origin, out);
+            }
+            // It may still be at work on it.
+            _ => self.note(origin),
+        }
+    }
+
+    /// Ends the subscriptions of a session, and answers what it has been asked with errors.
+    pub(super) fn end_subscriptions(&mut self, id: SessionId, peers: &mut Peers, out: &mut Output) {
+        for uri in self.subscriptions.leave(id) {
+            let ours = peers.fresh_id();
+            self.tell(ours, "resources/unsubscribe", "uri", &uri, out);
+        }
+        for question in self.server_requests.leave(id) {
+            let line = error_line(Some(&question), Code::InternalError, PEER_LEFT, NO_DATA);
+            out.answer(self.id, &line);
+        }
+    }
+
+    /// A session has gone, and nothing of it stays but what the process may still be working on.
+    pub(super) fn leave(
+        &mut self,
+        id: SessionId,
+        session: &Session,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) {
+        if session.uses[self.id.0] {
+            self.departed.add(&session.owner);
+        }
+        self.take_opening(id);
+        self.tasks.leave(id);
+        self.end_subscriptions(id, peers, out);
+        self.lower_level(peers, out);
+    }
+
+    /// True where this request waits for an answer that will come by itself.
+    pub(super) fn is_awaited(&self, ours: i64) -> bool {
+        let pending = self.in_flight.get(ours);
+        pending.is_some_and(|pending| !matches!(pending.purpose, Purpose::Listen(_)))
+    }
+
+    pub(super) fn owns(&self, peer: SessionId, task: &str, peers: &Peers) -> bool {
+        let session = peers.get(peer);
+        session.is_some_and(|session| self.tasks.is_owned_by(task, &session.profile.user))
     }
 
     /// A request is over, or taken back before the process was given it.
@@ -150,47 +213,30 @@ impl Process {
     }
 
     /// Tells the child that nobody waits for `ours` any more, which was a request of `sender`.
-    pub(super) fn cancel(
-        &mut self,
-        process: ProcessId,
-        ours: i64,
-        reason: &str,
-        origin: Origin<'_>,
-        out: &mut Output,
-    ) {
-        write_cancelled(
-            &RequestId::Number(ours),
-            reason,
-            self.sink_of(process, origin, out),
-        );
+    pub(super) fn cancel(&mut self, ours: i64, reason: &str, origin: Origin<'_>, out: &mut Output) {
+        write_cancelled(&RequestId::Number(ours), reason, self.sink_of(origin, out));
     }
 
     /// Sends a request of the router's own, whose answer is of no interest.
     pub(super) fn tell(
         &mut self,
-        process: ProcessId,
         ours: i64,
         method: &str,
         member: &str,
         value: &str,
         out: &mut Output,
     ) {
-        write_request(ours, method, member, value, self.sink(process, out));
+        write_request(ours, method, member, value, self.sink(out));
     }
 
     /// Tells a process what its predecessor knew.
-    pub(super) fn renew(
-        &mut self,
-        process: ProcessId,
-        mut fresh_id: impl FnMut() -> i64,
-        out: &mut Output,
-    ) {
-        let renewals = &mut self.renewals;
+    pub(super) fn renew(&mut self, peers: &mut Peers, out: &mut Output) {
+        let (id, renewals) = (self.id, &mut self.renewals);
         let mut request = |method, member, value: &str| {
-            let ours = fresh_id();
-            write_request(ours, method, member, value, &mut out.to_child[process.0]);
+            let ours = peers.fresh_id();
+            write_request(ours, method, member, value, out.lines(id));
             renewals.insert(ours, method);
-            out.asked[process.0] = true;
+            out.note_asked(id);
             ours
         };
         let mut last = None;
@@ -219,8 +265,8 @@ impl Process {
 
 /// Asks a process whether it is modern.
 pub(super) fn send_discover(process: ProcessId, ours: i64, out: &mut Output) {
-    out.asked[process.0] = true;
-    let out = out.to_child[process.0].small();
+    out.note_asked(process);
+    let out = out.lines(process).small();
     out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
     RequestId::Number(ours).write(out);
     out.extend(b",\"method\":\"server/discover\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");

@@ -1,17 +1,19 @@
-//! Which process serves whom: servers on the official SDKs serve peers of one era in one process,
-//! so each era has its own.
+//! Which process serves whom: servers on the official SDKs serve either legacy or modern peers in one
+//! process, so each of the two has its own.
 //!
 //! Before the first modern peer is served, the router asks by itself whether the server is modern,
 //! so that the answer does not depend on what a peer may send: a malformed `server/discover` would
 //! make every server look legacy.
 
+use super::peers::Peers;
 use super::pending::{Delivery, Pending, Purpose};
-use super::process::{self, Service};
+use super::process::{self, Process, Service};
 use super::{Command, Output, ProcessId, Router, SessionId};
 use crate::jsonrpc::{Code, Field, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
+use crate::mcp::Method;
 
-/// How many processes in a row may end while they are asked for their era; then that is taken for
-/// an answer: some legacy servers end when the first message is not `initialize`.
+/// How many processes in a row may end while they are asked whether they are modern; then that is
+/// taken for an answer: some legacy servers end when the first message is not `initialize`.
 const MAX_FATAL_PROBES: u8 = 2;
 
 impl Router {
@@ -23,7 +25,7 @@ impl Router {
         out: &mut Output,
     ) -> ProcessId {
         let modern = self.is_modern(from, message);
-        if let Some(session) = self.sessions.get_mut(&from) {
+        if let Some(session) = self.peers.get_mut(from) {
             session.modern = modern;
         }
         let modern = modern && self.legacy_only.is_none();
@@ -31,7 +33,7 @@ impl Router {
             Some(process) => process,
             None => self.claim_for(modern, out),
         };
-        if let Some(session) = self.sessions.get_mut(&from) {
+        if let Some(session) = self.peers.get_mut(from) {
             session.uses[process.0] = true;
         }
         process
@@ -39,21 +41,20 @@ impl Router {
 
     /// True for a message of a modern peer, as far as it has told.
     fn is_modern(&self, from: SessionId, message: &Message) -> bool {
-        let session = self.sessions.get(&from);
-        match message.method() {
-            "initialize" => false,
-            _ => message.is_modern() || session.is_some_and(|session| session.modern),
+        match message.mcp_method() {
+            Some(Method::Initialize) => false,
+            _ => {
+                let session = self.peers.get(from);
+                message.is_modern() || session.is_some_and(|session| session.modern)
+            }
         }
     }
 
-    /// The process that serves peers of this era, if one does.
+    /// The process that serves modern or legacy peers, if one does.
     fn serving(&self, modern: bool) -> Option<ProcessId> {
-        let serves = |process: &ProcessId| match self.processes[process.0].service {
-            Service::Legacy => !modern,
-            Service::Modern | Service::Probing(_) | Service::Returning(_) => modern,
-            Service::Idle | Service::Fresh => false,
-        };
-        ProcessId::ALL.into_iter().find(serves)
+        let mut processes = self.processes.iter();
+        let found = processes.find(|process| process.service.serves(modern));
+        found.map(|process| process.id)
     }
 
     /// Where a message would go now, if anywhere.
@@ -63,17 +64,18 @@ impl Router {
             let RequestId::Number(ours) = id else {
                 return None;
             };
-            let mut processes = ProcessId::ALL.into_iter();
-            processes.find(|process| self.processes[process.0].asks.get(*ours, from).is_some())
+            let asks = |process: &&Process| process.server_requests.get(*ours, from).is_some();
+            let process = self.processes.iter().find(asks);
+            process.map(|process| process.id)
         };
-        match (message.kind(), message.method()) {
+        match (message.kind(), message.mcp_method()) {
             (Kind::Response(id), _) => asked(id.as_ref()?),
-            (Kind::Notification, "notifications/progress") => {
+            (Kind::Notification, Some(Method::Progress)) => {
                 asked(&message.quoted_id(Field::ProgressToken)?.0)
             }
-            (Kind::Notification, "notifications/cancelled") => {
+            (Kind::Notification, Some(Method::Cancelled)) => {
                 let (id, _) = message.quoted_id(Field::RequestId)?;
-                Some(self.sessions.get(&from)?.find(&id)?.0)
+                Some(self.peers.get(from)?.find(&id)?.0)
             }
             _ => {
                 let modern = self.is_modern(from, message) && self.legacy_only.is_none();
@@ -83,125 +85,132 @@ impl Router {
     }
 
     fn claim_for(&mut self, modern: bool, out: &mut Output) -> ProcessId {
-        let process = self.claim(out);
-        if modern {
-            let ours = self.fresh_id();
-            let state = &mut self.processes[process.0];
-            state.service = Service::Probing(ours);
-            process::send_discover(process, ours, out);
-        } else {
-            self.processes[process.0].service = Service::Legacy;
+        let id = self.unclaimed();
+        let (process, peers) = self.process(id);
+        if process.service != Service::Fresh {
+            process.down = true;
+            out.commands.push(Command::Start(id));
         }
-        process
+        if modern {
+            let ours = peers.fresh_id();
+            process.service = Service::Probing(ours);
+            process::send_discover(id, ours, out);
+        } else {
+            process.service = Service::Legacy;
+        }
+        id
     }
 
     /// A process that serves nobody yet.
-    fn claim(&mut self, out: &mut Output) -> ProcessId {
-        let process = self.unclaimed();
-        if self.processes[process.0].service != Service::Fresh {
-            self.processes[process.0].down = true;
-            out.commands.push(Command::Start(process));
-        }
-        process
-    }
-
     fn unclaimed(&self) -> ProcessId {
         let find = |service| {
-            ProcessId::ALL
-                .into_iter()
-                .find(|process| self.processes[process.0].service == service)
+            let mut processes = self.processes.iter();
+            let found = processes.find(|process| process.service == service);
+            found.map(|process| process.id)
         };
-        // There are as many processes as eras: were neither idle, one of them would serve this era.
+        // One for legacy peers, one for modern ones: were neither idle, one would have been found.
         let idle = || find(Service::Idle).unwrap_or(ProcessId::FIRST);
         find(Service::Fresh).unwrap_or_else(idle)
     }
 
-    /// True while the process is asked for its era.
+    /// True while the process is asked whether it is modern.
     #[must_use]
     pub fn is_probing(&self, process: ProcessId) -> bool {
-        matches!(self.processes[process.0].service, Service::Probing(_))
+        self.processes[process.0].is_probing()
     }
 
-    /// The server has told its era. Errors of 2026-07-28's own range come from modern servers only
-    /// (basic "Error Codes").
-    pub(super) fn discovered(&mut self, process: ProcessId, answer: &Message, out: &mut Output) {
+    /// The process has told whether it is modern. Errors of 2026-07-28's own range come from modern
+    /// servers only (basic "Error Codes").
+    pub(super) fn discovered(&mut self, id: ProcessId, answer: &Message, out: &mut Output) {
         self.fatal_probes = 0;
         let modern = answer.result().is_some()
             || answer
                 .error_code()
                 .is_some_and(|code| (-32099..=-32020).contains(&code));
         if modern {
-            let state = &mut self.processes[process.0];
-            state.service = Service::Modern;
-            state.release(process, self.next_id, out);
+            let (process, peers) = self.process(id);
+            process.service = Service::Modern;
+            return process.release(peers.newest_id, out);
+        }
+        if self.set_legacy_only(answer.detached(), id, out) {
             return;
         }
-        self.legacy_only = Some(answer.detached());
-        self.answer_discovers(process, out);
-        if self.serves_legacy() {
-            out.commands.push(Command::Stop(process));
-            return;
-        }
-        let state = &mut self.processes[process.0];
-        state.service = Service::Fresh;
+        let (process, peers) = self.process(id);
+        process.service = Service::Fresh;
         // Whoever does not ask but goes ahead gets the server's own word on it.
-        if state.in_flight.is_empty() {
-            state.forgotten.clear();
-            state.discard();
+        if process.in_flight.is_empty() {
+            process.forgotten.clear();
+            process.discard();
         } else {
-            state.release(process, self.next_id, out);
+            process.release(peers.newest_id, out);
         }
     }
 
-    /// The process has ended before it told its era.
+    /// The process has ended before it told whether it is modern.
     pub(super) fn probe_was_fatal(&mut self, process: ProcessId, out: &mut Output) {
         self.fatal_probes += 1;
         if self.fatal_probes < MAX_FATAL_PROBES {
             return;
         }
         let text = "Method not found: the MCP server ends when it is asked";
-        let line = error_line(
-            Some(&RequestId::Number(0)),
-            Code::MethodNotFound,
-            text,
-            NO_DATA,
-        );
-        self.legacy_only = Message::read(line.into(), MAX_CHILD_DEPTH).ok();
-        self.answer_discovers(process, out);
-        if self.serves_legacy() {
-            out.commands.push(Command::Stop(process));
+        let id = RequestId::Number(0);
+        let line = error_line(Some(&id), Code::MethodNotFound, text, NO_DATA);
+        if let Ok(error) = Message::read(line.into(), MAX_CHILD_DEPTH) {
+            self.set_legacy_only(error, process, out);
         }
     }
 
-    fn serves_legacy(&self) -> bool {
-        self.processes
-            .iter()
-            .any(|process| process.service == Service::Legacy)
+    /// The server is legacy, as `error` says to all who ask. True where another process serves legacy
+    /// peers already, and this one is not needed.
+    fn set_legacy_only(&mut self, error: Message, id: ProcessId, out: &mut Output) -> bool {
+        let (process, peers) = self.process(id);
+        process.answer_discovers(&error, peers, out);
+        self.legacy_only = Some(error);
+        let mut processes = self.processes.iter();
+        let served = processes.any(|process| process.service == Service::Legacy);
+        if served {
+            out.commands.push(Command::Stop(id));
+        }
+        served
+    }
+}
+
+impl Service {
+    /// True where it serves modern or legacy peers.
+    fn serves(self, modern: bool) -> bool {
+        match self {
+            Self::Legacy => !modern,
+            Self::Modern | Self::Probing(_) | Self::Returning(_) => modern,
+            Self::Idle | Self::Fresh => false,
+        }
+    }
+}
+
+impl Process {
+    /// True while it is asked whether it is modern.
+    pub(super) fn is_probing(&self) -> bool {
+        matches!(self.service, Service::Probing(_))
     }
 
-    /// Whoever asks a process whether the server is modern is told that it is not.
-    fn answer_discovers(&mut self, process: ProcessId, out: &mut Output) {
-        let Some(error) = &self.legacy_only else {
-            return;
-        };
-        let state = &mut self.processes[process.0];
+    /// All who have asked it whether the server is modern are told that it is not.
+    fn answer_discovers(&mut self, error: &Message, peers: &mut Peers, out: &mut Output) {
         let is_discover = |pending: &Pending| matches!(pending.purpose, Purpose::Discover);
-        let asked = state.in_flight.iter();
+        let asked = self.in_flight.iter();
         let asked = asked.filter(|(_, pending)| is_discover(pending));
         let mut asked: Vec<i64> = asked.map(|(ours, _)| ours).collect();
         asked.sort_unstable();
+        let latest = peers.newest_id;
         for ours in asked {
-            let Some(pending) = state.end(ours) else {
+            let Some(pending) = self.end(ours) else {
                 continue;
             };
-            let Some(session) = self.sessions.get_mut(&pending.session) else {
+            let Some(session) = peers.get_mut(pending.session) else {
                 continue;
             };
             if pending.delivery != Delivery::Queued {
                 // What was held may still be passed on.
-                state.note(session.origin(None, self.next_id));
-                let owner = &session.owner;
-                state.forgotten.insert(ours, pending.session, owner);
+                self.note(session.origin(None, latest));
+                self.forgotten.insert(ours, pending.session, &session.owner);
             }
             if session.answered(&pending.id, ours) {
                 out.deliver(pending.session, error, Some(&pending.id), &[]);

@@ -1,62 +1,52 @@
 //! Rights that change while a peer is connected.
 
+use super::peers::Peers;
 use super::pending::Purpose;
-use super::session::{Profile, Session};
-use super::{Output, ProcessId, Router, SessionId};
+use super::process::Process;
+use super::session::Session;
+use super::{Output, SessionId};
 use crate::jsonrpc::{MAX_PEER_DEPTH, Message};
 use crate::permissions::{Denial, Rights};
 
 /// Why subscriptions that are not allowed any more are cancelled at the child.
 const NOT_ALLOWED: &str = "the client may not do this any more";
 
-impl Router {
-    /// The rights of a peer have changed. What it is subscribed to and might not subscribe to any
+impl Process {
+    /// The rights of a session have changed. What it is subscribed to and might not subscribe to any
     /// more, it loses.
-    pub fn set_rights(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
-        let Some(session) = self.sessions.get_mut(&id) else {
+    pub(super) fn apply_rights(
+        &mut self,
+        id: SessionId,
+        rights: &Rights,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) {
+        for uri in self.subscriptions.of(id) {
+            if may_subscribe(rights, &uri) || self.subscriptions.remove(&uri, id) {
+                continue;
+            }
+            let ours = peers.fresh_id();
+            self.tell(ours, "resources/unsubscribe", "uri", &uri, out);
+        }
+        let latest = peers.newest_id;
+        let Some(session) = peers.get_mut(id) else {
             return;
         };
-        let rights = profile.rights.clone();
-        session.profile = profile;
-        for process in ProcessId::ALL {
-            for uri in self.processes[process.0].subscriptions.of(id) {
-                if may_subscribe(&rights, &uri)
-                    || self.processes[process.0].subscriptions.remove(&uri, id)
-                {
-                    continue;
-                }
-                let ours = self.fresh_id();
-                self.processes[process.0].tell(
-                    process,
-                    ours,
-                    "resources/unsubscribe",
-                    "uri",
-                    &uri,
-                    out,
-                );
-            }
-            for (ours, denial) in self.forbidden_listen_requests(process, id, &rights) {
-                self.end_listen(process, id, ours, &denial, out);
-            }
+        for (ours, denial) in self.forbidden_listen_requests(session, rights) {
+            self.end_listen(ours, &denial, session, latest, out);
         }
     }
 
-    fn forbidden_listen_requests(
-        &self,
-        process: ProcessId,
-        id: SessionId,
-        rights: &Rights,
-    ) -> Vec<(i64, Denial)> {
-        let session = self.sessions.get(&id);
-        let own = session.into_iter().flat_map(Session::requests);
-        let judge = |ours: i64| match &self.processes[process.0].in_flight.get(ours)?.purpose {
+    fn forbidden_listen_requests(&self, session: &Session, rights: &Rights) -> Vec<(i64, Denial)> {
+        let judge = |ours: i64| match &self.in_flight.get(ours)?.purpose {
             Purpose::Listen(listen) if !listen.cancelled => {
                 let denial = rights.decide(listen.request.clone()).err()?;
                 Some((ours, denial))
             }
             _ => None,
         };
-        let mut found: Vec<_> = own.filter_map(|(_, ours)| judge(ours)).collect();
+        let own = session.requests().filter_map(|(_, ours)| judge(ours));
+        let mut found: Vec<_> = own.collect();
         found.sort_unstable_by_key(|(ours, _)| *ours);
         found
     }
@@ -64,25 +54,21 @@ impl Router {
     /// The request is answered as it would be if it came now.
     fn end_listen(
         &mut self,
-        process: ProcessId,
-        id: SessionId,
         ours: i64,
         denial: &Denial,
+        session: &mut Session,
+        latest: i64,
         out: &mut Output,
     ) {
-        let Some(pending) = self.processes[process.0].end(ours) else {
-            return;
-        };
-        let Some(session) = self.sessions.get_mut(&id) else {
+        let Some(pending) = self.end(ours) else {
             return;
         };
         session.answered(&pending.id, ours);
         if pending.is_cancellable() {
-            let origin = session.origin(None, self.next_id);
-            self.processes[process.0].cancel(process, ours, NOT_ALLOWED, origin, out);
+            self.cancel(ours, NOT_ALLOWED, session.origin(None, latest), out);
         }
         if let Some(line) = denial.to_line() {
-            out.to_peer.push((id, line.into()));
+            out.tell(pending.session, line);
         }
     }
 }

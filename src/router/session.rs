@@ -1,8 +1,8 @@
 //! What the router knows of one peer.
 
-use super::asks::Capabilities;
 use super::evidence::{Origin, Sender};
 use super::levels::Level;
+use super::server_requests::Capabilities;
 use super::tasks::Owner;
 use super::{MAX_CANCELLED, MAX_IN_FLIGHT, PROCESSES, ProcessId, SessionId};
 use crate::backlog::{Holder, Sum};

@@ -1,7 +1,7 @@
 //! Whose tasks are whose (2025-11-25 basic/utilities/tasks "Security"; the 2026 extension): a
 //! shared child sees one client only, so the router keeps the table.
 
-use super::{ProcessId, Router, SessionId};
+use super::SessionId;
 use crate::json::filter_array;
 use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line};
 use serde::Deserialize;
@@ -108,17 +108,6 @@ impl Tasks {
         filter_array(list, |element| {
             serde_json::from_slice::<Task>(element)
                 .is_ok_and(|task| self.is_owned_by(&task.task_id, owner))
-        })
-    }
-}
-
-impl Router {
-    pub(super) fn owns(&self, process: ProcessId, peer: SessionId, task: &str) -> bool {
-        let session = self.sessions.get(&peer);
-        session.is_some_and(|session| {
-            self.processes[process.0]
-                .tasks
-                .is_owned_by(task, &session.profile.user)
         })
     }
 }

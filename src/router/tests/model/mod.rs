@@ -834,10 +834,10 @@ impl World {
             self.happen(&Event::Pass { millis: 1000 });
         }
         let router = &self.bench.router;
-        assert!(router.sessions.is_empty() && router.next_change().is_none());
+        assert!(router.peers.sessions.is_empty() && router.next_change().is_none());
         for process in &router.processes {
             assert!(process.in_flight.is_empty() && process.waiting() == 0);
-            assert_eq!(process.asks.oldest(), None);
+            assert_eq!(process.server_requests.oldest(), None);
             assert_eq!(process.forgotten.len(), 0);
             assert!(process.subscriptions.is_empty() && !process.tasks.has_progress());
         }

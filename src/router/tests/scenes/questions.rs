@@ -3,7 +3,7 @@
 use super::*;
 use crate::permissions::Policy;
 use crate::router::Presence;
-use crate::router::asks::{MAX_OPEN_OF_SESSION, MAX_OPEN_OF_USER};
+use crate::router::server_requests::{MAX_OPEN_OF_SESSION, MAX_OPEN_OF_USER};
 
 const SAMPLE: &str = r#"{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{"_meta":{"progressToken":"p"},"messages":[]}}"#;
 const SAMPLING: &str = r#"{"sampling":{}}"#;

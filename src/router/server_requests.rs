@@ -185,7 +185,7 @@ pub(super) fn elicitations_required(answer: &Message) -> Vec<String> {
 }
 
 /// A question on its way.
-pub(super) struct Ask {
+pub(super) struct ServerRequest {
     pub of: Addressee,
     /// The child's id.
     pub id: RequestId,
@@ -205,21 +205,21 @@ pub(super) struct Parked {
 
 /// The open questions of one child, by the id that the peer knows them by.
 #[derive(Default)]
-pub(super) struct Asks {
-    open: BTreeMap<i64, Ask>,
+pub(super) struct ServerRequests {
+    open: BTreeMap<i64, ServerRequest>,
     parked: Vec<Parked>,
     /// Who was sent to which URL, oldest first.
     elicitations: Vec<(String, Addressee)>,
 }
 
-impl Asks {
-    pub(super) fn insert(&mut self, ours: i64, ask: Ask) {
-        self.open.insert(ours, ask);
+impl ServerRequests {
+    pub(super) fn insert(&mut self, ours: i64, request: ServerRequest) {
+        self.open.insert(ours, request);
     }
 
     /// True where `of` has so many open questions that it is not asked another one.
     pub(super) fn is_full_for(&self, of: &Addressee) -> bool {
-        let open = self.open.values().map(|ask| &ask.of);
+        let open = self.open.values().map(|request| &request.of);
         OPEN.reached(of, open).is_some()
     }
 
@@ -239,41 +239,43 @@ impl Asks {
 
     /// When the oldest question was asked that has no answer.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        let open = self.open.values().map(|ask| ask.asked);
+        let open = self.open.values().map(|request| request.asked);
         open.chain(self.parked.iter().map(|parked| parked.asked))
             .min()
     }
 
     /// Takes what the child has asked before then: what a peer was asked, by the id that it knows, and
     /// what still waited for one.
-    pub(super) fn take_older(&mut self, than: Instant) -> (Vec<(i64, Ask)>, Vec<Parked>) {
-        let open = self.take_if(|ask| ask.asked <= than);
+    pub(super) fn take_older(&mut self, than: Instant) -> (Vec<(i64, ServerRequest)>, Vec<Parked>) {
+        let open = self.take_if(|request| request.asked <= than);
         let parked = self.parked.extract_if(.., |parked| parked.asked <= than);
         (open, parked.collect())
     }
 
-    fn take_if(&mut self, wanted: impl Fn(&Ask) -> bool) -> Vec<(i64, Ask)> {
+    fn take_if(&mut self, wanted: impl Fn(&ServerRequest) -> bool) -> Vec<(i64, ServerRequest)> {
         let (taken, others) = std::mem::take(&mut self.open)
             .into_iter()
-            .partition(|(_, ask)| wanted(ask));
+            .partition(|(_, request)| wanted(request));
         self.open = others;
-        let taken: BTreeMap<i64, Ask> = taken;
+        let taken: BTreeMap<i64, ServerRequest> = taken;
         taken.into_iter().collect()
     }
 
     /// The question `ours`, if it was `session` that was asked.
-    pub(super) fn get(&self, ours: i64, session: SessionId) -> Option<&Ask> {
-        self.open.get(&ours).filter(|ask| ask.of.session == session)
+    pub(super) fn get(&self, ours: i64, session: SessionId) -> Option<&ServerRequest> {
+        self.open
+            .get(&ours)
+            .filter(|request| request.of.session == session)
     }
 
-    pub(super) fn take(&mut self, ours: i64, session: SessionId) -> Option<Ask> {
+    pub(super) fn take(&mut self, ours: i64, session: SessionId) -> Option<ServerRequest> {
         self.get(ours, session)?;
         self.open.remove(&ours)
     }
 
     /// Takes the question that the child knows by `id`, with the id that the peer knows.
-    pub(super) fn take_by_child_id(&mut self, id: &RequestId) -> Option<(i64, Ask)> {
-        let ours = *self.open.iter().find(|(_, ask)| ask.id == *id)?.0;
+    pub(super) fn take_by_child_id(&mut self, id: &RequestId) -> Option<(i64, ServerRequest)> {
+        let ours = *self.open.iter().find(|(_, request)| request.id == *id)?.0;
         Some((ours, self.open.remove(&ours)?))
     }
 
@@ -286,8 +288,8 @@ impl Asks {
     /// Takes all questions to a session, by the ids that the child knows them by.
     pub(super) fn leave(&mut self, session: SessionId) -> Vec<RequestId> {
         self.elicitations.retain(|(_, of)| of.session != session);
-        let open = self.take_if(|ask| ask.of.session == session);
-        let mut ids: Vec<RequestId> = open.into_iter().map(|(_, ask)| ask.id).collect();
+        let open = self.take_if(|request| request.of.session == session);
+        let mut ids: Vec<RequestId> = open.into_iter().map(|(_, request)| request.id).collect();
         let parked = self.take_parked(session);
         let parked = parked.iter().filter_map(|parked| parked.question.id());
         ids.extend(parked.cloned());
@@ -300,8 +302,8 @@ impl Asks {
         self.parked.extract_if(.., waits).collect()
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (i64, &Ask)> {
-        self.open.iter().map(|(ours, ask)| (*ours, ask))
+    pub(super) fn all(&self) -> impl Iterator<Item = (i64, &ServerRequest)> {
+        self.open.iter().map(|(ours, request)| (*ours, request))
     }
 
     pub(super) fn remember_elicitation(&mut self, elicitation: String, of: Addressee) {

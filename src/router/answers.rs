@@ -1,0 +1,152 @@
+//! What an answer of a process does, which is a matter of what was asked, and what of it the peer gets.
+
+use super::addressee::Addressee;
+use super::own_answer::{OwnAnswer, unreadable_list};
+use super::peers::Peers;
+use super::pending::{Pending, Purpose};
+use super::process::Process;
+use super::session::Session;
+use super::tasks::Tasks;
+use super::{Output, server_requests};
+use crate::jsonrpc::{Edit, Field, Message, Replacement};
+
+impl Process {
+    /// An answer to a request of a peer, or to one of the router's own that needs none.
+    pub(super) fn answer(
+        &mut self,
+        ours: i64,
+        answer: &Message,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) {
+        self.forgotten.answered(ours);
+        let agreed = answer.result().is_some();
+        if let Some(waiting) = self.subscriptions.answered(ours, agreed) {
+            return self.subscribed(ours, &waiting, answer, peers, out);
+        }
+        let Some(pending) = self.end(ours) else {
+            tracing::debug!(
+                id = ours,
+                "dropped a late answer, or one to the router itself"
+            );
+            return;
+        };
+        let Some(session) = peers.get_mut(pending.session) else {
+            return;
+        };
+        let waits = session.answered(&pending.id, ours);
+        pending.on_answer(ours, answer, waits, session, self);
+        if let Purpose::SetLevel(_) = pending.purpose
+            && !agreed
+        {
+            // What it was told before was what the others want.
+            self.level = peers.most_verbose();
+        }
+        if waits {
+            pending.deliver(ours, answer, &self.tasks, peers, out);
+        } else {
+            tracing::debug!(
+                id = ours,
+                "dropped the answer to a request that was cancelled"
+            );
+        }
+    }
+
+    /// The child has answered a `resources/subscribe`, and with it all who asked for the same
+    /// meanwhile.
+    fn subscribed(
+        &mut self,
+        via: i64,
+        waiting: &[i64],
+        answer: &Message,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) {
+        for ours in waiting {
+            let Some(Pending { session, id, .. }) = self.end(*ours) else {
+                continue;
+            };
+            let waits = match peers.get_mut(session) {
+                Some(session) => session.answered(&id, *ours),
+                None => false,
+            };
+            if !waits {
+                continue;
+            }
+            if *ours == via || answer.result().is_none() {
+                out.deliver(session, answer, Some(&id), &[]);
+            } else {
+                out.tell(session, OwnAnswer::Done.to_line(&id));
+            }
+        }
+    }
+}
+
+impl Pending {
+    /// What the answer changes in what is known of its session and of the process; the session may not
+    /// wait for it any more.
+    fn on_answer(
+        &self,
+        ours: i64,
+        answer: &Message,
+        waits: bool,
+        session: &mut Session,
+        process: &mut Process,
+    ) {
+        match &self.purpose {
+            Purpose::SetLevel(_) if answer.result().is_none() => session.level = None,
+            Purpose::Forward | Purpose::OfTask => {
+                let made_task = process.tasks.note(answer, &session.profile.user);
+                if let Some(token) = self.progress_token.as_ref().filter(|_| made_task && waits) {
+                    let token = token.clone();
+                    process.tasks.keep_progress(ours, self.session, token);
+                }
+                for elicitation in server_requests::elicitations_required(answer) {
+                    let of = Addressee::new(self.session, &session.owner);
+                    process
+                        .server_requests
+                        .remember_elicitation(elicitation, of);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives the peer what it may see of the answer, under its own id.
+    fn deliver(&self, ours: i64, answer: &Message, tasks: &Tasks, peers: &Peers, out: &mut Output) {
+        let mut own_tasks = Vec::new();
+        if let Purpose::ListTasks = self.purpose
+            && let Some(session) = peers.get(self.session)
+            && let Some(list) = answer.raw(Field::Tasks)
+        {
+            own_tasks = tasks.filter(list, &session.profile.user);
+        }
+        let Some(mut edits) = self.edits(answer, &own_tasks) else {
+            return out.tell(self.session, unreadable_list(&self.id));
+        };
+        if let Some((quoted, span)) = answer.subscription()
+            && quoted.integer() == Some(ours)
+        {
+            edits.push(Edit {
+                span: *span,
+                with: Replacement::Id(&self.id),
+            });
+            edits.sort_by_key(|edit| edit.span.start);
+        }
+        out.deliver(self.session, answer, Some(&self.id), &edits);
+    }
+
+    /// How a list is cut down to what the peer may see, and that of tasks to its own; `None` where that
+    /// cannot be done.
+    fn edits<'a>(&self, answer: &Message, own_tasks: &'a [u8]) -> Option<Vec<Edit<'a>>> {
+        match &self.purpose {
+            Purpose::List(filter) => filter.edits(answer).ok(),
+            Purpose::ListTasks if answer.result().is_some() => {
+                let span = answer.span(Field::Tasks)?;
+                let with = Replacement::Json(own_tasks);
+                Some(vec![Edit { span, with }])
+            }
+            _ => Some(Vec::new()),
+        }
+    }
+}

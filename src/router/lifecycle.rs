@@ -1,0 +1,201 @@
+//! The life of a process as the router sees it: its start, its end, and what its successor is told.
+
+use super::blame::Blame;
+use super::in_flight::InFlight;
+use super::openings::{Handshake, Opening};
+use super::peers::Peers;
+use super::pending::{Delivery, Pending, Purpose};
+use super::process::{self, Process, Service};
+use super::{Cause, Exit, Output, ProcessId, Router};
+use crate::jsonrpc::RequestId;
+use crate::utils::chunks::Chunks;
+
+impl Router {
+    /// Why this process has ended, to be asked before [`Router::child_exited`]; `overdue` where it was
+    /// ended because it had not answered in time.
+    #[must_use]
+    pub fn cause_of_end(&self, process: ProcessId, overdue: bool) -> Cause {
+        self.processes[process.0].cause_of_end(overdue, &self.peers)
+    }
+
+    /// A process has ended: everybody who waits for it gets an error. Where another one follows, the
+    /// handshake is kept for it, and of log level and subscriptions what the process has agreed to.
+    pub fn child_exited(&mut self, id: ProcessId, exit: &Exit, out: &mut Output) {
+        if self.is_probing(id) && self.legacy_only.is_none() {
+            self.probe_was_fatal(id, out);
+        }
+        let fresh = Process::new(id, self.window);
+        let mut old = std::mem::replace(&mut self.processes[id.0], fresh);
+        old.subscriptions.lapse();
+        let _lost = out.take(id, Chunks::default());
+        let kept = old.end_requests(exit, &self.blame, &mut self.peers, out);
+        for (ours, request) in old.server_requests.all() {
+            let mut line = Chunks::default();
+            let (ours, reason) = (RequestId::Number(ours), "the MCP server has exited");
+            process::write_cancelled(&ours, reason, &mut line);
+            out.tell(request.of.session, line);
+        }
+        for opening in old.take_lost_openings(exit) {
+            out.tell(opening.session, exit.error_line(&opening.id));
+        }
+        if exit.restarts {
+            self.processes[id.0] = old.renewed(kept, exit);
+        }
+    }
+
+    /// What the router itself has asked this process that it has not answered: the id, and the method.
+    #[must_use]
+    pub fn awaited(&self, process: ProcessId) -> Option<(i64, &'static str)> {
+        let process = &self.processes[process.0];
+        match (process.service, &process.handshake) {
+            (Service::Probing(ours) | Service::Returning(Some(ours)), _) => {
+                Some((ours, "server/discover"))
+            }
+            (_, Handshake::Sent(sent)) => Some((sent.ours, "initialize")),
+            _ => process.open_renewal(),
+        }
+    }
+
+    /// True where a process hears one sender at a time: [`Router::tick`] is to be called now and then,
+    /// and [`Router::end_turns`] once it has lived for long enough.
+    #[must_use]
+    pub fn takes_turns(&self, process: ProcessId) -> bool {
+        self.processes[process.0].takes_turns()
+    }
+
+    /// Some time has passed: who has had its turn since the last tick has had it for long enough.
+    pub fn tick(&mut self, process: ProcessId, out: &mut Output) {
+        let (process, peers) = self.process(process);
+        process.tick(peers.newest_id, out);
+    }
+
+    /// The process is all right: it hears everybody.
+    pub fn end_turns(&mut self, process: ProcessId, out: &mut Output) {
+        let (process, peers) = self.process(process);
+        process.end_turns(peers.newest_id, out);
+    }
+
+    /// A process has started.
+    pub fn child_started(&mut self, process: ProcessId, out: &mut Output) {
+        let (process, peers) = self.process(process);
+        process.started(peers, out);
+    }
+}
+
+impl Process {
+    /// What its predecessor knew is told to it once it has answered a request of the router's own: one
+    /// that ends before that ends by itself.
+    fn started(&mut self, peers: &mut Peers, out: &mut Output) {
+        self.down = false;
+        if self.is_probing() || matches!(self.handshake, Handshake::Sent(_)) {
+            return;
+        }
+        if self.service == Service::Returning(None) {
+            let ours = peers.fresh_id();
+            self.service = Service::Returning(Some(ours));
+            process::send_discover(self.id, ours, out);
+        } else if self.is_successor {
+            self.begin_handshake(None, peers, out);
+        } else {
+            self.release(peers.newest_id, out);
+        }
+    }
+
+    fn cause_of_end(&self, overdue: bool, peers: &Peers) -> Cause {
+        if overdue && self.open_renewal().is_some() {
+            return Cause::Renewal;
+        }
+        let introduced = match &self.handshake {
+            Handshake::Sent(sent) => sent.introduced.as_ref(),
+            _ => None,
+        };
+        let open = self.in_flight.iter().filter_map(|(ours, pending)| {
+            let session = peers.get(pending.session)?;
+            let is_confirmed =
+                matches!(&pending.purpose, Purpose::Listen(listen) if listen.confirmed);
+            let is_open = session.waits_for(&pending.id, ours)
+                && !is_confirmed
+                && pending.delivery == Delivery::Given;
+            is_open.then_some(&session.sender)
+        });
+        match self.evidence.cause(introduced, open) {
+            Cause::Itself if self.is_probing() => Cause::Probe,
+            cause => cause,
+        }
+    }
+
+    /// Answers what it has not answered; gives what its successor is still asked.
+    fn end_requests(
+        &mut self,
+        exit: &Exit,
+        blame: &Blame,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) -> InFlight {
+        let modern = matches!(self.service, Service::Modern | Service::Returning(_));
+        let renews = exit.restarts && !exit.forgets && modern;
+        // What no process has been given has ended none. But where it is not known who ends them, or whom
+        // the next one serves, all begin anew, and whoever waits for an overdue one has waited long enough.
+        let hands_on = exit.restarts
+            && !exit.suspicious
+            && exit.overdue.is_none()
+            && !matches!(self.service, Service::Probing(_));
+        let mut kept = InFlight::default();
+        let mut level_is_open = false;
+        for (ours, mut pending) in self.in_flight.take() {
+            let Some(session) = peers.get_mut(pending.session) else {
+                continue;
+            };
+            if let Purpose::SetLevel(_) = pending.purpose {
+                session.level = None;
+                level_is_open = true;
+            }
+            if hands_on && pending.can_be_handed_on() && !blame.knows(&session.sender) {
+                kept.insert(ours, pending);
+                continue;
+            }
+            if pending.delivery == Delivery::Queued {
+                self.queue.take_back(pending.session, ours);
+            }
+            match &mut pending.purpose {
+                Purpose::Listen(listen) if renews && listen.is_renewable() => {
+                    listen.lost = true;
+                    kept.insert(ours, pending);
+                }
+                _ if session.answered(&pending.id, ours) => {
+                    out.tell(pending.session, exit.error_of(&pending));
+                }
+                _ => {}
+            }
+        }
+        if !hands_on {
+            self.queue.clear();
+        }
+        if level_is_open {
+            // What it was told before was what the others want.
+            self.level = peers.most_verbose();
+        }
+        kept
+    }
+
+    /// Takes those who do not wait for another process: the one that this has ended at, and all where
+    /// none follows or they have waited for long enough.
+    fn take_lost_openings(&mut self, exit: &Exit) -> Vec<Opening> {
+        if !exit.restarts || exit.overdue.is_some() {
+            return std::mem::take(&mut self.openings);
+        }
+        let asked = match &self.handshake {
+            Handshake::Sent(sent) if sent.introduced.is_some() => sent.requester,
+            _ => None,
+        };
+        let lost = asked.and_then(|session| self.take_opening(session));
+        lost.into_iter().collect()
+    }
+}
+
+impl Pending {
+    /// True where the process has not been given it, so that its successor can be.
+    fn can_be_handed_on(&self) -> bool {
+        self.delivery == Delivery::Queued && !matches!(self.purpose, Purpose::OfTask)
+    }
+}

@@ -1,0 +1,234 @@
+//! What a process says without being asked, and who hears it.
+
+use super::changes::List;
+use super::levels::Level;
+use super::peers::{Peers, Receiver};
+use super::pending::Pending;
+use super::process::{Process, Service};
+use super::{Output, SessionId};
+use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
+use crate::mcp::Method;
+use serde::Deserialize;
+use std::time::Instant;
+
+impl Process {
+    /// A notification of the process; `now` is asked for only where it may have to wait.
+    pub(super) fn notification(
+        &mut self,
+        message: &Message,
+        now: impl FnOnce() -> Instant,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) {
+        if message.subscription().is_some() {
+            return self.subscription_notification(message, now, peers, out);
+        }
+        match message.mcp_method() {
+            Some(Method::Progress) => return self.progress(message, peers, out),
+            Some(Method::Cancelled) => return self.cancelled(message, peers, out),
+            _ => {}
+        }
+        let receivers = self.receivers(message, peers);
+        if receivers.is_empty() {
+            tracing::debug!(
+                method = message.method(),
+                "dropped a notification that is for nobody"
+            );
+            return;
+        }
+        if !out.takes(message, None, &[]) {
+            return;
+        }
+        let line = message.to_line(None, &[]);
+        let to_all = receivers.into_iter().map(|session| (session, line.clone()));
+        let Some(list) = List::of(message) else {
+            out.to_peer.extend(to_all);
+            return;
+        };
+        let now = now();
+        for (session, line) in to_all {
+            let receiver = Receiver::Session(session);
+            peers.tell_change(receiver, session, list, line, now, out);
+        }
+    }
+
+    /// Whom a notification is for that quotes no request and no subscription.
+    fn receivers(&mut self, message: &Message, peers: &Peers) -> Vec<SessionId> {
+        match message.mcp_method() {
+            Some(Method::LogMessage) if self.service != Service::Legacy => {
+                // Log messages of a modern server belong to a request that wanted them, but do not
+                // say to which (2026-07-28 server/utilities/logging): they are passed on only where
+                // one peer alone has such a request in flight.
+                self.in_flight.only_log_reader().into_iter().collect()
+            }
+            // Modern servers send nothing else without a subscription.
+            _ if self.service != Service::Legacy => Vec::new(),
+            Some(Method::LogMessage) => {
+                let level = message
+                    .text(Field::Level)
+                    .and_then(|name| Level::parse(&name));
+                let unasked = self.level.map(|_| Level::UNASKED);
+                peers.receivers(|session| {
+                    let threshold = session.level.or(unasked);
+                    threshold.is_none_or(|threshold| level.is_none_or(|level| level >= threshold))
+                })
+            }
+            Some(Method::ResourceUpdated) => {
+                let uri = message.text(Field::Uri);
+                let interested = uri.map(|uri| self.subscriptions.interested_in(&uri));
+                let mut interested = interested.unwrap_or_default();
+                interested.retain(|id| peers.may_hear(*id, message));
+                interested.into_iter().collect()
+            }
+            Some(Method::TaskStatus | Method::TaskChanged) => match message.text(Field::TaskId) {
+                Some(task) => {
+                    let is_own = |user: &_| self.tasks.is_owned_by(&task, user);
+                    peers.receivers(|session| is_own(&session.profile.user))
+                }
+                None => Vec::new(),
+            },
+            Some(Method::ElicitationComplete) => self.elicitation_complete(message),
+            _ => peers.receivers(|_| true),
+        }
+    }
+
+    fn elicitation_complete(&mut self, message: &Message) -> Vec<SessionId> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Params {
+            elicitation_id: String,
+        }
+        let params: Option<Params> = message
+            .params()
+            .and_then(|raw| serde_json::from_slice(raw).ok());
+        let asked = params.and_then(|params| {
+            self.server_requests
+                .take_elicitation(&params.elicitation_id)
+        });
+        asked.into_iter().collect()
+    }
+
+    /// Progress goes to the peer whose request it is, under the token which that peer chose.
+    fn progress(&self, message: &Message, peers: &Peers, out: &mut Output) {
+        let quoted = message.quoted_id(Field::ProgressToken);
+        let token = quoted.as_ref().and_then(|(token, _)| token.integer());
+        let asker = token.and_then(|ours| match self.in_flight.get(ours) {
+            Some(pending) => {
+                let session = peers.get(pending.session)?;
+                let waits = session.waits_for(&pending.id, ours);
+                let token = pending.progress_token.as_ref().filter(|_| waits)?;
+                Some((pending.session, token))
+            }
+            None => self.tasks.progress_of(ours),
+        });
+        let (Some((_, span)), Some((session, token))) = (quoted, asker) else {
+            tracing::debug!("dropped progress that nobody asked for");
+            return;
+        };
+        let edit = Edit {
+            span,
+            with: Replacement::Id(token),
+        };
+        out.deliver(session, message, None, &[edit]);
+    }
+
+    /// The child takes a question back, or (2026-07-28) ends a subscription.
+    fn cancelled(&mut self, message: &Message, peers: &mut Peers, out: &mut Output) {
+        let Some((id, span)) = message.quoted_id(Field::RequestId) else {
+            return;
+        };
+        self.server_requests.drop_parked(&id);
+        if let Some((ours, request)) = self.server_requests.take_by_child_id(&id) {
+            let ours = RequestId::Number(ours);
+            let edit = Edit {
+                span,
+                with: Replacement::Id(&ours),
+            };
+            out.deliver(request.of.session, message, None, &[edit]);
+            return;
+        }
+        let Some(ours) = id.integer() else { return };
+        let pending = self.in_flight.get(ours);
+        if !pending.is_some_and(Pending::is_listening) {
+            tracing::debug!("dropped a cancellation of a request that is not open");
+            return;
+        }
+        if let Some(pending) = self.end(ours) {
+            if let Some(session) = peers.get_mut(pending.session) {
+                session.answered(&pending.id, ours);
+            }
+            let edit = Edit {
+                span,
+                with: Replacement::Id(&pending.id),
+            };
+            out.deliver(pending.session, message, None, &[edit]);
+        }
+    }
+
+    /// What comes under a `subscriptions/listen`, whose id it quotes.
+    fn subscription_notification(
+        &mut self,
+        message: &Message,
+        now: impl FnOnce() -> Instant,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) {
+        let Some((quoted, span)) = message.subscription() else {
+            return;
+        };
+        let Some(ours) = quoted.integer() else {
+            return;
+        };
+        let again = message.mcp_method() == Some(Method::SubscriptionAcknowledged)
+            && self.in_flight.acknowledge_listen(ours);
+        let Some(pending) = self.in_flight.get(ours) else {
+            tracing::debug!("dropped a notification of a subscription that has ended");
+            return;
+        };
+        if again {
+            return pending.tell_missed_changes(message, out);
+        }
+        if let Err(reason) = self.check_subscription(ours, pending, message, peers) {
+            tracing::debug!("dropped a notification of a subscription: {reason}");
+            return;
+        }
+        let edit = Edit {
+            span: *span,
+            with: Replacement::Id(&pending.id),
+        };
+        let to = pending.session;
+        match List::of(message) {
+            Some(list) if out.takes(message, None, &[edit]) => {
+                let line = message.to_line(None, &[edit]);
+                let receiver = Receiver::Listen(self.id, ours);
+                peers.tell_change(receiver, to, list, line, now(), out);
+            }
+            _ => {
+                out.deliver(to, message, None, &[edit]);
+            }
+        }
+    }
+
+    /// Why the peer of a subscription does not hear this under it.
+    fn check_subscription(
+        &self,
+        ours: i64,
+        pending: &Pending,
+        message: &Message,
+        peers: &Peers,
+    ) -> Result<(), &'static str> {
+        let session = peers.get(pending.session);
+        let waits = session.filter(|session| session.waits_for(&pending.id, ours));
+        let session = waits.ok_or("it was cancelled")?;
+        let task = message
+            .text(Field::TaskId)
+            .filter(|_| message.method().starts_with("notifications/tasks"));
+        if task.is_some_and(|task| !self.tasks.is_owned_by(&task, &session.profile.user)) {
+            return Err("the task is somebody else's");
+        }
+        if !session.profile.may_hear(message) {
+            return Err("the peer may not subscribe to the resource");
+        }
+        Ok(())
+    }
+}

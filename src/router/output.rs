@@ -1,0 +1,174 @@
+//! What an event leads to: lines for processes and peers, and processes to start and stop.
+
+use super::{Loss, SessionId};
+use crate::jsonrpc::{Code, Edit, ErrorData, Executed, Kind, Message, RequestId, error_line};
+use crate::utils::chunks::{Chunks, Line};
+
+/// One of the two processes, 0 or 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ProcessId(pub(crate) usize);
+
+/// How many processes there can be.
+pub const PROCESSES: usize = 2;
+
+impl ProcessId {
+    /// The one that starts with the server.
+    pub const FIRST: Self = Self(0);
+
+    /// Both.
+    pub const ALL: [Self; PROCESSES] = [Self(0), Self(1)];
+}
+
+/// What to do about a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Start it; lines for it are already waiting.
+    Start(ProcessId),
+    /// Nobody needs it any more.
+    Stop(ProcessId),
+}
+
+/// The longest lines, in bytes, their newlines not counted.
+#[derive(Clone, Copy, Debug)]
+pub struct LineLimits {
+    /// Of what a peer has said, for a process.
+    pub to_child: usize,
+    /// For a peer.
+    pub to_peer: usize,
+}
+
+impl Default for LineLimits {
+    /// No bounds.
+    fn default() -> Self {
+        Self {
+            to_child: usize::MAX,
+            to_peer: usize::MAX,
+        }
+    }
+}
+
+/// What an event leads to. `Debug` shows how much, never what.
+#[derive(Default)]
+pub struct Output {
+    /// Whole lines for each process.
+    pub to_child: [Chunks; PROCESSES],
+    /// Whole lines for peers, in order.
+    pub to_peer: Vec<(SessionId, Line)>,
+    /// Processes to start and stop.
+    pub commands: Vec<Command>,
+    /// Which processes have just been asked something that they have to answer in time: see
+    /// [`super::Router::awaited`].
+    pub asked: [bool; PROCESSES],
+    /// Something waits for its time: see [`super::Router::oldest_question`] and
+    /// [`super::Router::next_change`].
+    pub timed: bool,
+    /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
+    /// not read must not fill our memory.
+    pub answers: [usize; PROCESSES],
+    /// The message of a peer has named a task of somebody else, which reads like one that never was.
+    pub foreign_task: bool,
+    pub(super) limits: LineLimits,
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Output")
+            .field("to_child", &self.to_child.each_ref().map(Chunks::len))
+            .field("to_peer", &self.to_peer.len())
+            .field("commands", &self.commands)
+            .finish()
+    }
+}
+
+impl Output {
+    /// With bounds on the lines that are written.
+    #[must_use]
+    pub fn new(limits: LineLimits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// What waits for a process.
+    #[must_use]
+    pub fn lines(&mut self, process: ProcessId) -> &mut Chunks {
+        &mut self.to_child[process.0]
+    }
+
+    /// How many bytes wait for a process.
+    #[must_use]
+    pub fn unwritten(&self, process: ProcessId) -> usize {
+        self.to_child[process.0].len()
+    }
+
+    /// Answers a process in the place of a peer.
+    pub fn answer(&mut self, process: ProcessId, line: &[u8]) {
+        self.to_child[process.0].extend(line);
+        self.answers[process.0] += line.len();
+    }
+
+    /// Takes what waits for a process, and leaves `spare` for what comes next.
+    #[must_use]
+    pub fn take(&mut self, process: ProcessId, spare: Chunks) -> Chunks {
+        self.answers[process.0] = 0;
+        std::mem::replace(&mut self.to_child[process.0], spare)
+    }
+
+    /// A process has been asked something by the router itself.
+    pub(super) fn note_asked(&mut self, process: ProcessId) {
+        self.asked[process.0] = true;
+    }
+
+    /// Tells a peer a line of the router's own.
+    pub(super) fn tell(&mut self, to: SessionId, line: impl Into<Line>) {
+        self.to_peer.push((to, line.into()));
+    }
+
+    /// Sends a peer what a process has said. Where the line would be longer than the peer takes, an
+    /// answer is replaced by an error; anything else is dropped. True where it is sent as it is.
+    pub(super) fn deliver(
+        &mut self,
+        to: SessionId,
+        message: &Message,
+        id: Option<&RequestId>,
+        edits: &[Edit<'_>],
+    ) -> bool {
+        if self.takes(message, id, edits) {
+            self.to_peer.push((to, message.to_line(id, edits)));
+            return true;
+        }
+        if let (Kind::Response(_), Some(id)) = (message.kind(), id) {
+            self.tell(to, Loss::TOO_LARGE.answer(id));
+        }
+        false
+    }
+
+    /// False, with a log line, where the line for a peer would be too long.
+    pub(super) fn takes(
+        &self,
+        message: &Message,
+        id: Option<&RequestId>,
+        edits: &[Edit<'_>],
+    ) -> bool {
+        let limit = self.limits.to_peer;
+        let fits = !message.outgrows(limit, id, edits);
+        if !fits {
+            tracing::error!(
+                limit,
+                "dropped a message of the MCP server: the line for the client would be too long"
+            );
+        }
+        fits
+    }
+
+    /// For a peer's answer that is too long for the process: answers the question with an error.
+    pub(super) fn answer_too_large(&mut self, process: ProcessId, id: &RequestId) {
+        let data = ErrorData::new("answer-too-large", Executed::Unknown);
+        let text = "The client's answer is too large";
+        self.answer(
+            process,
+            &error_line(Some(id), Code::InternalError, text, Some(&data)),
+        );
+    }
+}

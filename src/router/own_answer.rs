@@ -1,0 +1,78 @@
+//! What the router answers itself, in the place of a process or of a peer.
+
+use super::tasks;
+use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
+use crate::utils::chunks::Line;
+use crate::utils::shorten::shorten;
+
+/// The most of a method's name that an answer quotes, in bytes.
+const MAX_NAME: usize = 1024;
+
+/// The answer to a request that its process is not asked.
+pub(super) enum OwnAnswer {
+    /// `{}`: what was asked for is so already.
+    Done,
+    NoSuchTask {
+        /// It is somebody else's.
+        foreign: bool,
+    },
+    NoSuchMethod,
+    TooManySubscriptions,
+    /// The process, which is everybody's, is not asked.
+    InvalidParams(&'static str),
+}
+
+impl OwnAnswer {
+    pub(super) fn to_line(&self, id: &RequestId) -> Vec<u8> {
+        match self {
+            Self::Done => {
+                let mut line = b"{\"jsonrpc\":\"2.0\",\"id\":".to_vec();
+                id.write(&mut line);
+                line.extend(b",\"result\":{}}\n");
+                line
+            }
+            Self::NoSuchTask { .. } => tasks::unknown(id),
+            Self::NoSuchMethod => {
+                let text = "Method not found: it is not part of MCP 2026-07-28";
+                error_line(Some(id), Code::MethodNotFound, text, NO_DATA)
+            }
+            Self::InvalidParams(reason) => invalid_params(id, reason),
+            Self::TooManySubscriptions => {
+                let data = ErrorData::new("too-many-subscriptions", Executed::No);
+                let text = "Too many subscriptions";
+                error_line(Some(id), Code::InternalError, text, Some(&data))
+            }
+        }
+    }
+}
+
+/// The answer to a message whose method is of the other kind: none to a notification.
+pub(super) fn misplaced(message: &Message) -> Option<Line> {
+    tracing::debug!("dropped a request under a notification's name, or the reverse");
+    let text = "Invalid Request: a notification has no id";
+    let answer = |id| error_line(Some(id), Code::InvalidRequest, text, NO_DATA).into();
+    message.id().map(answer)
+}
+
+/// The answer to a request whose params are not what the router, or MCP, takes.
+pub(super) fn invalid_params(id: &RequestId, reason: &str) -> Vec<u8> {
+    let text = format!("Invalid params: {reason}");
+    error_line(Some(id), Code::InvalidParams, &text, NO_DATA)
+}
+
+/// The answer to a question of the child that no peer can be asked.
+pub(super) fn nobody_to_ask(id: &RequestId, method: &str) -> Vec<u8> {
+    let method = shorten(method, MAX_NAME);
+    let text = format!("Method not found: no connected client can take '{method}'");
+    error_line(Some(id), Code::MethodNotFound, &text, NO_DATA)
+}
+
+/// What a peer gets in the place of a list that could hold things which it may not see.
+pub(super) fn unreadable_list(id: &RequestId) -> Vec<u8> {
+    tracing::warn!(
+        "withheld a list of the MCP server that cannot be cut down: it is not the list that was asked for, or members stand twice"
+    );
+    let data = ErrorData::new("unreadable-list", Executed::Unknown);
+    let text = "The MCP server's list cannot be read";
+    error_line(Some(id), Code::InternalError, text, Some(&data))
+}

@@ -1,0 +1,209 @@
+//! A peer's request, on its way to the process that serves it.
+
+use super::evidence::Origin;
+use super::levels::{self, Level};
+use super::listen_requests::ListenRequest;
+use super::own_answer::OwnAnswer;
+use super::peers::Peers;
+use super::pending::{Delivery, Pending, Purpose};
+use super::process::{Process, Service};
+use super::subscriptions::{self, Consent};
+use super::{Output, SessionId};
+use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
+use crate::mcp::Method;
+use crate::permissions::Permit;
+use crate::utils::chunks::Chunks;
+
+/// A process may read something else as a URI, and change what others are subscribed to.
+const NO_URI: OwnAnswer = OwnAnswer::InvalidParams("uri must be a string");
+
+impl Process {
+    /// A request of a peer: it is sent, waits for its turn, or is answered by the router itself.
+    pub(super) fn request(
+        &mut self,
+        from: SessionId,
+        id: &RequestId,
+        permit: &Permit,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) {
+        let ours = peers.fresh_id();
+        let purpose = match self.purpose(from, ours, permit, peers) {
+            Ok(purpose) => purpose,
+            Err(answer) => {
+                out.foreign_task = matches!(answer, OwnAnswer::NoSuchTask { foreign: true });
+                return out.tell(from, answer.to_line(id));
+            }
+        };
+        let latest = peers.newest_id;
+        let Some(session) = peers.get_mut(from) else {
+            return;
+        };
+        session.insert(id.clone(), self.id, ours);
+        let message = permit.message();
+        let mut pending = Pending::new(from, id, message, purpose, &session.kept);
+        if pending.is_sent(ours) {
+            let origin = session.origin(Some(ours), latest);
+            pending.delivery = self.send_request(from, message, &pending.purpose, origin, out);
+        }
+        self.in_flight.insert(ours, pending);
+    }
+
+    /// Sends the process a request under the id of `origin`, or queues it.
+    fn send_request(
+        &mut self,
+        from: SessionId,
+        message: &Message,
+        purpose: &Purpose,
+        origin: Origin<'_>,
+        out: &mut Output,
+    ) -> Delivery {
+        let ours = origin.request.unwrap_or_default();
+        let number = RequestId::Number(ours);
+        let level = match purpose {
+            Purpose::SetLevel(level) => format!("\"{}\"", level.name()),
+            _ => String::new(),
+        };
+        let edits = edits(message, &number, Replacement::Json(level.as_bytes()));
+        let write = |line: &mut Chunks| message.write(Some(&number), &edits, line);
+        if purpose.is_shared() {
+            // All peers' changes reach the process in order, and take up a place all the same.
+            self.queue.give(from, ours);
+            self.engaged = true;
+            write(self.shared_sink(origin, out));
+            return Delivery::Given;
+        }
+        let takes_place = !matches!(purpose, Purpose::Listen(_));
+        self.say(from, origin, takes_place, out, write)
+    }
+
+    /// What is special about a request; some the router answers itself.
+    fn purpose(
+        &mut self,
+        from: SessionId,
+        ours: i64,
+        permit: &Permit,
+        peers: &mut Peers,
+    ) -> Result<Purpose, OwnAnswer> {
+        if let Some(filter) = permit.list() {
+            return Ok(Purpose::List(filter.clone()));
+        }
+        let message = permit.message();
+        let related = message.related_task();
+        if let Some(task) = &related
+            && !self.owns(from, task, peers)
+        {
+            return Err(self.no_such_task(task));
+        }
+        let legacy = self.service == Service::Legacy;
+        match message.mcp_method() {
+            Some(Method::Discover) => Ok(Purpose::Discover),
+            Some(Method::Listen) if legacy => Ok(Purpose::Forward),
+            Some(Method::Listen) if self.may_listen(from, message) => {
+                Ok(Purpose::Listen(Box::new(ListenRequest::new(message))))
+            }
+            Some(Method::Listen) => Err(OwnAnswer::TooManySubscriptions),
+            Some(Method::Subscribe) if legacy => self.subscribe(from, ours, message, peers),
+            Some(Method::Unsubscribe) if legacy => self.unsubscribe(from, message),
+            Some(Method::SetLevel) if legacy => self.set_level(from, message, peers),
+            // It would hold for all peers, which say with each request what they want (2026-07-28).
+            Some(Method::SetLevel) => Err(OwnAnswer::NoSuchMethod),
+            Some(Method::ListTasks) => Ok(Purpose::ListTasks),
+            _ if message.method().starts_with("tasks/") => match message.text(Field::TaskId) {
+                Some(task) if self.owns(from, &task, peers) => Ok(Purpose::OfTask),
+                Some(task) => Err(self.no_such_task(&task)),
+                None => Err(OwnAnswer::NoSuchTask { foreign: false }),
+            },
+            _ if related.is_some() => Ok(Purpose::OfTask),
+            _ => Ok(Purpose::Forward),
+        }
+    }
+
+    /// The answer where a task is unknown, or somebody else's.
+    fn no_such_task(&self, task: &str) -> OwnAnswer {
+        let foreign = self.tasks.owner(task).is_some();
+        OwnAnswer::NoSuchTask { foreign }
+    }
+
+    fn subscribe(
+        &mut self,
+        from: SessionId,
+        ours: i64,
+        message: &Message,
+        peers: &Peers,
+    ) -> Result<Purpose, OwnAnswer> {
+        let uri = message.text(Field::Uri).ok_or(NO_URI)?;
+        let Some(session) = peers.get(from) else {
+            return Err(OwnAnswer::Done);
+        };
+        if uri.len() > subscriptions::MAX_URI
+            || self.subscriptions.count(from) >= subscriptions::MAX_PER_SESSION
+        {
+            return Err(OwnAnswer::TooManySubscriptions);
+        }
+        match self.subscriptions.add(&uri, from, ours, &session.kept) {
+            Consent::Given => Err(OwnAnswer::Done),
+            Consent::Asked(via) => Ok(Purpose::Subscribe { via }),
+        }
+    }
+
+    fn unsubscribe(&mut self, from: SessionId, message: &Message) -> Result<Purpose, OwnAnswer> {
+        let uri = message.text(Field::Uri).ok_or(NO_URI)?;
+        let shared = self.subscriptions.remove(&uri, from);
+        if shared {
+            Err(OwnAnswer::Done)
+        } else {
+            Ok(Purpose::Unsubscribe)
+        }
+    }
+
+    fn set_level(
+        &mut self,
+        from: SessionId,
+        message: &Message,
+        peers: &mut Peers,
+    ) -> Result<Purpose, OwnAnswer> {
+        let asked = Level::asked(message).ok_or(OwnAnswer::InvalidParams(levels::UNKNOWN))?;
+        // Noted before the child agrees, so that two peers that ask at once both count.
+        if let Some(session) = peers.get_mut(from) {
+            session.level = Some(asked);
+        }
+        let needed = peers.most_verbose().unwrap_or(asked);
+        if self.level.replace(needed) == Some(needed) {
+            return Err(OwnAnswer::Done);
+        }
+        Ok(Purpose::SetLevel(needed))
+    }
+
+    /// Tells the child a less verbose level when the session that wanted more has left.
+    pub(super) fn lower_level(&mut self, peers: &mut Peers, out: &mut Output) {
+        let (Some(current), Some(needed)) = (self.level, peers.most_verbose()) else {
+            return;
+        };
+        if needed > current {
+            let ours = peers.fresh_id();
+            self.level = Some(needed);
+            self.tell(ours, "logging/setLevel", "level", needed.name(), out);
+        }
+    }
+}
+
+/// What a request is changed in where its process gets it under `id`, and its peer's log level, if it asks
+/// for one, as `level`.
+pub(super) fn edits<'a>(
+    message: &Message,
+    id: &'a RequestId,
+    level: Replacement<'a>,
+) -> Vec<Edit<'a>> {
+    let mut edits = Vec::new();
+    if let Some((_, span)) = message.progress_token() {
+        let with = Replacement::Id(id);
+        edits.push(Edit { span: *span, with });
+    }
+    if let (Some(span), Some(Method::SetLevel)) = (message.span(Field::Level), message.mcp_method())
+    {
+        edits.push(Edit { span, with: level });
+        edits.sort_by_key(|edit| edit.span.start);
+    }
+    edits
+}
