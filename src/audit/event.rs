@@ -357,6 +357,7 @@ mod tests {
             code: crate::jsonrpc::Code::InvalidRequest,
             about: vec![Kind::Request(RequestId::String("x".into()))],
             reason: "batches are not supported",
+            limit: None,
         };
         let policy = r#"{"permissions":{"a":{"allowedMethods":["*"],"blockedTools":["rm"]}}}"#;
         let rights = Policy::parse(policy).unwrap().rights(&["a".to_owned()]);

@@ -98,6 +98,8 @@ pub struct Refusal {
     pub about: Vec<Kind>,
     /// For the peer and the log; quotes nothing of the line.
     pub reason: &'static str,
+    /// The line is longer than so many bytes.
+    pub limit: Option<usize>,
 }
 
 impl Refusal {
@@ -106,6 +108,7 @@ impl Refusal {
             code: Code::ParseError,
             about: Vec::new(),
             reason,
+            limit: None,
         }
     }
 
@@ -113,6 +116,17 @@ impl Refusal {
         Self {
             code: Code::InvalidRequest,
             ..Self::not_json(reason)
+        }
+    }
+
+    /// A line of more than `limit` bytes, which has been passed over: all that is known of it is its
+    /// outline.
+    #[must_use]
+    pub fn too_long(limit: usize, outline: Outline) -> Self {
+        Self {
+            about: outline.kinds(),
+            limit: Some(limit),
+            ..Self::invalid("longer than --max-message-size")
         }
     }
 
@@ -137,8 +151,10 @@ impl Refusal {
     /// notifications and answers, and one without an id where nothing can be made out.
     #[must_use]
     pub fn replies(&self) -> Vec<Vec<u8>> {
-        let text = self.text();
-        let reply = |id| error_line(id, self.code, &text, NO_DATA);
+        let reply = |id| match self.limit {
+            Some(limit) => too_large_line(id, limit, Measured::AsRead),
+            None => error_line(id, self.code, &self.text(), NO_DATA),
+        };
         if self.about.is_empty() {
             return vec![reply(None)];
         }

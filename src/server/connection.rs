@@ -12,7 +12,7 @@ use super::rate::UserLimit;
 use super::refusals::Refusals;
 use super::registry::{Handover, Registration};
 use super::sharing::Placement;
-use super::upstream::{Intake, Records, upstream};
+use super::upstream::{Intake, Line, Records, upstream};
 use crate::audit::Trail;
 use crate::backlog::Holder;
 use crate::control::Control;
@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 /// What a connection begins with.
 pub(super) enum First {
     /// A line of the peer that has been read already.
-    Read(Bytes),
+    Read(Line),
     /// A line for the client.
     Send(Bytes),
 }
@@ -117,7 +117,7 @@ impl Carrier<'_> {
     fn intake<'c>(
         self,
         reader: &'c mut Reader,
-        read: Option<Bytes>,
+        read: Option<Line>,
         activity: &'c Activity,
         holder: &Holder,
     ) -> Intake<'c>
@@ -127,6 +127,7 @@ impl Carrier<'_> {
         Intake {
             reader,
             read,
+            too_long: None,
             session: &self.placement.session,
             activity,
             resumable: self.registration.is_some(),

@@ -4,7 +4,7 @@
 //! the lines of the head were only answered with errors, the body would be taken for messages.
 
 use crate::jsonrpc::{
-    Code, MAX_PEER_DEPTH, Measured, Message, NO_DATA, Refusal, error_line, too_large_line,
+    Code, MAX_PEER_DEPTH, Measured, Message, NO_DATA, Outline, Refusal, error_line, too_large_line,
 };
 use crate::transport::Reader;
 use crate::transport::foreign;
@@ -17,11 +17,16 @@ const FIRST: &str = "a connection has to begin with a JSON object";
 /// So many blank lines may stand before the first message.
 const MAX_BLANK: usize = 16;
 
+/// In UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// What a connection begins with.
 #[derive(Debug)]
 pub(super) enum First {
-    /// A JSON object.
+    /// A JSON object, or what was meant for one.
     Object(Bytes),
+    /// A message that is too long.
+    TooLong(Refusal),
     /// Something else: the connection is to be closed.
     Foreign(Foreign),
     /// Nothing at all.
@@ -67,7 +72,7 @@ pub(super) async fn first(reader: &mut Reader) -> First {
         let line = match reader.next().await {
             Ok(Some(line)) => line,
             Ok(None) => return First::End,
-            Err(LineError::TooLong { limit }) => return First::Foreign(Foreign::TooLong(limit)),
+            Err(LineError::TooLong { limit }) => return too_long(reader, limit).await,
             Err(err) => return First::Lost(err),
         };
         if line.is_empty() || line.iter().all(u8::is_ascii_whitespace) {
@@ -82,14 +87,28 @@ pub(super) async fn first(reader: &mut Reader) -> First {
     First::Foreign(Foreign::Blank)
 }
 
+/// A first line that is too long is passed over, as any other, where it is a message.
+async fn too_long(reader: &mut Reader, limit: usize) -> First {
+    let mut outline = Outline::default();
+    match reader.skip(&mut outline).await {
+        Ok(true) if outline.kind().is_some() => First::TooLong(Refusal::too_long(limit, outline)),
+        Ok(_) => First::Foreign(Foreign::TooLong(limit)),
+        Err(err) => First::Lost(err.into()),
+    }
+}
+
 /// `is_stream` tells that lines are not framed by anything that has been agreed upon over HTTP.
 fn judge(line: &Bytes, is_stream: bool) -> Result<(), Foreign> {
     if is_stream && foreign::is_http_request(line) {
         return Err(Foreign::Http);
     }
-    let is_brace = line.trim_ascii_start().starts_with(b"{");
+    // No head of an HTTP request begins with a brace.
+    let begin = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+    let is_brace = begin.trim_ascii_start().starts_with(b"{");
     match Message::read(line.clone(), MAX_PEER_DEPTH) {
-        Err(refusal) if !is_brace || refusal.code == Code::ParseError => {
+        Err(refusal)
+            if !is_brace || refusal.code == Code::ParseError && refusal.about.is_empty() =>
+        {
             Err(Foreign::NoObject(refusal))
         }
         // What is wrong with an object is answered like any other such message.
@@ -108,6 +127,14 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#, None),
             ("\t {\"jsonrpc\":\"2.0\",\"method\":\"x\"} \r", None),
             ("{}", None),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"x":NaN}}"#,
+                None,
+            ),
+            (
+                "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\"}",
+                None,
+            ),
             (r#"{"id":1,"method":1}"#, None),
             ("POST / HTTP/1.1\r", Some("HTTP/1.1 400")),
             ("PRI * HTTP/2.0\r", Some("HTTP/1.1 400")),

@@ -12,6 +12,7 @@ use super::open;
 use super::places::{Place, Spot};
 use super::registry::{Handover, Registration};
 use super::sharing::{Party, Placement};
+use super::upstream::Line;
 use crate::control::Control;
 use crate::handshake;
 use crate::hub::{Cut, Session};
@@ -33,7 +34,7 @@ pub(super) enum Opening {
     /// It asks for a session that can be resumed.
     Resumable,
     /// It is one of a peer that knows nothing of that, and has said this.
-    Plain(Bytes),
+    Plain(Line),
 }
 
 /// Why no session has begun on a connection.
@@ -75,6 +76,9 @@ pub(super) async fn hello(
     let (unopened, last_words) = tokio::select! {
         first = first(&mut link.reader) => match first {
             first::First::Object(line) => return open(link, line, context),
+            first::First::TooLong(refusal) => {
+                return Ok((link, Opening::Plain(Line::TooLong(refusal))));
+            }
             first::First::Foreign(foreign) => {
                 let reason = format_args!("the first line is no MCP message: {foreign}");
                 tracing::warn!(%reason, "refused");
@@ -115,7 +119,7 @@ fn open(link: Box<Link>, line: Bytes, context: &Context) -> Result<(Box<Link>, O
             Err(back) => Ok((back, Opening::Resumable)),
         },
         Some(Control::Resume { session: None, .. }) => Ok((link, Opening::Resumable)),
-        _ => Ok((link, Opening::Plain(line))),
+        _ => Ok((link, Opening::Plain(Line::Whole(line)))),
     }
 }
 

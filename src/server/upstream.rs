@@ -12,7 +12,7 @@ use crate::backlog::Part;
 use crate::control::{Control, PREFIX};
 use crate::hub::{Room, Sent, Session};
 use crate::jsonrpc::{
-    Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, Refusal,
+    Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, Outline, Refusal,
     RequestId, error_line, too_large_line,
 };
 use crate::liveness::ACK_BYTES;
@@ -23,7 +23,7 @@ use crate::transport::Reader;
 use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
 use crate::utils::before_waits::before_waits;
-use crate::utils::chunks::Line;
+use crate::utils::chunks;
 use crate::utils::spare;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -50,12 +50,14 @@ pub(super) struct Records<'a> {
 pub(super) struct Intake<'a> {
     pub reader: &'a mut Reader,
     /// Has been read already, before there was a session to serve it.
-    pub read: Option<Bytes>,
+    pub read: Option<Line>,
+    /// A line is passed over that is longer than this; so much is known of it.
+    pub too_long: Option<(usize, Outline)>,
     pub session: &'a Session,
     pub activity: &'a Activity,
     pub resumable: bool,
     /// Lines that were read while the MCP server took none.
-    pub ahead: VecDeque<(Bytes, Option<SemaphorePermit<'a>>)>,
+    pub ahead: VecDeque<(Line, Option<SemaphorePermit<'a>>)>,
     pub bytes: usize,
     /// The size of the line that is being dealt with.
     pub current: usize,
@@ -67,6 +69,32 @@ pub(super) struct Intake<'a> {
     pub room_ahead: &'a Semaphore,
 }
 
+/// A line of the peer.
+#[derive(Debug)]
+pub(super) enum Line {
+    Whole(Bytes),
+    /// It was too long, and has been passed over.
+    TooLong(Refusal),
+}
+
+impl Line {
+    /// What is kept for it, in bytes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Whole(line) => line.len(),
+            Self::TooLong(_) => 0,
+        }
+    }
+
+    /// What it costs to keep it.
+    fn cost(&self) -> usize {
+        match self {
+            Self::Whole(line) => cost(line),
+            Self::TooLong(_) => cost(&Bytes::new()),
+        }
+    }
+}
+
 impl Intake<'_> {
     /// The next message that is no acknowledgement. Cancel safe.
     async fn next(&mut self) -> Result<Arrived, Event> {
@@ -76,7 +104,7 @@ impl Intake<'_> {
             }
             let (line, heeded) = match self.ahead.pop_front() {
                 Some((line, _)) => {
-                    self.bytes -= cost(&line);
+                    self.bytes -= line.cost();
                     (line, true)
                 }
                 None => (self.line().await?, false),
@@ -96,10 +124,13 @@ impl Intake<'_> {
     }
 
     /// The next line of the connection that is no acknowledgement. Cancel safe.
-    async fn read(&mut self) -> Result<Bytes, Event> {
+    async fn read(&mut self) -> Result<Line, Event> {
         loop {
             let line = self.line().await?;
-            let control = Control::read(&line);
+            let control = match &line {
+                Line::Whole(line) => Control::read(line),
+                Line::TooLong(_) => None,
+            };
             self.heed(control.as_ref())?;
             match control {
                 Some(Control::Ack { .. }) if self.resumable => {}
@@ -118,7 +149,7 @@ impl Intake<'_> {
         if !self.resumable {
             return Ok(());
         }
-        let acknowledge = |replay: &mut Replay<Line>| {
+        let acknowledge = |replay: &mut Replay<chunks::Line>| {
             let kept = replay.bytes();
             replay.acknowledge(received)?;
             Ok(kept - replay.bytes())
@@ -142,23 +173,43 @@ impl Intake<'_> {
     }
 
     /// The next line of the connection. Cancel safe.
-    async fn line(&mut self) -> Result<Bytes, Event> {
+    async fn line(&mut self) -> Result<Line, Event> {
         let session = self.session;
-        let read = async {
-            match self.read.take() {
-                Some(line) => Ok(Some(line)),
-                None => self.reader.next().await,
-            }
-        };
-        // What has arrived together is handed over together.
-        let read = before_waits(read, || session.flush()).await;
-        match read {
-            Ok(Some(line)) => Ok(line),
-            Ok(None) => Err(Event::HalfClosed),
-            Err(LineError::TooLong { limit }) => Err(Event::TooLong(limit)),
-            Err(LineError::Empty) => Err(Event::Empty),
-            Err(err) => Err(Event::Unreadable(err)),
+        if let Some(line) = self.read.take() {
+            return Ok(line);
         }
+        loop {
+            if self.too_long.is_some() {
+                return self.pass_over().await;
+            }
+            // What has arrived together is handed over together.
+            match before_waits(self.reader.next(), || session.flush()).await {
+                Ok(Some(line)) => return Ok(Line::Whole(line)),
+                Ok(None) => return Err(Event::HalfClosed),
+                Err(LineError::TooLong { limit }) => {
+                    self.too_long = Some((limit, Outline::default()));
+                }
+                Err(LineError::TooLongFrame { limit }) => return Err(Event::TooLong(limit)),
+                Err(LineError::Empty) => return Err(Event::Empty),
+                Err(err) => return Err(Event::Unreadable(err)),
+            }
+        }
+    }
+
+    /// Passes over the rest of a line that is too long. Cancel safe.
+    async fn pass_over(&mut self) -> Result<Line, Event> {
+        let session = self.session;
+        if let Some((_, outline)) = &mut self.too_long {
+            let passed = before_waits(self.reader.skip(outline), || session.flush());
+            match passed.await {
+                Ok(true) => {}
+                // Half a line dies with its sender.
+                Ok(false) => return Err(Event::HalfClosed),
+                Err(err) => return Err(Event::Unreadable(err.into())),
+            }
+        }
+        let (limit, outline) = self.too_long.take().unwrap_or_default();
+        Ok(Line::TooLong(Refusal::too_long(limit, outline)))
     }
 
     /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A
@@ -191,9 +242,9 @@ impl Intake<'_> {
                 }
                 line => line?,
             };
-            self.bytes += cost(&line);
+            self.bytes += line.cost();
             self.kept.set(self.bytes + self.current);
-            let share = cost(&line).min(self.room_ahead.available_permits());
+            let share = line.cost().min(self.room_ahead.available_permits());
             let share = u32::try_from(share).unwrap_or(u32::MAX);
             let share = self.room_ahead.try_acquire_many(share).ok();
             self.ahead.push_back((line, share));
@@ -217,10 +268,13 @@ struct Arrived {
 }
 
 impl Arrived {
-    fn read(line: Bytes) -> Self {
+    fn read(line: Line) -> Self {
         let size = line.len();
-        let blank = line.iter().all(u8::is_ascii_whitespace);
-        let message = (!blank).then(|| Message::read(line, MAX_PEER_DEPTH));
+        let message = match line {
+            Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => None,
+            Line::Whole(line) => Some(Message::read(line, MAX_PEER_DEPTH)),
+            Line::TooLong(refusal) => Some(Err(refusal)),
+        };
         let control = match &message {
             Some(Ok(message)) => Control::from_message(message),
             _ => None,

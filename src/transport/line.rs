@@ -46,6 +46,12 @@ pub enum LineError {
         /// The limit.
         limit: usize,
     },
+    /// A WebSocket message is longer than the limit, and what follows cannot be read.
+    #[error("a WebSocket message is longer than {limit} bytes")]
+    TooLongFrame {
+        /// The limit.
+        limit: usize,
+    },
     /// The far end pings more often than makes sense.
     #[error("too many pings")]
     Pings,
@@ -219,32 +225,36 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 
     /// Reads the rest of a line that is too long, in bounded memory, and shows it to `see` from its
-    /// start; false where the stream ends before the line does. Not cancel safe: `see` may be shown
-    /// a piece twice.
+    /// start, each piece once; false where the stream ends before the line does. Cancel safe.
     ///
     /// # Errors
     /// What the stream says.
     pub async fn skip(&mut self, mut see: impl FnMut(&[u8])) -> io::Result<bool> {
         while self.skipping {
-            let end = memchr::memchr(b'\n', &self.buffer);
-            let line = self.buffer.get(..end.unwrap_or(self.buffer.len()));
-            for piece in line.unwrap_or_default().chunks(SKIP_SIZE) {
-                see(piece);
-                tokio::task::yield_now().await;
-            }
-            // Its memory goes, too.
-            drop(
-                self.buffer
-                    .split_to(end.map_or(self.buffer.len(), |end| end + 1)),
-            );
-            self.searched = 0;
-            self.skipping = end.is_none();
-            if self.skipping {
+            if self.buffer.is_empty() {
+                if self.buffer.capacity() > READ_SIZE {
+                    // The memory of what has been seen goes, too.
+                    self.buffer = BytesMut::new();
+                    self.held.set(0);
+                }
                 self.buffer.reserve(READ_SIZE);
                 if self.stream.read_buf(&mut self.buffer).await? == 0 {
                     return Ok(false);
                 }
                 self.pulse.beat();
+            }
+            let next = self.buffer.get(..self.buffer.len().min(SKIP_SIZE));
+            let next = next.unwrap_or_default();
+            let end = memchr::memchr(b'\n', next);
+            let length = end.map_or(next.len(), |end| end + 1);
+            let mut piece = self.buffer.split_to(length);
+            piece.truncate(end.unwrap_or(length));
+            self.searched = 0;
+            self.skipping = end.is_none();
+            see(&piece);
+            drop(piece);
+            if self.skipping {
+                tokio::task::yield_now().await;
             }
         }
         Ok(true)
@@ -270,19 +280,18 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 }
 
-/// Fills `buffer`, and gives what has arrived beyond that.
+/// Shows `take` what has arrived, and gives how much that is, and what `take` says that it has not taken.
 pub(super) fn read_much(
     stream: Pin<&mut impl AsyncRead>,
     context: &mut Context<'_>,
-    buffer: &mut ReadBuf<'_>,
-) -> Poll<io::Result<Bytes>> {
+    take: impl FnOnce(&[u8]) -> usize,
+) -> Poll<io::Result<(usize, Bytes)>> {
     ARRIVED.with_borrow_mut(|arrived| {
         let mut read = ReadBuf::new(arrived);
         ready!(stream.poll_read(context, &mut read))?;
-        let length = read.filled().len().min(buffer.remaining());
-        let (now, later) = read.filled().split_at(length);
-        buffer.put_slice(now);
-        Poll::Ready(Ok(Bytes::copy_from_slice(later)))
+        let read = read.filled();
+        let later = read.get(take(read)..).unwrap_or_default();
+        Poll::Ready(Ok((read.len(), Bytes::copy_from_slice(later))))
     })
 }
 

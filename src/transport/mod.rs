@@ -1,5 +1,6 @@
 //! Bytes on the wire, as lines: [`Connection`] before a peer is known, [`Reader`] and [`Writer`]
-//! after. Closed enums over the transports; nothing here knows JSON.
+//! after. Closed enums over the transports; of JSON they know where a message ends, and the outline of one
+//! that is too long.
 
 pub mod empty;
 pub mod foreign;
@@ -15,6 +16,7 @@ pub mod unix;
 pub mod websocket;
 
 use crate::backlog::Part;
+use crate::jsonrpc::Outline;
 use crate::liveness::Silence;
 use crate::utils::chunks::Pieces;
 use bytes::Bytes;
@@ -201,6 +203,21 @@ impl Reader {
         match self {
             Self::Line(reader) => reader.next().await,
             Self::WebSocket(reader) => reader.next().await,
+        }
+    }
+
+    /// Reads to the end of a line of which [`Reader::next`] has said that it is too long, and follows it
+    /// in `outline`; false where the stream ends before the line does. Cancel safe.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub async fn skip(&mut self, outline: &mut Outline) -> io::Result<bool> {
+        match self {
+            Self::Line(reader) => reader.skip(|piece| outline.see(piece)).await,
+            Self::WebSocket(reader) => {
+                *outline = reader.skipped();
+                Ok(true)
+            }
         }
     }
 }

@@ -30,6 +30,7 @@ mod key_urls;
 mod limits;
 mod listeners;
 mod multiplex;
+mod oversize;
 mod places;
 mod poison;
 mod policy;

@@ -201,7 +201,10 @@ impl Endpoint {
     pub(super) fn on_disconnect(&mut self, end: End) -> Ended {
         if let Some(limit) = self.line_limit.take() {
             self.refuse_longer(limit);
-        } else if let End::Lost(Lost::Line(LineError::TooLong { .. })) = &end {
+        } else if let End::Lost(Lost::Line(
+            LineError::TooLong { .. } | LineError::TooLongFrame { .. },
+        )) = &end
+        {
             // The server would send the line again, and again after each repetition that caused it.
             let initializes = self.outbound.is_holding();
             self.pending.rejoin().forget_unanswered(initializes);

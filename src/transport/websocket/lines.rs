@@ -2,6 +2,7 @@
 
 use super::to_io;
 use crate::json::{Part, Structure};
+use crate::jsonrpc::Outline;
 use crate::transport::line::LineError;
 use crate::utils::spare;
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,12 @@ pub(super) struct Lines {
     partial: BytesMut,
     balance: Balance,
     pub limit: usize,
+    /// The message of the last frame goes on in the next one.
+    pub continues: bool,
+    /// The line under way, where it is too long.
+    too_long: Option<Outline>,
+    /// The last line that was too long.
+    pub skipped: Outline,
 }
 
 impl Default for Lines {
@@ -25,6 +32,9 @@ impl Default for Lines {
             partial: BytesMut::new(),
             balance: Balance::default(),
             limit: usize::MAX,
+            continues: false,
+            too_long: None,
+            skipped: Outline::default(),
         }
     }
 }
@@ -44,15 +54,25 @@ impl Lines {
         }
         let rest = std::mem::take(&mut self.rest);
         if rest.is_empty() {
-            return None;
+            // The last fragment of a message may hold nothing.
+            let ends = self.balance.is_whole() && !self.continues;
+            return ends.then(|| self.end_line(rest));
         }
         // No newline: a whole message, or the beginning of one?
         self.balance.read(&rest);
-        if self.balance.is_whole() {
+        if self.balance.is_whole() && !self.continues {
             return Some(self.end_line(rest));
         }
+        if let Some(outline) = &mut self.too_long {
+            outline.see(&rest);
+            return None;
+        }
         if self.partial.len() + rest.len() > self.limit {
-            return Some(Err(LineError::TooLong { limit: self.limit }));
+            let mut outline = Outline::of(&self.partial);
+            outline.see(&rest);
+            self.partial = BytesMut::new();
+            self.too_long = Some(outline);
+            return None;
         }
         self.partial.extend_from_slice(&rest);
         None
@@ -72,7 +92,8 @@ impl Lines {
                 return Ok(false);
             }
             Some(Err(tungstenite::Error::Capacity(_))) => {
-                return Err(LineError::TooLong { limit: self.limit });
+                let limit = self.limit;
+                return Err(LineError::TooLongFrame { limit });
             }
             Some(Err(err)) => return Err(to_io(err).into()),
         }
@@ -81,6 +102,11 @@ impl Lines {
 
     fn end_line(&mut self, end: Bytes) -> Result<Bytes, LineError> {
         self.balance = Balance::default();
+        if let Some(mut outline) = self.too_long.take() {
+            outline.see(&end);
+            self.skipped = outline;
+            return Err(LineError::TooLong { limit: self.limit });
+        }
         let line = if self.partial.is_empty() {
             end
         } else {
@@ -88,6 +114,7 @@ impl Lines {
             self.partial.split().freeze()
         };
         if line.len() > self.limit {
+            self.skipped = Outline::of(&line);
             return Err(LineError::TooLong { limit: self.limit });
         }
         spare::used(line.len());

@@ -1,10 +1,10 @@
 //! What lies between the WebSocket library and the stream.
 
-use super::frames::Frames;
+use super::frames::{Begun, Frames};
 use crate::backlog::Part;
 use crate::transport::Pulse;
 use crate::transport::line::read_much;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -22,7 +22,7 @@ pub(super) struct Metered<S> {
     ahead: Bytes,
     /// A frame is being written without the library, which has to wait.
     pub busy: bool,
-    /// Counts the frames that come; `None` before the upgrade, and at a client.
+    /// Counts and cuts the frames that come; `None` before the upgrade, and at a client.
     pub frames: Option<Frames>,
     /// Counts what is kept of messages.
     held: Part,
@@ -66,6 +66,18 @@ impl<S> Metered<S> {
         self.held.set(kept);
     }
 
+    /// From now on messages come in their fragments, and those of more than `limit` bytes in pieces.
+    pub(super) fn cut(&mut self, limit: usize) {
+        if let Some(frames) = &mut self.frames {
+            frames.limit = Some(limit);
+        }
+    }
+
+    /// True where the message goes on behind the next data frame that the library gives.
+    pub(super) fn next_continues(&mut self) -> bool {
+        self.frames.as_mut().is_some_and(Frames::next_continues)
+    }
+
     /// How many small frames have come since the last call.
     pub(super) fn take_small(&mut self) -> usize {
         std::mem::take(&mut self.small)
@@ -81,34 +93,81 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         if self.allowance == Some(0) {
             return Poll::Ready(Err(io::Error::other("too much before authentication")));
         }
-        while self.unpaid > 0 {
-            ready!(coop::poll_proceed(context)).made_progress();
-            self.unpaid -= 1;
-        }
+        let this = &mut *self;
         let before = buffer.filled().len();
-        if !self.ahead.is_empty() {
-            let length = self.ahead.len().min(buffer.remaining());
-            buffer.put_slice(&self.ahead.split_to(length));
-        } else if self.allowance.is_some() {
-            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        } else {
-            let later = read_much(Pin::new(&mut self.stream), context, buffer);
-            self.ahead = ready!(later)?;
-        }
-        if let Some(frames) = &mut self.frames {
-            let begun = frames.see(buffer.filled().get(before..).unwrap_or_default());
-            self.small += begun.small;
-            self.unpaid += begun.all;
+        // Half a head leaves nothing to hand out.
+        while buffer.filled().len() == before {
+            while this.unpaid > 0 {
+                ready!(coop::poll_proceed(context)).made_progress();
+                this.unpaid -= 1;
+            }
+            let ended = !ready!(this.poll_more(context, buffer))?;
+            if ended {
+                break;
+            }
+            this.pulse.beat();
         }
         let read = buffer.filled().len().saturating_sub(before);
-        self.allowance = self.allowance.map(|left| left.saturating_sub(read));
+        this.allowance = this.allowance.map(|left| left.saturating_sub(read));
         if read > 0 {
-            self.pulse.beat();
-            self.message += read;
-            let held = self.kept + self.message;
-            self.held.set(held);
+            this.message += read;
+            let held = this.kept + this.message;
+            this.held.set(held);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Metered<S> {
+    /// Hands out some of what has been read, or reads; false at the end of the stream.
+    fn poll_more(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let mut begun = Begun::default();
+        let frames = &mut self.frames;
+        let more = if !self.ahead.is_empty() || frames.as_ref().is_some_and(Frames::is_staged) {
+            let taken = pass(frames, &self.ahead, buffer, &mut begun);
+            self.ahead.advance(taken);
+            true
+        } else if self.allowance.is_some() {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+            let read = buffer.filled().get(before..).unwrap_or_default();
+            if let Some(frames) = frames {
+                begun = frames.see(read);
+            }
+            !read.is_empty()
+        } else {
+            let stream = Pin::new(&mut self.stream);
+            let read = read_much(stream, context, |read| {
+                pass(frames, read, buffer, &mut begun)
+            });
+            let (read, later) = ready!(read)?;
+            self.ahead = later;
+            read > 0
+        };
+        self.small += begun.small;
+        self.unpaid += begun.all;
+        Poll::Ready(Ok(more))
+    }
+}
+
+/// Hands out as much of `bytes` as there is room for; gives how much of them that was.
+fn pass(
+    frames: &mut Option<Frames>,
+    bytes: &[u8],
+    buffer: &mut ReadBuf<'_>,
+    begun: &mut Begun,
+) -> usize {
+    match frames {
+        Some(frames) => frames.pass(bytes, buffer, begun),
+        None => {
+            let length = bytes.len().min(buffer.remaining());
+            buffer.put_slice(bytes.get(..length).unwrap_or_default());
+            length
+        }
     }
 }
 

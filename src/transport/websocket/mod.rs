@@ -15,6 +15,7 @@ use super::empty::Empties;
 use super::line::LineError;
 use super::{BoxedStream, Pulse};
 use crate::backlog::Part;
+use crate::jsonrpc::Outline;
 use crate::utils::bucket::{Bucket, Pace};
 use crate::utils::chunks::Pieces;
 use crate::utils::lock::{lock, unpoisoned};
@@ -104,6 +105,8 @@ impl WebSocket {
     #[must_use]
     pub fn split(mut self, limit: usize) -> (WebSocketReader, WebSocketWriter) {
         self.socket.get_mut().allowance = None;
+        // One byte more than the longest line, for its newline.
+        self.socket.get_mut().cut(limit.saturating_add(1));
         self.lines.limit = limit;
         let pulse = self.socket.get_ref().pulse.clone();
         let masks = self.masks;
@@ -220,6 +223,9 @@ impl WebSocketReader {
                     return Err(LineError::Pings);
                 }
             }
+            if let Some(Ok(Message::Text(_) | Message::Binary(_))) = frame {
+                self.lines.continues = self.socket.lock().get_mut().next_continues();
+            }
             if !self.lines.push_frame(frame)? {
                 return Ok(None);
             }
@@ -233,6 +239,11 @@ impl WebSocketReader {
                 self.large.0 = Bytes::new();
             }
         }
+    }
+
+    /// The outline of the last line that was too long.
+    pub fn skipped(&mut self) -> Outline {
+        std::mem::take(&mut self.lines.skipped)
     }
 
     /// Throws away what still comes, until the end. `writer` is the other half of this.
@@ -416,6 +427,9 @@ async fn next_line(socket: &mut Socket, lines: &mut Lines) -> Result<Option<Byte
             return line.map(Some);
         }
         let frame = socket.next().await;
+        if let Some(Ok(Message::Text(_) | Message::Binary(_))) = frame {
+            lines.continues = socket.get_mut().next_continues();
+        }
         if !lines.push_frame(frame)? {
             return Ok(None);
         }

@@ -1,6 +1,6 @@
 //! Text that is not JSON, or that parsers read in different ways.
 
-use super::{EVIL, LIST, NO_MESSAGE, NOT_JSON, Table};
+use super::{EVIL, Input, LIST, NO_MESSAGE, NOT_JSON, Table};
 use crate::corpus::LIMIT;
 
 /// Characters that end a line, or a text, for some reader.
@@ -342,16 +342,20 @@ pub(super) fn nesting_and_size(table: &mut Table) {
     };
     // The proxy's own id may be longer.
     table.line("as long as may be", sized(LIMIT - 20), "7 ok");
-    let case = table.line("a byte too long", sized(LIMIT + 1), NO_MESSAGE);
-    case.closes = true;
-    let case = table.line("far too long", sized(LIMIT * 3), NO_MESSAGE);
-    case.closes = true;
-    let case = table.line(
-        "too long, and then a message",
-        format!("{}\n{EVIL}\n{LIST}", sized(LIMIT + 1)),
-        NO_MESSAGE,
-    );
-    case.closes = true;
+    table.line("a byte too long", sized(LIMIT + 1), "7 -32600");
+    table.line("far too long", sized(LIMIT * 3), "7 -32600");
+    let long = sized(LIMIT + 1).into_bytes();
+    let after: [&[u8]; 4] = [b"\n", EVIL.as_bytes(), b"\n", LIST.as_bytes()];
+    let mut segments = vec![long.clone()];
+    segments.extend(after.map(<[u8]>::to_vec));
+    segments.push(b"\n".to_vec());
+    let answers = "7 -32600, 66 -32601, 7 ok";
+    let name = "too long, and then messages";
+    table.add(name, Input::Segments(segments), answers);
+    let texts = [long, EVIL.into(), LIST.into()];
+    let frames = texts.map(|text| (0x81, text)).to_vec();
+    let name = "a frame too long, and then messages";
+    table.add(name, Input::Frames(frames), answers);
     let many: Vec<String> = (0..2000).map(|at| format!("\"k{at}\":{at}")).collect();
     table.line(
         "two thousand members",

@@ -74,11 +74,6 @@ impl Case {
         right_code && !several_null && ids.all(is_own) && !(must_answer && answers.is_empty())
     }
 
-    fn closes(mut self) -> Self {
-        self.closes = true;
-        self
-    }
-
     fn leaves(mut self) -> Self {
         self.leaves = true;
         self

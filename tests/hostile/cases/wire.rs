@@ -58,13 +58,13 @@ pub(super) fn segments(table: &mut Table) {
             role: "lister",
             may: &[],
             input: bytes(&[&long]),
-            answers: NO_MESSAGE.into(),
+            answers: String::new(),
             closes: false,
             leaves: false,
             not_for: &[],
             shared_only: false,
         }
-        .closes(),
+        .leaves(),
     );
 }
 
@@ -190,23 +190,25 @@ pub(super) fn frames(table: &mut Table) {
         .add("a text frame that is not UTF-8", broken, "")
         .closes = true;
     let over = "x".repeat(LIMIT + 2);
-    table
-        .add("a frame too long", frames(&[(TEXT, &over)]), NO_MESSAGE)
-        .closes = true;
+    table.add("a frame too long", frames(&[(TEXT, &over)]), NO_MESSAGE);
     let half = "x".repeat(LIMIT / 2 + 10);
+    table.add(
+        "fragments too long together",
+        frames(&[(1, &half), (0, &half), (0x80, &half)]),
+        NO_MESSAGE,
+    );
+    let open = format!("{{\"jsonrpc\":\"2.0\",\"x\":\"{half}");
+    let rest = format!("{half}\",\"id\":66,\"method\":\"tools/call\"}}");
+    table.add(
+        "a line too long over frames",
+        frames(&[(TEXT, &open), (TEXT, &rest), (TEXT, LIST)]),
+        "66 -32600, 7 ok",
+    );
     table
         .add(
-            "fragments too long together",
-            frames(&[(1, &half), (0, &half), (0x80, &half)]),
-            NO_MESSAGE,
+            "a line too long over frames, and no end of it",
+            frames(&[(TEXT, &open), (TEXT, &half), (TEXT, EVIL)]),
+            "",
         )
-        .closes = true;
-    let open = format!("\"{half}");
-    table
-        .add(
-            "a line too long over frames",
-            frames(&[(TEXT, &format!("{{{open}")), (TEXT, &half), (TEXT, &half)]),
-            NO_MESSAGE,
-        )
-        .closes = true;
+        .leaves = true;
 }
