@@ -99,6 +99,12 @@ impl Backlog {
         lock(&self.0)
     }
 
+    /// How much there is, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        lock(&self.0).total
+    }
+
     /// A new holder, which holds nothing yet.
     #[must_use]
     pub fn holder(&self, account: Account) -> Holder {

@@ -3,6 +3,7 @@
 
 use crate::auth::{self, Identity, TokenError, Verifier};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line, is_too_large, refusal_line};
+use crate::metrics::Failure;
 use crate::transport::Connection;
 use crate::transport::foreign::{self, WrongTransport};
 use crate::transport::line::LineError;
@@ -100,6 +101,24 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// What it counts as, where it has to do with the token.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Token { error, .. } => Some(match error {
+                TokenError::Expired => Failure::Expired,
+                TokenError::Revoked => Failure::Revoked,
+                _ => Failure::InvalidToken,
+            }),
+            Self::Mistake(_) => Some(Failure::InvalidToken),
+            Self::NoToken(_) | Self::Http => Some(Failure::NoToken),
+            Self::Roles { .. } => Some(Failure::Roles),
+            Self::Full | Self::TooManyOfUser | Self::Stopping | Self::Gone(_) | Self::HungUp => {
+                None
+            }
+        }
+    }
+
     /// Who it was, where a token of ours says so.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {

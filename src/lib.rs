@@ -7,7 +7,7 @@
 //! | edge | [`commands`], [`cli`] |
 //! | wiring | [`server`], [`client`], [`handshake`] |
 //! | motion | [`audit`], [`hub`], [`child`], [`reaper`], [`orphans`], [`descriptors`], [`transport`], [`shutdown`] |
-//! | decisions and words | [`permissions`], [`inventory`], [`auth`], [`revocations`], [`router`], [`http`], [`replay`], [`liveness`]; [`jsonrpc`], [`control`], [`mcp`], `json`, [`utils`] |
+//! | decisions and words | [`permissions`], [`inventory`], [`auth`], [`revocations`], [`router`], [`http`], [`replay`], [`liveness`]; [`jsonrpc`], [`control`], [`metrics`], [`mcp`], `json`, [`utils`] |
 //!
 //! The lowest floor knows no runtime, no clock and no files: bytes go in, values come out. What
 //! the program promises lives there: [`jsonrpc::Message::read`] is the only place where bytes
@@ -34,6 +34,7 @@ pub(crate) mod json;
 pub mod jsonrpc;
 pub mod liveness;
 pub mod mcp;
+pub mod metrics;
 pub mod orphans;
 pub mod permissions;
 pub mod reaper;

@@ -30,6 +30,7 @@ const FLOORS: &[&str] = &[
     "liveness",
     "descriptors",
     "control",
+    "metrics",
     "jsonrpc",
     "mcp",
     "json",

@@ -72,6 +72,9 @@ impl Queue {
         let mut state = self.lock();
         if state.lost > 0 || state.lines.len() >= LIMIT {
             state.lost += 1;
+            if let Some(metrics) = crate::metrics::get() {
+                metrics.lost_audit_event();
+            }
             return state.lost > 1;
         }
         // Under the lock, so that the lines stand in the order of their times.

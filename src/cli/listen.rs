@@ -25,12 +25,19 @@ pub enum Listen {
 
 /// `HOST:PORT` for health checks.
 pub(super) fn health(text: &str) -> Result<Listen, String> {
+    plain(text, ListenerKind::Health)
+}
+
+/// `HOST:PORT` for Prometheus.
+pub(super) fn metrics(text: &str) -> Result<Listen, String> {
+    plain(text, ListenerKind::Metrics)
+}
+
+fn plain(text: &str, kind: ListenerKind) -> Result<Listen, String> {
     match format!("tcp://{text}").parse()? {
-        Listen::Port { host, port, .. } if !text.ends_with('/') => Ok(Listen::Port {
-            kind: ListenerKind::Health,
-            host,
-            port,
-        }),
+        Listen::Port { host, port, .. } if !text.ends_with('/') => {
+            Ok(Listen::Port { kind, host, port })
+        }
         _ => Err("host and port are needed, such as 127.0.0.1:9090".to_owned()),
     }
 }

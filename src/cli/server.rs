@@ -1,6 +1,6 @@
 //! The command line of `server`.
 
-use super::listen::{Listen, health};
+use super::listen::{Listen, health, metrics};
 use super::{DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, positive_duration};
 use crate::jsonrpc::MAX_LINE;
 use crate::server::{ChildPer, Isolation, ListenerKind, Variable};
@@ -112,6 +112,10 @@ pub struct ServerArgs {
     /// and /readyz, whether the MCP server answers [default: on the ports of HTTP alone]
     #[arg(long, value_name = "HOST:PORT", env = "MCP_REMOTE_HEALTH", value_parser = health)]
     pub health: Option<Listen>,
+    /// Answer Prometheus there, in plain text, at /metrics: numbers about connections, sessions, messages, times
+    /// and the MCP server. Whoever reaches this port may read them [default: nothing is counted]
+    #[arg(long, value_name = "HOST:PORT", env = "MCP_REMOTE_METRICS", value_parser = metrics)]
+    pub metrics: Option<Listen>,
     /// Reverse proxy that is believed for whom it speaks (Forwarded, X-Forwarded-For): an address, or a
     /// network such as 10.0.0.0/8; several are separated by commas [default: none is]
     #[arg(

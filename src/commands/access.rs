@@ -6,6 +6,7 @@ use super::{Failure, read_policy, read_secrets, warn_of_readers};
 use crate::auth::{ClaimNames, Demands, Ended, Keys, Step, Verifier};
 use crate::cli::{DemandArgs, ServerArgs};
 use crate::handshake::AuthRequirements;
+use crate::metrics;
 use crate::permissions::{Policy, misspelt};
 use crate::revocations::Revocations;
 use crate::server::{Access, KeyRefresh};
@@ -254,7 +255,11 @@ impl Origins {
             return Ok(None);
         };
         let identity = tls::Identity { certificate, key };
-        Ok(Some(Acceptor::load(identity, self.client_ca.as_deref())?))
+        let acceptor = Acceptor::load(identity, self.client_ca.as_deref())?;
+        if let Some(metrics) = metrics::get() {
+            metrics.certificate_end(tls::not_after_of(certificate)?);
+        }
+        Ok(Some(acceptor))
     }
 
     fn need_no_secret(&self) -> Result<(), Failure> {

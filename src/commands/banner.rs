@@ -81,7 +81,7 @@ impl Banner {
             Listening::Unix(listener) => {
                 add(&["unix", "--path", &listener.path().display().to_string()]);
             }
-            Listening::Port(ListenerKind::Health, _) => return None,
+            Listening::Port(ListenerKind::Health | ListenerKind::Metrics, _) => return None,
             Listening::Port(kind, listeners) => {
                 let port = listeners.port().ok()?;
                 let host = host(listeners.addresses().next()?.ip());

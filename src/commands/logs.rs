@@ -7,8 +7,8 @@ use crate::utils::escape::Escaping;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Stderr, Write};
+use std::sync::OnceLock;
 use std::sync::mpsc;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tracing::field::Field;
 use tracing::{Level, Metadata};
@@ -24,6 +24,14 @@ const MAX_WAITING: usize = 4096;
 
 /// How long what is written without the log may take.
 const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Counts the lines that were lost.
+static COUNTER: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many lines were lost, since nobody has read stderr.
+pub(super) fn lost_lines() -> u64 {
+    COUNTER.get().map_or(0, ErrorCounter::dropped_lines) as u64
+}
 
 /// Starts logging; what waits is written when the guard is dropped, within about a second. `RUST_LOG`
 /// decides what is logged; else `DEBUG=true` shows debug lines.
@@ -48,11 +56,9 @@ fn start_with(format: LogFormat, level: &str) -> WorkerGuard {
         .filter(|filter| !filter.trim().is_empty());
     let chosen = asked.and_then(|filter| filter.parse::<Targets>().ok());
     let chosen = chosen.unwrap_or_else(|| level.parse().unwrap_or_default());
-    let counter = Arc::new(OnceLock::new());
     let stderr = CountingStderr {
         stderr: io::stderr(),
         format,
-        counter: Arc::clone(&counter),
         told: 0,
     };
     let (writer, guard) = NonBlockingBuilder::default()
@@ -60,7 +66,7 @@ fn start_with(format: LogFormat, level: &str) -> WorkerGuard {
         .buffered_lines_limit(MAX_WAITING)
         .thread_name("log")
         .finish(stderr);
-    counter.get_or_init(|| writer.error_counter());
+    COUNTER.get_or_init(|| writer.error_counter());
     let builder = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         // Complaints about a stderr that is gone would go there, too, and panic.
@@ -102,13 +108,12 @@ fn is_coloured(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -
 struct CountingStderr {
     stderr: Stderr,
     format: LogFormat,
-    counter: Arc<OnceLock<ErrorCounter>>,
     told: usize,
 }
 
 impl CountingStderr {
     fn tell_lost(&mut self) -> io::Result<()> {
-        let lost = self.counter.get().map_or(0, ErrorCounter::dropped_lines);
+        let lost = COUNTER.get().map_or(0, ErrorCounter::dropped_lines);
         let untold = lost.saturating_sub(self.told);
         if untold == 0 {
             return Ok(());

@@ -12,6 +12,7 @@ use crate::control::MAX_SERVER_LINE;
 use crate::descriptors::{self, Shortfall};
 use crate::http::Resource;
 use crate::hub::{Deadlines, HubError, Limits};
+use crate::metrics;
 use crate::orphans;
 use crate::router::{LineLimits, PROCESSES};
 use crate::server::{
@@ -37,6 +38,9 @@ const MAX_OUTBOX: usize = 64 << 20;
 pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     let _logs = logs::start(args.log.log_format);
     warn_of_port_of_a_service();
+    if args.metrics.is_some() {
+        metrics::enable(logs::lost_lines);
+    }
     descriptors::raise();
     orphans::adopt();
     warn_of_few_descriptors(&args);
@@ -133,7 +137,12 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         kind: args.transport.into(),
         host: args.host,
         port: args.port,
-        further: args.listen.into_iter().chain(args.health).collect(),
+        further: args
+            .listen
+            .into_iter()
+            .chain(args.health)
+            .chain(args.metrics)
+            .collect(),
     };
     let outcome = runtime.block_on(serve(places, settings, backend, &reloader, banner));
     // Ends whatever is still connected, which is an event each.

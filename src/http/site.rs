@@ -13,6 +13,8 @@ use std::net::IpAddr;
 pub struct Site {
     /// The one path with MCP; `None` where there are only answers to health checks.
     pub path: Option<String>,
+    /// It has the numbers for Prometheus.
+    pub metrics: bool,
     /// The port that it listens on.
     pub port: u16,
     /// It can be reached from this machine only.
@@ -126,6 +128,7 @@ mod tests {
 
     fn site(loopback: bool) -> Site {
         Site {
+            metrics: false,
             path: Some("/mcp".to_owned()),
             port: 8080,
             loopback,

@@ -8,6 +8,7 @@ use super::stdout::read;
 use super::{Hub, Shared};
 use crate::child::{Child, CommandLine, Pipes};
 use crate::descriptors;
+use crate::metrics::{self, Open};
 use crate::router::{Cause, Command, Exit, PROCESSES, ProcessId};
 use crate::transport::line::LineReader;
 use crate::utils::backoff;
@@ -197,6 +198,9 @@ impl Driver {
                 );
             }
             exit.restarts = true;
+            if let Some(metrics) = metrics::get() {
+                metrics.restarted();
+            }
             exit.forgets = forgets;
             exit.suspicious = suspicious;
             self.hub.0.child_exited(process, &exit);
@@ -305,6 +309,7 @@ async fn run_process(
     stdout.hold(holder.part());
     let started = Instant::now();
     tracing::info!(pid = child.id(), process = process.0, "MCP server started");
+    let _running = Open::process();
     shared.handle(|routing, out| routing.child_started(process, out));
     let (status, why) = live(&shared, process, &mut child, stdin, &mut stdout, stopped).await;
     let mut status = status.map_or_else(|err| err.to_string(), |status| status.to_string());

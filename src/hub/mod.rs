@@ -29,6 +29,7 @@ use crate::backlog::{Holder, Part};
 use crate::child::CommandLine;
 use crate::control;
 use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, Message, Recovered, Refusal, recover};
+use crate::metrics;
 use crate::router::{
     Command, Counted, Exit, LineLimits, Loss, Output, PROCESSES, ProcessId, Profile, SessionId,
     Window,
@@ -230,6 +231,13 @@ impl Hub {
         self.0.lock().routing.serves_modern_only()
     }
 
+    /// How many lines wait for its clients.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let state = self.0.lock();
+        state.outboxes.values().map(|outbox| outbox.unsent()).sum()
+    }
+
     fn in_flight(&self, session: SessionId) -> usize {
         self.0.lock().routing.owed(session)
     }
@@ -283,7 +291,11 @@ impl Shared {
         state: &mut State,
         event: impl FnOnce(&mut Routing, &mut Output) -> T,
     ) -> T {
+        state.out.now = metrics::clock();
         let outcome = event(&mut state.routing, &mut state.out);
+        if let (Some(metrics), Some(took)) = (metrics::get(), state.out.took.take()) {
+            metrics.answered(took);
+        }
         self.tell_room(state);
         for (session, line) in state.out.to_peer.drain(..) {
             if let Some(outbox) = state.outboxes.get(&session)
@@ -386,6 +398,12 @@ impl Shared {
 
     /// What follows from it may wait for [`Shared::flush`].
     fn child_message(&self, process: ProcessId, line: Bytes) {
+        let read = metrics::clock();
+        self.child_line(process, line);
+        metrics::queued(read);
+    }
+
+    fn child_line(&self, process: ProcessId, line: Bytes) {
         match Message::read(line.clone(), MAX_CHILD_DEPTH) {
             Ok(message) if control::has_control_name(&message) => {
                 tracing::warn!(

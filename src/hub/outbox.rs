@@ -3,6 +3,7 @@
 use crate::backlog::{Excess, Holder, Part};
 use crate::control::Control;
 use crate::liveness::Urgency;
+use crate::metrics;
 use crate::replay::{BATCH, Replay, cost};
 use crate::transport::outlet::{Flush, Lease, Lendable, Locked, Outlet, Queue};
 use crate::transport::{SMALL, Writer};
@@ -134,6 +135,9 @@ impl Outbox {
             return false;
         }
         let length = line.length();
+        if let Some(metrics) = metrics::get() {
+            metrics.sent(length);
+        }
         lines.replay.push(line);
         lines.count();
         lines.added(length)

@@ -31,6 +31,8 @@ impl Process {
             );
             return;
         };
+        let measured = pending.since.zip(out.now);
+        out.took = measured.map(|(since, now)| now.duration_since(since));
         let Some(session) = peers.get_mut(pending.session) else {
             return;
         };

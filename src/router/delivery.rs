@@ -113,7 +113,7 @@ impl Process {
     fn give_next(&mut self, origin: Origin<'_>, mut waiting: Waiting, out: &mut Output) {
         match waiting.request {
             Some(ours) => {
-                self.in_flight.give(ours);
+                self.in_flight.give(ours, out.now);
                 self.engaged = true;
             }
             None if !self.takes_notifications() => {
@@ -239,7 +239,7 @@ impl Process {
 
     fn begin_turn(&mut self, mut next: turns::Waiting, latest: i64, out: &mut Output) {
         for request in &next.requests {
-            self.in_flight.give(*request);
+            self.in_flight.give(*request, out.now);
         }
         let (held, answerable) = (self.is_holding(), !next.unanswerable);
         self.evidence.note(&next.sender, held, answerable, latest);

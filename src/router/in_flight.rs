@@ -5,6 +5,7 @@ use super::listen_requests::ListenRequest;
 use super::pending::{Delivery, Pending, Purpose};
 use foldhash::HashMap;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// Requests in flight, by the id that the process knows them by.
 #[derive(Debug, Default)]
@@ -47,11 +48,12 @@ impl InFlight {
     }
 
     /// The process is given a request that has waited for its turn.
-    pub(super) fn give(&mut self, ours: i64) {
+    pub(super) fn give(&mut self, ours: i64, now: Option<Instant>) {
         if let Some(pending) = self.requests.get_mut(&ours)
             && pending.delivery != Delivery::Given
         {
             pending.delivery = Delivery::Given;
+            pending.since = now;
             self.given.add(pending.session);
         }
     }

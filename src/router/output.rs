@@ -3,6 +3,7 @@
 use super::{Loss, SessionId};
 use crate::jsonrpc::{Code, Edit, ErrorData, Executed, Kind, Message, RequestId, error_line};
 use crate::utils::chunks::{Chunks, Line};
+use std::time::{Duration, Instant};
 
 /// One of the two processes, 0 or 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -67,6 +68,10 @@ pub struct Output {
     pub answers: [usize; PROCESSES],
     /// The message of a peer has named a task of somebody else, which reads like one that never was.
     pub foreign_task: bool,
+    /// When it happens, where times are measured …
+    pub now: Option<Instant>,
+    /// … and how long the process has taken for the answer that it has given.
+    pub took: Option<Duration>,
     pub(super) limits: LineLimits,
 }
 

@@ -6,6 +6,7 @@ use super::listen_requests::ListenRequest;
 use crate::backlog::{Piece, Sum};
 use crate::jsonrpc::{Message, RequestId};
 use crate::permissions::ListFilter;
+use std::time::Instant;
 
 /// What a request in flight is for, beyond being answered to its peer.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub(super) struct Pending {
     /// The request wants log messages (2026-07-28 server/utilities/logging).
     pub wants_logs: bool,
     pub delivery: Delivery,
+    /// Since when the process has had it, where times are measured.
+    pub since: Option<Instant>,
     pub purpose: Purpose,
     /// Counts the memory of all this.
     pub _kept: Piece,
@@ -97,6 +100,7 @@ impl Pending {
             progress_token: token.cloned(),
             wants_logs: message.wants_logs(),
             delivery: Delivery::Given,
+            since: None,
             purpose,
             _kept: kept.piece(size),
         }

@@ -42,6 +42,7 @@ impl Process {
         session.insert(id.clone(), self.id, ours);
         let message = permit.message();
         let mut pending = Pending::new(from, id, message, purpose, &session.kept);
+        pending.since = out.now;
         if pending.is_sent(ours) {
             let origin = session.origin(Some(ours), latest);
             pending.delivery = self.send_request(from, message, &pending.purpose, origin, out);

@@ -6,6 +6,7 @@ use super::places::Place;
 use crate::account::Address;
 use crate::audit::Trail;
 use crate::backlog::Holder;
+use crate::metrics;
 use crate::transport::outlet::Lendable;
 use crate::transport::{Reader, Writer};
 use crate::utils::tally::Tally;
@@ -16,6 +17,7 @@ pub(super) struct Link {
     pub writer: Lendable<Writer>,
     pub authorization: Authorization,
     pub address: Address,
+    pub transport: metrics::Transport,
     /// What is recorded of it.
     pub trail: Trail,
     /// Its place among the connections; `None` where it can only take over that of its session.

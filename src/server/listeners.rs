@@ -21,6 +21,8 @@ pub enum ListenerKind {
     Http,
     /// Answers to health checks, over HTTP.
     Health,
+    /// Numbers for Prometheus, over HTTP.
+    Metrics,
 }
 
 impl std::fmt::Display for ListenerKind {
@@ -29,6 +31,7 @@ impl std::fmt::Display for ListenerKind {
             Self::Lines(protocol) => protocol.fmt(f),
             Self::Http => f.write_str("HTTP"),
             Self::Health => f.write_str("health"),
+            Self::Metrics => f.write_str("metrics"),
         }
     }
 }
@@ -47,7 +50,7 @@ impl Listening {
     #[must_use]
     pub fn is_reachable_from_outside(&self) -> bool {
         match self {
-            Self::Unix(_) | Self::Port(ListenerKind::Health, _) => false,
+            Self::Unix(_) | Self::Port(ListenerKind::Health | ListenerKind::Metrics, _) => false,
             Self::Port(_, listeners) => listeners.is_reachable_from_outside(),
         }
     }
@@ -98,6 +101,10 @@ impl ListenerSet {
                     Way::Http(Arc::new(site(listeners, settings)))
                 }
                 Listening::Port(ListenerKind::Health, _) => Way::Http(Arc::new(HEALTH)),
+                Listening::Port(ListenerKind::Metrics, _) => Way::Http(Arc::new(Site {
+                    metrics: true,
+                    ..HEALTH
+                })),
                 Listening::Unix(_) => Way::Lines(Protocol::Unix),
             };
             (listening, way)
@@ -136,6 +143,7 @@ impl ListenerSet {
 /// Where there are only answers to health checks: whatever name it is asked by, but by no web page.
 const HEALTH: Site = Site {
     path: None,
+    metrics: false,
     port: 0,
     loopback: false,
     tls: false,
@@ -147,6 +155,7 @@ const HEALTH: Site = Site {
 /// Where the server is, for requests over HTTP.
 fn site(listeners: &Listeners, settings: &Settings) -> Site {
     Site {
+        metrics: false,
         path: Some(settings.path.clone()),
         port: listeners.port().unwrap_or_default(),
         loopback: !listeners.is_reachable_from_outside(),

@@ -18,6 +18,7 @@ mod link;
 mod listeners;
 mod open;
 mod owner;
+mod passed;
 mod peer;
 mod pending;
 mod phase;
@@ -46,6 +47,7 @@ use crate::backlog;
 use crate::descriptors;
 use crate::http::Resource;
 use crate::hub::HubError;
+use crate::metrics::{Open, Transport};
 use crate::transport::Protocol;
 use crate::utils::bucket::Pace;
 use crate::utils::cidr::Cidr;
@@ -286,20 +288,29 @@ impl Arrivals {
         let context = Arc::clone(&self.context);
         match way {
             Way::Http(site) => {
+                let is_peer = site.path.is_some();
+                let open = is_peer.then(|| Open::connection(Transport::Http));
                 let life = http::serve(
                     (socket, site),
                     who,
                     context,
                     Arc::clone(&self.http_sessions),
                 );
-                self.peers.spawn(life.instrument(span))
+                self.peers.spawn(counted(open, life).instrument(span))
             }
             Way::Lines(protocol) => {
+                let open = Open::connection(protocol.into());
                 let life = peer::serve((socket, protocol), who, context);
-                self.peers.spawn(life.instrument(span))
+                self.peers.spawn(counted(open, life).instrument(span))
             }
         };
     }
+}
+
+/// What is served counts as a connection until it ends.
+async fn counted(open: impl Into<Option<Open>>, life: impl Future<Output = ()>) {
+    let _open = open.into();
+    life.await;
 }
 
 /// The next connection, unless it would take a descriptor that those who are in may depend on.

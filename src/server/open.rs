@@ -6,6 +6,7 @@ use super::listeners::ListenerKind;
 use crate::audit::Trail;
 use crate::handshake::{self, MAX_TOKEN_LINE};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
+use crate::metrics::{self, Failure};
 use crate::transport::foreign;
 use crate::transport::socket::Socket;
 use crate::transport::tls::{self, AcceptError, Holder, Plain, Shown};
@@ -44,6 +45,7 @@ pub(super) async fn silent(
     tracing::debug!("refused: {reason}");
     refused(trail, &reason);
     if wants_token {
+        metrics::refused(Failure::Timeout);
         let line = handshake::authentication_timeout(settings.auth_timeout);
         over(Box::new(stream)).close_with(line).await;
     }
@@ -130,9 +132,10 @@ fn wrong_port(kind: ListenerKind, text: &str, data: &ErrorData) -> Vec<u8> {
             let text = format!("Invalid Request: {text}");
             error_line(None, Code::InvalidRequest, &text, Some(data))
         }
-        ListenerKind::Lines(Protocol::WebSocket) | ListenerKind::Http | ListenerKind::Health => {
-            foreign::bad_request(text)
-        }
+        ListenerKind::Lines(Protocol::WebSocket)
+        | ListenerKind::Http
+        | ListenerKind::Health
+        | ListenerKind::Metrics => foreign::bad_request(text),
     }
 }
 
@@ -149,7 +152,11 @@ pub(super) async fn secure(
     // Out of the channel, whose lock is not to be held while the peer takes its time.
     let tls = settings.access.borrow().tls.clone();
     let (acceptor, stream) = match (tls, socket) {
-        (Some(acceptor), Socket::Tcp(stream)) if kind != ListenerKind::Health => (acceptor, stream),
+        (Some(acceptor), Socket::Tcp(stream))
+            if !matches!(kind, ListenerKind::Health | ListenerKind::Metrics) =>
+        {
+            (acceptor, stream)
+        }
         // What stays on this machine needs no TLS, and those who ask for health do not speak it.
         (_, socket) => {
             let data = ErrorData::new("no-tls", Executed::No);

@@ -17,6 +17,7 @@ use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Refused};
+use crate::metrics::{self, Failure, Transport};
 use crate::transport::line::LineError;
 use crate::transport::outlet::Lendable;
 use crate::transport::proxy_header;
@@ -134,6 +135,10 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
     } = who;
     let settings = &context.settings;
     let mut access = settings.access.clone();
+    let transport = match &entrance {
+        Entrance::Socket(_, protocol) => (*protocol).into(),
+        Entrance::Upgraded(_) => Transport::WebSocket,
+    };
     let entering = enter(
         entrance,
         (peer, pending.spot(), deadline),
@@ -179,6 +184,7 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
         holder,
         authorization: Authorization::new(access, identity),
         address,
+        transport,
         trail,
         place,
     });
@@ -345,6 +351,7 @@ async fn enter(
         }
         Err(_) => {
             let reason = "no token in time";
+            metrics::refused(Failure::Timeout);
             tracing::info!("refused: {reason}");
             refused(trail, &reason);
             Some(handshake::authentication_timeout(settings.auth_timeout))
@@ -387,6 +394,7 @@ async fn take_over(
 }
 
 fn log_refusal(refusal: &Refused, trail: &mut Trail) {
+    refusal.failure().into_iter().for_each(metrics::refused);
     match refusal {
         Refused::Gone(LineError::Io(err)) if tls::is_mismatch(err) => {
             tracing::warn!(%err, "refused");

@@ -5,6 +5,7 @@
 use crate::audit::Trail;
 use crate::jsonrpc::{Message, Refusal};
 use crate::mcp::ItemKind;
+use crate::metrics::{self, Verdict};
 use crate::permissions::Denial;
 use crate::utils::bucket::{Bucket, Pace};
 use crate::utils::lock::lock;
@@ -25,6 +26,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// The most of a name that is logged, in bytes.
 const MAX_LOGGED_NAME: usize = 128;
+
+/// The method of what cannot be read.
+const UNKNOWN: &str = "?";
 
 /// For the audit log.
 const RATE_LIMITED: &str = "more than --rate-limit allows";
@@ -50,6 +54,17 @@ enum Reason {
     Task,
     /// It names a session of somebody else.
     Session,
+}
+
+impl Reason {
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::Invalid => Verdict::Invalid,
+            Self::Blocked => Verdict::Blocked,
+            Self::Rate => Verdict::RateLimited,
+            Self::Children | Self::Task | Self::Session => Verdict::Refused,
+        }
+    }
 }
 
 /// How many messages were not told one by one.
@@ -116,7 +131,10 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         lock(&self.tally)
     }
 
-    fn tells(&self, reason: Reason) -> bool {
+    fn tells(&self, reason: Reason, method: &str) -> bool {
+        if let Some(metrics) = metrics::get() {
+            metrics.message(method, reason.verdict());
+        }
         let mut tally = self.lock();
         let is_first = tally.untold.is_empty();
         let tells = tally.tells(reason, Instant::now());
@@ -128,7 +146,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
 
     /// What came is no message.
     pub(super) fn invalid(&self, refusal: &Refusal) {
-        if self.tells(Reason::Invalid) {
+        if self.tells(Reason::Invalid, UNKNOWN) {
             tracing::info!(reason = refusal.reason, "refused a message");
             self.trail.refused_line(refusal);
         }
@@ -136,7 +154,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
 
     /// This message is none that a peer may send.
     pub(super) fn reserved(&self, message: &Message) {
-        if self.tells(Reason::Invalid) {
+        if self.tells(Reason::Invalid, message.method()) {
             let reason = "this prefix is the proxy's own";
             tracing::info!(reason, "refused a message");
             self.trail.refused_message(message, reason);
@@ -145,7 +163,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
 
     /// This message is longer than the MCP server may be sent.
     pub(super) fn too_large(&self, message: &Message) {
-        if self.tells(Reason::Invalid) {
+        if self.tells(Reason::Invalid, message.method()) {
             let reason = "longer than --max-message-size as it is written for the MCP server";
             tracing::info!(reason, "refused a message");
             self.trail.refused_message(message, reason);
@@ -154,7 +172,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
 
     /// The policy forbids this message.
     pub(super) fn blocked(&self, denial: &Denial) {
-        if self.tells(Reason::Blocked) {
+        if self.tells(Reason::Blocked, &denial.method) {
             log_denial(denial);
             self.trail.blocked(denial);
         }
@@ -162,7 +180,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
 
     /// This message is more than `--rate-limit` allows.
     pub(super) fn rate_limited(&self, message: &Message) {
-        if self.tells(Reason::Rate) {
+        if self.tells(Reason::Rate, message.method()) {
             tracing::warn!("refused a request: more messages than --rate-limit allows");
             self.trail.refused_message(message, RATE_LIMITED);
         }
@@ -170,7 +188,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
 
     /// This `initialize` needs one process too many, for this `reason`.
     pub(super) fn no_process(&self, message: &Message, reason: &'static str) {
-        if self.tells(Reason::Children) {
+        if self.tells(Reason::Children, message.method()) {
             tracing::warn!("refused a request: {reason}");
             self.trail.refused_message(message, reason);
         }
@@ -178,7 +196,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
 
     /// This request names a task of somebody else, and has been answered as if there were none.
     pub(super) fn foreign_task(&self, message: &Message) {
-        if self.tells(Reason::Task) {
+        if self.tells(Reason::Task, message.method()) {
             tracing::warn!("refused a request: {FOREIGN_TASK}");
             self.trail.refused_message(message, FOREIGN_TASK);
         }
@@ -186,7 +204,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
 
     /// This request names a session of somebody else, and is answered as if there were none.
     pub(super) fn foreign_session(&self) {
-        if self.tells(Reason::Session) {
+        if self.tells(Reason::Session, UNKNOWN) {
             tracing::warn!("refused a request: {FOREIGN_SESSION}");
             self.trail.refused(&FOREIGN_SESSION);
         }

@@ -209,6 +209,7 @@ mod tests {
             writer: Lendable::new(writer),
             authorization: Authorization::new(access, identity),
             address,
+            transport: crate::metrics::Transport::Unix,
             trail: Trail::begin(&Log::default(), 1, address),
             place: None,
             owner,

@@ -146,6 +146,7 @@ pub(super) async fn serve(link: Box<Link>, opening: Opening, context: &Context) 
     let party = Party {
         authorization: &link.authorization,
         address: link.address,
+        transport: link.transport,
         counted: context.counted(&link.authorization, link.address, link.of_user()),
     };
     let sharing = &context.sharing;

@@ -11,6 +11,7 @@ use crate::auth::Identity;
 use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, Limits, Session};
 use crate::jsonrpc::{Kind, Message};
+use crate::metrics::{Open, Transport};
 use crate::permissions::Permit;
 use crate::router::{self, Counted, Profile};
 use crate::utils::lock::lock;
@@ -132,6 +133,11 @@ impl Sharing {
         self.isolated.users.ended().await;
     }
 
+    /// How many lines wait for the clients of what is shared.
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.as_ref().map_or(0, Hub::waiting)
+    }
+
     /// A session of nobody's with what is shared, to ask whether it answers, and whether its peers are
     /// modern ones. `None` where nothing is shared.
     pub(super) fn look(&self) -> Option<(Session, bool)> {
@@ -150,6 +156,7 @@ impl Sharing {
 pub(super) struct Party<'a> {
     pub authorization: &'a Authorization,
     pub address: Address,
+    pub transport: Transport,
     /// What its requests and the memory kept for it are counted in.
     pub counted: Counted,
 }
@@ -171,6 +178,7 @@ pub(super) struct Placement {
     started: Notify,
     /// The place of its process.
     spot: OnceLock<Spot>,
+    _open: Open,
 }
 
 impl Placement {
@@ -178,6 +186,7 @@ impl Placement {
         let Party {
             authorization,
             address,
+            transport,
             counted,
         } = party;
         Self {
@@ -191,6 +200,7 @@ impl Placement {
             own: Mutex::default(),
             started: Notify::new(),
             spot: OnceLock::new(),
+            _open: Open::session(transport),
         }
     }
 

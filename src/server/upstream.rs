@@ -3,6 +3,7 @@
 use super::access::Authorization;
 use super::activity::Activity;
 use super::isolated;
+use super::passed::passed;
 use super::phase::{Event, Phase};
 use super::rate::UserLimit;
 use super::refusals::Refusals;
@@ -16,6 +17,7 @@ use crate::jsonrpc::{
     RequestId, error_line, too_large_line,
 };
 use crate::liveness::ACK_BYTES;
+use crate::metrics;
 use crate::permissions::{Permit, Rights};
 use crate::replay::{Replay, cost};
 use crate::router::TooLarge;
@@ -262,6 +264,8 @@ impl Drop for Intake<'_> {
 struct Arrived {
     /// In bytes.
     size: usize,
+    /// When, where that is measured.
+    at: Option<Instant>,
     control: Option<Control>,
     /// `None` for a blank line.
     message: Option<Result<Message, Refusal>>,
@@ -269,7 +273,10 @@ struct Arrived {
 
 impl Arrived {
     fn read(line: Line) -> Self {
-        let size = line.len();
+        let (size, at) = (line.len(), metrics::clock());
+        if let Some(metrics) = metrics::get() {
+            metrics.received(size);
+        }
         let message = match line {
             Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => None,
             Line::Whole(line) => Some(Message::read(line, MAX_PEER_DEPTH)),
@@ -281,6 +288,7 @@ impl Arrived {
         };
         Self {
             size,
+            at,
             control,
             message,
         }
@@ -312,6 +320,7 @@ async fn carry_upstream(
     loop {
         let Arrived {
             size,
+            at,
             control,
             message,
         } = intake.next().await?;
@@ -366,6 +375,7 @@ async fn carry_upstream(
             (Some(message), Ok(())) => {
                 if let Some(permit) = pass(message, session, authorization.rights(), records) {
                     send(&permit, room, placement, &authorization, records);
+                    metrics::handed_over(at);
                 }
             }
             (Some(message), Err(wait)) => {
@@ -401,7 +411,7 @@ fn send(
         return;
     }
     match session.send(permit, room) {
-        Ok(Sent::Handled) => records.trail.allowed(message, authorization.rights()),
+        Ok(Sent::Handled) => passed(records.trail, message, authorization.rights()),
         Ok(Sent::ForeignTask) => records.refusals.foreign_task(message),
         Err(TooLarge { limit }) => {
             records.refusals.too_large(message);

@@ -77,6 +77,16 @@ pub enum Protocol {
     Unix,
 }
 
+impl From<Protocol> for crate::metrics::Transport {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::WebSocket => Self::WebSocket,
+            Protocol::Unix => Self::Unix,
+        }
+    }
+}
+
 impl std::fmt::Display for Protocol {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -29,6 +29,7 @@ mod key_sets;
 mod key_urls;
 mod limits;
 mod listeners;
+mod metrics;
 mod multiplex;
 mod oversize;
 mod places;

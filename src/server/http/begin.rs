@@ -9,6 +9,7 @@ use super::visitor::{Bearer, Visitor};
 use crate::handshake::Refused;
 use crate::http::Streams;
 use crate::jsonrpc::{Code, ErrorData, Executed, refusal_line};
+use crate::metrics::Transport;
 use hyper::StatusCode;
 use std::sync::Arc;
 use tracing::Instrument;
@@ -32,6 +33,7 @@ pub(super) fn begin(
     let party = Party {
         authorization,
         address: bearer.address,
+        transport: Transport::Http,
         counted: context.counted(authorization, bearer.address, bearer.of_user.clone()),
     };
     let holder = party.counted.holder.clone();

@@ -3,6 +3,7 @@
 
 use super::super::access::Authorization;
 use super::super::isolated;
+use super::super::passed::passed;
 use super::super::rate::UserLimit;
 use super::super::sharing::Placement;
 use super::reply::{self, Reply};
@@ -13,6 +14,7 @@ use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, RequestId,
     error_line, too_large_line,
 };
+use crate::metrics;
 use crate::permissions::Permit;
 use crate::router::TooLarge;
 use hyper::StatusCode;
@@ -150,6 +152,7 @@ pub(super) async fn hand_over(
     authorization: &Authorization,
     permit: &Permit,
 ) -> Result<(), Stopped> {
+    let arrived = metrics::clock();
     let (session, message) = (&placement.session, permit.message());
     // A process of its own takes what another one does not.
     let room = if placement.moves_with(message) {
@@ -174,7 +177,8 @@ pub(super) async fn hand_over(
     session.flush();
     match sent {
         Ok(Sent::Handled) => {
-            bearer.trail.allowed(message, authorization.rights());
+            metrics::handed_over(arrived);
+            passed(&bearer.trail, message, authorization.rights());
             Ok(())
         }
         Ok(Sent::ForeignTask) => {

@@ -54,6 +54,12 @@ pub(super) fn metadata(metadata: Bytes) -> Reply {
     bytes(StatusCode::OK, JSON, metadata)
 }
 
+/// What Prometheus reads.
+pub(super) fn metrics(text: String) -> Reply {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    bytes(StatusCode::OK, HeaderValue::from_static(kind), text.into())
+}
+
 /// A few words for people.
 pub(super) fn text(status: StatusCode, text: &'static str) -> Reply {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -1,5 +1,6 @@
 //! One request: for whom it is, who asks, and what for.
 
+use super::super::context::Context;
 use super::body;
 use super::listen;
 use super::post;
@@ -7,6 +8,7 @@ use super::reply::{self, Reply};
 use super::visitor::Visitor;
 use crate::account::Address;
 use crate::http::{Denied, SiteError, is_json};
+use crate::metrics;
 use crate::transport::websocket::Accepted;
 use hyper::body::Incoming;
 use hyper::header::{
@@ -98,6 +100,9 @@ async fn serve(
     if let Some(reply) = health(visitor, &request).await {
         return Ok(reply);
     }
+    if visitor.site.metrics && request.uri().path() == "/metrics" {
+        return numbers(&visitor.context);
+    }
     let resource = visitor.site.resource.as_ref();
     if let Some(metadata) = resource.and_then(|it| it.metadata_at(request.uri().path())) {
         return match *request.method() {
@@ -143,6 +148,9 @@ async fn serve(
                 excess = bearer.holder.evicted() => Err(body::evicted(excess)),
             };
             let line = read.map_err(|denied| reply::last(reply::denied(denied)))?;
+            if let Some(metrics) = metrics::get() {
+                metrics.received(line.len());
+            }
             post::post(visitor, &bearer, &head.headers, line).await
         }
         Method::GET => listen::listen(visitor, &bearer, request.headers()),
@@ -170,6 +178,17 @@ async fn health(visitor: &Visitor, request: &Request<Incoming>) -> Option<Reply>
         reply::later(reply::text(StatusCode::SERVICE_UNAVAILABLE, text))
     };
     Some(reply::last(reply))
+}
+
+/// The answer to Prometheus.
+fn numbers(context: &Context) -> Result<Reply, Reply> {
+    let now = metrics::Now {
+        backlog: context.backlog.bytes(),
+        waiting: context.sharing.waiting(),
+    };
+    let text = metrics::get().and_then(|metrics| metrics.text(now).ok());
+    let text = text.ok_or_else(|| reply::empty(StatusCode::INTERNAL_SERVER_ERROR))?;
+    Ok(reply::metrics(text))
 }
 
 /// What a request to go on with WebSocket is answered.

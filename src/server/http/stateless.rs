@@ -13,6 +13,7 @@ use super::visitor::{Bearer, Visitor};
 use crate::http::{Accepts, status_of, write_event};
 use crate::jsonrpc::{Code, Kind, MAX_CHILD_DEPTH, Message, RequestId};
 use crate::mcp::Method;
+use crate::metrics::Transport;
 use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -50,6 +51,7 @@ impl Single {
         let party = Party {
             authorization: &authorization,
             address: bearer.address,
+            transport: Transport::Http,
             counted: visitor.context.counted(
                 &authorization,
                 bearer.address,

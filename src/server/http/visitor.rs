@@ -15,6 +15,7 @@ use crate::auth::Identity;
 use crate::backlog;
 use crate::handshake::Refused;
 use crate::http::{Forwarded, Site, bearer};
+use crate::metrics::{self, Failure};
 use crate::transport::tls::Holder;
 use crate::transport::websocket::{Accepted, Upgrade};
 use crate::utils::lock::lock;
@@ -151,6 +152,7 @@ impl Visitor {
         } else {
             let Some(token) = bearer(headers) else {
                 let shown = headers.contains_key(AUTHORIZATION);
+                metrics::refused(Failure::NoToken);
                 return Err(self.refuse("no token", address, reply::unauthorized(shown)));
             };
             match authenticate(&mut access, &token).await {
@@ -258,6 +260,7 @@ impl Visitor {
 }
 
 fn log_refusal(refused: &Refused, client: Address, trail: &Trail) {
+    refused.failure().into_iter().for_each(metrics::refused);
     tracing::warn!(reason = %refused, %client, "refused");
     trail.refused(refused);
 }
