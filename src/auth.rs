@@ -4,10 +4,12 @@
 
 mod keys;
 mod refetch;
+mod session_ids;
 mod shape;
 
 pub use keys::{KeySetError, Keys, Signer};
 pub use refetch::{Ended, Refetch, Step};
+pub use session_ids::{Revivable, SessionIdKeys};
 pub use shape::{expired_for, expires_at, mistake};
 
 use crate::revocations::Revocations;
@@ -272,6 +274,12 @@ impl Verifier {
             return Err(TokenError::Revoked);
         }
         Ok(identity)
+    }
+
+    /// The keys of session ids.
+    #[must_use]
+    pub fn session_ids(&self) -> &SessionIdKeys {
+        self.keys.session_ids()
     }
 
     /// The claim in which the roles are looked for.

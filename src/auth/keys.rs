@@ -1,5 +1,6 @@
 //! What tokens are signed with: shared secrets, or the public keys of a JSON Web Key Set (RFC 7517).
 
+use super::session_ids::SessionIdKeys;
 use super::{ALGORITHMS, Members};
 use crate::utils::secret::Secret;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
@@ -16,6 +17,7 @@ pub struct Keys {
     keys: Vec<Key>,
     /// They are those of a set, so a token can name one that is missing.
     is_set: bool,
+    session_ids: SessionIdKeys,
 }
 
 struct Key {
@@ -70,6 +72,7 @@ impl Keys {
         Self {
             keys: secrets.iter().filter_map(key).collect(),
             is_set: false,
+            session_ids: SessionIdKeys::of_secrets(secrets),
         }
     }
 
@@ -94,7 +97,11 @@ impl Keys {
         if keys.is_empty() {
             return Err(KeySetError::NoKey);
         }
-        Ok(Self { keys, is_set: true })
+        Ok(Self {
+            keys,
+            is_set: true,
+            session_ids: SessionIdKeys::default(),
+        })
     }
 
     /// A key set of which no key counts any more: every token is refused.
@@ -103,7 +110,14 @@ impl Keys {
         Self {
             keys: Vec::new(),
             is_set: true,
+            session_ids: SessionIdKeys::default(),
         }
+    }
+
+    /// Those of session ids; none where there are no secrets.
+    #[must_use]
+    pub fn session_ids(&self) -> &SessionIdKeys {
+        &self.session_ids
     }
 
     /// How many there are.

@@ -32,7 +32,7 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
         }
     }
 
-    /// A new session of `owner`, with its id. Where there are too many, the one that has been idle for
+    /// A new session of `owner`, with an id that none has. Where there are too many, the one that has been idle for
     /// longest ends, and is given: of the owner's own where he has too many, else of the owner who has
     /// most. `idle` tells since when one has been idle.
     ///
@@ -41,9 +41,10 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
     pub fn insert(
         &mut self,
         owner: &O,
-        value: impl FnOnce(&str) -> T,
+        id: String,
+        value: T,
         idle: impl Fn(&T) -> Option<Instant>,
-    ) -> Result<(String, Option<T>), Full> {
+    ) -> Result<Option<T>, Full> {
         let own = self.owners.get(owner).map_or(0, HashMap::len);
         let crowd = if own >= self.limit_per_owner {
             Some(owner.clone())
@@ -60,12 +61,11 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
             Some(crowd) => Some(self.take_idle(&crowd, idle).ok_or(Full)?),
             None => None,
         };
-        let id = random_id();
-        let value = value(&id);
         let sessions = self.owners.entry(owner.clone()).or_default();
-        sessions.insert(id.clone(), value);
-        self.count += 1;
-        Ok((id, gone))
+        if sessions.insert(id, value).is_none() {
+            self.count += 1;
+        }
+        Ok(gone)
     }
 
     fn take_idle(&mut self, owner: &O, idle: impl Fn(&T) -> Option<Instant>) -> Option<T> {
@@ -104,11 +104,6 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
     }
 }
 
-/// 128 random bits.
-fn random_id() -> String {
-    format!("{:032x}", rand::random::<u128>())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,11 +119,9 @@ mod tests {
         let mut sessions = Sessions::new(8, 8);
         let (alice, bob) = (owner("alice"), owner("bob"));
         let admin = (alice.0.clone(), vec!["admin".to_owned()]);
-        let (id, _) = sessions
-            .insert(&alice, |id| id.to_owned(), |_| None)
-            .unwrap();
-        assert_eq!(id.len(), 32);
-        assert!(id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let id = "x".to_owned();
+        let gone = sessions.insert(&alice, id.clone(), id.clone(), |_| None);
+        assert_eq!(gone, Ok(None));
         assert_eq!(sessions.get(&alice, &id), Some(&id));
         assert_eq!(sessions.get(&bob, &id), None);
         assert!(sessions.is_known(&id) && !sessions.is_known("other"));
@@ -146,16 +139,16 @@ mod tests {
         fn the_bounds_hold(steps in prop::collection::vec((0u8..4, 0u64..100, any::<bool>()), 1..200), limit in 1usize..8, each in 1usize..5) {
             let start = Instant::now();
             let mut sessions: Sessions<_, (u8, Option<Instant>)> = Sessions::new(limit, each);
-            for (who, at, busy) in steps {
+            for (number, (who, at, busy)) in steps.into_iter().enumerate() {
                 let since = (!busy).then(|| start + Duration::from_millis(at));
                 let owned: Vec<usize> = (0..4u8).map(|who| {
                     sessions.owners.get(&owner(&who.to_string())).map_or(0, HashMap::len)
                 }).collect();
-                let result = sessions.insert(&owner(&who.to_string()), |_| (who, since), |(_, idle)| *idle);
+                let result = sessions.insert(&owner(&who.to_string()), number.to_string(), (who, since), |(_, idle)| *idle);
                 let (own, all) = (owned[usize::from(who)], owned.iter().sum::<usize>());
                 match result {
-                    Ok((_, None)) => prop_assert!(own < each && all < limit),
-                    Ok((_, Some((gone, idle)))) => {
+                    Ok(None) => prop_assert!(own < each && all < limit),
+                    Ok(Some((gone, idle))) => {
                         prop_assert!(idle.is_some());
                         if own >= each {
                             prop_assert_eq!(gone, who);

@@ -116,6 +116,16 @@ impl Streams {
         }
     }
 
+    /// The same for a session that another process has begun: no event gets an id that one of that
+    /// process may have, and whoever listened there may go on listening.
+    #[must_use]
+    pub fn revived(mut self, now: u64) -> Self {
+        self.last = now;
+        let general = self.streams.entry(GENERAL).or_insert_with(Stream::new);
+        (general.first, general.unsent, general.resumable) = (now, now, true);
+        self
+    }
+
     /// A stream for a request, with its reader; `takes_all` where that takes more than the answer.
     ///
     /// # Errors

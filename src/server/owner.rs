@@ -20,4 +20,11 @@ impl Owner {
             certificate,
         }
     }
+
+    /// In bytes; those of no two owners are the same.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let certificate = self.certificate.as_ref().map(Holder::as_bytes);
+        // Texts and numbers can always be written.
+        serde_json::to_vec(&(&self.user, &self.roles, certificate)).unwrap_or_default()
+    }
 }

@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 63] = [
+const FIXED: [(&str, &str, &str); 65] = [
     (
         "the key set of `--jwks`, from a URL",
         "1 MiB",
@@ -25,6 +25,16 @@ const FIXED: [(&str, &str, &str); 63] = [
         "time that a token with an unknown key waits for a fetch",
         "5 s",
         "MAX_WAIT: Duration = Duration::from_secs(5)",
+    ),
+    (
+        "what a session was begun with",
+        "1 KiB",
+        "MAX_BEGIN: usize = 1024",
+    ),
+    (
+        "sessions revived after a restart",
+        "65,536",
+        "MAX_REVIVED: usize = 65_536",
     ),
     (
         "what a PROXY header holds behind its fixed part",

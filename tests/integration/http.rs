@@ -50,6 +50,7 @@
 mod hostile;
 mod listeners;
 mod oauth;
+mod revival;
 mod secure;
 mod sessions;
 mod stateless;

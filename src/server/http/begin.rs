@@ -3,6 +3,7 @@
 use super::super::access::Authorization;
 use super::super::isolated;
 use super::super::sharing::Party;
+use super::ids::{self, New};
 use super::reply::{self, Reply};
 use super::session::{self, HttpSession};
 use super::visitor::{Bearer, Visitor};
@@ -22,6 +23,7 @@ pub(super) fn begin(
     visitor: &Visitor,
     bearer: &Bearer,
     authorization: &Authorization,
+    new: New,
 ) -> Result<Arc<HttpSession>, Reply> {
     let context = &visitor.context;
     let http_sessions = &visitor.http_sessions;
@@ -40,20 +42,26 @@ pub(super) fn begin(
     let placed = context.sharing.place(party);
     let placement = placed.map_err(|why| busy(isolated::refusal(why, None)))?;
     let owner = bearer.owner.clone();
-    let make = |id: &str| {
-        let streams = Streams::new(http_sessions.bounds, &http_sessions.kept, holder.part());
-        let place = (owner.clone(), id.to_owned());
-        Arc::new(HttpSession::new(
-            place,
-            placement,
-            streams,
-            authorization.clone(),
-        ))
-    };
+    let mut streams = Streams::new(http_sessions.bounds, &http_sessions.kept, holder.part());
+    if new.is_revived {
+        streams = streams.revived(ids::now());
+    }
+    let New { id, is_revived } = new;
+    let session = HttpSession::new(
+        (owner.clone(), id.clone()),
+        placement,
+        streams,
+        authorization.clone(),
+    );
+    let session = Arc::new(if is_revived {
+        session.awaiting_revival()
+    } else {
+        session
+    });
     let inserted = http_sessions
         .lock()
-        .insert(&owner, make, |known| known.idle_since());
-    let Ok((id, gone)) = inserted else {
+        .insert(&owner, id, Arc::clone(&session), |known| known.idle_since());
+    let Ok(gone) = inserted else {
         let data = ErrorData::new("too-many-sessions", Executed::No);
         let text = "Too many sessions (--max-sessions)";
         return Err(busy(refusal_line(Code::InternalError, text, &data)));
@@ -62,9 +70,6 @@ pub(super) fn begin(
         tracing::info!("too many sessions: the one that was idle for longest ends");
         gone.end();
     }
-    let Some(session) = http_sessions.find(&owner, &id) else {
-        return Err(reply::session_ended());
-    };
     let number = session.placement.session.id();
     let span = tracing::info_span!("session", id = %number, user = authorization.identity().name());
     let life = {

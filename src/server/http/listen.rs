@@ -2,6 +2,7 @@
 
 use super::feed;
 use super::reply::{self, Reply};
+use super::revive;
 use super::session::{HttpSession, Reader};
 use super::visitor::{Bearer, Visitor};
 use crate::http::{
@@ -14,23 +15,27 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use std::sync::Arc;
 
-/// The session that a request names.
+/// The session that a request names, revived where another process has begun it.
 ///
 /// # Errors
 /// It names none, or one that is none of the owner's.
-pub(super) fn find(
+pub(super) async fn find(
     visitor: &Visitor,
     bearer: &Bearer,
     headers: &HeaderMap,
 ) -> Result<Arc<HttpSession>, Reply> {
     let id = only(headers, &SESSION_ID).map_err(reply::denied)?;
     let id = id.ok_or_else(reply::no_session)?;
-    let session = visitor.http_sessions.find(&bearer.owner, id);
-    if session.is_none() && visitor.http_sessions.knows(id) {
-        bearer.refusals.foreign_session();
+    match visitor.http_sessions.find(&bearer.owner, id) {
+        Some(session) if !session.is_ready() => revive::revived(visitor, session).await,
+        Some(session) if session.is_over() => Err(reply::session_ended()),
+        Some(session) => Ok(session),
+        None if visitor.http_sessions.knows(id) => {
+            bearer.refusals.foreign_session();
+            Err(reply::session_ended())
+        }
+        None => Box::pin(revive::revive(visitor, bearer, headers, id)).await,
     }
-    let session = session.filter(|session| !session.is_over());
-    session.ok_or_else(reply::session_ended)
 }
 
 /// For GET and DELETE, which have no sense without sessions.
@@ -44,7 +49,7 @@ fn needs_sessions(headers: &HeaderMap) -> Result<(), Reply> {
 }
 
 /// Answers GET: with the stream of what belongs to no request, or the rest of another one.
-pub(super) fn listen(
+pub(super) async fn listen(
     visitor: &Visitor,
     bearer: &Bearer,
     headers: &HeaderMap,
@@ -53,7 +58,7 @@ pub(super) fn listen(
     if !Accepts::read(headers).stream {
         return Err(reply::not_acceptable());
     }
-    let session = find(visitor, bearer, headers)?;
+    let session = find(visitor, bearer, headers).await?;
     session.uses(&bearer.authorization);
     let last = only(headers, &LAST_EVENT_ID).map_err(reply::denied)?;
     let reading = match last {
@@ -75,12 +80,12 @@ pub(super) fn listen(
 }
 
 /// Answers DELETE: the session ends.
-pub(super) fn delete(
+pub(super) async fn delete(
     visitor: &Visitor,
     bearer: &Bearer,
     headers: &HeaderMap,
 ) -> Result<Reply, Reply> {
     needs_sessions(headers)?;
-    find(visitor, bearer, headers)?.end();
+    find(visitor, bearer, headers).await?.end();
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

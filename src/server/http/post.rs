@@ -4,9 +4,10 @@ use super::super::access::Authorization;
 use super::begin;
 use super::feed::{self, PATIENCE};
 use super::gate::{self, Stopped};
+use super::ids::New;
 use super::listen;
 use super::reply::{self, Reply};
-use super::session::{HttpSession, Reader};
+use super::session::{HttpSession, Reader, Tentative};
 use super::stateless;
 use super::visitor::{Bearer, Visitor};
 use crate::http::{
@@ -105,7 +106,7 @@ async fn in_session(
         && message.mcp_method() == Some(Method::Initialize);
     let named = only(headers, &SESSION_ID).map_err(reply::denied)?;
     let known = match named {
-        Some(_) => Some(listen::find(visitor, bearer, headers)?),
+        Some(_) => Some(listen::find(visitor, bearer, headers).await?),
         None if begins => None,
         None => return Err(reply::no_session()),
     };
@@ -115,7 +116,10 @@ async fn in_session(
     let is_new = known.is_none();
     let session = match known {
         Some(session) => session,
-        None => begin::begin(visitor, bearer, &authorization)?,
+        None => {
+            let new = New::begun_with(&visitor.context, &bearer.owner, message);
+            begin::begin(visitor, bearer, &authorization, new)?
+        }
     };
     session.uses(&authorization);
     if !matches!(message.kind(), Kind::Request(_)) {
@@ -128,7 +132,7 @@ async fn in_session(
         pace: visitor.context.settings.keepalive_interval,
     };
     // Ends a session whose `initialize` fails, or is given up.
-    let tentative = is_new.then(|| Tentative(Some(&session)));
+    let tentative = is_new.then(|| Tentative::new(&session));
     let (mut reply, is_result) = ask(&session, bearer, &authorization, &permit, way).await?;
     if let Some(tentative) = tentative
         && is_result
@@ -180,23 +184,6 @@ async fn ask(
         return Err(stopped(why));
     }
     answer(reader, way).await
-}
-
-/// A session that ends when this is dropped before it is known to its client.
-struct Tentative<'a>(Option<&'a Arc<HttpSession>>);
-
-impl Tentative<'_> {
-    fn survives(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Tentative<'_> {
-    fn drop(&mut self) {
-        if let Some(session) = self.0 {
-            session.end();
-        }
-    }
 }
 
 /// How a request is answered.

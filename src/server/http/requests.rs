@@ -153,8 +153,8 @@ async fn serve(
             }
             post::post(visitor, &bearer, &head.headers, line).await
         }
-        Method::GET => listen::listen(visitor, &bearer, request.headers()),
-        Method::DELETE => listen::delete(visitor, &bearer, request.headers()),
+        Method::GET => listen::listen(visitor, &bearer, request.headers()).await,
+        Method::DELETE => listen::delete(visitor, &bearer, request.headers()).await,
         _ => Err(reply::not_allowed(METHODS)),
     }
 }

@@ -7,6 +7,7 @@ use super::super::owner::Owner;
 use super::super::sharing::Placement;
 use super::super::stopping::Stopping;
 use super::feed::Source;
+use super::ids;
 use crate::http::{EventId, Next, Reading, Streams, write_event};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::router::Presence;
@@ -19,9 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-
-/// A session in which nothing happens ends after so long, where --idle-timeout says nothing else.
-const IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// A client that has hung up opens the next stream within so long, or for some time not.
 const BACK_AT_ONCE: Duration = Duration::from_secs(5);
@@ -41,6 +39,8 @@ pub(super) struct HttpSession {
     renewed: Notify,
     last: Mutex<Instant>,
     over: AtomicBool,
+    /// Messages of its client may come.
+    ready: AtomicBool,
     end: Notify,
     /// Somebody has begun or ceased to read.
     attended: Notify,
@@ -62,9 +62,26 @@ impl HttpSession {
             renewed: Notify::new(),
             last: Mutex::new(Instant::now()),
             over: AtomicBool::new(false),
+            ready: AtomicBool::new(true),
             end: Notify::new(),
             attended: Notify::new(),
         }
+    }
+
+    /// The same, not ready yet.
+    pub(super) fn awaiting_revival(self) -> Self {
+        self.ready.store(false, Ordering::Relaxed);
+        self
+    }
+
+    /// True where it is not just being revived.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// It has been revived.
+    pub(super) fn mark_ready(&self) {
+        self.ready.store(true, Ordering::Release);
     }
 
     /// True where it has ended, if only just.
@@ -103,6 +120,27 @@ impl HttpSession {
         if expires(authorization) > expires(&known) {
             *known = authorization.clone();
             self.renewed.notify_one();
+        }
+    }
+}
+
+/// A session that ends when this is dropped before it is known to its client.
+pub(super) struct Tentative<'a>(Option<&'a Arc<HttpSession>>);
+
+impl<'a> Tentative<'a> {
+    pub(super) fn new(session: &'a Arc<HttpSession>) -> Self {
+        Self(Some(session))
+    }
+
+    pub(super) fn survives(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Tentative<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.0 {
+            session.end();
         }
     }
 }
@@ -184,7 +222,7 @@ pub(super) async fn live(
     forget: impl FnOnce(&HttpSession),
 ) {
     let left = Notify::new();
-    let limit = context.settings.idle_timeout.unwrap_or(IDLE);
+    let limit = ids::lifetime(&context.settings);
     let living = async {
         tracing::info!("session begins");
         let reason = tokio::select! {

@@ -2,6 +2,7 @@
 
 use super::super::Settings;
 use super::super::owner::Owner;
+use super::ids::{self, Revived};
 use super::session::HttpSession;
 use crate::http::{Sessions, StreamBounds};
 use crate::utils::lock::lock;
@@ -25,6 +26,10 @@ pub(in super::super) struct HttpSessions {
     sessions: Mutex<Sessions<Owner, Arc<HttpSession>>>,
     /// The lives of sessions.
     tasks: Mutex<JoinSet<()>>,
+    /// When this process began, in milliseconds since 1970.
+    pub(super) since: u64,
+    /// Those of other processes that go on here.
+    pub(super) revived: tokio::sync::Mutex<Revived>,
     pub(super) kept: Tally,
     pub(super) bounds: StreamBounds,
 }
@@ -36,6 +41,8 @@ impl HttpSessions {
         Self {
             sessions: Mutex::new(Sessions::new(settings.max_sessions, per_user)),
             tasks: Mutex::default(),
+            since: ids::now(),
+            revived: tokio::sync::Mutex::default(),
             kept: Tally::default(),
             bounds: StreamBounds {
                 waiting: MAX_WAITING,

@@ -21,6 +21,14 @@ pub struct Shown {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holder(Arc<[u8]>);
 
+impl Holder {
+    /// What stands for it; that of no two holders is the same.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Shown {
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Self {
         let parsed = EndEntityCert::try_from(certificate);

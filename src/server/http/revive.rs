@@ -1,0 +1,158 @@
+//! Sessions that another process has begun, before a restart: where all that was lost can be renewed, the
+//! client goes on with its session. The MCP server is told again what the client has told the last one.
+//!
+//! That is so where all share one MCP server, which has no subscriptions, log levels or tasks: what a
+//! client has asked for of those, nobody knows any more.
+
+use super::super::access::Authorization;
+use super::begin;
+use super::gate::{self, Stopped};
+use super::ids::{self, New};
+use super::reply::{self, Reply};
+use super::session::{HttpSession, Reader, Tentative};
+use super::visitor::{Bearer, Visitor};
+use crate::http::session_version;
+use crate::jsonrpc::{Code, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
+use crate::mcp::Revision;
+use crate::permissions::Permit;
+use crate::utils::chunks::{Line, Pieces};
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::HeaderMap;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the MCP server may take to answer `initialize`.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+/// The session of this id, which is none of ours, if it can be begun again.
+///
+/// # Errors
+/// It cannot, or not now.
+pub(super) async fn revive(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    headers: &HeaderMap,
+    id: &str,
+) -> Result<Arc<HttpSession>, Reply> {
+    let http_sessions = &visitor.http_sessions;
+    let begun_with = ids::begun_with(&visitor.context, &bearer.owner, http_sessions.since, id);
+    let begun_with = begun_with.ok_or_else(reply::session_ended)?;
+    // One after the other: of several requests of a client, the first one revives its session.
+    let mut revived = http_sessions.revived.lock().await;
+    if let Some(session) = http_sessions.find(&bearer.owner, id) {
+        return if session.is_over() {
+            Err(later())
+        } else {
+            Ok(session)
+        };
+    }
+    if !revived.may(id) {
+        return Err(reply::session_ended());
+    }
+    let mut authorization = bearer.authorization.clone();
+    // The token has just been looked at.
+    let _holds = authorization.renew();
+    let line = [
+        br#"{"jsonrpc":"2.0","id":"mcp-remote/revive","method":"initialize","params":"#,
+        &*begun_with,
+        b"}",
+    ];
+    let initialize = permit(&authorization, line.concat().into())?;
+    let initialized = permit(&authorization, Bytes::from_static(INITIALIZED)).ok();
+    let new = New {
+        id: id.to_owned(),
+        is_revived: true,
+    };
+    let session = begin::begin(visitor, bearer, &authorization, new)?;
+    let tentative = Tentative::new(&session);
+    let answer = ask(&session, bearer, &authorization, &initialize).await?;
+    let answer = Message::read(answer.joined(), MAX_CHILD_DEPTH).map_err(|_| later())?;
+    if answer.error_code() == Some(Code::InternalError as i64) {
+        // It is being started, or cannot be.
+        return Err(later());
+    }
+    if !renews_all(&answer, headers) {
+        revived.note(id);
+        return Err(reply::session_ended());
+    }
+    if let Some(permit) = initialized {
+        let told = gate::hand_over(&session.placement, bearer, &authorization, &permit).await;
+        told.map_err(stopped)?;
+    }
+    revived.note(id);
+    tentative.survives();
+    session.mark_ready();
+    tracing::info!("a session from before the restart goes on");
+    Ok(session)
+}
+
+/// Waits until a session is revived that somebody else revives.
+///
+/// # Errors
+/// It cannot be.
+pub(super) async fn revived(
+    visitor: &Visitor,
+    session: Arc<HttpSession>,
+) -> Result<Arc<HttpSession>, Reply> {
+    drop(visitor.http_sessions.revived.lock().await);
+    if session.is_over() || !session.is_ready() {
+        return Err(later());
+    }
+    Ok(session)
+}
+
+fn permit(authorization: &Authorization, line: Bytes) -> Result<Permit, Reply> {
+    let message = Message::read(line, MAX_PEER_DEPTH).map_err(|_| reply::session_ended())?;
+    let permit = authorization.rights().decide(message);
+    permit.map_err(|_| reply::session_ended())
+}
+
+async fn ask(
+    session: &Arc<HttpSession>,
+    bearer: &Bearer,
+    authorization: &Authorization,
+    permit: &Permit,
+) -> Result<Line, Reply> {
+    let opened = session.streams().open(permit.message(), false);
+    let reader = Reader::new(session, opened.map_err(|_| later())?);
+    let sent = gate::hand_over(&session.placement, bearer, authorization, permit).await;
+    sent.map_err(stopped)?;
+    match tokio::time::timeout(PATIENCE, reader.next()).await {
+        Ok(Some(event)) => Ok(event.line),
+        _ => Err(later()),
+    }
+}
+
+/// True where the client finds the session as it was, with what the MCP server has answered to the
+/// repeated `initialize`.
+fn renews_all(answer: &Message, headers: &HeaderMap) -> bool {
+    let result: Option<Value> = answer
+        .result()
+        .and_then(|result| serde_json::from_slice(result).ok());
+    let Some(result) = result else { return false };
+    // Clients that name none speak the oldest one.
+    let named = session_version(headers).ok().flatten();
+    let named = named.unwrap_or(Revision::V2025_03_26).name();
+    let offers = |pointer: &str| {
+        let offer = result.pointer(pointer);
+        offer.is_some_and(|offer| !offer.is_null() && *offer != false)
+    };
+    let lost = [
+        "/capabilities/logging",
+        "/capabilities/tasks",
+        "/capabilities/resources/subscribe",
+    ];
+    result["protocolVersion"] == named && !lost.into_iter().any(offers)
+}
+
+fn stopped(stopped: Stopped) -> Reply {
+    reply::later(stopped.reply(StatusCode::SERVICE_UNAVAILABLE))
+}
+
+fn later() -> Reply {
+    reply::later(reply::empty(StatusCode::SERVICE_UNAVAILABLE))
+}

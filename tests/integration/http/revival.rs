@@ -1,0 +1,204 @@
+//! Sessions that go on after a restart of the server.
+
+use crate::common::{Setup, TestClient, TestServer, example, now, request, token};
+use crate::process::wait_gone;
+use crate::support::http::{Http, Session, VERSION};
+use rustix::process::Signal;
+use serde_json::json;
+
+const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+
+fn token_for(user: &str, role: &str) -> String {
+    token(&json!({"user": user, "roles": [role], "exp": now() + 3600}))
+}
+
+fn killed(server: TestServer) -> u16 {
+    server.signal(Signal::KILL);
+    wait_gone(server.pid());
+    server.port
+}
+
+/// The server after this one, on its port.
+fn restarted(server: TestServer) -> TestServer {
+    let port = killed(server);
+    Setup::new("http").secret().port(port).start()
+}
+
+#[test]
+fn a_session_goes_on_after_a_restart() {
+    let server = Setup::new("http").secret().start();
+    let session = Session::begin_with(server.port, &token_for("alice", "user"));
+    let server = restarted(server);
+    // Of several at once one revives it.
+    let mut all: Vec<Http> = (0..8)
+        .map(|id| session.send("POST", &[], &request(id, "tools/list", json!({}))))
+        .collect();
+    let mut listening = session.listen("0-17");
+    for (id, http) in all.iter_mut().enumerate() {
+        let answer = http.answer();
+        assert_eq!(
+            (answer.status(), answer.json()["id"].clone()),
+            (200, json!(id))
+        );
+    }
+    assert_eq!(
+        server.log.text().matches("from before the restart").count(),
+        1
+    );
+    let seen = server.seen();
+    assert_eq!(seen.matches("\"initialize\"").count(), 1, "{seen}");
+    assert_eq!(seen.matches("notifications/initialized").count(), 1);
+    assert!(seen.contains(r#""clientInfo":{"name":"t""#), "{seen}");
+    // What belongs to no request comes on the stream that was listened to before.
+    let notify = json!({"notify": "notifications/tools/list_changed"});
+    session.post(&request(2, "tools/call", notify));
+    let event = listening.event().expect("a notification");
+    assert_eq!(event.data["method"], "notifications/tools/list_changed");
+    // What was under way is lost, and no event of another stream comes in its place.
+    let lost = session
+        .send("GET", &[("Last-Event-ID", "3-1")], "")
+        .answer();
+    assert_eq!(lost.status(), 400);
+    assert_eq!(session.send("DELETE", &[], "").answer().status(), 204);
+    crate::process::eventually("it is gone for good", || {
+        (session.post(LIST).status() == 404).then_some(())
+    });
+    assert_eq!(
+        server.log.text().matches("from before the restart").count(),
+        1
+    );
+}
+
+#[test]
+fn what_is_altered_foreign_or_of_another_version_is_404() {
+    let server = Setup::new("http").secret().start();
+    let session = Session::begin_with(server.port, &token_for("alice", "user"));
+    let ended = Session::begin_with(server.port, &session.token[7..]);
+    assert_eq!(ended.send("DELETE", &[], "").answer().status(), 204);
+    crate::process::eventually("a session of this process that has ended has ended", || {
+        (ended.post(LIST).status() == 404).then_some(())
+    });
+    let server = restarted(server);
+    let with = |id: &str, token: &str, version: &'static str| {
+        let session = Session {
+            port: server.port,
+            id: id.to_owned(),
+            version,
+            token: token.to_owned(),
+        };
+        session.post(LIST).status()
+    };
+    let mallory = format!("Bearer {}", token_for("mallory", "user"));
+    let admin = format!("Bearer {}", token_for("alice", "admin"));
+    let (id, own, version) = (session.id.as_str(), session.token.as_str(), session.version);
+    assert_eq!(with(id, &mallory, version), 404);
+    assert_eq!(with(id, &admin, version), 404);
+    for at in [0, 31, 33, id.len() / 2, id.len() - 2] {
+        let mut altered = id.to_owned().into_bytes();
+        altered[at] = if altered[at] == b'0' { b'1' } else { b'0' };
+        assert_eq!(
+            with(std::str::from_utf8(&altered).unwrap(), own, version),
+            404,
+            "{at}"
+        );
+    }
+    assert_eq!(with(&id[..32], own, version), 404);
+    assert!(!server.seen().contains("initialize"));
+    assert_eq!(with(id, own, version), 200);
+    assert_eq!(with(id, &mallory, version), 404);
+    // The MCP server speaks another version now, or the client names another one.
+    let server = restarted(server);
+    let mut http = session.send("POST", &[(VERSION, "2025-03-26")], LIST);
+    assert_eq!(http.answer().status(), 400, "two versions");
+    assert_eq!(
+        Session {
+            version: "2025-03-26",
+            port: server.port,
+            id: id.to_owned(),
+            token: own.to_owned()
+        }
+        .post(LIST)
+        .status(),
+        404
+    );
+}
+
+/// Subscriptions, levels and tasks cannot be renewed; nor can a session be that is not signed.
+#[test]
+fn what_cannot_be_renewed_is_404() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("tally").display().to_string();
+    let tally = example("tally_server").display().to_string();
+    let start = |port| {
+        let setup = Setup::new("http").secret().port(port);
+        setup.program(&[&tally, "--log", &log]).start()
+    };
+    let server = start(0);
+    let session = Session::begin_with(server.port, &token_for("alice", "user"));
+    let _server = start(killed(server));
+    assert_eq!(session.post(LIST).status(), 404);
+    assert_eq!(session.post(LIST).status(), 404);
+
+    let server = TestServer::start("http");
+    let session = Session::begin(server.port);
+    assert_eq!(session.id.len(), 32);
+    let _server = Setup::new("http").port(killed(server)).start();
+    assert_eq!(session.post(LIST).status(), 404);
+
+    let isolated = || Setup::new("http").secret().args(&["--isolate"]);
+    let server = isolated().start();
+    let session = Session::begin_with(server.port, &token_for("alice", "user"));
+    assert_eq!(session.id.len(), 32);
+    let _server = isolated().port(killed(server)).start();
+    assert_eq!(session.post(LIST).status(), 404);
+}
+
+/// A server whose MCP server is not there yet says so; that is no 404, for which clients give up.
+#[test]
+fn a_session_waits_for_its_mcp_server() {
+    let server = Setup::new("http").secret().start();
+    let session = Session::begin_with(server.port, &token_for("alice", "user"));
+    let gate = server.beside("gate");
+    let wait = format!("while [ ! -e '{}' ]; do sleep 0.05; done", gate.display());
+    let port = killed(server);
+    let server = Setup::new("http").secret().port(port).shell(&wait).start();
+    std::fs::create_dir_all(gate.parent().unwrap()).unwrap();
+    let early = session.post(LIST);
+    assert_eq!(early.status(), 503, "{early:?}");
+    assert!(early.head.header("retry-after").is_some());
+    std::fs::write(&gate, "").unwrap();
+    crate::process::eventually("it goes on", || {
+        let answer = session.post(LIST);
+        assert_ne!(answer.status(), 404);
+        (answer.status() == 200).then_some(())
+    });
+    drop(server);
+}
+
+/// The host's handshake is not repeated by the client: its session stands.
+#[test]
+fn our_client_goes_on_with_its_session() {
+    let server = Setup::new("http").secret().start();
+    let url = format!("http://127.0.0.1:{}/mcp", server.port);
+    let again = [
+        "--auto-reconnect",
+        "--reconnect-delay",
+        "50",
+        "--max-attempts",
+        "0",
+    ];
+    let token = token_for("alice", "user");
+    let mut client = TestClient::http(&url, &again, &[("MCP_REMOTE_JWT_TOKEN", &token)]);
+    let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "host", "version": "1"}});
+    assert!(client.ask(0, "initialize", params)["result"].is_object());
+    client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    assert_eq!(client.ask(1, "tools/list", json!({}))["id"], 1);
+    let server = restarted(server);
+    let answer = client.ask(2, "tools/list", json!({}));
+    assert_eq!(answer["id"], 2);
+    assert!(answer["result"].is_object(), "{answer}");
+    server.log.wait_for("from before the restart");
+    assert!(!client.log.text().contains("has forgotten the session"));
+    client.close_stdin();
+    assert_eq!(client.wait(), Some(0));
+}
