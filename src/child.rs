@@ -1,17 +1,16 @@
 //! The MCP server process: spawn, feed, read, stop. No routing.
 
-use crate::descriptors;
-use crate::orphans::Descendants;
-use crate::reaper;
+use crate::system::pipe::enlarge;
+use crate::system::process::Tree;
+use crate::system::reaper;
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::lock::lock;
 use crate::utils::secret::Secret;
 use bytes::Bytes;
-use rustix::pipe::fcntl_setpipe_size;
-use rustix::process::{Pid, Signal, kill_process_group};
+use std::env::consts::EXE_SUFFIX;
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -32,6 +31,9 @@ const MAX_STDERR_LINE: usize = 8 * 1024;
 /// How long the last words on stderr may take to arrive once the process is gone; a grandchild
 /// may hold the pipe open for ever.
 const STDERR_GRACE: Duration = Duration::from_millis(100);
+
+/// ENOENT, and ERROR_FILE_NOT_FOUND.
+const NO_SUCH_FILE: i32 = 2;
 
 /// The command behind `--`.
 #[derive(Clone, Debug)]
@@ -69,28 +71,32 @@ impl CommandLine {
     /// That there is no such file.
     pub fn find(&self) -> io::Result<()> {
         let program = Path::new(&self.program);
+        let exists = |path: PathBuf| {
+            let mut full = path.clone().into_os_string();
+            full.push(EXE_SUFFIX);
+            path.exists() || Path::new(&full).exists()
+        };
         let found = match std::env::var_os("PATH") {
             Some(path) if program.parent() == Some(Path::new("")) => {
-                std::env::split_paths(&path).any(|folder| folder.join(program).exists())
+                std::env::split_paths(&path).any(|folder| exists(folder.join(program)))
             }
             // The system has a path of its own where there is none.
             None if program.parent() == Some(Path::new("")) => true,
-            _ => program.exists(),
+            _ => exists(program.to_owned()),
         };
         if found {
             Ok(())
         } else {
-            Err(rustix::io::Errno::NOENT.into())
+            Err(io::Error::from_raw_os_error(NO_SUCH_FILE))
         }
     }
 }
 
-/// A running MCP server, in a process group of its own. Dropping it kills the group.
+/// A running MCP server. Dropping it kills it and what it has started.
 #[derive(Debug)]
 pub struct Child {
     process: tokio::process::Child,
-    group: Option<Pid>,
-    descendants: Descendants,
+    tree: Tree,
     stderr: JoinHandle<()>,
     last_words: Arc<Mutex<Option<String>>>,
 }
@@ -118,7 +124,6 @@ impl Child {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
             .kill_on_drop(true);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("MCP_REMOTE_") {
@@ -128,33 +133,21 @@ impl Child {
         for (name, value) in &command.variables {
             builder.env(name, value.expose());
         }
-        let (mut process, descendants) = Descendants::start(
-            |variable| {
-                builder.env(variable, "");
-                descriptors::start(|| builder.spawn(), |process| pid(process.id()))
-            },
-            |process| pid(process.id()),
-        )?;
+        let (mut process, tree) = Tree::start(&mut builder)?;
         let missing = || io::Error::other("a pipe of the process is missing");
         let stdin = process.stdin.take().ok_or_else(missing)?;
         let stdout = process.stdout.take().ok_or_else(missing)?;
         if !many {
-            // A user has so much memory for pipes only. Without it they work as well.
-            let _refused = fcntl_setpipe_size(&stdout, PIPE);
+            enlarge(&stdout, PIPE);
         }
         let stdout = LineReader::new(stdout, limit);
         let stderr = process.stderr.take().ok_or_else(missing)?;
-        let group = pid(process.id());
-        if let Some(group) = group {
-            reaper::watch(group);
-        }
         let last_words = Arc::default();
         let stderr = tokio::spawn(pass_on(stderr, Arc::clone(&last_words)));
         Ok((
             Self {
                 process,
-                group,
-                descendants,
+                tree,
                 stderr,
                 last_words,
             },
@@ -181,13 +174,10 @@ impl Child {
     /// # Errors
     /// What the system says.
     pub async fn stop(&mut self) -> io::Result<ExitStatus> {
-        for signal in [Signal::TERM, Signal::KILL] {
-            if let Some(status) = self.leave().await {
-                return status;
-            }
-            self.signal(signal);
+        if let Some(status) = self.leave().await {
+            return status;
         }
-        self.process.wait().await
+        self.terminate().await
     }
 
     /// Waits a little for the process to leave by itself. Cancel safe.
@@ -201,17 +191,17 @@ impl Child {
     /// # Errors
     /// What the system says.
     pub async fn terminate(&mut self) -> io::Result<ExitStatus> {
-        self.signal(Signal::TERM);
+        self.tree.ask();
         if let Some(status) = self.leave().await {
             return status;
         }
-        self.signal(Signal::KILL);
+        self.tree.kill();
         self.process.wait().await
     }
 
     /// Kills what the process has left behind, and tells its last line on stderr.
     pub async fn reap(mut self) -> Option<String> {
-        self.end_group();
+        self.tree.end();
         if tokio::time::timeout(STDERR_GRACE, &mut self.stderr)
             .await
             .is_err()
@@ -220,28 +210,11 @@ impl Child {
         }
         lock(&self.last_words).take()
     }
-
-    /// Kills whoever is left in the group, once: its number may soon be somebody else's. Then whoever
-    /// has left it.
-    fn end_group(&mut self) {
-        self.signal(Signal::KILL);
-        if let Some(group) = self.group.take() {
-            reaper::forget(group);
-        }
-        self.descendants.end();
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            // Fails when nobody is left in the group, which is what we want.
-            let _gone = kill_process_group(group, signal);
-        }
-    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.end_group();
+        self.tree.end();
         self.stderr.abort();
         // When we end next, not every container has somebody who reaps what we leave.
         let deadline = Instant::now() + REAP;
@@ -249,10 +222,6 @@ impl Drop for Child {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-fn pid(id: Option<u32>) -> Option<Pid> {
-    id.and_then(|id| Pid::from_raw(id.cast_signed()))
 }
 
 /// Turns the child's stderr into log lines, however fast it writes, and remembers the last.

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | edge | [`commands`], [`cli`] |
 //! | wiring | [`server`], [`client`], [`handshake`] |
-//! | motion | [`audit`], [`hub`], [`child`], [`reaper`], [`orphans`], [`descriptors`], [`transport`], [`shutdown`] |
+//! | motion | [`audit`], [`hub`], [`child`], [`transport`], [`system`] |
 //! | decisions and words | [`permissions`], [`inventory`], [`auth`], [`revocations`], [`router`], [`http`], [`replay`], [`liveness`]; [`jsonrpc`], [`control`], [`metrics`], [`mcp`], `json`, [`utils`] |
 //!
 //! The lowest floor knows no runtime, no clock and no files: bytes go in, values come out. What
@@ -25,7 +25,6 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod control;
-pub mod descriptors;
 pub mod handshake;
 pub mod http;
 pub mod hub;
@@ -35,13 +34,11 @@ pub mod jsonrpc;
 pub mod liveness;
 pub mod mcp;
 pub mod metrics;
-pub mod orphans;
 pub mod permissions;
-pub mod reaper;
 pub mod replay;
 pub mod revocations;
 pub mod router;
 pub mod server;
-pub mod shutdown;
+pub mod system;
 pub mod transport;
 pub mod utils;

@@ -2,13 +2,9 @@
 
 use super::event::{Event, Who};
 use super::queue::{Asked, Queue, Work};
-use crate::descriptors;
-use rustix::fs::OFlags;
-use rustix::io::Errno;
-use rustix::process::geteuid;
+use crate::system::{descriptors, files};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -36,18 +32,15 @@ impl Place {
     /// Opens it to append whole lines. Never waits for the reader of a FIFO, and never follows a
     /// link: who may write in the folder could make us append to any file of ours.
     pub(super) fn open(&self) -> io::Result<File> {
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(self.mode)
-            .custom_flags(self.flags())
-            .open(&self.path)
-            .map_err(
-                |err| match err.raw_os_error().map(Errno::from_raw_os_error) {
-                    Some(Errno::LOOP) => io::Error::other("it is a link; name the file itself"),
-                    _ => err,
-                },
-            )?;
+        let mut options = OpenOptions::new();
+        let opened = self.open_as(options.append(true).create(true));
+        let mut file = opened.map_err(|err| {
+            if files::is_link(&err) {
+                io::Error::other("it is a link; name the file itself")
+            } else {
+                err
+            }
+        })?;
         let metadata = file.metadata()?;
         if metadata.is_file() {
             self.warn(&metadata);
@@ -58,14 +51,9 @@ impl Place {
         Ok(file)
     }
 
-    fn flags(&self) -> i32 {
-        let nonblocking = OFlags::NONBLOCK;
-        let flags = if self.is_open_already() {
-            nonblocking
-        } else {
-            nonblocking | OFlags::NOFOLLOW
-        };
-        flags.bits().cast_signed()
+    fn open_as(&self, options: &mut OpenOptions) -> io::Result<File> {
+        files::open_with_care(options, self.mode, self.is_open_already());
+        options.open(&self.path)
     }
 
     /// True for names such as `/dev/stderr`, which are links, but the system's own.
@@ -76,7 +64,7 @@ impl Place {
     }
 
     fn warn(&self, metadata: &Metadata) {
-        let mode = metadata.mode() & 0o777;
+        let mode = files::mode(metadata);
         let file = self.path.display();
         let more = mode & 0o077 & !self.mode;
         if more & 0o022 > 0 {
@@ -84,19 +72,14 @@ impl Place {
         } else if more > 0 {
             tracing::warn!(%file, mode = format_args!("{mode:04o}"), "others can read the audit log: take the permission away (chmod), or allow it with --audit-log-mode");
         }
-        let owner = metadata.uid();
-        if owner != geteuid().as_raw() && owner != 0 {
+        if let Some(owner) = files::foreign_owner(metadata) {
             tracing::warn!(%file, owner, "the audit log belongs to another user, who can change what it says");
         }
     }
 
     /// True where whoever wrote the file last was stopped in the middle of a line.
     fn ends_within_a_line(&self) -> io::Result<bool> {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .custom_flags(self.flags())
-            .open(&self.path)?;
+        let mut file = self.open_as(OpenOptions::new().read(true))?;
         let mut last = [0];
         file.seek(SeekFrom::End(-1))?;
         file.read_exact(&mut last)?;

@@ -155,7 +155,7 @@ pub enum Command {
     /// SECRET=$(mcp-remote generate-secret)
     GenerateSecret(Deferred<GenerateSecretArgs>),
     /// Ends the process groups it is told of when its stdin ends; started by `server`
-    #[command(name = crate::reaper::COMMAND, hide = true)]
+    #[command(name = crate::system::reaper::COMMAND, hide = true)]
     ReapOrphans,
     /// Make a token for a user
     ///

@@ -4,10 +4,11 @@ use super::endpoint::Offer;
 use super::settings::{CONNECT_TIMEOUT, Place, Port, Settings};
 use crate::control::MAX_SERVER_LINE;
 use crate::handshake::{self, Rejected};
+use crate::system::local;
 use crate::transport::line::LineError;
 use crate::transport::tls::Plain;
 use crate::transport::websocket::WebSocket;
-use crate::transport::{BoxedStream, Connection, tcp, unix};
+use crate::transport::{BoxedStream, Connection, tcp};
 use crate::utils::host::with_port;
 use crate::utils::secret::Secret;
 use std::io;
@@ -56,7 +57,7 @@ async fn open(settings: &Settings, token: Option<&Secret>) -> Result<Dialed, Dia
         Place::Tcp(port) => Connection::over_stream(reach(port).await?, MAX_SERVER_LINE),
         Place::WebSocket(port, path) => upgrade(port, path).await?,
         Place::Unix(path) => {
-            let stream = Plain::new(unix::connect(path).await?, Vec::new());
+            let stream = Plain::new(local::connect(path).await?, Vec::new());
             Connection::over_stream(Box::new(stream), MAX_SERVER_LINE)
         }
     };

@@ -18,6 +18,7 @@ pub use error::ClientError;
 pub use settings::{Place, Port, Reconnect, Settings};
 pub use token::{TokenSource, Tokens};
 
+use crate::system::parent;
 use crate::utils::own_waker::own_waker;
 use bridge::Bridge;
 use host::HostInput;
@@ -68,7 +69,7 @@ async fn live(
     let told_to_leave = own_waker(async {
         tokio::select! {
             () = shutdown => {}
-            () = host::parent_exited() => {}
+            () = parent::exited() => {}
             () = host_served => {}
         }
     });

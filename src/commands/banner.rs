@@ -3,6 +3,7 @@
 
 use super::doctor::entry::{PATIENCE, TOKEN_FILE, entry};
 use crate::server::{Access, ListenerKind, Listening};
+use crate::system;
 use crate::transport::Protocol;
 use crate::utils::escape::escape;
 use crate::utils::host::with_port;
@@ -151,6 +152,5 @@ fn host(address: IpAddr) -> String {
     if !address.is_unspecified() {
         return address.to_string();
     }
-    let name = rustix::system::uname();
-    name.nodename().to_string_lossy().into_owned()
+    system::host_name()
 }

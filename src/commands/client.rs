@@ -4,7 +4,7 @@ use super::client_shared::{connector, reconnect, refuse_certificates, tokens};
 use super::{Failure, client_http, logs, runtime, warn_of_port_of_a_service, warn_of_readers};
 use crate::cli::{ClientArgs, ClientTransport};
 use crate::client::{self, Place, Port, Settings};
-use crate::shutdown::Signals;
+use crate::system::signals::Signals;
 use crate::transport::tls::Connector;
 use tokio_tungstenite::tungstenite::http::Uri;
 

@@ -3,8 +3,8 @@
 use super::{Failure, print};
 use crate::cli::Listen;
 use crate::server::{ListenerKind, Listening};
+use crate::system::local::Listener;
 use crate::transport::tcp::Listeners;
-use crate::transport::unix::Listener;
 use crate::utils::host::with_port;
 use std::io;
 

@@ -25,7 +25,7 @@ mod update_permissions;
 
 use crate::cli::{Cli, Command, Deferred, SecretArgs, port_of_a_service};
 use crate::permissions::Policy;
-use crate::reaper;
+use crate::system::{files, reaper};
 use crate::utils::secret::{Secret, SecretError, Sources};
 use crate::utils::spare;
 use crate::utils::text;
@@ -71,10 +71,8 @@ fn warn_of_port_of_a_service() {
 
 /// Says that others on this machine can read what should be secret.
 fn warn_of_readers(file: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    const OTHERS: u32 = 0o004;
     if let Ok(metadata) = file.metadata()
-        && metadata.permissions().mode() & OTHERS != 0
+        && files::is_readable_by_all(&metadata)
     {
         tracing::warn!(file = %file.display(), "every user of this machine can read this secret: chmod 600");
     }

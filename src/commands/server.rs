@@ -9,16 +9,17 @@ use crate::backlog;
 use crate::child::CommandLine;
 use crate::cli::{LogFormat, ServerArgs};
 use crate::control::MAX_SERVER_LINE;
-use crate::descriptors::{self, Shortfall};
 use crate::http::Resource;
 use crate::hub::{Deadlines, HubError, Limits};
 use crate::metrics;
-use crate::orphans;
 use crate::router::{LineLimits, PROCESSES};
 use crate::server::{
     self, Access, Backend, Bounds, ChildPer, Environment, Isolation, Listening, Settings,
 };
-use crate::shutdown::{Asked, HangUp, Signals};
+use crate::system::asked::{Asked, HangUp};
+use crate::system::descriptors::{self, Shortfall};
+use crate::system::orphans;
+use crate::system::signals::Signals;
 use crate::utils::bucket::Pace;
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -4,9 +4,9 @@
 
 use super::{Shared, State};
 use crate::router::ProcessId;
+use crate::system::pipe::unread;
 use std::convert::Infallible;
 use std::time::Duration;
-use tokio::process::ChildStdin;
 use tokio::time::Instant;
 
 /// How often the log says what is waited for.
@@ -151,18 +151,6 @@ impl State {
             self.alive[process.0] = Some(Instant::now());
         }
     }
-}
-
-/// How many bytes a process has not yet read of what was written to its stdin.
-#[cfg(target_os = "linux")]
-fn unread(stdin: &ChildStdin) -> Option<u64> {
-    rustix::io::ioctl_fionread(stdin).ok()
-}
-
-/// How many bytes a process has not yet read of what was written to its stdin: not every system tells.
-#[cfg(not(target_os = "linux"))]
-fn unread(_: &ChildStdin) -> Option<u64> {
-    None
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ mod attachment;
 mod deadline;
 mod driver;
 mod error;
-mod hang_up;
 mod outbox;
 mod restarts;
 mod room;
@@ -34,6 +33,7 @@ use crate::router::{
     Command, Counted, Exit, LineLimits, Loss, Output, PROCESSES, ProcessId, Profile, SessionId,
     Window,
 };
+use crate::system::pipe;
 use crate::transport::outlet::EARLY;
 use crate::utils::lock::lock;
 use crate::utils::signal::Signal;
@@ -367,7 +367,7 @@ impl Shared {
             && !*full
             && let Some(small) = lines.only_small()
         {
-            let written = rustix::io::write(&*stdin, small).unwrap_or(0);
+            let written = pipe::try_write(stdin, small).unwrap_or(0);
             *full = written < small.len();
             small.drain(..written);
         }

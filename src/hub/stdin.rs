@@ -1,8 +1,8 @@
 //! Feeds a process: what its stdin does not take at once is written here.
 
-use super::hang_up::HangUp;
 use super::{IdleStdin, Shared};
 use crate::router::ProcessId;
+use crate::system::pipe::HangUp;
 use crate::utils::chunks::Chunks;
 use crate::utils::own_waker::own_waker;
 use std::io;

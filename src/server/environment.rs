@@ -1,12 +1,12 @@
 //! What the environment of a process says of the one user that it serves.
 
 use crate::auth::Identity;
+use crate::system::files;
 use crate::utils::secret::Secret;
 use crate::utils::text;
 use serde_json::Value;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -211,8 +211,7 @@ fn read(path: &Path, variables: &mut Vec<(String, Secret)>) -> Result<(), Unfit>
         return Err(unreadable(&"it is no file"));
     }
     let file = File::open(path).map_err(|err| unreadable(&err))?;
-    let mode = file.metadata().map_err(|err| unreadable(&err))?;
-    let mode = mode.permissions().mode() & 0o777;
+    let mode = files::mode(&file.metadata().map_err(|err| unreadable(&err))?);
     if mode & 0o077 != 0 {
         return Err(Unfit::Mode(name, mode));
     }
@@ -246,6 +245,7 @@ mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use std::fs::{Permissions, write};
+    use std::os::unix::fs::PermissionsExt;
 
     fn identity(user: Option<&str>, claims: &str) -> Identity {
         let parts = ["{}", claims].map(|part| URL_SAFE_NO_PAD.encode(part));

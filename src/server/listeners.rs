@@ -3,9 +3,10 @@
 use super::Settings;
 use crate::account::Address;
 use crate::http::Site;
+use crate::system::local;
+use crate::transport::Protocol;
 use crate::transport::socket::Socket;
 use crate::transport::tcp::Listeners;
-use crate::transport::{Protocol, unix};
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub enum Listening {
     /// A port, with what is spoken there.
     Port(ListenerKind, Listeners),
     /// A Unix socket, with lines.
-    Unix(unix::Listener),
+    Unix(local::Listener),
 }
 
 impl Listening {

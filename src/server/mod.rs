@@ -44,10 +44,10 @@ pub use sharing::{Backend, Isolation};
 use crate::account::Address;
 use crate::audit;
 use crate::backlog;
-use crate::descriptors;
 use crate::http::Resource;
 use crate::hub::HubError;
 use crate::metrics::{Open, Transport};
+use crate::system::descriptors;
 use crate::transport::Protocol;
 use crate::utils::bucket::Pace;
 use crate::utils::cidr::Cidr;
@@ -55,7 +55,6 @@ use context::Context;
 use http::HttpSessions;
 use listeners::{Arrived, ListenerSet, Way};
 use pending::PendingConnections;
-use rustix::io::Errno;
 use sharing::Sharing;
 use std::future::Future;
 use std::io;
@@ -318,6 +317,6 @@ async fn accept_beyond_reserve(listeners: &ListenerSet) -> io::Result<Arrived> {
     if descriptors::restore() {
         listeners.accept().await
     } else {
-        Err(Errno::MFILE.into())
+        Err(descriptors::none_left())
     }
 }

@@ -9,10 +9,8 @@ pub mod outlet;
 pub mod proxy_header;
 pub mod socket;
 pub mod sse;
-pub mod stdio;
 pub mod tcp;
 pub mod tls;
-pub mod unix;
 pub mod websocket;
 
 use crate::backlog::Part;

@@ -1,12 +1,11 @@
 //! A connection as the system gives it, before anything is spoken on it: TCP, or a Unix socket.
 
-use socket2::SockRef;
+use crate::system::local;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 /// A connection that somebody has made to a server.
 #[derive(Debug)]
@@ -14,7 +13,7 @@ pub enum Socket {
     /// Over the network.
     Tcp(TcpStream),
     /// On this machine.
-    Unix(UnixStream),
+    Unix(local::Stream),
 }
 
 impl Socket {
@@ -25,10 +24,7 @@ impl Socket {
     pub async fn peek(&self) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.peek(&mut [0]).await,
-            Self::Unix(stream) => {
-                let peek = || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
-                stream.async_io(Interest::READABLE, peek).await
-            }
+            Self::Unix(stream) => local::peek(stream).await,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Our own stdin.
 
 use crate::replay::cost;
+use crate::system::standard::{self, Input};
 use crate::transport::line::{LineError, LineReader};
-use crate::transport::stdio::{self, Input};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -36,7 +36,7 @@ impl HostInput {
     /// Our stdin. Within a runtime.
     pub(in crate::client) fn start() -> Self {
         Self {
-            stdin: LineReader::new(stdio::input(), MAX_HOST_LINE).with_ends(),
+            stdin: LineReader::new(standard::input(), MAX_HOST_LINE).with_ends(),
             queue: VecDeque::new(),
             queued: 0,
             ended: false,

@@ -6,4 +6,4 @@ mod watch;
 
 pub(super) use input::{HostInput, Lines, MAX_QUEUED};
 pub(super) use output::HostOutput;
-pub(super) use watch::{machine_slept, parent_exited};
+pub(super) use watch::machine_slept;

@@ -1,7 +1,7 @@
 //! Our own stdout: MCP messages and nothing else.
 
-use crate::transport::outlet::{ChunkQueue, Flush, Outlet};
-use crate::transport::stdio::{self, Output};
+use crate::system::standard::{self, Output};
+use crate::transport::outlet::{ChunkQueue, Flush, Outlet, TryWrite};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +27,12 @@ struct Stdout {
     closed: AtomicBool,
 }
 
+impl TryWrite for Output {
+    fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Output::try_write(self, bytes)
+    }
+}
+
 impl HostOutput {
     /// Our stdout. Within a runtime.
     pub(in crate::client) fn start() -> Self {
@@ -37,7 +43,10 @@ impl HostOutput {
         });
         let stdout = Arc::clone(&shared);
         let writer = tokio::spawn(async move {
-            let failure = stdout.outlet.drive(stdio::output(), &stdout.progress).await;
+            let failure = stdout
+                .outlet
+                .drive(standard::output(), &stdout.progress)
+                .await;
             tracing::debug!(%failure, "could not write to stdout");
             stdout.closed.store(true, Ordering::Release);
             stdout.progress.notify_waiters();

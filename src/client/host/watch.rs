@@ -1,6 +1,5 @@
-//! Whether the process that started us, and the machine, are still awake.
+//! Whether the machine is still awake.
 
-use std::os::unix::process::parent_id;
 use std::time::{Duration, SystemTime};
 
 /// How often to look at what no event tells.
@@ -8,47 +7,6 @@ const CHECK: Duration = Duration::from_secs(1);
 
 /// A clock that runs ahead of the timers by so much shows that the machine was suspended.
 const ASLEEP: Duration = Duration::from_secs(10);
-
-/// Completes when the process that started us has exited: nobody reads our answers then, even where
-/// something else holds our stdin open.
-pub(in crate::client) async fn parent_exited() {
-    let parent = parent_id();
-    #[cfg(target_os = "linux")]
-    if let Ok(()) = linux::exited(parent).await {
-        return;
-    }
-    // Other systems, older kernels and some sandboxes have no event for it.
-    let mut checks = tokio::time::interval(CHECK);
-    while parent_id() == parent {
-        checks.tick().await;
-    }
-}
-
-#[cfg(target_os = "linux")]
-mod linux {
-    use super::parent_id;
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    use std::io;
-    use tokio::net::unix::pipe::Receiver;
-
-    /// Completes when our parent has exited.
-    ///
-    /// # Errors
-    /// When the system does not tell.
-    pub(super) async fn exited(parent: u32) -> io::Result<()> {
-        let id = i32::try_from(parent).ok().and_then(Pid::from_raw);
-        // A parent outside of our process namespace has no number here.
-        let id = id.ok_or(io::ErrorKind::Unsupported)?;
-        let process = pidfd_open(id, PidfdFlags::empty())?;
-        if parent_id() != parent {
-            // It had exited before, and its number may belong to another process.
-            return Ok(());
-        }
-        // It is not read, and becomes readable as the end of a pipe does.
-        let process = Receiver::from_owned_fd_unchecked(process)?;
-        process.readable().await
-    }
-}
 
 /// Completes when the machine has been suspended: timers stand still then, the `clock` does not. No
 /// event tells that of a virtual machine.

@@ -20,9 +20,10 @@ pub use proxy::{Proxy, choose};
 pub use settings::Settings;
 
 use super::error::ClientError;
-use super::host::{self, HostInput, HostOutput, Lines, MAX_QUEUED};
+use super::host::{HostInput, HostOutput, Lines, MAX_QUEUED};
 use crate::liveness::FOREVER;
 use crate::replay;
+use crate::system::parent;
 use crate::transport::outlet::Flush;
 use crate::utils::alarm::Alarm;
 use crate::utils::backoff;
@@ -71,7 +72,7 @@ pub async fn run(
     let told_to_leave = async {
         tokio::select! {
             () = shutdown => {}
-            () = host::parent_exited() => {}
+            () = parent::exited() => {}
         }
     };
     let outcome = match client.live(told_to_leave).await {

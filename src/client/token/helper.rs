@@ -1,11 +1,11 @@
 //! A command that prints a token.
 
 use crate::handshake::MAX_TOKEN_LINE;
+use crate::system::process::{Group, SHELL};
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::secret::Secret;
 use crate::utils::text;
 use bytes::Bytes;
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -22,16 +22,14 @@ const MAX_STDERR_LINES: usize = 50;
 /// How long the last words on stderr may take to arrive once it has ended.
 const STDERR_GRACE: Duration = Duration::from_millis(100);
 
-/// The command, in a process group of its own, which ends with it where it is dropped early.
-struct Helper(Child);
+/// The command. Dropping it early kills it and what it has started.
+struct Helper(Child, Group);
 
 impl Drop for Helper {
     fn drop(&mut self) {
         // It has no id any more once it has been waited for.
-        let group = self.0.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        if let Some(group) = group {
-            // Fails when nobody is left in the group, which is what we want.
-            let _gone = kill_process_group(group, Signal::KILL);
+        if self.0.id().is_some() {
+            self.1.kill();
         }
     }
 }
@@ -41,16 +39,17 @@ impl Drop for Helper {
 /// # Errors
 /// Why there is no token; nothing of what it has printed.
 pub(super) async fn run(command: &str, limit: Duration) -> Result<Secret, String> {
-    let mut builder = Command::new("/bin/sh");
+    let [shell, flag] = SHELL;
+    let mut builder = Command::new(shell);
     builder
-        .args(["-c", command])
+        .args([flag, command])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .kill_on_drop(true);
-    let spawned = builder.spawn();
-    let mut helper = Helper(spawned.map_err(|err| format!("it could not be started: {err}"))?);
+    let started = Group::start(&mut builder);
+    let (process, group) = started.map_err(|err| format!("it could not be started: {err}"))?;
+    let mut helper = Helper(process, group);
     let (Some(stdout), Some(stderr)) = (helper.0.stdout.take(), helper.0.stderr.take()) else {
         return Err("a pipe to it is missing".to_owned());
     };
@@ -164,7 +163,7 @@ mod tests {
             .trim()
             .parse()
             .unwrap();
-        let pid = Pid::from_raw(pid).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
         let begun = std::time::Instant::now();
         // Whoever inherits it reaps it.
         while rustix::process::test_kill_process(pid).is_ok() && begun.elapsed() < LONG {

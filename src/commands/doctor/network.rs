@@ -5,10 +5,11 @@ use crate::auth;
 use crate::client::{Port, Tokens};
 use crate::control::MAX_SERVER_LINE;
 use crate::handshake::{self, Rejected};
+use crate::system::local;
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Connector, Plain, Seen};
 use crate::transport::websocket::WebSocket;
-use crate::transport::{BoxedStream, Connection, foreign, unix};
+use crate::transport::{BoxedStream, Connection, foreign};
 use crate::utils::chain::Chain;
 use crate::utils::host::with_port;
 use crate::utils::secret::Secret;
@@ -201,7 +202,7 @@ fn broken(step: &'static str, err: &io::Error, report: &mut Report) -> Stopped {
 
 /// The connection to a Unix socket.
 pub(super) async fn over_unix(path: &Path, report: &mut Report) -> Result<Connection, Stopped> {
-    match timeout(LIMIT, unix::connect(path)).await {
+    match timeout(LIMIT, local::connect(path)).await {
         Ok(Ok(stream)) => {
             report.good("connect", format!("{} answers", path.display()));
             let stream = Box::new(Plain::new(stream, Vec::new()));

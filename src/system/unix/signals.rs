@@ -1,5 +1,6 @@
 //! The signals that stop us, or make us read our files again.
 
+use crate::system::asked::{Asked, HangUp};
 use std::fs::File;
 use std::io::IsTerminal;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -41,24 +42,6 @@ impl Signals {
             _ = self.hang_up.recv() => Asked::HangUp,
         }
     }
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// To stop; which signal it was, for the log.
-    Stop(&'static str),
-    /// The terminal has closed, or somebody wants the files to be read again.
-    HangUp,
-}
-
-/// What SIGHUP means to a program that has files to read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HangUp {
-    /// The terminal that the program was started on has closed: it ends with it.
-    Stop,
-    /// The files are to be read again.
-    Reload,
 }
 
 impl HangUp {

@@ -146,6 +146,12 @@ fn is_exhausted(err: &io::Error) -> bool {
     matches!(Errno::from_io_error(err), Some(Errno::MFILE | Errno::NFILE))
 }
 
+/// That this process may have no more descriptors.
+#[must_use]
+pub fn none_left() -> io::Error {
+    Errno::MFILE.into()
+}
+
 /// True where the system is short of descriptors, processes or memory: that passes.
 #[must_use]
 pub fn is_shortage(err: &io::Error) -> bool {

@@ -4,7 +4,6 @@
 //! that no message waits for another thread; anything else (a terminal, a file) is read and written
 //! by threads of the runtime's.
 
-use super::outlet::TryWrite;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, fstat};
 use rustix::net::AddressFamily;
@@ -84,8 +83,12 @@ fn socket(stream: &impl AsFd) -> io::Result<UnixStream> {
     UnixStream::from_std(socket)
 }
 
-impl TryWrite for Output {
-    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Output {
+    /// Writes what is taken at once, without waiting.
+    ///
+    /// # Errors
+    /// What the system says; [`io::ErrorKind::WouldBlock`] where nothing is taken at once.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Pipe(pipe) => pipe.try_write(bytes),
             Self::Socket(socket) => socket.try_write(bytes),

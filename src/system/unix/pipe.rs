@@ -1,20 +1,52 @@
-//! Notices that a process has closed its stdin, also while nobody writes to it.
+//! The pipes to and from a process that we have started.
 
+use rustix::pipe::fcntl_setpipe_size;
+use std::io;
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
-use tokio::process::ChildStdin;
+use tokio::process::{ChildStdin, ChildStdout};
 
-/// Watches the far end of a process's stdin. It keeps our end open, too.
-pub(super) struct HangUp(Option<Sender>);
+/// Writes what the pipe takes at once, without waiting.
+///
+/// # Errors
+/// What the system says; [`io::ErrorKind::WouldBlock`] where nothing is taken at once.
+pub fn try_write(stdin: &ChildStdin, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::io::write(stdin, bytes)?)
+}
+
+/// How many bytes a process has not yet read of what was written to its stdin.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn unread(stdin: &ChildStdin) -> Option<u64> {
+    rustix::io::ioctl_fionread(stdin).ok()
+}
+
+/// How many bytes a process has not yet read of what was written to its stdin: not every system tells.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn unread(_: &ChildStdin) -> Option<u64> {
+    None
+}
+
+/// Lets the pipe from a process hold so many bytes. A user has so much memory for pipes only; without
+/// it they work as well.
+pub fn enlarge(stdout: &ChildStdout, bytes: usize) {
+    let _refused = fcntl_setpipe_size(stdout, bytes);
+}
+
+/// Notices that a process has closed its stdin, also while nobody writes to it. It keeps our end open, too.
+#[derive(Debug)]
+pub struct HangUp(Option<Sender>);
 
 impl HangUp {
     /// Where the system is short of what that takes, only writing shows it.
-    pub(super) fn watch(stdin: &ChildStdin) -> Self {
+    #[must_use]
+    pub fn watch(stdin: &ChildStdin) -> Self {
         Self(watched(stdin))
     }
 
     /// Completes when the process has closed its stdin. Cancel safe.
-    pub(super) async fn happens(&self) {
+    pub async fn happens(&self) {
         let Some(stdin) = &self.0 else {
             return std::future::pending().await;
         };

@@ -1,10 +1,16 @@
 //! Unix sockets: bind, accept, connect. Only the user that the server runs as gets to its socket.
 
+use socket2::SockRef;
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
+
+/// A connection.
+pub type Stream = UnixStream;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -54,7 +60,7 @@ impl Listener {
     pub fn poll_accept(
         &self,
         context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<UnixStream>> {
+    ) -> std::task::Poll<io::Result<Stream>> {
         let accepted = self.listener.poll_accept(context);
         accepted.map(|accepted| accepted.map(|(stream, _)| stream))
     }
@@ -93,11 +99,20 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Waits for a byte and leaves it where it is; 0 at the end of the stream. Cancel safe.
+///
+/// # Errors
+/// What the system says.
+pub async fn peek(stream: &Stream) -> io::Result<usize> {
+    let peek = || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+    stream.async_io(Interest::READABLE, peek).await
+}
+
 /// Connects to the socket at `path`.
 ///
 /// # Errors
 /// What the system says.
-pub async fn connect(path: &Path) -> io::Result<UnixStream> {
+pub async fn connect(path: &Path) -> io::Result<Stream> {
     UnixStream::connect(path).await
 }
 

@@ -5,7 +5,7 @@
 //! So the server keeps a pipe to a reaper, which knows the process groups; when the pipe ends
 //! without a word, the reaper does what the server would have done.
 
-use crate::orphans;
+use super::orphans;
 use crate::utils::lock::lock;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use std::collections::BTreeSet;
