@@ -109,7 +109,9 @@ fn declared(message: &Message) -> Declared {
     read().unwrap_or_default()
 }
 
-fn mismatch(id: Option<&RequestId>, reason: &'static str) -> Denied {
+/// What is answered where a header and the body differ.
+#[must_use]
+pub fn mismatch(id: Option<&RequestId>, reason: &'static str) -> Denied {
     let data = ErrorData::new("header-mismatch", Executed::No);
     Denied::message(id, Code::HeaderMismatch, reason, &data)
 }

@@ -38,7 +38,14 @@ pub(super) fn check(headers: &HeaderMap, message: &Message) -> Result<(), &'stat
     }
 }
 
-fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, &'static str> {
+/// The value of a header that may stand there once.
+///
+/// # Errors
+/// It stands there more than once, or is not of visible characters.
+pub(super) fn value<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, &'static str> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -52,7 +59,10 @@ fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str
 }
 
 /// What a value stands for that may be written in base64.
-fn decoded(value: &str) -> Result<Cow<'_, str>, &'static str> {
+///
+/// # Errors
+/// It is written so, and cannot be read.
+pub(super) fn decoded(value: &str) -> Result<Cow<'_, str>, &'static str> {
     let inner = value.strip_prefix("=?base64?");
     let Some(inner) = inner.and_then(|inner| inner.strip_suffix("?=")) else {
         return Ok(Cow::Borrowed(value));

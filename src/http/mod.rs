@@ -8,18 +8,20 @@ mod event;
 mod forwarded;
 mod head;
 mod mirror;
+mod parameters;
 mod resource;
 mod sessions;
 mod site;
 mod streams;
 
 pub use denied::{Denied, status_of};
-pub use era::{Era, era};
+pub use era::{Era, era, mismatch};
 pub use event::{COMMENT, EventId, write_event};
 pub use forwarded::Forwarded;
 pub use head::{
     Accepts, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, bearer, is_json, only, session_version,
 };
+pub use parameters::{Mirrored, Parameter, parameters, tool_name};
 pub use resource::Resource;
 pub use sessions::{Full, Sessions};
 pub use site::{Site, SiteError};

@@ -57,6 +57,15 @@ impl Context {
         }
     }
 
+    /// True while the MCP server answers: it is asked, where all share one.
+    pub(super) async fn is_ready(&self) -> bool {
+        let answers = match self.sharing.look() {
+            Some(looked) => self.health.is_ready(|| looked).await,
+            None => true,
+        };
+        answers && !self.stopping.has_begun()
+    }
+
     /// Who holds what is kept for a peer.
     pub(super) fn holder(
         &self,

@@ -40,7 +40,8 @@ impl Health {
         let (session, modern) = session();
         let asking = async {
             // One that is only modern refuses the first, and one that is not is not sent the second.
-            (!modern && ask(&session, PING).await) || ask(&session, DISCOVER).await
+            (!modern && ask(&session, Bytes::from_static(PING)).await.is_some())
+                || ask(&session, Bytes::from_static(DISCOVER)).await.is_some()
         };
         let answers = tokio::time::timeout(PATIENCE, asking).await;
         let answers = answers.unwrap_or(false);
@@ -49,26 +50,20 @@ impl Health {
     }
 }
 
-/// True where the answer is a result.
-async fn ask(session: &Session, question: &'static [u8]) -> bool {
-    let message = Message::read(Bytes::from_static(question), MAX_PEER_DEPTH).ok();
-    let permit = message.and_then(|message| Rights::everything().decide(message).ok());
-    let sent = permit.is_some_and(|permit| session.send(&permit, None).is_ok());
+/// The answer to a question of our own, where it is a result.
+pub(super) async fn ask(session: &Session, question: Bytes) -> Option<Message> {
+    let message = Message::read(question, MAX_PEER_DEPTH).ok()?;
+    let permit = Rights::everything().decide(message).ok()?;
+    session.send(&permit, None).ok()?;
     session.flush();
-    if !sent {
-        return false;
-    }
     loop {
-        match session.take() {
-            Ok(lines) if lines.is_empty() => session.changed().await,
-            Ok(lines) => {
-                let is_result = |line: &Line| {
-                    let message = Message::read(line.joined(), MAX_CHILD_DEPTH);
-                    message.is_ok_and(|message| message.result().is_some())
-                };
-                return lines.iter().any(is_result);
-            }
-            Err(_cut) => return false,
+        let lines = session.take().ok()?;
+        if lines.is_empty() {
+            session.changed().await;
+            continue;
         }
+        let answer = |line: Line| Message::read(line.joined(), MAX_CHILD_DEPTH).ok();
+        let mut answers = lines.into_iter().filter_map(answer);
+        return answers.find(|message| message.result().is_some());
     }
 }

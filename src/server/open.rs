@@ -14,6 +14,7 @@ use crate::transport::websocket::request::{self, Answer, Request};
 use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
 use crate::transport::{BoxedStream, Connection, Protocol};
 use std::fmt::Display;
+use std::future::Future;
 
 /// What a pending connection may send over WebSocket, upgrade request and framing included, in bytes.
 pub(super) const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
@@ -57,6 +58,8 @@ pub(super) enum OpenError {
     Upgrade(UpgradeError),
     /// An HTTP request that is no upgrade.
     Plain(Answer, BoxedStream),
+    /// A health check that asks whether the MCP server answers; with whether the answer has a body.
+    Readiness(bool, BoxedStream),
     /// No HTTP on a WebSocket port.
     Foreign(BoxedStream),
     /// It has left, or the stream failed, before there was a connection.
@@ -64,8 +67,17 @@ pub(super) enum OpenError {
 }
 
 /// Logs it, and tells the peer where that is possible.
-pub(super) async fn turn_down(err: OpenError, kind: ListenerKind, trail: &mut Trail) {
+pub(super) async fn turn_down(
+    err: OpenError,
+    kind: ListenerKind,
+    trail: &mut Trail,
+    is_ready: impl Future<Output = bool>,
+) {
     match err {
+        OpenError::Readiness(with_body, stream) => {
+            let answer = request::readiness(is_ready.await, with_body);
+            answer_health(answer, stream, trail).await;
+        }
         OpenError::Upgrade(err) => {
             tracing::warn!(%err, "refused: no WebSocket");
             refused(trail, &format_args!("no WebSocket: {err}"));
@@ -103,6 +115,16 @@ pub(super) async fn turn_down(err: OpenError, kind: ListenerKind, trail: &mut Tr
             }
         }
     }
+}
+
+/// Answers a health check.
+async fn answer_health(answer: Answer, stream: BoxedStream, trail: &mut Trail) {
+    tracing::debug!(
+        status = answer.status,
+        "answered an HTTP request for health"
+    );
+    trail.ends("health check");
+    over(stream).close_with(answer.bytes).await;
 }
 
 /// Answers an HTTP request that is no upgrade: of a health check, a load balancer, a browser.
@@ -197,6 +219,7 @@ async fn upgrade(
     let head = match request::read(&mut stream, UPGRADE_ALLOWANCE).await {
         Ok(Request::Upgrade(head)) => head,
         Ok(Request::Plain(answer)) => return Err(OpenError::Plain(answer, stream)),
+        Ok(Request::Readiness(with_body)) => return Err(OpenError::Readiness(with_body, stream)),
         Ok(Request::Foreign) => return Err(OpenError::Foreign(stream)),
         Ok(Request::End) => return Err(OpenError::Gone("gone before the upgrade")),
         Err(err) if tls::is_mismatch(&err) => {

@@ -276,9 +276,10 @@ fn note_client(address: Address, spot: &Spot, trail: &mut Trail) {
 async fn begin(
     entrance: Entrance,
     deadline: Instant,
-    settings: &Settings,
+    context: &Context,
     trail: &mut Trail,
 ) -> Option<Opened> {
+    let settings = &context.settings;
     let (mut socket, protocol) = match entrance {
         Entrance::Socket(socket, protocol) => (socket, protocol),
         Entrance::Upgraded(opened) => return Some(*opened),
@@ -289,7 +290,8 @@ async fn begin(
     match tokio::time::timeout_at(deadline, open(socket, protocol, settings, trail)).await {
         Ok(Ok(opened)) => Some(opened),
         Ok(Err(err)) => {
-            turn_down(err, ListenerKind::Lines(protocol), trail).await;
+            let kind = ListenerKind::Lines(protocol);
+            Box::pin(turn_down(err, kind, trail, context.is_ready())).await;
             None
         }
         Err(_) => {
@@ -322,7 +324,7 @@ async fn enter(
     if client != peer {
         note_client(client, &spot, trail);
     }
-    let (mut connection, upgrade, certificate) = begin(entrance, deadline, settings, trail).await?;
+    let (mut connection, upgrade, certificate) = begin(entrance, deadline, context, trail).await?;
     let address = upgrade.forwarded.client(client, &settings.trusted_proxies);
     if address != client {
         note_client(address, &spot, trail);

@@ -51,6 +51,8 @@ for revision in 2025-11-25 2026-07-28; do
     printf -- '--- %s\n' "$revision"
     grep -E '^ *[✓✗] |^Total|^Not scored' "$work/out/$revision.log" || { tail -c 2000 "$work/out/$revision.log"; status=1; }
 done
+# Not scored, and ours to keep: headers that mirror arguments say what the arguments say.
+grep -qE '✓ http-custom-header-server-validation' "$work/out/2026-07-28.log" || status=1
 clients=(
     2025-11-25:initialize 2025-11-25:tools_call 2025-11-25:sse-retry 2025-11-25:elicitation-sep1034-client-defaults
     2026-07-28:tools_call 2026-07-28:request-metadata 2026-07-28:http-standard-headers 2026-07-28:http-custom-headers

@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 65] = [
+const FIXED: [(&str, &str, &str); 66] = [
     (
         "the key set of `--jwks`, from a URL",
         "1 MiB",
@@ -30,6 +30,11 @@ const FIXED: [(&str, &str, &str); 65] = [
         "what a session was begun with",
         "1 KiB",
         "MAX_BEGIN: usize = 1024",
+    ),
+    (
+        "tools whose headers are compared with their arguments",
+        "4096",
+        "MAX_TOOLS: usize = 4096",
     ),
     (
         "sessions revived after a restart",

@@ -19,7 +19,7 @@
 //! | L20, L21 | ids of events are unique in their session, and tell their stream |
 //! | L22, L23 | GET with `Last-Event-ID` goes on with that stream, and no other |
 //! | L24 | the session's id comes with the answer to `initialize` |
-//! | L25, L26 | no id is 400, one of no session is 404 |
+//! | L25, L26 | no id is 400, one of no session is 404; one of before a restart may go on (`revival.rs`) |
 //! | L27 | DELETE ends the session |
 //! | L28, L29 | a bad `MCP-Protocol-Version` is 400, none is taken for an old one |
 //! | L30 | names of headers have no case |
@@ -38,7 +38,7 @@
 //! | N15 | a method that there is not is 404 |
 //! | N16 | what has no version is taken for an older revision, which needs a session |
 //! | N17 to N19, N21 | `Mcp-Method` and `Mcp-Name` agree with the message, in base64 too |
-//! | N20, N22 | `Mcp-Param-*` is passed over |
+//! | N20, N22 | `Mcp-Param-*` agrees with the arguments that a tool's schema names (`src/http/parameters.rs`, `tests/conformance`), others are passed over |
 //! | N23 to N25 | errors about `_meta` and capabilities are 400, with the request's id |
 //! | N26 | `server/discover` is answered |
 //! | N27, N29, N31 | what the MCP server says passes as it is |

@@ -1,9 +1,10 @@
 //! Who connects and is no MCP client: health checks, load balancers, browsers, port scans.
 
 use crate::certificates::Files;
-use crate::common::{BOTH, Setup, TestServer};
+use crate::common::{BOTH, Setup, TestServer, request};
 use crate::process::{Log, eventually};
 use crate::wire::TestPeer;
+use serde_json::json;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -42,6 +43,9 @@ fn a_plain_request_on_a_websocket_port_gets_a_status() {
             ("OPTIONS", "*", "426 Upgrade Required"),
             ("GET", "/healthz", "200 OK"),
             ("HEAD", "/healthz", "200 OK"),
+            ("GET", "/readyz", "200 OK"),
+            ("HEAD", "/readyz", "200 OK"),
+            ("POST", "/readyz", "426 Upgrade Required"),
         ] {
             let answer = answer(server.port, &plain(method, path));
             let head = format!("HTTP/1.1 {status}\r\n");
@@ -53,10 +57,28 @@ fn a_plain_request_on_a_websocket_port_gets_a_status() {
         }
         eventually("all are logged", || {
             let log = server.log.text();
-            (log.matches("answered an HTTP request").count() == 6).then_some(())
+            (log.matches("answered an HTTP request").count() == 9).then_some(())
         });
         assert_quiet(&server.log);
     }
+}
+
+/// The process serves, and what it serves does not.
+#[test]
+fn a_websocket_port_tells_whether_the_mcp_server_answers() {
+    let server = TestServer::start("ws");
+    let mut peer = server.peer();
+    peer.send(&request(
+        1,
+        "tools/call",
+        json!({"name": "x", "deaf": true}),
+    ));
+    server.wait_seen("deaf");
+    let ready = answer(server.port, &plain("GET", "/readyz"));
+    assert!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
+    assert!(ready.contains("\r\nRetry-After: "), "{ready}");
+    let healthy = answer(server.port, &plain("GET", "/healthz"));
+    assert!(healthy.starts_with("HTTP/1.1 200 "), "{healthy}");
 }
 
 #[test]

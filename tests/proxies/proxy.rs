@@ -125,6 +125,24 @@ impl Proxy {
         Self::run(Kind::HAProxy, folder, &config, ports)
     }
 
+    /// nginx before two replicas at these ports.
+    pub fn replicas_by_address(files: &Files, one: u16, two: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports: [u16; 3] = free_ports();
+        let config = example(
+            "nginx-replicas.conf",
+            &[
+                ("http {", "http {\n    access_log off;"),
+                ("listen 443", &format!("listen 127.0.0.1:{}", ports[0])),
+                ("10.0.0.11:8080", &format!("127.0.0.1:{one}")),
+                ("10.0.0.12:8080", &format!("127.0.0.1:{two}")),
+                ("/etc/ssl/mcp/server.pem", &files.path("server.pem")),
+                ("/etc/ssl/mcp/server.key", &files.path("server.key")),
+            ],
+        );
+        Self::run(Kind::Nginx, folder, &config, ports)
+    }
+
     fn run(kind: Kind, folder: TempDir, config: &str, [port, lines, admin]: [u16; 3]) -> Self {
         let path = folder.path().join("config");
         std::fs::write(&path, config).unwrap();

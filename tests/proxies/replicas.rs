@@ -167,3 +167,51 @@ fn a_replica_is_killed_under_load_and_brought_back() {
         "{undisturbed} clients at one replica"
     );
 }
+
+/// nginx keeps all clients of an address at one replica, over HTTP and WebSocket; where that is lost, they
+/// go on at the other one.
+#[test]
+fn nginx_chooses_a_replica_by_address() {
+    let files = Files::new();
+    let replicas = [replica(0), replica(0)];
+    let proxy = Proxy::replicas_by_address(&files, replicas[0].port, replicas[1].port);
+    eventually("the proxy serves", || {
+        std::net::TcpStream::connect(("127.0.0.1", proxy.port)).ok()
+    });
+    let ca = files.path("ca.pem");
+    let wss = format!("wss://localhost:{}/mcp", proxy.port);
+    let again = [
+        "--auto-reconnect",
+        "--max-attempts",
+        "0",
+        "--reconnect-delay",
+        "200",
+    ];
+    let socket = || {
+        let more = [&["--tls-ca", ca.as_str()], &again[..]].concat();
+        TestClient::of_command(
+            &["client", "ws", "--url", &wss],
+            &more,
+            &token_with(&["user"]),
+        )
+    };
+    let mut clients: Vec<TestClient> = (0..4).map(|_| client(&proxy, &ca)).collect();
+    clients.extend([socket(), socket()]);
+    for client in &mut clients {
+        begin(client);
+        let answer = client.ask(1, "tools/call", json!({"name": "before"}));
+        assert!(answer["result"].is_object(), "{answer}");
+    }
+    let count = |one: &TestServer, name: &str| one.seen().matches(name).count();
+    let served = replicas.each_ref().map(|one| count(one, "\"before\""));
+    assert!(served == [6, 0] || served == [0, 6], "{served:?}");
+    let lost = usize::from(served[0] == 0);
+    replicas[lost].signal(Signal::KILL);
+    for client in &mut clients {
+        eventually("it is served again", || {
+            let answer = client.ask(2, "tools/call", json!({"name": "after"}));
+            answer["result"].is_object().then_some(())
+        });
+    }
+    assert_eq!(count(&replicas[1 - lost], "\"after\""), 6);
+}

@@ -5,29 +5,14 @@
 
 use super::exchange::Header;
 use super::headers::encode;
+use crate::http::{Parameter, parameters, tool_name};
 use crate::json::{Span, elements, filter_array, members};
 use crate::jsonrpc::{Edit, Field, Message, Replacement};
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 use serde_json::Value;
-
-/// The member of a schema that names a header.
-const ANNOTATION: &str = "x-mcp-header";
 
 /// The most tools with such members that are remembered; calls of others go without these headers.
 const MAX_TOOLS: usize = 4096;
-
-/// The most such members that a tool may have.
-const MAX_PARAMETERS: usize = 64;
-
-/// Members of a schema that hold examples of data, not schemas.
-const DATA: [&str; 4] = ["default", "examples", "const", "enum"];
-
-/// A parameter that is mirrored.
-#[derive(Debug, PartialEq, Eq)]
-struct Parameter {
-    header: String,
-    path: Vec<String>,
-}
 
 /// The tools that have such parameters, by name.
 #[derive(Debug, Default)]
@@ -75,7 +60,7 @@ impl Tools {
 
     /// Remembers a tool. False when its annotations break the rules.
     fn learn(&mut self, tool: &[u8]) -> bool {
-        let Some(name) = name(tool) else {
+        let Some(name) = tool_name(tool) else {
             return true;
         };
         match parameters(tool) {
@@ -113,10 +98,9 @@ impl Tools {
             return Vec::new();
         };
         let headers = parameters.iter().filter_map(|parameter| {
-            let path = parameter.path.iter();
-            let value = path.fold(params.get("arguments"), |value, key| value?.get(key));
+            let value = parameter.value(params.get("arguments")?)?;
             let name = format!("Mcp-Param-{}", parameter.header).into();
-            Some((name, encode(&text(value?)?)))
+            Some((name, encode(&text(value)?)))
         });
         headers.collect()
     }
@@ -138,95 +122,6 @@ fn text(value: &Value) -> Option<String> {
             }
         }
         Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
-}
-
-fn name(tool: &[u8]) -> Option<String> {
-    let [name] = members(tool, ["name"])?;
-    Some(crate::json::unescape(name?.of(tool))?.into_owned())
-}
-
-/// The parameters of a tool that are mirrored.
-fn parameters(tool: &[u8]) -> Result<Vec<Parameter>, &'static str> {
-    let mut found = Vec::new();
-    // Most tools have none, and are not read any further.
-    if memchr::memmem::find(tool, ANNOTATION.as_bytes()).is_none() {
-        return Ok(found);
-    }
-    let Ok(tool) = serde_json::from_slice::<Value>(tool) else {
-        return Err("the tool cannot be read");
-    };
-    if let Some(schema) = tool.get("inputSchema") {
-        find(schema, &mut Vec::new(), &mut found)?;
-    }
-    let mut names = HashSet::default();
-    let is_unique = |parameter: &Parameter| names.insert(parameter.header.to_ascii_lowercase());
-    if !found.iter().all(is_unique) {
-        return Err("two parameters have the same header");
-    }
-    Ok(found)
-}
-
-fn find(
-    schema: &Value,
-    path: &mut Vec<String>,
-    found: &mut Vec<Parameter>,
-) -> Result<(), &'static str> {
-    let Value::Object(schema) = schema else {
-        return Ok(());
-    };
-    for (key, value) in schema {
-        match (key.as_str(), value) {
-            (ANNOTATION, header) => {
-                let of_type = schema.get("type").and_then(Value::as_str);
-                found.push(parameter(header, of_type, path)?);
-                if found.len() > MAX_PARAMETERS {
-                    return Err("too many parameters have a header");
-                }
-            }
-            ("properties", Value::Object(properties)) => {
-                for (name, value) in properties {
-                    path.push(name.clone());
-                    find(value, path, found)?;
-                    path.pop();
-                }
-            }
-            (key, _) if DATA.contains(&key) => {}
-            (_, value) if holds_annotation(value) => {
-                return Err("it stands where no fixed path leads");
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn parameter(
-    header: &Value,
-    of_type: Option<&str>,
-    path: &[String],
-) -> Result<Parameter, &'static str> {
-    let header = header.as_str().unwrap_or_default();
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if header.is_empty() || !header.bytes().all(is_token) {
-        return Err("it is no name of a header");
-    }
-    if path.is_empty() || !matches!(of_type, Some("string" | "integer" | "boolean")) {
-        return Err("it is for strings, integers and booleans only");
-    }
-    Ok(Parameter {
-        header: header.to_owned(),
-        path: path.to_vec(),
-    })
-}
-
-fn holds_annotation(value: &Value) -> bool {
-    match value {
-        Value::Object(members) => members
-            .iter()
-            .any(|(key, value)| key == ANNOTATION || holds_annotation(value)),
-        Value::Array(items) => items.iter().any(holds_annotation),
-        _ => false,
     }
 }
 

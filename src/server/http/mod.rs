@@ -11,6 +11,7 @@ mod feed;
 mod gate;
 mod ids;
 mod listen;
+mod parameters;
 mod post;
 mod reply;
 mod requests;
@@ -71,7 +72,9 @@ pub(super) async fn serve(
     };
     let (stream, certificate) = match opened {
         Ok(Ok(opened)) => opened,
-        Ok(Err(err)) => return open::turn_down(err, kind, &mut trail).await,
+        Ok(Err(err)) => {
+            return Box::pin(open::turn_down(err, kind, &mut trail, context.is_ready())).await;
+        }
         Err(_) => return is_late(&mut trail),
     };
     let visitor = Visitor::new((context, http_sessions), site, address, certificate, trail);

@@ -53,7 +53,9 @@ pub(super) async fn post(
         }
     };
     match era(headers, &message).map_err(reply::denied)? {
-        Era::Stateless => stateless::serve(visitor, bearer, authorization, accepts, message).await,
+        Era::Stateless => {
+            stateless::serve(visitor, bearer, headers, authorization, accepts, message).await
+        }
         Era::Session => in_session(visitor, bearer, headers, authorization, accepts, message).await,
     }
 }

@@ -164,14 +164,11 @@ async fn health(visitor: &Visitor, request: &Request<Incoming>) -> Option<Reply>
     let is_asked = matches!(*request.method(), Method::GET | Method::HEAD);
     let context = &visitor.context;
     let ready = match request.uri().path() {
-        "/healthz" if is_asked => true,
-        "/readyz" if is_asked => match context.sharing.look() {
-            Some(looked) => context.health.is_ready(|| looked).await,
-            None => true,
-        },
+        "/healthz" if is_asked => !context.stopping.has_begun(),
+        "/readyz" if is_asked => context.is_ready().await,
         _ => return None,
     };
-    let reply = if ready && !context.stopping.has_begun() {
+    let reply = if ready {
         reply::text(StatusCode::OK, "ok\n")
     } else {
         let text = "the MCP server does not answer\n";

@@ -3,6 +3,7 @@
 use super::super::Settings;
 use super::super::owner::Owner;
 use super::ids::{self, Revived};
+use super::parameters::KnownTools;
 use super::session::HttpSession;
 use crate::http::{Sessions, StreamBounds};
 use crate::utils::lock::lock;
@@ -30,6 +31,8 @@ pub(in super::super) struct HttpSessions {
     pub(super) since: u64,
     /// Those of other processes that go on here.
     pub(super) revived: tokio::sync::Mutex<Revived>,
+    /// What the headers of calls have to say.
+    pub(super) tools: KnownTools,
     pub(super) kept: Tally,
     pub(super) bounds: StreamBounds,
 }
@@ -43,6 +46,7 @@ impl HttpSessions {
             tasks: Mutex::default(),
             since: ids::now(),
             revived: tokio::sync::Mutex::default(),
+            tools: KnownTools::default(),
             kept: Tally::default(),
             bounds: StreamBounds {
                 waiting: MAX_WAITING,

@@ -17,6 +17,7 @@ use crate::metrics::Transport;
 use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use hyper::StatusCode;
+use hyper::header::HeaderMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -159,6 +160,7 @@ fn stopped(stopped: Stopped) -> Reply {
 pub(super) async fn serve(
     visitor: &Visitor,
     bearer: &Bearer,
+    headers: &HeaderMap,
     authorization: Authorization,
     accepts: Accepts,
     message: Message,
@@ -168,6 +170,9 @@ pub(super) async fn serve(
     }
     let permit = gate::judge(visitor, bearer, &authorization, message).await;
     let permit = permit.map_err(stopped)?;
+    let tools = &visitor.http_sessions.tools;
+    let checked = tools.check(&visitor.context, headers, permit.message());
+    Box::pin(checked).await?;
     let mut single = Single::begin(visitor, bearer, authorization.clone()).map_err(stopped)?;
     let sent = gate::hand_over(&single.placement, bearer, &authorization, &permit).await;
     sent.map_err(stopped)?;

@@ -8,6 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// The path that tells whether the server runs.
 const HEALTH: &str = "/healthz";
 
+/// The path that tells whether the MCP server answers.
+const READINESS: &str = "/readyz";
+
 /// What somebody without a WebSocket is told.
 const UPGRADE: &str = "this port speaks MCP over WebSocket: connect with 'mcp-remote client ws', or with any WebSocket client\n";
 
@@ -21,6 +24,8 @@ pub enum Request {
     Upgrade(Bytes),
     /// Another HTTP request.
     Plain(Answer),
+    /// A health check that asks whether the MCP server answers; with whether the answer has a body.
+    Readiness(bool),
     /// Something else than HTTP.
     Foreign,
     /// Nothing, or a part of a head: the far end has hung up.
@@ -66,7 +71,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Re
         }
         if ends_head(read.get(from.max(first)..).unwrap_or_default()) {
             let head = read.split_off(first).freeze();
-            return Ok(judge(&head).map_or(Request::Upgrade(head), Request::Plain));
+            return Ok(judge(head));
         }
     }
     let text = "the head of the request is too long\n";
@@ -89,9 +94,18 @@ fn ends_head(bytes: &[u8]) -> bool {
     has(b"\r\n\r\n") || has(b"\n\n")
 }
 
+fn judge(bytes: Bytes) -> Request {
+    let head = Head::of(&bytes);
+    let is_asked = matches!(head.method, "GET" | "HEAD") && !head.lists("upgrade", "websocket");
+    if is_asked && head.target.split('?').next() == Some(READINESS) {
+        return Request::Readiness(head.method == "GET");
+    }
+    let answer = plain(&head);
+    answer.map_or(Request::Upgrade(bytes), Request::Plain)
+}
+
 /// The answer to a request that is no proper upgrade.
-fn judge(head: &[u8]) -> Option<Answer> {
-    let head = Head::of(head);
+fn plain(head: &Head<'_>) -> Option<Answer> {
     let with_body = head.method != "HEAD";
     let answer = |status: u16, reason: &str, headers: &str, text: &str| {
         let bytes = http_answer(&format!("{status} {reason}"), headers, text, with_body);
@@ -125,6 +139,21 @@ fn judge(head: &[u8]) -> Option<Answer> {
     }
     let text = "this is no valid WebSocket upgrade (RFC 6455, section 4.1); does a reverse proxy change it?\n";
     answer(400, "Bad Request", "", text)
+}
+
+/// The answer to a health check that asks whether the MCP server answers.
+#[must_use]
+pub fn readiness(is_ready: bool, with_body: bool) -> Answer {
+    let (status, line, headers, text) = if is_ready {
+        (200, "200 OK", "", "ok\n")
+    } else {
+        let text = "the MCP server does not answer\n";
+        (503, "503 Service Unavailable", "Retry-After: 1\r\n", text)
+    };
+    Answer {
+        status,
+        bytes: http_answer(line, headers, text, with_body),
+    }
 }
 
 /// The head of a request, as far as it is text.

@@ -1,0 +1,320 @@
+//! Arguments of tools that stand in headers, too (2026-07-28 Streamable HTTP "Custom Headers from Tool
+//! Parameters"): which ones the schema of a tool names, and whether both say the same.
+
+use super::mirror::{decoded, value};
+use crate::json::{elements, members, unescape};
+use crate::jsonrpc::{Field, Message};
+use hyper::header::{HeaderMap, HeaderName};
+use serde_json::{Number, Value};
+use std::collections::{HashMap, HashSet};
+
+/// The member of a schema that names a header.
+const ANNOTATION: &str = "x-mcp-header";
+
+/// The most tools with such members that are remembered.
+const MAX_TOOLS: usize = 4096;
+
+/// The most such members that a tool may have.
+const MAX_PARAMETERS: usize = 64;
+
+/// Members of a schema that hold examples of data, not schemas.
+const DATA: [&str; 4] = ["default", "examples", "const", "enum"];
+
+/// A parameter that is mirrored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// What follows `Mcp-Param-`.
+    pub header: String,
+    path: Vec<String>,
+}
+
+impl Parameter {
+    /// Its value among the arguments of a call.
+    #[must_use]
+    pub fn value<'a>(&self, arguments: &'a Value) -> Option<&'a Value> {
+        let mut path = self.path.iter();
+        path.try_fold(arguments, |value, key| value.get(key))
+    }
+}
+
+/// The tools of a server that have such parameters, by name.
+#[derive(Debug, Default)]
+pub struct Mirrored(HashMap<String, Vec<Parameter>>);
+
+impl Mirrored {
+    /// Learns from a result of `tools/list`. Gives the cursor of the next page, if there is one. Tools
+    /// whose annotations break the rules have none.
+    pub fn learn(&mut self, result: &[u8]) -> Option<String> {
+        let [tools, cursor] = members(result, ["tools", "nextCursor"])?;
+        let tools = tools?.of(result);
+        elements(tools, |tool| {
+            let tool = tool.of(tools);
+            let found = parameters(tool).ok().filter(|found| !found.is_empty());
+            if let (Some(name), Some(found)) = (tool_name(tool), found)
+                && self.0.len() < MAX_TOOLS
+            {
+                self.0.insert(name, found);
+            }
+        })?;
+        Some(unescape(cursor?.of(result))?.into_owned())
+    }
+
+    /// Checks the headers of a call: what is annotated stands in both or in neither, with the same value.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self, headers: &HeaderMap, call: &Message) -> Result<(), &'static str> {
+        let name = call.text(Field::Name);
+        let Some(parameters) = name.and_then(|name| self.0.get(&*name)) else {
+            return Ok(());
+        };
+        let params = call.params().unwrap_or(b"{}");
+        let params: Value = serde_json::from_slice(params).unwrap_or_default();
+        for parameter in parameters {
+            let name = format!("mcp-param-{}", parameter.header.to_ascii_lowercase());
+            // It is the name of a header: it has been looked at.
+            let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+                continue;
+            };
+            let said = value(headers, &name)?.map(decoded).transpose()?;
+            let meant = params.get("arguments").and_then(|it| parameter.value(it));
+            match (said, meant.filter(|value| is_scalar(value))) {
+                (None, None) => {}
+                (None, Some(_)) => return Err("Header mismatch: an Mcp-Param header is missing"),
+                (Some(said), Some(meant)) if is_same(&said, meant) => {}
+                (Some(_), _) => {
+                    return Err("Header mismatch: an Mcp-Param header is not the argument");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_scalar(value: &Value) -> bool {
+    matches!(value, Value::String(_) | Value::Bool(_) | Value::Number(_))
+}
+
+/// True where a header says this value: numbers are compared as such (`42.0` is `42`).
+fn is_same(said: &str, meant: &Value) -> bool {
+    match meant {
+        Value::String(text) => text == said,
+        Value::Bool(value) => said == if *value { "true" } else { "false" },
+        Value::Number(meant) => {
+            let said = serde_json::from_str::<Number>(said).ok();
+            said.is_some_and(|said| match (whole(&said), whole(meant)) {
+                (Some(said), Some(meant)) => said == meant,
+                _ => said.as_f64() == meant.as_f64(),
+            })
+        }
+        _ => false,
+    }
+}
+
+fn whole(number: &Number) -> Option<i128> {
+    number.as_i128()
+}
+
+/// The name of a tool in a list.
+#[must_use]
+pub fn tool_name(tool: &[u8]) -> Option<String> {
+    let [name] = members(tool, ["name"])?;
+    Some(unescape(name?.of(tool))?.into_owned())
+}
+
+/// The parameters of a tool in a list that stand in headers, too.
+///
+/// # Errors
+/// Which rule the tool breaks.
+pub fn parameters(tool: &[u8]) -> Result<Vec<Parameter>, &'static str> {
+    let mut found = Vec::new();
+    // Most tools have none, and are not read any further.
+    if memchr::memmem::find(tool, ANNOTATION.as_bytes()).is_none() {
+        return Ok(found);
+    }
+    let Ok(tool) = serde_json::from_slice::<Value>(tool) else {
+        return Err("the tool cannot be read");
+    };
+    if let Some(schema) = tool.get("inputSchema") {
+        find(schema, &mut Vec::new(), &mut found)?;
+    }
+    let mut names = HashSet::new();
+    let is_unique = |parameter: &Parameter| names.insert(parameter.header.to_ascii_lowercase());
+    if !found.iter().all(is_unique) {
+        return Err("two parameters have the same header");
+    }
+    Ok(found)
+}
+
+fn find(
+    schema: &Value,
+    path: &mut Vec<String>,
+    found: &mut Vec<Parameter>,
+) -> Result<(), &'static str> {
+    let Value::Object(schema) = schema else {
+        return Ok(());
+    };
+    for (key, value) in schema {
+        match (key.as_str(), value) {
+            (ANNOTATION, header) => {
+                let of_type = schema.get("type").and_then(Value::as_str);
+                found.push(parameter(header, of_type, path)?);
+                if found.len() > MAX_PARAMETERS {
+                    return Err("too many parameters have a header");
+                }
+            }
+            ("properties", Value::Object(properties)) => {
+                for (name, value) in properties {
+                    path.push(name.clone());
+                    find(value, path, found)?;
+                    path.pop();
+                }
+            }
+            (key, _) if DATA.contains(&key) => {}
+            (_, value) if holds_annotation(value) => {
+                return Err("it stands where no fixed path leads");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn parameter(
+    header: &Value,
+    of_type: Option<&str>,
+    path: &[String],
+) -> Result<Parameter, &'static str> {
+    let header = header.as_str().unwrap_or_default();
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if header.is_empty() || !header.bytes().all(is_token) {
+        return Err("it is no name of a header");
+    }
+    if path.is_empty() || !matches!(of_type, Some("string" | "integer" | "boolean")) {
+        return Err("it is for strings, integers and booleans only");
+    }
+    Ok(Parameter {
+        header: header.to_owned(),
+        path: path.to_vec(),
+    })
+}
+
+fn holds_annotation(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .any(|(key, value)| key == ANNOTATION || holds_annotation(value)),
+        Value::Array(items) => items.iter().any(holds_annotation),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jsonrpc::MAX_PEER_DEPTH;
+    use hyper::header::HeaderValue;
+
+    const LIST: &str = r#"{"tools":[
+        {"name":"plain","inputSchema":{"type":"object","properties":{"x":{"type":"string"}}}},
+        {"name":"t","inputSchema":{"type":"object","properties":{
+            "region":{"type":"string","x-mcp-header":"Region"},
+            "deep":{"type":"object","properties":{"n":{"type":"integer","x-mcp-header":"N"}}},
+            "on":{"type":"boolean","x-mcp-header":"On"}}}},
+        {"name":"broken","inputSchema":{"properties":{"x":{"type":"number","x-mcp-header":"X"}}}}],
+        "nextCursor":"two"}"#;
+
+    #[test]
+    fn n20_n21_headers_say_what_the_arguments_say() {
+        let mut known = Mirrored::default();
+        assert_eq!(known.learn(LIST.as_bytes()).as_deref(), Some("two"));
+        assert_eq!(known.learn(br#"{"tools":[]}"#), None);
+        let check = |name: &str, arguments: &str, headers: &[(&str, &str)]| {
+            let line = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}","arguments":{arguments}}}}}"#
+            );
+            let call = Message::read(line.into(), MAX_PEER_DEPTH).unwrap();
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                map.append(name, HeaderValue::from_str(value).unwrap());
+            }
+            known.check(&map, &call).is_ok()
+        };
+        const REGION: &str = "mcp-param-region";
+        for (name, arguments, headers, right) in [
+            ("t", "{}", &[][..], true),
+            ("t", r#"{"region":null}"#, &[], true),
+            ("t", r#"{"region":"eu"}"#, &[(REGION, "eu")], true),
+            (
+                "t",
+                r#"{"region":"\u00e9"}"#,
+                &[(REGION, "=?base64?w6k=?=")],
+                true,
+            ),
+            (
+                "t",
+                r#"{"region":"=?base64?x"}"#,
+                &[(REGION, "=?base64?x")],
+                true,
+            ),
+            (
+                "t",
+                r#"{"deep":{"n":42}}"#,
+                &[("mcp-param-n", "42.0")],
+                true,
+            ),
+            (
+                "t",
+                r#"{"deep":{"n":42.0}}"#,
+                &[("mcp-param-n", "42")],
+                true,
+            ),
+            ("t", r#"{"on":false}"#, &[("mcp-param-on", "false")], true),
+            (
+                "t",
+                r#"{"region":"eu"}"#,
+                &[(REGION, "eu"), ("mcp-param-other", "x")],
+                true,
+            ),
+            ("plain", r#"{"x":"a"}"#, &[("mcp-param-x", "b")], true),
+            ("broken", r#"{"x":1}"#, &[], true),
+            ("t", r#"{"region":"eu"}"#, &[], false),
+            ("t", r#"{"region":"eu"}"#, &[(REGION, "EU")], false),
+            (
+                "t",
+                r#"{"region":"eu"}"#,
+                &[(REGION, "eu"), (REGION, "eu")],
+                false,
+            ),
+            (
+                "t",
+                r#"{"region":"e"}"#,
+                &[(REGION, "=?base64?ZQ=?=")],
+                false,
+            ),
+            (
+                "t",
+                r#"{"region":"e"}"#,
+                &[(REGION, "=?base64?Z!==?=")],
+                false,
+            ),
+            ("t", "{}", &[(REGION, "eu")], false),
+            ("t", r#"{"region":null}"#, &[(REGION, "null")], false),
+            (
+                "t",
+                r#"{"deep":{"n":9007199254740993}}"#,
+                &[("mcp-param-n", "9007199254740992")],
+                false,
+            ),
+            ("t", r#"{"deep":{"n":1}}"#, &[("mcp-param-n", "one")], false),
+            ("t", r#"{"on":true}"#, &[("mcp-param-on", "True")], false),
+        ] {
+            assert_eq!(
+                check(name, arguments, headers),
+                right,
+                "{name} {arguments} {headers:?}"
+            );
+        }
+    }
+}
