@@ -1,11 +1,12 @@
 //! The command line of `client`.
 
-use super::{KeepaliveArgs, LogArgs, TokenArgs};
+use super::{KeepaliveArgs, LogArgs, TokenArgs, positive_duration};
 use crate::utils::host;
 use crate::utils::secret::Secret;
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub(super) const CLIENT_EXAMPLES: &str = "\
 Examples:
@@ -136,6 +137,9 @@ pub struct ClientArgs {
         help_heading = "Reconnection"
     )]
     pub reconnect_delay: u64,
+    /// How long to wait for answers once the host has closed our stdin; then they fail
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_ANSWER_TIMEOUT", default_value = "1h", value_parser = positive_duration, help_heading = "Sessions")]
+    pub answer_timeout: Duration,
     /// Signs of life.
     #[command(flatten)]
     pub keepalive: KeepaliveArgs,

@@ -26,6 +26,7 @@ pub(super) struct Bridge {
     sender: Signal,
     leaving: Notify,
     host_served: Notify,
+    host_left: Notify,
 }
 
 impl Bridge {
@@ -38,6 +39,7 @@ impl Bridge {
             sender: Signal::default(),
             leaving: Notify::new(),
             host_served: Notify::new(),
+            host_left: Notify::new(),
         }
     }
 
@@ -58,6 +60,9 @@ impl Bridge {
         if endpoint.take_needs_poll() {
             self.sender.raise();
         }
+        if endpoint.has_host_left() {
+            self.host_left.notify_one();
+        }
         if endpoint.is_host_served() {
             self.host_served.notify_one();
         }
@@ -77,6 +82,11 @@ impl Bridge {
     /// Completes when the host has left and waits for nothing, see [`Endpoint::is_host_served`].
     pub(super) async fn host_served(&self) {
         self.host_served.notified().await;
+    }
+
+    /// Completes when the host says nothing more.
+    pub(super) async fn host_left(&self) {
+        self.host_left.notified().await;
     }
 
     /// The host has left. True when there is nothing more to do for it.

@@ -5,6 +5,7 @@ use super::endpoint::Failure;
 use crate::utils::chain::Chain;
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 /// Why the client gave up.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,14 @@ pub enum ClientError {
         /// What went wrong.
         source: Lost,
     },
+    /// The host has left, and waits in vain for what it is owed.
+    #[error("{address} has not answered for {limit:?} since stdin was closed")]
+    Unanswered {
+        /// Host and port.
+        address: String,
+        /// How long we have waited.
+        limit: Duration,
+    },
     /// All attempts to reconnect failed.
     #[error("gave up on {address} after {attempts} tries")]
     GaveUp {
@@ -83,6 +92,7 @@ impl ClientError {
                 "get a token for this server, and give it by MCP_REMOTE_JWT_TOKEN, --jwt-token-file or --header 'Authorization: Bearer ${TOKEN}'",
             ),
             Self::Lost { .. } => Some("use --auto-reconnect to reconnect automatically"),
+            Self::Unanswered { .. } => Some("--answer-timeout is how long to wait"),
             Self::Token(_) | Self::Mismatch { .. } | Self::GaveUp { .. } => None,
         }
     }
@@ -104,6 +114,7 @@ impl ClientError {
             Self::Rejected(_) | Self::Token(_) | Self::NoToken | Self::Unauthorized { .. } => {
                 Failure::AUTHENTICATION_FAILED.because(line)
             }
+            Self::Unanswered { .. } => Failure::NO_ANSWER.because(line),
             Self::Lost { .. }
             | Self::GaveUp {
                 connected: true, ..

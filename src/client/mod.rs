@@ -73,10 +73,18 @@ async fn live(
             () = host_served => {}
         }
     });
+    let unanswered = own_waker(async {
+        bridge.host_left().await;
+        tokio::time::sleep(settings.answer_timeout).await;
+    });
     let mut lifecycle = Lifecycle::new(settings, bridge, input);
     let mut living = std::pin::pin!(lifecycle.run());
     tokio::select! {
         outcome = &mut living => outcome,
+        () = unanswered => Err(ClientError::Unanswered {
+            address: settings.place.to_string(),
+            limit: settings.answer_timeout,
+        }),
         () = told_to_leave => {
             bridge.leave();
             // A server that does not take our goodbye in time does without.

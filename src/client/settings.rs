@@ -53,6 +53,8 @@ pub struct Settings {
     pub tokens: Tokens,
     /// How to reconnect; `None` for not at all.
     pub reconnect: Option<Reconnect>,
+    /// How long answers may take once the host has closed our stdin.
+    pub answer_timeout: Duration,
     /// The interval of signs of life.
     pub keepalive_interval: Duration,
     /// A connection on which nothing arrives for so long is lost.

@@ -84,6 +84,7 @@ pub(super) fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
     Ok(Kind::Lines(Settings {
         place,
         tokens: tokens(args)?,
+        answer_timeout: args.answer_timeout,
         keepalive_interval: args.keepalive.keepalive_interval,
         keepalive_timeout: args.keepalive.keepalive_timeout,
         reconnect: reconnect(args),

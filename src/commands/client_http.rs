@@ -61,6 +61,7 @@ pub(super) fn settings(args: &ClientArgs) -> Result<Settings, Failure> {
         proxy: choose(&place, variable).map_err(Failure::usage)?,
         headers,
         tokens,
+        answer_timeout: args.answer_timeout,
         reconnect: reconnect(args),
         place,
         tls,

@@ -373,11 +373,15 @@ async fn live(
             () = closed.notified() => (child.stop().await, Why::Itself),
             () = asked(stopped) => (child.stop().await, Why::Unneeded),
             method = overdue(shared, process) => (child.terminate().await, Why::Overdue(method)),
-            () = deaf.notified() => match child.leave().await {
-                Some(status) => (status, Why::Itself),
-                None => {
-                    tracing::warn!(process = process.0, "MCP server has closed its stdin and lives on, ending it");
-                    (child.terminate().await, Why::StdinClosed)
+            () = deaf.notified() => {
+                tracing::debug!(process = process.0, "MCP server has closed its stdin");
+                shared.lock().routing.stopped_reading(process);
+                match child.leave().await {
+                    Some(status) => (status, Why::Itself),
+                    None => {
+                        tracing::warn!(process = process.0, "MCP server has closed its stdin and lives on, ending it");
+                        (child.terminate().await, Why::StdinClosed)
+                    }
                 }
             }
         }

@@ -36,6 +36,7 @@ use crate::router::{
 use crate::system::pipe;
 use crate::transport::outlet::EARLY;
 use crate::utils::lock::lock;
+use crate::utils::seldom::Seldom;
 use crate::utils::signal::Signal;
 use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
@@ -97,6 +98,10 @@ struct Shared {
     timed: Signal,
     /// Lines for a process have been written.
     drained: Notify,
+    /// Lines of all processes that were no messages …
+    junk: Seldom,
+    /// … and those that were no JSON.
+    mended: Seldom,
     commands: mpsc::UnboundedSender<Command>,
     limits: Limits,
 }
@@ -118,8 +123,6 @@ struct State {
     awaits_room: [bool; PROCESSES],
     /// When each process gave its first sign of life.
     alive: [Option<Instant>; PROCESSES],
-    /// Lines of all processes that were no messages.
-    junk: u64,
     /// Whether each process has said something.
     answered: [bool; PROCESSES],
     stopped: bool,
@@ -174,7 +177,6 @@ impl Hub {
             reserved: [0; PROCESSES],
             awaits_room: [false; PROCESSES],
             alive: [None; PROCESSES],
-            junk: 0,
             answered: [false; PROCESSES],
             stopped: false,
             holder: Holder::default(),
@@ -187,6 +189,8 @@ impl Hub {
             asked: Default::default(),
             timed: Signal::new(),
             drained: Notify::new(),
+            junk: Seldom::new(),
+            mended: Seldom::new(),
             commands,
             limits,
         }));
@@ -421,10 +425,17 @@ impl Shared {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        let Recovered { messages, unread } = recover(line);
+        let Recovered {
+            messages,
+            unread,
+            mended,
+        } = recover(line);
         tracing::debug!(%refusal, line = excerpt(line), "the MCP server's line is not one message");
         if messages.is_empty() && unread.is_empty() {
             self.note_junk();
+        }
+        if mended && !messages.is_empty() {
+            self.note_mended();
         }
         for message in messages
             .iter()
@@ -443,12 +454,20 @@ impl Shared {
     /// Some servers write their log to stdout: at the first line, the tenth, the hundredth and so on it
     /// is said again.
     fn note_junk(&self) {
-        let junk = &mut self.lock().junk;
-        *junk += 1;
-        if *junk == 10u64.pow(junk.ilog10()) {
+        if let Some(count) = self.junk.count() {
             tracing::warn!(
-                count = *junk,
+                count,
                 "dropped a line of the MCP server's stdout that is no JSON-RPC message"
+            );
+        }
+    }
+
+    /// The same of servers that write what is no JSON.
+    fn note_mended(&self) {
+        if let Some(count) = self.mended.count() {
+            tracing::warn!(
+                count,
+                "a message of the MCP server is not JSON, or not UTF-8: NaN and Infinity become null, wrong bytes U+FFFD"
             );
         }
     }

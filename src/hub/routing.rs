@@ -215,6 +215,15 @@ impl Routing {
         }
     }
 
+    /// See [`Router::stopped_reading`].
+    pub(super) fn stopped_reading(&mut self, process: ProcessId) {
+        match self {
+            Self::Shared(router) => router.stopped_reading(process),
+            // Its peer waits for it alone.
+            Self::Isolated(_) => {}
+        }
+    }
+
     pub(super) fn child_started(&mut self, process: ProcessId, out: &mut Output) {
         match self {
             Self::Shared(router) => router.child_started(process, out),

@@ -161,6 +161,14 @@ pub fn too_large_line(id: Option<&RequestId>, limit: usize, measured: Measured) 
     error_line(id, Code::InvalidRequest, &text, Some(&data))
 }
 
+/// The answer to a request of the MCP server in the place of one that cannot be read.
+#[must_use]
+pub fn unreadable_answer(id: &RequestId) -> Vec<u8> {
+    let data = ErrorData::new("answer-unreadable", Executed::Unknown);
+    let text = "The client's answer cannot be read";
+    error_line(Some(id), Code::InternalError, text, Some(&data))
+}
+
 /// The one error that ends a token exchange: without an id, as existing clients expect it.
 #[must_use]
 pub fn refusal_line(code: Code, message: &str, data: &impl Serialize) -> Vec<u8> {

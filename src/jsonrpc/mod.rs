@@ -16,7 +16,7 @@ mod write;
 
 pub use error::{
     Code, ErrorData, Executed, Measured, NO_DATA, error_line, is_too_large, refusal_line,
-    too_large_line,
+    too_large_line, unreadable_answer,
 };
 pub use id::{MAX_ID_LENGTH, RequestId};
 pub use outline::{MAX_SEEN, Outline};

@@ -3,8 +3,12 @@
 
 use super::outline::{MAX_SEEN, Outline};
 use super::{Kind, MAX_CHILD_DEPTH, Message};
-use crate::json::{Scanner, Window};
+use crate::json::{Part, Scanner, Structure, Window};
 use bytes::Bytes;
+use std::borrow::Cow;
+
+/// What Python's `json` writes of numbers that JSON has not.
+const ODD_NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
 /// What was made out on a line.
 #[derive(Debug, Default)]
@@ -13,11 +17,14 @@ pub struct Recovered {
     pub messages: Vec<Message>,
     /// Requests and answers that cannot be read.
     pub unread: Vec<Kind>,
+    /// Of what was read, something stands for what is no JSON.
+    pub mended: bool,
 }
 
 /// Finds the messages of a child's line that [`Message::read`] has refused: a byte order mark, a
 /// notice or a progress bar may stand before the first, several may follow each other, and `jsonrpc`
-/// may be missing.
+/// may be missing. What is not UTF-8 becomes U+FFFD, as for Node's hosts, and `NaN`, `Infinity` and
+/// `-Infinity`, which Python writes and reads, become null, as in `JSON.stringify`.
 ///
 /// The first `{` of the line begins the first object. A later one is looked at only once all before it
 /// has been read: inside of what cannot be read, an object may be content that looks like a message.
@@ -25,6 +32,11 @@ pub struct Recovered {
 pub fn recover(line: &Bytes) -> Recovered {
     let mut found = Recovered::default();
     let mut rest = line.clone();
+    if let Cow::Owned(text) = String::from_utf8_lossy(line) {
+        found.mended = true;
+        rest = text.into();
+    }
+    let mut is_plain = false;
     while let Some(start) = memchr::memchr(b'{', &rest)
         && found.messages.len() < MAX_SEEN
     {
@@ -32,6 +44,13 @@ pub fn recover(line: &Bytes) -> Recovered {
         let mut window = Window::of(&rest);
         let mut scanner = Scanner::new(&rest, MAX_CHILD_DEPTH, &mut window);
         let Ok(span) = scanner.value() else {
+            if !std::mem::replace(&mut is_plain, true)
+                && let Some(plain) = without_odd_numbers(&rest)
+            {
+                found.mended = true;
+                rest = plain.into();
+                continue;
+            }
             let outline = Outline::of(&rest);
             match outline.kind() {
                 Some(kind) => found.unread.push(kind),
@@ -42,14 +61,43 @@ pub fn recover(line: &Bytes) -> Recovered {
             return found;
         };
         let object = rest.split_to(span.len());
-        match Message::read_leniently(object) {
+        match Message::read_leniently(object.clone()) {
             Ok(message) => found.messages.push(message),
-            Err(refusal) => found
-                .unread
-                .extend(refusal.about.into_iter().filter(is_answer)),
+            Err(refusal) => {
+                // Under its own name a request is one, whatever is wrong with it.
+                let request = Outline::of(&object).kind().filter(is_request);
+                let about = refusal.about.into_iter().filter(is_answer);
+                found.unread.extend(about.chain(request));
+            }
         }
     }
     found
+}
+
+fn is_request(kind: &Kind) -> bool {
+    matches!(kind, Kind::Request(_))
+}
+
+/// The text with null in the place of numbers that JSON has not; `None` where there are none.
+fn without_odd_numbers(text: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    let mut structure = Structure::default();
+    let (mut at, mut kept) = (0, 0);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let odd = ODD_NUMBERS.iter().find(|odd| rest.starts_with(odd));
+        if structure.take(rest[0]) == Part::Other
+            && let Some(odd) = odd
+        {
+            plain.extend_from_slice(text.get(kept..at)?);
+            plain.extend_from_slice(b"null");
+            at += odd.len();
+            kept = at;
+            continue;
+        }
+        at += 1 + structure.plain_text(rest.get(1..)?);
+    }
+    plain.extend_from_slice(text.get(kept..)?);
+    (plain.len() != text.len()).then_some(plain)
 }
 
 /// A log line in JSON may well have an `id`; a result has little else.
@@ -61,6 +109,7 @@ fn is_answer(kind: &Kind) -> bool {
 mod tests {
     use super::*;
     use crate::jsonrpc::RequestId;
+    use crate::utils::chunks::Chunks;
 
     fn recovered(line: &[u8]) -> (Vec<Kind>, Vec<Kind>) {
         let found = recover(&Bytes::copy_from_slice(line));
@@ -88,15 +137,46 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_json_is_mended() {
+        for (line, text) in [
+            (
+                &br#"{"jsonrpc":"2.0","id":1,"result":{"a":NaN,"b":[-Infinity,Infinity,"NaN \" -Infinity"]}}"#[..],
+                r#"{"jsonrpc":"2.0","id":1,"result":{"a":null,"b":[null,null,"NaN \" -Infinity"]}}"#,
+            ),
+            (
+                b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"a\":\"caf\xe9\",\"b\":NaN}}",
+                "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"a\":\"caf\u{fffd}\",\"b\":null}}",
+            ),
+        ] {
+            let found = recover(&Bytes::from_static(line));
+            assert!(found.mended && found.unread.is_empty());
+            let mut written = Chunks::default();
+            found.messages[0].write(Some(&RequestId::Number(1)), &[], &mut written);
+            let written = Vec::from_iter(written.pieces().flatten().copied());
+            assert_eq!(String::from_utf8(written).unwrap(), format!("{text}\n"));
+        }
+        for line in [
+            &b"{\"id\":1,\"result\":xNaN}"[..],
+            b"{\"id\":1,\"result\":NaN1}",
+        ] {
+            assert_eq!(recovered(line), (vec![], vec![answer(1)]));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_fails_what_it_was_for() {
         for (line, unread) in [
             (
-                &br#"{"jsonrpc":"2.0","id":1,"result":NaN}"#[..],
+                &br#"{"jsonrpc":"2.0","id":1,"result":nan}"#[..],
                 vec![answer(1)],
             ),
             (
                 br#"{"jsonrpc":"2.0","id":1,"result":{},"method":"x"}"#,
                 vec![],
+            ),
+            (
+                br#"{"jsonrpc":"2.0","id":1,"method":"x","params":"y"}"#,
+                vec![Kind::Request(RequestId::Number(1))],
             ),
             (b"Listening on {port}", vec![]),
             (
@@ -114,8 +194,8 @@ mod tests {
     fn content_is_not_taken_for_a_message() {
         let inner = r#"{"jsonrpc":"2.0","id":2,"result":{}}"#;
         for line in [
-            format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"a":NaN,"b":{inner}}}}}"#),
-            format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"a\":NaN,\r{inner}}}}}"),
+            format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"a":nan,"b":{inner}}}}}"#),
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"a\":nan,\r{inner}}}}}"),
             format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"a":"\x","b":{inner}}}}}"#),
         ] {
             assert_eq!(

@@ -56,6 +56,11 @@ impl Router {
         }
     }
 
+    /// The process has closed its stdin: what is for it waits for its successor.
+    pub fn stopped_reading(&mut self, process: ProcessId) {
+        self.processes[process.0].down = true;
+    }
+
     /// True where a process hears one sender at a time: [`Router::tick`] is to be called now and then,
     /// and [`Router::end_turns`] once it has lived for long enough.
     #[must_use]

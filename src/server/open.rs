@@ -9,10 +9,11 @@ use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
 use crate::metrics::{self, Failure};
 use crate::transport::foreign;
 use crate::transport::socket::Socket;
-use crate::transport::tls::{self, AcceptError, Holder, Plain, Shown};
+use crate::transport::tls::{self, AcceptError, Holder, Mismatch, Plain, Shown};
 use crate::transport::websocket::request::{self, Answer, Request};
 use crate::transport::websocket::{Upgrade, UpgradeError, WebSocket};
 use crate::transport::{BoxedStream, Connection, Protocol};
+use crate::utils::seldom::Seldom;
 use std::fmt::Display;
 use std::future::Future;
 
@@ -52,6 +53,22 @@ pub(super) async fn silent(
     }
 }
 
+/// Logs one who does not speak what the port speaks: at the first, the tenth, the hundredth and so on, since
+/// for the most part these are port scans. A client that is set up wrongly is told what is wrong.
+pub(super) fn note_stranger(of_its_kind: &Seldom, reason: &dyn Display) {
+    match of_its_kind.count() {
+        Some(count) => tracing::info!(count, "refused: {reason}"),
+        None => tracing::debug!("refused: {reason}"),
+    }
+}
+
+/// Those who speak TLS to a port without.
+pub(super) static TLS: Seldom = Seldom::new();
+
+fn note_tls() {
+    note_stranger(&TLS, &Mismatch);
+}
+
 /// Why no connection could be opened.
 pub(super) enum OpenError {
     Tls(AcceptError),
@@ -79,14 +96,18 @@ pub(super) async fn turn_down(
             answer_health(answer, stream, trail).await;
         }
         OpenError::Upgrade(err) => {
-            tracing::warn!(%err, "refused: no WebSocket");
-            refused(trail, &format_args!("no WebSocket: {err}"));
+            static SEEN: Seldom = Seldom::new();
+            let reason = format!("no WebSocket: {err}");
+            note_stranger(&SEEN, &reason);
+            refused(trail, &reason);
         }
         OpenError::Plain(answer, stream) => answer_plain(answer, stream, trail).await,
         OpenError::Foreign(stream) => {
             let text = "this port speaks WebSocket; use 'mcp-remote client ws'";
-            tracing::warn!("refused: it does not speak WebSocket");
-            refused(trail, &"it does not speak WebSocket");
+            static SEEN: Seldom = Seldom::new();
+            let reason = "it does not speak WebSocket";
+            note_stranger(&SEEN, &reason);
+            refused(trail, &reason);
             let data = ErrorData::new("wrong-transport", Executed::No);
             let text = format!("Invalid Request: {text}");
             let answer = error_line(None, Code::InvalidRequest, &text, Some(&data));
@@ -101,8 +122,10 @@ pub(super) async fn turn_down(
             trail.ends("gone before TLS");
         }
         OpenError::Tls(err) => {
-            tracing::warn!(%err, "refused: no TLS");
-            refused(trail, &format_args!("no TLS: {err}"));
+            static SEEN: Seldom = Seldom::new();
+            let reason = format!("no TLS: {err}");
+            note_stranger(&SEEN, &reason);
+            refused(trail, &reason);
             match err {
                 AcceptError::Plain(stream) => {
                     let data = ErrorData::new("tls-required", Executed::No);
@@ -183,7 +206,15 @@ pub(super) async fn secure(
         (_, socket) => {
             let data = ErrorData::new("no-tls", Executed::No);
             let answer = wrong_port(kind, "this port does not speak TLS", &data);
-            return Ok((Box::new(Plain::new(socket, answer)), None));
+            let plain = Plain::new(socket, answer);
+            let plain = match kind {
+                // Who reads lines is told.
+                ListenerKind::Lines(_) => plain,
+                ListenerKind::Http | ListenerKind::Health | ListenerKind::Metrics => {
+                    plain.noticed_by(note_tls)
+                }
+            };
+            return Ok((Box::new(plain), None));
         }
     };
     let accepted = acceptor.accept(stream).await.map_err(OpenError::Tls)?;

@@ -6,7 +6,9 @@ use super::arrival::{Arrival, arrival};
 use super::context::Context;
 use super::link::Link;
 use super::listeners::ListenerKind;
-use super::open::{Opened, UPGRADE_ALLOWANCE, open, refused, silent, turn_down};
+use super::open::{
+    Opened, TLS, UPGRADE_ALLOWANCE, note_stranger, open, refused, silent, turn_down,
+};
 use super::owner::Owner;
 use super::pending::Spot;
 use super::places::{NoPlace, Place};
@@ -26,6 +28,7 @@ use crate::transport::tls::{self, Holder};
 use crate::transport::websocket::{Upgrade, WebSocket};
 use crate::transport::{self, BoxedStream, Connection, Protocol};
 use crate::utils::secret::Secret;
+use crate::utils::seldom::Seldom;
 use bytes::Bytes;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -399,8 +402,13 @@ fn log_refusal(refusal: &Refused, trail: &mut Trail) {
     refusal.failure().into_iter().for_each(metrics::refused);
     match refusal {
         Refused::Gone(LineError::Io(err)) if tls::is_mismatch(err) => {
-            tracing::warn!(%err, "refused");
+            note_stranger(&TLS, err);
             refused(trail, err);
+        }
+        Refused::Http | Refused::NoToken(_) => {
+            static SEEN: Seldom = Seldom::new();
+            note_stranger(&SEEN, refusal);
+            refused(trail, refusal);
         }
         Refused::HungUp | Refused::Gone(_) => {
             tracing::debug!(reason = %refusal, "disconnected");

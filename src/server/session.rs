@@ -21,6 +21,7 @@ use crate::router::Presence;
 use crate::transport;
 use crate::transport::line::LineError;
 use crate::transport::tls;
+use crate::utils::seldom::Seldom;
 use bytes::Bytes;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -81,7 +82,8 @@ pub(super) async fn hello(
             }
             first::First::Foreign(foreign) => {
                 let reason = format_args!("the first line is no MCP message: {foreign}");
-                tracing::warn!(%reason, "refused");
+                static SEEN: Seldom = Seldom::new();
+                open::note_stranger(&SEEN, &reason);
                 link.trail.refused(&reason);
                 (Unopened::Ended("refused"), Some(foreign.answer().into()))
             }
@@ -127,7 +129,7 @@ fn open(link: Box<Link>, line: Bytes, context: &Context) -> Result<(Box<Link>, O
 fn lost(err: &LineError) -> &'static str {
     match err {
         LineError::Io(err) if tls::is_mismatch(err) => {
-            tracing::warn!(%err, "refused");
+            open::note_stranger(&open::TLS, err);
             "it speaks TLS"
         }
         LineError::Pings | LineError::Empty => {

@@ -5,6 +5,7 @@ use super::open::refused;
 use super::pending::PendingConnection;
 use crate::account::Address;
 use crate::audit::Trail;
+use crate::utils::seldom::Seldom;
 use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
@@ -50,7 +51,14 @@ impl Unauthenticated {
 /// The connection is closed for one that has come later.
 pub(super) fn gives_way(trail: &mut Trail) {
     let reason = "too many connections that do not say who they are";
-    tracing::warn!("refused: {reason}");
+    static DISPLACED: Seldom = Seldom::new();
+    tracing::debug!("refused: {reason}");
+    if let Some(count) = DISPLACED.count() {
+        tracing::warn!(
+            count,
+            "{reason} (--max-pending, --max-pending-per-address): the oldest are closed"
+        );
+    }
     refused(trail, &reason);
 }
 

@@ -14,7 +14,7 @@ use crate::control::{Control, PREFIX};
 use crate::hub::{Room, Sent, Session};
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, Outline, Refusal,
-    RequestId, error_line, too_large_line,
+    RequestId, error_line, too_large_line, unreadable_answer,
 };
 use crate::liveness::ACK_BYTES;
 use crate::metrics;
@@ -468,10 +468,8 @@ fn refuse(refusal: &Refusal, session: &Session, rights: &Rights) {
         session.reply(line);
     }
     // The MCP server waits for an answer that cannot be read: it gets an error in its place.
-    let data = ErrorData::new("answer-unreadable", Executed::Unknown);
-    let text = "The client's answer cannot be read";
     for id in refusal.answers() {
-        let line = error_line(Some(id), Code::InternalError, text, Some(&data));
+        let line = unreadable_answer(id);
         let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
         if let Some(permit) = message.and_then(|message| rights.decide(message).ok()) {
             // It is short.

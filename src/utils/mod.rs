@@ -13,6 +13,7 @@ pub(crate) mod lock;
 pub mod near;
 pub mod own_waker;
 pub mod secret;
+pub mod seldom;
 pub mod shorten;
 pub mod signal;
 pub mod size;

@@ -1,6 +1,7 @@
 //! Word of lists that have changed, of servers that send it for every request.
 
 use crate::common::{Setup, request};
+use crate::support::http::Session;
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 use std::thread;
@@ -90,6 +91,39 @@ fn a_changed_list_is_told_once_a_second_and_the_last_change_certainly() {
         println!("{transport} {isolate}: told {all:?} of {asked} changes and more");
         assert!(asked > 2 * most, "no storm: {asked}");
         assert!(all.iter().all(|told| *told <= most), "{all:?}, not {most}");
+        server.stop();
+    }
+}
+
+/// The same over HTTP, where it comes on the stream that belongs to no request.
+#[test]
+fn a_changed_list_is_told_once_a_second_over_http() {
+    for isolate in ["never", "always"] {
+        let server = Setup::new("http")
+            .args(&[&format!("--isolate={isolate}")])
+            .start();
+        let begin = Instant::now();
+        let session = Session::begin(server.port);
+        let mut stream = session.listen("");
+        let mut asked = 0;
+        while begin.elapsed() < STORM {
+            asked += 1;
+            assert_eq!(session.post(&list(asked)).status(), 200);
+        }
+        let last = json!({"jsonrpc": "2.0", "method": CHANGED, "params": {"last": true}});
+        let print = json!({"print": format!("{last}\n")});
+        session.post(&request("last", "x", print));
+        let mut told = 0;
+        loop {
+            let event = stream.event().expect("the last change");
+            told += usize::from(event.data["method"] == CHANGED);
+            if is_last(&event.data) {
+                break;
+            }
+        }
+        let most = begin.elapsed().as_secs() as usize + 1;
+        assert!(asked > 2 * most, "no storm: {asked}");
+        assert!(told <= most, "{isolate}: {told}, not {most}");
         server.stop();
     }
 }

@@ -45,6 +45,37 @@ pub fn assert_lost(message: &Value, id: impl Into<Value>, executed: &str) {
     assert_eq!(error["data"], data);
 }
 
+/// It waited for ever.
+#[test]
+fn a_host_that_has_left_is_waited_for_as_long_as_it_was_told() {
+    for transport in ["tcp", "ws", "http"] {
+        let server = TestServer::start(transport);
+        let flags = ["--answer-timeout", "500ms"];
+        let mut client = match transport {
+            "http" => TestClient::http(
+                &format!("http://127.0.0.1:{}/mcp", server.port),
+                &flags,
+                &[],
+            ),
+            _ => TestClient::start(transport, server.port, &flags, None),
+        };
+        let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "h", "version": "1"}});
+        assert_eq!(client.ask(0, "initialize", params)["id"], 0);
+        client.send(&request(1, "x", json!({"silent": true})));
+        client.send(&request(2, "x", json!({})));
+        assert_eq!(client.next()["id"], 2);
+        client.close_stdin();
+        let failed = client.next();
+        assert_eq!(
+            (&failed["id"], &failed["error"]["data"]["reason"]),
+            (&json!(1), &json!("answer-timeout")),
+            "{transport}: {failed}"
+        );
+        assert_eq!(client.wait(), Some(1));
+        client.log.wait_for("--answer-timeout");
+    }
+}
+
 #[test]
 fn a_piped_request_is_answered() {
     for transport in BOTH {

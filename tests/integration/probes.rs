@@ -31,6 +31,38 @@ fn with_debug(setup: Setup) -> TestServer {
     setup.env("RUST_LOG", "debug").start()
 }
 
+/// Bug: each of them was a warning, and one who speaks TLS to `server http` was not logged at all.
+#[test]
+fn those_who_speak_something_else_are_counted() {
+    let files = Files::new();
+    let hello = b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03";
+    let greeting = b"SSH-2.0-OpenSSH_9.2\r\n";
+    for (transport, has_tls) in [
+        ("tcp", false),
+        ("ws", false),
+        ("http", false),
+        ("tcp", true),
+        ("ws", true),
+    ] {
+        let setup = if has_tls {
+            files.server(transport)
+        } else {
+            Setup::new(transport)
+        };
+        let server = with_debug(setup);
+        for said in [&hello[..], greeting, b"GET / HTTP/1.0\r\n\r\n"] {
+            let mut peer = TestPeer::connect("tcp", server.port);
+            peer.raw(said);
+            peer.rest();
+        }
+        // With TLS that hello is only half of one.
+        let loud = if has_tls { "no TLS" } else { "speaks TLS" };
+        server.log.wait_for(loud);
+        let log = server.log.text();
+        assert!(!log.contains("WARN peer{"), "{transport}: {log}");
+    }
+}
+
 /// Bug: a plain GET got an empty reply, and each probe was a warning.
 #[test]
 fn a_plain_request_on_a_websocket_port_gets_a_status() {

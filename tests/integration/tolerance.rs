@@ -1,7 +1,8 @@
 //! What hosts forgive a server, the proxy forgives it too: the answer reaches its asker, or at least an
 //! error does.
 
-use crate::common::{BOTH, Setup, request};
+use crate::common::{BOTH, Setup, TestClient, request};
+use crate::questions::{ELICIT, shake_hands};
 use serde_json::{Value, json};
 
 /// Writes, for each request, the line that its `params` ask for, with the id in the place of `ID`.
@@ -16,7 +17,7 @@ for line in sys.stdin.buffer:
     else:
         answer = message["params"]["line"]
     answer = answer.replace("ID", json.dumps(message["id"]))
-    sys.stdout.buffer.write(answer.encode() + b"\n")
+    sys.stdout.buffer.write(answer.encode().replace(b"LATIN", b"\xe9") + b"\n")
     sys.stdout.buffer.flush()
 "#;
 
@@ -52,6 +53,8 @@ fn an_answer_among_other_things_or_with_nulls_reaches_its_asker() {
     let ok = json!({"ok": true});
     let real_error = json!("the real error");
     let unreadable = json!("answer-unreadable");
+    let mended = json!({"x": [null, null, null, "NaN"]});
+    let replaced = json!({"x": "caf\u{fffd}"});
     let cases = [
         (
             r#"{"jsonrpc":"2.0","id":ID,"result":{"ok":true},"error":null}"#,
@@ -79,7 +82,15 @@ fn an_answer_among_other_things_or_with_nulls_reaches_its_asker() {
             &ok,
         ),
         (
-            r#"{"jsonrpc":"2.0","id":ID,"result":{"x":NaN}}"#,
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"x":[NaN,Infinity,-Infinity,"NaN"]}}"#,
+            &mended,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"x":"cafLATIN"}}"#,
+            &replaced,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"x":nan}}"#,
             &unreadable,
         ),
         (
@@ -109,6 +120,55 @@ fn an_id_that_comes_back_retyped_is_matched_by_its_value() {
     ];
     for isolation in SHARED_AND_ISOLATED {
         assert_answers(isolation, &cases);
+    }
+}
+
+/// The server waited for `--question-timeout`, or for ever.
+#[test]
+fn an_answer_of_the_host_that_is_not_utf8_fails_its_question() {
+    let answer = |id: &Value| {
+        let line = json!({"jsonrpc": "2.0", "id": id, "result": {"action": "LATIN"}}).to_string();
+        let (before, after) = line.split_once("LATIN").unwrap();
+        [before.as_bytes(), b"\xe9", after.as_bytes(), b"\n"].concat()
+    };
+    for isolation in SHARED_AND_ISOLATED {
+        let server = Setup::new("tcp").args(isolation).start();
+        let mut peer = server.peer();
+        shake_hands(&mut peer);
+        let question = peer.ask(1, "tools/call", json!({"ask": ELICIT}));
+        peer.raw(&answer(&question["id"]));
+        assert_eq!(peer.next()["id"], 1);
+        server.wait_seen("answer-unreadable");
+    }
+    for (transport, client) in [("tcp", "tcp"), ("ws", "ws"), ("http", "http")] {
+        let server = Setup::new(transport).args(&["--isolate"]).start();
+        let url = format!("http://127.0.0.1:{}/mcp", server.port);
+        let mut client = match client {
+            "http" => TestClient::http(&url, &[], &[]),
+            _ => TestClient::start(transport, server.port, &[], None),
+        };
+        let params = json!({"protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}}, "clientInfo": {"name": "h", "version": "1"}});
+        assert_eq!(client.ask(0, "initialize", params)["id"], 0);
+        client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        let question = client.ask(1, "tools/call", json!({"ask": ELICIT}));
+        assert_eq!(question["method"], ELICIT, "{transport}: {question}");
+        client.send_bytes(&answer(&question["id"]));
+        assert_eq!(client.next()["id"], 1);
+        server.wait_seen("answer-unreadable");
+    }
+}
+
+/// The same the other way round.
+#[test]
+fn a_request_of_the_server_that_cannot_be_read_fails() {
+    for isolation in SHARED_AND_ISOLATED {
+        let server = Setup::new("tcp").args(isolation).start();
+        let mut peer = server.peer();
+        peer.initialize();
+        let odd = r#"{"jsonrpc":"2.0","id":"odd","method":"roots/list","params":"none"}"#;
+        peer.ask(1, "x", json!({"print": format!("{odd}\n")}));
+        let answer = server.wait_seen(r#""id":"odd""#);
+        assert!(answer.contains("-32600"), "{answer}");
     }
 }
 

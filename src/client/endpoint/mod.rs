@@ -24,7 +24,7 @@ pub(super) use server_requests::ServerRequests;
 
 use super::end::{End, Lost};
 use crate::control::Control;
-use crate::jsonrpc::{Executed, MAX_PEER_DEPTH, Message};
+use crate::jsonrpc::{Executed, MAX_PEER_DEPTH, Message, unreadable_answer};
 use crate::liveness::Schedule;
 use crate::replay::Violation;
 use crate::transport::line::LineError;
@@ -105,6 +105,12 @@ impl Endpoint {
             let replies = refusal.replies().into_iter().map(Bytes::from);
             self.for_host
                 .extend(replies.map(|reply| without_newline(&reply)));
+            // Who waits for an answer that cannot be read gets an error in its place.
+            for id in refusal.answers() {
+                if let Some(line) = self.pending.on_host_line(unreadable_answer(id).into()) {
+                    self.outbound.push(line);
+                }
+            }
         }
     }
 
@@ -137,6 +143,11 @@ impl Endpoint {
     /// True once the host has said something.
     pub(super) fn has_heard_host(&self) -> bool {
         self.host > HostPhase::Silent
+    }
+
+    /// True once the host says nothing more.
+    pub(super) fn has_host_left(&self) -> bool {
+        self.host >= HostPhase::Finished
     }
 
     /// True while the host waits for an answer, or a line of it waits to be sent.

@@ -42,6 +42,12 @@ impl Failure {
         detail: None,
     };
 
+    pub(in crate::client) const NO_ANSWER: Self = Self {
+        message: Cow::Borrowed("No answer"),
+        reason: "answer-timeout",
+        detail: None,
+    };
+
     /// Adds the cause, to the message too, which is all that most hosts show.
     pub(in crate::client) fn because(mut self, detail: String) -> Self {
         let what = self.message.len();

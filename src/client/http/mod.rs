@@ -152,12 +152,18 @@ impl Client {
         let mut leaving = own_waker(told_to_leave);
         let mut renewal = renewal(&self.pool);
         let mut alarm = Alarm::at(Instant::now() + FOREVER);
+        // Once the host has left.
+        let mut give_up_at = Instant::now() + FOREVER;
         loop {
             self.write();
             let (read_host, until) = match self.act() {
                 Ok(wait) => wait,
                 Err(end) => return end,
             };
+            if give_up_at <= Instant::now() {
+                return End::GiveUp(GiveUp::Unanswered);
+            }
+            let until = until.min(give_up_at);
             let event = tokio::select! {
                 event = self.wait(read_host, until, &mut alarm, &mut leaving) => event,
                 () = &mut renewal => Event::Renewed,
@@ -165,7 +171,10 @@ impl Client {
             match event {
                 Event::Report(exchange, report) => self.on_report(exchange, report),
                 Event::Host(Some(lines)) => self.machine.on_host_lines(lines),
-                Event::Host(None) => self.machine.on_host_end(),
+                Event::Host(None) => {
+                    self.machine.on_host_end();
+                    give_up_at = Instant::now() + self.pool.settings.answer_timeout;
+                }
                 Event::Leave | Event::Closed => self.machine.leave(),
                 Event::Poll => {}
                 Event::Renewed => {
@@ -311,6 +320,10 @@ impl Client {
                     .unwrap_or_default(),
             },
             GiveUp::Token(fault) => ClientError::Token(fault),
+            GiveUp::Unanswered => ClientError::Unanswered {
+                address,
+                limit: self.pool.settings.answer_timeout,
+            },
             GiveUp::Tls(reason) => ClientError::Mismatch { address, reason },
             GiveUp::Unreachable(reason) => ClientError::Connect {
                 address,

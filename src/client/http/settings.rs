@@ -6,6 +6,7 @@ use crate::client::settings::Reconnect;
 use crate::client::token::Tokens;
 use crate::transport::tls::Connector;
 use crate::utils::secret::Secret;
+use std::time::Duration;
 
 /// Where the server is and how to get in.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Settings {
     pub headers: Vec<(String, Secret)>,
     /// The token of every request.
     pub tokens: Tokens,
+    /// How long answers may take once the host has closed our stdin.
+    pub answer_timeout: Duration,
     /// How to try again when the server cannot be reached; `None` for not at all.
     pub reconnect: Option<Reconnect>,
 }

@@ -12,7 +12,7 @@ use crate::control::PREFIX;
 use crate::hub::{Sent, Session};
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, RequestId,
-    error_line, too_large_line,
+    error_line, too_large_line, unreadable_answer,
 };
 use crate::metrics;
 use crate::permissions::Permit;
@@ -204,9 +204,7 @@ pub(super) fn answer_unreadable(
     authorization: &Authorization,
     id: &RequestId,
 ) {
-    let data = ErrorData::new("answer-unreadable", Executed::Unknown);
-    let text = "The client's answer cannot be read";
-    let line = error_line(Some(id), Code::InternalError, text, Some(&data));
+    let line = unreadable_answer(id);
     let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
     if let Some(permit) = message.and_then(|message| authorization.rights().decide(message).ok()) {
         // It is short.

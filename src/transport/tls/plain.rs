@@ -29,6 +29,8 @@ pub struct Plain<S> {
     stream: S,
     /// What a far end that speaks TLS is told, until its first byte is there.
     answer: Option<Vec<u8>>,
+    /// Is called then, too: not every reader tells its errors.
+    notice: fn(),
 }
 
 impl<S> Plain<S> {
@@ -38,7 +40,15 @@ impl<S> Plain<S> {
         Self {
             stream,
             answer: Some(answer),
+            notice: || {},
         }
+    }
+
+    /// Has `notice` called when the far end turns out to speak TLS.
+    #[must_use]
+    pub fn noticed_by(mut self, notice: fn()) -> Self {
+        self.notice = notice;
+        self
     }
 }
 
@@ -58,6 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Plain<S> {
         if let (Some(HANDSHAKE | ALERT), Some(answer)) = (first, answer) {
             buffer.set_filled(before);
             // Nothing was sent before, so there is room; and where there is none, no harm.
+            (self.notice)();
             let _told = Pin::new(&mut self.stream).poll_write(context, &answer);
             return Poll::Ready(Err(Mismatch.into()));
         }

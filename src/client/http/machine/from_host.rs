@@ -3,7 +3,7 @@
 use super::call::Link;
 use super::{Action, Machine};
 use crate::client::endpoint::{HostPhase, without_newline};
-use crate::jsonrpc::{Field, Kind, MAX_CHILD_DEPTH, Message};
+use crate::jsonrpc::{Field, Kind, MAX_CHILD_DEPTH, Message, unreadable_answer};
 use crate::mcp::Method;
 use bytes::Bytes;
 
@@ -36,6 +36,9 @@ impl Machine {
             Err(refusal) => {
                 for reply in refusal.replies() {
                     self.push_line(reply.into());
+                }
+                for id in refusal.answers() {
+                    self.on_host_line(&unreadable_answer(id).into());
                 }
                 return;
             }

@@ -70,6 +70,8 @@ pub(super) enum GiveUp {
     Tls(String),
     /// There is no token, or none that a server would take.
     Token(String),
+    /// The host has left, and what it is owed has not come in time.
+    Unanswered,
     /// The server cannot be reached, and trying again is not allowed.
     Unreachable(String),
     /// The server could not be reached so many times in a row.
