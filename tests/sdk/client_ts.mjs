@@ -141,6 +141,12 @@ async function call(name, args = {}, options = {}) {
   return result.isError ? { failed: text } : text;
 }
 
+/** Calls a tool whose answer may never come. */
+const oneOdd = (tool, within, args = {}) =>
+  call(tool, args, { timeout: within * 1000 }).catch((error) =>
+    error?.code === -32001 ? "no answer" : Number.isInteger(error?.code) ? failure(error) : `${error?.name}`,
+  );
+
 const raw = (method, params) => client.request({ method, params }, z.any());
 
 const verbs = {
@@ -150,11 +156,27 @@ const verbs = {
     Promise.all(
       Array.from({ length: count }, (_, index) => call(tool, fill(args, { "{i}": `${index}` })).catch(failure)),
     ),
+  script: async ({ calls }) => {
+    const seen = {};
+    for (const { as, tool, within, args } of calls) seen[as] = await oneOdd(tool, within, args);
+    return seen;
+  },
+  storm: async ({ seconds }) => {
+    const end = Date.now() + seconds * 1000;
+    let told = 0;
+    await verbs.tools();
+    while (Date.now() < end) {
+      const heard = wire.take("notifications/tools/list_changed").length;
+      told += heard;
+      if (heard) await verbs.tools();
+      await sleep(0.001);
+    }
+    // Time for the last one.
+    await sleep(1.5);
+    return told + wire.take("notifications/tools/list_changed").length;
+  },
   odd: async ({ tools, within, late }) => {
-    const one = (tool, within) =>
-      call(tool, {}, { timeout: within * 1000 }).catch((error) =>
-        error?.code === -32001 ? "no answer" : Number.isInteger(error?.code) ? failure(error) : `${error?.name}`,
-      );
+    const one = (tool, within) => oneOdd(tool, within);
     const outcomes = await Promise.all(tools.map((tool) => one(tool, within)));
     const seen = Object.fromEntries(tools.map((tool, index) => [tool, outcomes[index]]));
     if (late) {

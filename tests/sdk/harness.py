@@ -266,7 +266,9 @@ def new_tag(part: Part) -> str:
     return f"{part.client.name}-{uuid.uuid4().hex[:12]}"
 
 
-def drive(here: Stage, part: Part, tag: str, launch: Json, marks: dict[str, str]) -> Verdict:
+def drive(
+    here: Stage, part: Part, tag: str, launch: Json, marks: dict[str, str], patience: float = CLIENT_TIMEOUT
+) -> Verdict:
     """Runs one client script to its end."""
     plan = {
         "tag": tag,
@@ -288,11 +290,11 @@ def drive(here: Stage, part: Part, tag: str, launch: Json, marks: dict[str, str]
         start_new_session=True,
     )
     try:
-        out, err = (data.decode(errors="replace") for data in process.communicate(timeout=CLIENT_TIMEOUT))
+        out, err = (data.decode(errors="replace") for data in process.communicate(timeout=patience))
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()  # its pipes may be held open by what it started; the stage ends that
-        return Verdict(tag, False, None, f"no end within {CLIENT_TIMEOUT:.0f} s", 0.0, "")
+        return Verdict(tag, False, None, f"no end within {patience:.0f} s", 0.0, "")
     try:
         said = json.loads(out.strip().split("\n")[-1])  # splitlines() would also split at U+2028
     except (IndexError, ValueError):

@@ -1,10 +1,17 @@
-"""An MCP server that answers each tool call in its own odd way: `python odd_server.py [VERSION]`.
+"""An MCP server that answers each tool call in its own odd way: `python odd_server.py [HABIT …]`.
 
-With a VERSION it refuses every other one. A call of `late` is answered when the client cancels it.
+A HABIT is a protocol version (it refuses every other one), `silent-once=FILE` (it answers nothing unless there is this
+file, which it makes), `slow-start=SECONDS`, `small` (it ends at a line of more than 10 MiB, as servers on the
+TypeScript SDK do), or `stormy` (with each list it says that the list has changed). A call of `late` is answered when
+the client cancels it, one of `chatty` after much on stderr, one of `slow` after more than a second; after one of `deaf`
+it reads no more, and lives on.
 """
 
 import json
+import os
 import sys
+import time
+from pathlib import Path
 
 RESULT = '{"content":[{"type":"text","text":"ok"}]}'
 ANSWER = f'{{"jsonrpc":"2.0","id":ID,"result":{RESULT}}}'
@@ -45,16 +52,36 @@ KINDS = {
     "a result with more": ANSWER.replace('{"content"', '{"structuredContent":{"x":null},"isError":false,"content"'),
     "more beside it": ANSWER.replace('"result"', '"extra":[1],"result"'),
     "error with data null": f'{{"jsonrpc":"2.0","id":ID,"error":{ERROR[:-1]},"data":null}}}}',
+    "not a number": meta("[NaN,Infinity,-Infinity]"),
+    "not UTF-8": meta('"\udcff \udce9"'),
     "after a stray answer": f"{STRAY}\n{ANSWER}",
 }
 
 
+def habits() -> dict[str, str]:
+    """What follows the equals sign, by name; a version under `only`."""
+    words = [word if not word[:1].isdigit() else f"only={word}" for word in sys.argv[1:]]
+    return dict(word.partition("=")[::2] for word in words)
+
+
+def deaf() -> None:
+    """Reads no more, and lives on."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    time.sleep(600)
+
+
 def main() -> None:
-    only = sys.argv[1] if len(sys.argv) > 1 else None
-    late: object = None
+    habit = habits()
+    only, late, changed = habit.get("only"), None, "notifications/tools/list_changed"
+    time.sleep(float(habit.get("slow-start", 0)))
+    if "silent-once" in habit and not Path(habit["silent-once"]).exists():
+        Path(habit["silent-once"]).touch()
+        for _ in sys.stdin.buffer:
+            pass
+        return
 
     def write(line: str) -> None:
-        sys.stdout.buffer.write(line.encode() + b"\n")
+        sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
         sys.stdout.buffer.flush()
 
     def say(line: str, asked: object) -> None:
@@ -64,6 +91,8 @@ def main() -> None:
         write(json.dumps({"jsonrpc": "2.0", "id": asked} | outcome))
 
     for line in sys.stdin.buffer:
+        if "small" in habit and len(line) > 10 << 20:
+            sys.exit(1)
         message = json.loads(line)
         method, asked, params = message.get("method"), message.get("id"), message.get("params") or {}
         if method == "notifications/cancelled" and params.get("requestId") == late:
@@ -72,16 +101,27 @@ def main() -> None:
             continue
         if method == "initialize":
             version = params["protocolVersion"]
-            info = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": {"name": "odd", "version": "1"}}
+            info = {"protocolVersion": version, "capabilities": {"tools": {"listChanged": True}}, "serverInfo": {"name": "odd", "version": "1"}}
             refused = {"code": -32602, "message": f"Unsupported protocol version {version}"}
             outcome = {"error": refused} if only and version != only else {"result": info}
             answer(asked, outcome)
         elif method == "tools/call" and params["name"] == "late":
             late = asked
+        elif method == "tools/call" and params["name"] == "deaf":
+            say(ANSWER, asked)
+            deaf()
         elif method == "tools/call":
-            say(KINDS[params["name"]], asked)
+            if params["name"] == "chatty":
+                sys.stderr.write(("x" * 1023 + "\n") * 1024)
+                sys.stderr.flush()
+            elif params["name"] == "slow":
+                time.sleep(1.2)
+            say(KINDS.get(params["name"], ANSWER), asked)
         else:
-            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in (*KINDS, "late")]
+            if method == "tools/list" and "stormy" in habit:
+                write(json.dumps({"jsonrpc": "2.0", "method": changed}))
+            names = (*KINDS, "late", "chatty", "slow", "deaf")
+            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
             result = {"tools": tools} if method == "tools/list" else {}
             answer(asked, {"result": result})
 

@@ -134,18 +134,39 @@ class Runner:
 
         return await asyncio.gather(*(one(index) for index in range(step["count"])))
 
+    async def one_odd(self, tool: str, within: float, args: Json = None) -> Json:
+        """Calls a tool whose answer may never come."""
+        try:
+            return await asyncio.wait_for(self.adapter.call(tool, args or {}), within)
+        except Failure as failure:
+            return failure.seen
+        except TimeoutError:
+            return "no answer"
+        except Exception as error:
+            return type(error).__name__
+
+    async def do_script(self, step: Json) -> Json:
+        """The same, one after the other."""
+        return {call["as"]: await self.one_odd(call["tool"], call["within"], call.get("args")) for call in step["calls"]}
+
+    async def do_storm(self, step: Json) -> Json:
+        """Asks for the list whenever the server says that it has changed; counts how often it does."""
+        told, changed, end = 0, "notifications/tools/list_changed", time.monotonic() + step["seconds"]
+        await self.adapter.tools()
+        while time.monotonic() < end:
+            if heard := len(self.wire.take(changed)):
+                told += heard
+                await self.adapter.tools()
+            await asyncio.sleep(0.001)
+        # Time for the last one.
+        await asyncio.sleep(1.5)
+        return told + len(self.wire.take(changed))
+
     async def do_odd(self, step: Json) -> Json:
         """Calls tools whose answers may never come, and then, if asked, one that is answered once it is cancelled."""
 
         async def one(tool: str, within: float = step["within"]) -> Json:
-            try:
-                return await asyncio.wait_for(self.adapter.call(tool, {}), within)
-            except Failure as failure:
-                return failure.seen
-            except TimeoutError:
-                return "no answer"
-            except Exception as error:
-                return type(error).__name__
+            return await self.one_odd(tool, within)
 
         seen = dict(zip(step["tools"], await asyncio.gather(*map(one, step["tools"]))))
         if step.get("late"):
