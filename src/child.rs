@@ -3,6 +3,7 @@
 use crate::system::pipe::enlarge;
 use crate::system::process::Tree;
 use crate::system::reaper;
+use crate::system::supervisor;
 use crate::transport::line::{LineError, LineReader};
 use crate::utils::lock::lock;
 use crate::utils::secret::Secret;
@@ -112,8 +113,7 @@ pub struct Pipes {
 
 impl Child {
     /// Starts the command. Lines of its stdout are bounded by `limit` bytes. `many` says that others
-    /// like it run at the same time. Our own settings in the environment, secrets among them, are not
-    /// passed on.
+    /// like it run at the same time. What is ours in the environment, secrets among them, is not passed on.
     ///
     /// # Errors
     /// What the system says, for instance that there is no such program.
@@ -126,7 +126,8 @@ impl Child {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("MCP_REMOTE_") {
+            let text = name.to_string_lossy();
+            if text.starts_with("MCP_REMOTE_") || supervisor::VARIABLES.contains(&&*text) {
                 builder.env_remove(name);
             }
         }

@@ -637,8 +637,8 @@ mod hosts {
 
     #[test]
     fn the_systemd_unit_starts_a_server() {
-        let unit =
-            fs::read_to_string(manifest("examples/mcp-remote.service")).expect("the file is there");
+        let unit = fs::read_to_string(manifest("examples/systemd/mcp-remote.service"))
+            .expect("the file is there");
         let command = unit
             .lines()
             .find_map(|line| line.strip_prefix("ExecStart="))

@@ -271,5 +271,5 @@ What to do next
   mcp-remote server tcp --host 127.0.0.1 --port 8080 \\
       --permissions-config permissions.example.json -- npx -y @modelcontextprotocol/server-filesystem ~/Documents
   examples/hosts/                                  entries for Claude, VS Code and Cursor
-  examples/mcp-remote.service                      the same as a systemd service
+  examples/systemd/mcp-remote.service              the same as a systemd service
   docs/                                            everything else";

@@ -3,6 +3,7 @@
 use super::{Failure, print};
 use crate::cli::Listen;
 use crate::server::{ListenerKind, Listening};
+use crate::system::inherited::Sockets;
 use crate::system::local::Listener;
 use crate::transport::tcp::Listeners;
 use crate::utils::host::with_port;
@@ -15,6 +16,17 @@ pub(super) struct Places {
     pub port: u16,
     /// Those of `--listen`.
     pub further: Vec<Listen>,
+    /// Sockets that listen already, in place of the first.
+    pub inherited: Sockets,
+}
+
+/// Serves at sockets that whoever started us has opened.
+fn inherit(sockets: Sockets, kind: ListenerKind) -> io::Result<Vec<Listening>> {
+    let tcp = sockets.tcp.into_iter().map(Listeners::inherited);
+    let tcp = tcp.map(|opened| Ok(Listening::Port(kind, opened?)));
+    let local = sockets.local.into_iter().map(Listener::inherited);
+    tcp.chain(local.map(|opened| Ok(Listening::Unix(opened?))))
+        .collect()
 }
 
 impl Places {
@@ -25,17 +37,12 @@ impl Places {
             host,
             port,
             further,
+            inherited,
         } = self;
-        let listeners = Listeners::bind(host.as_deref(), port, loopback).await;
-        let listeners = listeners.map_err(|err| {
-            let place = match host {
-                Some(host) => with_port(&host, port),
-                None => format!("port {port}"),
-            };
-            let remedy = "choose another --port or --host, or stop what listens there";
-            failure(&place, err, remedy)
-        })?;
-        let mut all = vec![Listening::Port(kind, listeners)];
+        let mut all = inherit(inherited, kind)?;
+        if all.is_empty() {
+            all.push(Listening::Port(kind, bind(host, port, loopback).await?));
+        }
         for place in &further {
             let opened = open(place).await.map_err(|err| {
                 let remedy = "choose another --listen, or stop what listens there";
@@ -45,6 +52,18 @@ impl Places {
         }
         Ok(all)
     }
+}
+
+async fn bind(host: Option<String>, port: u16, loopback: bool) -> Result<Listeners, Failure> {
+    let listeners = Listeners::bind(host.as_deref(), port, loopback).await;
+    listeners.map_err(|err| {
+        let place = match host {
+            Some(host) => with_port(&host, port),
+            None => format!("port {port}"),
+        };
+        let remedy = "choose another --port or --host, or stop what listens there";
+        failure(&place, err, remedy)
+    })
 }
 
 async fn open(place: &Listen) -> io::Result<Listening> {

@@ -18,8 +18,10 @@ use crate::server::{
 };
 use crate::system::asked::{Asked, HangUp};
 use crate::system::descriptors::{self, Shortfall};
+use crate::system::inherited::Sockets;
 use crate::system::orphans;
 use crate::system::signals::Signals;
+use crate::system::supervisor::Supervisor;
 use crate::utils::bucket::Pace;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -37,6 +39,10 @@ const MIN_SHARE: u32 = 4;
 const MAX_OUTBOX: usize = 64 << 20;
 
 pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
+    let inherited = Sockets::take().map_err(|err| {
+        let remedy = "they have to be stream sockets, TCP or Unix, with Accept=no";
+        Failure::caused("cannot use the sockets of LISTEN_FDS", err).with_remedy(Some(remedy))
+    })?;
     let _logs = logs::start(args.log.log_format);
     warn_of_port_of_a_service();
     if args.metrics.is_some() {
@@ -104,6 +110,9 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         drain_timeout: args.drain_timeout,
         allowed_origins: args.allow_origin,
         audit: audit.clone(),
+        supervisor: Supervisor::from_environment().map_err(|err| {
+            Failure::caused("could not reach the service manager at NOTIFY_SOCKET", err)
+        })?,
     };
     let limits = Limits {
         child_message: MAX_CHILD_MESSAGE,
@@ -136,6 +145,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     });
     let places = Places {
         kind: args.transport.into(),
+        inherited,
         host: args.host,
         port: args.port,
         further: args
@@ -280,6 +290,7 @@ async fn serve(
     let hang_up = HangUp::at_start();
     let mut signals = Signals::listen()?;
     let audit = settings.audit.clone();
+    let supervisor = settings.supervisor.clone();
     let loopback = settings.access.borrow().requirements.is_none();
     let listeners = places.open(loopback).await?;
     let outside = listeners.iter().any(Listening::is_reachable_from_outside);
@@ -306,11 +317,14 @@ async fn serve(
                 Asked::Stop(signal) => break signal,
                 Asked::HangUp if hang_up == HangUp::Stop => break "SIGHUP",
                 Asked::HangUp => {
+                    supervisor.reloading();
                     audit.reopen();
                     audit.reloaded(&descriptors::lend(|| reloader.reload()));
+                    supervisor.ready();
                 }
             }
         };
+        supervisor.stopping();
         tracing::info!(signal, "stopping; a second signal ends at once");
         let _running = asked.send(());
         // The MCP server's process group is killed as its handle is dropped.

@@ -29,6 +29,7 @@ mod registry;
 mod session;
 mod sharing;
 mod stopping;
+mod supervised;
 mod unauthenticated;
 mod upstream;
 mod users;
@@ -48,6 +49,7 @@ use crate::http::Resource;
 use crate::hub::HubError;
 use crate::metrics::{Open, Transport};
 use crate::system::descriptors;
+use crate::system::supervisor::Supervisor;
 use crate::transport::Protocol;
 use crate::utils::bucket::Pace;
 use crate::utils::cidr::Cidr;
@@ -119,6 +121,8 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// What happens is recorded there.
     pub audit: audit::Log,
+    /// Who is told that we are ready.
+    pub supervisor: Supervisor,
 }
 
 impl Settings {
@@ -170,6 +174,9 @@ pub async fn run(
     let http_sessions = Arc::new(HttpSessions::new(&settings));
     let context = Arc::new(Context::new(settings, sharing, stopped));
     let mut arrivals = Arrivals::new(Arc::clone(&context), Arc::clone(&http_sessions));
+    let attended = Arc::clone(&context);
+    let attending = async move { supervised::attend(&attended).await };
+    arrivals.peers.spawn(attending);
     let outcome = {
         let mut driving = std::pin::pin!(driving);
         let ended = tokio::select! {

@@ -10,5 +10,6 @@ mod this;
 mod this;
 
 pub use this::{
-    descriptors, files, host_name, local, orphans, parent, pipe, process, reaper, signals, standard,
+    descriptors, files, host_name, inherited, local, orphans, parent, pipe, process, reaper,
+    signals, standard, supervisor,
 };

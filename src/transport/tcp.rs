@@ -70,6 +70,15 @@ impl Listeners {
         }
     }
 
+    /// A socket that listens already, which whoever started us has handed over.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn inherited(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self(vec![TcpListener::from_std(listener)?]))
+    }
+
     /// The port, as the system gave it.
     ///
     /// # Errors

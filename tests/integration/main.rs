@@ -43,6 +43,7 @@ mod rmcp_client;
 mod rmcp_server;
 mod shells;
 mod stuck;
+mod systemd;
 mod tcp;
 mod terminal;
 mod tls;

@@ -6,6 +6,7 @@ use super::super::listeners::Places;
 use super::report::{Report, Stopped};
 use crate::cli::ServerArgs;
 use crate::server::Listening;
+use crate::system::inherited::Sockets;
 use crate::transport::tls;
 use crate::utils::host::with_port;
 use std::path::Path;
@@ -91,6 +92,7 @@ fn dates(file: &Path, report: &mut Report) -> Result<(), Stopped> {
 
 async fn ports(args: &ServerArgs, loopback: bool, report: &mut Report) -> Result<(), Stopped> {
     let places = Places {
+        inherited: Sockets::default(),
         kind: args.transport.into(),
         host: args.host.clone(),
         port: args.port,

@@ -23,8 +23,9 @@ const MODE: u32 = 0o600;
 pub struct Listener {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the file, which tell it from one that somebody else has put there.
-    file: (u64, u64),
+    /// Device and inode of the file, which tell it from one that somebody else has put there; `None` where it
+    /// is not ours.
+    file: Option<(u64, u64)>,
 }
 
 impl Listener {
@@ -43,7 +44,21 @@ impl Listener {
         Ok(Self {
             listener: socket.listen(BACKLOG)?,
             path: path.to_owned(),
-            file,
+            file: Some(file),
+        })
+    }
+
+    /// A socket that listens already, which whoever started us has handed over, and removes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn inherited(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Self {
+            path: address.as_pathname().unwrap_or(Path::new("?")).to_owned(),
+            listener: UnixListener::from_std(listener)?,
+            file: None,
         })
     }
 
@@ -68,7 +83,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|file| file == self.file)
+        if let Some(own) = self.file
+            && identity(&self.path).is_ok_and(|file| file == own)
             && let Err(err) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %err, "could not remove the socket");

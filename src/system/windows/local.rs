@@ -23,6 +23,12 @@ impl Listener {
         Err(unsupported())
     }
 
+    /// # Errors
+    /// None: there is no socket.
+    pub fn inherited(socket: Infallible) -> io::Result<Self> {
+        match socket {}
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

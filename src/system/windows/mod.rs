@@ -2,6 +2,7 @@
 
 pub mod descriptors;
 pub mod files;
+pub mod inherited;
 pub mod local;
 pub mod orphans;
 pub mod parent;
@@ -10,6 +11,7 @@ pub mod process;
 pub mod reaper;
 pub mod signals;
 pub mod standard;
+pub mod supervisor;
 
 /// The name of this machine in the network.
 #[must_use]
