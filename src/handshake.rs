@@ -422,6 +422,24 @@ pub fn read_limit(line: &Bytes) -> Option<usize> {
     usize::try_from(data.get("limit")?.as_u64()?).ok()
 }
 
+/// The same in the `error` of a response: the server has passed over the request, and goes on.
+#[must_use]
+pub fn read_limit_of(error: &[u8]) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Error<'a> {
+        #[serde(borrow)]
+        data: Data<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Data<'a> {
+        source: &'a str,
+        reason: &'a str,
+        limit: usize,
+    }
+    let Error { data } = serde_json::from_slice(error).ok()?;
+    (data.source == "mcp-remote" && is_too_large(data.reason)).then_some(data.limit)
+}
+
 fn notice(line: &Bytes) -> Option<Rejection> {
     if !line.starts_with(b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":") {
         return None;

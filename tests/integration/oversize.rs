@@ -140,10 +140,14 @@ fn a_client_goes_on() {
             assert_too_long(&client.next(), &json!(2));
             assert_eq!(client.next()["id"], 1, "{transport} {args:?} {flags:?}");
             assert_eq!(client.ask(3, "ping", json!({}))["id"], 3);
+            // By now it knows, and does not send the next one.
+            client.send(&long(4));
+            assert_too_long(&client.next(), &json!(4));
             client.close_stdin();
             assert_eq!(client.wait(), Some(0));
             let log = server.stop();
             assert_eq!(log.matches(" connected").count(), 1, "{log}");
+            assert_eq!(log.matches("refused a message").count(), 1, "{log}");
         }
     }
 }

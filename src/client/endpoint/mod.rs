@@ -24,7 +24,8 @@ pub(super) use server_requests::ServerRequests;
 
 use super::end::{End, Lost};
 use crate::control::Control;
-use crate::jsonrpc::{Executed, MAX_PEER_DEPTH, Message, unreadable_answer};
+use crate::handshake::read_limit_of;
+use crate::jsonrpc::{Executed, Kind, MAX_PEER_DEPTH, Message, RequestId, unreadable_answer};
 use crate::liveness::Schedule;
 use crate::replay::Violation;
 use crate::transport::line::LineError;
@@ -59,6 +60,8 @@ pub(super) struct Endpoint {
     needs_poll: bool,
     /// Requests that have failed since the last news.
     failed: usize,
+    /// The server has said that it takes no longer lines.
+    limit: Option<usize>,
     /// What the server has said last is that a line of ours is longer than this.
     line_limit: Option<usize>,
 }
@@ -80,6 +83,7 @@ impl Endpoint {
             carried: false,
             needs_poll: false,
             failed: 0,
+            limit: None,
             line_limit: None,
         }
     }
@@ -105,12 +109,25 @@ impl Endpoint {
             let replies = refusal.replies().into_iter().map(Bytes::from);
             self.for_host
                 .extend(replies.map(|reply| without_newline(&reply)));
-            // Who waits for an answer that cannot be read gets an error in its place.
-            for id in refusal.answers() {
-                if let Some(line) = self.pending.on_host_line(unreadable_answer(id).into()) {
-                    self.outbound.push(line);
-                }
-            }
+            refusal.answers().for_each(|id| self.fail_question(id));
+        }
+    }
+
+    /// Who waits for an answer of the host that cannot be passed on gets an error in its place.
+    fn fail_question(&mut self, id: &RequestId) {
+        if let Some(line) = self.pending.on_host_line(unreadable_answer(id).into()) {
+            self.outbound.push(line);
+        }
+    }
+
+    /// Answers a line, newline included, that is longer than the server takes.
+    fn refuse_long(&mut self, line: &Bytes, limit: usize) {
+        match Message::read(without_newline(line), MAX_PEER_DEPTH) {
+            Err(_) => self.refuse_bytes(line.clone()),
+            Ok(message) => match message.kind() {
+                Kind::Response(Some(id)) => self.fail_question(id),
+                _ => self.push_for_host(refusal(line, limit).into_iter().collect()),
+            },
         }
     }
 
@@ -123,6 +140,8 @@ impl Endpoint {
             } else if Control::read(&without_newline(&line)).is_some() {
                 // The server would not count it.
                 tracing::warn!("dropped a notification of the host under one of our own names");
+            } else if let Some(limit) = self.limit.filter(|limit| line.len() > limit + 1) {
+                self.refuse_long(&line, limit);
             } else if let Some(line) = self.pending.on_host_line(line) {
                 self.outbound.push(line);
             }
@@ -188,6 +207,8 @@ impl Endpoint {
         self.began = now;
         (self.introduced, self.carried) = (false, false);
         self.control = None;
+        // It may be another server.
+        self.limit = None;
         self.outbound.on_connect();
         self.phase = self.negotiation.begin(offer);
         let session = self.negotiation.session();
@@ -405,6 +426,10 @@ impl Endpoint {
     pub(super) fn deliver(&mut self, line: ServerLine) {
         self.carried = true;
         self.count(line.line.len());
+        let error = line.message.as_ref().and_then(Message::error);
+        if let Some(limit) = error.and_then(read_limit_of) {
+            self.limit = Some(limit);
+        }
         // It may have been the last answer.
         self.needs_poll |= self.host >= HostPhase::Finished;
         match self.pending.on_server_line(&line) {
