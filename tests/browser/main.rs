@@ -1,7 +1,7 @@
 //! Web pages in a real browser against every kind of port that the server opens: whatever a page of
 //! another origin tries, the MCP server receives nothing of it.
 //!
-//! Needs Debian's chromium; a missing one is a failure. Not part of plain `cargo test`:
+//! Needs Debian's chromium and npm; a missing one is a failure. Not part of plain `cargo test`:
 //! `cargo test --test browser`.
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
@@ -10,6 +10,7 @@
 mod support;
 
 mod chromium;
+mod sdk;
 mod site;
 
 use chromium::Chromium;

@@ -22,8 +22,9 @@ use std::convert::Infallible;
 /// What the path with MCP takes.
 const METHODS: &str = "GET, POST, DELETE, OPTIONS";
 
-/// What a web page may send. A name with `*` would not cover `Authorization`.
-const REQUEST_HEADERS: &str = "authorization, content-type, accept, last-event-id, mcp-session-id, mcp-protocol-version, mcp-method, mcp-name";
+/// What a web page may send: anything, because of `Mcp-Param-*`. `*` does not cover `Authorization`, and older
+/// browsers do not know it.
+const REQUEST_HEADERS: &str = "authorization, content-type, accept, last-event-id, mcp-session-id, mcp-protocol-version, mcp-method, mcp-name, *";
 
 /// What a web page may read.
 const REPLY_HEADERS: &str = "mcp-session-id, www-authenticate, retry-after";
