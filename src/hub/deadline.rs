@@ -90,8 +90,11 @@ async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static
     loop {
         let (awaited, alive) = {
             let state = &mut *shared.lock();
-            state.look_for_life(process);
-            (state.routing.awaited(process), state.alive[process.0])
+            shared.look_for_life(state, process);
+            (
+                state.routing.awaited(process),
+                state.processes[process.0].alive,
+            )
         };
         if awaited.is_none_or(|(still, _)| still != id) {
             return false;
@@ -139,16 +142,17 @@ async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static
     }
 }
 
-impl State {
+impl Shared {
     /// A process that reads what it is sent has started, whether or not it has written something.
-    fn look_for_life(&mut self, process: ProcessId) {
-        let idle = self.idle_stdin[process.0].as_ref();
-        let is_written = self.out.to_child[process.0].is_empty();
-        if self.alive[process.0].is_none()
-            && is_written
-            && idle.is_some_and(|idle| unread(&idle.stdin) == Some(0))
-        {
-            self.alive[process.0] = Some(Instant::now());
+    fn look_for_life(&self, state: &mut State, process: ProcessId) {
+        let alive = &mut state.processes[process.0].alive;
+        if alive.is_some() {
+            return;
+        }
+        let queue = self.stdin[process.0].lock();
+        let has_read = queue.lent().and_then(unread) == Some(0);
+        if has_read && queue.unwritten() == 0 {
+            *alive = Some(Instant::now());
         }
     }
 }
@@ -239,7 +243,7 @@ mod tests {
             let began = Instant::now();
             let comes_alive = async {
                 tokio::time::sleep(alive.unwrap_or(Duration::MAX)).await;
-                hub.0.lock().alive[0] = Some(Instant::now());
+                hub.0.lock().processes[0].alive = Some(Instant::now());
                 hub.0.asked[0].raise();
                 std::future::pending::<()>().await;
             };

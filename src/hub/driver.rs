@@ -242,7 +242,7 @@ impl Driver {
         overdue: bool,
     ) -> Next {
         let state = &mut *self.hub.0.lock();
-        let answered = state.answered[process.0];
+        let answered = state.processes[process.0].answered;
         let limit = match state.routing.is_shared() {
             true => self.hub.0.limits.restarts,
             // The session ends with its process.
@@ -293,8 +293,8 @@ async fn run_process(
     }
     let (isolated, holder) = {
         let mut state = shared.lock();
-        state.answered[process.0] = false;
-        state.alive[process.0] = None;
+        let known = &mut state.processes[process.0];
+        (known.answered, known.alive) = (false, None);
         (!state.routing.is_shared(), state.holder.clone())
     };
     let spawn = || Child::spawn(&command, shared.limits.child_message, isolated);

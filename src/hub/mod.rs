@@ -33,8 +33,7 @@ use crate::router::{
     Command, Counted, Exit, LineLimits, Loss, Output, PROCESSES, ProcessId, Profile, SessionId,
     Window,
 };
-use crate::system::pipe;
-use crate::transport::outlet::EARLY;
+use crate::transport::outlet::{ChunkQueue, EARLY, Flush, Outlet};
 use crate::utils::lock::lock;
 use crate::utils::seldom::Seldom;
 use crate::utils::signal::Signal;
@@ -89,8 +88,8 @@ pub struct Hub(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// There are lines for the process.
-    to_child: [Signal; PROCESSES],
+    /// What each process has not been given yet, and its stdin.
+    stdin: [Outlet<ChildStdin, ChunkQueue>; PROCESSES],
     /// The router has asked the process something of its own, or that gives its first sign of
     /// life.
     asked: [Signal; PROCESSES],
@@ -112,40 +111,27 @@ struct State {
     /// What waits for the processes; also the room for each event's outcome.
     out: Output,
     outboxes: HashMap<SessionId, Arc<Outbox>>,
-    /// The stdin of each process, while its own task has nothing to write: others may write to
-    /// it what it takes at once.
-    idle_stdin: [Option<IdleStdin>; PROCESSES],
     /// Those with lines for a writer that is lent.
     ready: Vec<Arc<Outbox>>,
-    /// The bytes that messages on their way to each process will take.
-    reserved: [usize; PROCESSES],
-    /// Whether somebody waits for room in front of each process.
-    awaits_room: [bool; PROCESSES],
-    /// When each process gave its first sign of life.
-    alive: [Option<Instant>; PROCESSES],
-    /// Whether each process has said something.
-    answered: [bool; PROCESSES],
+    processes: [ProcessState; PROCESSES],
     stopped: bool,
     /// For whom everything is kept that a process keeps for its only session …
     holder: Holder,
-    /// … and counts what waits for it, of which so much is being written.
+    /// … and counts what waits for it.
     waiting: Part,
-    writing: usize,
 }
 
-impl State {
-    /// What waits for an isolated process is its session's; the rest has a bound of its own.
-    fn count_waiting(&mut self) {
-        let waiting = self.out.to_child[ProcessId::FIRST.0].len();
-        self.waiting.set(waiting + self.writing);
-    }
-}
-
-#[derive(Debug)]
-struct IdleStdin {
-    stdin: ChildStdin,
-    /// It did not take everything: the rest is for its own task.
-    full: bool,
+/// What the hub knows of a process.
+#[derive(Debug, Default)]
+struct ProcessState {
+    /// The bytes that messages on their way to it will take.
+    reserved: usize,
+    /// A peer waits for room.
+    awaits_room: bool,
+    /// When it gave its first sign of life.
+    alive: Option<Instant>,
+    /// It has said something.
+    answered: bool,
 }
 
 impl Hub {
@@ -172,20 +158,15 @@ impl Hub {
             routing,
             out: Output::new(limits.lines),
             outboxes: HashMap::new(),
-            idle_stdin: Default::default(),
             ready: Vec::new(),
-            reserved: [0; PROCESSES],
-            awaits_room: [false; PROCESSES],
-            alive: [None; PROCESSES],
-            answered: [false; PROCESSES],
+            processes: Default::default(),
             stopped: false,
             holder: Holder::default(),
             waiting: Part::default(),
-            writing: 0,
         };
         let hub = Self(Arc::new(Shared {
             state: Mutex::new(state),
-            to_child: Default::default(),
+            stdin: std::array::from_fn(|_| Outlet::new(ChunkQueue::default())),
             asked: Default::default(),
             timed: Signal::new(),
             drained: Notify::new(),
@@ -309,11 +290,7 @@ impl Shared {
             }
         }
         for process in ProcessId::ALL {
-            if state.out.to_child[process.0].len() >= EARLY {
-                self.feed(state, process);
-            }
-        }
-        for process in ProcessId::ALL {
+            self.queue(state, process);
             if std::mem::take(&mut state.out.asked[process.0]) {
                 self.asked[process.0].raise();
             }
@@ -321,7 +298,6 @@ impl Shared {
         if std::mem::take(&mut state.out.timed) {
             self.timed.raise();
         }
-        state.count_waiting();
         for command in state.out.commands.drain(..) {
             // Without a driver the server is stopping.
             let _stopping = self.commands.send(command);
@@ -342,51 +318,32 @@ impl Shared {
         }
     }
 
-    /// Gives the processes and the peers what waits for them: at once, where they take it, which saves
-    /// a turn of their own tasks.
-    fn flush(&self) {
-        let state = &mut *self.lock();
-        for outbox in state.ready.drain(..) {
-            outbox.deliver();
-        }
-        for process in ProcessId::ALL {
-            self.feed(state, process);
-            while state.routing.advance(process, &mut state.out) {
-                self.feed(state, process);
-            }
-            if state.awaits_room[process.0] && state.has_room(process) {
-                state.awaits_room[process.0] = false;
-                self.drained.notify_waiters();
-            }
-        }
-        self.tell_room(state);
-    }
-
-    fn feed(&self, state: &mut State, process: ProcessId) {
-        let lines = &mut state.out.to_child[process.0];
+    /// Moves the lines for a process into the queue before its stdin.
+    fn queue(&self, state: &mut State, process: ProcessId) {
+        let lines = state.out.lines(process);
         if lines.is_empty() {
             return;
         }
-        if let Some(IdleStdin { stdin, full }) = &mut state.idle_stdin[process.0]
-            && !*full
-            && let Some(small) = lines.only_small()
-        {
-            let written = pipe::try_write(stdin, small).unwrap_or(0);
-            *full = written < small.len();
-            small.drain(..written);
-        }
-        if lines.is_empty() {
-            state.out.answers[process.0] = 0;
-        } else {
-            self.to_child[process.0].raise();
-        }
+        let bytes = lines.len();
+        let mut queue = self.stdin[process.0].lock();
+        queue.waiting.append(lines);
+        queue.added(bytes);
+        state.note_queued(process, &queue);
     }
 
-    /// What was being written has been.
-    fn written(&self) {
-        let state = &mut *self.lock();
-        state.writing = 0;
-        state.count_waiting();
+    /// Writes what waits for a process, as far as its stdin takes it at once.
+    fn write(&self, state: &mut State, process: ProcessId) {
+        let mut queue = self.stdin[process.0].lock();
+        queue.flush();
+        state.note_queued(process, &queue);
+    }
+
+    /// A process has been written what it did not take at once.
+    fn written(&self, process: ProcessId) {
+        self.lock()
+            .note_queued(process, &self.stdin[process.0].lock());
+        self.drained.notify_waiters();
+        self.flush();
     }
 
     /// Waits while too many answers wait for a process that goes on asking.
@@ -473,7 +430,7 @@ impl Shared {
     }
 
     fn child_said(&self, process: ProcessId, message: &Message) {
-        self.lock().answered[process.0] = true;
+        self.lock().processes[process.0].answered = true;
         let now = || Instant::now().into_std();
         self.gather(|routing, out| routing.child_message(process, message, now, out));
     }
@@ -495,6 +452,49 @@ impl Shared {
     }
 
     fn child_exited(&self, process: ProcessId, exit: &Exit) {
-        self.handle(|routing, out| routing.child_exited(process, exit, out));
+        self.handle(|routing, out| {
+            // It will not read what it has not been given.
+            self.stdin[process.0].lock().clear();
+            out.queued[process.0] = 0;
+            routing.child_exited(process, exit, out);
+        });
+    }
+}
+
+impl Flush for Shared {
+    /// Gives the processes and the peers what waits for them: at once, where they take it, which saves
+    /// a turn of their own tasks.
+    fn flush(&self) {
+        let state = &mut *self.lock();
+        for outbox in state.ready.drain(..) {
+            outbox.deliver();
+        }
+        for process in ProcessId::ALL {
+            self.write(state, process);
+            while state.routing.advance(process, &mut state.out) {
+                self.queue(state, process);
+                self.write(state, process);
+            }
+            if state.processes[process.0].awaits_room && state.has_room(process) {
+                state.processes[process.0].awaits_room = false;
+                self.drained.notify_waiters();
+            }
+        }
+        self.tell_room(state);
+    }
+}
+
+impl State {
+    /// Notes how much waits for a process, which the router needs to know. What waits for an isolated
+    /// process is counted for its session; the rest has a bound of its own.
+    fn note_queued(&mut self, process: ProcessId, queue: &ChunkQueue) {
+        let queued = queue.unwritten();
+        self.out.queued[process.0] = queued;
+        if queued == 0 {
+            self.out.answers[process.0] = 0;
+        }
+        if process == ProcessId::FIRST {
+            self.waiting.set(queued);
+        }
     }
 }

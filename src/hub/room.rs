@@ -26,10 +26,10 @@ impl<'a> Room<'a> {
             return None;
         }
         if bytes > 0 && !state.has_room(process) {
-            state.awaits_room[process.0] = true;
+            state.processes[process.0].awaits_room = true;
             return None;
         }
-        state.reserved[process.0] += bytes;
+        state.processes[process.0].reserved += bytes;
         Some(Self {
             hub,
             process,
@@ -63,7 +63,7 @@ impl<'a> Room<'a> {
 
     /// Gives it back, as the message is put there in the same step.
     pub(super) fn fill(mut self, state: &mut State) {
-        state.reserved[self.process.0] -= std::mem::take(&mut self.bytes);
+        state.processes[self.process.0].reserved -= std::mem::take(&mut self.bytes);
     }
 
     /// True where it is among what waits for a process of this hub.
@@ -75,15 +75,15 @@ impl<'a> Room<'a> {
 impl State {
     /// False while too much waits for a process.
     pub(super) fn has_room(&self, process: ProcessId) -> bool {
-        let waiting = self.out.to_child[process.0].len() + self.routing.held(process);
-        waiting + self.reserved[process.0] <= HIGH_WATER
+        let waiting = self.out.unwritten(process) + self.routing.held(process);
+        waiting + self.processes[process.0].reserved <= HIGH_WATER
     }
 }
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.hub.0.lock().reserved[self.process.0] -= self.bytes;
+            self.hub.0.lock().processes[self.process.0].reserved -= self.bytes;
             self.hub.0.drained.notify_waiters();
         }
     }

@@ -10,7 +10,7 @@ use crate::permissions::Permit;
 use crate::replay::Replay;
 use crate::router::{Counted, Output, Presence, Profile, SessionId, TooLarge};
 use crate::transport::Writer;
-use crate::transport::outlet::{Lease, Lendable};
+use crate::transport::outlet::{Flush, Lease, Lendable};
 use crate::utils::chunks::Line;
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ impl Session {
         process.is_some_and(|process| state.routing.is_down(process))
     }
 
-    /// Hands a message to the MCP server, which gets it with the next [`Session::flush`]. `room` is what
+    /// Hands a message to the MCP server, which gets it with the next [`Flush::flush`]. `room` is what
     /// was found for it; what the proxy itself says needs none.
     ///
     /// # Errors
@@ -102,11 +102,6 @@ impl Session {
         hub.0.gather_in(&mut state, event)
     }
 
-    /// Lets the MCP server have what was sent, and peers what waits for their writers.
-    pub fn flush(&self) {
-        self.attachment.hub().0.flush();
-    }
-
     /// The peer's rights have changed: subscriptions that they do not cover any more end.
     pub fn set_rights(&self, profile: Profile) {
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
@@ -129,7 +124,7 @@ impl Session {
     }
 
     /// Queues a line of the proxy's own for the peer, newline included. It may wait for
-    /// [`Session::flush`].
+    /// [`Flush::flush`].
     pub fn reply(&self, line: Vec<u8>) {
         if self.outbox.push(line.into()) {
             let hub = self.attachment.hub();
@@ -205,6 +200,13 @@ impl Session {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.watch().is_settled()
+    }
+}
+
+impl Flush for Session {
+    /// Lets the MCP server have what was sent, and peers what waits for their writers.
+    fn flush(&self) {
+        self.attachment.hub().0.flush();
     }
 }
 

@@ -4,7 +4,7 @@ use super::Shared;
 use crate::jsonrpc::Outline;
 use crate::router::{Loss, ProcessId};
 use crate::transport::line::{LineError, LineReader};
-use crate::utils::before_waits::before_waits;
+use crate::transport::outlet::{Batch, Flush};
 use tokio::process::ChildStdout;
 use tokio::time::Instant;
 
@@ -14,21 +14,18 @@ pub(super) async fn read(
     process: ProcessId,
     stdout: &mut LineReader<ChildStdout>,
 ) {
-    read_lines(shared, process, stdout).await;
-    shared.flush();
-}
-
-async fn read_lines(shared: &Shared, process: ProcessId, stdout: &mut LineReader<ChildStdout>) {
+    // What the process has written together is handed over together.
+    let batch = Batch::new(shared);
     let mut silent = true;
     loop {
         let next = async {
             shared.heard_out(process).await;
             stdout.next().await
         };
-        // What the process has written together is handed over together.
-        let line = before_waits(next, || shared.flush()).await;
+        let line = batch.next(next).await;
         if std::mem::take(&mut silent) {
-            shared.lock().alive[process.0].get_or_insert_with(Instant::now);
+            let alive = &mut shared.lock().processes[process.0].alive;
+            alive.get_or_insert_with(Instant::now);
             shared.asked[process.0].raise();
         }
         match line {

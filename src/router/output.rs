@@ -66,6 +66,8 @@ pub struct Output {
     /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
     /// not read must not fill our memory.
     pub answers: [usize; PROCESSES],
+    /// How many bytes have been taken out of `to_child` and are not written yet.
+    pub queued: [usize; PROCESSES],
     /// The message of a peer has named a task of somebody else, which reads like one that never was.
     pub foreign_task: bool,
     /// When it happens, where times are measured …
@@ -104,7 +106,7 @@ impl Output {
     /// How many bytes wait for a process.
     #[must_use]
     pub fn unwritten(&self, process: ProcessId) -> usize {
-        self.to_child[process.0].len()
+        self.to_child[process.0].len() + self.queued[process.0]
     }
 
     /// Answers a process in the place of a peer.

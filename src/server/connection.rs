@@ -22,6 +22,7 @@ use crate::jsonrpc::{Code, Measured, NO_DATA, error_line, too_large_line};
 use crate::transport::Reader;
 use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
+use crate::transport::outlet::Batch;
 use crate::utils::own_waker::own_waker;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -131,6 +132,7 @@ impl Carrier<'_> {
             session: &self.placement.session,
             activity,
             resumable: self.registration.is_some(),
+            batch: Batch::new(&self.placement.session),
             ahead: VecDeque::new(),
             bytes: 0,
             current: 0,

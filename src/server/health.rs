@@ -3,6 +3,7 @@
 use crate::hub::Session;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use crate::permissions::Rights;
+use crate::transport::outlet::Flush;
 use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use std::time::Duration;

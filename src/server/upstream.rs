@@ -24,7 +24,7 @@ use crate::router::TooLarge;
 use crate::transport::Reader;
 use crate::transport::empty::Empties;
 use crate::transport::line::LineError;
-use crate::utils::before_waits::before_waits;
+use crate::transport::outlet::{Batch, Flush};
 use crate::utils::chunks;
 use crate::utils::spare;
 use bytes::Bytes;
@@ -56,6 +56,8 @@ pub(super) struct Intake<'a> {
     /// A line is passed over that is longer than this; so much is known of it.
     pub too_long: Option<(usize, Outline)>,
     pub session: &'a Session,
+    /// What has arrived together is handed over together.
+    pub batch: Batch<'a, Session>,
     pub activity: &'a Activity,
     pub resumable: bool,
     /// Lines that were read while the MCP server took none.
@@ -176,7 +178,6 @@ impl Intake<'_> {
 
     /// The next line of the connection. Cancel safe.
     async fn line(&mut self) -> Result<Line, Event> {
-        let session = self.session;
         if let Some(line) = self.read.take() {
             return Ok(line);
         }
@@ -184,8 +185,7 @@ impl Intake<'_> {
             if self.too_long.is_some() {
                 return self.pass_over().await;
             }
-            // What has arrived together is handed over together.
-            match before_waits(self.reader.next(), || session.flush()).await {
+            match self.batch.next(self.reader.next()).await {
                 Ok(Some(line)) => return Ok(Line::Whole(line)),
                 Ok(None) => return Err(Event::HalfClosed),
                 Err(LineError::TooLong { limit }) => {
@@ -200,10 +200,8 @@ impl Intake<'_> {
 
     /// Passes over the rest of a line that is too long. Cancel safe.
     async fn pass_over(&mut self) -> Result<Line, Event> {
-        let session = self.session;
         if let Some((_, outline)) = &mut self.too_long {
-            let passed = before_waits(self.reader.skip(outline), || session.flush());
-            match passed.await {
+            match self.batch.next(self.reader.skip(outline)).await {
                 Ok(true) => {}
                 // Half a line dies with its sender.
                 Ok(false) => return Err(Event::HalfClosed),
@@ -251,12 +249,6 @@ impl Intake<'_> {
             let share = self.room_ahead.try_acquire_many(share).ok();
             self.ahead.push_back((line, share));
         }
-    }
-}
-
-impl Drop for Intake<'_> {
-    fn drop(&mut self) {
-        self.session.flush();
     }
 }
 

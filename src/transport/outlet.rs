@@ -167,6 +167,15 @@ impl<S, Q: Queue<S>> Locked<'_, S, Q> {
         self.owner.raise();
     }
 
+    /// The sink, while producers may write to it.
+    #[must_use]
+    pub fn lent(&self) -> Option<&S> {
+        match &self.state.place {
+            Place::Lent { sink, .. } => Some(sink),
+            Place::Owned | Place::Recalled { .. } => None,
+        }
+    }
+
     /// True while the owner still has to take back a sink that may hold the rest of a write.
     #[must_use]
     pub fn is_recalled(&self) -> bool {

@@ -65,6 +65,9 @@ impl Chunks {
 
     /// Appends everything of `other`, and leaves that empty.
     pub fn append(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            return std::mem::swap(self, other);
+        }
         if !other.pieces.is_empty() {
             self.cut();
             self.length += other.length;

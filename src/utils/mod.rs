@@ -2,7 +2,6 @@
 
 pub mod alarm;
 pub mod backoff;
-pub mod before_waits;
 pub mod bucket;
 pub mod chain;
 pub mod chunks;

@@ -43,10 +43,8 @@ impl HostOutput {
         });
         let stdout = Arc::clone(&shared);
         let writer = tokio::spawn(async move {
-            let failure = stdout
-                .outlet
-                .drive(standard::output(), &stdout.progress)
-                .await;
+            let on_progress = || stdout.progress.notify_waiters();
+            let failure = stdout.outlet.drive(standard::output(), on_progress).await;
             tracing::debug!(%failure, "could not write to stdout");
             stdout.closed.store(true, Ordering::Release);
             stdout.progress.notify_waiters();

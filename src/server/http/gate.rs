@@ -17,6 +17,7 @@ use crate::jsonrpc::{
 use crate::metrics;
 use crate::permissions::Permit;
 use crate::router::TooLarge;
+use crate::transport::outlet::Flush;
 use hyper::StatusCode;
 use std::time::Duration;
 use tokio::time::Instant;

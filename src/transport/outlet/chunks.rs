@@ -4,7 +4,6 @@ use super::{Lendable, Outlet, Queue};
 use crate::utils::chunks::Chunks;
 use std::io;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::Notify;
 
 /// A byte stream that takes what it can without waiting.
 pub trait TryWrite: AsyncWrite + Unpin {
@@ -30,6 +29,11 @@ impl ChunkQueue {
     pub fn unwritten(&self) -> usize {
         self.waiting.len() + self.writing
     }
+
+    /// Drops what waits, for a sink that is gone.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 impl<S: TryWrite> Queue<S> for ChunkQueue {
@@ -49,9 +53,9 @@ impl<S: TryWrite> Queue<S> for ChunkQueue {
 }
 
 impl<S: TryWrite> Outlet<S, ChunkQueue> {
-    /// Owns the sink: writes what it did not take at once, and tells `progress` of that. Completes with
-    /// the error of a sink that has failed; the sink is closed with this future.
-    pub async fn drive(&self, sink: S, progress: &Notify) -> io::Error {
+    /// Owns the sink: writes what it did not take at once, and calls `on_progress` after that. Completes
+    /// with the error of a sink that has failed; the sink is closed with this future.
+    pub async fn drive(&self, sink: S, on_progress: impl Fn()) -> io::Error {
         let mut sink = Lendable::new(sink);
         let mut lines = Chunks::default();
         loop {
@@ -67,7 +71,7 @@ impl<S: TryWrite> Outlet<S, ChunkQueue> {
             let written = write_all(&mut *sink, &lines).await;
             lines.clear();
             self.lock().writing = 0;
-            progress.notify_waiters();
+            on_progress();
             if let Err(err) = written {
                 return err;
             }

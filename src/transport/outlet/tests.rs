@@ -147,7 +147,7 @@ async fn a_driven_sink_that_fails_ends_its_driver() {
     let (near, far) = tokio::io::duplex(100);
     let outlet = Pipe::new(ChunkQueue::default());
     let progress = Notify::new();
-    let mut driver = Box::pin(outlet.drive(near, &progress));
+    let mut driver = Box::pin(outlet.drive(near, || progress.notify_waiters()));
     assert!(driver.as_mut().now_or_never().is_none());
     drop(far);
     push(&outlet, b"line\n");
@@ -275,7 +275,7 @@ proptest! {
         let (near, mut far) = tokio::io::duplex(capacity);
         let outlet = Arc::new(Pipe::new(ChunkQueue::default()));
         let progress = Notify::new();
-        let mut driver = Box::pin(outlet.drive(near, &progress));
+        let mut driver = Box::pin(outlet.drive(near, || progress.notify_waiters()));
         let (mut sent, mut arrived) = (Vec::new(), Vec::new());
         let next = |sent: &Vec<u8>, length: usize| -> Vec<u8> {
             (sent.len()..sent.len() + length).map(|at| (at % 251) as u8).collect()
