@@ -2,7 +2,8 @@
 //! rest.
 
 use super::names::looks_like;
-use super::scan::{Fault, MAX_DEPTH, Scanner, Span};
+use super::scan::{Fault, MAX_DEPTH, Scanner};
+use super::span::Span;
 use super::window::Window;
 
 /// Where the members `names` of one object stand, within its text. `None` when `text` is no object,

@@ -7,7 +7,9 @@
 
 mod error;
 mod field;
+mod head;
 mod id;
+mod inner;
 mod method;
 mod outline;
 mod read;
@@ -28,8 +30,8 @@ use crate::mcp;
 pub use crate::mcp::Field;
 use bytes::Bytes;
 use field::Fields;
+use inner::quoted;
 use method::MethodName;
-use read::quoted;
 use std::borrow::Cow;
 
 /// How deep a peer's message may nest: what common readers take without complaint.

@@ -1,6 +1,6 @@
 //! The gate by itself: a table of lines, and a second reader's opinion on random ones.
 
-use super::read::Member;
+use super::head::Member;
 use super::*;
 use crate::utils::chunks::Pieces;
 use proptest::prelude::*;
