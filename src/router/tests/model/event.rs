@@ -53,6 +53,10 @@ pub(super) enum Event {
         peer: usize,
         id: u8,
     },
+    /// It ends its sending half.
+    HalfClose {
+        peer: usize,
+    },
     Leave {
         peer: usize,
     },
@@ -131,6 +135,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         2 => (peer.clone(), uri.clone(), any::<bool>()).prop_map(|(peer, uri, on)| Event::Subscribe { peer, uri, on }),
         1 => (peer.clone(), 0usize..4).prop_map(|(peer, level)| Event::SetLevel { peer, level }),
         2 => (peer.clone(), id).prop_map(|(peer, id)| Event::Cancel { peer, id }),
+        1 => peer.clone().prop_map(|peer| Event::HalfClose { peer }),
         1 => peer.clone().prop_map(|peer| Event::Leave { peer }),
         2 => (peer.clone(), presence).prop_map(|(peer, presence)| Event::Moves { peer, presence }),
         9 => (pick.clone(), prop::bool::weighted(0.3), task()).prop_map(|(pick, error, task)| Event::Answer { pick, error, task }),

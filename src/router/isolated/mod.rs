@@ -1,17 +1,16 @@
 //! The router of a peer that has a child to itself: ids pass as they are, behind the same policy.
 
+mod from_child;
+
 use super::ask_client::{OVERDUE, overdue};
-use super::changes::{Changes, List};
+use super::changes::Changes;
 use super::levels::{self, Level};
 use super::{
-    Counted, Exit, Loss, MAX_IN_FLIGHT, Output, PEER_LEFT, ProcessId, Profile, SessionId, TooLarge,
+    Counted, Exit, MAX_IN_FLIGHT, Output, PEER_LEFT, ProcessId, Profile, SessionId, TooLarge,
     own_answer, process, session,
 };
 use crate::backlog::{Piece, Sum};
-use crate::json::Span;
-use crate::jsonrpc::{
-    Code, Edit, Executed, Field, Kind, Message, NO_DATA, Replacement, RequestId, error_line,
-};
+use crate::jsonrpc::{Code, Executed, Field, Kind, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::Method;
 use crate::permissions::{ListFilter, Permit};
 use crate::utils::chunks::Chunks;
@@ -232,59 +231,6 @@ impl IsolatedRouter {
         Some((id, open))
     }
 
-    /// An answer of the child, under the id that the peer chose or another way to write that.
-    fn answer(&mut self, id: &RequestId, message: &Message, out: &mut Output) {
-        let id = retyped(id, |id| self.in_flight.contains_key(id));
-        let Some((id, open)) = id.and_then(|id| self.close(&id)) else {
-            tracing::debug!("dropped an answer that nobody waits for");
-            return;
-        };
-        if open.cancelled {
-            tracing::debug!("dropped the answer to a request that was cancelled");
-            return;
-        }
-        if let Some(token) = open.token
-            && message.created_task().is_some()
-        {
-            self.of_tasks.push_back(token);
-            if self.of_tasks.len() > MAX_PROGRESS {
-                self.of_tasks.pop_front();
-            }
-        }
-        // A server that retypes ids may mean the list that waits under one that reads alike.
-        let mut alike = spellings(&id).into_iter().flatten();
-        let alike = alike.find_map(|other| self.in_flight.get(&other)?.filter.as_ref());
-        let edits = match open.filter.as_ref().or(alike) {
-            Some(filter) => filter.edits(message).ok(),
-            None => Some(Vec::new()),
-        };
-        match edits {
-            Some(edits) => {
-                out.deliver(Self::SESSION, message, Some(&id), &edits);
-            }
-            None => out
-                .to_peer
-                .push((Self::SESSION, own_answer::unreadable_list(&id).into())),
-        }
-    }
-
-    /// Progress goes to the peer where that has chosen its token and still waits.
-    fn progress(&self, message: &Message, out: &mut Output) {
-        let quoted = message.quoted_id(Field::ProgressToken);
-        let is_good =
-            |token: &RequestId| self.tokens.contains_key(token) || self.of_tasks.contains(token);
-        let found = quoted.and_then(|(token, span)| Some((retyped(&token, is_good)?, span)));
-        let Some((token, span)) = found else {
-            tracing::debug!("dropped progress that nobody asked for");
-            return;
-        };
-        let edit = Edit {
-            span,
-            with: Replacement::Id(&token),
-        };
-        out.deliver(Self::SESSION, message, None, &[edit]);
-    }
-
     fn check_new(&self, id: &RequestId) -> Result<(), Vec<u8>> {
         // It would reach the child as it is, and some give it back as another number.
         if matches!(id, RequestId::OtherNumber(_)) {
@@ -298,69 +244,6 @@ impl IsolatedRouter {
             return Err(session::too_many_in_flight(id));
         }
         Ok(())
-    }
-
-    /// A message from the child; `now` is asked for only where something has to wait for its time.
-    pub fn child_message(
-        &mut self,
-        message: &Message,
-        now: impl Fn() -> Instant,
-        out: &mut Output,
-    ) {
-        match message.kind() {
-            Kind::Request(id) if self.is_kept_from(message.method()) => {
-                let line = own_answer::nobody_to_ask(id, message.method());
-                out.answer(ProcessId::FIRST, &line);
-                return;
-            }
-            Kind::Request(id) if self.half_closed => {
-                return out.answer(ProcessId::FIRST, &unreachable(id));
-            }
-            Kind::Request(id) => {
-                if !out.takes(message, Some(id), &[]) {
-                    out.answer(ProcessId::FIRST, &Loss::TOO_LARGE.request(id));
-                    return;
-                }
-                if self.asked.len() >= MAX_ASKED {
-                    self.asked.pop_front();
-                }
-                out.timed |= self.asked.is_empty();
-                self.asked.push_back((id.clone(), now()));
-            }
-            Kind::Response(Some(id)) => return self.answer(id, message, out),
-            Kind::Notification if message.method() == "notifications/progress" => {
-                return self.progress(message, out);
-            }
-            Kind::Notification if message.method() == "notifications/cancelled" => {
-                if let Some((id, _)) = message.quoted_id(Field::RequestId) {
-                    self.asked.retain(|(asked, _)| *asked != id);
-                }
-            }
-            Kind::Notification if !self.may_hear(message) => {
-                tracing::debug!("dropped word of a resource that the peer may not subscribe to");
-                return;
-            }
-            _ => {}
-        }
-        let subscription = self.subscription(message);
-        let renamed = subscription.as_ref().filter(|(_, _, is_other)| *is_other);
-        let edit = renamed.map(|(id, span, _)| Edit {
-            span: *span,
-            with: Replacement::Id(id),
-        });
-        let edits = edit.as_slice();
-        // One under a subscription that nobody has says nothing to anybody.
-        let is_known = message.subscription().is_none() || subscription.is_some();
-        let list = List::of(message).filter(|_| is_known && out.takes(message, None, edits));
-        let Some(list) = list else {
-            out.deliver(Self::SESSION, message, message.id(), edits);
-            return;
-        };
-        let line = message.to_line(None, edits);
-        let receiver = subscription.map(|(id, _, _)| id);
-        out.timed |= self.changes.is_empty();
-        let line = self.changes.admit(receiver, list, line, now());
-        out.to_peer.extend(line.map(|line| (Self::SESSION, line)));
     }
 
     /// When to call [`IsolatedRouter::tell_changes`].
@@ -402,25 +285,6 @@ impl IsolatedRouter {
         }
     }
 
-    /// The subscription that a notification quotes, as the peer has called it, and whether that is
-    /// otherwise.
-    fn subscription(&self, message: &Message) -> Option<(RequestId, Span, bool)> {
-        let (quoted, span) = message.subscription()?;
-        let id = retyped(quoted, |id| self.in_flight.contains_key(id))?;
-        let is_other = id != *quoted;
-        Some((id, *span, is_other))
-    }
-
-    fn is_kept_from(&self, method: &str) -> bool {
-        let profile = self.profile.as_ref();
-        profile.is_some_and(|profile| profile.is_kept_from(method))
-    }
-
-    fn may_hear(&self, message: &Message) -> bool {
-        let profile = self.profile.as_ref();
-        profile.is_some_and(|profile| profile.may_hear(message))
-    }
-
     /// The child has ended: what it owed is answered with errors.
     pub fn child_exited(&mut self, exit: &Exit, out: &mut Output) {
         for (id, open) in self.in_flight.drain() {
@@ -436,20 +300,4 @@ impl IsolatedRouter {
 /// The answer to a question for a peer that cannot answer.
 fn unreachable(id: &RequestId) -> Vec<u8> {
     error_line(Some(id), Code::InternalError, PEER_LEFT, NO_DATA)
-}
-
-/// What the peer has called `id`, if it `knows` it: some servers give a number back as a string, or as
-/// `3.0`, and the reverse.
-fn retyped(id: &RequestId, knows: impl Fn(&RequestId) -> bool) -> Option<RequestId> {
-    if knows(id) {
-        return Some(id.clone());
-    }
-    spellings(id)?.into_iter().find(knows)
-}
-
-/// The ids that read like this one.
-fn spellings(id: &RequestId) -> Option<[RequestId; 2]> {
-    let number = id.integer()?;
-    let text = number.to_string().into();
-    Some([RequestId::Number(number), RequestId::String(text)])
 }
