@@ -5,6 +5,7 @@
 //! for the host go out.
 
 mod event;
+mod from_server;
 mod line;
 mod negotiation;
 mod outbound;
@@ -12,6 +13,7 @@ mod pending;
 mod phase;
 mod refused;
 mod rejoin;
+mod sending;
 mod server_requests;
 
 pub(super) use event::{Action, Ended, News, Reception};
@@ -24,16 +26,13 @@ pub(super) use server_requests::ServerRequests;
 
 use super::end::{End, Lost};
 use crate::control::Control;
-use crate::handshake::read_limit_of;
 use crate::jsonrpc::{Executed, Kind, MAX_PEER_DEPTH, Message, RequestId, unreadable_answer};
-use crate::liveness::Schedule;
-use crate::replay::Violation;
 use crate::transport::line::LineError;
 use bytes::Bytes;
-use negotiation::{Answer, Negotiation};
+use negotiation::Negotiation;
 use outbound::Outbound;
 use pending::Pending;
-use phase::{Drain, Established, Phase};
+use phase::{Drain, Phase};
 use refused::refusal;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -341,204 +340,6 @@ impl Endpoint {
         self.introduced = true;
         self.news = Some(news);
     }
-
-    /// A line has come from the server.
-    ///
-    /// # Errors
-    /// Why the connection ends with it.
-    pub(super) fn on_server_line(&mut self, line: &ServerLine) -> Result<Reception, End> {
-        self.line_limit = line.line_limit();
-        if line.is_for_connection(self.is_established())? {
-            self.count(line.line.len());
-            return Ok(Reception::Handled);
-        }
-        let control = line.control();
-        if let Err(violation) = self.on_control(control.as_ref()) {
-            // An end that counts wrongly would do so again.
-            self.negotiation.forget();
-            return Err(Lost::from(violation).into());
-        }
-        if control.is_none() {
-            return Ok(Reception::Message);
-        }
-        self.needs_poll = true;
-        Ok(Reception::Handled)
-    }
-
-    fn on_control(&mut self, control: Option<&Control>) -> Result<(), Violation> {
-        if let Some(answer) = self.negotiation.answer(&self.phase, control) {
-            self.needs_poll = true;
-            return self.on_answer(answer);
-        }
-        let Phase::Established(session) = &mut self.phase else {
-            return Ok(());
-        };
-        match control {
-            Some(Control::Ack { received }) => {
-                self.carried |= self.outbound.acknowledge(*received)?;
-            }
-            Some(Control::Drain { received, idle }) => {
-                for line in self.outbound.on_drain(*received)? {
-                    self.pending.on_unsent(&without_newline(&line));
-                }
-                session.drain = if *idle { Drain::Idle } else { Drain::Stopping };
-                tracing::debug!(idle, "the server ends the session soon");
-                let (received, idle) = (self.outbound.receipts().acknowledge(), false);
-                self.control = Some(Control::Drain { received, idle });
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// The first line of a connection tells what the server is.
-    fn on_answer(&mut self, answer: Answer) -> Result<(), Violation> {
-        match answer {
-            Answer::Resumed { received } => {
-                let resent = self.outbound.resume(received)?;
-                self.establish();
-                self.introduce(News::Resumed { resent });
-            }
-            Answer::Started { key, forgotten } => {
-                if forgotten {
-                    self.start_over();
-                    self.outbound.start_keeping();
-                }
-                if key.is_some() {
-                    self.establish();
-                } else {
-                    self.outbound.stop_keeping();
-                    self.phase = Phase::Plain;
-                }
-                self.negotiation.start(key);
-                self.introduce_new();
-            }
-        }
-        Ok(())
-    }
-
-    fn establish(&mut self) {
-        let schedule = Schedule::new(self.keepalive_interval, self.began);
-        self.phase = Phase::Established(Established::new(schedule));
-    }
-
-    /// Hands the host a message of the server, and counts it: both or neither.
-    pub(super) fn deliver(&mut self, line: ServerLine) {
-        self.carried = true;
-        self.count(line.line.len());
-        let error = line.message.as_ref().and_then(Message::error);
-        if let Some(limit) = error.and_then(read_limit_of) {
-            self.limit = Some(limit);
-        }
-        // It may have been the last answer.
-        self.needs_poll |= self.host >= HostPhase::Finished;
-        match self.pending.on_server_line(&line) {
-            Verdict::Pass => self.for_host.push(line.line),
-            Verdict::Change(line) => self.for_host.push(without_newline(&line)),
-            Verdict::Drop => {}
-            Verdict::Rejoined(succeeded) => {
-                if !succeeded {
-                    tracing::warn!("the server did not accept the repeated 'initialize'");
-                }
-                self.outbound.release(self.pending.rejoin().rest());
-                self.needs_poll = true;
-            }
-        }
-    }
-
-    fn count(&mut self, bytes: usize) {
-        if self.is_established() && self.outbound.receipts().count(bytes) {
-            self.needs_poll = true;
-        }
-    }
-
-    /// What is to be done next about sending.
-    pub(super) fn poll(&mut self, now: Instant) -> Action {
-        if let Some(control) = self.control.take() {
-            return send(&control);
-        }
-        let lines = self.take_lines();
-        if lines.is_empty() {
-            if self.says_goodbye() {
-                return send(&Control::Leave);
-            }
-            if self.is_done() {
-                return Action::Finish;
-            }
-        }
-        let (lines, acknowledge_at) = match &mut self.phase {
-            Phase::Established(session) => {
-                let draining = self.outbound.is_draining();
-                session.acknowledge(self.outbound.receipts(), draining, lines, now)
-            }
-            _ => (lines, None),
-        };
-        if !lines.is_empty() {
-            return Action::Send(lines);
-        }
-        match self.phase.answer_by(self.began, self.outbound.is_holding()) {
-            Some(by) if by <= now => self.on_overdue(now),
-            answer_by => Action::Wait {
-                read_host: self.may_read_host(),
-                until: acknowledge_at.or(answer_by),
-            },
-        }
-    }
-
-    /// True while the server takes no lines.
-    fn is_blocked(&self) -> bool {
-        match &self.phase {
-            Phase::Established(session) => session.said_goodbye || self.outbound.is_congested(),
-            phase => phase.awaits_answer(),
-        }
-    }
-
-    fn may_read_host(&self) -> bool {
-        self.host < HostPhase::Finished
-            && !self.is_blocked()
-            && !self.outbound.is_holding()
-            && self.outbound.has_room()
-    }
-
-    fn take_lines(&mut self) -> Vec<Bytes> {
-        if self.is_blocked() {
-            return Vec::new();
-        }
-        let batch = self.outbound.take();
-        for line in batch.lines.iter().skip(batch.resent) {
-            self.pending.on_sent(&without_newline(line));
-        }
-        batch.lines
-    }
-
-    /// True once on a connection, when a goodbye is to be sent and no line before it.
-    fn says_goodbye(&mut self) -> bool {
-        let served = self.is_host_served() && !self.pending.expects_complaint();
-        let leaves = self.host == HostPhase::Abandoned || served;
-        match &mut self.phase {
-            Phase::Established(session) if leaves && !session.said_goodbye => {
-                session.said_goodbye = true;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn on_overdue(&mut self, now: Instant) -> Action {
-        match self.phase {
-            Phase::Probing => {
-                self.phase = Phase::Undecided;
-                return self.poll(now);
-            }
-            Phase::Resuming => self.negotiation.timed_out(),
-            _ => {}
-        }
-        Action::GiveUp
-    }
-}
-
-fn send(control: &Control) -> Action {
-    Action::Send(vec![control.to_line().into()])
 }
 
 #[cfg(test)]
