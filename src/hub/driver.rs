@@ -77,6 +77,20 @@ enum Why {
     StdinClosed,
 }
 
+impl Why {
+    /// The status of a process that ended so, for people, and what it had not answered in time.
+    fn describe(self, status: String) -> (String, Option<&'static str>) {
+        match self {
+            Self::Overdue(method) => {
+                let status = format!("no answer to '{method}' in time, {status}");
+                (status, Some(method))
+            }
+            Self::StdinClosed => (format!("closed its stdin, {status}"), None),
+            Self::Itself | Self::Unneeded => (status, None),
+        }
+    }
+}
+
 impl Driver {
     pub(super) fn new(
         hub: Hub,
@@ -161,23 +175,20 @@ impl Driver {
         } = ended;
         let (mut exit, start_error) = match outcome {
             Ok(exit) => (exit, None),
-            Err(err) => (
-                Exit {
-                    status: err.to_string(),
+            Err(err) => {
+                let status = err.to_string();
+                let exit = Exit {
+                    status,
                     ..Exit::default()
-                },
-                Some(err),
-            ),
+                };
+                (exit, Some(err))
+            }
         };
         let next = if why == Why::Unneeded {
             Next::GiveUp
         } else {
-            self.next(
-                process,
-                lived,
-                start_error.is_some(),
-                exit.overdue.is_some(),
-            )
+            let overdue = exit.overdue.is_some();
+            self.next(process, lived, start_error.is_some(), overdue)
         };
         if let Next::Start {
             pause,
@@ -185,38 +196,34 @@ impl Driver {
             suspicious,
         } = next
         {
-            tracing::warn!(
-                process = process.0,
-                status = exit.status,
-                ?pause,
-                "MCP server ended, starting it again"
-            );
-            if forgets {
-                tracing::warn!(
-                    process = process.0,
-                    "the next process is told of no subscriptions and no log level: the last ones ended soon after"
-                );
-            }
-            exit.restarts = true;
+            warn_of_restart(process, &exit, pause, forgets);
+            (exit.restarts, exit.forgets, exit.suspicious) = (true, forgets, suspicious);
             if let Some(metrics) = metrics::get() {
                 metrics.restarted();
             }
-            exit.forgets = forgets;
-            exit.suspicious = suspicious;
             self.hub.0.child_exited(process, &exit);
             self.start(process, pause);
             return Ok(());
         }
         self.hub.0.child_exited(process, &exit);
-        let mut processes = self.processes.iter().enumerate();
-        let needed = !processes.any(|(other, run)| other != process.0 && run.active);
-        let run = &mut self.processes[process.0];
-        run.active = false;
-        if why == Why::Unneeded {
-            return Ok(());
+        self.processes[process.0].active = false;
+        match why {
+            Why::Unneeded => Ok(()),
+            _ => self.given_up(process, exit, start_error),
         }
+    }
+
+    /// A process that has ended is not started again, which is an error unless another one serves.
+    fn given_up(
+        &mut self,
+        process: ProcessId,
+        exit: Exit,
+        start_error: Option<io::Error>,
+    ) -> Result<(), HubError> {
+        let needed = !self.processes.iter().any(|run| run.active);
+        let run = &mut self.processes[process.0];
         if !needed {
-            // Peers of the other era are served all the same; a new request tries again.
+            // Legacy or modern peers are served all the same; a new request of the others tries again.
             tracing::error!(
                 process = process.0,
                 status = exit.status,
@@ -267,6 +274,21 @@ impl Driver {
     }
 }
 
+fn warn_of_restart(process: ProcessId, exit: &Exit, pause: Duration, forgets: bool) {
+    tracing::warn!(
+        process = process.0,
+        status = exit.status,
+        ?pause,
+        "MCP server ended, starting it again"
+    );
+    if forgets {
+        tracing::warn!(
+            process = process.0,
+            "the next process is told of no subscriptions and no log level: the last ones ended soon after"
+        );
+    }
+}
+
 /// One process of the MCP server, from start to end.
 async fn run_process(
     shared: Arc<Shared>,
@@ -312,16 +334,8 @@ async fn run_process(
     let _running = Open::process();
     shared.handle(|routing, out| routing.child_started(process, out));
     let (status, why) = live(&shared, process, &mut child, stdin, &mut stdout, stopped).await;
-    let mut status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
-    let mut overdue = None;
-    match why {
-        Why::Overdue(method) => {
-            status = format!("no answer to '{method}' in time, {status}");
-            overdue = Some(method);
-        }
-        Why::StdinClosed => status = format!("closed its stdin, {status}"),
-        Why::Itself | Why::Unneeded => {}
-    }
+    let status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
+    let (status, overdue) = why.describe(status);
     let stderr = child.reap().await;
     tracing::info!(process = process.0, status, "MCP server ended");
     let exit = Exit {

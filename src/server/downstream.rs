@@ -68,17 +68,9 @@ impl Downstream<'_> {
         let mut probes = PROBES.into_iter();
         loop {
             if self.resumable {
-                let urgency = self.session.replay(|replay| replay.receipts.urgency());
-                match schedule.due(urgency, Instant::now().into_std()) {
-                    // Before the lines: there may be no end to those.
-                    Due::Now => {
-                        let received = self.session.replay(|replay| replay.receipts.acknowledge());
-                        let line = Control::Ack { received }.to_line();
-                        self.send(writer, &[Bytes::from(line)]).await?;
-                        schedule.sent(Instant::now().into_std());
-                        continue;
-                    }
-                    Due::At(time) => alarm.set(time.into()),
+                match self.acknowledge(writer, &mut schedule).await? {
+                    Some(next) => alarm.set(next),
+                    None => continue,
                 }
             }
             match self.session.take() {
@@ -88,11 +80,10 @@ impl Downstream<'_> {
                     self.activity.mark();
                     continue;
                 }
-                Err(cut @ (Cut::Slow | Cut::Backlog(_))) => {
-                    return Ok(Event::Cut(why_cut(cut, self.stopping)));
-                }
-                Err(cut @ Cut::Stopped) => {
-                    self.drain(writer).await?;
+                Err(cut) => {
+                    if cut == Cut::Stopped {
+                        self.drain(writer).await?;
+                    }
                     return Ok(Event::Cut(why_cut(cut, self.stopping)));
                 }
             }
@@ -110,19 +101,47 @@ impl Downstream<'_> {
                 self.sending(writer.flush()).await?;
             }
             if let Some(event) = event {
-                let mut pause = PING_EVERY;
-                match event {
-                    Rare::Ping if self.activity.phase() == Phase::HalfClosed => {
-                        writer.probe_half_closed().await?;
-                        pause = probes.next().unwrap_or(PING_EVERY);
-                    }
-                    Rare::HalfClosed => pause = probes.next().unwrap_or(PING_EVERY),
-                    Rare::Ping => writer.ping().await?,
-                    Rare::Stop => self.drain(writer).await?,
-                }
+                let pause = self.on_rare(event, writer, &mut probes).await?;
                 rare = own_waker(self.rare(Instant::now() + pause));
             }
         }
+    }
+
+    /// Tells a client what has been received, where that is due: before the lines, to which there may be
+    /// no end. `None` where it has been told, else when to look again.
+    async fn acknowledge(
+        &self,
+        writer: &mut Lendable<Writer>,
+        schedule: &mut Schedule,
+    ) -> std::io::Result<Option<Instant>> {
+        let urgency = self.session.replay(|replay| replay.receipts.urgency());
+        if let Due::At(time) = schedule.due(urgency, Instant::now().into_std()) {
+            return Ok(Some(time.into()));
+        }
+        let received = self.session.replay(|replay| replay.receipts.acknowledge());
+        let line = Control::Ack { received }.to_line();
+        self.send(writer, &[Bytes::from(line)]).await?;
+        schedule.sent(Instant::now().into_std());
+        Ok(None)
+    }
+
+    /// Does what happens besides messages; gives the pause before the next ping.
+    async fn on_rare(
+        &self,
+        event: Rare,
+        writer: &mut Lendable<Writer>,
+        probes: &mut impl Iterator<Item = Duration>,
+    ) -> std::io::Result<Duration> {
+        match event {
+            Rare::Ping if self.activity.phase() == Phase::HalfClosed => {
+                writer.probe_half_closed().await?;
+                return Ok(probes.next().unwrap_or(PING_EVERY));
+            }
+            Rare::HalfClosed => return Ok(probes.next().unwrap_or(PING_EVERY)),
+            Rare::Ping => writer.ping().await?,
+            Rare::Stop => self.drain(writer).await?,
+        }
+        Ok(PING_EVERY)
     }
 
     async fn rare(&self, ping: Instant) -> Rare {

@@ -191,19 +191,9 @@ pub async fn run(
                 outcome
             }
             None => {
-                let patience = context.settings.drain_timeout;
-                let returning = async {
-                    // Closed as soon as nobody is expected.
-                    let listeners = listeners;
-                    tokio::select! {
-                        biased;
-                        _ = tokio::time::timeout(patience, context.registry.nobody_awaited()) => {}
-                        never = arrivals.accept(&listeners) => match never {},
-                    }
-                };
-                let idle = context.sharing.idle(patience);
+                let drained = drain(listeners, &mut arrivals, &context);
                 tokio::select! {
-                    _drained = async { tokio::join!(returning, idle) } => {}
+                    () = drained => {}
                     // Should it end by itself now, that is no failure any more.
                     _ended = &mut driving => return Ok(()),
                 }
@@ -212,19 +202,35 @@ pub async fn run(
             }
         }
     };
-    let drain = async {
+    let ended = async {
         while arrivals.peers.join_next().await.is_some() {}
         http_sessions.ended().await;
         context.sharing.ended().await;
     };
     let patience = DRAIN + context.sharing.patience(context.settings.drain_timeout);
-    if tokio::time::timeout(patience, drain).await.is_err() {
+    if tokio::time::timeout(patience, ended).await.is_err() {
         tracing::warn!("some peers did not take their last messages");
     }
     outcome
 }
 
-/// Whoever has come, and is still here.
+/// Waits until nothing is under way any more, or for so long; meanwhile clients that have lost their
+/// connection may come back for their answers.
+async fn drain(listeners: ListenerSet, arrivals: &mut Arrivals, context: &Context) {
+    let patience = context.settings.drain_timeout;
+    let returning = async {
+        // Closed as soon as nobody is expected.
+        let listeners = listeners;
+        tokio::select! {
+            biased;
+            _ = tokio::time::timeout(patience, context.registry.nobody_awaited()) => {}
+            never = arrivals.accept(&listeners) => match never {},
+        }
+    };
+    tokio::join!(returning, context.sharing.idle(patience));
+}
+
+/// All connections that have come, and are still here.
 struct Arrivals {
     context: Arc<Context>,
     http_sessions: Arc<HttpSessions>,

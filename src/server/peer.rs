@@ -156,44 +156,22 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
             return None;
         }
     };
-    let Entered {
-        mut connection,
-        address,
-        identity,
-        certificate,
-        entry,
-    } = entered?;
-    note_identity(&identity, settings, &mut trail);
-    let (place, returning) = match entry {
-        Entry::Free(place) => (Some(place), None),
-        Entry::Returning(refusal) => {
-            let session = tokio::select! {
-                session = named_session(&mut connection, settings.auth_timeout) => session,
-                () = pending.pushed_out() => {
-                    gives_way(&mut trail);
-                    return None;
-                }
-            };
-            (None, Some((session, refusal)))
+    let (mut entered, entry) = entered?;
+    note_identity(&entered.identity, settings, &mut trail);
+    let refusal = match entry {
+        Entry::Free(place) => {
+            return Some(entered.into_link(Some(place), access, (transport, trail), context));
+        }
+        Entry::Returning(refusal) => refusal,
+    };
+    let session = tokio::select! {
+        session = named_session(&mut entered.connection, settings.auth_timeout) => session,
+        () = pending.pushed_out() => {
+            gives_way(&mut trail);
+            return None;
         }
     };
-    let (mut reader, writer) = connection.split(settings.max_message_size);
-    let holder = context.backlog.holder(Account::of(&identity, address));
-    reader.hold(holder.part());
-    let link = Box::new(Link {
-        reader,
-        writer: Lendable::new(writer),
-        owner: Owner::new(&identity, certificate),
-        holder,
-        authorization: Authorization::new(access, identity),
-        address,
-        transport,
-        trail,
-        place,
-    });
-    let Some((session, refusal)) = returning else {
-        return Some(link);
-    };
+    let link = entered.into_link(None, access, (transport, trail), context);
     tokio::select! {
         () = Box::pin(take_over(link, session, refusal, context)) => {}
         // It has been refused, and told so if it listens.
@@ -311,7 +289,34 @@ struct Entered {
     address: Address,
     identity: Identity,
     certificate: Option<Holder>,
-    entry: Entry,
+}
+
+impl Entered {
+    /// The connection, ready to carry messages.
+    fn into_link(
+        self,
+        place: Option<Place>,
+        access: watch::Receiver<Arc<Access>>,
+        (transport, trail): (Transport, Trail),
+        context: &Context,
+    ) -> Box<Link> {
+        let (mut reader, writer) = self.connection.split(context.settings.max_message_size);
+        let holder = context
+            .backlog
+            .holder(Account::of(&self.identity, self.address));
+        reader.hold(holder.part());
+        Box::new(Link {
+            reader,
+            writer: Lendable::new(writer),
+            owner: Owner::new(&self.identity, self.certificate),
+            holder,
+            authorization: Authorization::new(access, self.identity),
+            address: self.address,
+            transport,
+            trail,
+            place,
+        })
+    }
 }
 
 /// Opens the transport and authenticates, both within the time there is for it.
@@ -321,7 +326,7 @@ async fn enter(
     context: &Context,
     access: &mut watch::Receiver<Arc<Access>>,
     trail: &mut Trail,
-) -> Option<Entered> {
+) -> Option<(Entered, Entry)> {
     let settings = &context.settings;
     let client = named_ahead(&mut entrance, peer, deadline, settings, trail).await?;
     if client != peer {
@@ -342,13 +347,13 @@ async fn enter(
     let admitted = authenticator.admit(&mut connection, upgrade.bearer.as_ref(), place);
     let refusal = match tokio::time::timeout_at(deadline, admitted).await {
         Ok(Ok((identity, entry))) => {
-            return Some(Entered {
+            let entered = Entered {
                 connection,
                 address,
                 identity,
                 certificate,
-                entry,
-            });
+            };
+            return Some((entered, entry));
         }
         Ok(Err(refusal)) => {
             log_refusal(&refusal, trail);

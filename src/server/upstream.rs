@@ -99,7 +99,7 @@ impl Line {
     }
 }
 
-impl Intake<'_> {
+impl<'a> Intake<'a> {
     /// The next message that is no acknowledgement. Cancel safe.
     async fn next(&mut self) -> Result<Arrived, Event> {
         loop {
@@ -212,6 +212,48 @@ impl Intake<'_> {
         Ok(Line::TooLong(Refusal::too_long(limit, outline)))
     }
 
+    /// Does what a control line says; false where the line has been dealt with.
+    fn on_control(&mut self, control: Option<Control>) -> Result<bool, Event> {
+        let phase = self.activity.phase();
+        match control {
+            None => return Ok(true),
+            Some(Control::Leave) if self.resumable => return Err(Event::Left),
+            Some(Control::Drain { .. }) if phase.is_draining() => {
+                self.activity.enter(phase.drain_read());
+            }
+            // Meaningless here, and nothing for a child.
+            Some(_) => self.empty()?,
+        }
+        Ok(false)
+    }
+
+    /// Waits until a message may be handed over: for the limit of its user, which refuses requests
+    /// instead, and for room before the MCP server.
+    async fn admit(
+        &mut self,
+        message: &Result<Message, Refusal>,
+        placement: &Placement,
+        user_limit: &mut UserLimit<'_>,
+    ) -> Result<Admitted<'a>, Event> {
+        let allowance = match message {
+            Ok(message) if matches!(message.kind(), Kind::Request(_)) => user_limit.take(),
+            _ => {
+                self.hear_until(user_limit.wait()).await?;
+                Ok(())
+            }
+        };
+        let session = self.session;
+        let room = match message {
+            // A process of its own takes what another one does not.
+            Ok(message) if !placement.moves_with(message) => match session.find_room(message) {
+                Some(room) => Some(room),
+                None => Some(self.hear_until(session.room(message)).await?),
+            },
+            _ => None,
+        };
+        Ok(Admitted { allowance, room })
+    }
+
     /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A
     /// client that can resume is heard meanwhile; of another one it is heard that it has left.
     async fn hear_until<T>(&mut self, room: impl Future<Output = T>) -> Result<T, Event> {
@@ -248,6 +290,22 @@ impl Intake<'_> {
             let share = u32::try_from(share).unwrap_or(u32::MAX);
             let share = self.room_ahead.try_acquire_many(share).ok();
             self.ahead.push_back((line, share));
+        }
+    }
+}
+
+/// What a message waited for.
+struct Admitted<'a> {
+    /// For how long requests of this user are still refused, if they are.
+    allowance: Result<(), Duration>,
+    room: Option<Room<'a>>,
+}
+
+impl Default for Admitted<'_> {
+    fn default() -> Self {
+        Self {
+            allowance: Ok(()),
+            room: None,
         }
     }
 }
@@ -308,7 +366,6 @@ async fn carry_upstream(
     mut user_limit: UserLimit<'_>,
     records: Records<'_>,
 ) -> Result<std::convert::Infallible, Event> {
-    let (session, resumable) = (intake.session, intake.resumable);
     loop {
         let Arrived {
             size,
@@ -316,46 +373,17 @@ async fn carry_upstream(
             control,
             message,
         } = intake.next().await?;
-        match control {
-            None => {}
-            Some(Control::Leave) if resumable => return Err(Event::Left),
-            Some(Control::Drain { .. }) if intake.activity.phase().is_draining() => {
-                let phase = intake.activity.phase();
-                intake.activity.enter(phase.drain_read());
-                continue;
-            }
-            // Meaningless here, and nothing for a child.
-            Some(_) => {
-                intake.empty()?;
-                continue;
-            }
-        }
-        if message.is_none() {
-            intake.empty()?;
-        }
-        if intake.activity.phase() == Phase::Draining {
+        if !intake.on_control(control)? {
             continue;
         }
-        if message.is_some() {
-            intake.activity.mark();
+        match &message {
+            None => intake.empty()?,
+            Some(_) if intake.activity.phase() == Phase::Draining => continue,
+            Some(_) => intake.activity.mark(),
         }
-        let allowance = match &message {
-            None => Ok(()),
-            Some(Ok(message)) if matches!(message.kind(), Kind::Request(_)) => user_limit.take(),
-            Some(_) => {
-                intake.hear_until(user_limit.wait()).await?;
-                Ok(())
-            }
-        };
-        let room = match &message {
-            // A process of its own takes what another one does not.
-            Some(Ok(message)) if !placement.moves_with(message) => {
-                match session.find_room(message) {
-                    Some(room) => Some(room),
-                    None => Some(intake.hear_until(session.room(message)).await?),
-                }
-            }
-            _ => None,
+        let Admitted { allowance, room } = match &message {
+            Some(message) => intake.admit(message, placement, &mut user_limit).await?,
+            None => Admitted::default(),
         };
         // Meanwhile the server may have been told to stop.
         if intake.activity.phase() == Phase::Draining {
@@ -365,24 +393,18 @@ async fn carry_upstream(
         match (message, allowance) {
             (None, _) => {}
             (Some(message), Ok(())) => {
-                if let Some(permit) = pass(message, session, authorization.rights(), records) {
+                if let Some(permit) = pass(message, intake.session, authorization.rights(), records)
+                {
                     send(&permit, room, placement, &authorization, records);
                     metrics::handed_over(at);
                 }
             }
-            (Some(message), Err(wait)) => {
-                if let Ok(message) = message
-                    && let Some(id) = message.id()
-                {
-                    records.refusals.rate_limited(&message);
-                    session.reply(rate_limited(id, wait));
-                }
-            }
+            (Some(message), Err(wait)) => refuse_for_now(&message, wait, intake.session, records),
         }
-        if resumable && intake.activity.phase() != Phase::Draining {
+        if intake.resumable && intake.activity.phase() != Phase::Draining {
             // No await stands between the hand-over above and this: a line is either both handed
             // over and counted, or neither.
-            session.received(size);
+            intake.session.received(size);
         }
     }
 }
@@ -411,6 +433,21 @@ fn send(
                 session.reply(too_large_line(Some(id), limit, Measured::AsWritten));
             }
         }
+    }
+}
+
+/// Answers a request of a user who asks too often.
+fn refuse_for_now(
+    message: &Result<Message, Refusal>,
+    wait: Duration,
+    session: &Session,
+    records: Records<'_>,
+) {
+    if let Ok(message) = message
+        && let Some(id) = message.id()
+    {
+        records.refusals.rate_limited(message);
+        session.reply(rate_limited(id, wait));
     }
 }
 

@@ -15,7 +15,10 @@ impl Endpoint {
     ///
     /// # Errors
     /// Why the connection ends with it.
-    pub(in crate::client) fn on_server_line(&mut self, line: &ServerLine) -> Result<Reception, End> {
+    pub(in crate::client) fn on_server_line(
+        &mut self,
+        line: &ServerLine,
+    ) -> Result<Reception, End> {
         self.line_limit = line.line_limit();
         if line.is_for_connection(self.is_established())? {
             self.count(line.line.len());

@@ -5,7 +5,7 @@ use super::body;
 use super::listen;
 use super::post;
 use super::reply::{self, Reply};
-use super::visitor::Visitor;
+use super::visitor::{Bearer, Visitor};
 use crate::account::Address;
 use crate::http::{Denied, SiteError, is_json};
 use crate::metrics;
@@ -129,35 +129,43 @@ async fn serve(
     }
     let bearer = visitor.identify(request.headers()).await?;
     match *request.method() {
-        Method::POST => {
-            let (head, body) = request.into_parts();
-            if !is_json(&head.headers) {
-                let reason = "the body has to be of type application/json";
-                let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-                return Err(reply::last(reply::denied(Denied::plain(
-                    status,
-                    "media-type",
-                    reason,
-                ))));
-            }
-            let settings = &visitor.context.settings;
-            let limit = settings.max_message_size;
-            let mut kept = bearer.holder.part();
-            let read = body::read(body, limit, settings.auth_timeout, &mut kept);
-            let read = tokio::select! {
-                read = read => read,
-                excess = bearer.holder.evicted() => Err(body::evicted(excess)),
-            };
-            let line = read.map_err(|denied| reply::last(reply::denied(denied)))?;
-            if let Some(metrics) = metrics::get() {
-                metrics.received(line.len());
-            }
-            post::post(visitor, &bearer, &head.headers, line).await
-        }
+        Method::POST => take_post(visitor, &bearer, request).await,
         Method::GET => listen::listen(visitor, &bearer, request.headers()).await,
         Method::DELETE => listen::delete(visitor, &bearer, request.headers()).await,
         _ => Err(reply::not_allowed(METHODS)),
     }
+}
+
+/// Reads the body of a POST, and serves the message in it.
+async fn take_post(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    request: Request<Incoming>,
+) -> Result<Reply, Reply> {
+    let (head, body) = request.into_parts();
+    if !is_json(&head.headers) {
+        let reason = "the body has to be of type application/json";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let denied = Denied::plain(status, "media-type", reason);
+        return Err(reply::last(reply::denied(denied)));
+    }
+    let settings = &visitor.context.settings;
+    let mut kept = bearer.holder.part();
+    let read = body::read(
+        body,
+        settings.max_message_size,
+        settings.auth_timeout,
+        &mut kept,
+    );
+    let read = tokio::select! {
+        read = read => read,
+        excess = bearer.holder.evicted() => Err(body::evicted(excess)),
+    };
+    let line = read.map_err(|denied| reply::last(reply::denied(denied)))?;
+    if let Some(metrics) = metrics::get() {
+        metrics.received(line.len());
+    }
+    post::post(visitor, bearer, &head.headers, line).await
 }
 
 /// The answer to a health check, if it is one: whether the process serves, and whether the MCP server does.

@@ -1,0 +1,113 @@
+//! What a process says: each line is parsed and given to the router.
+
+use super::Shared;
+use crate::control;
+use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, Message, Recovered, Refusal, recover};
+use crate::metrics;
+use crate::router::{Loss, ProcessId};
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// The most of a dropped line that is logged, in bytes.
+const MAX_EXCERPT: usize = 256;
+
+/// The beginning of a line, for the log.
+fn excerpt(line: &[u8]) -> String {
+    String::from_utf8_lossy(line.get(..MAX_EXCERPT).unwrap_or(line)).into_owned()
+}
+
+impl Shared {
+    /// What follows from it may wait for [`Shared::flush`].
+    pub(super) fn child_message(&self, process: ProcessId, line: Bytes) {
+        let read = metrics::clock();
+        self.child_line(process, line);
+        metrics::queued(read);
+    }
+
+    fn child_line(&self, process: ProcessId, line: Bytes) {
+        match Message::read(line.clone(), MAX_CHILD_DEPTH) {
+            Ok(message) if control::has_control_name(&message) => {
+                tracing::warn!(
+                    "dropped a notification of the MCP server under one of our own names"
+                );
+            }
+            Ok(message) => self.child_said(process, &message),
+            Err(refusal) => self.child_recovered(process, &line, &refusal),
+        }
+    }
+
+    /// A line that is not exactly one message: what can be read of it is taken for what it was meant
+    /// for, what cannot fails the request that it answers.
+    fn child_recovered(&self, process: ProcessId, line: &Bytes, refusal: &Refusal) {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return;
+        }
+        let Recovered {
+            messages,
+            unread,
+            mended,
+        } = recover(line);
+        tracing::debug!(%refusal, line = excerpt(line), "the MCP server's line is not one message");
+        if messages.is_empty() && unread.is_empty() {
+            self.note_junk();
+        }
+        if mended && !messages.is_empty() {
+            self.note_mended();
+        }
+        for message in messages
+            .iter()
+            .filter(|message| !control::has_control_name(message))
+        {
+            self.child_said(process, message);
+        }
+        for kind in unread {
+            if let Kind::Request(id) | Kind::Response(Some(id)) = &kind {
+                tracing::warn!(%id, %refusal, "cannot read a message of the MCP server");
+            }
+            self.child_unread(process, Some(kind), &Loss::UNREADABLE);
+        }
+    }
+
+    /// Some servers write their log to stdout: at the first line, the tenth, the hundredth and so on it
+    /// is said again.
+    fn note_junk(&self) {
+        if let Some(count) = self.junk.count() {
+            tracing::warn!(
+                count,
+                "dropped a line of the MCP server's stdout that is no JSON-RPC message"
+            );
+        }
+    }
+
+    /// The same of servers that write what is no JSON.
+    fn note_mended(&self) {
+        if let Some(count) = self.mended.count() {
+            tracing::warn!(
+                count,
+                "a message of the MCP server is not JSON, or not UTF-8: NaN and Infinity become null, wrong bytes U+FFFD"
+            );
+        }
+    }
+
+    fn child_said(&self, process: ProcessId, message: &Message) {
+        self.lock().processes[process.0].answered = true;
+        let now = || Instant::now().into_std();
+        self.gather(|routing, out| routing.child_message(process, message, now, out));
+    }
+
+    /// A message of the child, of this `kind` as far as can be told, has been dropped: whoever waits
+    /// for it gets an error in its place.
+    pub(super) fn child_unread(&self, process: ProcessId, kind: Option<Kind>, loss: &Loss) {
+        match kind {
+            Some(Kind::Response(Some(id))) => {
+                if let Ok(message) = Message::read(loss.answer(&id).into(), MAX_CHILD_DEPTH) {
+                    self.child_said(process, &message);
+                }
+            }
+            Some(Kind::Request(id)) => {
+                self.handle(|_, out| out.answer(process, &loss.request(&id)));
+            }
+            _ => {}
+        }
+    }
+}
