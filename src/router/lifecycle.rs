@@ -2,6 +2,7 @@
 
 use super::blame::Blame;
 use super::in_flight::InFlight;
+use super::listen_requests::LISTEN;
 use super::openings::{Handshake, Opening};
 use super::peers::Peers;
 use super::pending::{Delivery, Pending, Purpose};
@@ -104,6 +105,18 @@ impl Process {
         } else {
             self.release(peers.newest_id, out);
         }
+    }
+
+    /// Sends the listen requests of the last process to this one, and what was held for it.
+    pub(super) fn renew_listen_requests(&mut self, latest: i64, out: &mut Output) {
+        for (ours, listen) in self.in_flight.lost_listen_requests() {
+            self.engaged = true;
+            self.evidence.renew(None);
+            self.renewals.insert(ours, LISTEN);
+            out.note_asked(self.id);
+            listen.renew(ours, out.lines(self.id));
+        }
+        self.release(latest, out);
     }
 
     fn cause_of_end(&self, overdue: bool, peers: &Peers) -> Cause {

@@ -232,3 +232,50 @@ impl Process {
         Ok(())
     }
 }
+
+impl Pending {
+    /// For a subscription that was renewed with a new process: tells the peer, which has had its
+    /// `acknowledgement`, what it may have missed.
+    pub(super) fn tell_missed_changes(&self, acknowledgement: &Message, out: &mut Output) {
+        if self.is_listening() {
+            for line in changes_after_renewal(acknowledgement, &self.id) {
+                out.tell(self.session, line);
+            }
+        }
+    }
+}
+
+fn changes_after_renewal(acknowledgement: &Message, id: &RequestId) -> Vec<Vec<u8>> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Filter {
+        tools_list_changed: bool,
+        prompts_list_changed: bool,
+        resources_list_changed: bool,
+    }
+    #[derive(Deserialize)]
+    struct Params {
+        #[serde(default)]
+        notifications: Filter,
+    }
+    let params: Option<Params> = acknowledgement
+        .params()
+        .and_then(|raw| serde_json::from_slice(raw).ok());
+    let Some(Params { notifications }) = params else {
+        return Vec::new();
+    };
+    [
+        ("tools", notifications.tools_list_changed),
+        ("prompts", notifications.prompts_list_changed),
+        ("resources", notifications.resources_list_changed),
+    ]
+    .into_iter()
+    .filter(|(_, promised)| *promised)
+    .map(|(family, _)| {
+        let mut line = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{family}/list_changed\",\"params\":{{\"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":").into_bytes();
+        id.write(&mut line);
+        line.extend(b"}}}\n");
+        line
+    })
+    .collect()
+}

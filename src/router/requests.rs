@@ -2,7 +2,7 @@
 
 use super::evidence::Origin;
 use super::levels::{self, Level};
-use super::listen_requests::ListenRequest;
+use super::listen_requests::{ListenRequest, MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
 use super::own_answer::OwnAnswer;
 use super::peers::Peers;
 use super::pending::{Delivery, Pending, Purpose};
@@ -118,6 +118,12 @@ impl Process {
             _ if related.is_some() => Ok(Purpose::OfTask),
             _ => Ok(Purpose::Forward),
         }
+    }
+
+    /// Listen requests are kept for the next process, so what one peer can make us keep is bounded.
+    pub(super) fn may_listen(&self, from: SessionId, message: &Message) -> bool {
+        message.size() <= MAX_LISTEN_SIZE
+            && self.in_flight.listen_requests_of(from) < MAX_LISTEN_REQUESTS
     }
 
     /// The answer where a task is unknown, or somebody else's.
