@@ -27,7 +27,7 @@ SHOWN: dict[int, tuple[str, str]] = {
     3: ("null for absent", ""),
     4: ("much on stderr", "integration unread::"),
     5: ("a server that closes its stdin and lives on", "integration stuck::a_process_that_"),
-    6: ("a name whose first address is dead", "src/transport/tcp.rs, integration client::"),
+    6: ("a name whose first address is dead", "src/transport/tcp/race.rs, integration client::a_dead_first_address_…"),
     7: ("a message over the limit", "integration oversize::"),
     8: ("arguments that are odd", "integration tolerance::, gate::, hostile"),
     9: ("a first process that never answers", "integration stuck::"),
@@ -39,7 +39,7 @@ SHOWN: dict[int, tuple[str, str]] = {
     15: ("junk on the answer's line", "integration tolerance::"),
     16: ("files with a byte order mark", "integration files::"),
     17: ("tokens of the wild", "integration tokens::, auth::"),
-    18: ("--host [::1]", "integration tcp::, cli::"),
+    18: ("--host [::1]", "src/utils/host.rs, integration client::"),
     19: ("a misspelt key in a policy", "integration typos::"),
     20: ("a slow start", "integration stuck::a_slow_start_is_waited_for"),
 }
