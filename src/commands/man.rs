@@ -29,15 +29,20 @@ pub(super) fn run(args: &ManArgs) -> Result<(), Failure> {
             .ok_or_else(|| unknown(name, &whole))?,
         None => &whole,
     };
-    print(&page(&Man::new(command.clone()))?)?;
+    print(&page(&man(command))?)?;
     Ok(())
 }
 
 fn write_all(command: &Command, folder: &Path) -> io::Result<()> {
-    let man = Man::new(command.clone());
+    let man = man(command);
     fs::write(folder.join(man.get_filename()), page(&man)?)?;
     let mut further = command.get_subcommands();
     further.try_for_each(|further| write_all(further, folder))
+}
+
+fn man(command: &Command) -> Man {
+    let source = concat!("mcp-remote ", env!("CARGO_PKG_VERSION"));
+    Man::new(command.clone()).source(source)
 }
 
 fn page(man: &Man) -> io::Result<String> {
