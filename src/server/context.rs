@@ -3,12 +3,12 @@
 use super::Settings;
 use super::access::Authorization;
 use super::health::Health;
+use super::intake::AHEAD_OF_ALL;
 use super::places::Places;
 use super::rate::Limiter;
 use super::registry::Registry;
 use super::sharing::Sharing;
 use super::stopping::Stopping;
-use super::upstream::AHEAD_OF_ALL;
 use crate::account::{Account, Address};
 use crate::backlog::{self, Backlog};
 use crate::router::Counted;

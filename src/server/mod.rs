@@ -12,6 +12,7 @@ mod environment;
 mod first;
 mod health;
 mod http;
+mod intake;
 mod isolated;
 mod key_refresh;
 mod link;

@@ -1,0 +1,329 @@
+//! What comes from the peer: lines, those that are read ahead, and what each of them waits for.
+
+use super::activity::Activity;
+use super::phase::Event;
+use super::rate::UserLimit;
+use super::sharing::Placement;
+use crate::backlog::Part;
+use crate::control::Control;
+use crate::hub::{Room, Session};
+use crate::jsonrpc::{Kind, MAX_PEER_DEPTH, Message, Outline, Refusal};
+use crate::liveness::ACK_BYTES;
+use crate::metrics;
+use crate::replay::{Replay, cost};
+use crate::transport::Reader;
+use crate::transport::empty::Empties;
+use crate::transport::line::LineError;
+use crate::transport::outlet::{Batch, Flush};
+use crate::utils::chunks;
+use crate::utils::spare;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// What is read ahead of a client that can resume while the MCP server takes nothing, in bytes:
+/// more than such a client sends without an acknowledgement, so that its own acknowledgements and
+/// signs of life get through.
+const AHEAD: usize = 4 * ACK_BYTES;
+
+/// What is read ahead of all clients together, in bytes; with what waits for its turn that makes 64 MiB.
+/// Beyond it they are not read, as others are that cannot resume.
+pub(super) const AHEAD_OF_ALL: usize = 48 << 20;
+
+/// What comes from the peer.
+pub(super) struct Intake<'a> {
+    pub reader: &'a mut Reader,
+    /// Has been read already, before there was a session to serve it.
+    pub read: Option<Line>,
+    /// A line is passed over that is longer than this; so much is known of it.
+    pub too_long: Option<(usize, Outline)>,
+    pub session: &'a Session,
+    /// What has arrived together is handed over together.
+    pub batch: Batch<'a, Session>,
+    pub activity: &'a Activity,
+    pub resumable: bool,
+    /// Lines that were read while the MCP server took none.
+    pub ahead: VecDeque<(Line, Option<SemaphorePermit<'a>>)>,
+    pub bytes: usize,
+    /// The size of the line that is being dealt with.
+    pub current: usize,
+    /// Counts all these bytes.
+    pub kept: Part,
+    /// Counts lines that hold no message.
+    pub empties: Empties,
+    /// A permit is a byte that may be read ahead of anybody.
+    pub room_ahead: &'a Semaphore,
+}
+
+/// A line of the peer.
+#[derive(Debug)]
+pub(super) enum Line {
+    Whole(Bytes),
+    /// It was too long, and has been passed over.
+    TooLong(Refusal),
+}
+
+impl Line {
+    /// What is kept for it, in bytes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Whole(line) => line.len(),
+            Self::TooLong(_) => 0,
+        }
+    }
+
+    /// What it costs to keep it.
+    fn cost(&self) -> usize {
+        match self {
+            Self::Whole(line) => cost(line),
+            Self::TooLong(_) => cost(&Bytes::new()),
+        }
+    }
+}
+
+impl<'a> Intake<'a> {
+    /// The next message that is no acknowledgement. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Arrived, Event> {
+        loop {
+            if !self.ahead.is_empty() {
+                tokio::task::coop::consume_budget().await;
+            }
+            let (line, heeded) = match self.ahead.pop_front() {
+                Some((line, _)) => {
+                    self.bytes -= line.cost();
+                    (line, true)
+                }
+                None => (self.line().await?, false),
+            };
+            // It may have to wait for room.
+            self.current = line.len();
+            self.kept.set(self.bytes + self.current);
+            let arrived = Arrived::read(line);
+            if !heeded {
+                self.heed(arrived.control.as_ref())?;
+            }
+            match arrived.control {
+                Some(Control::Ack { .. }) if self.resumable => {}
+                _ => return Ok(arrived),
+            }
+        }
+    }
+
+    /// The next line of the connection that is no acknowledgement. Cancel safe.
+    async fn read(&mut self) -> Result<Line, Event> {
+        loop {
+            let line = self.line().await?;
+            let control = match &line {
+                Line::Whole(line) => Control::read(line),
+                Line::TooLong(_) => None,
+            };
+            self.heed(control.as_ref())?;
+            match control {
+                Some(Control::Ack { .. }) if self.resumable => {}
+                _ => return Ok(line),
+            }
+        }
+    }
+
+    /// What a control line says of what the client has received counts at once, whatever waits
+    /// before it.
+    fn heed(&mut self, control: Option<&Control>) -> Result<(), Event> {
+        let received = match control {
+            Some(Control::Ack { received } | Control::Drain { received, .. }) => *received,
+            _ => return Ok(()),
+        };
+        if !self.resumable {
+            return Ok(());
+        }
+        let acknowledge = |replay: &mut Replay<chunks::Line>| {
+            let kept = replay.bytes();
+            replay.acknowledge(received)?;
+            Ok(kept - replay.bytes())
+        };
+        let acknowledged = self.session.replay(acknowledge);
+        let acknowledged = acknowledged.map_err(Event::Violation)?;
+        spare::used(acknowledged);
+        if acknowledged == 0 {
+            self.empty()?;
+        }
+        Ok(())
+    }
+
+    /// A line has come that holds no message.
+    pub(super) fn empty(&mut self) -> Result<(), Event> {
+        if self.empties.count(1, Instant::now()) {
+            Ok(())
+        } else {
+            Err(Event::Empty)
+        }
+    }
+
+    /// The next line of the connection. Cancel safe.
+    async fn line(&mut self) -> Result<Line, Event> {
+        if let Some(line) = self.read.take() {
+            return Ok(line);
+        }
+        loop {
+            if self.too_long.is_some() {
+                return self.pass_over().await;
+            }
+            match self.batch.next(self.reader.next()).await {
+                Ok(Some(line)) => return Ok(Line::Whole(line)),
+                Ok(None) => return Err(Event::HalfClosed),
+                Err(LineError::TooLong { limit }) => {
+                    self.too_long = Some((limit, Outline::default()));
+                }
+                Err(LineError::TooLongFrame { limit }) => return Err(Event::TooLong(limit)),
+                Err(LineError::Empty) => return Err(Event::Empty),
+                Err(err) => return Err(Event::Unreadable(err)),
+            }
+        }
+    }
+
+    /// Passes over the rest of a line that is too long. Cancel safe.
+    async fn pass_over(&mut self) -> Result<Line, Event> {
+        if let Some((_, outline)) = &mut self.too_long {
+            match self.batch.next(self.reader.skip(outline)).await {
+                Ok(true) => {}
+                // Half a line dies with its sender.
+                Ok(false) => return Err(Event::HalfClosed),
+                Err(err) => return Err(Event::Unreadable(err.into())),
+            }
+        }
+        let (limit, outline) = self.too_long.take().unwrap_or_default();
+        Ok(Line::TooLong(Refusal::too_long(limit, outline)))
+    }
+
+    /// Does what a control line says; false where the line has been dealt with.
+    pub(super) fn on_control(&mut self, control: Option<Control>) -> Result<bool, Event> {
+        let phase = self.activity.phase();
+        match control {
+            None => return Ok(true),
+            Some(Control::Leave) if self.resumable => return Err(Event::Left),
+            Some(Control::Drain { .. }) if phase.is_draining() => {
+                self.activity.enter(phase.drain_read());
+            }
+            // Meaningless here, and nothing for a child.
+            Some(_) => self.empty()?,
+        }
+        Ok(false)
+    }
+
+    /// Waits until a message may be handed over: for the limit of its user, which refuses requests
+    /// instead, and for room before the MCP server.
+    pub(super) async fn admit(
+        &mut self,
+        message: &Result<Message, Refusal>,
+        placement: &Placement,
+        user_limit: &mut UserLimit<'_>,
+    ) -> Result<Admitted<'a>, Event> {
+        let allowance = match message {
+            Ok(message) if matches!(message.kind(), Kind::Request(_)) => user_limit.take(),
+            _ => {
+                self.hear_until(user_limit.wait()).await?;
+                Ok(())
+            }
+        };
+        let session = self.session;
+        let room = match message {
+            // A process of its own takes what another one does not.
+            Ok(message) if !placement.moves_with(message) => match session.find_room(message) {
+                Some(room) => Some(room),
+                None => Some(self.hear_until(session.room(message)).await?),
+            },
+            _ => None,
+        };
+        Ok(Admitted { allowance, room })
+    }
+
+    /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A
+    /// client that can resume is heard meanwhile; of another one it is heard that it has left.
+    async fn hear_until<T>(&mut self, room: impl Future<Output = T>) -> Result<T, Event> {
+        self.session.flush();
+        let limit = if self.resumable { AHEAD } else { 1 };
+        let mut room = std::pin::pin!(room);
+        loop {
+            let full = self.bytes >= limit || self.room_ahead.available_permits() == 0;
+            // Whom we do not listen to is not silent.
+            self.activity.set_unread(full);
+            let line = tokio::select! {
+                biased;
+                room = &mut room => {
+                    if full {
+                        self.activity.set_unread(false);
+                        self.activity.pulse.beat();
+                    }
+                    return Ok(room);
+                }
+                line = self.read(), if !full => line,
+            };
+            let line = match line {
+                // What it has said before is still served.
+                Err(Event::HalfClosed) if !self.resumable => {
+                    let limit = self.activity.half_closed_limit();
+                    let room = tokio::time::timeout(limit, room.as_mut()).await;
+                    return room.map_err(|_| Event::Overdue);
+                }
+                line => line?,
+            };
+            self.bytes += line.cost();
+            self.kept.set(self.bytes + self.current);
+            let share = line.cost().min(self.room_ahead.available_permits());
+            let share = u32::try_from(share).unwrap_or(u32::MAX);
+            let share = self.room_ahead.try_acquire_many(share).ok();
+            self.ahead.push_back((line, share));
+        }
+    }
+}
+
+/// What a message waited for.
+pub(super) struct Admitted<'a> {
+    /// For how long requests of this user are still refused, if they are.
+    pub allowance: Result<(), Duration>,
+    pub room: Option<Room<'a>>,
+}
+
+impl Default for Admitted<'_> {
+    fn default() -> Self {
+        Self {
+            allowance: Ok(()),
+            room: None,
+        }
+    }
+}
+
+/// A line of the peer, read.
+pub(super) struct Arrived {
+    /// In bytes.
+    pub size: usize,
+    /// When, where that is measured.
+    pub at: Option<Instant>,
+    pub control: Option<Control>,
+    /// `None` for a blank line.
+    pub message: Option<Result<Message, Refusal>>,
+}
+
+impl Arrived {
+    fn read(line: Line) -> Self {
+        let (size, at) = (line.len(), metrics::clock());
+        if let Some(metrics) = metrics::get() {
+            metrics.received(size);
+        }
+        let message = match line {
+            Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => None,
+            Line::Whole(line) => Some(Message::read(line, MAX_PEER_DEPTH)),
+            Line::TooLong(refusal) => Some(Err(refusal)),
+        };
+        let control = match &message {
+            Some(Ok(message)) => Control::from_message(message),
+            _ => None,
+        };
+        Self {
+            size,
+            at,
+            control,
+            message,
+        }
+    }
+}
