@@ -14,6 +14,7 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
 /// … and come at this pace.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 /// A connection whose bytes are not acknowledged for so long is dead.
+#[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How many connections may wait to be accepted.
@@ -165,13 +166,11 @@ pub fn tune(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_AFTER)
         .with_interval(KEEPALIVE_EVERY);
-    let mut outcome = stream
+    let outcome = stream
         .set_nodelay(true)
         .and_then(|()| socket.set_tcp_keepalive(&keepalive));
     #[cfg(target_os = "linux")]
-    {
-        outcome = outcome.and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
-    }
+    let outcome = outcome.and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
     // The connection works without them, only less well.
     if let Err(err) = outcome {
         tracing::debug!(%err, "could not set socket options");

@@ -1,6 +1,5 @@
 //! The pipes to and from a process that we have started.
 
-use rustix::pipe::fcntl_setpipe_size;
 use std::io;
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
@@ -30,9 +29,14 @@ pub fn unread(_: &ChildStdin) -> Option<u64> {
 
 /// Lets the pipe from a process hold so many bytes. A user has so much memory for pipes only; without
 /// it they work as well.
+#[cfg(target_os = "linux")]
 pub fn enlarge(stdout: &ChildStdout, bytes: usize) {
-    let _refused = fcntl_setpipe_size(stdout, bytes);
+    let _refused = rustix::pipe::fcntl_setpipe_size(stdout, bytes);
 }
+
+/// Pipes keep the size that they have.
+#[cfg(not(target_os = "linux"))]
+pub fn enlarge(_: &ChildStdout, _: usize) {}
 
 /// Notices that a process has closed its stdin, also while nobody writes to it. It keeps our end open, too.
 #[derive(Debug)]

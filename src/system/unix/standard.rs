@@ -6,8 +6,7 @@
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, fstat};
-use rustix::net::AddressFamily;
-use rustix::net::sockopt::socket_domain;
+use rustix::net::{AddressFamily, getsockname};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -74,7 +73,7 @@ fn kind(stream: &impl AsFd) -> Option<FileType> {
 fn socket(stream: &impl AsFd) -> io::Result<UnixStream> {
     let (own, stderr) = (fstat(stream)?, fstat(io::stderr())?);
     let shared = (own.st_dev, own.st_ino) == (stderr.st_dev, stderr.st_ino);
-    if shared || socket_domain(stream)? != AddressFamily::UNIX {
+    if shared || getsockname(stream)?.address_family() != AddressFamily::UNIX {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let own: OwnedFd = stream.as_fd().try_clone_to_owned()?;
