@@ -12,7 +12,8 @@ use tokio::time::Instant;
 /// How often the log says what is waited for.
 const REPORT: Duration = Duration::from_secs(15);
 
-/// How often it is looked whether a process without a sign of life has read what it was sent.
+/// How often it is looked whether a process without a sign of life has read what it was sent. Not an event: no
+/// system tells when the reader of a pipe has emptied it.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// How long processes and clients may take.

@@ -49,7 +49,8 @@ use tokio::time::Instant;
 /// so much of it answers its own questions.
 const HIGH_WATER: usize = 1 << 20;
 
-/// How often to look whether everything is answered, while the server waits for that to stop.
+/// How often to look whether everything is answered, while the server waits for that to stop. Not an event:
+/// every answer and acknowledgement would have to signal what matters once in the life of a server.
 const IDLE_CHECK: Duration = Duration::from_millis(20);
 
 /// Bounds of the hub.

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How often to look whether somebody is still waited for, while the server stops.
+/// How often to look whether somebody is still waited for, while the server stops. Not an event: it matters
+/// once in the life of a server, and every session would have to signal it.
 const CHECK: Duration = Duration::from_millis(20);
 
 /// A new connection for a session, and how many lines its client has received.
