@@ -318,6 +318,8 @@ impl Verifier {
 
     fn check_demands(&self, claims: &Members) -> Result<(), TokenError> {
         let is = |claim: &Value, wanted: &str| claim.as_str() == Some(wanted);
+        let is_for =
+            |claim: &Value, us: &str| claim.as_str().is_some_and(|aud| is_audience(aud, us));
         if let Some(issuer) = &self.demands.issuer {
             match claims.get("iss") {
                 Some(claim) if is(claim, issuer) => {}
@@ -330,8 +332,8 @@ impl Verifier {
                 Some(Value::Array(list)) if list.iter().any(|claim| !claim.is_string()) => {
                     return Err(TokenError::Malformed("aud".to_owned()));
                 }
-                Some(Value::Array(list)) if list.iter().any(|claim| is(claim, audience)) => {}
-                Some(claim) if is(claim, audience) => {}
+                Some(Value::Array(list)) if list.iter().any(|claim| is_for(claim, audience)) => {}
+                Some(claim) if is_for(claim, audience) => {}
                 None | Some(Value::String(_) | Value::Array(_)) => {
                     return Err(TokenError::Audience);
                 }
@@ -339,6 +341,22 @@ impl Verifier {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether an audience is the one that is wanted. Of a URL, case does not count in the scheme and in the host
+/// (RFC 3986, section 6.2.2.1).
+fn is_audience(audience: &str, wanted: &str) -> bool {
+    fn parts(text: &str) -> Option<(&str, &str)> {
+        let host = text.find("://")? + 3;
+        let path = text[host..].find('/').map_or(text.len(), |at| host + at);
+        Some(text.split_at(path))
+    }
+    match (parts(audience), parts(wanted)) {
+        (Some((origin, path)), Some((other, wanted))) => {
+            origin.eq_ignore_ascii_case(other) && path == wanted
+        }
+        _ => audience == wanted,
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) enum Event<'a> {
     Disconnect { reason: &'a str },
     /// Files have been read again; these are broken, and stay as they were.
     Reload { broken: &'a [&'a str] },
+    /// A tool is withheld from everybody, for it is not what was accepted.
+    Withhold { tool: &'a str, reason: &'a str },
     /// So many events could not be written in this place.
     Lost { count: u64 },
 }
@@ -56,6 +58,7 @@ impl Event<'_> {
             Self::Disconnect { .. } => ("disconnect", None),
             Self::Reload { broken: [] } => ("reload", Some("complete")),
             Self::Reload { .. } => ("reload", Some("incomplete")),
+            Self::Withhold { .. } => ("withhold", Some("blocked")),
             Self::Lost { .. } => ("lost", None),
         };
         out.extend(b"{\"time\":\"");
@@ -81,6 +84,10 @@ impl Event<'_> {
                 text("reason", reason, out);
             }
             Self::BlockMore { count } | Self::Lost { count } => number("count", count, out),
+            Self::Withhold { tool, reason } => {
+                text("tool", tool, out);
+                text("reason", reason, out);
+            }
             Self::Disconnect { reason } => text("reason", reason, out),
             Self::Reload { broken: [] } => {}
             Self::Reload { broken } => list("broken", broken.iter().copied(), out),

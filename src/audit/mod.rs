@@ -62,6 +62,11 @@ impl Log {
         self.record(&Event::Reload { broken }, &Who::default());
     }
 
+    /// A tool is withheld from everybody, for it is not what was accepted.
+    pub fn withheld(&self, tool: &str, reason: &str) {
+        self.record(&Event::Withhold { tool, reason }, &Who::default());
+    }
+
     /// Writes what still waits. Nothing may be recorded after that.
     pub fn close(&self) {
         let Some(queue) = &self.queue else { return };

@@ -170,6 +170,15 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub permissions_config: Option<PathBuf>,
+    /// File with the tools as they were accepted, which generate-permissions writes: a tool whose description,
+    /// schema or hints have changed since, or that was not there, is not shown and not called
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MCP_REMOTE_PIN_TOOLS",
+        help_heading = "Authentication"
+    )]
+    pub pin_tools: Option<PathBuf>,
     /// Time for a new connection to show its token, TLS and WebSocket upgrade included: 10s, 1m
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_AUTH_TIMEOUT", default_value = "10s", value_parser = positive_duration, help_heading = "Authentication")]
     pub auth_timeout: Duration,

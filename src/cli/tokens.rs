@@ -122,6 +122,10 @@ pub struct GeneratePermissionsArgs {
         conflicts_with_all = ["output", "force"]
     )]
     pub update: Option<PathBuf>,
+    /// Write the tools as they are now to this file, for a server that is to offer no others. Replaces the file
+    /// if it is there, and prints what differs. No policy is printed where nothing else asks for one
+    #[arg(long, value_name = "FILE", env = "MCP_REMOTE_PIN")]
+    pub pin: Option<PathBuf>,
     /// Print what was found as JSON, the policy included where it goes to no file
     #[arg(long, env = "MCP_REMOTE_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
@@ -135,30 +139,35 @@ pub struct GeneratePermissionsArgs {
 
 /// `check`.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("asks").args(["against", "pins"]))]
 pub struct CheckArgs {
     /// Policy file (JSON) to ask
     #[arg(
         long,
         value_name = "FILE",
         env = "MCP_REMOTE_PERMISSIONS_CONFIG",
-        required = true
+        required_unless_present = "pins"
     )]
-    pub permissions_config: PathBuf,
+    pub permissions_config: Option<PathBuf>,
+    /// Start the MCP server behind '--', and print how its tools differ from those in this file of pinned
+    /// tools; exit code 1 where one has changed or appeared
+    #[arg(long, value_name = "FILE", env = "MCP_REMOTE_PINS", requires = "command", conflicts_with_all = ["against", "method", "tool", "prompt", "resource", "arguments", "claims"])]
+    pub pins: Option<PathBuf>,
     /// Roles of the token, separated by commas
     #[arg(
         long,
         value_name = "ROLES",
         env = "MCP_REMOTE_ROLES",
         value_delimiter = ',',
-        required_unless_present = "against"
+        required_unless_present_any = ["against", "pins"]
     )]
     pub roles: Vec<String>,
     /// Start the MCP server behind '--', and print which role may use what it offers: the roles given, or
     /// all of the file
     #[arg(long, env = "MCP_REMOTE_AGAINST", value_parser = FalseyValueParser::new(), requires = "command", conflicts_with_all = ["method", "tool", "prompt", "resource", "arguments", "claims"])]
     pub against: bool,
-    /// The MCP server and its arguments, behind '--', for --against
-    #[arg(last = true, value_name = "CMD", requires = "against")]
+    /// The MCP server and its arguments, behind '--', for --against and --pins
+    #[arg(last = true, value_name = "CMD", requires = "asks")]
     pub command: Vec<OsString>,
     /// Method to ask about; with a tool, a prompt or a resource: the method that uses it, else
     /// tools/call, prompts/get and resources/read

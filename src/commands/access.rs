@@ -2,12 +2,13 @@
 //! them again.
 
 use super::keys::{KeySource, Remote, RemoteError};
-use super::{Failure, read_policy, read_secrets, warn_of_readers};
+use super::{Failure, pins, read_policy, read_secrets, warn_of_readers};
+use crate::audit;
 use crate::auth::{ClaimNames, Demands, Ended, Keys, Step, Verifier};
 use crate::cli::{DemandArgs, ServerArgs};
 use crate::handshake::AuthRequirements;
 use crate::metrics;
-use crate::permissions::{Policy, misspelt};
+use crate::permissions::{PinnedTools, Pins, Policy, misspelt};
 use crate::revocations::Revocations;
 use crate::server::{Access, KeyRefresh};
 use crate::transport::tls::{self, Acceptor};
@@ -33,6 +34,7 @@ struct Origins {
     required_roles: Vec<String>,
     revoked: Option<PathBuf>,
     policy: Option<PathBuf>,
+    pins: Option<PathBuf>,
     /// Certificate and key.
     tls: Option<(PathBuf, PathBuf)>,
     client_ca: Option<PathBuf>,
@@ -44,6 +46,7 @@ struct Parts {
     keys: Option<Arc<Keys>>,
     revocations: Arc<Revocations>,
     policy: Option<Arc<Policy>>,
+    pins: Option<Arc<Pins>>,
     tls: Option<Acceptor>,
 }
 
@@ -62,6 +65,7 @@ impl Reloader {
     /// A file that is broken, or a setting that makes no sense without a secret.
     pub(super) async fn new(
         args: &mut ServerArgs,
+        audit: &audit::Log,
     ) -> Result<(Self, watch::Receiver<Arc<Access>>), Failure> {
         let roles = std::mem::take(&mut args.require_roles).into_iter();
         let keys = KeySource::new(std::mem::take(&mut args.secret), &args.demands)?;
@@ -75,6 +79,7 @@ impl Reloader {
                 .collect(),
             revoked: args.demands.revoked.take(),
             policy: args.permissions_config.take(),
+            pins: args.pin_tools.take(),
             tls: args.tls_cert.take().zip(args.tls_key.take()),
             client_ca: args.tls_client_ca.take(),
         };
@@ -89,6 +94,9 @@ impl Reloader {
             keys,
             revocations: read_revocations(origins.revoked.as_deref())?,
             policy: origins.read_policy()?,
+            pins: origins
+                .read_pins()?
+                .map(|pinned| Pins::new(pinned, pins::tell(audit.clone())).into()),
             tls: origins.read_tls()?,
         };
         let (access, receiver) = watch::channel(Arc::new(parts.access(&origins)));
@@ -113,6 +121,10 @@ impl Reloader {
             }
         };
         let revocations = read_revocations(origins.revoked.as_deref());
+        let pins = origins.read_pins().map(|pinned| {
+            let renewed = parts.pins.as_ref().zip(pinned);
+            renewed.map(|(pins, pinned)| Arc::new(pins.renewed(pinned)))
+        });
         let taken = [
             ("secrets", take_over(&mut parts.keys, keys)),
             (
@@ -123,6 +135,7 @@ impl Reloader {
                 "policy",
                 take_over(&mut parts.policy, origins.read_policy()),
             ),
+            ("pins", take_over(&mut parts.pins, pins)),
             ("tls", take_over(&mut parts.tls, origins.read_tls())),
         ];
         let broken = taken.into_iter().filter(|(_, taken)| !taken);
@@ -223,11 +236,16 @@ impl Parts {
             requirements,
             key_refresh: origins.refresh.clone(),
             policy: self.policy.clone(),
+            pins: self.pins.clone(),
         }
     }
 }
 
 impl Origins {
+    fn read_pins(&self) -> Result<Option<PinnedTools>, Failure> {
+        self.pins.as_deref().map(pins::read).transpose()
+    }
+
     fn read_policy(&self) -> Result<Option<Arc<Policy>>, Failure> {
         let Some(path) = &self.policy else {
             return Ok(None);
@@ -349,7 +367,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let (reloader, access) = runtime
             .unwrap()
-            .block_on(Reloader::new(&mut args))
+            .block_on(Reloader::new(&mut args, &audit::Log::default()))
             .map_err(|failure| failure.to_string())
             .unwrap();
         let requirements = access.borrow().requirements.is_some();

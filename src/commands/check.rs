@@ -2,7 +2,7 @@
 
 use super::ask_server::{ask, command_line};
 use super::offers::{Access, tables};
-use super::{Exit, Failure, logs, print, read_policy, runtime};
+use super::{Exit, Failure, logs, pins, print, read_policy, runtime};
 use crate::auth::{Members, claim};
 use crate::cli::CheckArgs;
 use crate::mcp::{ItemKind, Method, Sender};
@@ -13,6 +13,7 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 use serde_json::value::RawValue;
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a server may take to say what it offers.
@@ -32,7 +33,11 @@ pub(super) fn run(args: &CheckArgs) -> Exit {
 
 /// True when all that was asked about is allowed.
 fn check(args: &CheckArgs) -> Result<bool, Failure> {
-    let policy = read_policy(&args.permissions_config)?;
+    if let Some(path) = &args.pins {
+        return pins::check(args, path);
+    }
+    // Without --pins it has to be given.
+    let policy = read_policy(args.permissions_config.as_deref().unwrap_or(Path::new("")))?;
     if args.against {
         return against(args, &policy).map(|()| true);
     }

@@ -3,7 +3,7 @@
 use super::ask_server::{ask, command_line};
 use super::offers::{Access, report, tables};
 use super::update_permissions::{self, Change, Update};
-use super::{Failure, logs, print, runtime};
+use super::{Failure, logs, pins, print, runtime};
 use crate::cli::GeneratePermissionsArgs;
 use crate::inventory::{Draft, Effect, Inventory, Role, draft};
 use crate::permissions::Policy;
@@ -35,6 +35,15 @@ pub(super) fn run(args: GeneratePermissionsArgs, release: fn()) -> Result<(), Fa
     drop(runtime);
     orphans::finish();
     let mut inventory = inventory?;
+    if let Some(path) = &args.pin {
+        let said = pins::write(path, &inventory)?;
+        if args.json || args.output.is_some() || args.update.is_some() {
+            tell(&said);
+        } else {
+            print(&said)?;
+            return Ok(());
+        }
+    }
     if let Some(old) = old {
         return update(&old, &inventory, args.json);
     }

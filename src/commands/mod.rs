@@ -20,6 +20,7 @@ mod log_line;
 mod logs;
 mod man;
 mod offers;
+mod pins;
 mod server;
 mod update_permissions;
 

@@ -62,7 +62,12 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     let is_text = matches!(args.log.log_format, LogFormat::Text);
     let policy_file = args.permissions_config.clone();
     let runtime = runtime(release)?;
-    let (reloader, access) = runtime.block_on(Reloader::new(&mut args))?;
+    let audit = open_audit_log(
+        args.audit_log.take(),
+        args.audit_log_mode,
+        args.audit_allowed,
+    )?;
+    let (reloader, access) = runtime.block_on(Reloader::new(&mut args, &audit))?;
     let resource = resource(&args, &required_roles);
     let environment = child_environment(&mut args, access.borrow().requirements.is_some())?;
     let command =
@@ -81,7 +86,6 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
             per_user: args.max_per_user.or(share).map(|most| most as usize),
         }
     };
-    let audit = open_audit_log(args.audit_log, args.audit_log_mode, args.audit_allowed)?;
     let settings = Settings {
         resource,
         path: args.path,
@@ -172,8 +176,8 @@ fn resource(args: &ServerArgs, required_roles: &[String]) -> Option<Resource> {
     // Roles that stand in another claim are none that a client could ask for.
     let claim = args.demands.roles_claim.as_deref();
     let scopes = match claim {
-        Some("scope" | "scp") => required_roles,
-        _ => &[],
+        Some("scope" | "scp") => Some(required_roles),
+        _ => None,
     };
     let servers = &args.authorization_server;
     Some(Resource::new(&origin.0, &args.path, servers, scopes))

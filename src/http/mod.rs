@@ -22,7 +22,7 @@ pub use head::{
     Accepts, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, bearer, is_json, only, session_version,
 };
 pub use parameters::{Mirrored, Parameter, parameters, tool_name};
-pub use resource::Resource;
+pub use resource::{Resource, is_scope};
 pub use sessions::{Full, Sessions};
 pub use site::{Site, SiteError};
 pub use streams::{Next, NotOpen, Reading, StreamBounds, Streams};

@@ -12,7 +12,10 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 #[derive(Clone, Debug)]
 pub struct Resource {
     path: String,
+    /// What a token needs to get in, where roles are scopes.
+    scopes: Option<Vec<String>>,
     metadata: Bytes,
+    metadata_url: String,
     /// What is added to a challenge.
     parameters: String,
 }
@@ -27,33 +30,62 @@ struct Metadata<'a> {
 }
 
 impl Resource {
-    /// The server at `path` of this origin. `scopes` are what a token needs to get in; those that no scope
-    /// can be named (RFC 6749, section 3.3) are left out.
+    /// The server at `path` of this origin. `scopes` are what a token needs to get in, `None` where roles are
+    /// no scopes; those that no scope can be named (RFC 6749, section 3.3) are left out.
     #[must_use]
     pub fn new(
         origin: &str,
         path: &str,
         authorization_servers: &[String],
-        scopes: &[String],
+        scopes: Option<&[String]>,
     ) -> Self {
         let path = path.trim_end_matches('/');
-        let scopes: Vec<String> = scopes.iter().filter(|it| is_scope(it)).cloned().collect();
+        let names = |scopes: &[String]| scopes.iter().filter(|it| is_scope(it)).cloned().collect();
+        let scopes: Option<Vec<String>> = scopes.map(names);
+        let needed = scopes.as_deref().unwrap_or_default();
         let metadata = Metadata {
             resource: format!("{origin}{path}"),
             authorization_servers,
             bearer_methods_supported: ["header"],
-            scopes_supported: &scopes,
+            scopes_supported: needed,
         };
-        let mut parameters = format!("resource_metadata=\"{origin}{WELL_KNOWN}{path}\"");
-        if !scopes.is_empty() {
-            parameters += &format!(", scope=\"{}\"", scopes.join(" "));
+        let metadata_url = format!("{origin}{WELL_KNOWN}{path}");
+        let mut parameters = format!("resource_metadata=\"{metadata_url}\"");
+        if !needed.is_empty() {
+            parameters += &format!(", scope=\"{}\"", needed.join(" "));
         }
         Self {
+            metadata_url,
             path: path.to_owned(),
             // Texts and lists of them always have a JSON form.
             metadata: serde_json::to_vec(&metadata).unwrap_or_default().into(),
             parameters,
+            scopes,
         }
+    }
+
+    /// True where a role is a scope that clients can ask for.
+    #[must_use]
+    pub fn has_scopes(&self) -> bool {
+        self.scopes.is_some()
+    }
+
+    /// The challenge to a token that lacks this role for what is asked: all that a token needs for it, what
+    /// this one has got in by included.
+    #[must_use]
+    pub fn lacks(&self, role: &str, present: &[String]) -> Option<HeaderValue> {
+        let needed = self.scopes.as_ref()?;
+        if !is_scope(role) {
+            return None;
+        }
+        let mut scopes: Vec<&str> = needed.iter().map(String::as_str).collect();
+        scopes.retain(|scope| present.iter().any(|role| role == scope));
+        scopes.push(role);
+        let (metadata, scopes) = (&self.metadata_url, scopes.join(" "));
+        let challenge = format!(
+            "Bearer error=\"insufficient_scope\", scope=\"{scopes}\", resource_metadata=\"{metadata}\""
+        );
+        HeaderValue::from_str(&challenge).ok()
     }
 
     /// The metadata, where they are asked for by this path: with the path of the endpoint behind it, or
@@ -68,12 +100,17 @@ impl Resource {
     #[must_use]
     pub fn complete(&self, challenge: &HeaderValue) -> Option<HeaderValue> {
         let challenge = challenge.to_str().ok()?;
+        if challenge.contains("resource_metadata=") {
+            return None;
+        }
         let separator = if challenge.contains('=') { ", " } else { " " };
         HeaderValue::from_str(&format!("{challenge}{separator}{}", self.parameters)).ok()
     }
 }
 
-fn is_scope(name: &str) -> bool {
+/// True where a scope may have this name (RFC 6749, section 3.3), and a server may ask for it.
+#[must_use]
+pub fn is_scope(name: &str) -> bool {
     let is_allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     // Whether a client may stay logged in is between it and the authorization server.
     !name.is_empty() && name.bytes().all(is_allowed) && name != "offline_access"
@@ -87,7 +124,7 @@ mod tests {
     fn resource(scopes: &[&str]) -> Resource {
         let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
         let servers = ["https://idp.example/realms/x".to_owned()];
-        Resource::new("https://mcp.example.com", "/mcp", &servers, &scopes)
+        Resource::new("https://mcp.example.com", "/mcp", &servers, Some(&scopes))
     }
 
     #[test]
@@ -113,6 +150,23 @@ mod tests {
         ] {
             assert_eq!(resource.metadata_at(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn r13_r14_what_an_operation_needs_is_named_in_one_challenge() {
+        let at = "resource_metadata=\"https://mcp.example.com/.well-known/oauth-protected-resource/mcp\"";
+        let resource = resource(&["mcp", "admin"]);
+        let present = ["mcp", "read"].map(str::to_owned);
+        let told = |role| resource.lacks(role, &present);
+        let expected = format!("Bearer error=\"insufficient_scope\", scope=\"mcp write\", {at}");
+        assert_eq!(told("write").unwrap().to_str().unwrap(), expected);
+        assert_eq!(resource.complete(&told("write").unwrap()), None);
+        for role in ["two words", "offline_access", "quo\"te"] {
+            assert_eq!(told(role), None, "{role}");
+        }
+        let servers = ["https://idp.example".to_owned()];
+        let other = Resource::new("https://mcp.example.com", "/mcp", &servers, None);
+        assert_eq!(other.lacks("write", &present), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod session;
 pub use draft::{Draft, Role, draft, pattern_of_template};
 pub use session::{Fault, Session, Step};
 
+use serde_json::Value;
 use std::fmt;
 
 /// All that a server lists.
@@ -35,7 +36,10 @@ impl Inventory {
         self.revisions.extend(other.revisions);
         for tool in other.tools {
             match self.tools.iter_mut().find(|known| known.name == tool.name) {
-                Some(known) => known.hints = known.hints.most_careful(tool.hints),
+                Some(known) => {
+                    known.hints = known.hints.most_careful(tool.hints);
+                    known.definitions.extend(tool.definitions);
+                }
                 None => self.tools.push(tool),
             }
         }
@@ -61,6 +65,8 @@ pub struct Tool {
     pub name: String,
     /// What the server says of it.
     pub hints: Hints,
+    /// What the server says of it, in all that it has said.
+    pub definitions: Vec<Value>,
 }
 
 /// The hints of a tool: the server's word, which nothing checks.

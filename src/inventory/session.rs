@@ -264,10 +264,14 @@ impl Session {
                 };
                 let tools = &mut self.inventory.tools;
                 match tools.iter_mut().find(|tool| tool.name == name) {
-                    Some(known) => known.hints = known.hints.most_careful(hints),
+                    Some(known) => {
+                        known.hints = known.hints.most_careful(hints);
+                        known.definitions.push(entry.clone());
+                    }
                     None => tools.push(Tool {
                         name: name.to_owned(),
                         hints,
+                        definitions: vec![entry.clone()],
                     }),
                 }
                 return;

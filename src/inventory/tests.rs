@@ -169,6 +169,7 @@ fn tool(name: &str, read_only: Option<bool>, destructive: Option<bool>) -> Tool 
             read_only,
             destructive,
         },
+        definitions: Vec::new(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! List answers, cut down to what a peer may use.
 
+use super::pins::Pins;
 use super::rules::{Rules, Use, name_of};
 use crate::json::{Span, elements, members};
 use crate::jsonrpc::{Edit, Message, Replacement};
@@ -9,7 +10,10 @@ use std::sync::Arc;
 /// What the answer to a list request has to be passed through.
 #[derive(Clone, Debug)]
 pub struct ListFilter {
-    rules: Arc<Rules>,
+    /// `None` where there is no policy.
+    rules: Option<Arc<Rules>>,
+    /// Tools that have changed go, too.
+    pins: Option<Arc<Pins>>,
     method: Method,
     list: List,
 }
@@ -19,12 +23,19 @@ pub struct ListFilter {
 pub(crate) struct Unreadable;
 
 impl ListFilter {
-    pub(super) fn new(rules: &Arc<Rules>, method: Method, list: List) -> Self {
+    pub(super) fn new(rules: Option<&Arc<Rules>>, method: Method, list: List) -> Self {
         Self {
-            rules: Arc::clone(rules),
+            rules: rules.cloned(),
+            pins: None,
             method,
             list,
         }
+    }
+
+    /// The same, for tools that have to be as they are pinned.
+    pub(super) fn pinned(mut self, pins: &Arc<Pins>) -> Self {
+        self.pins = Some(Arc::clone(pins));
+        self
     }
 
     fn place(&self) -> Use {
@@ -42,7 +53,8 @@ impl ListFilter {
         let text = result.of(line);
         let [list, scope] = members(text, [self.list.member, "cacheScope"]).ok_or(Unreadable)?;
         let mut cuts = Vec::new();
-        if self.rules.bounds(self.place()) {
+        let rules = self.rules.as_ref();
+        if self.pins.is_some() || rules.is_some_and(|rules| rules.bounds(self.place())) {
             let list = list.ok_or(Unreadable)?;
             cuts = self.cuts(list.of(text)).ok_or(Unreadable)?;
             cuts.iter_mut().for_each(|cut| *cut = cut.within(list));
@@ -81,7 +93,14 @@ impl ListFilter {
     }
 
     fn shows(&self, element: &[u8]) -> bool {
+        // All tools are looked at, also those that this peer would not see anyway.
+        if self.pins.as_ref().is_some_and(|pins| !pins.shows(element)) {
+            return false;
+        }
+        let Some(rules) = &self.rules else {
+            return true;
+        };
         let name = members(element, [self.list.key]).and_then(|[name]| name_of(name?.of(element)));
-        name.is_some_and(|name| self.rules.judge_item(self.place(), &name).is_ok())
+        name.is_some_and(|name| rules.judge_item(self.place(), &name).is_ok())
     }
 }

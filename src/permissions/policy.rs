@@ -9,6 +9,7 @@ use super::role::{Role, merge_arguments, read_role};
 use super::rule::{Effect, Rule};
 use super::rules::{Methods, Reach, Rules, Use};
 use super::uri;
+use crate::jsonrpc::Message;
 use crate::mcp::{ItemKind, Method};
 use crate::utils::lock::lock;
 use std::collections::{BTreeMap, HashMap};
@@ -75,6 +76,29 @@ impl Policy {
         let rules = self.rules(roles);
         let claims = Claims::new(rules.claims(), claim);
         Rights::of(rules, claims)
+    }
+
+    /// The role that a peer with `roles` lacks for this message; of several that would do, and of which `is_meant`
+    /// holds, the one that allows the least. `None` where it lacks nothing, or no role would do.
+    #[must_use]
+    pub fn missing_role(
+        &self,
+        roles: &[String],
+        claim: impl Fn(&str) -> Option<serde_json::Value>,
+        message: &Message,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Option<&str> {
+        if self.rights_of(roles, &claim).allows(message) {
+            return None;
+        }
+        let would_do = |role: &&String| {
+            let with: Vec<String> = roles.iter().chain([*role]).cloned().collect();
+            self.rights_of(&with, &claim).allows(message)
+        };
+        let breadth = |role: &&String| self.rights(std::slice::from_ref(*role)).breadth();
+        let meant = self.roles.keys().filter(|role| is_meant(role));
+        let least = meant.filter(would_do).min_by_key(breadth);
+        least.map(String::as_str)
     }
 
     fn rules(&self, roles: &[String]) -> Arc<Rules> {

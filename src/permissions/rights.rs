@@ -2,6 +2,7 @@
 
 use super::arguments::{Claims, Violation};
 use super::list::ListFilter;
+use super::pins::Pins;
 use super::rules::{NO_POLICY, Reason, Rules, Use, Verdict, name_of};
 use super::{Denial, Permit};
 use crate::json::{elements, members};
@@ -23,6 +24,8 @@ pub struct Rights {
     /// `None`: no policy, everything is allowed.
     rules: Option<Arc<Rules>>,
     claims: Arc<Claims>,
+    /// The tools that may be used whatever the rules say; `None` for any.
+    pins: Option<Arc<Pins>>,
 }
 
 impl Rights {
@@ -32,6 +35,7 @@ impl Rights {
         Self {
             rules: None,
             claims: Arc::default(),
+            pins: None,
         }
     }
 
@@ -39,7 +43,14 @@ impl Rights {
         Self {
             rules: Some(rules),
             claims: claims.into(),
+            pins: None,
         }
+    }
+
+    /// The same, for tools alone that are as they are pinned.
+    #[must_use]
+    pub fn pinned(self, pins: Option<Arc<Pins>>) -> Self {
+        Self { pins, ..self }
     }
 
     /// True when one of the roles blocks `method`, whether or not another allows it.
@@ -61,7 +72,8 @@ impl Rights {
     ///    are never combined with the methods of another;
     /// 6. everything else is denied;
     /// 7. where a role has rules on the arguments of the tool or prompt: those that any role blocks
-    ///    are denied, and of the roles that let it be used, one must allow them.
+    ///    are denied, and of the roles that let it be used, one must allow them;
+    /// 8. a tool that is not as it was pinned is denied, policy or not.
     ///
     /// Lists are cut down by the same rules: an element stays if it passes 4 and 5 for the list's
     /// method. A template stays if something it may become passes, and is completed only if
@@ -72,11 +84,32 @@ impl Rights {
     /// # Errors
     /// The [`Denial`].
     pub fn decide(&self, message: Message) -> Result<Permit, Denial> {
-        let list = match &self.rules {
+        let mut list = match &self.rules {
             Some(rules) => judge(rules, &self.claims, &message)?,
             None => None,
         };
+        if let Some(pins) = &self.pins {
+            list = judge_pinned(pins, list, &message)?;
+        }
         Ok(Permit { message, list })
+    }
+
+    /// True where [`Rights::decide`] would let this message pass.
+    #[must_use]
+    pub fn allows(&self, message: &Message) -> bool {
+        let rules = self.rules.as_ref();
+        rules.is_none_or(|rules| judge(rules, &self.claims, message).is_ok())
+    }
+
+    /// How much these rights are, to compare those of one role with those of another: how many methods of
+    /// MCP are allowed, and how many of their uses of tools, prompts and resources have no bounds.
+    pub(super) fn breadth(&self) -> usize {
+        let allowed = |method: &&Method| self.judge_method(false, method.name()).is_ok();
+        let unbounded = |place: &&Use| {
+            let method = place.method.name();
+            self.judge_method(false, method).is_ok() && !self.bounds(method, place.kind)
+        };
+        Method::ALL.iter().filter(allowed).count() + Use::ALL.iter().filter(unbounded).count()
     }
 
     /// Whether this method may be used, as a request or as a notification.
@@ -149,6 +182,38 @@ fn judge(
     }
 }
 
+/// Decides on the tool of a call; a list of tools is cut down to what is as it was pinned.
+fn judge_pinned(
+    pins: &Arc<Pins>,
+    list: Option<ListFilter>,
+    message: &Message,
+) -> Result<Option<ListFilter>, Denial> {
+    let deny = |reason| Denial::new(message, None, reason);
+    let Some(method) = message.mcp_method() else {
+        return Ok(list);
+    };
+    match method.names() {
+        Names::Item(ItemKind::Tool, field) => {
+            let name = message.text(field).ok_or_else(|| deny(UNNAMED))?;
+            match pins.refuses(&name) {
+                None => Ok(list),
+                Some(why) => {
+                    let item = Some((ItemKind::Tool, &*name));
+                    Err(Denial::new(message, item, Reason::Words(why)))
+                }
+            }
+        }
+        Names::List(tools) if tools.kind == ItemKind::Tool => {
+            if message.raw(Field::Task).is_some() {
+                return Err(deny(LIST_AS_TASK));
+            }
+            let list = list.unwrap_or_else(|| ListFilter::new(None, method, tools));
+            Ok(Some(list.pinned(pins)))
+        }
+        _ => Ok(list),
+    }
+}
+
 /// Decides on the tools, prompts and resources that a message of an allowed method uses.
 fn judge_items(
     rules: &Arc<Rules>,
@@ -194,7 +259,7 @@ fn judge_items(
                 return Err(deny(LIST_AS_TASK));
             }
             let ruled = rules.in_file[list.kind as usize];
-            return Ok(ruled.then(|| ListFilter::new(rules, method, list)));
+            return Ok(ruled.then(|| ListFilter::new(Some(rules), method, list)));
         }
         _ => {}
     }

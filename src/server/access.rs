@@ -4,7 +4,8 @@ use super::key_refresh::KeyRefresh;
 use crate::auth::{Identity, TokenError};
 use crate::handshake::{AuthRequirements, Refused};
 use crate::hub::Session;
-use crate::permissions::{Policy, Rights};
+use crate::jsonrpc::Message;
+use crate::permissions::{Pins, Policy, Rights};
 use crate::router::Profile;
 use crate::transport::tls::Acceptor;
 use crate::utils::secret::Secret;
@@ -24,6 +25,8 @@ pub struct Access {
     pub key_refresh: Option<Arc<KeyRefresh>>,
     /// What roles may do; `None` allows everything.
     pub policy: Option<Arc<Policy>>,
+    /// Tools as they were accepted; `None` for any.
+    pub pins: Option<Arc<Pins>>,
 }
 
 impl Access {
@@ -40,10 +43,11 @@ impl Access {
     }
 
     fn rights(&self, identity: &Identity) -> Rights {
-        match &self.policy {
+        let rights = match &self.policy {
             Some(policy) => policy.rights_of(&identity.roles, |name| identity.claim(name)),
             None => Rights::everything(),
-        }
+        };
+        rights.pinned(self.pins.clone())
     }
 }
 
@@ -100,6 +104,19 @@ impl Authorization {
 
     pub(super) fn rights(&self) -> &Rights {
         &self.rights
+    }
+
+    /// The role that this peer lacks for a message, if one would do of which `is_meant` holds.
+    pub(super) fn missing_role(
+        &self,
+        message: &Message,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let access = Arc::clone(&self.access.borrow());
+        let policy = access.policy.as_ref()?;
+        let claim = |name: &str| self.identity.claim(name);
+        let missing = policy.missing_role(&self.identity.roles, claim, message, is_meant);
+        missing.map(str::to_owned)
     }
 
     /// What the router has to know.

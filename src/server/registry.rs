@@ -197,6 +197,7 @@ mod tests {
             requirements: None,
             key_refresh: None,
             policy: None,
+            pins: None,
         };
         let identity = Identity {
             user: Some(user.to_owned()),

@@ -4,7 +4,12 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 66] = [
+const FIXED: [(&str, &str, &str); 67] = [
+    (
+        "tools that are not [as they were accepted](policy.md#tools-as-they-were-accepted), beyond those in the file, and are told of",
+        "256",
+        "MAX_TOLD: usize = 256",
+    ),
     (
         "the key set of `--jwks`, from a URL",
         "1 MiB",

@@ -132,7 +132,7 @@ const BLOCKS: [(&str, Counts); 14] = [
     ("docs/client.md", [0, 2, 0, 0]),
     ("docs/install.md", [1, 0, 0, 0]),
     ("docs/migration.md", [2, 0, 0, 0]),
-    ("docs/policy.md", [0, 0, 3, 3]),
+    ("docs/policy.md", [0, 1, 3, 3]),
     ("docs/server.md", [0, 2, 0, 0]),
     ("docs/sharing.md", [0, 1, 0, 0]),
     ("docs/tls.md", [0, 2, 0, 0]),

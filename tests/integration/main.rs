@@ -32,6 +32,7 @@ mod listeners;
 mod metrics;
 mod multiplex;
 mod oversize;
+mod pins;
 mod places;
 mod poison;
 mod policy;

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 /// The header that says which revision is spoken.
 pub const VERSION: &str = "MCP-Protocol-Version";
 
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{}},"clientInfo":{"name":"t","version":"1"}}}"#;
+pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{}},"clientInfo":{"name":"t","version":"1"}}}"#;
 
 /// One connection.
 pub struct Http {

@@ -132,6 +132,13 @@ fn lines_are_as_documented() {
             },
             r#""reload","broken":["policy","tls"],"verdict":"incomplete""#,
         ),
+        (
+            Event::Withhold {
+                tool: "x",
+                reason: "changed",
+            },
+            r#""withhold","tool":"x","reason":"changed","verdict":"blocked""#,
+        ),
         (Event::Lost { count: 3 }, r#""lost","count":3"#),
     ] {
         assert_eq!(line(&event, &nobody), format!("{start}{rest}}}\n"));

@@ -4,6 +4,7 @@ use super::super::access::Reloader;
 use super::super::ask_server::{ask, command_line};
 use super::super::listeners::Places;
 use super::report::{Report, Stopped};
+use crate::audit;
 use crate::cli::ServerArgs;
 use crate::server::Listening;
 use crate::system::inherited::Sockets;
@@ -21,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(super) async fn examine(mut args: ServerArgs, report: &mut Report) -> Result<(), Stopped> {
     let certificate = args.tls_cert.clone();
     let policy = args.permissions_config.clone();
-    let (_reloader, access) = Reloader::new(&mut args)
+    let (_reloader, access) = Reloader::new(&mut args, &audit::Log::default())
         .await
         .map_err(|failure| report.failed("files", failure.to_string(), None))?;
     let guarded = access.borrow().requirements.is_some();

@@ -9,6 +9,7 @@ use super::super::sharing::Placement;
 use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
 use crate::control::PREFIX;
+use crate::http::is_scope;
 use crate::hub::{Sent, Session};
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, RequestId,
@@ -19,6 +20,7 @@ use crate::permissions::Permit;
 use crate::router::TooLarge;
 use crate::transport::outlet::Flush;
 use hyper::StatusCode;
+use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -28,6 +30,8 @@ pub(super) struct Stopped {
     pub line: Option<Vec<u8>>,
     /// The code of that.
     pub code: Code,
+    /// What the token lacks (OAuth).
+    pub challenge: Option<HeaderValue>,
     /// It makes sense to try again.
     pub later: bool,
     /// The MCP server is not there.
@@ -37,17 +41,20 @@ pub(super) struct Stopped {
 impl Stopped {
     /// The answer, with `status` where it is an error of a message.
     pub(super) fn reply(self, status: StatusCode) -> Reply {
-        let status = if self.is_down {
-            StatusCode::SERVICE_UNAVAILABLE
-        } else {
-            status
+        let status = match &self.challenge {
+            Some(_) => StatusCode::FORBIDDEN,
+            None if self.is_down => StatusCode::SERVICE_UNAVAILABLE,
+            None => status,
         };
-        let reply = match self.line {
+        let mut reply = match self.line {
             Some(line) => reply::json(status, &line.into()),
             None if self.is_down => reply::empty(status),
             // What is not passed on vanishes, as it does on the other transports.
             None => reply::empty(StatusCode::ACCEPTED),
         };
+        if let Some(challenge) = self.challenge {
+            reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
         if self.later {
             reply::later(reply)
         } else {
@@ -59,6 +66,7 @@ impl Stopped {
         Self {
             line: id.map(|id| error_line(Some(id), code, text, data)),
             code,
+            challenge: None,
             later: false,
             is_down: false,
         }
@@ -90,15 +98,36 @@ pub(super) async fn judge(
         let stopped = Stopped::new(id, Code::MethodNotFound, text, None);
         return Err(stopped);
     }
+    let challenge = lacks(visitor, authorization, &message);
     authorization.rights().decide(message).map_err(|denial| {
         bearer.refusals.blocked(&denial);
         Stopped {
             line: denial.to_line(),
             code: denial.code(),
+            challenge,
             later: false,
             is_down: false,
         }
     })
+}
+
+/// What is said of a request that a token with a further role could make, to clients that can ask for one.
+fn lacks(
+    visitor: &Visitor,
+    authorization: &Authorization,
+    message: &Message,
+) -> Option<HeaderValue> {
+    let resource = visitor
+        .site
+        .resource
+        .as_ref()
+        .filter(|it| it.has_scopes())?;
+    let Kind::Request(_) = message.kind() else {
+        return None;
+    };
+    let present = &authorization.identity().roles;
+    let missing = authorization.missing_role(message, is_scope)?;
+    resource.lacks(&missing, present)
 }
 
 fn request_id(message: &Message) -> Option<&RequestId> {
@@ -170,6 +199,7 @@ pub(super) async fn hand_over(
         return Err(Stopped {
             line: id.map(|id| isolated::refusal(why, Some(id))),
             code: Code::InternalError,
+            challenge: None,
             later: true,
             is_down: false,
         });
@@ -192,6 +222,7 @@ pub(super) async fn hand_over(
             Err(Stopped {
                 line: id.map(|id| too_large_line(Some(id), limit, Measured::AsWritten)),
                 code: Code::InvalidRequest,
+                challenge: None,
                 later: false,
                 is_down: false,
             })
@@ -221,6 +252,7 @@ pub(super) fn still_in_flight(message: &Message) -> Stopped {
     Stopped {
         line: Some(line),
         code: Code::InvalidRequest,
+        challenge: None,
         later: false,
         is_down: false,
     }

@@ -63,6 +63,7 @@ impl Single {
         let placement = Arc::new(placed.map_err(|why| Stopped {
             line: Some(isolated::refusal(why, None)),
             code: Code::InternalError,
+            challenge: None,
             later: true,
             is_down: false,
         })?);
