@@ -143,13 +143,13 @@ fn web_pages_reach_no_mcp_server() {
         } else {
             assert_eq!(seen, [""; 0], "{}", door.name);
         }
-        // They have knocked.
+        // They have knocked; the first of each kind is logged.
         let refused = if door.name.starts_with("tcp") {
             "the head of an HTTP request"
         } else {
             "' is not allowed"
         };
-        assert!(log.matches(refused).count() >= 2, "{}: {log}", door.name);
+        assert!(log.contains(refused), "{}: {log}", door.name);
     }
     for (report, doors) in [(&evil, &doors[..])]
         .into_iter()

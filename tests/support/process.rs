@@ -126,6 +126,13 @@ impl Log {
         let text = self.wait_while(|seen| !seen.ended && find(&seen.text).is_none());
         find(&text).unwrap_or_else(|| panic!("no {part:?} in the log:\n{text}"))
     }
+
+    /// Waits until `part` stands in it so often, which is not more often than it should. What a program logs
+    /// may come after what it answers.
+    pub fn wait_for_times(&self, part: &str, times: usize) {
+        let text = self.wait_while(|seen| !seen.ended && seen.text.matches(part).count() < times);
+        assert_eq!(text.matches(part).count(), times, "{part:?} in:\n{text}");
+    }
 }
 
 /// What a program that has ended has left.

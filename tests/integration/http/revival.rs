@@ -41,10 +41,7 @@ fn a_session_goes_on_after_a_restart() {
             (200, json!(id))
         );
     }
-    assert_eq!(
-        server.log.text().matches("from before the restart").count(),
-        1
-    );
+    server.log.wait_for_times("from before the restart", 1);
     let seen = server.seen();
     assert_eq!(seen.matches("\"initialize\"").count(), 1, "{seen}");
     assert_eq!(seen.matches("notifications/initialized").count(), 1);
@@ -63,10 +60,7 @@ fn a_session_goes_on_after_a_restart() {
     crate::process::eventually("it is gone for good", || {
         (session.post(LIST).status() == 404).then_some(())
     });
-    assert_eq!(
-        server.log.text().matches("from before the restart").count(),
-        1
-    );
+    server.log.wait_for_times("from before the restart", 1);
 }
 
 #[test]

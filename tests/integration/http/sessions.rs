@@ -413,8 +413,8 @@ fn each_client_that_can_be_asked_gets_its_own_process() {
         (one.post(LIST).status(), two.post(LIST).status()),
         (200, 200)
     );
-    let started = || server.log.text().matches("MCP server started").count();
-    assert_eq!(started(), 3, "the shared one, and one each");
+    // The shared one, and one each.
+    server.log.wait_for_times("MCP server started", 3);
     assert_eq!(one.send("DELETE", &[], "").answer().status(), 204);
     let ended = || server.log.text().matches("MCP server ended").count();
     eventually("the process ends with its session", || {
