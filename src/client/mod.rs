@@ -46,7 +46,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ClientError> {
     let bridge = Bridge::new(settings.keepalive_interval);
-    let mut input = HostInput::start();
+    let mut input = HostInput::start(bridge.output().replies());
     let outcome = live(&settings, &bridge, &mut input, shutdown).await;
     if let Err(err) = &outcome {
         bridge.give_up(&err.failure(), &mut input).await;

@@ -170,3 +170,32 @@ fn a_line_without_an_end_is_not_kept() {
         assert!(more < 8 << 10, "{transport}: {more} KiB more");
     }
 }
+
+/// Bug: the client dropped it, and the host waited for ever.
+#[test]
+fn a_client_answers_what_is_too_long_to_be_read() {
+    const MOST: usize = 64 << 20;
+    for transport in ["tcp", "http"] {
+        let server = TestServer::start(transport);
+        let url = format!("http://127.0.0.1:{}/mcp", server.port);
+        let mut client = match transport {
+            "http" => TestClient::http(&url, &[], &[]),
+            _ => TestClient::start(transport, server.port, &[], None),
+        };
+        let hello = json!({"protocolVersion": "2025-11-25", "capabilities": {},
+            "clientInfo": {"name": "host", "version": "1"}});
+        assert!(client.ask(1, "initialize", hello)["result"].is_object());
+        client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        client.send(&request("long", "x", json!({"x": "x".repeat(MOST)})));
+        let answer = client.next();
+        assert_eq!(answer["id"], "long");
+        assert_eq!(
+            answer["error"],
+            json!({"code": -32600, "message": "Invalid Request: a message is longer than 67108864 bytes", "data": {
+                "source": "mcp-remote", "reason": "message-too-large", "executed": "no", "limit": MOST}})
+        );
+        assert_eq!(client.ask(2, "x", json!({}))["id"], 2);
+        client.close_stdin();
+        assert_eq!(client.wait(), Some(0));
+    }
+}

@@ -1,5 +1,7 @@
 //! Our own stdin.
 
+use super::output::Replies;
+use crate::jsonrpc::{Outline, Refusal};
 use crate::replay::cost;
 use crate::system::standard::{self, Input};
 use crate::transport::line::{LineError, LineReader};
@@ -12,7 +14,8 @@ pub(in crate::client) type Lines = Vec<Bytes>;
 /// The most that is read ahead of a connection, in bytes; then the host is not read.
 pub(in crate::client) const MAX_QUEUED: usize = 64 << 20;
 
-/// The longest line from the host, in bytes. The server has its own, smaller limit.
+/// The longest line from the host, in bytes; a longer one is passed over, and answered. The server has its
+/// own, smaller limit.
 const MAX_HOST_LINE: usize = MAX_QUEUED;
 
 /// The most lines that are taken at once.
@@ -30,16 +33,21 @@ pub(in crate::client) struct HostInput {
     /// What the queue costs, in bytes.
     queued: usize,
     ended: bool,
+    /// What is known of a line that is being passed over.
+    skipped: Option<Outline>,
+    replies: Replies,
 }
 
 impl HostInput {
-    /// Our stdin. Within a runtime.
-    pub(in crate::client) fn start() -> Self {
+    /// Our stdin. Within a runtime. A line that is too long gets its answer through `replies`.
+    pub(in crate::client) fn start(replies: Replies) -> Self {
         Self {
             stdin: LineReader::new(standard::input(), MAX_HOST_LINE).with_ends(),
             queue: VecDeque::new(),
             queued: 0,
             ended: false,
+            skipped: None,
+            replies,
         }
     }
 
@@ -65,12 +73,20 @@ impl HostInput {
         if let Some(line) = self.pop_queue() {
             return Some(line);
         }
-        while let Some(read) = self.stdin.buffered() {
-            if let Some(line) = not_blank(read) {
-                return Some(line);
+        while self.skipped.is_none() {
+            match self.stdin.buffered()? {
+                Ok(line) if is_blank(&line) => {}
+                Ok(line) => return Some(line),
+                Err(err) => self.skip(&err),
             }
         }
         None
+    }
+
+    /// Begins to pass over a line that is too long.
+    fn skip(&mut self, err: &LineError) {
+        tracing::error!(%err, "dropped a message of the host");
+        self.skipped = Some(Outline::default());
     }
 
     fn pop_queue(&mut self) -> Option<Bytes> {
@@ -82,22 +98,34 @@ impl HostInput {
     /// The next line of stdin. Cancel safe.
     async fn read(&mut self) -> Option<Bytes> {
         while !self.ended {
-            let read = match self.stdin.next().await {
-                Ok(Some(line)) => Ok(line),
+            if let Some(outline) = &mut self.skipped {
+                let skipped = self.stdin.skip(|piece| outline.see(piece)).await;
+                let outline = self.skipped.take().unwrap_or_default();
+                for reply in Refusal::too_long(MAX_HOST_LINE, outline).replies() {
+                    self.replies.send(&reply.into());
+                }
+                self.ended = !matches!(skipped, Ok(true));
+                continue;
+            }
+            let line = match self.stdin.next().await {
+                Ok(Some(line)) => line,
                 Ok(None) => {
                     self.ended = true;
                     // `printf '{…}' | mcp-remote client …` has no newline at its end, and means it.
                     let rest = self.stdin.rest();
-                    Ok([&rest, &b"\n"[..]].concat().into())
+                    [&rest, &b"\n"[..]].concat().into()
                 }
                 Err(LineError::Io(err)) => {
                     tracing::error!(%err, "could not read stdin");
                     self.ended = true;
                     break;
                 }
-                Err(err) => Err(err),
+                Err(err) => {
+                    self.skip(&err);
+                    continue;
+                }
             };
-            if let Some(line) = not_blank(read) {
+            if !is_blank(&line) {
                 return Some(line);
             }
         }
@@ -135,13 +163,6 @@ impl HostInput {
     }
 }
 
-/// The line, unless it is blank or could not be read.
-fn not_blank(read: Result<Bytes, LineError>) -> Option<Bytes> {
-    match read {
-        Ok(line) => (!line.iter().all(u8::is_ascii_whitespace)).then_some(line),
-        Err(err) => {
-            tracing::error!(%err, "dropped a message of the host");
-            None
-        }
-    }
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_whitespace)
 }

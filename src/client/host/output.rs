@@ -33,6 +33,32 @@ impl TryWrite for Output {
     }
 }
 
+impl Stdout {
+    /// Hands over the parts of one line.
+    fn push(&self, parts: &[&Bytes]) {
+        // That the host reads no more shows when the next line needs room.
+        if !self.closed.load(Ordering::Acquire) {
+            let mut queue = self.outlet.lock();
+            for part in parts {
+                queue.waiting.share(part, part);
+            }
+            queue.added(parts.iter().map(|part| part.len()).sum());
+        }
+    }
+}
+
+/// Answers the host without the rest of the client.
+#[derive(Debug)]
+pub(in crate::client) struct Replies(Arc<Stdout>);
+
+impl Replies {
+    /// Writes a line, which has its newline.
+    pub(super) fn send(&self, line: &Bytes) {
+        self.0.push(&[line]);
+        self.0.outlet.flush();
+    }
+}
+
 impl HostOutput {
     /// Our stdout. Within a runtime.
     pub(in crate::client) fn start() -> Self {
@@ -89,13 +115,12 @@ impl HostOutput {
 
     /// Hands over a line without its newline, which is written with the next flush or earlier.
     pub(in crate::client) fn push(&self, line: &Bytes) {
-        // That the host reads no more shows when the next line needs room.
-        if !self.shared.closed.load(Ordering::Acquire) {
-            let mut queue = self.shared.outlet.lock();
-            queue.waiting.share(line, line);
-            queue.waiting.extend(b"\n");
-            queue.added(line.len() + 1);
-        }
+        self.shared.push(&[line, &Bytes::from_static(b"\n")]);
+    }
+
+    /// A way to answer what cannot even be read.
+    pub(in crate::client) fn replies(&self) -> Replies {
+        Replies(Arc::clone(&self.shared))
     }
 
     /// Waits until everything is written, or the host reads no more.

@@ -134,11 +134,12 @@ impl Client {
     fn new(settings: Settings) -> Self {
         let (reports, reported) = mpsc::channel(MAX_REPORTS);
         let place = settings.place.clone();
+        let output = HostOutput::start();
         Self {
             machine: Machine::new(place, settings.reconnect, backoff::jitter),
             pool: Arc::new(Pool::new(settings)),
-            input: HostInput::start(),
-            output: HostOutput::start(),
+            input: HostInput::start(output.replies()),
+            output,
             exchanges: JoinSet::new(),
             handles: HashMap::default(),
             ending: Vec::new(),
