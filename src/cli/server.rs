@@ -319,8 +319,8 @@ pub struct ServerArgs {
     #[arg(long, value_name = "WHOM", env = "MCP_REMOTE_CHILD_PER", default_value = "session", value_parser = child_per, help_heading = "MCP server")]
     pub child_per: ChildPer,
     /// Time for a shared MCP server to answer what the proxy itself asks it ('initialize',
-    /// 'server/discover', what it tells a process that replaces another), from its first sign of life;
-    /// then it is started again
+    /// 'server/discover', what it tells a process that replaces another), and for a peer's own one to
+    /// answer the first of these, from its first sign of life; then it is ended or started again
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_HANDSHAKE_TIMEOUT", default_value = "60s", value_parser = positive_duration, help_heading = "MCP server")]
     pub handshake_timeout: Duration,
     /// Time for a shared MCP server to give its first sign of life, from the first message for it; then

@@ -150,12 +150,12 @@ impl Routing {
         }
     }
 
-    /// What this process has been asked by the router itself and has not answered.
+    /// What this process has to answer in time: what the router itself has asked it, or the first question of
+    /// a peer that has it to itself.
     pub(super) fn awaited(&self, process: ProcessId) -> Option<(i64, &'static str)> {
         match self {
             Self::Shared(router) => router.awaited(process),
-            // What it is asked is its peer's own affair.
-            Self::Isolated(_) => None,
+            Self::Isolated(router) => router.awaited(),
         }
     }
 

@@ -44,6 +44,28 @@ fn a_first_process_that_does_not_answer_is_replaced() {
     }
 }
 
+/// With a process of its own a peer waited for ever.
+#[test]
+fn a_process_of_ones_own_that_does_not_answer_is_ended() {
+    let server = Setup::new("tcp")
+        .args(&["--isolate", "--handshake-timeout", "300ms"])
+        .program(&["sh", "-c", SILENT])
+        .start();
+    let mut peer = server.peer();
+    assert_overdue(&peer.initialize(), "initialize");
+    while peer.next_line().is_some() {}
+    let mut peer = server.peer();
+    peer.send(&modern("era", "server/discover", json!({})));
+    assert_overdue(&peer.next(), "server/discover");
+    server
+        .log
+        .wait_for_times("MCP server has not answered in time", 2);
+    // Anything else may take as long as it takes.
+    let mut peer = server.peer();
+    peer.send(&modern("call", "tools/call", json!({})));
+    assert!(!peer.has_more());
+}
+
 /// The same for the question whether it is modern; in the end that is taken for an answer.
 #[test]
 fn a_process_that_does_not_tell_its_era_is_replaced() {

@@ -62,6 +62,17 @@ pub struct IsolatedRouter {
     profile: Option<Profile>,
     /// The peer says nothing more: it can be asked nothing.
     half_closed: bool,
+    /// The request in flight that the conversation begins with.
+    opening: Option<Opening>,
+    /// How many of those there have been.
+    openings: i64,
+}
+
+/// An `initialize` or `server/discover`: a process that does not answer it does not work.
+struct Opening {
+    number: i64,
+    id: RequestId,
+    method: Method,
 }
 
 impl std::fmt::Debug for IsolatedRouter {
@@ -138,7 +149,7 @@ impl IsolatedRouter {
                     out.to_peer.push((Self::SESSION, refusal.into()));
                     return Ok(());
                 }
-                self.open(id, permit);
+                self.open(id, permit, out);
             }
             Kind::Notification => {
                 if message.method() == "notifications/cancelled" && !self.cancel(message) {
@@ -181,7 +192,7 @@ impl IsolatedRouter {
         self.counted.set(self.in_flight.len());
     }
 
-    fn open(&mut self, id: &RequestId, permit: &Permit) {
+    fn open(&mut self, id: &RequestId, permit: &Permit, out: &mut Output) {
         let token = permit.message().progress_token();
         // The token stands in two tables.
         let token_size = token.map_or(0, |(token, _)| 2 * token.size());
@@ -197,6 +208,26 @@ impl IsolatedRouter {
         }
         self.in_flight.insert(id.clone(), open);
         self.count();
+        let method = permit.message().mcp_method();
+        let opens = |method: &Method| matches!(method, Method::Initialize | Method::Discover);
+        if self.opening.is_none()
+            && let Some(method) = method.filter(opens)
+        {
+            self.openings += 1;
+            self.opening = Some(Opening {
+                number: self.openings,
+                id: id.clone(),
+                method,
+            });
+            out.note_asked(ProcessId::FIRST);
+        }
+    }
+
+    /// What the child has to answer in time, with a number of its own.
+    #[must_use]
+    pub fn awaited(&self) -> Option<(i64, &'static str)> {
+        let opening = self.opening.as_ref();
+        opening.map(|opening| (opening.number, opening.method.name()))
     }
 
     /// The peer cancels one of its requests; false where it waits for none of this id.
@@ -222,6 +253,7 @@ impl IsolatedRouter {
     /// Forgets a request, and that its token is good for progress.
     fn close(&mut self, id: &RequestId) -> Option<(RequestId, Open)> {
         let (id, open) = self.in_flight.remove_entry(id)?;
+        self.opening.take_if(|opening| opening.id == id);
         if let Some(token) = &open.token
             && self.tokens.get(token) == Some(&id)
         {
@@ -293,6 +325,7 @@ impl IsolatedRouter {
             }
         }
         self.tokens.clear();
+        self.opening = None;
         self.count();
     }
 }
