@@ -41,7 +41,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Permit {
     message: Message,
-    list: Option<ListFilter>,
+    list: Option<Box<ListFilter>>,
 }
 
 impl Permit {
@@ -54,7 +54,7 @@ impl Permit {
     /// What the answer has to be passed through, where rules say what the peer may see.
     #[must_use]
     pub fn list(&self) -> Option<&ListFilter> {
-        self.list.as_ref()
+        self.list.as_deref()
     }
 }
 

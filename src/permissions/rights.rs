@@ -164,7 +164,7 @@ fn judge(
     rules: &Arc<Rules>,
     claims: &Claims,
     message: &Message,
-) -> Result<Option<ListFilter>, Denial> {
+) -> Result<Option<Box<ListFilter>>, Denial> {
     let notification = match message.kind() {
         Kind::Response(_) => return Ok(None),
         kind => *kind == Kind::Notification,
@@ -185,9 +185,9 @@ fn judge(
 /// Decides on the tool of a call; a list of tools is cut down to what is as it was pinned.
 fn judge_pinned(
     pins: &Arc<Pins>,
-    list: Option<ListFilter>,
+    list: Option<Box<ListFilter>>,
     message: &Message,
-) -> Result<Option<ListFilter>, Denial> {
+) -> Result<Option<Box<ListFilter>>, Denial> {
     let deny = |reason| Denial::new(message, None, reason);
     let Some(method) = message.mcp_method() else {
         return Ok(list);
@@ -207,8 +207,8 @@ fn judge_pinned(
             if message.raw(Field::Task).is_some() {
                 return Err(deny(LIST_AS_TASK));
             }
-            let list = list.unwrap_or_else(|| ListFilter::new(None, method, tools));
-            Ok(Some(list.pinned(pins)))
+            let list = list.map_or_else(|| ListFilter::new(None, method, tools), |list| *list);
+            Ok(Some(Box::new(list.pinned(pins))))
         }
         _ => Ok(list),
     }
@@ -220,7 +220,7 @@ fn judge_items(
     claims: &Claims,
     method: Method,
     message: &Message,
-) -> Result<Option<ListFilter>, Denial> {
+) -> Result<Option<Box<ListFilter>>, Denial> {
     let deny = |reason| Denial::new(message, None, reason);
     let bounds = |kind| rules.bounds(Use::of(method, kind));
     let judge = |kind, name: &str| {
@@ -259,7 +259,7 @@ fn judge_items(
                 return Err(deny(LIST_AS_TASK));
             }
             let ruled = rules.in_file[list.kind as usize];
-            return Ok(ruled.then(|| ListFilter::new(Some(rules), method, list)));
+            return Ok(ruled.then(|| Box::new(ListFilter::new(Some(rules), method, list))));
         }
         _ => {}
     }
