@@ -130,9 +130,7 @@ impl Frames {
     ) -> usize {
         let mut taken = 0;
         loop {
-            let staged = self.staged.len().min(room.remaining());
-            room.put_slice(self.staged.get(..staged).unwrap_or_default());
-            self.staged.drain(..staged);
+            self.hand_out_staged(room);
             let rest = bytes.get(taken..).unwrap_or_default();
             if rest.is_empty() || room.remaining() == 0 {
                 return taken;
@@ -147,6 +145,16 @@ impl Frames {
         }
     }
 
+    fn hand_out_staged(&mut self, room: &mut ReadBuf<'_>) {
+        if self.staged.len() <= room.remaining() {
+            room.put_slice(&self.staged);
+            return self.staged.clear();
+        }
+        let staged = room.remaining();
+        room.put_slice(self.staged.get(..staged).unwrap_or_default());
+        self.staged.drain(..staged);
+    }
+
     /// True while something of a head waits to be handed out.
     pub(super) fn is_staged(&self) -> bool {
         !self.staged.is_empty()
@@ -159,6 +167,14 @@ impl Frames {
 
     fn take_head(&mut self, bytes: &[u8], begun: &mut Begun) -> usize {
         let mut taken = 0;
+        // Mostly it has come as a whole.
+        if self.known == 0
+            && let Some(head) = bytes.first_chunk()
+        {
+            self.head = *head;
+            self.known = size(head[1]);
+            taken = self.known;
+        }
         while self.known < 2 || self.known < size(self.head[1]) {
             let (Some(byte), Some(place)) = (bytes.get(taken), self.head.get_mut(self.known))
             else {
