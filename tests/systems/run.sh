@@ -12,6 +12,7 @@ for package in rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64 wine64; do
     dpkg --status "$package" >/dev/null 2>&1 || missing+=("$package")
 done
 if ((${#missing[@]})); then
+    apt-get update
     apt-get install -y --no-install-recommends "${missing[@]}"
 fi
 
