@@ -1,7 +1,7 @@
 """A Python SDK from before 2025 as a client: it knows the revision 2024-11-05 alone. `python client_old.py PLAN`."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -101,7 +101,9 @@ async def connect(plan: Json, wire: Wire) -> AsyncIterator[Adapter]:
                 async for message in read:
                     if not isinstance(message, Exception):
                         wire.received(dump(message))
-                    await to_client.send(message)
+                    # A list may have changed just when the client has closed.
+                    with suppress(anyio.BrokenResourceError):
+                        await to_client.send(message)
 
         async def outward() -> None:
             async with from_client, write:  # the SDK's writer ends when its stream is closed

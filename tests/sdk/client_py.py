@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -47,7 +47,9 @@ async def tapped(launch: Json, wire: Wire) -> AsyncIterator[Any]:
                 async for message in read:
                     if not isinstance(message, Exception):
                         wire.received(dump(message))
-                    await to_client.send(message)
+                    # A list may have changed just when the client has closed.
+                    with suppress(anyio.BrokenResourceError):
+                        await to_client.send(message)
 
         async def outward() -> None:
             async with from_client, write:  # the SDK's writer ends when its stream is closed
