@@ -266,6 +266,12 @@ fn run_all(transport: &'static str, language: &str, flags: &[&str]) {
         }
         ran += 1;
     }
+    assert!(refused_by_reader < 5);
+    conclude(&failures, ran, bench.server);
+}
+
+/// Enough cases were run, none failed, and the server has logged nothing that it must not.
+pub fn conclude(failures: &[String], ran: usize, server: TestServer) {
     assert!(
         failures.is_empty(),
         "{} failures\n{}",
@@ -273,8 +279,7 @@ fn run_all(transport: &'static str, language: &str, flags: &[&str]) {
         failures.join("\n")
     );
     assert!(ran >= 200, "only {ran} cases");
-    assert!(refused_by_reader < 5);
-    let log = bench.server.stop();
+    let log = server.stop();
     assert!(
         !log.contains("recorder: "),
         "the child could not read what the gate wrote"

@@ -7,6 +7,12 @@ use serde_json::{Value, json};
 /// Reads everything and answers nothing.
 const SILENT: &str = "while read -r line; do :; done";
 
+/// Answers the `initialize` of this id.
+fn says_hello(id: &str) -> String {
+    let result = json!({"protocolVersion": "2025-11-25", "serverInfo": {"name": "deaf"}});
+    format!(r#"echo '{{"jsonrpc":"2.0","id":{id},"result":{result}}}'"#)
+}
+
 fn assert_overdue(answer: &Value, method: &str) {
     let error = &answer["error"];
     assert_eq!(
@@ -26,12 +32,9 @@ fn modern(id: &str, method: &str, mut params: Value) -> String {
 /// Whoever came waited for ever, and whoever came later with it.
 #[test]
 fn a_first_process_that_does_not_answer_is_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("mark");
-    let mark = mark.display();
     let server = Setup::new("tcp")
         .args(&["--handshake-timeout", "300ms"])
-        .shell(&format!("[ -e {mark} ] || {{ touch {mark}; {SILENT} }}"))
+        .shell_at_first(SILENT)
         .start();
     let mut peers = [server.peer(), server.peer()];
     peers[1].send(&request(1, "tools/list", json!({})));
@@ -98,12 +101,9 @@ fn a_slow_start_is_waited_for() {
 
 #[test]
 fn a_process_that_never_starts_is_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("mark");
-    let mark = mark.display();
     let server = Setup::new("tcp")
         .args(&["--start-timeout", "500ms"])
-        .shell(&format!("[ -e {mark} ] || {{ touch {mark}; sleep 600; }}"))
+        .shell_at_first("sleep 600")
         .start();
     let mut peer = server.peer();
     assert_overdue(&peer.initialize(), "initialize");
@@ -116,14 +116,9 @@ fn a_process_that_never_starts_is_replaced() {
 /// One that has started and then stops reading.
 #[test]
 fn a_process_that_does_not_read_its_handshake_is_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("mark");
-    let mark = mark.display();
     let server = Setup::new("tcp")
         .args(&["--handshake-timeout", "300ms"])
-        .shell(&format!(
-            "[ -e {mark} ] || {{ touch {mark}; echo 'listening on stdio'; sleep 600; }}"
-        ))
+        .shell_at_first("echo 'listening on stdio'; sleep 600")
         .start();
     let mut peer = server.peer();
     assert_overdue(&peer.initialize(), "initialize");
@@ -136,20 +131,14 @@ fn a_process_that_does_not_read_its_handshake_is_replaced() {
 fn a_process_that_has_closed_its_stdin_has_ended() {
     // The one under the proxy's own id, the other under the peer's.
     for (isolated, id) in [(false, "1"), (true, r#""initialize""#)] {
-        let folder = tempfile::tempdir().unwrap();
-        let mark = folder.path().join("mark");
-        let mark = mark.display();
         let mut setup = Setup::new("tcp");
         if isolated {
             setup = setup.args(&["--isolate"]);
         }
         let server = setup
-            .shell(&format!(
-                r#"[ -e {mark} ] || {{
-    touch {mark}; read -r line; exec < /dev/null
-    echo '{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-11-25","serverInfo":{{"name":"deaf"}}}}}}'
-    sleep 600
-}}"#
+            .shell_at_first(&format!(
+                "read -r line; exec < /dev/null; {}; sleep 600",
+                says_hello(id)
             ))
             .start();
         let mut peer = server.peer();
@@ -170,16 +159,10 @@ fn a_process_that_has_closed_its_stdin_has_ended() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_process_that_closes_its_stdin_is_replaced_before_anybody_writes_to_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("mark");
-    let mark = mark.display();
     let server = Setup::new("tcp")
-        .shell(&format!(
-            r#"[ -e {mark} ] || {{
-    touch {mark}; read -r line
-    echo '{{"jsonrpc":"2.0","id":1,"result":{{"protocolVersion":"2025-11-25","serverInfo":{{"name":"deaf"}}}}}}'
-    read -r line; exec < /dev/null; sleep 600
-}}"#
+        .shell_at_first(&format!(
+            "read -r line; {}; read -r line; exec < /dev/null; sleep 600",
+            says_hello("1")
         ))
         .start();
     let mut first = server.peer();
@@ -195,23 +178,18 @@ fn a_process_that_closes_its_stdin_is_replaced_before_anybody_writes_to_it() {
 #[cfg(target_os = "linux")]
 #[test]
 fn whoever_comes_while_a_process_is_being_replaced_is_served_by_the_next() {
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("mark");
-    let mark = mark.display();
     let server = Setup::new("tcp")
         .env("RUST_LOG", "debug")
-        .shell(&format!(
-            r#"[ -e {mark} ] || {{
-    touch {mark}; read -r line
-    echo '{{"jsonrpc":"2.0","id":1,"result":{{"protocolVersion":"2025-11-25","serverInfo":{{"name":"deaf"}}}}}}'
-    read -r line; exec < /dev/null; sleep 600
-}}"#
+        .shell_at_first(&format!(
+            "read -r line; {}; read -r line; exec < /dev/null; sleep 600",
+            says_hello("1")
         ))
         .start();
     let mut first = server.peer();
     first.initialize();
     server.log.wait_for("MCP server has closed its stdin");
-    for peer in [&mut first, &mut server.peer(), &mut server.peer()] {
+    let mut peers = [first, server.peer(), server.peer()];
+    for peer in &mut peers {
         peer.send(&request(
             "early",
             "initialize",
@@ -221,8 +199,10 @@ fn whoever_comes_while_a_process_is_being_replaced_is_served_by_the_next() {
         peer.send(&request(1, "x", json!({})));
     }
     assert!(!server.log.text().contains("starting it again"));
-    let answer = first.next();
-    assert!(answer["result"].is_object(), "{answer}");
+    for peer in &mut peers {
+        let answer = peer.next();
+        assert!(answer["result"].is_object(), "{answer}");
+    }
 }
 
 /// What never answers is not started for ever.

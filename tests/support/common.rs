@@ -146,6 +146,12 @@ impl Setup {
         self
     }
 
+    /// As [`Setup::shell`], but for the first process alone.
+    pub fn shell_at_first(self, script: &str) -> Self {
+        let mark = self.folder.path().join("begun").display().to_string();
+        self.shell(&format!("[ -e {mark} ] || {{ touch {mark}\n{script}\n}}"))
+    }
+
     /// Another program in place of the echo server.
     pub fn program(mut self, program: &[&str]) -> Self {
         self.child = program.iter().map(ToString::to_string).collect();
