@@ -132,6 +132,16 @@ impl Refusal {
         }
     }
 
+    /// What its ids keep, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let ids = self.about.iter().filter_map(|kind| match kind {
+            Kind::Request(id) | Kind::Response(Some(id)) => Some(id.size()),
+            _ => None,
+        });
+        ids.sum()
+    }
+
     /// The id of the first request that was refused.
     #[must_use]
     pub fn id(&self) -> Option<&RequestId> {

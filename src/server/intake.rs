@@ -69,7 +69,7 @@ impl Line {
     fn len(&self) -> usize {
         match self {
             Self::Whole(line) => line.len(),
-            Self::TooLong(_) => 0,
+            Self::TooLong(refusal) => refusal.size(),
         }
     }
 
@@ -77,7 +77,7 @@ impl Line {
     fn cost(&self) -> usize {
         match self {
             Self::Whole(line) => cost(line),
-            Self::TooLong(_) => cost(&Bytes::new()),
+            Self::TooLong(refusal) => cost(&Bytes::new()) + refusal.size(),
         }
     }
 }
@@ -325,5 +325,23 @@ impl Arrived {
             control,
             message,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many ids can stand in a line that only they are kept of.
+    #[test]
+    fn ids_of_a_line_that_is_passed_over_are_counted() {
+        let id = "i".repeat(1000);
+        let request = format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"x"}}"#);
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":{{}}}}"#);
+        let mut outline = Outline::default();
+        outline.see(format!("{request}{answer}").as_bytes());
+        let line = Line::TooLong(Refusal::too_long(10, outline));
+        assert!((2000..3000).contains(&line.len()), "{}", line.len());
+        assert!(line.cost() > line.len());
     }
 }
