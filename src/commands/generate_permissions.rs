@@ -47,18 +47,8 @@ pub(super) fn run(args: GeneratePermissionsArgs, release: fn()) -> Result<(), Fa
     if let Some(old) = old {
         return update(&old, &inventory, args.json);
     }
-    let roles = Role::ALL.map(|role| (role, role.name()));
-    let roles = roles
-        .into_iter()
-        .filter(|(_, name)| args.roles.iter().any(|role| role == name));
-    let roles: Vec<Role> = roles.map(|(role, _)| role).collect();
-    let Draft { text, unnameable } = draft(&inventory, &roles);
-    let unnameable = unnameable.iter().map(|name| {
-        format!(
-            "'{name}' is in no list: a policy cannot name it, since '*' stands for any text there"
-        )
-    });
-    inventory.notes.extend(unnameable);
+    let roles = selected(&args.roles);
+    let text = draft_policy(&mut inventory, &roles);
     let policy = Policy::parse(&text)
         .map_err(|err| Failure::caused("could not write a policy for this server", err))?;
     let names: Vec<String> = roles.iter().map(|role| role.name().to_owned()).collect();
@@ -67,13 +57,7 @@ pub(super) fn run(args: GeneratePermissionsArgs, release: fn()) -> Result<(), Fa
         write(output, &text, args.force)?;
     }
     if args.json {
-        let mut report = report(&inventory, &access);
-        report["file"] = json!(args.output.map(|path| path.display().to_string()));
-        if report["file"].is_null() {
-            report["policy"] = serde_json::from_str(&text)?;
-        }
-        print(&format!("{report:#}\n"))?;
-        return Ok(());
+        return print_report(&inventory, &access, &text, args.output.as_deref());
     }
     let mut said = summary(&inventory, &access);
     match &args.output {
@@ -86,6 +70,40 @@ pub(super) fn run(args: GeneratePermissionsArgs, release: fn()) -> Result<(), Fa
             print(&text)?;
         }
     }
+    Ok(())
+}
+
+/// The roles of `--roles`, in the order of [`Role::ALL`].
+fn selected(names: &[String]) -> Vec<Role> {
+    let is_selected = |role: &Role| names.iter().any(|name| name == role.name());
+    Role::ALL.into_iter().filter(is_selected).collect()
+}
+
+/// Drafts a policy, and notes in `inventory` what it cannot name.
+fn draft_policy(inventory: &mut Inventory, roles: &[Role]) -> String {
+    let Draft { text, unnameable } = draft(inventory, roles);
+    let unnameable = unnameable.iter().map(|name| {
+        format!(
+            "'{name}' is in no list: a policy cannot name it, since '*' stands for any text there"
+        )
+    });
+    inventory.notes.extend(unnameable);
+    text
+}
+
+/// Prints everything as JSON, with the policy where no file has it.
+fn print_report(
+    inventory: &Inventory,
+    access: &Access,
+    policy: &str,
+    output: Option<&Path>,
+) -> Result<(), Failure> {
+    let mut report = report(inventory, access);
+    report["file"] = json!(output.map(|path| path.display().to_string()));
+    if output.is_none() {
+        report["policy"] = serde_json::from_str(policy)?;
+    }
+    print(&format!("{report:#}\n"))?;
     Ok(())
 }
 

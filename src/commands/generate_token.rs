@@ -5,7 +5,7 @@ use crate::auth::{self, Claims};
 use crate::cli::GenerateTokenArgs;
 use crate::utils::secret::Secret;
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The size of a secret of `--auto-secret`, in bytes.
 const AUTO_SECRET: usize = 32;
@@ -30,12 +30,9 @@ pub(super) fn run(args: &GenerateTokenArgs) -> Result<(), Failure> {
         .saturating_add(args.expires_in)
         .as_secs()
         .min(LAST_SECOND);
-    let roles = args.roles.as_ref().map(|roles| {
-        roles
-            .iter()
-            .map(|role| role.trim().to_owned())
-            .filter(|role| !role.is_empty())
-            .collect()
+    let roles = args.roles.as_deref().map(|roles| {
+        let roles = roles.iter().map(|role| role.trim().to_owned());
+        roles.filter(|role| !role.is_empty()).collect()
     });
     let claims = Claims {
         user: args.user.clone(),
@@ -56,11 +53,16 @@ pub(super) fn run(args: &GenerateTokenArgs) -> Result<(), Failure> {
         print(&format!("{token}\n"))?;
         return Ok(());
     }
+    print(&describe(&token, claims))?;
+    Ok(())
+}
+
+/// The token and what it says, for people.
+fn describe(token: &str, claims: Claims) -> String {
     let user = claims.user.as_deref().unwrap_or("none");
     let roles = claims.roles.filter(|roles: &Vec<String>| !roles.is_empty());
     let roles = roles.map_or_else(|| "none".to_owned(), |roles| roles.join(", "));
-    let expires =
-        humantime::format_rfc3339_millis(UNIX_EPOCH + std::time::Duration::from_secs(exp));
+    let expires = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_secs(claims.exp));
     let mut text = format!(
         "Generated JWT token:\n{token}\n\nToken details:\n- User: {user}\n- Roles: {roles}\n- Expires: {expires}\n- ID: {}\n",
         claims.jti
@@ -70,8 +72,7 @@ pub(super) fn run(args: &GenerateTokenArgs) -> Result<(), Failure> {
             text += &format!("- {name}: {value}\n");
         }
     }
-    print(&text)?;
-    Ok(())
+    text
 }
 
 /// Several are for rotation: the first is the newest.

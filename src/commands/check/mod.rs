@@ -1,0 +1,209 @@
+//! `check`: asks a policy file what some roles may do, with the same code as the server.
+
+mod table;
+
+pub(super) use table::table;
+
+use super::ask_server::{ask, command_line};
+use super::offers::{Access, tables};
+use super::{Exit, Failure, logs, pins, print, read_policy, runtime};
+use crate::auth::{Members, claim};
+use crate::cli::CheckArgs;
+use crate::mcp::{ItemKind, Method};
+use crate::permissions::{Policy, Rights, Verdict};
+use crate::system::descriptors;
+use crate::system::orphans;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use serde_json::value::RawValue;
+use std::fmt::{Display, Write};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a server may take to say what it offers.
+const AGAINST_LIMIT: Duration = Duration::from_secs(120);
+
+pub(super) fn run(args: &CheckArgs) -> Exit {
+    match check(args) {
+        Ok(true) => Exit::Done,
+        Ok(false) => Exit::Failed,
+        Err(failure) => {
+            failure.print();
+            // 1 says "denied", and nothing else.
+            Exit::Usage
+        }
+    }
+}
+
+/// True when all that was asked about is allowed.
+fn check(args: &CheckArgs) -> Result<bool, Failure> {
+    if let Some(path) = &args.pins {
+        return pins::check(args, path);
+    }
+    // Without --pins it has to be given.
+    let policy = read_policy(args.permissions_config.as_deref().unwrap_or(Path::new("")))?;
+    if args.against {
+        return against(args, &policy).map(|()| true);
+    }
+    let roles = distinct(&args.roles);
+    let claims = read_claims(args.claims.as_deref())?;
+    let rights = policy.rights_of(&roles, |name| claim(&claims, name).cloned());
+    if args.arguments.is_some() && args.tool.is_none() && args.prompt.is_none() {
+        let text = "--arguments are those of a --tool or a --prompt";
+        misuse(ErrorKind::MissingRequiredArgument, text);
+    }
+    let (text, allowed) = match (&args.method, item(args)) {
+        (None, None) => (table(&policy, &rights, &roles), true),
+        (Some(method), None) => one(&rights, method, None),
+        (method, Some(item)) => {
+            let method = method.as_deref().unwrap_or(user_of(item.0));
+            of_item(&rights, method, item, args.arguments.as_deref())?
+        }
+    };
+    let mut unknown = String::new();
+    for role in roles.iter().filter(|role| !policy.has_role(role)) {
+        // A string can always be written to.
+        let _written = writeln!(unknown, "note: the file has no role '{role}'");
+    }
+    print(&(text + &unknown))?;
+    Ok(allowed)
+}
+
+/// Prints how the command is used, and exits.
+fn misuse(kind: ErrorKind, text: impl Display) -> ! {
+    crate::cli::Cli::command().error(kind, text).exit()
+}
+
+/// Role names without blanks, each once.
+fn distinct(typed: &[String]) -> Vec<String> {
+    let mut roles: Vec<String> = Vec::new();
+    for role in typed.iter().map(|role| role.trim()) {
+        if !role.is_empty() && !roles.iter().any(|known| known == role) {
+            roles.push(role.to_owned());
+        }
+    }
+    roles
+}
+
+/// The tool, prompt or resource that is asked about.
+fn item(args: &CheckArgs) -> Option<(ItemKind, &str)> {
+    let names = [
+        (ItemKind::Tool, &args.tool),
+        (ItemKind::Prompt, &args.prompt),
+        (ItemKind::Resource, &args.resource),
+    ];
+    let mut names = names.into_iter();
+    names.find_map(|(kind, name)| Some((kind, name.as_deref()?)))
+}
+
+/// The method that uses an item of this kind.
+fn user_of(kind: ItemKind) -> &'static str {
+    let method = match kind {
+        ItemKind::Tool => Method::CallTool,
+        ItemKind::Prompt => Method::GetPrompt,
+        ItemKind::Resource => Method::ReadResource,
+    };
+    method.name()
+}
+
+/// The verdict on a method for one item, and on the arguments that it is given.
+fn of_item(
+    rights: &Rights,
+    method: &str,
+    item: (ItemKind, &str),
+    arguments: Option<&str>,
+) -> Result<(String, bool), Failure> {
+    let (kind, name) = item;
+    if rights.judge_item(method, kind, name).is_none() {
+        let text = format!("rules on {} say nothing about '{method}'", kind.plural());
+        misuse(ErrorKind::ArgumentConflict, text);
+    }
+    let (text, allowed) = one(rights, method, Some(item));
+    match arguments {
+        Some(arguments) if allowed => with_arguments(rights, method, name, arguments, text),
+        _ => Ok((text, allowed)),
+    }
+}
+
+/// Which role may use what a real server offers.
+fn against(args: &CheckArgs, policy: &Policy) -> Result<(), Failure> {
+    let _logs = logs::start_quiet();
+    let roles: Vec<String> = match args.roles.is_empty() {
+        true => policy.role_names().map(str::to_owned).collect(),
+        false => args.roles.clone(),
+    };
+    descriptors::raise();
+    orphans::adopt();
+    let command = command_line(args.command.clone())?;
+    let runtime = runtime(|| {})?;
+    let inventory = runtime.block_on(ask(&command, AGAINST_LIMIT));
+    drop(runtime);
+    orphans::finish();
+    let access = Access::new(policy, &roles);
+    print(&tables(&inventory?, &access))?;
+    Ok(())
+}
+
+fn read_claims(text: Option<&str>) -> Result<Members, Failure> {
+    let Some(text) = text else {
+        return Ok(Members::new());
+    };
+    serde_json::from_str(text).map_err(|err| Failure::caused("--claims is not a JSON object", err))
+}
+
+/// The verdict on the arguments of an allowed tool or prompt, whose own verdict is `text`.
+fn with_arguments(
+    rights: &Rights,
+    method: &str,
+    name: &str,
+    arguments: &str,
+    text: String,
+) -> Result<(String, bool), Failure> {
+    let valid: Result<&RawValue, _> = serde_json::from_str(arguments);
+    let raw = valid.map_err(|err| Failure::caused("--arguments is not JSON", err))?;
+    match rights.judge_arguments(method, name, raw.get().as_bytes()) {
+        None => Ok((text + "  arguments: no rules\n", true)),
+        Some(Ok(())) => Ok((text + "  arguments: as the rules want them\n", true)),
+        Some(Err(violation)) => {
+            let text = text.replacen("allowed: ", "denied: ", 1);
+            Ok((format!("{text}  arguments: {violation}\n"), false))
+        }
+    }
+}
+
+/// The verdict on one method, or on what it uses.
+fn one(rights: &Rights, method: &str, item: Option<(ItemKind, &str)>) -> (String, bool) {
+    let by_method = judge(rights, method);
+    let subject = match item {
+        Some((kind, name)) => format!("{kind} '{name}' for {method}"),
+        None => format!("method {method}"),
+    };
+    let verdict = |allowed| if allowed { "allowed" } else { "denied" };
+    let reason = match by_method {
+        Err(reason) => return (format!("denied: {subject}\n  {method}: {reason}\n"), false),
+        Ok(reason) => format!("  {method}: {reason}\n"),
+    };
+    let by_item = item.and_then(|(kind, name)| rights.judge_item(method, kind, name));
+    match by_item {
+        None => {
+            let mut text = format!("allowed: {subject}\n{reason}");
+            for kind in ItemKind::ALL {
+                if rights.bounds(method, kind) {
+                    let _written = writeln!(text, "  not for every {kind}: ask with --{kind}");
+                }
+            }
+            (text, true)
+        }
+        Some(by_item) => {
+            let allowed = by_item.is_ok();
+            let (Ok(why) | Err(why)) = by_item;
+            let kind = item.map(|(kind, _)| kind.to_string()).unwrap_or_default();
+            let text = format!("{}: {subject}\n{reason}  {kind}: {why}\n", verdict(allowed));
+            (text, allowed)
+        }
+    }
+}
+
+fn judge<'a>(rights: &'a Rights, method: &str) -> Verdict<'a> {
+    rights.judge_method(method.starts_with("notifications/"), method)
+}
