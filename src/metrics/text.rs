@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// What is looked up when somebody asks.
+/// What is looked up at each scrape.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
     /// The memory kept for all clients, in bytes.
@@ -21,7 +21,7 @@ pub struct Now {
 }
 
 impl Metrics {
-    /// All of it, in the text format of Prometheus, version 0.0.4, which everything that scrapes reads.
+    /// All metrics in the text format of Prometheus, version 0.0.4, which every scraper reads.
     ///
     /// # Errors
     /// A bug in the encoder.
@@ -68,117 +68,154 @@ struct Snapshot {
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let (out, it) = (&mut encoder, self.metrics);
-        let version = [
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("built_from", env!("BUILT_FROM")),
-        ];
-        let mut build =
-            out.encode_descriptor("build", "What is running", None, MetricType::Info)?;
-        build.encode_info(&version)?;
-        counters::<Transport, 4>(
-            out,
-            "connections",
-            "Connections that have come",
-            "transport",
-            &it.connections,
-        )?;
-        gauges(
-            out,
-            "open_connections",
-            "Connections that are open",
-            &it.open_connections,
-        )?;
-        gauges(
-            out,
-            "open_sessions",
-            "Sessions that are open, connected or waiting for their client",
-            &it.open_sessions,
-        )?;
-        counters::<Failure, 6>(
-            out,
-            "authentication_failures",
-            "Peers that were not let in",
-            "reason",
-            &it.failures,
-        )?;
-        messages(out, it)?;
-        counter(
-            out,
-            "received_bytes",
-            "Bytes of the messages that peers have sent",
-            it.received.load(Ordering::Relaxed),
-        )?;
-        counter(
-            out,
-            "sent_bytes",
-            "Bytes of the messages for peers",
-            it.sent.load(Ordering::Relaxed),
-        )?;
-        let help = "Time that the proxy adds: to a request until it is handed over, its wait for room included, and to a message of the MCP server until it is queued for its peers";
-        histograms(
-            out,
-            "proxy_duration_seconds",
-            help,
-            &[("to_server", &it.to_server), ("to_client", &it.to_client)],
-        )?;
-        let help = "Time from a request that the MCP server is given to its answer";
-        let mut server =
-            out.encode_descriptor("server_duration_seconds", help, None, MetricType::Histogram)?;
-        histogram(&mut server, &it.server)?;
-        gauge(
-            out,
-            "server_processes",
-            "Processes of the MCP server that run",
-            it.running.load(Ordering::Relaxed),
-        )?;
-        counter(
-            out,
-            "server_starts",
-            "Processes of the MCP server that were started",
-            it.starts.load(Ordering::Relaxed),
-        )?;
-        counter(
-            out,
-            "server_restarts",
-            "Of these, those that took the place of one that had ended",
-            it.restarts.load(Ordering::Relaxed),
-        )?;
-        gauge(
-            out,
-            "waiting_lines",
-            "Lines that wait for the clients of shared processes",
-            self.now.waiting,
-        )?;
-        gauge(
-            out,
-            "backlog_bytes",
-            "Memory that is kept for all clients",
-            self.now.backlog,
-        )?;
-        counter(
-            out,
-            "lost_log_lines",
-            "Lines of the log that nobody has read",
-            (it.lost_log_lines)(),
-        )?;
-        counter(
-            out,
-            "lost_audit_events",
-            "Events that are missing in the audit log",
-            it.lost_audit_events.load(Ordering::Relaxed),
-        )?;
-        let end = it.certificate_end.load(Ordering::Relaxed);
-        if end != 0 {
-            gauge(
-                out,
-                "certificate_expiry_timestamp_seconds",
-                "When the certificate that is shown expires",
-                end,
-            )?;
-        }
-        Ok(())
+        let (out, metrics) = (&mut encoder, self.metrics);
+        build(out)?;
+        connections(out, metrics)?;
+        messages(out, metrics)?;
+        bytes(out, metrics)?;
+        durations(out, metrics)?;
+        processes(out, metrics)?;
+        backlog(out, self.now)?;
+        losses(out, metrics)?;
+        certificate(out, metrics)
     }
+}
+
+fn build(out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let version = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("built_from", env!("BUILT_FROM")),
+    ];
+    let mut build = out.encode_descriptor("build", "What is running", None, MetricType::Info)?;
+    build.encode_info(&version)
+}
+
+fn connections(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    counters::<Transport, 4>(
+        out,
+        "connections",
+        "Connections that have come",
+        "transport",
+        &metrics.connections,
+    )?;
+    gauges(
+        out,
+        "open_connections",
+        "Connections that are open",
+        &metrics.open_connections,
+    )?;
+    gauges(
+        out,
+        "open_sessions",
+        "Sessions that are open, connected or waiting for their client",
+        &metrics.open_sessions,
+    )?;
+    counters::<Failure, 6>(
+        out,
+        "authentication_failures",
+        "Peers that were not let in",
+        "reason",
+        &metrics.failures,
+    )
+}
+
+fn bytes(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    counter(
+        out,
+        "received_bytes",
+        "Bytes of the messages that peers have sent",
+        metrics.received.load(Ordering::Relaxed),
+    )?;
+    counter(
+        out,
+        "sent_bytes",
+        "Bytes of the messages for peers",
+        metrics.sent.load(Ordering::Relaxed),
+    )
+}
+
+fn durations(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    let help = "Time that the proxy adds: to a request until it is handed over, its wait for room included, and to a message of the MCP server until it is queued for its peers";
+    histograms(
+        out,
+        "proxy_duration_seconds",
+        help,
+        &[
+            ("to_server", &metrics.to_server),
+            ("to_client", &metrics.to_client),
+        ],
+    )?;
+    let help = "Time from a request that the MCP server is given to its answer";
+    let mut server =
+        out.encode_descriptor("server_duration_seconds", help, None, MetricType::Histogram)?;
+    histogram(&mut server, &metrics.server)
+}
+
+/// The processes of the MCP server.
+fn processes(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    gauge(
+        out,
+        "server_processes",
+        "Processes of the MCP server that run",
+        metrics.running.load(Ordering::Relaxed),
+    )?;
+    counter(
+        out,
+        "server_starts",
+        "Processes of the MCP server that were started",
+        metrics.starts.load(Ordering::Relaxed),
+    )?;
+    counter(
+        out,
+        "server_restarts",
+        "Of these, those that took the place of one that had ended",
+        metrics.restarts.load(Ordering::Relaxed),
+    )
+}
+
+/// What waits for clients.
+fn backlog(out: &mut DescriptorEncoder<'_>, now: Now) -> fmt::Result {
+    gauge(
+        out,
+        "waiting_lines",
+        "Lines that wait for the clients of shared processes",
+        now.waiting,
+    )?;
+    gauge(
+        out,
+        "backlog_bytes",
+        "Memory that is kept for all clients",
+        now.backlog,
+    )
+}
+
+/// What the logs lack.
+fn losses(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    counter(
+        out,
+        "lost_log_lines",
+        "Lines of the log that nobody has read",
+        (metrics.lost_log_lines)(),
+    )?;
+    counter(
+        out,
+        "lost_audit_events",
+        "Events that are missing in the audit log",
+        metrics.lost_audit_events.load(Ordering::Relaxed),
+    )
+}
+
+fn certificate(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    let end = metrics.certificate_end.load(Ordering::Relaxed);
+    if end != 0 {
+        gauge(
+            out,
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate that is shown expires",
+            end,
+        )?;
+    }
+    Ok(())
 }
 
 fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
@@ -230,7 +267,7 @@ fn gauges(
     Ok(())
 }
 
-/// Those that have come: most methods are never heard of.
+/// Leaves out zeros: most methods are never used.
 fn messages(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     let help = "Messages of peers; 'other' is every method that MCP does not know, 'response' what has none";
     let mut metric = out.encode_descriptor("messages", help, None, MetricType::Counter)?;
