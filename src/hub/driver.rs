@@ -1,38 +1,20 @@
-//! The life of the MCP server's processes: starts, feeds and reads them, and starts them again.
+//! Starts the processes of the MCP server, and starts them again.
 
-use super::deadline::{keep_time, overdue};
+use super::Hub;
+use super::deadline::keep_time;
 use super::error::HubError;
-use super::restarts::{self, End, Next, Restarts, STABLE};
-use super::stdin::{asked, feed};
-use super::stdout::read;
-use super::{Hub, Shared};
-use crate::child::{Child, CommandLine, Pipes};
-use crate::metrics::{self, Open};
+use super::process::{self, Ended, Why};
+use super::restarts::{End, Next, Restarts};
+use crate::child::CommandLine;
+use crate::metrics;
 use crate::router::{Cause, Command, Exit, PROCESSES, ProcessId};
-use crate::system::descriptors;
-use crate::transport::line::LineReader;
-use crate::utils::backoff;
-use crate::utils::own_waker::own_waker;
-use futures_util::FutureExt;
-use futures_util::future::FusedFuture;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::process::ChildStdin;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-/// How long the pipe of a process that has ended is still read: what it wrote last counts, but a
-/// grandchild may hold the pipe open for ever.
-const LAST_WORDS: Duration = Duration::from_millis(200);
-
-/// The longest pause while the system is too short of something to start a process.
-const SHORTAGE_PAUSE: Duration = Duration::from_secs(2);
-
-/// How long a sender may take, at least and twice that at most, while processes hear one at a time.
-const TURN: Duration = Duration::from_millis(250);
 
 /// Told to the peers of a process that never worked, besides the answers to their requests.
 const NOT_STARTED: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32603,\"message\":\"The MCP server could not be started\",\"data\":{\"source\":\"mcp-remote\",\"reason\":\"child-not-started\",\"executed\":\"no\"}}}\n";
@@ -53,42 +35,6 @@ struct Run {
     stop: watch::Sender<bool>,
     active: bool,
     restarts: Restarts,
-}
-
-/// How a process ended.
-#[derive(Debug)]
-struct Ended {
-    process: ProcessId,
-    outcome: io::Result<Exit>,
-    lived: Duration,
-    why: Why,
-}
-
-/// Who ended a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    /// It has ended.
-    Itself,
-    /// Nobody needs it any more.
-    Unneeded,
-    /// It has not answered this in time.
-    Overdue(&'static str),
-    /// It has closed its stdin.
-    StdinClosed,
-}
-
-impl Why {
-    /// The status of a process that ended so, for people, and what it had not answered in time.
-    fn describe(self, status: String) -> (String, Option<&'static str>) {
-        match self {
-            Self::Overdue(method) => {
-                let status = format!("no answer to '{method}' in time, {status}");
-                (status, Some(method))
-            }
-            Self::StdinClosed => (format!("closed its stdin, {status}"), None),
-            Self::Itself | Self::Unneeded => (status, None),
-        }
-    }
 }
 
 impl Driver {
@@ -156,7 +102,7 @@ impl Driver {
         run.stop = stop;
         run.active = true;
         let shared = Arc::clone(&self.hub.0);
-        self.running.spawn(run_process(
+        self.running.spawn(process::run(
             shared,
             process,
             self.command.clone(),
@@ -240,7 +186,7 @@ impl Driver {
         })
     }
 
-    /// What follows a process that has ended by itself; whoever is to blame is refused from now on.
+    /// What follows a process that has ended by itself; the sender that caused it is refused from now on.
     fn next(
         &mut self,
         process: ProcessId,
@@ -287,148 +233,4 @@ fn warn_of_restart(process: ProcessId, exit: &Exit, pause: Duration, forgets: bo
             "the next process is told of no subscriptions and no log level: the last ones ended soon after"
         );
     }
-}
-
-/// One process of the MCP server, from start to end.
-async fn run_process(
-    shared: Arc<Shared>,
-    process: ProcessId,
-    command: CommandLine,
-    stopped: watch::Receiver<bool>,
-    pause: Duration,
-) -> Ended {
-    let early = |outcome, why| Ended {
-        process,
-        outcome,
-        lived: Duration::ZERO,
-        why,
-    };
-    // A timer takes a millisecond even for nothing.
-    let pause = async {
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
-    };
-    tokio::select! {
-        () = asked(stopped.clone()) => return early(Ok(Exit::default()), Why::Unneeded),
-        () = pause => {}
-    }
-    let (isolated, holder) = {
-        let mut state = shared.lock();
-        let known = &mut state.processes[process.0];
-        (known.answered, known.alive) = (false, None);
-        (!state.routing.is_shared(), state.holder.clone())
-    };
-    let spawn = || Child::spawn(&command, shared.limits.child_message, isolated);
-    let spawned = tokio::select! {
-        () = asked(stopped.clone()) => return early(Ok(Exit::default()), Why::Unneeded),
-        spawned = despite_shortage(spawn) => spawned,
-    };
-    let (mut child, Pipes { stdin, mut stdout }) = match spawned {
-        Ok(spawned) => spawned,
-        Err(err) => return early(Err(err), Why::Itself),
-    };
-    stdout.hold(holder.part());
-    let started = Instant::now();
-    tracing::info!(pid = child.id(), process = process.0, "MCP server started");
-    let _running = Open::process();
-    shared.handle(|routing, out| routing.child_started(process, out));
-    let (status, why) = live(&shared, process, &mut child, stdin, &mut stdout, stopped).await;
-    let status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
-    let (status, overdue) = why.describe(status);
-    let stderr = child.reap().await;
-    tracing::info!(process = process.0, status, "MCP server ended");
-    let exit = Exit {
-        status,
-        stderr,
-        overdue,
-        ..Exit::default()
-    };
-    Ended {
-        process,
-        outcome: Ok(exit),
-        lived: started.elapsed(),
-        why,
-    }
-}
-
-/// Starts a process; while the system is short of what that takes, tries again and again.
-async fn despite_shortage<T>(mut spawn: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let mut attempt = 0;
-    loop {
-        match spawn() {
-            Err(err) if descriptors::is_shortage(&err) => {
-                let pause = backoff::delay(restarts::PAUSE, attempt).min(SHORTAGE_PAUSE);
-                tracing::warn!(%err, ?pause, "could not start the MCP server, trying again");
-                tokio::time::sleep(pause).await;
-                attempt += 1;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Pumps lines until the process is gone; gives its status, and who ended it.
-async fn live(
-    shared: &Shared,
-    process: ProcessId,
-    child: &mut Child,
-    stdin: ChildStdin,
-    stdout: &mut LineReader<tokio::process::ChildStdout>,
-    stopped: watch::Receiver<bool>,
-) -> (io::Result<std::process::ExitStatus>, Why) {
-    let (closed, deaf) = (Notify::new(), Notify::new());
-    let mut reading = own_waker(read(shared, process, stdout)).fuse();
-    let feeding = own_waker(feed(shared, process, stdin, stopped.clone(), &deaf));
-    let life = own_waker(async {
-        tokio::select! {
-            status = child.wait() => (status, Why::Itself),
-            // Without stdout it is of no use to anybody.
-            () = closed.notified() => (child.stop().await, Why::Itself),
-            () = asked(stopped) => (child.stop().await, Why::Unneeded),
-            method = overdue(shared, process) => (child.terminate().await, Why::Overdue(method)),
-            () = deaf.notified() => {
-                tracing::debug!(process = process.0, "MCP server has closed its stdin");
-                shared.lock().routing.stopped_reading(process);
-                match child.leave().await {
-                    Some(status) => (status, Why::Itself),
-                    None => {
-                        tracing::warn!(process = process.0, "MCP server has closed its stdin and lives on, ending it");
-                        (child.terminate().await, Why::StdinClosed)
-                    }
-                }
-            }
-        }
-    });
-    let pump = async {
-        let read_all = async {
-            (&mut reading).await;
-            closed.notify_one();
-        };
-        tokio::join!(feeding, read_all, own_waker(take_turns(shared, process)));
-        std::future::pending::<std::convert::Infallible>().await
-    };
-    let end = tokio::select! {
-        end = life => end,
-        never = pump => match never {},
-    };
-    if !reading.is_terminated() {
-        let _held_open = tokio::time::timeout(LAST_WORDS, reading).await;
-    }
-    end
-}
-
-/// Where nobody knows at whose messages processes end, lets this one hear one sender after the other,
-/// until it has lived for long enough.
-async fn take_turns(shared: &Shared, process: ProcessId) {
-    let goes_on = shared.lock().routing.takes_turns(process);
-    if !goes_on {
-        return;
-    }
-    let begin = Instant::now();
-    while begin.elapsed() < STABLE {
-        tokio::time::sleep(TURN).await;
-        shared.handle(|routing, out| routing.next_turn(process, out));
-    }
-    shared.handle(|routing, out| routing.end_turns(process, out));
 }

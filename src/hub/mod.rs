@@ -11,6 +11,7 @@ mod driver;
 mod error;
 mod from_child;
 mod outbox;
+mod process;
 mod restarts;
 mod room;
 mod routing;

@@ -203,6 +203,12 @@ pub async fn run(
             }
         }
     };
+    wait_for_peers(&mut arrivals, &http_sessions, &context).await;
+    outcome
+}
+
+/// Lets peers take their last messages, for a limited time.
+async fn wait_for_peers(arrivals: &mut Arrivals, http_sessions: &HttpSessions, context: &Context) {
     let ended = async {
         while arrivals.peers.join_next().await.is_some() {}
         http_sessions.ended().await;
@@ -212,7 +218,6 @@ pub async fn run(
     if tokio::time::timeout(patience, ended).await.is_err() {
         tracing::warn!("some peers did not take their last messages");
     }
-    outcome
 }
 
 /// Waits until nothing is under way any more, or for so long; meanwhile clients that have lost their

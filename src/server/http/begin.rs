@@ -70,13 +70,16 @@ pub(super) fn begin(
         tracing::info!("too many sessions: the one that was idle for longest ends");
         gone.end();
     }
+    spawn(visitor, &session, authorization);
+    Ok(session)
+}
+
+/// Serves a session in a task of its own.
+fn spawn(visitor: &Visitor, session: &Arc<HttpSession>, authorization: &Authorization) {
     let number = session.placement.session.id();
     let span = tracing::info_span!("session", id = %number, user = authorization.identity().name());
-    let life = {
-        let http_sessions = Arc::clone(http_sessions);
-        let forget = move |session: &HttpSession| http_sessions.remove(&session.owner, &session.id);
-        session::live(Arc::clone(&session), Arc::clone(context), forget)
-    };
-    http_sessions.spawn(life.instrument(span));
-    Ok(session)
+    let http_sessions = Arc::clone(&visitor.http_sessions);
+    let forget = move |session: &HttpSession| http_sessions.remove(&session.owner, &session.id);
+    let life = session::live(Arc::clone(session), Arc::clone(&visitor.context), forget);
+    visitor.http_sessions.spawn(life.instrument(span));
 }
