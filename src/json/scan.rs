@@ -3,8 +3,13 @@
 //! It accepts exactly RFC 8259 (no NaN, no comments, no trailing bytes) and leaves every value
 //! where it is: callers get spans. It knows nothing of JSON-RPC.
 
+mod levels;
+
+pub(crate) use levels::MAX_DEPTH;
+
 use super::span::{Quoted, Span};
 use super::window::Window;
+use levels::{Level, Levels};
 
 /// Why a text is not the JSON we take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,57 +18,6 @@ pub(crate) enum Fault {
     Syntax,
     /// JSON, but nested deeper than the caller allows.
     Depth,
-}
-
-/// Which kind of container an open level is.
-#[derive(Clone, Copy, PartialEq)]
-enum Level {
-    Object,
-    Array,
-}
-
-impl Level {
-    fn start(self) -> u8 {
-        match self {
-            Self::Object => b'{',
-            Self::Array => b'[',
-        }
-    }
-
-    fn end(self) -> u8 {
-        match self {
-            Self::Object => b'}',
-            Self::Array => b']',
-        }
-    }
-}
-
-/// The deepest nesting any caller may ask for.
-pub(crate) const MAX_DEPTH: usize = 1024;
-
-/// Open containers by their depth, a bit for each that is an object.
-struct Levels([u64; MAX_DEPTH / 64]);
-
-// No depth is out of range, whoever asks: the remainder says so to the compiler.
-impl Levels {
-    #[inline(always)]
-    fn set(&mut self, depth: usize, level: Level) {
-        let bit = 1u64 << (depth % 64);
-        let word = &mut self.0[depth / 64 % (MAX_DEPTH / 64)];
-        match level {
-            Level::Object => *word |= bit,
-            Level::Array => *word &= !bit,
-        }
-    }
-
-    #[inline(always)]
-    fn get(&self, depth: usize) -> Level {
-        if self.0[depth / 64 % (MAX_DEPTH / 64)] >> (depth % 64) & 1 == 1 {
-            Level::Object
-        } else {
-            Level::Array
-        }
-    }
 }
 
 /// A cursor over one text. What is read often is inlined, so that a cursor can stay in registers; the
@@ -307,7 +261,7 @@ impl<'a> Scanner<'a> {
 
     #[inline(always)]
     fn nested(&mut self) -> Result<(), Fault> {
-        let mut levels = Levels([0; MAX_DEPTH / 64]);
+        let mut levels = Levels::new();
         // The innermost open container; so many are open around it.
         let (mut level, mut depth) = (Level::Array, 0);
         loop {
