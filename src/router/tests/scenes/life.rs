@@ -1,6 +1,25 @@
 //! A process ends, and another one follows.
 
+mod listens;
+
 use super::*;
+
+fn acknowledgement(listen: &Value) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{}}},"notifications":{{"toolsListChanged":true}}}}}}"#,
+        listen["id"]
+    )
+}
+
+/// The next modern process starts, and answers what the router asks it first.
+fn start_modern(bench: &mut Bench) {
+    bench.start(0);
+    let asked = bench.child_heard(0);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0]["method"], "server/discover");
+    let answer = json!({"jsonrpc":"2.0","id":asked[0]["id"],"result":{}});
+    bench.child(0, &answer.to_string());
+}
 
 #[test]
 fn a_process_that_returns_learns_what_the_old_one_knew() {
@@ -63,86 +82,6 @@ fn a_process_that_returns_learns_what_the_old_one_knew() {
         told.iter()
             .all(|(_, line)| line["method"] == "notifications/tools/list_changed")
     );
-}
-
-fn acknowledgement(listen: &Value) -> String {
-    format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{}}},"notifications":{{"toolsListChanged":true}}}}}}"#,
-        listen["id"]
-    )
-}
-
-/// The next modern process starts, and answers what the router asks it first.
-fn start_modern(bench: &mut Bench) {
-    bench.start(0);
-    let asked = bench.child_heard(0);
-    assert_eq!(asked.len(), 1, "{asked:?}");
-    assert_eq!(asked[0]["method"], "server/discover");
-    let answer = json!({"jsonrpc":"2.0","id":asked[0]["id"],"result":{}});
-    bench.child(0, &answer.to_string());
-}
-
-#[test]
-fn an_open_listen_is_renewed_with_the_next_process() {
-    let mut bench = Bench::default();
-    let a = bench.modern();
-    bench.peer(a, LISTEN);
-    let listen = bench.child_heard(0).remove(0);
-    bench.child(0, &acknowledgement(&listen));
-    assert_eq!(
-        bench.told(a)["method"],
-        "notifications/subscriptions/acknowledged"
-    );
-    bench.exit(0, true);
-    assert!(bench.peers_heard().is_empty());
-    start_modern(&mut bench);
-    assert_eq!(bench.child_heard(0), std::slice::from_ref(&listen));
-    bench.child(0, &acknowledgement(&listen));
-    let told = bench.told(a);
-    assert_eq!(told["method"], "notifications/tools/list_changed");
-    assert_eq!(
-        told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
-        "listen-1"
-    );
-    // The server ends it; nothing stays.
-    bench.child(
-        0,
-        &format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{}}}}}"#,
-            listen["id"]
-        ),
-    );
-    assert_eq!(bench.told(a)["params"]["requestId"], "listen-1");
-    assert_eq!(bench.router.owed(a), 0);
-}
-
-/// One message was given to process after process, and ended them all.
-#[test]
-fn a_listen_that_no_process_has_acknowledged_is_not_given_to_the_next() {
-    let mut bench = Bench::default();
-    let a = bench.modern();
-    bench.peer(a, LISTEN);
-    let listen = bench.child_heard(0).remove(0);
-    bench.exit(0, true);
-    let error = bench.told(a);
-    assert_eq!(error["id"], "listen-1");
-    assert_eq!(error["error"]["message"], "MCP server exited");
-    assert_eq!(error["error"]["data"]["executed"], "unknown");
-    start_modern(&mut bench);
-    assert!(bench.child_heard(0).is_empty());
-    // The same for one that was renewed: the process that had acknowledged it is another one.
-    bench.peer(a, LISTEN);
-    let listen = bench.child_heard(0).pop().unwrap_or(listen);
-    bench.child(0, &acknowledgement(&listen));
-    bench.told(a);
-    bench.exit(0, true);
-    start_modern(&mut bench);
-    assert_eq!(bench.child_heard(0), [listen]);
-    bench.exit(0, true);
-    assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
-    start_modern(&mut bench);
-    assert!(bench.child_heard(0).is_empty());
-    assert_eq!(bench.router.owed(a), 0);
 }
 
 /// A level that ended the process was told to each of its successors.
@@ -285,113 +224,6 @@ fn what_a_process_is_told_again_is_awaited() {
         bench.child(0, &answer);
     }
     assert_eq!(bench.router.awaited(ProcessId(0)), None);
-}
-
-#[test]
-fn a_renewed_listen_is_awaited_until_it_is_acknowledged_or_left() {
-    for ending in ["acknowledged", "cancelled", "left"] {
-        let mut bench = Bench::default();
-        let a = bench.modern();
-        bench.peer(a, LISTEN);
-        let listen = bench.child_heard(0).remove(0);
-        bench.child(0, &acknowledgement(&listen));
-        bench.told(a);
-        bench.exit(0, true);
-        start_modern(&mut bench);
-        let awaited = bench.router.awaited(ProcessId(0));
-        assert_eq!(
-            awaited.map(|(_, method)| method),
-            Some("subscriptions/listen")
-        );
-        match ending {
-            "acknowledged" => bench.child(0, &acknowledgement(&listen)),
-            "cancelled" => bench.peer(
-                a,
-                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"listen-1"}}"#,
-            ),
-            _ => bench.router.detach(a, &mut bench.out),
-        }
-        assert_eq!(bench.router.awaited(ProcessId(0)), None, "{ending}");
-    }
-}
-
-/// One that was renewed and then cancelled was acknowledged a second time.
-#[test]
-fn a_renewed_listen_that_is_cancelled_is_not_heard_of_again() {
-    let mut bench = Bench::default();
-    let a = bench.modern();
-    bench.peer(a, LISTEN);
-    let listen = bench.child_heard(0).remove(0);
-    bench.child(0, &acknowledgement(&listen));
-    bench.told(a);
-    bench.exit(0, true);
-    start_modern(&mut bench);
-    bench.peer(
-        a,
-        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"listen-1"}}"#,
-    );
-    bench.child(0, &acknowledgement(&listen));
-    assert!(bench.peers_heard().is_empty());
-    bench.exit(0, true);
-    start_modern(&mut bench);
-    assert!(bench.router.processes[0].in_flight.is_empty());
-}
-
-/// One that came between two processes was sent twice, under one id.
-#[test]
-fn a_listen_that_comes_between_two_processes_is_sent_once() {
-    let mut bench = Bench::default();
-    let a = bench.modern();
-    bench.exit(0, true);
-    bench.peer(a, LISTEN);
-    start_modern(&mut bench);
-    let heard = bench.child_heard(0);
-    assert_eq!(heard.len(), 1, "{heard:?}");
-    bench.child(0, &acknowledgement(&heard[0]));
-    assert_eq!(
-        bench.told(a)["method"],
-        "notifications/subscriptions/acknowledged"
-    );
-}
-
-/// A process was told to cancel what it had never heard of, first of all, which ends some servers.
-#[test]
-fn a_listen_that_ends_between_two_processes_is_not_cancelled() {
-    for leaves in [true, false] {
-        let mut bench = Bench::default();
-        let a = bench.modern();
-        bench.peer(a, LISTEN);
-        let listen = bench.child_heard(0).remove(0);
-        bench.child(0, &acknowledgement(&listen));
-        bench.told(a);
-        bench.exit(0, true);
-        if leaves {
-            bench.detach(a);
-        } else {
-            bench.peer(a, r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"listen-1"}}"#);
-        }
-        start_modern(&mut bench);
-        assert!(bench.child_heard(0).is_empty());
-        assert!(bench.router.processes[0].in_flight.is_empty());
-    }
-}
-
-/// A listen that was renewed quoted its peer's own progress token, which may be the number of
-/// somebody else's request.
-#[test]
-fn a_renewed_listen_has_its_progress_token_mapped() {
-    let mut bench = Bench::default();
-    let a = bench.modern();
-    bench.peer(
-        a,
-        &LISTEN.replace(r#""_meta":{"#, r#""_meta":{"progressToken":1,"#),
-    );
-    let listen = bench.child_heard(0).remove(0);
-    assert_eq!(listen["params"]["_meta"]["progressToken"], listen["id"]);
-    bench.child(0, &acknowledgement(&listen));
-    bench.exit(0, true);
-    start_modern(&mut bench);
-    assert_eq!(bench.child_heard(0), [listen]);
 }
 
 /// A process that died in the middle of a renewed handshake, and a peer that said `initialize`

@@ -7,6 +7,7 @@ mod life;
 mod questions;
 mod requests;
 mod shared;
+mod tasks;
 
 use super::*;
 use serde_json::json;

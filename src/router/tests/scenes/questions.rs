@@ -1,5 +1,8 @@
 //! What the server asks, and who is asked.
 
+mod capabilities;
+mod deadlines;
+
 use super::*;
 use crate::permissions::Policy;
 use crate::router::Presence;
@@ -239,16 +242,6 @@ fn peers_of_the_other_process_do_not_count() {
 }
 
 #[test]
-fn a_peer_that_cannot_answer_is_not_replaced_by_another() {
-    let mut bench = Bench::default();
-    let (poor, _rich) = (bench.legacy("{}"), bench.legacy(SAMPLING));
-    bench.call(poor, 1);
-    bench.child(0, SAMPLE);
-    assert!(bench.peers_heard().is_empty());
-    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
-}
-
-#[test]
 fn a_session_that_waits_for_its_client_is_not_asked() {
     let mut bench = Bench::default();
     let a = bench.legacy_of("alice");
@@ -329,35 +322,6 @@ fn a_question_about_a_task_goes_to_the_only_session_of_its_owner() {
     bench.refused(&about_task("t"));
 }
 
-/// The folders of one user's machine replaced the server's own for everybody.
-#[test]
-fn nobody_is_asked_for_roots() {
-    let mut bench = Bench::default();
-    let a = bench.attach();
-    bench.peer(a, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"roots":{"listChanged":true}}}}"#);
-    let initialize = bench.child_heard(0).remove(0);
-    assert_eq!(
-        initialize["params"]["capabilities"],
-        json!({"sampling":{"context":{},"tools":{}},"elicitation":{"form":{},"url":{}}})
-    );
-    bench.done(&initialize["id"]);
-    bench.told(a);
-    bench.peer(
-        a,
-        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
-    );
-    bench.child_heard(0);
-    bench.peer(
-        a,
-        r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#,
-    );
-    assert!(bench.child_heard(0).is_empty());
-    bench.call(a, 1);
-    bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"roots/list"}"#);
-    assert!(bench.peers_heard().is_empty());
-    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
-}
-
 #[test]
 fn a_question_waits_for_the_end_of_the_handshake_and_can_be_taken_back() {
     let mut bench = Bench::default();
@@ -398,83 +362,6 @@ fn a_question_waits_for_the_end_of_the_handshake_and_can_be_taken_back() {
         .unwrap();
 }
 
-#[test]
-fn a_policy_can_keep_questions_from_a_peer() {
-    let mut bench = Bench::default();
-    let policy = r#"{"permissions":{"r":{"allowedMethods":["*"],"blockedMethods":["sampling/createMessage"]}}}"#;
-    let policy = Policy::parse(policy).unwrap();
-    let kept = bench.router.attach(Profile {
-        user: None,
-        rights: policy.rights(&["r".to_owned()]),
-    });
-    bench.shake_hands(kept, SAMPLING);
-    bench.child(0, SAMPLE);
-    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
-}
-
-#[test]
-fn elicitation_goes_by_mode_and_its_completion_to_the_same_peer() {
-    let mut bench = Bench::default();
-    let form = bench.legacy(r#"{"elicitation":{}}"#);
-    let url = bench.legacy(r#"{"elicitation":{"url":{}}}"#);
-    let call = bench.call(form, 1);
-    bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{"message":"m","requestedSchema":{}}}"#);
-    bench.told(form);
-    bench.done(&call);
-    bench.told(form);
-    bench.call(url, 1);
-    bench.child(0, r#"{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{"message":"m","requestedSchema":{}}}"#);
-    assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
-    bench.child(0, r#"{"jsonrpc":"2.0","id":2,"method":"elicitation/create","params":{"mode":"url","elicitationId":"e1","url":"https://x"}}"#);
-    bench.told(url);
-    let complete = r#"{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":"e1"}}"#;
-    bench.child(0, complete);
-    bench.told(url);
-    bench.child(0, complete);
-    assert!(bench.peers_heard().is_empty());
-}
-
-/// The id of an elicitation that came in an error was not known when it was complete.
-#[test]
-fn an_elicitation_that_an_error_asks_for_is_reported_to_that_peer() {
-    let mut bench = Bench::default();
-    let (a, _b) = (bench.legacy("{}"), bench.legacy("{}"));
-    bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
-    let id = bench.child_heard(0)[0]["id"].clone();
-    let required = json!({"elicitations":[{"mode":"url","elicitationId":"e1","url":"https://x"}]});
-    bench.child(
-        0,
-        &json!({"jsonrpc":"2.0","id":id,"error":{"code":-32042,"message":"","data":required}})
-            .to_string(),
-    );
-    assert_eq!(bench.told(a)["error"]["code"], -32042);
-    let complete = r#"{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":"e1"}}"#;
-    bench.child(0, complete);
-    assert_eq!(bench.told(a)["params"]["elicitationId"], "e1");
-    bench.child(0, complete);
-    assert!(bench.peers_heard().is_empty());
-}
-
-/// A question waited for ever for a peer that did not say `notifications/initialized`, and with the
-/// question the peer's own request.
-#[test]
-fn a_peer_that_goes_ahead_can_be_asked() {
-    let mut bench = Bench::default();
-    let a = bench.attach();
-    bench.peer(a, r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"sampling":{}}}}"#);
-    let id = bench.child_heard(0)[0]["id"].clone();
-    bench.child(0, &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string());
-    bench.told(a);
-    bench.peer(a, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
-    bench.child(
-        0,
-        r#"{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{}}"#,
-    );
-    assert!(bench.peers_heard().is_empty());
-    bench.peer(a, r#"{"jsonrpc":"2.0","id":2,"method":"tools/call"}"#);
-    assert_eq!(bench.told(a)["method"], "sampling/createMessage");
-}
-
 /// Each of them may be as long as a message of the server: 64 MiB.
 #[test]
 fn questions_that_wait_are_few_and_short() {
@@ -494,132 +381,6 @@ fn questions_that_wait_are_few_and_short() {
         bench.child(0, &ask(id, ""));
     }
     assert_eq!(bench.child_heard(0).len(), 100 - 8);
-}
-
-#[test]
-fn a_client_that_answers_nothing_is_asked_no_more() {
-    let mut bench = Bench::default();
-    let peer = bench.legacy(SAMPLING);
-    let call = bench.call(peer, 1);
-    let ask = |n: usize| SAMPLE.replace(r#""id":"q""#, &format!(r#""id":{n}"#));
-    for n in 0..MAX_OPEN_OF_SESSION {
-        bench.child(0, &ask(n));
-    }
-    let asked = bench.peers_heard();
-    assert_eq!(asked.len(), MAX_OPEN_OF_SESSION);
-    assert_eq!(bench.child_heard(0), [json!(null); 0]);
-    bench.child(0, &ask(1000));
-    assert_eq!(bench.peers_heard(), []);
-    let refusal = bench.child_heard(0).remove(0);
-    assert_eq!(refusal["id"], 1000);
-    assert_eq!(refusal["error"]["data"]["reason"], "too-many-questions");
-    // Each answer makes room for one more.
-    let answer = json!({"jsonrpc": "2.0", "id": asked[0].1["id"], "result": {}});
-    bench.peer(peer, &answer.to_string());
-    assert_eq!(bench.child_heard(0)[0]["id"], 0);
-    bench.child(0, &ask(1001));
-    assert_eq!(bench.peers_heard().len(), 1);
-    bench.done(&call);
-}
-
-/// The answer of the process's own question, and what it says about it.
-fn timed_out(line: &Value) -> (&Value, &Value, &Value) {
-    let data = &line["error"]["data"];
-    (&line["id"], &data["reason"], &data["executed"])
-}
-
-#[test]
-fn a_question_has_a_deadline_and_a_late_answer_is_dropped() {
-    let mut bench = Bench::default();
-    let peer = bench.legacy(SAMPLING);
-    let call = bench.call(peer, 1);
-    assert!(bench.router.oldest_question().is_none() && !bench.out.timed);
-    bench.child(0, SAMPLE);
-    assert!(std::mem::take(&mut bench.out.timed));
-    let first = bench.clock.0;
-    let ours = bench.told(peer)["id"].clone();
-    bench.clock.0 += Duration::from_secs(1);
-    bench.child(0, &SAMPLE.replace(r#""id":"q""#, r#""id":"r""#));
-    let second = bench.told(peer)["id"].clone();
-    // The clock is set for the older one already.
-    assert!(!bench.out.timed);
-    assert_eq!(bench.router.oldest_question(), Some(first));
-    bench.router.expire_questions(first, &mut bench.out);
-    let told = bench.told(peer);
-    assert_eq!(told["method"], "notifications/cancelled");
-    assert_eq!(told["params"]["requestId"], ours);
-    let heard = bench.child_heard(0).remove(0);
-    let expected = (&json!("q"), &json!("question-timeout"), &json!("unknown"));
-    assert_eq!(timed_out(&heard), expected);
-    // The late answer is swallowed, the other one is not late.
-    for (id, heard) in [(ours, 0), (second, 1)] {
-        let answer = json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string();
-        bench.peer(peer, &answer);
-        assert_eq!(bench.child_heard(0).len(), heard);
-    }
-    assert_eq!(bench.router.oldest_question(), None);
-    bench.done(&call);
-}
-
-/// One that waits for a peer that never finishes its handshake, too, and from when it was asked.
-#[test]
-fn a_question_that_waits_for_its_peer_has_the_same_deadline() {
-    let mut bench = Bench::default();
-    let away = bench.legacy(SAMPLING);
-    bench.call(away, 1);
-    bench.presence(away, Presence::Lost);
-    let asked = bench.clock.0;
-    bench.child(0, SAMPLE);
-    assert_eq!(bench.peers_heard(), []);
-    bench.clock.0 += Duration::from_secs(2);
-    bench.presence(away, Presence::Connected);
-    bench.told(away);
-    assert_eq!(bench.router.oldest_question(), Some(asked));
-    bench.presence(away, Presence::Lost);
-    bench.child(0, &SAMPLE.replace(r#""id":"q""#, r#""id":"r""#));
-    let now = bench.clock.0;
-    bench.router.expire_questions(now, &mut bench.out);
-    // Only the first one had been asked.
-    assert_eq!(bench.told(away)["method"], "notifications/cancelled");
-    let heard = bench.child_heard(0);
-    let reason = json!("question-timeout");
-    let (unknown, no) = (json!("unknown"), json!("no"));
-    assert_eq!(timed_out(&heard[0]), (&json!("q"), &reason, &unknown));
-    assert_eq!(timed_out(&heard[1]), (&json!("r"), &reason, &no));
-}
-
-/// A user with many sessions is not one user for each of them.
-#[test]
-fn a_user_that_answers_nothing_is_asked_no_more_in_any_session() {
-    let mut bench = Bench::default();
-    let mut asked = 0;
-    let mut ask_all = |bench: &mut Bench, session| {
-        let call = bench.call(session, 1);
-        for _ in 0..MAX_OPEN_OF_SESSION {
-            asked += 1;
-            bench.child(
-                0,
-                &SAMPLE.replace(r#""id":"q""#, &format!(r#""id":{asked}"#)),
-            );
-        }
-        bench.done(&call);
-        let heard = bench.peers_heard();
-        let questions = heard.iter().filter(|(_, line)| line["method"].is_string());
-        questions.count()
-    };
-    for _ in 0..MAX_OPEN_OF_USER / MAX_OPEN_OF_SESSION {
-        let session = bench.legacy_of("greedy");
-        assert_eq!(ask_all(&mut bench, session), MAX_OPEN_OF_SESSION);
-    }
-    assert_eq!(bench.child_heard(0), [json!(null); 0]);
-    let one_more = bench.legacy_of("greedy");
-    assert_eq!(ask_all(&mut bench, one_more), 0);
-    let refused = bench.child_heard(0);
-    assert_eq!(refused.len(), MAX_OPEN_OF_SESSION);
-    let reason = &refused[0]["error"]["data"]["reason"];
-    assert_eq!(reason, "too-many-questions");
-    let other = bench.legacy_of("other");
-    assert_eq!(ask_all(&mut bench, other), MAX_OPEN_OF_SESSION);
 }
 
 #[test]

@@ -1,0 +1,172 @@
+//! Sessions and tasks of other users, and sessions over several connections.
+
+use super::*;
+
+#[test]
+fn a_session_is_named_over_all_its_connections() {
+    let audit = Audit::new();
+    for flags in [&[][..], &["--isolate"]] {
+        let server = Setup::new("tcp")
+            .secret()
+            .args(flags)
+            .args(&["--audit-log", &audit.flag("log"), "--audit-allowed"])
+            .start();
+        let resume = |session: &Value, received: u64| {
+            let mut peer = server.peer_with(&token_with(&["user"]));
+            let params = json!({"session": session, "received": received});
+            let line = json!({"jsonrpc": "2.0", "method": "mcp-remote/resume", "params": params});
+            peer.send(&line.to_string());
+            let answer = peer.next()["params"].clone();
+            peer.ask(received, "ping", json!({}));
+            (peer, answer)
+        };
+        let (first, began) = resume(&Value::Null, 0);
+        let (second, resumed) = resume(&began["session"], 1);
+        assert_eq!(resumed["resumed"], true);
+        drop(first);
+        drop(second);
+        server.stop();
+        let key = began["session"].as_str().unwrap();
+        let text = std::fs::read_to_string(audit.path("log")).unwrap();
+        assert!(!text.contains(key), "the whole key: {text}");
+        let lines = audit.lines("log");
+        let find = |connection: u64, event: &str| {
+            let same = |line: &&Value| line["connection"] == connection && line["event"] == event;
+            lines
+                .iter()
+                .find(same)
+                .unwrap_or_else(|| panic!("{event} of {connection}: {text}"))
+        };
+        for connection in [1, 2] {
+            assert_eq!(find(connection, "allow")["session"], key[..8]);
+            assert!(find(connection, "connect")["session"].is_null());
+        }
+        assert_eq!(
+            find(1, "disconnect")["reason"],
+            "its session goes on over another connection"
+        );
+        std::fs::remove_file(audit.path("log")).unwrap();
+    }
+}
+
+/// Somebody with another's key got a new session, and nobody noticed.
+#[test]
+fn who_asks_for_the_session_of_another_is_on_record() {
+    let belongs = "the session that it names belongs to another user, other roles or another client certificate";
+    for (transport, flags) in WAYS {
+        let audit = Audit::new();
+        let server = Setup::new(transport)
+            .secret()
+            .args(flags)
+            .args(&["--audit-log", &audit.flag("log")])
+            .start();
+        let of = |user: &str, role: &str| {
+            token(&json!({"user": user, "roles": [role], "exp": now() + 3600}))
+        };
+        let mut alice = server.peer_with(&of("alice", "user"));
+        let session = alice.resume(&Value::Null, 0)["params"]["session"].clone();
+        alice.ask(1, "ping", json!({}));
+        // What nobody has is no news.
+        let mut lost = server.peer_with(&of("bob", "user"));
+        let unknown = json!("0123456789abcdef0123456789abcdef");
+        assert_eq!(lost.resume(&unknown, 0)["params"]["resumed"], false);
+        lost.ask(1, "ping", json!({}));
+        for (at, (user, role)) in [("bob", "user"), ("alice", "admin")]
+            .into_iter()
+            .enumerate()
+        {
+            let mut thief = server.peer_with(&of(user, role));
+            let answer = thief.resume(&session, 1);
+            assert_eq!(answer["params"]["resumed"], false, "{answer}");
+            assert_ne!(answer["params"]["session"], session);
+            let refused = eventually("it is on record", || {
+                let lines = audit.lines("log");
+                let mut refused = lines.into_iter().filter(|line| line["event"] == "refuse");
+                refused.nth(at)
+            });
+            for (key, value) in [
+                ("reason", json!(belongs)),
+                ("user", json!(user)),
+                ("roles", json!([role])),
+                ("verdict", json!("refused")),
+            ] {
+                assert_eq!(refused[key], value, "{refused}");
+            }
+        }
+        // It is alice's still.
+        let mut back = server.peer_with(&of("alice", "user"));
+        assert_eq!(back.resume(&session, 1)["params"]["resumed"], true);
+        let log = server.stop();
+        let key = session.as_str().unwrap();
+        assert!(!log.contains(key), "the whole key: {log}");
+        let warnings: Vec<&str> = log.lines().filter(|line| line.contains(belongs)).collect();
+        assert_eq!(warnings.len(), 2, "{log}");
+        assert!(
+            warnings[0].contains("WARN") && warnings[0].contains("user=\"bob\""),
+            "{log}"
+        );
+        assert!(warnings[0].contains(&key[..8]), "{log}");
+        assert_eq!(
+            audit
+                .lines("log")
+                .iter()
+                .filter(|line| line["event"] == "refuse")
+                .count(),
+            2
+        );
+    }
+}
+
+/// Others' tasks read like none, and whoever tried them was not noticed.
+#[test]
+fn who_names_the_task_of_another_is_on_record() {
+    for transport in BOTH {
+        let audit = Audit::new();
+        let server = Setup::new(transport)
+            .secret()
+            .args(&["--audit-log", &audit.flag("log")])
+            .start();
+        let login = |user: &str| {
+            let mut peer = server.peer_with(&token(&json!({"user": user, "exp": now() + 3600})));
+            peer.initialize();
+            peer
+        };
+        let (mut alice, mut bob) = (login("alice"), login("bob"));
+        let made = r#"{"task":{"taskId":"of-alice","status":"working"}}"#;
+        alice.ask(1, "tools/call", json!({"raw": made}));
+        let unknown = bob.ask(2, "tasks/get", json!({"taskId": "of-nobody"}));
+        let mut about = bob.ask(3, "tasks/get", json!({"taskId": "of-alice"}));
+        about["id"] = json!(2);
+        assert_eq!(about, unknown);
+        let related =
+            json!({"_meta": {"io.modelcontextprotocol/related-task": {"taskId": "of-alice"}}});
+        assert_eq!(bob.ask(4, "tools/call", related)["error"]["code"], -32602);
+        // A flood of them fills no log.
+        for id in 5..60 {
+            bob.ask(id, "tasks/cancel", json!({"taskId": "of-alice"}));
+        }
+        drop(bob);
+        assert!(alice.ask(5, "tasks/get", json!({"taskId": "of-alice"}))["result"].is_object());
+        let log = server.stop();
+        let reason = "the task that it names belongs to another user";
+        let refused: Vec<Value> = audit
+            .lines("log")
+            .into_iter()
+            .filter(|line| line["event"] == "refuse" && line["reason"] == reason)
+            .collect();
+        for (at, id, method) in [(0, 3, "tasks/get"), (1, 4, "tools/call")] {
+            let line = &refused[at];
+            assert_eq!(
+                (&line["user"], &line["id"], &line["method"]),
+                (&json!("bob"), &json!(id), &json!(method)),
+                "{line}"
+            );
+        }
+        assert!(log.contains("WARN") && log.contains(reason), "{log}");
+        let told = log.matches(reason).count();
+        assert!((2..20).contains(&told), "{log}");
+        // All are counted: those that are told, and the rest in lines of their own.
+        let count = |line: &Value| line["count"].as_u64().unwrap_or(1);
+        assert_eq!(refused.iter().map(count).sum::<u64>(), 57, "{refused:?}");
+    }
+}

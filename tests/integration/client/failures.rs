@@ -1,0 +1,222 @@
+//! Servers that cannot be reached or refuse, and what the host is told.
+
+use super::*;
+
+#[test]
+fn an_unreachable_server_is_reported_in_one_line() {
+    let told = |transport: &str, port: u16| -> Outcome {
+        let outcome = run(&mut client_command(transport, port), b"");
+        assert_fails(&outcome, 1, &format!("127.0.0.1:{port}"));
+        outcome
+    };
+    let refused = free_port();
+    for transport in BOTH {
+        assert!(told(transport, refused).stderr.contains("refused"));
+    }
+    // The wrong transport.
+    told("ws", {
+        let acceptor = Acceptor::new("tcp");
+        let port = acceptor.port();
+        std::thread::spawn(move || acceptor.accept().raw(b"{}\n"));
+        port
+    });
+    let mut command = binary();
+    command.args([
+        "client",
+        "tcp",
+        "--host",
+        "no.such.host.invalid",
+        "--port",
+        "1",
+    ]);
+    assert_fails(&run(&mut command, b""), 1, "no.such.host.invalid");
+}
+
+/// The error that a host gets when a client with these flags gives up, and what stderr says.
+fn told(transport: &str, port: u16, flags: &[&str], token: Option<&str>) -> (Value, Outcome) {
+    let mut command = client_command(transport, port);
+    command
+        .args(flags)
+        .envs(token.map(|token| ("MCP_REMOTE_JWT_TOKEN", token)));
+    let outcome = run(&mut command, request(7, "initialize", json!({})).as_bytes());
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(answer["id"], 7);
+    (answer["error"].clone(), outcome)
+}
+
+/// Bug: whatever was wrong, hosts got "Connection lost", and only stderr said more.
+#[test]
+fn the_host_learns_the_cause() {
+    let port = free_port();
+    let guarded = Setup::new("tcp").secret().start();
+    let bad = token(&json!({"user": "alice", "exp": now() - 1}));
+    let retries = [
+        "--auto-reconnect",
+        "--max-attempts",
+        "1",
+        "--reconnect-delay",
+        "10",
+    ];
+    for (port, flags, token, says) in [
+        (port, &[][..], None, "Could not connect to 127.0.0.1:"),
+        (
+            port,
+            &retries[..],
+            None,
+            "Could not connect: gave up on 127.0.0.1:",
+        ),
+        (
+            guarded.port,
+            &[][..],
+            Some(&*bad),
+            "Authentication failed (Invalid token)",
+        ),
+        (
+            guarded.port,
+            &[][..],
+            None,
+            "Authentication failed: the server wants a token",
+        ),
+    ] {
+        let (error, outcome) = told("tcp", port, flags, token);
+        let text = error["message"].as_str().unwrap();
+        assert!(text.starts_with(says), "{says}: {error}");
+        let detail = error["data"]["detail"].as_str().unwrap();
+        assert!(
+            outcome.stderr.contains(&format!("error: {detail}")),
+            "{error}: {outcome:?}"
+        );
+        assert!(
+            text.to_lowercase().ends_with(&detail.to_lowercase()),
+            "{error}"
+        );
+    }
+}
+
+/// Bug: a client with the wrong transport tried for 24 seconds.
+#[test]
+fn the_wrong_transport_is_seen_at_once() {
+    for (server, client, remedy) in [("tcp", "ws", "client tcp"), ("ws", "tcp", "client ws")] {
+        for (setup, token) in [
+            (Setup::new(server), None),
+            (Setup::new(server).secret(), Some(token_with(&["user"]))),
+        ] {
+            let server = setup.start();
+            let flags = ["--auto-reconnect", "--max-attempts", "0"];
+            let (error, outcome) = told(client, server.port, &flags, token.as_deref());
+            let text = error["message"].as_str().unwrap();
+            assert!(text.starts_with("Could not connect: "), "{error}");
+            assert!(text.contains(remedy), "{error}");
+            assert!(outcome.stderr.contains(remedy), "{outcome:?}");
+        }
+    }
+}
+
+/// A port of 127.0.0.1 on which no connection is answered, since the queue is full; and what fills it.
+fn silent_port() -> (u16, Vec<Socket>) {
+    let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let listener = new();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    for _ in 0..4 {
+        let socket = new();
+        socket.set_nonblocking(true).unwrap();
+        let _in_progress = socket.connect(&address);
+        sockets.push(socket);
+    }
+    (address.as_socket().unwrap().port(), sockets)
+}
+
+/// Bug: a name whose first address was dead got all the time there was for it, and the next one was
+/// never tried. 'localhost' is 127.0.0.1 first, then ::1.
+#[test]
+fn a_dead_first_address_does_not_keep_the_client_from_the_second() {
+    let files = Files::new();
+    for transport in BOTH {
+        for tls in [false, true] {
+            let (port, _kept) = silent_port();
+            let setup = if tls {
+                files.server(transport)
+            } else {
+                Setup::new(transport)
+            };
+            let server = setup.args(&["--host", "::1"]).port(port).start();
+            let mut command = binary();
+            let port = port.to_string();
+            command.args(["client", transport, "--host", "localhost", "--port", &port]);
+            if tls {
+                command.args(files.trusting("ca"));
+            }
+            let began = Instant::now();
+            let outcome = run(&mut command, request(7, "ping", json!({})).as_bytes());
+            assert_eq!(outcome.code, Some(0), "{outcome:?}");
+            assert!(outcome.stdout.contains("\"id\":7"), "{outcome:?}");
+            let took = began.elapsed();
+            assert!(took < Duration::from_secs(10), "{took:?}");
+            drop(server);
+        }
+    }
+}
+
+/// Bug: an error of the MCP server that names no request ended the client where its code was one of
+/// ours, and one that looked like an error of the proxy made it come back again and again.
+#[test]
+fn errors_that_answer_no_request_reach_the_host() {
+    for transport in BOTH {
+        let server = Setup::new(transport).secret().args(&["--isolate"]).start();
+        let token = token_with(&["user"]);
+        for args in [&[][..], AGAIN] {
+            let mut client = TestClient::start(transport, server.port, args, Some(&token));
+            for code in [-32001, -32002, -32003] {
+                let data = json!({"reason": "x", "timeout": "y", "required": []});
+                let error = json!({"jsonrpc": "2.0", "id": null,
+                    "error": {"code": code, "message": "m", "data": data}});
+                let print = format!("{error}\n");
+                client.send(&request(code, "x", json!({"print": print})));
+                assert_eq!(client.next(), error);
+                assert_eq!(client.next()["id"], code);
+            }
+            if args == AGAIN {
+                let error = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32603,
+                    "message": "m", "data": {"source": "mcp-remote", "reason": "tls-required"}}});
+                let print = format!("{error}\n");
+                client.send(&request(1, "x", json!({"print": print})));
+                assert_eq!(client.next()["id"], 1);
+            }
+            client.close_stdin();
+            assert_eq!(client.wait(), Some(0));
+            let log = client.log.to_the_end();
+            assert!(!log.contains("lost"), "{log}");
+        }
+    }
+}
+
+/// Bug: requests that were under way when the token expired were said not to have been executed.
+#[test]
+fn requests_sent_before_a_refusal_may_have_been_executed() {
+    for args in [&[][..], AGAIN] {
+        let acceptor = Acceptor::new("tcp");
+        let mut client = TestClient::start("tcp", acceptor.port(), args, Some("t"));
+        let mut server = acceptor.accept();
+        server.next_line();
+        server.send(r#"{"jsonrpc":"2.0","result":{"authenticated":true}}"#);
+        client.send(&request("sent", "x", json!({})));
+        assert_eq!(server.next()["id"], "sent");
+        server.send(r#"{"jsonrpc":"2.0","error":{"code":-32002,"message":"Authentication failed","data":{"reason":"Token expired"}}}"#);
+        let answer = client.next();
+        let text = answer["error"]["message"].as_str().unwrap();
+        assert!(
+            text.starts_with("Authentication failed (Token expired)"),
+            "{text}"
+        );
+        let mut data = answer["error"]["data"].clone();
+        assert!(data.as_object_mut().unwrap().remove("detail").is_some());
+        let expected = json!({"source": "mcp-remote", "reason": "authentication-failed", "executed": "unknown"});
+        assert_eq!(data, expected);
+        assert_eq!(client.wait(), Some(1));
+    }
+}
