@@ -1,8 +1,9 @@
 //! Rules on the arguments of tools: what reaches the MCP server, what the peer is told, what `check`
 //! says.
 
-use crate::common::{Setup, now, request, token};
+use crate::common::{Setup, now, token};
 use crate::process::{binary, run};
+use crate::support::http::{Http, modern, with};
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 
@@ -97,28 +98,50 @@ fn only_calls_that_meet_the_rules_reach_the_server() {
 #[test]
 fn each_retry_of_a_call_is_judged() {
     let policy: Value = serde_json::from_str(&std::fs::read_to_string(FILE).unwrap()).unwrap();
-    let server = Setup::new("tcp")
-        .echo(&["--modern"])
-        .policy(&policy)
-        .start();
-    let claims = json!({"sub": "ann", "roles": ["reader"]});
-    let mut peer = server.peer_with(&token(&claims));
-    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
-    for (id, path, code) in [
-        (1, "/srv/public/a", Value::Null),
-        (2, "/EVIL", json!(-32601)),
+    let asks = json!({"resultType": "input_required", "requestState": "s", "inputRequests": {
+        "a": {"method": "elicitation/create", "params": {"message": "sure?"}}}});
+    let retry = json!({"inputResponses": {"a": {"action": "accept"}}, "requestState": "s"});
+    let bearer = token(&json!({"sub": "ann", "roles": ["reader"]}));
+    for (transport, isolate) in [
+        ("tcp", "--isolate=never"),
+        ("ws", "--isolate=always"),
+        ("http", "--isolate=never"),
+        ("http", "--isolate=always"),
     ] {
-        let params = json!({"_meta": meta, "name": "read_file", "arguments": {"path": path},
-            "inputResponses": {"a": {"action": "accept"}}, "requestState": "s"});
-        peer.send(&request(id, "tools/call", params));
-        let answer = peer.next();
-        assert_eq!(
-            (&answer["id"], &answer["error"]["code"]),
-            (&json!(id), &code),
-            "{answer}"
-        );
+        let setup = Setup::new(transport).echo(&["--modern"]);
+        let server = setup.policy(&policy).args(&[isolate]).start();
+        let mut peer = (transport != "http").then(|| server.peer_with(&bearer));
+        let mut call = |id: u32, path: &str, more: &Value| {
+            let mut params = json!({"name": "read_file", "arguments": {"path": path}});
+            let members = more.as_object().unwrap().clone();
+            params.as_object_mut().unwrap().extend(members);
+            let (headers, body) = modern(id, "tools/call", params);
+            let answer = match &mut peer {
+                Some(peer) => {
+                    peer.send(&body);
+                    peer.next()
+                }
+                None => {
+                    let bearer = format!("Bearer {bearer}");
+                    let headers = with(&headers, "Authorization", &bearer);
+                    Http::connect(server.port).post(&headers, &body).json()
+                }
+            };
+            assert_eq!(answer["id"], id, "{answer}");
+            answer
+        };
+        let first = call(1, "/srv/public/a", &json!({"raw": asks.to_string()}));
+        assert_eq!(first["result"], asks);
+        let answer = call(2, "/EVIL", &retry);
+        assert_eq!(answer["error"]["code"], -32601, "{answer}");
+        let text = answer["error"]["message"].as_str().unwrap();
+        assert!(text.contains("argument '/path' of tool 'read_file'"));
+        let answer = call(3, "/srv/public/a", &retry);
+        assert_eq!(answer["result"]["params"]["requestState"], "s", "{answer}");
+        let seen = server.seen();
+        assert!(!seen.contains("EVIL"), "{seen}");
+        assert_eq!(seen.matches("tools/call").count(), 2, "{seen}");
     }
-    assert!(!server.seen().contains("EVIL"));
 }
 
 #[test]

@@ -169,11 +169,12 @@ pub(super) async fn serve(
     if message.mcp_method() == Some(Method::Listen) && !accepts.stream {
         return Err(reply::not_acceptable());
     }
+    // Before the policy: what it decides on has to be what proxies on the way have gone by.
+    let tools = &visitor.http_sessions.tools;
+    let checked = tools.check(&visitor.context, headers, &message);
+    Box::pin(checked).await?;
     let permit = gate::judge(visitor, bearer, &authorization, message).await;
     let permit = permit.map_err(stopped)?;
-    let tools = &visitor.http_sessions.tools;
-    let checked = tools.check(&visitor.context, headers, permit.message());
-    Box::pin(checked).await?;
     let mut single = Single::begin(visitor, bearer, authorization.clone()).map_err(stopped)?;
     let sent = gate::hand_over(&single.placement, bearer, &authorization, &permit).await;
     sent.map_err(stopped)?;

@@ -1,0 +1,74 @@
+//! Headers that say again what a message of 2026-07-28 says are compared before the policy is asked: what it
+//! decides on is what proxies on the way have gone by.
+
+use crate::common::{Setup, token_with};
+use crate::support::http::{Http, modern, with};
+use serde_json::json;
+
+/// An MCP server whose tools all have a parameter that is mirrored, and that keeps what it reads in the file `$0`.
+const SERVER: &str = r#"
+while read -r line; do
+  printf '%s\n' "$line" >> "$0"
+  id=$(printf '%s' "$line" | grep -o '"id":[^,}]*' | head -n 1 | cut -d : -f 2-)
+  tool='"inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}'
+  case "$line" in
+    *'"server/discover"'*) result='{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}' ;;
+    *'"tools/list"'*) result="{\"tools\":[{\"name\":\"open\",$tool},{\"name\":\"closed\",$tool},{\"name\":\"ruled\",$tool}]}" ;;
+    *) result='{"content":[]}' ;;
+  esac
+  printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$result"
+done
+"#;
+
+const PARAM: &str = "Mcp-Param-Region";
+
+/// N13, N17, N20
+#[test]
+fn headers_are_compared_before_the_policy_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = folder.path().join("seen");
+    let policy = json!({"permissions": {"user": {
+        "allowedMethods": ["server/discover", "tools/call"],
+        "allowedTools": ["open", "ruled"],
+        "tools": {"ruled": {"arguments": {"/region": {"equals": "north"}}}},
+    }}});
+    let server = Setup::new("http")
+        .policy(&policy)
+        .program(&["sh", "-c", SERVER, &seen.display().to_string()])
+        .start();
+    let bearer = format!("Bearer {}", token_with(&["user"]));
+    let refused = [
+        ("Mcp-Method", "tools/list"),
+        ("Mcp-Method", ""),
+        ("Mcp-Name", "other"),
+        ("Mcp-Name", ""),
+        ("MCP-Protocol-Version", "2025-11-25"),
+        (PARAM, "north"),
+        (PARAM, "=?base64?!?="),
+        (PARAM, ""),
+    ];
+    // The tool, and what it is answered where all headers are right.
+    for (tool, status, code) in [
+        ("open", 200, 0),
+        ("closed", 404, -32601),
+        ("ruled", 404, -32601),
+    ] {
+        let params = json!({"name": tool, "arguments": {"region": "south"}});
+        let (mut headers, body) = modern(1, "tools/call", params);
+        headers.push((PARAM.to_owned(), "south".to_owned()));
+        headers.push(("Authorization".to_owned(), bearer.clone()));
+        let right = [("", "")];
+        for (at, (name, value)) in right.iter().chain(&refused).enumerate() {
+            let answer = Http::connect(server.port).post(&with(&headers, name, value), &body);
+            let expected = if at == 0 {
+                (status, code)
+            } else {
+                (400, -32020)
+            };
+            let got = (answer.status(), answer.code());
+            assert_eq!(got, expected, "{tool} {name} {value:?}: {answer:?}");
+        }
+    }
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert_eq!(seen.matches("tools/call").count(), 1, "{seen}");
+}
