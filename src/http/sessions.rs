@@ -84,6 +84,21 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
         self.owners.get(owner)?.get(id)
     }
 
+    /// Gives `to` the session with this id of another owner, of whom `may` has to hold, and who loses it.
+    /// `None` where there is none, or `to` has as many as an owner may have.
+    pub fn hand_over(&mut self, to: &O, id: &str, may: impl Fn(&O) -> bool) -> Option<&T> {
+        if self.owners.get(to).map_or(0, HashMap::len) >= self.limit_per_owner {
+            return None;
+        }
+        let mut owners = self.owners.iter();
+        let found = owners.find(|(owner, own)| own.contains_key(id) && may(owner));
+        let from = found?.0.clone();
+        let value = self.remove(&from, id)?;
+        self.count += 1;
+        let own = self.owners.entry(to.clone()).or_default();
+        Some(own.entry(id.to_owned()).or_insert(value))
+    }
+
     /// True where anybody has a session with this id. Looks at the sessions of all, so that how long it
     /// takes tells nothing.
     #[must_use]
@@ -126,6 +141,16 @@ mod tests {
         assert_eq!(sessions.get(&bob, &id), None);
         assert!(sessions.is_known(&id) && !sessions.is_known("other"));
         assert_eq!(sessions.get(&admin, &id), None);
+        assert_eq!(sessions.hand_over(&admin, &id, |_| false), None);
+        assert_eq!(sessions.hand_over(&admin, "other", |_| true), None);
+        let handed = sessions.hand_over(&admin, &id, |owner| *owner == alice);
+        assert_eq!(handed, Some(&id));
+        assert_eq!(sessions.get(&alice, &id), None);
+        sessions.limit_per_owner = 0;
+        assert_eq!(sessions.hand_over(&alice, &id, |_| true), None);
+        sessions.limit_per_owner = 8;
+        assert!(sessions.hand_over(&alice, &id, |_| true).is_some());
+        assert_eq!(sessions.count, 1);
         assert_eq!(sessions.remove(&bob, &id), None);
         assert_eq!(sessions.remove(&alice, &id), Some(id.clone()));
         assert_eq!(sessions.get(&alice, &id), None);

@@ -2,13 +2,14 @@
 
 use crate::auth::Identity;
 use crate::transport::tls::Holder;
+use std::collections::BTreeSet;
 
 /// Whose session it is: nobody else may go on with it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
-    /// As they stand in the token.
     user: Option<String>,
-    roles: Vec<String>,
+    /// Each once, in order.
+    roles: BTreeSet<String>,
     certificate: Option<Holder>,
 }
 
@@ -16,9 +17,18 @@ impl Owner {
     pub(super) fn new(identity: &Identity, certificate: Option<Holder>) -> Self {
         Self {
             user: identity.user.clone(),
-            roles: identity.roles.clone(),
+            roles: identity.roles.iter().cloned().collect(),
             certificate,
         }
+    }
+
+    /// True where this is the same user with all roles of `other`, and more: a client has got itself a token with a
+    /// further scope, say.
+    pub(super) fn exceeds(&self, other: &Self) -> bool {
+        self.user.is_some()
+            && (&self.user, &self.certificate) == (&other.user, &other.certificate)
+            && self.roles.len() > other.roles.len()
+            && self.roles.is_superset(&other.roles)
     }
 
     /// In bytes; those of no two owners are the same.

@@ -79,7 +79,7 @@ fn spawn(visitor: &Visitor, session: &Arc<HttpSession>, authorization: &Authoriz
     let number = session.placement.session.id();
     let span = tracing::info_span!("session", id = %number, user = authorization.identity().name());
     let http_sessions = Arc::clone(&visitor.http_sessions);
-    let forget = move |session: &HttpSession| http_sessions.remove(&session.owner, &session.id);
+    let forget = move |session: &HttpSession| http_sessions.remove(session);
     let life = session::live(Arc::clone(session), Arc::clone(&visitor.context), forget);
     visitor.http_sessions.spawn(life.instrument(span));
 }

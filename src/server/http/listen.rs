@@ -26,11 +26,14 @@ pub(super) async fn find(
 ) -> Result<Arc<HttpSession>, Reply> {
     let id = only(headers, &SESSION_ID).map_err(reply::denied)?;
     let id = id.ok_or_else(reply::no_session)?;
-    match visitor.http_sessions.find(&bearer.owner, id) {
+    let http_sessions = &visitor.http_sessions;
+    let found = http_sessions.find(&bearer.owner, id);
+    let widened = || http_sessions.widen(&bearer.owner, &bearer.authorization, id);
+    match found.or_else(widened) {
         Some(session) if !session.is_ready() => revive::revived(visitor, session).await,
         Some(session) if session.is_over() => Err(reply::session_ended()),
         Some(session) => Ok(session),
-        None if visitor.http_sessions.knows(id) => {
+        None if http_sessions.knows(id) => {
             bearer.refusals.foreign_session();
             Err(reply::session_ended())
         }

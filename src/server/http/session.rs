@@ -31,7 +31,7 @@ const SWEEP: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct HttpSession {
     pub id: String,
-    pub owner: Owner,
+    owner: Mutex<Owner>,
     pub placement: Placement,
     streams: Mutex<Streams>,
     /// That of the token which is good for longest.
@@ -55,7 +55,7 @@ impl HttpSession {
     ) -> Self {
         Self {
             id,
-            owner,
+            owner: Mutex::new(owner),
             placement,
             streams: Mutex::new(streams),
             authorization: Mutex::new(authorization),
@@ -109,6 +109,24 @@ impl HttpSession {
         let idle = self.streams().is_idle();
         let last = lock(&self.last);
         idle.then(|| last.into_std())
+    }
+
+    /// Whose it is.
+    pub(super) fn owner(&self) -> Owner {
+        lock(&self.owner).clone()
+    }
+
+    /// It is this one's from here on.
+    pub(super) fn belongs_to(&self, owner: Owner) {
+        *lock(&self.owner) = owner;
+    }
+
+    /// Goes on with another token, which has more roles.
+    pub(super) fn widen(&self, authorization: &Authorization) {
+        *lock(&self.authorization) = authorization.clone();
+        let session = &self.placement.session;
+        session.set_rights(authorization.profile());
+        self.renewed.notify_one();
     }
 
     /// Its owner has shown a token.

@@ -1,6 +1,7 @@
 //! All sessions over HTTP.
 
 use super::super::Settings;
+use super::super::access::Authorization;
 use super::super::owner::Owner;
 use super::ids::{self, Revived};
 use super::parameters::KnownTools;
@@ -58,8 +59,9 @@ impl HttpSessions {
     }
 
     /// Forgets a session that has ended.
-    pub(super) fn remove(&self, owner: &Owner, id: &str) {
-        drop(self.lock().remove(owner, id));
+    pub(super) fn remove(&self, session: &HttpSession) {
+        let mut sessions = self.lock();
+        drop(sessions.remove(&session.owner(), &session.id));
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Sessions<Owner, Arc<HttpSession>>> {
@@ -69,6 +71,23 @@ impl HttpSessions {
     /// The session of this owner with this id.
     pub(super) fn find(&self, owner: &Owner, id: &str) -> Option<Arc<HttpSession>> {
         self.lock().get(owner, id).cloned()
+    }
+
+    /// The session with this id that began with fewer roles of the same user, and is this one's from here on.
+    pub(super) fn widen(
+        &self,
+        owner: &Owner,
+        authorization: &Authorization,
+        id: &str,
+    ) -> Option<Arc<HttpSession>> {
+        let session = {
+            let mut sessions = self.lock();
+            let session = sessions.hand_over(owner, id, |other| owner.exceeds(other))?;
+            session.belongs_to(owner.clone());
+            Arc::clone(session)
+        };
+        session.widen(authorization);
+        Some(session)
     }
 
     /// True where anybody has a session with this id.
