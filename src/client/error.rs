@@ -45,7 +45,7 @@ pub enum ClientError {
         reason: String,
     },
     /// The connection was lost, and reconnecting is not allowed.
-    #[error("connection to {address} lost")]
+    #[error("connection lost: {address}")]
     Lost {
         /// Host and port.
         address: String,
@@ -118,7 +118,7 @@ impl ClientError {
             Self::Lost { .. }
             | Self::GaveUp {
                 connected: true, ..
-            } => Failure::CONNECTION_LOST.with_detail(line),
+            } => Failure::CONNECTION_LOST.because(line),
             Self::Connect { .. } | Self::Mismatch { .. } | Self::GaveUp { .. } => {
                 Failure::NOT_CONNECTED.because(line)
             }

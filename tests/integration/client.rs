@@ -38,7 +38,7 @@ pub fn assert_lost(message: &Value, id: impl Into<Value>, executed: &str) {
     assert_eq!(error["code"], -32603, "{message}");
     let text = error["message"].as_str().unwrap();
     assert!(
-        text == "Connection lost" || text.starts_with("Could not connect"),
+        text.starts_with("Connection lost: ") || text.starts_with("Could not connect"),
         "{message}"
     );
     // What is known of the cause depends on when it was lost.

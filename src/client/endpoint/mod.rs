@@ -265,7 +265,7 @@ impl Endpoint {
         let refusals = self.pending.refuse_longer(limit);
         self.push_for_host(refusals);
         let (short, long): (VecDeque<Bytes>, VecDeque<Bytes>) = self
-            .fail_session()
+            .fail_session("the server has ended the session at a message that is too long for it")
             .into_iter()
             .partition(|line| without_newline(line).len() <= limit);
         let refusals = long.iter().filter_map(|line| refusal(line, limit));
@@ -305,14 +305,15 @@ impl Endpoint {
     /// The server knows nothing of us: what was sent fails, since it may or may not have been executed;
     /// what was not is sent after the host's handshake has been repeated.
     fn start_over(&mut self) {
-        let unsent = self.fail_session();
+        let unsent = self.fail_session("the session could not be resumed");
         self.go_on_with(unsent);
     }
 
-    /// Fails what was sent; gives the lines that were not.
-    fn fail_session(&mut self) -> VecDeque<Bytes> {
+    /// Fails what was sent, for this reason; gives the lines that were not.
+    fn fail_session(&mut self, reason: &str) -> VecDeque<Bytes> {
         self.failed += self.pending.in_flight();
-        self.fail_all(&Failure::CONNECTION_LOST, Executed::Unknown);
+        let failure = Failure::CONNECTION_LOST.because(reason.to_owned());
+        self.fail_all(&failure, Executed::Unknown);
         self.negotiation.forget();
         let mut unsent = self.outbound.reset();
         // The rest of an earlier repetition may be among it.

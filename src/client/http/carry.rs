@@ -219,7 +219,7 @@ impl Carrier<'_> {
                 }
             }
         }
-        Ok(Event::Ended("the server has ended it".to_owned()))
+        Ok(Event::Ended("the server has ended the stream".to_owned()))
     }
 }
 

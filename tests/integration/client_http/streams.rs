@@ -71,7 +71,9 @@ fn an_answer_that_cannot_be_resumed_is_an_error_and_is_not_asked_for_again() {
         let mut exchange = site.next();
         exchange.raw(begun);
         drop(exchange);
-        assert_failed(&client.next(), id as u64, "connection-lost", "unknown");
+        let answer = client.next();
+        assert_failed(&answer, id as u64, "connection-lost", "unknown");
+        assert_names_cause(&answer);
     }
     assert!(site.is_quiet());
     leave(&mut client, &site);

@@ -5,6 +5,7 @@ use super::super::exchange::{Cause, Event, Failed, Head};
 use super::call::{Call, Link};
 use super::outgoing::Queued;
 use super::{Action, GiveUp, Machine, Purpose};
+use crate::client::endpoint::Failure;
 use crate::jsonrpc::{ErrorData, Executed};
 use crate::mcp::Method;
 use std::time::{Duration, Instant};
@@ -14,9 +15,6 @@ const MAX_MOVES: u32 = 5;
 
 /// So often in a row a stream is resumed of which nothing comes.
 const MAX_RESUMES: u32 = 5;
-
-const LOST: &str = "Connection lost";
-const CONNECTION_LOST: ErrorData = ErrorData::new("connection-lost", Executed::Unknown);
 
 impl Machine {
     /// Does what an outcome asks for, with a message that was posted. Returns it where nothing can be done
@@ -116,12 +114,13 @@ impl Machine {
             return self.on_unreachable_or_tls(failed, now);
         }
         tracing::debug!(reason = failed.reason, "a request has got no response");
-        self.on_lost(&call);
+        self.on_lost(&call, failed.reason);
     }
 
-    pub(super) fn on_lost(&mut self, call: &Call) {
+    fn on_lost(&mut self, call: &Call, reason: String) {
         if let (false, false, Some(id)) = (call.queued.own, call.cancelled, call.queued.request()) {
-            self.fail(id, LOST, &CONNECTION_LOST);
+            let failure = Failure::CONNECTION_LOST.because(reason);
+            self.push_line(failure.line(id, Executed::Unknown).into());
         }
     }
 
@@ -162,20 +161,24 @@ impl Machine {
             call.link = Link::Waiting(now + pause);
             return;
         }
-        self.forget_call(place, now);
+        self.forget_call(place, reason.to_owned(), now);
     }
 
     /// The server does not resume a stream.
     pub(super) fn on_not_resumed(&mut self, place: u64, head: &Head, now: Instant) {
         let session = self.calls.get(place).and_then(|call| call.session.clone());
+        let reason = format!(
+            "the server does not resume the stream: HTTP {}",
+            head.status
+        );
         match head.status {
             401 => {
-                self.forget_call(place, now);
+                self.forget_call(place, reason, now);
                 self.failure = Some(GiveUp::Unauthorized(head.challenge.clone()));
             }
-            409 | 429 | 500..=599 => self.on_interrupted(place, "HTTP error", now),
+            409 | 429 | 500..=599 => self.on_interrupted(place, &reason, now),
             status => {
-                self.forget_call(place, now);
+                self.forget_call(place, reason, now);
                 if status == 404 {
                     self.on_session_lost(session.as_deref(), now);
                 }
@@ -184,14 +187,14 @@ impl Machine {
     }
 
     /// The answer to a request will not come.
-    pub(super) fn forget_call(&mut self, place: u64, now: Instant) {
+    fn forget_call(&mut self, place: u64, reason: String, now: Instant) {
         self.clear_barrier(place);
         if let Some(call) = self.calls.remove(place) {
             if call.queued.own {
                 self.outgoing.put_back(call.queued);
-                self.on_unreachable(LOST.to_owned(), None, now);
+                self.on_unreachable(reason, None, now);
             } else {
-                self.on_lost(&call);
+                self.on_lost(&call, reason);
             }
         }
     }
