@@ -4,8 +4,9 @@
 //! the client listens on, for what belongs to no request. No I/O, no clock: the time comes in.
 //!
 //! # Invariants
-//! 1. A message goes to one stream: an answer to that of its request, progress to that of its token, what
-//!    else belongs to a running request to that of the youngest, everything else to the general one.
+//! 1. A message goes to one stream: an answer to that of its request, progress to that of its token, a
+//!    question to that of the youngest request, a log message to that of the only one, everything else to
+//!    the general one. Where several run, a log message is on the general stream if the client listens there.
 //! 2. A stream has one reader: whoever comes later takes it over.
 //! 3. Each reader gets the events of its stream in order, from where it begins, and none twice.
 //! 4. What waits and what is kept is bounded: what has been sent goes first, then the fullest stream ends.
@@ -300,11 +301,19 @@ impl Streams {
                         None => GENERAL,
                     }
                 }
+                Some(Method::LogMessage) if self.is_ambiguous() => GENERAL,
                 Some(Method::LogMessage | Method::Cancelled) => self.youngest(),
                 _ => GENERAL,
             },
         };
         (Some(number), false)
+    }
+
+    /// True where a message that names no request may be of several, and the client listens beside them: a
+    /// stream holds only what belongs to its request (basic/transports).
+    fn is_ambiguous(&self) -> bool {
+        let general = self.streams.get(&GENERAL);
+        self.requests.len() > 1 && general.is_some_and(|stream| stream.reader.is_some())
     }
 
     /// The stream of the youngest request that runs and takes more than its answer.

@@ -6,7 +6,7 @@
 //! | L2, L3 | `Origin` is checked on every request; a foreign one is 403 |
 //! | L4 | without a secret, loopback only: as on every transport, see `tcp.rs` |
 //! | L5 | every request is authenticated |
-//! | L6, L7 | a notification or an answer is 202 without a body, or an error; what the policy forbids vanishes, as everywhere |
+//! | L6, L7 | a notification or an answer is 202 without a body, or an error; what the policy forbids is 202 and vanishes, as everywhere: at an error here clients on the Python SDK 1.x end their whole session |
 //! | L8 | a request is answered with JSON or events |
 //! | L9 | batches, of 2025-03-26 alone, are refused as everywhere |
 //! | L10 | a stream begins with an event that only has an id (2025-11-25) |

@@ -85,14 +85,10 @@ fn each_message_goes_to_one_stream() {
         push(&mut streams, &line);
     }
     assert_eq!(lines(&mut streams, &first), [progress(1, 1), answer(1)]);
-    let of_second = [
-        told("message"),
-        QUESTION.to_owned(),
-        progress(2, 1),
-        answer(2),
-    ];
+    let of_second = [QUESTION.to_owned(), progress(2, 1), answer(2)];
     assert_eq!(lines(&mut streams, &second), of_second);
     let of_none = [
+        told("message"),
         told("tools/list_changed"),
         told("message"),
         QUESTION.to_owned(),
@@ -100,6 +96,26 @@ fn each_message_goes_to_one_stream() {
     assert_eq!(lines(&mut streams, &general), of_none);
     assert_eq!(streams.next(&first), Next::End);
     assert_eq!(streams.next(&general), Next::Wait);
+}
+
+/// L13, L18. Bug: of several requests the youngest got every log message.
+#[test]
+fn a_log_message_is_on_a_requests_stream_only_where_it_can_be_of_no_other() {
+    let mut streams = streams();
+    let first = open(&mut streams, 1);
+    push(&mut streams, &told("message"));
+    assert_eq!(lines(&mut streams, &first), [told("message")]);
+    let second = open(&mut streams, 2);
+    push(&mut streams, &told("message"));
+    // Nobody listens for what belongs to no request, and nothing shall be lost.
+    assert_eq!(lines(&mut streams, &second), [told("message")]);
+    let general = streams.listen();
+    push(&mut streams, &told("message"));
+    assert_eq!(lines(&mut streams, &general), [told("message")]);
+    push(&mut streams, &answer(2));
+    assert_eq!(lines(&mut streams, &second), [answer(2)]);
+    push(&mut streams, &told("message"));
+    assert_eq!(lines(&mut streams, &first), [told("message")]);
 }
 
 #[test]
