@@ -81,6 +81,14 @@ def example(schema):
     return {name: EXAMPLES.get(properties.get(name, {}).get("type"), "x") for name in schema.get("required", [])}
 
 
+def arguments(tool, tools):
+    """Examples for what a tool requires; a schema is that of another tool, as the host has received it."""
+    made = example(tool.get("inputSchema", {}))
+    if "schema" in made:
+        made["schema"] = next(other["inputSchema"] for other in tools if other["name"] != tool["name"])
+    return made
+
+
 def main():
     program, url = sys.argv[1:]
     modern = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION") == MODERN
@@ -91,7 +99,7 @@ def main():
     names = [tool["name"] for tool in tools]
     calls = context.get("toolCalls")
     if calls is None:
-        calls = [{"name": tool["name"], "arguments": example(tool.get("inputSchema", {}))} for tool in tools]
+        calls = [{"name": tool["name"], "arguments": arguments(tool, tools)} for tool in tools]
     unrelated = next((name for name in names if name.endswith("_unrelated")), None)
     for call in calls:
         if call["name"] in names:

@@ -1,6 +1,6 @@
 //! What the suite looks for, by name.
 
-use super::{ROUND_ONE, ROUND_TWO, Step, text};
+use super::{ROUND_ONE, ROUND_TWO, Step, tasks, text};
 use rmcp::model::{ClientCapabilities, ErrorData};
 use serde_json::{Value, json};
 
@@ -46,6 +46,8 @@ pub(super) fn tools() -> Vec<Value> {
         .iter()
         .map(|name| tool(name, json!({"type": "object", "properties": {}})))
         .collect();
+    tools.extend(tasks::NAMES.map(|name| tool(name, json!({"type": "object"}))));
+    tools.push(tool("greet", with("name")));
     tools.push(tool("test_sampling", with("prompt")));
     tools.push(tool("test_elicitation", with("message")));
     let region = json!({"type": "string", "x-mcp-header": "Region"});
@@ -119,11 +121,11 @@ fn elicitation(message: &str, properties: Value) -> Value {
     }})
 }
 
-fn name_question(message: &str) -> Value {
+pub(super) fn name_question(message: &str) -> Value {
     elicitation(message, json!({"name": {"type": "string"}}))
 }
 
-fn confirmation() -> Value {
+pub(super) fn confirmation() -> Value {
     elicitation("Please confirm", json!({"ok": {"type": "boolean"}}))
 }
 

@@ -5,25 +5,28 @@
 #![expect(deprecated)]
 
 mod offer;
+#[path = "../support/rmcp.rs"]
+mod support;
+mod tasks;
 
+use rmcp::ServerHandler;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ClientCapabilities, CompleteRequestParams,
-    CompleteResult, ErrorData, GetPromptRequestParams, GetPromptResponse, Implementation,
-    InputRequest, InputRequests, InputRequiredResult, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingLevel,
-    LoggingMessageNotificationParam, PaginatedRequestParams, ProgressNotificationParam,
-    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
-    ServerConfig, ServerRequest, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter,
-    UnsubscribeRequestParams,
+    CallToolRequestParams, CallToolResponse, CancelTaskParams, ClientCapabilities,
+    CompleteRequestParams, CompleteResult, CreateTaskResult, ErrorData, GetPromptRequestParams,
+    GetPromptResponse, GetTaskParams, GetTaskResult, Implementation, InputRequests,
+    InputRequiredResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListToolsResult, LoggingLevel, LoggingMessageNotificationParam, PaginatedRequestParams,
+    ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+    ServerConfig, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter,
+    UnsubscribeRequestParams, UpdateTaskParams,
 };
-use rmcp::service::{RequestContext, RoleServer, SubscriptionContext, SubscriptionSink};
-use rmcp::{ServerHandler, ServiceExt};
+use rmcp::service::SubscriptionContext;
+use rmcp::task_manager::TaskManager;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
 use std::time::Duration;
-
-type Context = RequestContext<RoleServer>;
+use support::{Context, Listeners, failed, is_modern, model, result};
 
 /// Between two messages of one tool.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -34,24 +37,13 @@ const ROUND_TWO: &str = "round-2";
 
 #[derive(Default)]
 struct Server {
-    listening: Mutex<Vec<Arc<SubscriptionSink>>>,
+    listeners: Listeners,
+    tasks: TaskManager,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let service = Server::default().serve(rmcp::transport::stdio()).await?;
-    service.waiting().await?;
-    Ok(())
-}
-
-fn model<T: DeserializeOwned>(json: Value) -> Result<T, ErrorData> {
-    serde_json::from_value(json).map_err(|err| ErrorData::internal_error(err.to_string(), None))
-}
-
-/// A result from its JSON text, which is shorter than its builders.
-fn result<T: DeserializeOwned>(mut json: Value) -> Result<T, ErrorData> {
-    json["resultType"] = json!("complete");
-    model(json)
+    support::serve::<Server>().await
 }
 
 /// A list, which may be kept for a minute.
@@ -59,16 +51,6 @@ fn list<T: DeserializeOwned>(mut json: Value) -> Result<T, ErrorData> {
     json["ttlMs"] = json!(60_000);
     json["cacheScope"] = json!("public");
     result(json)
-}
-
-fn failed(err: impl std::fmt::Display) -> ErrorData {
-    ErrorData::internal_error(err.to_string(), None)
-}
-
-fn is_modern(context: &Context) -> bool {
-    context
-        .protocol_version()
-        .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
 }
 
 fn text(text: impl Into<String>) -> Value {
@@ -80,15 +62,11 @@ enum Step {
     Done(Value),
     /// Questions by name, and what the client has to bring back with the answers.
     Ask(Value, Option<&'static str>),
+    /// What has begun in the background.
+    Task(CreateTaskResult),
 }
 
 impl Server {
-    fn listening(&self) -> MutexGuard<'_, Vec<Arc<SubscriptionSink>>> {
-        self.listening
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn log(&self, context: &Context, words: &str) -> Result<(), ErrorData> {
         let wanted = context.meta.log_level();
         if is_modern(context) && wanted.is_none() {
@@ -114,25 +92,14 @@ impl Server {
         Ok(())
     }
 
-    /// Asks a client of the protocol with sessions.
-    async fn ask(&self, context: &Context, question: Value) -> Result<Value, ErrorData> {
-        let question = match model(question)? {
-            InputRequest::CreateMessage(request) => ServerRequest::CreateMessageRequest(request),
-            InputRequest::Elicitation(request) => ServerRequest::ElicitRequest(request),
-            _ => return Err(failed("there is no such question")),
-        };
-        let answer = context.peer.send_request(question).await.map_err(failed)?;
-        serde_json::to_value(answer).map_err(failed)
-    }
-
     async fn legacy_question(
         &self,
         name: &str,
         arguments: &Value,
         context: &Context,
     ) -> Result<Value, ErrorData> {
-        let question = offer::legacy_question(name, arguments);
-        let answer = self.ask(context, question).await?;
+        let question = model(offer::legacy_question(name, arguments))?;
+        let answer = support::ask(context, question).await?;
         if name == "test_sampling" {
             let content = &answer["content"];
             let content = content.get(0).unwrap_or(content);
@@ -146,21 +113,12 @@ impl Server {
         )))
     }
 
-    async fn announce(&self, tools: bool, context: &Context) -> Result<(), ErrorData> {
-        let sinks = self.listening().clone();
-        for sink in sinks {
-            let _not_accepted = if tools {
-                sink.notify_tool_list_changed().await
-            } else {
-                sink.notify_prompt_list_changed().await
-            };
+    async fn announce_prompts(&self, context: &Context) -> Result<(), ErrorData> {
+        for sink in self.listeners.current() {
+            let _not_accepted = sink.notify_prompt_list_changed().await;
         }
         if !is_modern(context) {
-            let sent = if tools {
-                context.peer.notify_tool_list_changed().await
-            } else {
-                context.peer.notify_prompt_list_changed().await
-            };
+            let sent = context.peer.notify_prompt_list_changed().await;
             sent.map_err(failed)?;
         }
         Ok(())
@@ -204,6 +162,10 @@ impl Server {
             | "test_elicitation_sep1330_enums" => {
                 self.legacy_question(name, &arguments, context).await?
             }
+            "greet" => {
+                let name = arguments["name"].as_str().unwrap_or_default();
+                text(format!("Hello, {name}!"))
+            }
             "test_x_mcp_header" => text(format!("region={}", arguments["region"])),
             "test_missing_capability" => {
                 let has = context.client_capabilities();
@@ -213,17 +175,24 @@ impl Server {
                 }
                 text("Client declared sampling capability; proceeding.")
             }
-            "test_trigger_tool_change" | "test_trigger_prompt_change" => {
-                self.announce(name == "test_trigger_tool_change", context)
-                    .await?;
+            "test_trigger_tool_change" => {
+                self.listeners.announce_tools(context).await?;
+                text("changed")
+            }
+            "test_trigger_prompt_change" => {
+                self.announce_prompts(context).await?;
                 text("changed")
             }
             _ => {
                 let responses = request.input_responses.as_ref();
                 let responses = responses.map(|responses| json!(responses));
                 let state = request.request_state.as_deref();
+                let responses = responses.unwrap_or_default();
                 let has = context.client_capabilities().unwrap_or_default();
-                return offer::round(name, responses.unwrap_or_default(), state, &has);
+                if tasks::NAMES.contains(&name) {
+                    return tasks::call(&self.tasks, name, &arguments, &responses, &has);
+                }
+                return offer::round(name, responses, state, &has);
             }
         };
         Ok(Step::Done(done))
@@ -249,6 +218,7 @@ impl ServerHandler for Server {
             .enable_resources_subscribe()
             .enable_logging()
             .enable_completions()
+            .enable_tasks()
             .build();
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("conformance", "1.0.0"))
@@ -273,6 +243,7 @@ impl ServerHandler for Server {
                 Ok(done.into())
             }
             Step::Ask(questions, state) => Ok(required(questions, state)?.into()),
+            Step::Task(task) => Ok(task.into()),
         }
     }
 
@@ -331,6 +302,7 @@ impl ServerHandler for Server {
             Step::Ask(questions, state) => Ok(GetPromptResponse::InputRequired(required(
                 questions, state,
             )?)),
+            Step::Task(_) => Err(failed("a prompt is no task")),
         }
     }
 
@@ -374,10 +346,32 @@ impl ServerHandler for Server {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let sink = Arc::new(context.sink().clone());
-        self.listening().push(Arc::clone(&sink));
-        context.cancelled().await;
-        self.listening().retain(|other| !Arc::ptr_eq(other, &sink));
-        Ok(())
+        self.listeners.listen(context).await
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _context: Context,
+    ) -> Result<GetTaskResult, ErrorData> {
+        Ok(GetTaskResult::new(self.tasks.get_task(&request.task_id)?))
+    }
+
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _context: Context,
+    ) -> Result<(), ErrorData> {
+        let responses = json!(request.input_responses);
+        let responses: BTreeMap<String, Value> = model(responses)?;
+        self.tasks.update_task(&request.task_id, responses)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _context: Context,
+    ) -> Result<(), ErrorData> {
+        self.tasks.cancel_task(&request.task_id)
     }
 }

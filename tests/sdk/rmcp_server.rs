@@ -5,6 +5,10 @@
 // Logging, sampling and roots are deprecated since 2026-07-28, but legacy clients live on them.
 #![expect(deprecated)]
 
+#[path = "../support/rmcp.rs"]
+mod support;
+
+use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ClientCapabilities,
     CompleteRequestParams, CompleteResult, CompletionInfo, ContentBlock, CreateTaskResult,
@@ -12,18 +16,17 @@ use rmcp::model::{
     Implementation, InputRequest, InputRequests, InputRequiredResult, ListPromptsResult,
     ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, LoggingLevel,
     LoggingMessageNotificationParam, PaginatedRequestParams, ProgressNotificationParam,
-    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse,
-    ResourceUpdatedNotificationParam, ServerCapabilities, ServerConfig, ServerRequest,
-    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, UnsubscribeRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ResourceUpdatedNotificationParam,
+    ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams,
+    SubscriptionFilter, UnsubscribeRequestParams,
 };
-use rmcp::service::{RequestContext, RoleServer, SubscriptionContext, SubscriptionSink};
+use rmcp::service::SubscriptionContext;
 use rmcp::task_manager::{TaskExit, TaskManager, TaskOptions};
-use rmcp::{ServerHandler, ServiceExt};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use support::{Context, Listeners, failed, is_modern, model, result};
 
 const LEVELS: [LoggingLevel; 8] = [
     LoggingLevel::Debug,
@@ -47,12 +50,11 @@ const NOTES: [(&str, &str); 5] = [
     ("note://five", "the fifth note"),
 ];
 
-type Context = RequestContext<RoleServer>;
-
 #[derive(Default)]
 struct Server {
     state: Mutex<State>,
     tasks: TaskManager,
+    listeners: Listeners,
 }
 
 /// What MCP itself asks a server to remember.
@@ -61,35 +63,11 @@ struct State {
     cancelled: Vec<String>,
     subscribed: BTreeSet<String>,
     level: usize,
-    listening: Vec<Arc<SubscriptionSink>>,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let service = Server::default().serve(rmcp::transport::stdio()).await?;
-    service.waiting().await?;
-    Ok(())
-}
-
-/// A result from its JSON text, which is shorter than its builders.
-fn result<T: DeserializeOwned>(mut json: Value) -> Result<T, ErrorData> {
-    // `rmcp` takes it away again where the client is a legacy one.
-    json["resultType"] = json!("complete");
-    model(json)
-}
-
-fn model<T: DeserializeOwned>(json: Value) -> Result<T, ErrorData> {
-    serde_json::from_value(json).map_err(|err| ErrorData::internal_error(err.to_string(), None))
-}
-
-fn failed(err: impl std::fmt::Display) -> ErrorData {
-    ErrorData::internal_error(err.to_string(), None)
-}
-
-fn is_modern(context: &Context) -> bool {
-    context
-        .protocol_version()
-        .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
+    support::serve::<Server>().await
 }
 
 fn rank(level: LoggingLevel) -> usize {
@@ -192,12 +170,8 @@ impl Server {
         Ok(())
     }
 
-    fn listening(&self) -> Vec<Arc<SubscriptionSink>> {
-        self.state().listening.clone()
-    }
-
     async fn touch(&self, uri: &str, context: &Context) -> Result<(), ErrorData> {
-        for sink in self.listening() {
+        for sink in self.listeners.current() {
             // Who has not subscribed to it does not get it.
             let _not_accepted = sink.notify_resource_updated(uri).await;
         }
@@ -205,17 +179,6 @@ impl Server {
         if subscribed && !is_modern(context) {
             let update = ResourceUpdatedNotificationParam::new(uri);
             let sent = context.peer.notify_resource_updated(update).await;
-            sent.map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    async fn announce(&self, context: &Context) -> Result<(), ErrorData> {
-        for sink in self.listening() {
-            let _not_accepted = sink.notify_tool_list_changed().await;
-        }
-        if !is_modern(context) {
-            let sent = context.peer.notify_tool_list_changed().await;
             sent.map_err(failed)?;
         }
         Ok(())
@@ -252,14 +215,8 @@ impl Server {
             }
             return Ok(Some(answer.clone()));
         }
-        let question = match question(&request.name, tag)? {
-            InputRequest::CreateMessage(request) => ServerRequest::CreateMessageRequest(request),
-            InputRequest::Elicitation(request) => ServerRequest::ElicitRequest(request),
-            InputRequest::ListRoots(request) => ServerRequest::ListRootsRequest(request),
-            _ => return Err(failed("there is no such question")),
-        };
-        let answer = context.peer.send_request(question).await.map_err(failed)?;
-        serde_json::to_value(answer).map(Some).map_err(failed)
+        let question = question(&request.name, tag)?;
+        support::ask(context, question).await.map(Some)
     }
 
     /// Works in the background where the client can take a task, and right away where it cannot.
@@ -362,7 +319,7 @@ impl ServerHandler for Server {
                 format!("touched {}", text("uri"))
             }
             "announce" => {
-                self.announce(&context).await?;
+                self.listeners.announce_tools(&context).await?;
                 "announced".to_owned()
             }
             name @ ("ask" | "sample" | "roots") => {
@@ -505,13 +462,7 @@ impl ServerHandler for Server {
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        let sink = Arc::new(context.sink().clone());
-        self.state().listening.push(Arc::clone(&sink));
-        context.cancelled().await;
-        self.state()
-            .listening
-            .retain(|other| !Arc::ptr_eq(other, &sink));
-        Ok(())
+        self.listeners.listen(context).await
     }
 
     async fn get_task(
