@@ -4,7 +4,7 @@ use super::RequestId;
 use crate::json::write_string;
 use serde::Serialize;
 
-/// The codes we send. Those from −32603 down are JSON-RPC's, −32020 and −32022 MCP's; the three of the
+/// The codes we send. Those from −32603 down are JSON-RPC's, −32020 to −32022 MCP's; the three of the
 /// token exchange are this wire's own and older than MCP's policy on codes (2026-07-28 basic "Error
 /// Codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Code {
     InternalError = -32603,
     /// The headers of an HTTP request do not say what its body says (2026-07-28).
     HeaderMismatch = -32020,
+    /// The client has not declared a capability that its request needs (2026-07-28).
+    MissingCapability = -32021,
     /// A revision of MCP that there is not (2026-07-28).
     UnsupportedVersion = -32022,
     /// The token lacks every role that the server demands.

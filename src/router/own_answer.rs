@@ -15,6 +15,8 @@ pub(super) enum OwnAnswer {
     NoSuchTask {
         /// It is somebody else's.
         foreign: bool,
+        /// The client does not say that it knows tasks at all.
+        undeclared: bool,
     },
     NoSuchMethod,
     TooManySubscriptions,
@@ -31,6 +33,9 @@ impl OwnAnswer {
                 line.extend(b",\"result\":{}}\n");
                 line
             }
+            Self::NoSuchTask {
+                undeclared: true, ..
+            } => tasks::undeclared(id),
             Self::NoSuchTask { .. } => tasks::unknown(id),
             Self::NoSuchMethod => {
                 let text = "Method not found: it is not part of MCP 2026-07-28";

@@ -8,6 +8,7 @@ use super::peers::Peers;
 use super::pending::{Delivery, Pending, Purpose};
 use super::process::{Process, Service};
 use super::subscriptions::{self, Consent};
+use super::tasks;
 use super::{Output, SessionId};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
 use crate::mcp::Method;
@@ -31,7 +32,7 @@ impl Process {
         let purpose = match self.purpose(from, ours, permit, peers) {
             Ok(purpose) => purpose,
             Err(answer) => {
-                out.foreign_task = matches!(answer, OwnAnswer::NoSuchTask { foreign: true });
+                out.foreign_task = matches!(answer, OwnAnswer::NoSuchTask { foreign: true, .. });
                 return out.tell(from, answer.to_line(id));
             }
         };
@@ -94,7 +95,7 @@ impl Process {
         if let Some(task) = &related
             && !self.owns(from, task, peers)
         {
-            return Err(self.no_such_task(task));
+            return Err(self.no_such_task(Some(task), false));
         }
         let legacy = self.service == Service::Legacy;
         match message.mcp_method() {
@@ -112,8 +113,10 @@ impl Process {
             Some(Method::ListTasks) => Ok(Purpose::ListTasks),
             _ if message.method().starts_with("tasks/") => match message.text(Field::TaskId) {
                 Some(task) if self.owns(from, &task, peers) => Ok(Purpose::OfTask),
-                Some(task) => Err(self.no_such_task(&task)),
-                None => Err(OwnAnswer::NoSuchTask { foreign: false }),
+                task => {
+                    let undeclared = tasks::lacks_extension(message);
+                    Err(self.no_such_task(task.as_deref(), undeclared))
+                }
             },
             _ if related.is_some() => Ok(Purpose::OfTask),
             _ => Ok(Purpose::Forward),
@@ -126,10 +129,12 @@ impl Process {
             && self.in_flight.listen_requests_of(from) < MAX_LISTEN_REQUESTS
     }
 
-    /// The answer where a task is unknown, or somebody else's.
-    fn no_such_task(&self, task: &str) -> OwnAnswer {
-        let foreign = self.tasks.owner(task).is_some();
-        OwnAnswer::NoSuchTask { foreign }
+    /// The answer where a task is unknown or somebody else's; `undeclared` where the client has declared none.
+    fn no_such_task(&self, task: Option<&str>, undeclared: bool) -> OwnAnswer {
+        OwnAnswer::NoSuchTask {
+            foreign: task.is_some_and(|task| self.tasks.owner(task).is_some()),
+            undeclared,
+        }
     }
 
     fn subscribe(

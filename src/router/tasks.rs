@@ -2,14 +2,26 @@
 //! shared child sees one client only, so the router keeps the table.
 
 use super::SessionId;
-use crate::json::filter_array;
+use crate::json::{filter_array, members};
 use crate::jsonrpc::{Code, Message, NO_DATA, RequestId, error_line};
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::{HashMap, VecDeque};
 
 /// The most tasks of one child that we know the owner of. Of the owner who has most the oldest is
 /// forgotten, and then nobody can reach it.
 const MAX_TASKS: usize = 65_536;
+
+/// The extension of 2026-07-28.
+const EXTENSION: &str = "io.modelcontextprotocol/tasks";
+
+/// Where a request of 2026-07-28 says that its client knows it.
+const DECLARED: [&str; 4] = [
+    "_meta",
+    "io.modelcontextprotocol/clientCapabilities",
+    "extensions",
+    EXTENSION,
+];
 
 /// Whom a task belongs to: the user of the token that made it. Peers without a user (no secret, or
 /// tokens without one) are one owner together.
@@ -121,6 +133,24 @@ pub(super) fn unknown(id: &RequestId) -> Vec<u8> {
         "Failed to retrieve task: Task not found",
         NO_DATA,
     )
+}
+
+/// True for a request of 2026-07-28 whose client does not say that it knows tasks.
+pub(super) fn lacks_extension(message: &Message) -> bool {
+    let declared = message.params().and_then(|params| {
+        DECLARED.iter().try_fold(params, |object, name| {
+            let [member] = members(object, [name])?;
+            Some(member?.of(object))
+        })
+    });
+    message.is_modern() && declared.is_none()
+}
+
+/// What such a client is answered (2026-07-28 basic "Capability negotiation").
+pub(super) fn undeclared(id: &RequestId) -> Vec<u8> {
+    let data = json!({"requiredCapabilities": {"extensions": {EXTENSION: {}}}});
+    let text = "Missing required client capability";
+    error_line(Some(id), Code::MissingCapability, text, Some(&data))
 }
 
 #[cfg(test)]

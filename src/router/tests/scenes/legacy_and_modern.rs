@@ -46,6 +46,28 @@ fn two_eras_get_two_processes() {
     assert!(bench.peers_heard().is_empty());
 }
 
+/// Bug: a client that does not declare tasks was told that its task is not there (SEP-2663).
+#[test]
+fn a_client_without_tasks_is_told_what_it_lacks() {
+    let mut bench = Bench::default();
+    let peer = bench.modern();
+    let tasks = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+    for (capabilities, code) in [(json!({}), -32021), (tasks.clone(), -32602)] {
+        let meta = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": capabilities,
+        });
+        let params = json!({"taskId": "T", "_meta": meta});
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": params});
+        bench.peer(peer, &request.to_string());
+        let error = &bench.told(peer)["error"];
+        assert_eq!(error["code"], code);
+        let required = &error["data"]["requiredCapabilities"];
+        assert_eq!(required == &tasks, code == -32021, "{error}");
+        assert!(bench.child_heard(0).is_empty());
+    }
+}
+
 /// A peer's malformed question made every server look legacy, to everybody and for ever.
 #[test]
 fn no_peer_decides_what_era_the_server_is_of() {
