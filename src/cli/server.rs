@@ -240,10 +240,10 @@ pub struct ServerArgs {
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PER_USER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub max_per_user: Option<u32>,
     /// Most connections at a time that have not authenticated yet, WebSocket upgrade included; the
-    /// oldest gives way to one more
-    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    /// oldest that says nothing gives way to one more
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub max_pending: u32,
-    /// The same for one address, or one network of IPv6 (64 bits)
+    /// The same for one address, or one network of IPv6 (64 bits), the first second aside
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING_PER_ADDRESS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub max_pending_per_address: u32,
     /// Most memory kept for all clients together (unsent and unacknowledged lines, lines read in part,

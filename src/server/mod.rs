@@ -57,7 +57,7 @@ use crate::utils::cidr::Cidr;
 use context::Context;
 use http::HttpSessions;
 use listeners::{Arrived, ListenerSet, Way};
-use pending::PendingConnections;
+use pending::{PendingConnection, PendingConnections};
 use sharing::Sharing;
 use std::future::Future;
 use std::io;
@@ -71,8 +71,8 @@ use unauthenticated::Unauthenticated;
 /// How long to wait when the system cannot give us a connection (too many open files, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a connection may have said nothing over HTTP before it counts for its address.
-const HTTP_GRACE: Duration = Duration::from_secs(1);
+/// How long a connection may have said nothing before it counts for its address.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How long peers may take to receive what waits for them when the server stops.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -139,12 +139,12 @@ impl Settings {
     }
 
     /// For how long a new connection does not count for its address.
-    fn grace(&self, address: Address, way: &Way) -> Duration {
-        match way {
+    fn grace(&self, address: Address) -> Duration {
+        if self.trusts(address) {
             // The connections of all its clients come from there, and count when it is known whose they are.
-            _ if self.trusts(address) => self.auth_timeout,
-            Way::Http(_) => HTTP_GRACE,
-            Way::Lines(_) => Duration::ZERO,
+            self.auth_timeout
+        } else {
+            GRACE
         }
     }
 }
@@ -242,6 +242,8 @@ struct Arrivals {
     http_sessions: Arc<HttpSessions>,
     pending: Arc<PendingConnections>,
     peers: JoinSet<()>,
+    /// Has been accepted, and waits for room.
+    next: Option<Arrived>,
     number: u64,
 }
 
@@ -258,6 +260,7 @@ impl Arrivals {
             http_sessions,
             pending: Arc::new(pending),
             peers: JoinSet::new(),
+            next: None,
             number: 0,
         }
     }
@@ -266,6 +269,7 @@ impl Arrivals {
     async fn accept(&mut self, listeners: &ListenerSet) -> std::convert::Infallible {
         let mut failing = false;
         loop {
+            self.serve_next().await;
             let accepted = tokio::select! {
                 accepted = accept_beyond_reserve(listeners) => accepted,
                 Some(_) = self.peers.join_next() => continue,
@@ -284,14 +288,26 @@ impl Arrivals {
                 }
             };
             failing = false;
-            self.serve(arrived);
-            // Whoever shows a token at once gets to it before the next one pushes it out.
+            self.next = Some(arrived);
+            // A client that shows a token at once gets to it before the next one pushes it out.
             tokio::task::yield_now().await;
         }
     }
 
+    /// Serves the connection that has come last, if any, once there is room for it. Cancel safe.
+    async fn serve_next(&mut self) {
+        let Some(Arrived { address, .. }) = self.next else {
+            return;
+        };
+        let grace = self.context.settings.grace(address);
+        let pending = self.pending.enter(address, grace).await;
+        if let Some(arrived) = self.next.take() {
+            self.serve(arrived, pending);
+        }
+    }
+
     /// Serves a connection in a task of its own.
-    fn serve(&mut self, arrived: Arrived) {
+    fn serve(&mut self, arrived: Arrived, pending: PendingConnection) {
         self.number += 1;
         let Arrived {
             socket,
@@ -299,8 +315,6 @@ impl Arrivals {
             way,
         } = arrived;
         let settings = &self.context.settings;
-        let grace = settings.grace(address, &way);
-        let pending = self.pending.enter(address, grace);
         let who = Unauthenticated::begin(settings, address, self.number, pending);
         let span = who.span();
         let context = Arc::clone(&self.context);

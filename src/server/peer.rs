@@ -197,12 +197,15 @@ fn note_identity(identity: &Identity, settings: &Settings, trail: &mut Trail) {
 async fn hear(
     socket: Socket,
     protocol: Protocol,
-    deadline: Instant,
+    (spot, deadline): (&Spot, Instant),
     settings: &Settings,
     trail: &mut Trail,
 ) -> Option<Socket> {
     match arrival(&socket, deadline).await {
-        Arrival::Speaks => Some(socket),
+        Arrival::Speaks => {
+            spot.speaks();
+            Some(socket)
+        }
         Arrival::Silent => {
             silent(socket, protocol, settings, trail).await;
             None
@@ -256,7 +259,7 @@ fn note_client(address: Address, spot: &Spot, trail: &mut Trail) {
 /// Opens the transport, where it is not open yet.
 async fn begin(
     entrance: Entrance,
-    deadline: Instant,
+    (spot, deadline): (&Spot, Instant),
     context: &Context,
     trail: &mut Trail,
 ) -> Option<Opened> {
@@ -266,7 +269,7 @@ async fn begin(
         Entrance::Upgraded(opened) => return Some(*opened),
     };
     if settings.must_speak(protocol) || settings.access.borrow().tls.is_some() {
-        socket = hear(socket, protocol, deadline, settings, trail).await?;
+        socket = hear(socket, protocol, (spot, deadline), settings, trail).await?;
     }
     match tokio::time::timeout_at(deadline, open(socket, protocol, settings, trail)).await {
         Ok(Ok(opened)) => Some(opened),
@@ -332,7 +335,8 @@ async fn enter(
     if client != peer {
         note_client(client, &spot, trail);
     }
-    let (mut connection, upgrade, certificate) = begin(entrance, deadline, context, trail).await?;
+    let (mut connection, upgrade, certificate) =
+        begin(entrance, (&spot, deadline), context, trail).await?;
     let address = upgrade.forwarded.client(client, &settings.trusted_proxies);
     if address != client {
         note_client(address, &spot, trail);

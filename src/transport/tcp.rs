@@ -18,7 +18,7 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const USER_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How many connections may wait to be accepted.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 4096;
 
 /// Where a server listens; one port, one or two address families.
 #[derive(Debug)]

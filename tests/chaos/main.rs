@@ -7,6 +7,7 @@
 //! | one seed of a failure, which names it | `CHAOS_SEED=N cargo test --test chaos NAME -- --nocapture` |
 //! | ten minutes of 20 clients, with the server's memory at each minute | `CHAOS_SOAK=600 cargo test --test chaos soak -- --nocapture` |
 //! | a minute of a hostile neighbour beside five clients, with the seeds 1 to 20 | `CHAOS_NEIGHBOUR=60 CHAOS_SEEDS=20 cargo test --test chaos neighbour -- --nocapture` |
+//! | 5,000 clients that come back at once, with the release binary | `CHAOS_HERD=5000 cargo test --release --test chaos herd -- --nocapture` |
 //!
 //! Each run prints a [`load::Toll`]: requests, cuts, and how many were lost, doubled and hung.
 //! `CHAOS_LOG=1` prints what the client logs, too.
@@ -17,6 +18,7 @@
 mod support;
 
 mod drain;
+mod herd;
 mod leaving;
 mod liveness;
 mod load;

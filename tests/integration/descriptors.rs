@@ -45,7 +45,7 @@ fn the_limit_is_raised_but_not_for_the_child() {
 fn too_few_are_told_with_numbers() {
     let server = Setup::new("tcp").descriptors(100, 200).start();
     let line = server.log.wait_for("too few file descriptors");
-    assert!(line.contains("limit=200 needed=1"), "{line}");
+    assert!(line.contains("limit=200 needed=2"), "{line}");
     let few = ["--max-connections", "50", "--max-pending", "50"];
     let server = Setup::new("tcp").args(&few).descriptors(100, 200).start();
     server.assert_serving();

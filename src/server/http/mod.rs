@@ -23,6 +23,7 @@ mod visitor;
 
 pub(super) use sessions::HttpSessions;
 
+use super::arrival::{Arrival, arrival};
 use super::context::Context;
 use super::listeners::ListenerKind;
 use super::open;
@@ -66,8 +67,15 @@ pub(super) async fn serve(
         mut pending,
     } = who;
     let settings = &context.settings;
+    let spot = pending.spot();
+    let opening = async {
+        if arrival(&socket, deadline).await == Arrival::Speaks {
+            spot.speaks();
+        }
+        open::secure(socket, kind, settings, &mut trail).await
+    };
     let opened = tokio::select! {
-        opened = tokio::time::timeout_at(deadline, open::secure(socket, kind, settings, &mut trail)) => opened,
+        opened = tokio::time::timeout_at(deadline, opening) => opened,
         () = pending.pushed_out() => return gives_way(&mut trail),
     };
     let (stream, certificate) = match opened {
