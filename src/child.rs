@@ -18,19 +18,19 @@ use std::time::{Duration, Instant};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
-/// The size of the pipe from a process that many peers share, in bytes: large messages are carried in
-/// fewer turns. What every user may ask for (pipe(7)). The one to it keeps its size: what one peer has
-/// put there stands before what all others say.
+/// The size of the pipe from a process that many peers share, in bytes: large messages are carried in fewer
+/// turns. An unprivileged process may ask for this much (pipe(7)). The pipe to it keeps its size, because
+/// what one peer has put there delays all others.
 const PIPE: usize = 1 << 20;
 
-/// How long a killed process is waited for where its handle is just dropped.
+/// How long to wait for a killed process when its handle is dropped.
 const REAP: Duration = Duration::from_millis(100);
 
 /// The longest line of the child's stderr that is passed on in one piece, in bytes.
 const MAX_STDERR_LINE: usize = 8 * 1024;
 
-/// How long the last words on stderr may take to arrive once the process is gone; a grandchild
-/// may hold the pipe open for ever.
+/// How long to wait for the last lines on stderr after the process has exited; a grandchild may
+/// hold the pipe open forever.
 const STDERR_GRACE: Duration = Duration::from_millis(100);
 
 /// ENOENT, and ERROR_FILE_NOT_FOUND.
@@ -43,7 +43,7 @@ pub struct CommandLine {
     pub program: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Variables that are set in its environment, beside those of our own.
+    /// Variables that are set in its environment in addition to ours.
     pub variables: Vec<(String, Secret)>,
 }
 
@@ -54,7 +54,7 @@ impl std::fmt::Display for CommandLine {
 }
 
 impl CommandLine {
-    /// A program and its arguments; `None` where there are no words.
+    /// A program and its arguments; `None` for an empty command line.
     #[must_use]
     pub fn of(words: Vec<std::ffi::OsString>) -> Option<Self> {
         let mut words = words.into_iter();
@@ -65,8 +65,8 @@ impl CommandLine {
         })
     }
 
-    /// Looks for the program where the system will look when it starts it, so that a typing error
-    /// is told before anybody connects.
+    /// Looks for the program where the system will look when it starts it, so that a typo is
+    /// reported before any peer connects.
     ///
     /// # Errors
     /// That there is no such file.
@@ -81,7 +81,7 @@ impl CommandLine {
             Some(path) if program.parent() == Some(Path::new("")) => {
                 std::env::split_paths(&path).any(|folder| exists(folder.join(program)))
             }
-            // The system has a path of its own where there is none.
+            // Without a PATH, the system uses a default.
             None if program.parent() == Some(Path::new("")) => true,
             _ => exists(program.to_owned()),
         };
@@ -112,11 +112,11 @@ pub struct Pipes {
 }
 
 impl Child {
-    /// Starts the command. Lines of its stdout are bounded by `limit` bytes. `many` says that others
-    /// like it run at the same time. What is ours in the environment, secrets among them, is not passed on.
+    /// Starts the command. Lines of its stdout are bounded by `limit` bytes. `many` says that others like it
+    /// run at the same time. Our own environment variables, secrets among them, are not passed on.
     ///
     /// # Errors
-    /// What the system says, for instance that there is no such program.
+    /// The system's error, for instance that there is no such program.
     pub fn spawn(command: &CommandLine, limit: usize, many: bool) -> io::Result<(Self, Pipes)> {
         let mut builder = Command::new(&command.program);
         builder
@@ -165,15 +165,15 @@ impl Child {
     /// Waits for the process to end. Cancel safe.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.process.wait().await
     }
 
-    /// Waits for the process, whose stdin has been closed, to leave by itself; asks, then forces.
+    /// Waits for the process, whose stdin has been closed, to exit; asks, then forces.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub async fn stop(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.leave().await {
             return status;
@@ -181,16 +181,16 @@ impl Child {
         self.terminate().await
     }
 
-    /// Waits a little for the process to leave by itself. Cancel safe.
+    /// Waits briefly for the process to exit. Cancel safe.
     pub async fn leave(&mut self) -> Option<io::Result<ExitStatus>> {
         let left = tokio::time::timeout(reaper::GRACE, self.process.wait());
         left.await.ok()
     }
 
-    /// Ends a process that does not do its work: asks once, then forces.
+    /// Ends a process that does not respond: asks once, then forces.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub async fn terminate(&mut self) -> io::Result<ExitStatus> {
         self.tree.ask();
         if let Some(status) = self.leave().await {
@@ -200,7 +200,7 @@ impl Child {
         self.process.wait().await
     }
 
-    /// Kills what the process has left behind, and tells its last line on stderr.
+    /// Kills what the process has left behind, and returns its last line on stderr.
     pub async fn reap(mut self) -> Option<String> {
         self.tree.end();
         if tokio::time::timeout(STDERR_GRACE, &mut self.stderr)
@@ -217,7 +217,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.tree.end();
         self.stderr.abort();
-        // When we end next, not every container has somebody who reaps what we leave.
+        // If we exit next, not every container has an init that reaps what we leave. A drop cannot await.
         let deadline = Instant::now() + REAP;
         while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
@@ -225,7 +225,7 @@ impl Drop for Child {
     }
 }
 
-/// Turns the child's stderr into log lines, however fast it writes, and remembers the last.
+/// Logs the child's stderr, however fast it writes, and keeps the last line.
 async fn pass_on(stderr: tokio::process::ChildStderr, last_words: Arc<Mutex<Option<String>>>) {
     let mut lines = LineReader::new(stderr, MAX_STDERR_LINE);
     loop {

@@ -1,5 +1,5 @@
-//! What stays between host and server while connections come and go: the endpoint, our stdout, and
-//! the signals that wake whoever waits for them.
+//! The state that outlives connections: the endpoint, our stdout, and the signals that wake waiting
+//! tasks.
 
 use super::endpoint::{Endpoint, Failure};
 use super::host::{HostInput, HostOutput, MAX_QUEUED};
@@ -14,19 +14,20 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a host that has said nothing yet may take for its first request when we give up, so that
-/// this gets an answer.
+/// How long to wait for the first request of a silent host when we give up, so that it gets an
+/// answer.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The client between its connections.
+/// The client apart from its connections.
 pub(super) struct Bridge {
     endpoint: Mutex<Endpoint>,
     output: HostOutput,
-    /// Something has come from the server that concerns what is sent.
+    /// The server has sent something that affects the sending half.
     sender: Signal,
     leaving: Notify,
     host_served: Notify,
     host_left: Notify,
+    movable: Notify,
 }
 
 impl Bridge {
@@ -40,17 +41,18 @@ impl Bridge {
             leaving: Notify::new(),
             host_served: Notify::new(),
             host_left: Notify::new(),
+            movable: Notify::new(),
         }
     }
 
-    /// Tells the endpoint something, or asks it, and writes what the host gets for that.
+    /// Runs `event` on the endpoint, and writes the resulting lines for the host.
     pub(super) fn with<T>(&self, event: impl FnOnce(&mut Endpoint) -> T) -> T {
         let outcome = self.gather(event);
         self.output.flush();
         outcome
     }
 
-    /// As [`Bridge::with`], but what the host gets may wait for the next flush.
+    /// As [`Bridge::with`], but lines for the host may wait for the next flush.
     pub(super) fn gather<T>(&self, event: impl FnOnce(&mut Endpoint) -> T) -> T {
         let mut endpoint = lock(&self.endpoint);
         let outcome = event(&mut endpoint);
@@ -66,6 +68,9 @@ impl Bridge {
         if endpoint.is_host_served() {
             self.host_served.notify_one();
         }
+        if endpoint.may_move() {
+            self.movable.notify_one();
+        }
         outcome
     }
 
@@ -74,22 +79,31 @@ impl Bridge {
         &self.output
     }
 
-    /// Completes when the endpoint has to be polled anew. Cancel safe.
+    /// Completes when the endpoint has to be polled again. Cancel safe.
     pub(super) async fn needs_poll(&self) {
         self.sender.wait().await;
     }
 
-    /// Completes when the host has left and waits for nothing, see [`Endpoint::is_host_served`].
+    /// Completes when another connection can take the place of this one, see [`Endpoint::may_move`].
+    pub(super) async fn movable(&self) {
+        // A notification may be left from a state that has passed.
+        while !self.with(|endpoint| endpoint.may_move()) {
+            self.movable.notified().await;
+        }
+    }
+
+    /// Completes when the host has left and has no pending requests, see
+    /// [`Endpoint::is_host_served`].
     pub(super) async fn host_served(&self) {
         self.host_served.notified().await;
     }
 
-    /// Completes when the host says nothing more.
+    /// Completes when the host has closed our stdin.
     pub(super) async fn host_left(&self) {
         self.host_left.notified().await;
     }
 
-    /// The host has left. True when there is nothing more to do for it.
+    /// Notes that the host has left. True if there is nothing more to do for it.
     pub(super) fn end_host(&self) -> bool {
         self.with(|endpoint| {
             endpoint.on_host_end();
@@ -103,8 +117,8 @@ impl Bridge {
         self.leaving.notify_one();
     }
 
-    /// Completes when no connection is needed any more: we have been told to leave, or the host reads no
-    /// more. Cancel safe.
+    /// Completes when no connection is needed any more: we have been told to leave, or the host has closed
+    /// our stdout. Cancel safe.
     pub(super) async fn unneeded(&self) {
         tokio::select! {
             () = self.leaving.notified() => {}
@@ -112,7 +126,7 @@ impl Bridge {
         }
     }
 
-    /// Fails every request that the host waits for, see [`Endpoint::give_up`].
+    /// Fails every pending request of the host, see [`Endpoint::give_up`].
     pub(super) async fn give_up(&self, failure: &Failure, input: &mut HostInput) {
         if !self.with(|endpoint| endpoint.has_heard_host()) {
             let first = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, input.next()).await;

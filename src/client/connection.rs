@@ -16,27 +16,24 @@ use crate::utils::signal::Signal;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// How often to look whether a connection can be replaced by another one.
-const MOVE_CHECK: Duration = Duration::from_millis(200);
-
 /// Carries lines over one connection at a time.
 pub(super) struct Carrier<'a, R> {
     pub bridge: &'a Bridge,
-    /// Tell when there is a newer token to connect with.
+    /// Signals a newer token to connect with.
     pub tokens: &'a Tokens,
-    /// A connection on which nothing arrives for so long is lost, where the server gives signs of life.
+    /// A connection on which nothing arrives for this long is lost, if the server sends keepalives.
     pub keepalive_timeout: Duration,
-    /// Is told what has become known about the server.
+    /// Called with news about the server.
     pub report: R,
 }
 
 /// What the sending half waits for.
 enum Event {
-    /// Lines of the host, or its end.
+    /// Lines of the host, or the end of our stdin.
     Host(Option<Lines>),
-    /// The endpoint may know something new.
+    /// The endpoint has to be polled.
     Poll,
-    /// A sign of life of the transport is due.
+    /// A ping of the transport is due.
     Ping,
 }
 
@@ -57,7 +54,7 @@ impl<R: Fn(News)> Carrier<'_, R> {
         news.into_iter().for_each(&self.report);
         let established = Signal::new();
         let end = {
-            // In this order: what has arrived counts before the time that it took.
+            // In this order: lines that have arrived count before a timeout.
             tokio::select! {
                 biased;
                 end = own_waker(self.receive(&mut reader, &established)) => end,
@@ -72,7 +69,7 @@ impl<R: Fn(News)> Carrier<'_, R> {
         ended
     }
 
-    /// Completes when something else than its lines ends the connection.
+    /// Completes when something other than its lines ends the connection.
     async fn watch(&self) -> End {
         tokio::select! {
             () = self.bridge.output().closed() => End::Done,
@@ -81,12 +78,10 @@ impl<R: Fn(News)> Carrier<'_, R> {
         }
     }
 
-    /// Completes when there is a newer token, and a moment in which another connection harms nobody.
+    /// Completes when there is a newer token, at a moment when reconnecting loses nothing.
     async fn renewed(&self) {
         self.tokens.renewed().await;
-        while !self.bridge.with(|endpoint| endpoint.may_move()) {
-            tokio::time::sleep(MOVE_CHECK).await;
-        }
+        self.bridge.movable().await;
     }
 
     /// From the host to the server.
@@ -147,7 +142,7 @@ impl<R: Fn(News)> Carrier<'_, R> {
         reader: &mut Reader,
         established: &Signal,
     ) -> Result<std::convert::Infallible, End> {
-        // What has arrived together is written together.
+        // Lines that arrived together are written together.
         let batch = Batch::new(self.bridge.output());
         let pulse = reader.pulse();
         let mut silence = own_waker(self.silence(&pulse, established));
@@ -175,13 +170,13 @@ impl<R: Fn(News)> Carrier<'_, R> {
             if !self.bridge.output().room(line.line.len()).await {
                 return Err(End::Done);
             }
-            // While the host takes nothing we read nothing: that is no silence of the server.
+            // While the host does not read, neither do we: that is not silence of the server.
             pulse.beat();
             self.bridge.gather(|endpoint| endpoint.deliver(line));
         }
     }
 
-    /// Completes when the server gives signs of life and then none for too long.
+    /// Completes when the keepalives of the server have stopped.
     async fn silence(&self, pulse: &Pulse, established: &Signal) {
         established.wait().await;
         pulse.stop(self.keepalive_timeout).await;

@@ -41,6 +41,7 @@ impl Attachment {
     pub(super) fn move_to(&self, id: SessionId, hub: Hub) {
         let again = self.moved.set((id, hub)).is_err();
         debug_assert!(!again, "a session moves once");
+        self.first.1.0.started.notify_waiters();
     }
 
     pub(super) fn has_moved(&self) -> bool {

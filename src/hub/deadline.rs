@@ -1,6 +1,5 @@
-//! How long a process may take to answer what the router itself asks it, and a client what a process
-//! asks it. A process that has not yet given a sign of life may still be starting: a package is fetched,
-//! an image pulled.
+//! Deadlines for the answers of processes to the router's own requests, and of clients to server requests. A
+//! process without a sign of life may still be starting: fetching a package, pulling an image.
 
 use super::{Shared, State};
 use crate::router::ProcessId;
@@ -9,27 +8,27 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often the log says what is waited for.
+/// How often to log what we are waiting for.
 const REPORT: Duration = Duration::from_secs(15);
 
-/// How often it is looked whether a process without a sign of life has read what it was sent. Not an event: no
-/// system tells when the reader of a pipe has emptied it.
+/// How often to check whether a process without a sign of life has read what it was sent. Not an event: no
+/// system signals that the reader of a pipe has emptied it.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// How long processes and clients may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// To answer what the router itself asks it, once it has given a sign of life.
+    /// For a process to answer the router's own requests, once it has given a sign of life.
     pub handshake: Duration,
-    /// To give a sign of life, from when it is first asked.
+    /// For a process to give a sign of life, from the first request to it.
     pub start: Duration,
-    /// For a client to answer what a process asks it.
+    /// For a client to answer a server request.
     pub question: Duration,
 }
 
 impl Deadlines {
-    /// When the answer to a question is due that was `asked` then; the first sign of life came at `alive`.
-    /// None is so late that no clock shows it.
+    /// The deadline for a request that was sent at `asked`, to a process whose first sign of life came at
+    /// `alive`. `None` if that exceeds the range of the clock.
     fn due(&self, asked: Instant, alive: Option<Instant>) -> Option<Instant> {
         match alive {
             Some(alive) => alive.max(asked).checked_add(self.handshake),
@@ -38,8 +37,8 @@ impl Deadlines {
     }
 }
 
-/// Does what the router does when its time comes, for as long as this is polled: fails what clients have
-/// not answered in time, and tells them of lists that have changed.
+/// Runs the router's timers for as long as this is polled: fails server requests that clients have not
+/// answered in time, and announces changed lists.
 pub(super) async fn keep_time(shared: &Shared) -> Infallible {
     let limit = shared.limits.deadlines.question;
     loop {
@@ -69,8 +68,8 @@ pub(super) async fn keep_time(shared: &Shared) -> Infallible {
     }
 }
 
-/// Completes when a process has not answered in time what the router itself has asked it;
-/// gives the method.
+/// Completes when a process has missed the deadline for one of the router's own requests; returns
+/// the method.
 pub(super) async fn overdue(shared: &Shared, process: ProcessId) -> &'static str {
     loop {
         let awaited = shared.lock().routing.awaited(process);
@@ -84,7 +83,7 @@ pub(super) async fn overdue(shared: &Shared, process: ProcessId) -> &'static str
     }
 }
 
-/// Waits for the answer to the question `id`; true where it has not come in time.
+/// Waits for the answer to the request `id`; true if it has not come in time.
 async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static str) -> bool {
     let asked = Instant::now();
     let mut report = asked + REPORT;
@@ -144,7 +143,7 @@ async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static
 }
 
 impl Shared {
-    /// A process that reads what it is sent has started, whether or not it has written something.
+    /// A process that reads its stdin has started, even if it has written nothing.
     fn look_for_life(&self, state: &mut State, process: ProcessId) {
         let alive = &mut state.processes[process.0].alive;
         if alive.is_some() {
@@ -202,7 +201,7 @@ mod tests {
         hub
     }
 
-    /// Keeps what is logged.
+    /// Captures the log.
     #[derive(Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
 
@@ -217,7 +216,7 @@ mod tests {
         }
     }
 
-    /// What is waited for without a word looks like a proxy that hangs.
+    /// Waiting without a log line would look like a proxy that hangs.
     #[tokio::test(start_paused = true)]
     async fn every_answer_has_its_time_and_the_log_says_what_is_waited_for() {
         let kept = Kept::default();

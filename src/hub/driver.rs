@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Told to the peers of a process that never worked, besides the answers to their requests.
+/// Sent to the peers of a process that never worked, besides the answers to their requests.
 const NOT_STARTED: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32603,\"message\":\"The MCP server could not be started\",\"data\":{\"source\":\"mcp-remote\",\"reason\":\"child-not-started\",\"executed\":\"no\"}}}\n";
 
 /// Runs the processes.
@@ -111,7 +111,8 @@ impl Driver {
         ));
     }
 
-    /// A process has ended: tells the router, and starts the next one, unless that makes no sense.
+    /// Handles the end of a process: tells the router, and starts the next one, unless that is
+    /// pointless.
     fn ended(&mut self, ended: Ended) -> Result<(), HubError> {
         let Ended {
             process,
@@ -169,7 +170,7 @@ impl Driver {
         let needed = !self.processes.iter().any(|run| run.active);
         let run = &mut self.processes[process.0];
         if !needed {
-            // Legacy or modern peers are served all the same; a new request of the others tries again.
+            // Peers of the other protocol generation are still served; a new request of these tries again.
             tracing::error!(
                 process = process.0,
                 status = exit.status,
@@ -186,7 +187,8 @@ impl Driver {
         })
     }
 
-    /// What follows a process that has ended by itself; the sender that caused it is refused from now on.
+    /// Decides what follows a process that has ended by itself; a sender that caused it is refused from now
+    /// on.
     fn next(
         &mut self,
         process: ProcessId,

@@ -1,4 +1,4 @@
-//! What a process says: each line is parsed and given to the router.
+//! The output of a process: each line is parsed and given to the router.
 
 use super::Shared;
 use crate::control;
@@ -17,7 +17,7 @@ fn excerpt(line: &[u8]) -> String {
 }
 
 impl Shared {
-    /// What follows from it may wait for [`Shared::flush`].
+    /// The writes that follow may wait for [`Shared::flush`].
     pub(super) fn child_message(&self, process: ProcessId, line: Bytes) {
         let read = metrics::clock();
         self.child_line(process, line);
@@ -36,8 +36,8 @@ impl Shared {
         }
     }
 
-    /// A line that is not exactly one message: what can be read of it is taken for what it was meant
-    /// for, what cannot fails the request that it answers.
+    /// Handles a line that is not exactly one message: repairs it where its meaning is clear, else
+    /// fails the request that it answers.
     fn child_recovered(&self, process: ProcessId, line: &Bytes, refusal: &Refusal) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
@@ -68,8 +68,7 @@ impl Shared {
         }
     }
 
-    /// Some servers write their log to stdout: at the first line, the tenth, the hundredth and so on it
-    /// is said again.
+    /// Some servers write their log to stdout: warns at the first line, the tenth, the hundredth and so on.
     fn note_junk(&self) {
         if let Some(count) = self.junk.count() {
             tracing::warn!(
@@ -79,7 +78,7 @@ impl Shared {
         }
     }
 
-    /// The same of servers that write what is no JSON.
+    /// The same for servers that write invalid JSON.
     fn note_mended(&self) {
         if let Some(count) = self.mended.count() {
             tracing::warn!(
@@ -95,8 +94,8 @@ impl Shared {
         self.gather(|routing, out| routing.child_message(process, message, now, out));
     }
 
-    /// A message of the child, of this `kind` as far as can be told, has been dropped: whoever waits
-    /// for it gets an error in its place.
+    /// Sends an error in place of a message of the child that was dropped, whose `kind` is known as
+    /// far as it could be read.
     pub(super) fn child_unread(&self, process: ProcessId, kind: Option<Kind>, loss: &Loss) {
         match kind {
             Some(Kind::Response(Some(id))) => {

@@ -1,9 +1,9 @@
 //! Owner of the MCP server's processes and of the router between them and the peers.
 //!
-//! The router is pure; this module gives it its lines and carries out what it says. One short lock
-//! guards it: a peer's message goes from the peer's own task straight into the pipe, or, where that is
-//! full, into its buffer; an answer from the pipe's task straight into the peer's connection, or, where
-//! that takes no more, into its outbox.
+//! The router is pure; this module feeds it lines and carries out its decisions. One short lock guards it: a
+//! peer's message goes from the peer's own task straight into the pipe, or, where that is full, into its
+//! buffer; an answer from the pipe's task straight into the peer's connection, or, where that takes no more,
+//! into its outbox.
 
 mod attachment;
 mod deadline;
@@ -46,12 +46,12 @@ use tokio::process::ChildStdin;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-/// While more than this waits for a child, in bytes, peers are not read; nor is the child itself while
-/// so much of it answers its own questions.
+/// While more than this waits for a child, in bytes, peers are not read; nor is the child, if that much of it
+/// is answers to its own requests.
 const HIGH_WATER: usize = 1 << 20;
 
-/// How often to look whether everything is answered, while the server waits for that to stop. Not an event:
-/// every answer and acknowledgement would have to signal what matters once in the life of a server.
+/// How often to check for pending requests while the server stops. Not an event: every answer and
+/// acknowledgement would have to signal what matters once in the life of a server.
 const IDLE_CHECK: Duration = Duration::from_millis(20);
 
 /// Bounds of the hub.
@@ -61,15 +61,13 @@ pub struct Limits {
     pub child_message: usize,
     /// Longest lines as they are written.
     pub lines: LineLimits,
-    /// Most bytes that may wait for one peer; then it is cut.
+    /// Most bytes that may wait for one peer; beyond that it is disconnected.
     pub outbox: usize,
-    /// How long a process may take to start, and to answer what the router itself asks it.
+    /// How long a process may take to start, and to answer the router's own requests.
     pub deadlines: Deadlines,
-    /// How often a process that ends by itself is started again, in a row; with 0 none is, whatever it
-    /// ended at.
+    /// How many times in a row a process that ends by itself is restarted; 0 for never.
     pub restarts: u32,
-    /// How many requests of one session a shared process is given before it has answered one; more of
-    /// them wait.
+    /// How many requests of one session a shared process may have in flight; more of them wait.
     pub in_flight: usize,
 }
 
@@ -80,18 +78,19 @@ pub struct Hub(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// What each process has not been given yet, and its stdin.
+    /// The stdin of each process, and what waits for it.
     stdin: [Outlet<ChildStdin, ChunkQueue>; PROCESSES],
-    /// The router has asked the process something of its own, or that gives its first sign of
-    /// life.
+    /// The router has sent a request of its own, or the process gives its first sign of life.
     asked: [Signal; PROCESSES],
-    /// Something waits for its time that nothing has waited for before.
+    /// There is a new earliest timer.
     timed: Signal,
     /// Lines for a process have been written.
     drained: Notify,
-    /// Lines of all processes that were no messages …
+    /// A process has started, or a session has moved to another hub.
+    started: Notify,
+    /// Counts lines of all processes that were not messages …
     junk: Seldom,
-    /// … and those that were no JSON.
+    /// … and those that were not JSON.
     mended: Seldom,
     commands: mpsc::UnboundedSender<Command>,
     limits: Limits,
@@ -100,16 +99,16 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     routing: Routing,
-    /// What waits for the processes; also the room for each event's outcome.
+    /// What waits for the processes; reused for the output of each event.
     out: Output,
     outboxes: HashMap<SessionId, Arc<Outbox>>,
-    /// Those with lines for a writer that is lent.
+    /// Those whose lines the next flush writes directly.
     ready: Vec<Arc<Outbox>>,
     processes: [ProcessState; PROCESSES],
     stopped: bool,
-    /// For whom everything is kept that a process keeps for its only session …
+    /// Accounts for what an isolated process keeps for its only session …
     holder: Holder,
-    /// … and counts what waits for it.
+    /// … and what waits for that process.
     waiting: Part,
 }
 
@@ -118,11 +117,11 @@ struct State {
 struct ProcessState {
     /// The bytes that messages on their way to it will take.
     reserved: usize,
-    /// A peer waits for room.
+    /// A peer waits for room in the queue.
     awaits_room: bool,
     /// When it gave its first sign of life.
     alive: Option<Instant>,
-    /// It has said something.
+    /// It has written a message.
     answered: bool,
 }
 
@@ -162,6 +161,7 @@ impl Hub {
             asked: Default::default(),
             timed: Signal::new(),
             drained: Notify::new(),
+            started: Notify::new(),
             junk: Seldom::new(),
             mended: Seldom::new(),
             commands,
@@ -219,14 +219,14 @@ impl Hub {
         self.0.lock().routing.owed(session)
     }
 
-    /// Completes when nothing is under way any more, or after `limit`.
+    /// Completes when no request is pending any more, or after `limit`.
     pub async fn idle(&self, limit: Duration) {
         let idle = async {
             while self.is_busy() {
                 tokio::time::sleep(IDLE_CHECK).await;
             }
         };
-        // What is still under way then is answered with an error.
+        // Requests that are still pending then are answered with an error.
         let _busy = tokio::time::timeout(limit, idle).await;
     }
 
@@ -252,13 +252,13 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// Lets the routing handle an event, and carries out what follows.
+    /// Lets the router handle an event, and carries out its decisions.
     fn handle(&self, event: impl FnOnce(&mut Routing, &mut Output)) {
         self.gather(event);
         self.flush();
     }
 
-    /// As [`Shared::handle`], but what is to be written may wait for [`Shared::flush`].
+    /// As [`Shared::handle`], but writes may wait for [`Shared::flush`].
     fn gather<T>(&self, event: impl FnOnce(&mut Routing, &mut Output) -> T) -> T {
         self.gather_in(&mut self.lock(), event)
     }
@@ -297,7 +297,7 @@ impl Shared {
         outcome
     }
 
-    /// Tells the peers that may be read on.
+    /// Wakes the peers that may be read again.
     fn tell_room(&self, state: &mut State) {
         for process in ProcessId::ALL {
             let room = state.routing.take_room(process);
@@ -310,7 +310,7 @@ impl Shared {
         }
     }
 
-    /// Moves the lines for a process into the queue before its stdin.
+    /// Moves the lines for a process into the queue of its stdin.
     fn queue(&self, state: &mut State, process: ProcessId) {
         let lines = state.out.lines(process);
         if lines.is_empty() {
@@ -323,14 +323,14 @@ impl Shared {
         state.note_queued(process, &queue);
     }
 
-    /// Writes what waits for a process, as far as its stdin takes it at once.
+    /// Writes what waits for a process, as much as its stdin takes without blocking.
     fn write(&self, state: &mut State, process: ProcessId) {
         let mut queue = self.stdin[process.0].lock();
         queue.flush();
         state.note_queued(process, &queue);
     }
 
-    /// A process has been written what it did not take at once.
+    /// Notes that lines have been written that the stdin of a process did not take at first.
     fn written(&self, process: ProcessId) {
         self.lock()
             .note_queued(process, &self.stdin[process.0].lock());
@@ -338,7 +338,7 @@ impl Shared {
         self.flush();
     }
 
-    /// Waits while too many answers wait for a process that goes on asking.
+    /// Waits while too many answers are queued for a process that keeps sending requests.
     async fn heard_out(&self, process: ProcessId) {
         let goes_on = || self.lock().out.answers[process.0] > HIGH_WATER;
         while goes_on() {
@@ -349,9 +349,14 @@ impl Shared {
         }
     }
 
+    fn child_started(&self, process: ProcessId) {
+        self.handle(|routing, out| routing.child_started(process, out));
+        self.started.notify_waiters();
+    }
+
     fn child_exited(&self, process: ProcessId, exit: &Exit) {
         self.handle(|routing, out| {
-            // It will not read what it has not been given.
+            // It will not read what is still queued.
             self.stdin[process.0].lock().clear();
             out.queued[process.0] = 0;
             routing.child_exited(process, exit, out);
@@ -360,8 +365,8 @@ impl Shared {
 }
 
 impl Flush for Shared {
-    /// Gives the processes and the peers what waits for them: at once, where they take it, which saves
-    /// a turn of their own tasks.
+    /// Writes queued lines to processes and peers directly, if they take them without blocking, which saves a
+    /// task switch.
     fn flush(&self) {
         let state = &mut *self.lock();
         for outbox in state.ready.drain(..) {
@@ -383,8 +388,8 @@ impl Flush for Shared {
 }
 
 impl State {
-    /// Notes how much waits for a process, which the router needs to know. What waits for an isolated
-    /// process is counted for its session; the rest has a bound of its own.
+    /// Tells the router how much waits for a process. What waits for an isolated process is charged to its
+    /// session; the rest has a separate bound.
     fn note_queued(&mut self, process: ProcessId, queue: &ChunkQueue) {
         let queued = queue.unwritten();
         self.out.queued[process.0] = queued;

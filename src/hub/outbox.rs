@@ -11,14 +11,15 @@ use crate::utils::chunks::{Line, Pieces};
 use std::io;
 use tokio::sync::Notify;
 
-/// Why a session got no further lines.
+/// Why a session gets no further lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// The peer reads too slowly: its queue is full.
     Slow,
-    /// Too much memory is kept for all clients, or for those of its user, and most of it for this one.
+    /// The memory for all clients, or for those of its user, exceeds its bound, and this session holds most
+    /// of it.
     Backlog(Excess),
-    /// The server stops.
+    /// The server is stopping.
     Stopped,
 }
 
@@ -27,7 +28,7 @@ pub enum Cut {
 pub(super) struct Outbox {
     outlet: Outlet<Writer, Lines>,
     cut_off: Notify,
-    /// The peer may be read on.
+    /// The peer may be read again.
     room: Notify,
     limit: usize,
     /// Counts the memory kept for the peer.
@@ -38,12 +39,12 @@ pub(super) struct Outbox {
 #[derive(Debug, Default)]
 pub struct Lines {
     replay: Replay<Line>,
-    /// The size of lines that the peer's task is sending, and that are not kept any more.
+    /// The size of lines that the peer's task is sending and that are no longer queued.
     sending: usize,
     /// Counts both.
     kept: Part,
     cut: Option<Cut>,
-    /// The writer is not lent any more.
+    /// The peer's task has the writer to itself.
     keeps_writer: bool,
 }
 
@@ -52,14 +53,14 @@ impl Lines {
         self.kept.set(self.replay.bytes() + self.sending);
     }
 
-    /// Nothing more is for the peer, and what waited is lost.
+    /// The peer gets nothing more, and what was queued is lost.
     fn drop_all(&mut self, cut: Cut) {
         self.replay = Replay::default();
         self.cut = Some(cut);
         self.count();
     }
 
-    /// Lines to be sent, and with them what has been received.
+    /// Lines to send, and the acknowledgement to send with them.
     fn take(&mut self) -> Vec<Line> {
         let mut lines = self.replay.take(BATCH).lines;
         self.sending = 0;
@@ -104,7 +105,7 @@ impl Outbox {
         self.outlet.lock()
     }
 
-    /// The peer may be read on.
+    /// The peer may be read again.
     pub(super) fn has_room(&self) {
         self.room.notify_one();
     }
@@ -120,14 +121,14 @@ impl Outbox {
         lines.replay.keeps() && !lines.replay.is_settled()
     }
 
-    /// Adds a line. True where [`Outbox::deliver`] is to be called then; before that more may be added.
+    /// Adds a line. True if the caller has to call [`Outbox::deliver`], before which it may add more.
     #[must_use]
     pub(super) fn push(&self, line: Line) -> bool {
         let mut lines = self.lock();
         if lines.cut.is_some() {
             return false;
         }
-        // An empty outbox takes any line: the bound is on what piles up.
+        // An empty outbox takes a line of any length: the bound is on what accumulates.
         if lines.replay.bytes() > 0 && lines.replay.bytes() + cost(&line) > self.limit {
             lines.drop_all(Cut::Slow);
             self.cut_off.notify_waiters();
@@ -143,8 +144,8 @@ impl Outbox {
         lines.added(length)
     }
 
-    /// Writes what has been added, if the writer is lent and as far as it takes it at once. The rest is
-    /// for the peer's own task.
+    /// Writes queued lines, if the writer is available and as much as it takes without blocking. The rest is
+    /// left to the peer's own task.
     pub(super) fn deliver(&self) {
         self.outlet.flush();
     }
@@ -190,13 +191,13 @@ impl Outbox {
         }
     }
 
-    /// How many lines have not been sent, or one where that is not known.
+    /// How many lines have not been sent, or one if that is unknown.
     pub(super) fn unsent(&self) -> usize {
         let lines = self.lock();
         lines.replay.waiting() + usize::from(lines.is_recalled())
     }
 
-    /// Asks or tells the replay core.
+    /// Accesses the replay core.
     pub(super) fn replay<T>(&self, ask: impl FnOnce(&mut Replay<Line>) -> T) -> T {
         let lines = &mut *self.lock();
         let answer = ask(&mut lines.replay);
@@ -204,7 +205,7 @@ impl Outbox {
         answer
     }
 
-    /// Nothing more comes for the peer.
+    /// Marks the end: nothing more comes for the peer.
     pub(super) fn cut(&self, cut: Cut) {
         self.lock().cut.get_or_insert(cut);
         self.cut_off.notify_waiters();

@@ -23,41 +23,43 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// How long the pipe of a process that has ended is still read: what it wrote last counts, but a
-/// grandchild may hold the pipe open for ever.
+/// How long the pipe of a process that has ended is still read: its last lines count, but a
+/// grandchild may hold the pipe open forever.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// The longest pause while the system is too short of something to start a process.
+/// The longest pause while the system lacks the resources to start a process.
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a sender may take, at least and twice that at most, while a process is sent messages of one at a time.
+/// The length of a turn while a process gets the messages of one sender at a time; a sender has between one
+/// and two of them.
 const TURN: Duration = Duration::from_millis(250);
 
 /// How a process ended.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub process: ProcessId,
-    /// What its end was like, or why it could not be started.
+    /// Its exit, or why it could not be started.
     pub outcome: io::Result<Exit>,
     pub lived: Duration,
     pub why: Why,
 }
 
-/// Who ended a process.
+/// Why a process has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
-    /// It has ended.
+    /// It exited by itself.
     Itself,
     /// It is no longer needed.
     Unneeded,
-    /// It has not answered this in time.
+    /// It has not answered this method in time.
     Overdue(&'static str),
     /// It has closed its stdin.
     StdinClosed,
 }
 
 impl Why {
-    /// The status of a process that ended so, for people, and what it had not answered in time.
+    /// Completes its exit status for people; returns also the method that it has not answered in
+    /// time.
     fn describe(self, status: String) -> (String, Option<&'static str>) {
         match self {
             Self::Overdue(method) => {
@@ -84,7 +86,7 @@ pub(super) async fn run(
         lived: Duration::ZERO,
         why,
     };
-    // A timer takes a millisecond even for nothing.
+    // Even a zero timer takes a millisecond.
     let pause = async {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
@@ -108,7 +110,7 @@ pub(super) async fn run(
     let started = Instant::now();
     tracing::info!(pid = child.id(), process = process.0, "MCP server started");
     let _running = Open::process();
-    shared.handle(|routing, out| routing.child_started(process, out));
+    shared.child_started(process);
     let (status, why) = live(&shared, process, &mut child, stdin, &mut stdout, stopped).await;
     let exit = exit(process, child, status, why).await;
     Ended {
@@ -119,7 +121,8 @@ pub(super) async fn run(
     }
 }
 
-/// Forgets the last process; gives whether the new one is isolated, and who accounts for its memory.
+/// Resets what is known of the last process; returns whether the new one is isolated, and the
+/// holder of its memory.
 fn begin(shared: &Shared, process: ProcessId) -> (bool, Holder) {
     let mut state = shared.lock();
     let known = &mut state.processes[process.0];
@@ -141,7 +144,7 @@ async fn exit(process: ProcessId, child: Child, status: io::Result<ExitStatus>, 
     }
 }
 
-/// Starts a process; while the system is short of what that takes, tries again and again.
+/// Starts a process; retries while the system lacks the resources for it.
 async fn despite_shortage<T>(mut spawn: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut attempt = 0;
     loop {
@@ -157,7 +160,7 @@ async fn despite_shortage<T>(mut spawn: impl FnMut() -> io::Result<T>) -> io::Re
     }
 }
 
-/// Pumps lines until the process is gone; gives its status, and who ended it.
+/// Pumps lines until the process has exited; returns its status, and why it ended.
 async fn live(
     shared: &Shared,
     process: ProcessId,
@@ -172,7 +175,7 @@ async fn live(
     let life = own_waker(async {
         tokio::select! {
             status = child.wait() => (status, Why::Itself),
-            // Without stdout it is of no use to anybody.
+            // Without its stdout it is useless.
             () = closed.notified() => (child.stop().await, Why::Itself),
             () = asked(stopped) => (child.stop().await, Why::Unneeded),
             method = overdue(shared, process) => (child.terminate().await, Why::Overdue(method)),
@@ -207,8 +210,8 @@ async fn live(
     end
 }
 
-/// Where nobody knows at whose messages processes end, lets this one hear one sender after the other,
-/// until it has lived for long enough.
+/// If processes have ended at messages of an unknown sender, gives this one the messages of one sender at a
+/// time, until it has lived long enough.
 async fn take_turns(shared: &Shared, process: ProcessId) {
     let goes_on = shared.lock().routing.takes_turns(process);
     if !goes_on {

@@ -1,9 +1,9 @@
 //! Whether a process that has ended is started again, and when. No clock: the time comes in.
 //!
-//! Only a process that ends by itself counts against `--max-restarts`. One that had been given
-//! messages of peers may have ended at one of those, and nobody may end the server for the others: it
-//! is started again however often, with pauses that grow unless one user is to blame, whose messages
-//! the router then refuses.
+//! Only a process that ends by itself counts against `--max-restarts`. One that had messages of peers may
+//! have ended because of one of these, and no peer may end the server for the others: it is restarted any
+//! number of times, with pauses that grow unless one user is to blame, whose messages the router then
+//! refuses.
 
 use crate::router::{Cause, Sender};
 use crate::utils::backoff;
@@ -12,23 +12,24 @@ use std::time::Duration;
 /// The pause before the first restart; it doubles from restart to restart.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
-/// Peers whose messages are harmless do not wait for longer than this.
+/// The longest wait for peers whose messages are harmless.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// A process that lived so long was all right: restarts are counted anew.
+/// A process that lived this long was healthy: the restart counters are reset.
 pub(super) const STABLE: Duration = Duration::from_secs(10);
 
-/// After so many processes in a row that have ended at something unknown, the next ones hear one sender
-/// at a time, so that it becomes known.
+/// After this many processes in a row that have ended for an unknown reason, the next ones get the messages
+/// of one sender at a time, to find the culprit.
 const TURNS_AFTER: u32 = 2;
 
-/// After so many, the next one is told nothing of what they knew, too: that may be it.
+/// After this many, the state of the last process is not restored either, since that may be the
+/// cause.
 const FORGET_AFTER: u32 = 3;
 
 /// The ends of one process and its successors.
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
-    /// A process has answered something.
+    /// A process has answered a request.
     proven: bool,
     /// Processes in a row that have ended by themselves and did not live for long.
     failures: u32,
@@ -40,10 +41,10 @@ pub(super) struct Restarts {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End<'a> {
     pub cause: &'a Cause,
-    /// It has said something.
+    /// It has written a message.
     pub answered: bool,
     pub lived: Duration,
-    /// It was ended since it did not answer in time, which takes longer than failures do.
+    /// It was ended because it missed a deadline, which takes longer than other failures.
     pub overdue: bool,
 }
 
@@ -61,14 +62,14 @@ pub(super) enum Next {
 }
 
 impl Restarts {
-    /// A process has ended that nobody has asked to; `limit` is `--max-restarts`.
+    /// Decides after a process has ended by itself; `limit` is `--max-restarts`.
     pub(super) fn ended(&mut self, end: End<'_>, limit: u32) -> Next {
         self.proven |= end.answered;
         if end.lived >= STABLE && !end.overdue {
             self.failures = 0;
             self.suspicious = 0;
         }
-        // Whoever wants no restarts has something else that starts the server again.
+        // With 0, something else is meant to restart the server.
         if limit == 0 {
             return Next::GiveUp;
         }
@@ -81,9 +82,9 @@ impl Restarts {
                 }
                 (backoff::delay(PAUSE, self.failures - 1), false)
             }
-            // The router asks a few times only, and refuses a user that is to blame.
+            // The router retries only a few times, and refuses a user that is to blame.
             Cause::Probe | Cause::Sender(Sender::User(_)) => (PAUSE, false),
-            // A session is left and opened again faster than it can be refused.
+            // A client can reopen a session faster than it can be refused.
             Cause::Sender(Sender::Session(_)) | Cause::Unclear | Cause::Renewal => {
                 self.suspicious = self.suspicious.saturating_add(1);
                 let pause = backoff::delay(PAUSE, self.suspicious - 1).min(MAX_PAUSE);
@@ -98,12 +99,12 @@ impl Restarts {
         }
     }
 
-    /// True once a process has answered something.
+    /// True once a process has answered a request.
     pub(super) fn is_proven(&self) -> bool {
         self.proven
     }
 
-    /// Processes are counted anew.
+    /// Resets the counters.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
         self.suspicious = 0;
@@ -139,7 +140,7 @@ mod tests {
     fn a_server_that_never_worked_is_not_started_again() {
         let mut restarts = Restarts::default();
         assert_eq!(restarts.ended(end(&Cause::Itself, false), 5), Next::GiveUp);
-        // What ends it first may be a message; without one it fails by itself, or it does not.
+        // The first end may be due to a message; without any it is the server's own failure.
         let mut restarts = Restarts::default();
         for cause in [mallory(), Cause::Unclear, Cause::Probe, Cause::Renewal] {
             pause(restarts.ended(end(&cause, false), 5));
@@ -169,7 +170,7 @@ mod tests {
         assert_eq!(restarts.ended(end(&Cause::Itself, true), 5), Next::GiveUp);
     }
 
-    /// It takes its time, but it is no better.
+    /// It lives longer, but is just as broken.
     #[test]
     fn a_server_that_does_not_answer_is_started_again_so_many_times_in_a_row() {
         for proven in [false, true] {
@@ -210,7 +211,7 @@ mod tests {
         assert!(!forgets(next) && suspicious(next));
         let next = ended(Cause::Unclear);
         assert!(forgets(next) && suspicious(next));
-        // Where one user is to blame, it is not what all share; who else is, is still to be seen.
+        // If one user is to blame, the shared state is not; others may still turn out to be.
         let next = ended(mallory());
         assert!(!forgets(next) && suspicious(next));
     }
@@ -234,7 +235,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever peers send between them, `--max-restarts` ends that are the server's own stay free.
+        /// Whatever peers send, the server's own failures still have all of `--max-restarts`.
         #[test]
         fn no_message_ends_the_server_for_all(
             ends in prop::collection::vec((cause(), any::<bool>(), 0u64..12), 0..100),

@@ -1,11 +1,11 @@
-//! Room for messages of peers among what waits for a process: it is counted where a message will wait,
-//! before it is put there, whoever sends it and whether or not that one stays.
+//! Room for messages of peers in the queue of a process: reserved where a message will wait, before it is
+//! queued, whether or not its sender stays connected.
 
 use super::{HIGH_WATER, Hub, Outbox, State};
 use crate::jsonrpc::Message;
 use crate::router::{ProcessId, SessionId};
 
-/// Room for one message. Whoever drops it leaves it to others.
+/// Room for one message. Dropping it releases it to others.
 #[derive(Debug)]
 pub struct Room<'a> {
     hub: &'a Hub,
@@ -14,12 +14,12 @@ pub struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    /// Room for a message where it would go now; none while too much waits there already,
-    /// or too much of this peer for its turn.
+    /// Reserves room for a message where it would go now; `None` while too much waits there
+    /// already, or too much of this peer.
     pub(super) fn find(hub: &'a Hub, from: SessionId, message: &Message) -> Option<Self> {
         let state = &mut *hub.0.lock();
         let process = state.routing.destination(from, message);
-        // What goes nowhere needs no room.
+        // A message for no process needs no room.
         let (process, bytes) =
             process.map_or((ProcessId::FIRST, 0), |process| (process, message.size()));
         if state.routing.is_full_for(process, from) {
@@ -37,7 +37,7 @@ impl<'a> Room<'a> {
         })
     }
 
-    /// The same, once there is some. Cancel safe.
+    /// Waits for room and reserves it. Cancel safe.
     pub(super) async fn wait_for(
         hub: &'a Hub,
         from: SessionId,
@@ -48,7 +48,7 @@ impl<'a> Room<'a> {
             if let Some(room) = Self::find(hub, from, message) {
                 return room;
             }
-            // What is taken from here on is heard of, so it has to be looked at once more.
+            // Check again after registering: room may have been released before.
             let drained = hub.0.drained.notified();
             let has_room = outbox.room();
             if let Some(room) = Self::find(hub, from, message) {
@@ -61,12 +61,12 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// Gives it back, as the message is put there in the same step.
+    /// Releases it, as the message is queued in the same step.
     pub(super) fn fill(mut self, state: &mut State) {
         state.processes[self.process.0].reserved -= std::mem::take(&mut self.bytes);
     }
 
-    /// True where it is among what waits for a process of this hub.
+    /// True if it is in the queue of a process of this hub.
     pub(super) fn is_of(&self, hub: &Hub) -> bool {
         std::sync::Arc::ptr_eq(&self.hub.0, &hub.0)
     }

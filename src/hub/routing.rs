@@ -1,5 +1,5 @@
-//! How messages find their way between peers and processes: by the router of a shared MCP server,
-//! or by that of an isolated one. Nothing else in the hub knows which of the two it is.
+//! Routes messages between peers and processes: by the router of a shared MCP server, or by that of
+//! an isolated one. Nothing else in the hub knows which of the two it is.
 
 use crate::jsonrpc::Message;
 use crate::permissions::Permit;
@@ -16,7 +16,7 @@ pub(super) enum Routing {
 }
 
 impl Routing {
-    /// Each process is given so much ahead.
+    /// `window` bounds what each process has in flight.
     pub(super) fn shared(window: Window) -> Self {
         Self::Shared(Box::new(Router::with_window(window)))
     }
@@ -25,7 +25,7 @@ impl Routing {
         Self::Isolated(Box::default())
     }
 
-    /// True where others wait for a process that ends, so that it is started again.
+    /// True if many peers share the process, so that it is restarted when it ends.
     pub(super) fn is_shared(&self) -> bool {
         matches!(self, Self::Shared(_))
     }
@@ -45,7 +45,7 @@ impl Routing {
         }
     }
 
-    /// As [`Routing::detach`], but whoever leaves gets an error for what it is still owed.
+    /// As [`Routing::detach`], but pending requests of the session get an error.
     pub(super) fn release(&mut self, id: SessionId, out: &mut Output) {
         match self {
             Self::Shared(router) => router.release(id, out),
@@ -113,7 +113,7 @@ impl Routing {
     pub(super) fn set_presence(&mut self, id: SessionId, presence: Presence, out: &mut Output) {
         match self {
             Self::Shared(router) => router.set_presence(id, presence, out),
-            // Nobody else could be meant, so what it asks waits with its other lines.
+            // There is only one peer, so server requests simply wait with its other lines.
             Self::Isolated(_) => {}
         }
     }
@@ -150,8 +150,8 @@ impl Routing {
         }
     }
 
-    /// What this process has to answer in time: what the router itself has asked it, or the first question of
-    /// a peer that has it to itself.
+    /// The request that this process has to answer in time: one of the router's own, or the first request of
+    /// an isolated peer.
     pub(super) fn awaited(&self, process: ProcessId) -> Option<(i64, &'static str)> {
         match self {
             Self::Shared(router) => router.awaited(process),
@@ -175,7 +175,8 @@ impl Routing {
         }
     }
 
-    /// Why a process has ended by itself; whoever is to blame is refused from now on, for so long.
+    /// Why a process has ended by itself, and for how long the sender that caused it is refused
+    /// from now on.
     pub(super) fn cause_of_end(
         &mut self,
         process: ProcessId,
@@ -193,7 +194,7 @@ impl Routing {
         (cause, refused)
     }
 
-    /// True where this process hears one sender after the other.
+    /// True if this process gets the messages of one sender at a time.
     pub(super) fn takes_turns(&self, process: ProcessId) -> bool {
         match self {
             Self::Shared(router) => router.takes_turns(process),
@@ -219,7 +220,7 @@ impl Routing {
     pub(super) fn stopped_reading(&mut self, process: ProcessId) {
         match self {
             Self::Shared(router) => router.stopped_reading(process),
-            // Its peer waits for it alone.
+            // Its only peer waits for it anyway.
             Self::Isolated(_) => {}
         }
     }

@@ -14,12 +14,12 @@ use crate::transport::outlet::{Flush, Lease, Lendable};
 use crate::utils::chunks::Line;
 use std::sync::Arc;
 
-/// What has become of a message.
+/// The outcome of sending a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// It has been passed on or answered, or means nothing.
+    /// It has been passed on, answered or dropped.
     Handled,
-    /// It names a task of somebody else, and has been answered as if there were no such task.
+    /// It names another user's task, and has been answered as if there were no such task.
     ForeignTask,
 }
 
@@ -44,8 +44,8 @@ impl Session {
         self.attachment.id()
     }
 
-    /// Attaches it to another hub, where it has never been moved before. What it is still owed by the
-    /// one that it leaves is answered with errors.
+    /// Moves it to another hub, which is possible once. Requests that are pending at the old one are answered
+    /// with errors.
     pub fn move_to(&self, hub: &Hub, profile: Profile, counted: &Counted) {
         if self.attachment.has_moved() {
             return;
@@ -57,28 +57,40 @@ impl Session {
         self.attachment.move_to(id, hub.clone());
     }
 
-    /// Room for a message among what waits for the MCP server; none while that is too much already.
+    /// Reserves room for a message in the queue of the MCP server; `None` while that is full.
     #[must_use]
     pub fn find_room(&self, message: &Message) -> Option<Room<'_>> {
         Room::find(self.attachment.hub(), self.attachment.id(), message)
     }
 
-    /// The same, once there is some. Cancel safe.
+    /// Waits for room and reserves it. Cancel safe.
     pub async fn room(&self, message: &Message) -> Room<'_> {
         let hub = self.attachment.hub();
         Room::wait_for(hub, self.attachment.id(), message, &self.outbox).await
     }
 
+    /// Completes when the process that would serve this message is running. Cancel safe.
+    pub async fn up(&self, message: &Message) {
+        loop {
+            let hub = self.attachment.hub();
+            // Before the check, so that no start in between is missed.
+            let started = hub.0.started.notified();
+            if !self.is_down(message) {
+                return;
+            }
+            started.await;
+        }
+    }
+
     /// True while the process that would serve this message has ended, or is about to start.
-    #[must_use]
-    pub fn is_down(&self, message: &Message) -> bool {
+    fn is_down(&self, message: &Message) -> bool {
         let state = self.attachment.hub().0.lock();
         let process = state.routing.destination(self.attachment.id(), message);
         process.is_some_and(|process| state.routing.is_down(process))
     }
 
-    /// Hands a message to the MCP server, which gets it with the next [`Flush::flush`]. `room` is what
-    /// was found for it; what the proxy itself says needs none.
+    /// Hands a message to the MCP server, which gets it with the next [`Flush::flush`]. `room` was reserved
+    /// for it; messages of the proxy itself need none.
     ///
     /// # Errors
     /// The line for the MCP server would be too long: it gets nothing.
@@ -102,28 +114,28 @@ impl Session {
         hub.0.gather_in(&mut state, event)
     }
 
-    /// The peer's rights have changed: subscriptions that they do not cover any more end.
+    /// Applies changed rights of the peer: ends subscriptions that they no longer cover.
     pub fn set_rights(&self, profile: Profile) {
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
         hub.0
             .handle(|routing, out| routing.set_rights(id, profile, out));
     }
 
-    /// Notes whether the client can be reached: the MCP server's questions are asked only then.
+    /// Notes whether the client can be reached, without which it gets no server requests.
     pub fn set_presence(&self, presence: Presence) {
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
         hub.0
             .handle(|routing, out| routing.set_presence(id, presence, out));
     }
 
-    /// The peer says nothing more, though it still gets what it is owed: its subscriptions end, and it
-    /// is asked nothing.
+    /// Notes that the peer has closed its sending half: it still gets pending answers, but its subscriptions
+    /// end and it gets no server requests.
     pub fn half_closed(&self) {
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
         hub.0.handle(|routing, out| routing.half_closed(id, out));
     }
 
-    /// Queues a line of the proxy's own for the peer, newline included. It may wait for
+    /// Queues one of the proxy's own lines for the peer, newline included. It may wait for
     /// [`Flush::flush`].
     pub fn reply(&self, line: Vec<u8>) {
         if self.outbox.push(line.into()) {
@@ -132,7 +144,7 @@ impl Session {
         }
     }
 
-    /// Notes that a line of `bytes` has been dealt with: it will be acknowledged to the peer.
+    /// Notes that a line of `bytes` has been processed: it will be acknowledged to the peer.
     pub fn received(&self, bytes: usize) {
         self.outbox.received(bytes);
     }
@@ -140,7 +152,7 @@ impl Session {
     /// Lines for the peer, in order; none when there is only something to acknowledge.
     ///
     /// # Errors
-    /// When the session was cut. What still waited is lost if the peer was slow.
+    /// The session was ended. Queued lines are lost if the peer was too slow.
     pub fn take(&self) -> Result<Vec<Line>, Cut> {
         self.outbox.take()
     }
@@ -150,8 +162,8 @@ impl Session {
         self.outbox.changed().await;
     }
 
-    /// Lends the connection's writer to whoever has lines for the peer, which saves a turn of the
-    /// peer's own task, unless there is something to do for that.
+    /// Lets other tasks write to the connection directly, which saves a switch to the peer's own
+    /// task, unless that has something to do.
     pub fn lend<'a>(
         &'a self,
         writer: &'a mut Lendable<Writer>,
@@ -159,12 +171,12 @@ impl Session {
         self.outbox.lend(writer)
     }
 
-    /// From here on the writer is not lent, so that its owner knows what has been sent.
+    /// From here on only the peer's own task writes, so that it knows what has been sent.
     pub fn keep_writer(&self) {
         self.outbox.keep_writer();
     }
 
-    /// Completes when the peer is cut because too much is kept for it, even where a write to it hangs.
+    /// Completes when the peer is evicted because too much is queued for it, even while a write to it hangs.
     pub async fn overflowed(&self) -> Cut {
         match self.cut().await {
             Cut::Stopped => std::future::pending().await,
@@ -177,12 +189,12 @@ impl Session {
         self.outbox.until_cut().await
     }
 
-    /// Asks or tells the replay core of this session.
+    /// Accesses the replay core of this session.
     pub fn replay<T>(&self, ask: impl FnOnce(&mut Replay<Line>) -> T) -> T {
         self.outbox.replay(ask)
     }
 
-    /// The same for whoever does not own the session.
+    /// A handle on the session's state that does not own it.
     pub fn watch(&self) -> Watch {
         Watch {
             attachment: Arc::clone(&self.attachment),
@@ -190,7 +202,7 @@ impl Session {
         }
     }
 
-    /// How many requests of the peer still wait for an answer, in the child or in the outbox.
+    /// How many requests of the peer are pending, in the child or in the outbox.
     #[must_use]
     pub fn owed(&self) -> usize {
         self.attachment.in_flight() + self.outbox.unsent()
@@ -204,13 +216,13 @@ impl Session {
 }
 
 impl Flush for Session {
-    /// Lets the MCP server have what was sent, and peers what waits for their writers.
+    /// Writes what was sent to the MCP server, and what waits for peers.
     fn flush(&self) {
         self.attachment.hub().0.flush();
     }
 }
 
-/// A look at a session from outside.
+/// A view of a session from outside.
 #[derive(Clone, Debug)]
 pub struct Watch {
     attachment: Arc<Attachment>,
@@ -224,7 +236,7 @@ impl Watch {
         self.outbox.replay(|replay| replay.is_stale(received))
     }
 
-    /// True where the peer waits for nothing and has all that it ever got.
+    /// True if the peer has no pending requests and has acknowledged everything.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.attachment.in_flight() == 0 && self.outbox.replay(|replay| replay.is_settled())

@@ -1,5 +1,4 @@
-//! Feeds a process: whoever has lines for it writes them to its stdin, and what that does not take at
-//! once is written here.
+//! Feeds a process: senders write to its stdin directly, and what would block is written here.
 
 use super::Shared;
 use crate::router::ProcessId;
@@ -23,8 +22,8 @@ impl TryWrite for ChildStdin {
     }
 }
 
-/// Gives a process its lines, and closes its stdin when it is asked to leave. When the process
-/// does not take them any more, says so.
+/// Writes queued lines to a process, and closes its stdin when it is asked to stop. Signals when
+/// the process has closed its end.
 pub(super) async fn feed(
     shared: &Shared,
     process: ProcessId,

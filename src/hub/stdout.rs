@@ -1,4 +1,4 @@
-//! Reads what a process says.
+//! Reads the output of a process.
 
 use super::Shared;
 use crate::jsonrpc::Outline;
@@ -14,7 +14,7 @@ pub(super) async fn read(
     process: ProcessId,
     stdout: &mut LineReader<ChildStdout>,
 ) {
-    // What the process has written together is handed over together.
+    // Lines that arrived together are handled before one flush.
     let batch = Batch::new(shared);
     let mut silent = true;
     loop {
@@ -32,7 +32,7 @@ pub(super) async fn read(
             Ok(Some(line)) => shared.child_message(process, line),
             Ok(None) => return,
             Err(err @ LineError::TooLong { .. }) => {
-                // This may take long.
+                // This may wait for long.
                 shared.flush();
                 let mut outline = Outline::default();
                 match stdout.skip(|piece| outline.see(piece)).await {

@@ -1,13 +1,14 @@
-//! What a service manager is told while we serve.
+//! Notifications to the service manager while we serve.
 
 use super::context::Context;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How often to look whether the MCP server answers, before it does.
+/// How often to ask whether the MCP server answers, before it does. Not an event: a server that is never asked
+/// anything never answers.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Says when the MCP server has answered, and from then on that this runtime makes progress.
+/// Notifies it once the MCP server has answered, and of the progress of this runtime.
 pub(super) async fn attend(context: &Context) {
     let supervisor = &context.settings.supervisor;
     if !supervisor.is_there() {

@@ -1,22 +1,22 @@
-//! Whether the machine is still awake.
+//! Detects that the machine was suspended.
 
 use std::time::{Duration, SystemTime};
 
-/// How often to look at what no event tells.
+/// How often to compare the clocks.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// A clock that runs ahead of the timers by so much shows that the machine was suspended.
+/// A clock that is this far ahead of the timers shows that the machine was suspended.
 const ASLEEP: Duration = Duration::from_secs(10);
 
-/// Completes when the machine has been suspended: timers stand still then, the `clock` does not. No
-/// event tells that of a virtual machine.
+/// Completes after the machine was suspended: timers stop then, the `clock` does not. No event
+/// tells that of a virtual machine.
 pub(in crate::client) async fn machine_slept(clock: impl Fn() -> SystemTime) {
     let mut checks = tokio::time::interval(CHECK);
     loop {
         let (timer, begin) = (tokio::time::Instant::now(), clock());
         checks.tick().await;
         checks.tick().await;
-        // A clock that was set back says nothing.
+        // A clock that was set back proves nothing.
         let passed = clock().duration_since(begin).unwrap_or_default();
         if passed > timer.elapsed() + ASLEEP {
             return;
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
     use tokio::time::Instant;
 
-    /// When it is noticed that the clock jumps by so many seconds, after 100 s.
+    /// When a jump of the clock by this many seconds, after 100 s, is noticed.
     async fn noticed(jump: i64) -> Option<u64> {
         let began = Instant::now();
         let clock = || {

@@ -1,5 +1,5 @@
-//! A posted message on its way to the MCP server: through the rate limit and the policy, as every line of
-//! every peer.
+//! A posted message on its way to the MCP server: through the rate limit and the policy, like every line on
+//! other transports.
 
 use super::super::access::Authorization;
 use super::super::isolated;
@@ -10,7 +10,7 @@ use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
 use crate::control::PREFIX;
 use crate::http::is_scope;
-use crate::hub::{Sent, Session};
+use crate::hub::Sent;
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, RequestId,
     error_line, too_large_line, unreadable_answer,
@@ -22,24 +22,24 @@ use crate::transport::outlet::Flush;
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::timeout;
 
 /// Why a message does not pass.
 pub(super) struct Stopped {
-    /// The answer to it; none where it is no request.
+    /// The error response; `None` if it is not a request.
     pub line: Option<Vec<u8>>,
-    /// The code of that.
+    /// The code of that error.
     pub code: Code,
     /// What the token lacks (OAuth).
     pub challenge: Option<HeaderValue>,
-    /// It makes sense to try again.
+    /// The client should retry later.
     pub later: bool,
-    /// The MCP server is not there.
+    /// The MCP server is not running.
     pub is_down: bool,
 }
 
 impl Stopped {
-    /// The answer, with `status` where it is an error of a message.
+    /// The HTTP response, with `status` if the message has an error.
     pub(super) fn reply(self, status: StatusCode) -> Reply {
         let status = match &self.challenge {
             Some(_) => StatusCode::FORBIDDEN,
@@ -49,7 +49,7 @@ impl Stopped {
         let mut reply = match self.line {
             Some(line) => reply::json(status, &line.into()),
             None if self.is_down => reply::empty(status),
-            // What is not passed on vanishes, as it does on the other transports.
+            // A message without an id is dropped, as on the other transports.
             None => reply::empty(StatusCode::ACCEPTED),
         };
         if let Some(challenge) = self.challenge {
@@ -73,7 +73,7 @@ impl Stopped {
     }
 }
 
-/// Counts a message and judges it.
+/// Applies the rate limit and the policy to a message.
 pub(super) async fn judge(
     visitor: &Visitor,
     bearer: &Bearer,
@@ -111,7 +111,7 @@ pub(super) async fn judge(
     })
 }
 
-/// What is said of a request that a token with a further role could make, to clients that can ask for one.
+/// The challenge for a request that a token with a further role could make, for clients that can request one.
 fn lacks(
     visitor: &Visitor,
     authorization: &Authorization,
@@ -146,23 +146,8 @@ fn rate_limited(id: &RequestId, wait: Duration) -> Stopped {
     }
 }
 
-/// How long a message waits for a process that is being started.
+/// How long a message waits for a process that is restarting.
 const RESTART: Duration = Duration::from_secs(10);
-
-/// How often to look whether it is there.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// Waits until the process that serves this session is there. Gives false where that takes too long.
-async fn is_up(session: &Session, message: &Message) -> bool {
-    let begun = Instant::now();
-    while session.is_down(message) {
-        if begun.elapsed() >= RESTART {
-            return false;
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    true
-}
 
 fn restarting(message: &Message) -> Stopped {
     let data = ErrorData::new("child-restarting", Executed::No);
@@ -175,7 +160,7 @@ fn restarting(message: &Message) -> Stopped {
     }
 }
 
-/// Hands a message to the MCP server, once that has room for it.
+/// Hands a message to the MCP server, once there is room for it.
 pub(super) async fn hand_over(
     placement: &Placement,
     bearer: &Bearer,
@@ -184,11 +169,11 @@ pub(super) async fn hand_over(
 ) -> Result<(), Stopped> {
     let arrived = metrics::clock();
     let (session, message) = (&placement.session, permit.message());
-    // A process of its own takes what another one does not.
+    // A new process of its own has room even if the shared one has none.
     let room = if placement.moves_with(message) {
         None
     } else {
-        if !is_up(session, message).await {
+        if timeout(RESTART, session.up(message)).await.is_err() {
             return Err(restarting(message));
         }
         Some(session.room(message).await)
@@ -230,7 +215,7 @@ pub(super) async fn hand_over(
     }
 }
 
-/// The MCP server waits for an answer that cannot be read: it gets an error in its place.
+/// The MCP server waits for an answer that cannot be parsed: it gets an error instead.
 pub(super) fn answer_unreadable(
     placement: &Placement,
     authorization: &Authorization,
@@ -245,7 +230,7 @@ pub(super) fn answer_unreadable(
     }
 }
 
-/// The answer to a request whose id is that of another one that runs.
+/// The error for a request whose id is already in use by a pending one.
 pub(super) fn still_in_flight(message: &Message) -> Stopped {
     let text = "Invalid Request: a request with this id is still in flight";
     let line = error_line(message.id(), Code::InvalidRequest, text, NO_DATA);

@@ -19,7 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long orphans may take to be gone when the server stops; one that the kernel holds cannot be.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The pause between two looks at orphans that have been killed.
+/// The pause between two looks at orphans that have been killed. Not an event: the runtime, which hears signals,
+/// has ended by then.
 const STEP: Duration = Duration::from_millis(5);
 
 static FAMILY: LazyLock<Mutex<Family>> = LazyLock::new(|| {

@@ -121,6 +121,7 @@ fn wait(groups: &[Pid]) -> bool {
 }
 
 fn wait_until(gone: impl Fn() -> bool) -> bool {
+    // No event tells that a group which is not made of our children has ended.
     let step = Duration::from_millis(50);
     for _ in 0..GRACE.as_millis() / step.as_millis() {
         if gone() {
