@@ -1,10 +1,10 @@
-//! Who a bounded resource is counted for: a user, or an address where there is no user.
+//! The account that a bounded resource is charged to: a user, or an address if there is no user.
 
 use crate::auth::Identity;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// Where a peer is.
+/// The address of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {
     /// In the network.
@@ -16,7 +16,7 @@ pub enum Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Of whom a proxy speaks, without a port.
+            // A client behind a proxy, whose port is unknown.
             Self::Network(address) if address.port() == 0 => address.ip().fmt(f),
             Self::Network(address) => address.fmt(f),
             Self::Unix => f.write_str("unix"),
@@ -29,12 +29,13 @@ impl fmt::Display for Address {
 pub enum Network {
     /// An address, or with IPv6 the first of a network.
     Ip(IpAddr),
-    /// Everybody at Unix sockets.
+    /// All peers on Unix sockets.
     Unix,
 }
 
 impl Network {
-    /// Where this address is counted: a host with one IPv6 address has the 2^64 of its network.
+    /// The network that this address is counted in: a host with one IPv6 address can use the 2^64
+    /// of its network.
     #[must_use]
     pub fn of(address: Address) -> Self {
         match address {
@@ -44,12 +45,12 @@ impl Network {
     }
 }
 
-/// Who a resource is counted for.
+/// The account that a resource is charged to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Account {
     /// The user that the token names.
     User(String),
-    /// The token names nobody, or there is none: the address, or its network.
+    /// The address or its network, if there is no token or it names no user.
     Network(Network),
 }
 

@@ -242,7 +242,7 @@ struct Budget<T> {
     holders: BTreeMap<u64, Held<T>>,
     by_account: HashMap<Arc<Account>, usize>,
     total: usize,
-    /// The most that `total` was since [`Budget::fallen`] last gave something.
+    /// The peak of `total` since [`Budget::fallen`] last returned more than 0.
     peak: usize,
     next: u64,
 }

@@ -12,8 +12,8 @@ use std::sync::LazyLock;
 /// The prefix of all control methods.
 pub const PREFIX: &str = "mcp-remote/";
 
-/// The longest line that a client takes from a server, in bytes, its newline aside: what a server lets
-/// through from its child, and a little for the ids that it puts back.
+/// The longest line that a client accepts from a server, in bytes, without its newline: what a server accepts
+/// from its child, and a little more for the ids that it restores.
 pub const MAX_SERVER_LINE: usize = (64 << 20) + (64 << 10);
 
 /// Names a session on the wire: 128 random bits. It gives no access: a session belongs to the user
@@ -42,8 +42,8 @@ impl std::fmt::Debug for SessionKey {
     }
 }
 
-/// True for a notification with the method name of a control line. The other end would not count it
-/// as a message.
+/// True for a notification with the method name of a control line, which the other end would not
+/// count as a message.
 #[must_use]
 pub fn has_control_name(message: &Message) -> bool {
     *message.kind() == Kind::Notification && message.method().starts_with(PREFIX)
@@ -73,15 +73,15 @@ pub enum Control {
         /// How many.
         received: u64,
     },
-    /// From the client: it leaves, and the session ends.
+    /// From the client: it disconnects for good, and the session ends.
     Leave,
-    /// From the server: it is about to stop, and takes nothing more but responses; the rest is for the
-    /// next server. From the client: confirms that, and sends nothing but responses from here on.
+    /// From the server: it is about to stop, and accepts nothing but responses; the rest is for the next
+    /// server. From the client: confirms that, and sends nothing but responses from here on.
     Drain {
         /// How many lines those are.
         received: u64,
-        /// The server only ends this idle session and keeps running: the client need not reconnect
-        /// before it has something to send.
+        /// The server ends only this idle session and keeps running: the client need not reconnect
+        /// until it has something to send.
         idle: bool,
     },
 }

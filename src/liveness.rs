@@ -1,25 +1,25 @@
-//! When each end of a session acknowledges what it has received, gives a sign of life, and takes
-//! the other end for dead.
+//! When each end of a session acknowledges received lines, sends a keepalive, and considers the
+//! other end dead.
 //!
 //! Both ends keep the same schedule. Pure: no I/O and no clock, the time comes in.
 
 use std::time::{Duration, Instant};
 
-/// An acknowledgement is sent for at most so many received lines …
+/// An acknowledgement is sent after at most this many received lines …
 pub const ACK_LINES: u64 = 64;
-/// … or so many bytes of them …
+/// … or this many bytes of them …
 pub const ACK_BYTES: usize = 1 << 20;
-/// … and after so much time at the latest.
+/// … or this much time.
 pub const ACK_AFTER: Duration = Duration::from_secs(1);
 
-/// From so many lines on, an acknowledgement is sent along with the next line: alone it would cost
-/// as much as that line.
+/// From this many lines on, an acknowledgement is sent along with the next line: on its own it
+/// would cost as much as that line.
 const ACK_ALONG: u64 = ACK_LINES / 2;
 
 /// The longest time that tokio's timers can wait for without overflow.
 pub const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A silent connection is looked at so many times before it counts as dead.
+/// How many times a silent connection is checked before it counts as dead.
 const LOOKS: u32 = 16;
 
 /// How soon received lines have to be acknowledged.
@@ -44,8 +44,8 @@ pub struct Receipts {
 }
 
 impl Receipts {
-    /// Counts a received line of `bytes`. True when whoever sends acknowledgements has to look again:
-    /// this is the first line to acknowledge, or the one that makes it urgent.
+    /// Counts a received line of `bytes`. True if the schedule has to be checked again: this is the first
+    /// line to acknowledge, or the one that makes it urgent.
     pub fn count(&mut self, bytes: usize) -> bool {
         let before = self.urgency();
         self.received += 1;
@@ -79,12 +79,12 @@ impl Receipts {
     }
 }
 
-/// When to send the next acknowledgement, which is also the sign of life.
+/// When to send the next acknowledgement, which is also the keepalive.
 #[derive(Debug)]
 pub struct Schedule {
-    /// The pace of signs of life.
+    /// The interval of keepalives.
     keepalive: Duration,
-    /// When the next sign of life is due.
+    /// When the next keepalive is due.
     keepalive_at: Instant,
     /// When what has been received must be acknowledged.
     ack_at: Option<Instant>,
@@ -134,8 +134,8 @@ impl Schedule {
     }
 }
 
-/// Finds out that a connection has been silent for too long, from a count that rises with everything
-/// that arrives: arrivals need not be timed, which would cost more than a look now and then.
+/// Detects that a connection has been silent for too long, from a counter of arrivals: timing each
+/// arrival would cost more than an occasional check.
 #[derive(Debug)]
 pub struct Silence {
     limit: Duration,
@@ -163,7 +163,7 @@ impl Silence {
         now.saturating_duration_since(self.heard) >= self.limit
     }
 
-    /// How long to wait between two looks.
+    /// How long to wait between two checks.
     #[must_use]
     pub fn pace(&self) -> Duration {
         self.limit / LOOKS

@@ -30,13 +30,13 @@ pub fn cost(line: &impl Pieces) -> usize {
     line.length() + LINE_COST
 }
 
-/// How the far end breaks the protocol: its number of received lines cannot be right.
+/// A protocol violation of the far end: its number of received lines cannot be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// It claims to have received more than was sent.
     #[error("it acknowledges {received} lines, but {sent} were sent")]
     NeverSent {
-        /// What it claims.
+        /// The claimed number.
         received: u64,
         /// How many lines were sent.
         sent: u64,
@@ -44,9 +44,9 @@ pub enum Violation {
     /// It claims to have received less than it had acknowledged before.
     #[error("it acknowledges {received} lines after {acknowledged}")]
     Backwards {
-        /// What it claims.
+        /// The claimed number.
         received: u64,
-        /// What it claimed before.
+        /// The number acknowledged before.
         acknowledged: u64,
     },
 }
@@ -152,8 +152,7 @@ impl<L: Pieces> Replay<L> {
         self.kept.push_back(line);
     }
 
-    /// Moves the urgent ones among the lines that were never sent before the others. Returns how many
-    /// those are.
+    /// Moves the urgent ones among the lines that were never sent before the others. Returns their number.
     pub fn prioritize(&mut self, is_urgent: impl Fn(&L) -> bool) -> usize {
         let sent = (self.sent - self.base) as usize;
         let unsent = self.kept.split_off(sent);
@@ -257,8 +256,8 @@ impl<L: Pieces> Replay<L> {
         Ok(())
     }
 
-    /// Begins a new connection, whose far end has received so many lines: the others will be resent.
-    /// Returns how many those are.
+    /// Begins a new connection, whose far end has `received` lines: the others will be resent.
+    /// Returns their number.
     ///
     /// # Errors
     /// As [`Replay::acknowledge`].
@@ -269,8 +268,8 @@ impl<L: Pieces> Replay<L> {
         Ok(self.sent - self.base)
     }
 
-    /// Notes that the far end has received so many lines and takes no more: the others count as never
-    /// sent. Returns those.
+    /// Notes that the far end has `received` lines and accepts no more: the others count as never sent.
+    /// Returns these.
     ///
     /// # Errors
     /// As [`Replay::acknowledge`].

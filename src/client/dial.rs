@@ -16,7 +16,7 @@ use std::io;
 /// An authenticated connection.
 pub(super) struct Dialed {
     pub connection: Connection,
-    /// What the server may be asked for.
+    /// What to request from the server.
     pub offer: Offer,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum DialError {
     /// The server refuses us; another attempt would not help.
     #[error("{0}")]
     Rejected(String),
-    /// There is no token, or none that a server would take.
+    /// There is no token, or none that a server would accept.
     #[error("the token {0}")]
     Token(String),
     /// There is no connection.
@@ -62,7 +62,7 @@ async fn open(settings: &Settings, token: Option<&Secret>) -> Result<Dialed, Dia
         }
     };
     let offer = match token {
-        // Whether such a server knows sessions shows when it is offered one.
+        // Whether such a server supports sessions shows once it is offered one.
         None => Offer::Possible,
         Some(token) if handshake::present(&mut connection, token).await? => Offer::Promised,
         Some(_) => Offer::Nothing,

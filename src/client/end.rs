@@ -10,13 +10,14 @@ use std::time::Duration;
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// Nothing more is to be done: the host has left and has all its answers, or it reads no more.
+    /// Nothing remains to be done: the host has left and has all its answers, or has closed our
+    /// stdout.
     Done,
     /// The server has ended an idle session.
     Dismissed,
     /// The server refuses us, and says why.
     Rejected(String),
-    /// TLS does not work, or the transport is another one; so it will be the next time.
+    /// TLS fails, or the transport is another one; retrying will not help.
     Mismatch(String),
     /// The connection is gone.
     Lost(Lost),
@@ -31,10 +32,10 @@ pub enum Lost {
     /// The server ended the session at once, before it had carried anything.
     #[error("the server ended the session before it carried a message")]
     Dismissed,
-    /// The server did not say in time whether it knows the session.
+    /// The server did not confirm the session in time.
     #[error("the server does not answer")]
     NoAnswer,
-    /// The server said why before it hung up.
+    /// The server gave a reason before it closed the connection.
     #[error("{0}")]
     Notice(String),
     /// Nothing arrived for too long.
@@ -43,13 +44,13 @@ pub enum Lost {
     /// There is a newer token to connect with.
     #[error("the token has been renewed")]
     Renewed,
-    /// Timers stood still for longer than a server waits.
+    /// The machine was suspended for longer than a server waits.
     #[error("this machine was asleep")]
     Asleep,
     /// The server breaks the protocol.
     #[error(transparent)]
     Violation(#[from] Violation),
-    /// A line could not be read, or not be sent.
+    /// A line could not be read or sent.
     #[error(transparent)]
     Line(#[from] LineError),
 }

@@ -21,22 +21,21 @@ pub enum ClientError {
     /// The server refuses us.
     #[error("{0}")]
     Rejected(String),
-    /// No server would take the token, so none was asked.
+    /// The token is unusable, so no server was contacted.
     #[error("the token {0}")]
     Token(String),
     /// The server requires a token, and there is none.
     #[error("Authentication failed: the server wants a token")]
     NoToken,
-    /// An HTTP server wants a token, or another one.
+    /// An HTTP server requires a token, or another one.
     #[error("Authentication failed: {address} answers with HTTP 401; {wants}")]
     Unauthorized {
         /// Host and port.
         address: String,
-        /// What it asks for.
+        /// Its challenge, in words.
         wants: String,
     },
-    /// TLS does not work, or only one end uses it, or the transport is another one; another attempt would
-    /// not help.
+    /// TLS fails, only one end uses it, or the transport is another one; retrying will not help.
     #[error("no connection to {address}: {reason}")]
     Mismatch {
         /// Host and port.
@@ -52,7 +51,7 @@ pub enum ClientError {
         /// What went wrong.
         source: Lost,
     },
-    /// The host has left, and waits in vain for what it is owed.
+    /// The host has left, and its pending requests were not answered in time.
     #[error("{address} has not answered for {limit:?} since stdin was closed")]
     Unanswered {
         /// Host and port.
@@ -107,7 +106,7 @@ impl ClientError {
         }
     }
 
-    /// What the host's requests fail with.
+    /// The text with which the host's requests fail.
     pub(super) fn failure(&self) -> Failure {
         let line = self.line();
         match self {

@@ -1,4 +1,4 @@
-//! One connection after the other: when to connect, how often to try, when to give up.
+//! One connection after the other: when to connect, how often to retry, when to give up.
 
 use super::bridge::Bridge;
 use super::connection::Carrier;
@@ -18,7 +18,7 @@ use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long an attempt to connect may still take when the host has left and waits for nothing.
+/// How long an attempt to connect may still take when the host has left without pending requests.
 const UNNEEDED_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The client over all its connections.
@@ -27,15 +27,15 @@ pub(super) struct Lifecycle<'a> {
     bridge: &'a Bridge,
     input: &'a mut HostInput,
     address: String,
-    /// `None` where reconnecting is not allowed.
+    /// `None` if reconnecting is not allowed.
     retry: Option<Retry>,
     /// There has been a connection.
     connected: bool,
     /// The token that was shown last.
     token: Option<Secret>,
-    /// A refused token has been replaced by another one, and no server has taken that yet.
+    /// A refused token was replaced, and no server has accepted the new one yet.
     replaced: bool,
-    /// Since when there has been no connection that was good for something.
+    /// When the last useful connection ended.
     lost_at: Option<Instant>,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Lifecycle<'a> {
         }
     }
 
-    /// Connects and carries lines until the host needs no connection any more.
+    /// Connects and carries lines until the host no longer needs a connection.
     ///
     /// # Errors
     /// Why it gave up.
@@ -78,7 +78,7 @@ impl<'a> Lifecycle<'a> {
                     true
                 }
                 End::Lost(lost) => {
-                    // A server that says nothing of itself may be one that waits to be asked.
+                    // A silent server may be waiting for the first request.
                     let useful = ended.introduced || began.elapsed() >= CONNECT_TIMEOUT;
                     self.after_loss(lost, useful).await?
                 }
@@ -94,7 +94,7 @@ impl<'a> Lifecycle<'a> {
         Ok(())
     }
 
-    /// Makes a connection, in as many attempts as the settings allow; `None` when none is needed any
+    /// Makes a connection, in as many attempts as the settings allow; `None` if none is needed any
     /// more.
     async fn connect(&mut self) -> Result<Option<Dialed>, ClientError> {
         loop {
@@ -125,7 +125,7 @@ impl<'a> Lifecycle<'a> {
     fn after_failure(&mut self, err: DialError) -> Result<Duration, ClientError> {
         let err = match err {
             DialError::Rejected(reason) => return Err(ClientError::Rejected(reason)),
-            // Who renews it may have been asleep with us.
+            // Whatever renews the token may have been suspended with us.
             DialError::Token(_) if self.connected && self.settings.tokens.can_change() => {
                 tracing::warn!(%err, "could not connect");
                 return self.next_pause(err);
@@ -145,7 +145,7 @@ impl<'a> Lifecycle<'a> {
         self.next_pause(err)
     }
 
-    /// A server has refused the token: once in a row another one may be tried.
+    /// A server has refused the token: a newer one is tried once.
     async fn after_refusal(&mut self, refusal: ClientError) -> Result<(), ClientError> {
         let Some(refused) = self.token.clone().filter(|_| !self.replaced) else {
             return Err(refusal);
@@ -162,7 +162,7 @@ impl<'a> Lifecycle<'a> {
         }
     }
 
-    /// The server has taken back what it had let in.
+    /// The server has revoked its acceptance.
     async fn after_rejection(&mut self, reason: String) -> Result<bool, ClientError> {
         let refusal = self.rejected(reason);
         self.after_refusal(refusal).await?;
@@ -181,7 +181,7 @@ impl<'a> Lifecycle<'a> {
             keepalive_timeout: self.settings.keepalive_timeout,
             report: |news| report(address, lost_at, news),
         };
-        // Without a next connection a session is of no use.
+        // Without another connection, the session is useless.
         let offer = match self.retry {
             None if !self.settings.tokens.can_change() => Offer::Nothing,
             _ => offer,
@@ -209,8 +209,8 @@ impl<'a> Lifecycle<'a> {
         Ok(self.wait_until(Instant::now() + pause).await)
     }
 
-    /// Waits until the host needs a connection again; false when it has left. A server that ends its
-    /// sessions before they carry anything gets pauses as one that fails.
+    /// Waits until the host needs a connection again; false if it has left. A server that ends
+    /// sessions before they carry anything gets pauses like one that fails.
     async fn after_dismissal(&mut self, useful: bool) -> Result<bool, ClientError> {
         tracing::info!(address = %self.address, "the server has ended the idle session");
         let mut not_before = Instant::now();
@@ -264,8 +264,8 @@ impl<'a> Lifecycle<'a> {
         self.unless_unneeded(pause, Duration::ZERO).await.is_some()
     }
 
-    /// Awaits `future`, unless no connection is needed any more. Once the host has left and waits for
-    /// nothing, it may take `grace` more.
+    /// Awaits `future`, unless no connection is needed any more. Once the host has left without pending
+    /// requests, it may take `grace` longer.
     async fn unless_unneeded<T>(
         &mut self,
         future: impl Future<Output = T>,
@@ -298,7 +298,7 @@ impl<'a> Lifecycle<'a> {
     }
 }
 
-/// One attempt to connect, with the token of the moment.
+/// One attempt to connect, with the current token.
 async fn attempt(settings: &Settings) -> (Option<Secret>, Result<Dialed, DialError>) {
     match settings.tokens.for_connection().await {
         Ok(token) => {
@@ -309,7 +309,7 @@ async fn attempt(settings: &Settings) -> (Option<Secret>, Result<Dialed, DialErr
     }
 }
 
-/// Logs what has become known about the server.
+/// Logs news about the server.
 fn report(address: &str, lost_at: Option<Instant>, news: News) {
     match (lost_at, news) {
         (None, _) => tracing::info!(%address, "connected"),

@@ -26,21 +26,21 @@ use lifecycle::Lifecycle;
 use std::future::Future;
 use std::time::Duration;
 
-/// How long the server may take to acknowledge the last lines of a host that has left and waits for
-/// nothing, and to complain about them.
+/// How long the server may take to acknowledge the last lines of a host that has left without
+/// pending requests, and to answer invalid ones.
 const LAST_ACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a goodbye to the server may take when we are told to leave.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long the host may take to read what it is owed when we leave.
+/// How long the host may take to read its last lines when we leave.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Carries our stdin to the server and its answers to our stdout, until the host leaves or
 /// `shutdown` completes.
 ///
 /// # Errors
-/// Why it gave up. The requests that the host waits for have been answered with errors.
+/// Why it gave up. Pending requests of the host have been answered with errors.
 pub async fn run(
     settings: Settings,
     shutdown: impl Future<Output = ()>,
@@ -51,7 +51,7 @@ pub async fn run(
     if let Err(err) = &outcome {
         bridge.give_up(&err.failure(), &mut input).await;
     }
-    // A host that does not read does not keep us.
+    // A host that does not read must not block our exit.
     let _unread = tokio::time::timeout(LAST_WRITE_TIMEOUT, bridge.finish()).await;
     outcome
 }
@@ -87,7 +87,7 @@ async fn live(
         }),
         () = told_to_leave => {
             bridge.leave();
-            // A server that does not take our goodbye in time does without.
+            // Our goodbye is dropped if the server is too slow.
             let leaving = tokio::time::timeout(GOODBYE_TIMEOUT, living);
             leaving.await.unwrap_or(Ok(()))
         }

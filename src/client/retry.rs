@@ -1,4 +1,4 @@
-//! How often, and after which pauses, the client tries to connect.
+//! How often, and with which pauses, the client tries to connect.
 //!
 //! Pure: no I/O, no clock.
 
@@ -21,8 +21,8 @@ impl Retry {
         }
     }
 
-    /// Notes that an attempt has failed, or a connection was lost. Returns the longest pause before the
-    /// next attempt, or `None` when there have been enough.
+    /// Notes that an attempt has failed, or a connection was lost. Returns the longest pause before the next
+    /// attempt, or `None` if there were too many.
     pub(super) fn failed(&mut self) -> Option<Duration> {
         let Reconnect {
             max_attempts,
@@ -36,7 +36,7 @@ impl Retry {
         Some(pause)
     }
 
-    /// Notes that a connection was good for something.
+    /// Notes a useful connection.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
     }

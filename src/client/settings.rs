@@ -1,4 +1,4 @@
-//! What the client is told at start.
+//! The settings of the client.
 
 use super::token::Tokens;
 use crate::transport::tls::Connector;
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// 10 seconds after which a server gives up by default.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where a server is, and what it speaks.
+/// The address and transport of a server.
 #[derive(Debug)]
 pub enum Place {
     /// Lines over TCP.
@@ -44,10 +44,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// Where the server is and how to get in.
+/// The server and how to authenticate.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where the server is.
+    /// The address and transport of the server.
     pub place: Place,
     /// The token, if the server wants one.
     pub tokens: Tokens,
@@ -55,9 +55,9 @@ pub struct Settings {
     pub reconnect: Option<Reconnect>,
     /// How long answers may take once the host has closed our stdin.
     pub answer_timeout: Duration,
-    /// The interval of signs of life.
+    /// The interval of keepalives.
     pub keepalive_interval: Duration,
-    /// A connection on which nothing arrives for so long is lost.
+    /// A connection on which nothing arrives for this long is lost.
     pub keepalive_timeout: Duration,
 }
 

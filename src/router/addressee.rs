@@ -1,17 +1,17 @@
-//! Whom a question of a process is for, and how much of what waits for clients one of them may take up.
+//! The addressee of a server request, and the share of the pending ones that one client may take up.
 
 use super::SessionId;
 use super::tasks::Owner;
 use std::sync::Arc;
 
-/// A session, with the user that it counts for.
+/// A session, with the user that it counts against.
 #[derive(Clone, Debug)]
 pub(super) struct Addressee {
     pub session: SessionId,
     user: Arc<Owner>,
 }
 
-/// How many there may be of something.
+/// Bounds on a number of things.
 pub(super) struct Bounds {
     /// Of one process.
     pub all: usize,
@@ -34,7 +34,7 @@ impl Addressee {
         Self { session, user }
     }
 
-    /// True where both are of one user.
+    /// True if both belong to the same user.
     pub(super) fn shares_user_with(&self, other: &Self) -> bool {
         let same_user = self.user.is_some() && self.user == other.user;
         same_user || self.session == other.session
@@ -96,7 +96,7 @@ mod tests {
             (&[&alice, &alice, &again], &again, Some(Full::User)),
             (&[&alice, &alice, &again], &bob, None),
             (&[&alice, &alice, &again, &bob], &bob, Some(Full::All)),
-            // Who has no user is not taken for another who has none.
+            // Sessions without a user are not the same user.
             (&[&nobody, &nobody], &other, None),
         ];
         for (others, addressee, expected) in table {

@@ -1,4 +1,4 @@
-//! What an answer of a process does, which is a matter of what was asked, and what of it the peer gets.
+//! Handles answers of a process: their effect, which depends on the request, and what the peer gets of them.
 
 use super::addressee::Addressee;
 use super::own_answer::{OwnAnswer, unreadable_list};
@@ -41,7 +41,7 @@ impl Process {
         if let Purpose::SetLevel(_) = pending.purpose
             && !agreed
         {
-            // What it was told before was what the others want.
+            // The previous level is what the others want.
             self.level = peers.most_verbose();
         }
         if waits {
@@ -54,8 +54,8 @@ impl Process {
         }
     }
 
-    /// The child has answered a `resources/subscribe`, and with it all who asked for the same
-    /// meanwhile.
+    /// The child has answered a `resources/subscribe`, and with it all peers that requested the
+    /// same meanwhile.
     fn subscribed(
         &mut self,
         via: i64,
@@ -85,8 +85,8 @@ impl Process {
 }
 
 impl Pending {
-    /// What the answer changes in what is known of its session and of the process; the session may not
-    /// wait for it any more.
+    /// Applies the effect of an answer on the state of its session and of the process; the session may have
+    /// cancelled the request.
     fn on_answer(
         &self,
         ours: i64,
@@ -114,7 +114,7 @@ impl Pending {
         }
     }
 
-    /// Gives the peer what it may see of the answer, under its own id.
+    /// Sends the peer what it may see of the answer, under its own id.
     fn deliver(&self, ours: i64, answer: &Message, tasks: &Tasks, peers: &Peers, out: &mut Output) {
         let mut own_tasks = Vec::new();
         if let Purpose::ListTasks = self.purpose
@@ -138,8 +138,8 @@ impl Pending {
         out.deliver(self.session, answer, Some(&self.id), &edits);
     }
 
-    /// How a list is cut down to what the peer may see, and that of tasks to its own; `None` where that
-    /// cannot be done.
+    /// Filters a list down to what the peer may see, and a list of tasks to the peer's own; `None` if that is
+    /// impossible.
     fn edits<'a>(&self, answer: &Message, own_tasks: &'a [u8]) -> Option<Vec<Edit<'a>>> {
         match &self.purpose {
             Purpose::List(filter) => filter.edits(answer).ok(),

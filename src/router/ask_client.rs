@@ -1,6 +1,6 @@
-//! What a process asks (legacy: sampling, elicitation), and whom: MCP does not say for whose request
-//! a question is, and it holds what that user wrote. So a peer is asked only where it is certain
-//! that the question is on its behalf.
+//! Server requests (legacy: sampling, elicitation) and their addressees. MCP does not say which
+//! client's request a server request belongs to, and it may contain what that user wrote. So a peer
+//! gets one only if it is certainly on its behalf.
 
 use super::addressee::Addressee;
 use super::own_answer::{OwnAnswer, nobody_to_ask};
@@ -16,19 +16,19 @@ use crate::mcp::Method;
 use crate::utils::chunks::Chunks;
 use std::time::Instant;
 
-/// Whether a question can be asked.
+/// Whether a server request can be sent to a client.
 enum Asking {
     Now(Addressee, Need),
-    /// When this session has finished its handshake, or is back.
+    /// Once this session has finished its handshake, or is back.
     Later(Addressee),
-    /// Not without the risk that the wrong peer is asked, or that nobody hears it.
+    /// Not without the risk that it reaches the wrong peer, or none.
     Ambiguous,
-    /// There is no peer, or the one that it is for cannot be asked this.
+    /// There is no peer, or the addressee does not support it.
     Unsupported,
 }
 
 impl Process {
-    /// A request of the process; `now` is asked for only where it is passed on.
+    /// Handles a request of the process; `now` is called only if it is passed on.
     pub(super) fn server_request(
         &mut self,
         id: &RequestId,
@@ -44,7 +44,7 @@ impl Process {
         self.ask_somebody(id, message, now, peers, out);
     }
 
-    /// Asks the peer that a question is certainly for; the process has `asked` it then.
+    /// Sends a server request to its addressee; the process sent it at `asked`.
     fn ask_somebody(
         &mut self,
         id: &RequestId,
@@ -107,9 +107,10 @@ impl Process {
         }
     }
 
-    /// The session that a question is certainly for: the only one of the task's owner where it
-    /// belongs to a task; else the one whose requests are all that the process may be working on;
-    /// where it works on nothing, the only one that it serves, if no other user has left it before.
+    /// The session that a server request is certainly for: if it belongs to a task, the only
+    /// session of the task's owner; else the one whose requests are all that the process may be
+    /// working on; if there are none, the only session that it serves, unless another user has used
+    /// it before.
     fn requester<'a>(
         &self,
         question: &Message,
@@ -131,7 +132,7 @@ impl Process {
         certain.then_some((id, session))
     }
 
-    /// The sessions that have said something to the process, or to one before it.
+    /// The sessions that have sent something to the process, or to its predecessors.
     fn served<'a>(
         &self,
         peers: &'a Peers,
@@ -152,7 +153,7 @@ impl Process {
     ) {
         peers.refused_questions += 1;
         let count = peers.refused_questions;
-        // At the first, the tenth, the hundredth and so on: a process may ask for ever.
+        // Log the first, the tenth, the hundredth and so on: a process may go on forever.
         if count == 10u64.pow(count.ilog10()) {
             tracing::warn!(
                 method = message.method(),
@@ -195,8 +196,8 @@ impl Process {
         self.server_requests.insert(ours, request);
     }
 
-    /// Fails the questions that the process has asked by then, and takes them back from their peers;
-    /// late answers will be dropped.
+    /// Fails the server requests that were sent by then, and cancels them at their peers; late
+    /// answers will be dropped.
     pub(super) fn expire_questions(&mut self, asked_by: Instant, out: &mut Output) {
         let (open, parked) = self.server_requests.take_older(asked_by);
         for (ours, ServerRequest { of, id, .. }) in open {
@@ -211,7 +212,7 @@ impl Process {
         }
     }
 
-    /// Asks what waited for a session, where it is still certain that it is for that one.
+    /// Sends the server requests that waited for a session, if they are still certainly for it.
     pub(super) fn ask_parked(&mut self, session: SessionId, peers: &mut Peers, out: &mut Output) {
         for parked in self.server_requests.take_parked(session) {
             let Kind::Request(id) = parked.question.kind() else {
@@ -227,17 +228,17 @@ impl Process {
     }
 }
 
-/// Why a question is taken back.
+/// Why a server request is cancelled.
 pub(super) const OVERDUE: &str = "no answer in time";
 
-/// The answer to a question that its peer has not answered in time.
+/// The error for a server request that its peer has not answered in time.
 pub(super) fn overdue(id: &RequestId, executed: Executed) -> Vec<u8> {
     let data = ErrorData::new("question-timeout", executed);
     let text = "The client did not answer in time";
     error_line(Some(id), Code::InternalError, text, Some(&data))
 }
 
-/// The only one of them.
+/// The only item, if there is just one.
 fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
     let first = all.next();
     first.filter(|_| all.next().is_none())

@@ -16,10 +16,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Exits that are not punished: a few may be bad luck.
 const FREE: u32 = 3;
 
-/// So long after a refusal one exit is forgotten, and so on.
+/// After each such period since the last refusal, one exit is forgotten.
 const FORGET: Duration = Duration::from_secs(60);
 
-/// The most senders that are kept; beyond it the one whose refusal ends first is forgotten.
+/// The most senders that are tracked; beyond that the one whose refusal ends first is forgotten.
 const MAX_SENDERS: usize = 1024;
 
 /// Exits by sender.
@@ -46,12 +46,12 @@ impl Record {
 }
 
 impl Blame {
-    /// True while nobody is known here.
+    /// True while no sender is tracked.
     pub(super) fn is_empty(&self) -> bool {
         self.senders.is_empty()
     }
 
-    /// Counts the end of a process against `sender`; gives how long it is refused from now on.
+    /// Counts the end of a process against `sender`; returns how long it is refused from now on.
     pub(super) fn count(&mut self, sender: &Sender, now: Instant) -> Duration {
         self.senders.retain(|_, record| record.exits(now) > 0);
         let known = self.senders.get(sender);
@@ -67,7 +67,7 @@ impl Blame {
         pause
     }
 
-    /// True where processes have ended at messages of `sender`, not long ago.
+    /// True if processes have recently ended at messages of `sender`.
     pub(super) fn knows(&self, sender: &Sender) -> bool {
         self.senders.contains_key(sender)
     }
@@ -103,12 +103,12 @@ fn pause(exits: u32) -> Duration {
 }
 
 impl Router {
-    /// Counts the end of a process against `sender`; gives for how long its messages are refused.
+    /// Counts the end of a process against `sender`; returns how long its messages are refused.
     pub fn blame(&mut self, sender: &Sender, now: Instant) -> Duration {
         self.blame.count(sender, now)
     }
 
-    /// Refuses a message of a peer whose messages have ended processes; false where it may pass.
+    /// Refuses a message of a peer whose messages have ended processes; false if it may pass.
     pub fn refuses(
         &mut self,
         from: SessionId,
@@ -132,7 +132,7 @@ impl Router {
         true
     }
 
-    /// Nobody will answer this question of the child.
+    /// The child's request will get no other answer.
     fn refuse_answer(&mut self, from: SessionId, id: Option<&RequestId>, out: &mut Output) {
         let Some(RequestId::Number(ours)) = id else {
             return;

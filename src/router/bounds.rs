@@ -12,16 +12,16 @@ pub struct TooLarge {
     pub limit: usize,
 }
 
-/// The most ids that the router takes for itself before a peer's request gets its own: to ask
+/// The most ids that the router may use itself before a peer's request gets its own: to probe
 /// whether the server is modern, and for the handshake.
 const IDS_BEFORE: usize = 2;
 
-/// The longest text that takes the place of a log level.
+/// The longest text that replaces a log level.
 const LONGEST_LEVEL: Replacement<'static> = Replacement::Json(b"\"emergency\"");
 
 impl Router {
     /// Refuses a peer's message whose line for the process would be too long, before it has changed
-    /// anything. An answer that is refused fails the question that it was for.
+    /// any state. A refused answer fails its server request.
     #[cold]
     pub(super) fn check_length(
         &mut self,
@@ -57,7 +57,7 @@ impl Router {
         }
     }
 
-    /// An id at least as long as that which the next request gets.
+    /// An id at least as long as the one that the next request gets.
     fn id_at_most(&self) -> RequestId {
         let parked: usize = self
             .processes
@@ -116,8 +116,8 @@ fn quoted<'a>(message: &Message, field: Field, id: &'a RequestId) -> Option<Edit
     Some(Edit { span, with })
 }
 
-/// True where the lines that the router makes itself of parts of a request, then and for each process
-/// that follows, are no longer than `limit` either.
+/// True if the lines that the router itself builds from parts of a request, now and for later processes, are
+/// no longer than `limit` either.
 fn fits_when_told_again(message: &Message, limit: usize) -> bool {
     match message.mcp_method() {
         Some(Method::Subscribe) => message

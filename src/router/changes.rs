@@ -1,5 +1,5 @@
-//! Word that a list has changed, told to each peer no more often than it can be of use: some servers send
-//! it for every request.
+//! Notifications of changed lists, sent to each peer at a limited rate: some servers send them for every
+//! request.
 
 use crate::jsonrpc::Message;
 use crate::mcp::Method;
@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// A peer is told of one kind of change no more often than this.
+/// The shortest time between two notifications of the same kind to one peer.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longer lines say more than that something has changed, and wait for nothing.
+/// Longer lines say more than that something has changed, and are never delayed.
 const MAX_SIZE: usize = 4096;
 
 /// Which list has changed.
@@ -24,7 +24,7 @@ pub(super) enum List {
 }
 
 impl List {
-    /// The list that a notification is about, if that is all that it says.
+    /// The list that a notification is about, if it says nothing else.
     pub(super) fn of(notification: &Message) -> Option<Self> {
         let list = match notification.mcp_method()? {
             Method::ToolsChanged => Self::Tools,
@@ -36,12 +36,12 @@ impl List {
     }
 }
 
-/// What has been told to whom within the last [`INTERVAL`], and what waits for the next one. A receiver is
-/// here for as long only.
+/// The notifications of the last [`INTERVAL`] by receiver, and those that wait for the next one. Receivers
+/// are removed after that.
 #[derive(Debug)]
 pub(super) struct Changes<R> {
     recent: HashMap<(R, List), Option<Line>>,
-    /// When each of them was told, oldest first.
+    /// When each was sent, oldest first.
     told: VecDeque<(Instant, (R, List))>,
 }
 
@@ -55,8 +55,8 @@ impl<R> Default for Changes<R> {
 }
 
 impl<R: Clone + Eq + Hash> Changes<R> {
-    /// Gives the line back where it is to be told now. Else it waits for its time, in the place of what has
-    /// waited before.
+    /// Returns the line if it is to be sent now. Else it is delayed, and replaces one that was delayed
+    /// before.
     pub(super) fn admit(&mut self, to: R, list: List, line: Line, now: Instant) -> Option<Line> {
         let key = (to, list);
         if let Some(waiting) = self.recent.get_mut(&key) {
@@ -68,14 +68,14 @@ impl<R: Clone + Eq + Hash> Changes<R> {
         Some(line)
     }
 
-    /// When to ask for what is due.
+    /// When the next one is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.told
             .front()
             .and_then(|(told, _)| told.checked_add(INTERVAL))
     }
 
-    /// Takes what is to be told by `now`.
+    /// Takes those that are due at `now`.
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<(R, Line)> {
         let mut due = Vec::new();
         while self.next().is_some_and(|next| next <= now)
@@ -90,7 +90,7 @@ impl<R: Clone + Eq + Hash> Changes<R> {
         due
     }
 
-    /// True where nobody has been told anything for a while.
+    /// True if nothing is tracked.
     pub(super) fn is_empty(&self) -> bool {
         self.told.is_empty()
     }
@@ -108,8 +108,8 @@ mod tests {
     }
 
     proptest! {
-        /// The first is told at once, each receiver hears of a list once in an interval at most, the last
-        /// one is told within an interval, and in the end nothing is kept.
+        /// The first is sent at once, each receiver gets at most one for a list in an interval, the last one
+        /// is sent within an interval, and in the end nothing is tracked.
         #[test]
         fn the_last_is_never_lost(
             said in prop::collection::vec((0u64..400, 0u8..3, any::<bool>()), 1..200),
@@ -182,7 +182,7 @@ mod tests {
         let due = changes.take_due(later(4));
         let due: Vec<_> = due.into_iter().map(|(to, line)| (to, text(line))).collect();
         assert_eq!(due, [("a", "3".to_owned())]);
-        // That was told again, and the prompts may be told at once.
+        // That was sent again, and prompts may be sent at once.
         assert!(changes.admit("a", List::Tools, line(5), later(5)).is_none());
         assert!(
             changes

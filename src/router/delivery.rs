@@ -1,4 +1,4 @@
-//! When a process gets which lines: at once, once it is ready for them, or one sender after the other.
+//! When a process gets its lines: at once, once it is ready for them, or one sender after the other.
 
 use super::evidence::{Evidence, Origin};
 use super::openings::Handshake;
@@ -10,19 +10,19 @@ use super::turns::{self, Turns};
 use super::{Output, SessionId};
 use crate::utils::chunks::Chunks;
 
-/// So many bytes of notifications of a peer that leaves pass out of turn, and so many of all such peers
-/// are kept for a process that is not ready.
+/// How many bytes of notifications of a peer that leaves are sent out of turn, and how many of all such peers
+/// are held for a process that is not ready.
 const MAX_LEFT: usize = 16 * 1024;
 
 impl Process {
-    /// True while what is for the process waits here.
+    /// True while lines for the process are held here.
     fn is_holding(&self) -> bool {
         self.down
             || matches!(self.handshake, Handshake::Sent(_))
             || matches!(self.service, Service::Probing(_) | Service::Returning(_))
     }
 
-    /// Where lines for the child go now.
+    /// The destination of lines for the child at present.
     pub(super) fn sink<'a>(&'a mut self, out: &'a mut Output) -> &'a mut Chunks {
         if self.is_holding() {
             &mut self.held
@@ -31,8 +31,8 @@ impl Process {
         }
     }
 
-    /// Where lines go that change what the process knows of all its peers, which stay in order; notes
-    /// that `sender` has one.
+    /// The destination of lines that change the shared state of the process, which stay in order; notes that
+    /// `sender` has one.
     pub(super) fn shared_sink<'a>(
         &'a mut self,
         origin: Origin<'_>,
@@ -42,7 +42,7 @@ impl Process {
         self.sink(out)
     }
 
-    /// Notes that `origin` has had something to say.
+    /// Notes a line of `origin`.
     pub(super) fn note(&mut self, origin: Origin<'_>) {
         let held = self.is_holding();
         let answerable = origin.request.is_some();
@@ -50,14 +50,14 @@ impl Process {
             .note(origin.sender, held, answerable, origin.latest);
     }
 
-    /// True where a line of a peer may be written for the process, for which `unwritten` bytes are
-    /// waiting already.
+    /// True if a line of a peer may be sent to the process, for which `unwritten` bytes are queued
+    /// already.
     pub(super) fn takes_more(&self, unwritten: usize) -> bool {
         !self.is_holding() && unwritten < self.queue.window().bytes
     }
 
-    /// Gives the process what `write` writes, a line of the peer `from`, or has it wait for its turn. It
-    /// `takes_place` if it is a request that will have an answer by itself.
+    /// Sends the process the line of the peer `from` that `write` writes, or queues it for its turn. It
+    /// `takes_place` if it is a request that will be answered by itself.
     pub(super) fn say(
         &mut self,
         from: SessionId,
@@ -66,7 +66,7 @@ impl Process {
         out: &mut Output,
         write: impl FnOnce(&mut Chunks),
     ) -> Delivery {
-        // While one sender is heard at a time, those turns are the only ones.
+        // While senders take turns, those are the only turns.
         let is_clear = self.turns.is_some()
             || (self.takes_more(out.unwritten(self.id))
                 && self.queue.is_clear_for(from, takes_place));
@@ -93,7 +93,7 @@ impl Process {
         }
     }
 
-    /// Gives the process the lines whose turn it is; true where there was one.
+    /// Sends the process the lines whose turn it is; true if there were any.
     pub(super) fn advance(&mut self, peers: &Peers, out: &mut Output) -> bool {
         let mut advanced = false;
         while self.takes_more(out.unwritten(self.id)) {
@@ -109,7 +109,7 @@ impl Process {
         advanced
     }
 
-    /// Gives the process a line that has waited for its turn.
+    /// Sends the process a line that has waited for its turn.
     fn give_next(&mut self, origin: Origin<'_>, mut waiting: Waiting, out: &mut Output) {
         match waiting.request {
             Some(ours) => {
@@ -126,8 +126,7 @@ impl Process {
         out.lines(self.id).append(&mut waiting.line);
     }
 
-    /// Gives the process the notifications of a peer that leaves: it has not waited for anything. Its
-    /// requests are forgotten.
+    /// Sends the process the queued notifications of a peer that leaves; its queued requests are dropped.
     pub(super) fn give_notifications(
         &mut self,
         from: SessionId,
@@ -149,7 +148,7 @@ impl Process {
         self.service == Service::Legacy || self.engaged
     }
 
-    /// Where other lines of a peer go; notes that its sender has one.
+    /// The destination of other lines of a peer; notes that its sender has one.
     pub(super) fn sink_of<'a>(
         &'a mut self,
         origin: Origin<'_>,
@@ -162,19 +161,19 @@ impl Process {
         if !waits {
             return self.shared_sink(origin, out);
         }
-        // There are turns, or it would not wait.
+        // It is only queued while senders take turns.
         let turns = self.turns.get_or_insert_default();
         turns.queue(origin.sender, origin.request)
     }
 
-    /// Lets the process have what was held.
+    /// Releases held lines to the process.
     pub(super) fn release(&mut self, latest: i64, out: &mut Output) {
         self.evidence.release(latest);
         out.lines(self.id).append(&mut self.held);
         self.pass_turn(latest, out);
     }
 
-    /// Forgets what was held.
+    /// Drops held lines.
     pub(super) fn discard(&mut self) {
         self.held = Chunks::default();
         self.queue.clear();
@@ -184,7 +183,7 @@ impl Process {
         }
     }
 
-    /// Bytes that wait here for the process.
+    /// Bytes that are held here for the process.
     pub(super) fn waiting(&self) -> usize {
         self.held.len() + self.opening_bytes() + self.turns.as_ref().map_or(0, Turns::len)
     }
@@ -196,7 +195,7 @@ impl Process {
             .is_some_and(|turns| turns.holds(request))
     }
 
-    /// True while one sender is heard at a time.
+    /// True while senders take turns.
     pub(super) fn takes_turns(&self) -> bool {
         self.turns.is_some()
     }
@@ -212,7 +211,7 @@ impl Process {
         }
     }
 
-    /// A turn that has begun before the last tick is over.
+    /// Ends a turn that began before the last tick.
     pub(super) fn tick(&mut self, latest: i64, out: &mut Output) {
         if let Some(turns) = &mut self.turns
             && turns.tick()
@@ -221,7 +220,7 @@ impl Process {
         }
     }
 
-    /// All are heard at once again.
+    /// Ends the turns: all lines are sent at once again.
     pub(super) fn end_turns(&mut self, latest: i64, out: &mut Output) {
         let mut turns = self.turns.take().unwrap_or_default();
         while let Some(next) = turns.pass() {

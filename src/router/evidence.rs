@@ -1,12 +1,12 @@
-//! What is known of why a process has ended: whose messages it had been given, and which of them it
-//! had not answered.
+//! Evidence of why a process has ended: whose messages it was sent, and which of them it had not
+//! answered.
 
 use super::SessionId;
 use crate::backlog::Sum;
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a line for the process comes from.
+/// The origin of a line for the process.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
     pub sender: &'a Sender,
@@ -14,12 +14,12 @@ pub(super) struct Origin<'a> {
     pub request: Option<i64>,
     /// The newest id.
     pub latest: i64,
-    /// Counts the memory kept for its session.
+    /// Counts the memory of its session.
     pub kept: &'a Sum,
 }
 
-/// Whom a message counts against: the user of the peer's token, or, where that names none, the session
-/// alone.
+/// The sender that a message counts against: the user of the peer's token, or the session alone if there is
+/// no user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Sender {
     /// All sessions of one user.
@@ -37,22 +37,23 @@ impl fmt::Display for Sender {
     }
 }
 
-/// Why a process has ended, as far as can be told.
+/// Why a process has ended, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It had been given nothing of a peer.
+    /// It was sent nothing from peers.
     Itself,
-    /// The same, and it was being asked for its era, which some legacy servers do not survive.
+    /// The same, while it was probed for its protocol generation, which some legacy servers do not
+    /// survive.
     Probe,
-    /// It had been given nothing but what its predecessor knew.
+    /// It was sent nothing but the state of its predecessor.
     Renewal,
-    /// The messages of this sender alone had not been answered.
+    /// Only messages of this sender were unanswered.
     Sender(Sender),
-    /// It had been given messages of peers, and nobody can say whose has ended it.
+    /// It was sent messages of several senders, and it is unknown whose has ended it.
     Unclear,
 }
 
-/// Nobody, one sender, or more than one; which, is of no interest then.
+/// No sender, one, or several, which are not distinguished.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Senders {
     #[default]
@@ -83,7 +84,7 @@ impl Senders {
 #[derive(Debug, Default)]
 struct Messages {
     all: Senders,
-    /// Those that have no answer, or whose answer is awaited no more.
+    /// Those that have no answer, or whose answer is no longer awaited.
     unanswerable: Senders,
 }
 
@@ -96,16 +97,16 @@ impl Messages {
     }
 }
 
-/// What one process has been given.
+/// What one process was sent.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     delivered: Messages,
     /// Not yet delivered.
     held: Messages,
-    /// The newest id when something without an answer was last delivered: once a younger request is
-    /// answered, the process has read that, and lived on.
+    /// The newest id when a message without an answer was last delivered: once a younger request is
+    /// answered, the process has survived that message.
     latest: i64,
-    /// It has been told what its predecessor knew, or who its first client is.
+    /// It was sent the state of its predecessor, or the identity of its first client.
     is_renewed: bool,
 }
 
@@ -122,7 +123,7 @@ impl Evidence {
         }
     }
 
-    /// What was held is delivered.
+    /// Held messages have been delivered.
     pub(super) fn release(&mut self, latest: i64) {
         let Messages { all, unanswerable } = std::mem::take(&mut self.held);
         if unanswerable != Senders::Nobody {
@@ -132,8 +133,8 @@ impl Evidence {
         self.delivered.unanswerable.join(unanswerable);
     }
 
-    /// Notes that the process is told what its predecessor knew of its peers; `unanswered` where the
-    /// answer to the request `latest` will show that it lives on.
+    /// Notes that the process is sent its predecessor's state; `unanswered` if the answer to the
+    /// request `latest` will show that it survives that.
     pub(super) fn renew(&mut self, unanswered: Option<i64>) {
         self.is_renewed = true;
         if let Some(latest) = unanswered {
@@ -150,7 +151,7 @@ impl Evidence {
     }
 
     /// Why the process has ended: `introduced` is the peer whose `initialize` it has not answered,
-    /// `open` are the senders of other requests that it has not answered, held ones included.
+    /// `open` are the senders of other unanswered requests, held ones included.
     pub(super) fn cause<'a>(
         &self,
         introduced: Option<&'a Sender>,
@@ -202,7 +203,7 @@ mod tests {
         assert_eq!(introduced, Cause::Sender(bob.clone()));
         evidence.release(1);
         assert_eq!(cause(&evidence, &[&alice]), Cause::Unclear);
-        // An older answer says nothing of what came later.
+        // An older answer proves nothing about what came later.
         evidence.answered(1);
         assert_eq!(cause(&evidence, &[&alice]), Cause::Unclear);
         evidence.answered(2);
@@ -219,7 +220,7 @@ mod tests {
         evidence.note(&bob, false, true, 2);
         assert_eq!(cause(&evidence, &[&bob]), Cause::Sender(bob.clone()));
         assert_eq!(cause(&evidence, &[&bob, &alice, &bob]), Cause::Unclear);
-        // A notification may have ended it as well as a request.
+        // A notification may have ended it just as well as a request.
         evidence.note(&alice, false, false, 2);
         assert_eq!(cause(&evidence, &[]), Cause::Sender(alice));
         assert_eq!(cause(&evidence, &[&bob]), Cause::Unclear);

@@ -1,4 +1,4 @@
-//! How a process ended, and what its peers are told in the place of answers.
+//! How a process ended, and the errors that its peers get instead of answers.
 
 use super::pending::{Delivery, Pending};
 use crate::jsonrpc::{Code, ErrorData, Executed, RequestId, error_line};
@@ -11,14 +11,14 @@ pub struct Exit {
     pub status: String,
     /// The last line it wrote on stderr.
     pub stderr: Option<String>,
-    /// It was ended because it had not answered this in time.
+    /// It was ended because it had not answered this method in time.
     pub overdue: Option<&'static str>,
-    /// Another process will take its place: [`super::Router::child_started`] follows.
+    /// Another process will replace it: [`super::Router::child_started`] follows.
     pub restarts: bool,
-    /// That one is told nothing of what this one knew of its peers: it may have ended at that.
+    /// The next process is not sent the state of this one, which may have ended because of it.
     pub forgets: bool,
-    /// That one hears one sender at a time, as long as it is asked to with [`super::Router::tick`]:
-    /// nobody knows at whose message this one and others have ended.
+    /// The next process gets the messages of one sender at a time, driven by
+    /// [`super::Router::tick`]: it is unknown whose message has ended this one and others.
     pub suspicious: bool,
 }
 

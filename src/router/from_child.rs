@@ -1,4 +1,4 @@
-//! The router's other direction: what a process of the MCP server says, and to whom.
+//! From a process of the MCP server to peers.
 
 use super::process::Service;
 use super::{Output, ProcessId, Router};
@@ -6,7 +6,7 @@ use crate::jsonrpc::{Kind, Message};
 use std::time::Instant;
 
 impl Router {
-    /// A message from a process; `now` is asked for only where something has to wait for its time.
+    /// Handles a message from a process; `now` is called only if something has to be delayed.
     pub fn child_message(
         &mut self,
         process: ProcessId,
@@ -21,7 +21,7 @@ impl Router {
                 None => tracing::debug!(%id, "dropped an answer to nothing that was asked"),
             },
             Kind::Response(_) => {
-                // Some servers answer notifications so.
+                // Some servers answer notifications this way.
                 tracing::debug!("dropped an answer of the MCP server without an id");
             }
             Kind::Request(id) => from.server_request(id, message, now, peers, out),

@@ -1,4 +1,4 @@
-//! One direction of the router: what a peer says, and what of it the MCP server gets to hear.
+//! From a peer to the MCP server.
 
 use super::own_answer::{invalid_params, misplaced};
 use super::pending::{Delivery, Purpose};
@@ -11,15 +11,15 @@ use crate::mcp::Method;
 use crate::permissions::Permit;
 use crate::utils::chunks::Chunks;
 
-/// While so many bytes wait to be written to a process, peers' progress on its questions is dropped: it
-/// waits for no turn.
+/// While this many bytes wait to be written to a process, peers' progress on server requests is dropped,
+/// because it is not queued.
 const MAX_PROGRESS: usize = 64 * 1024;
 
 impl Router {
-    /// A message that the policy has let through.
+    /// Handles a message that the policy has permitted.
     ///
     /// # Errors
-    /// The process would be sent a line that is too long; nothing has been changed by the message.
+    /// The line for the process would be too long; the message has changed nothing.
     pub fn peer_message(
         &mut self,
         from: SessionId,
@@ -63,7 +63,8 @@ impl Router {
         }
         process.open_handshake(None, peers, out);
         let session = peers.get(from);
-        // Who goes ahead with its handshake done can be asked, whatever it has not said.
+        // A peer that goes ahead after its handshake can receive server requests, even without
+        // `initialized`.
         let is_ready = session.is_some_and(|session| session.initialized && !session.ready);
         let process = process.id;
         if is_ready && method != Some(Method::Ping) {
@@ -73,7 +74,7 @@ impl Router {
         process.request(from, id, permit, peers, out);
     }
 
-    /// The line to answer to a request that is refused whatever the process is that would serve it.
+    /// The error for a request that is refused no matter which process would serve it.
     fn check_new(
         &mut self,
         from: SessionId,
@@ -84,7 +85,7 @@ impl Router {
         let Some(session) = self.peers.get_mut(from) else {
             return Ok(());
         };
-        // The late answer to the one must not be taken for the answer to the other.
+        // The late answer to the old request must not be taken for the answer to the new one.
         if let Some((process, ours)) = session.take_cancelled(id) {
             self.processes[process.0].forget(ours, &session.owner);
         }
@@ -97,7 +98,7 @@ impl Router {
         Ok(())
     }
 
-    /// A peer can be asked from now on.
+    /// Notes that a peer can receive server requests from now on.
     fn is_ready(&mut self, peer: SessionId, out: &mut Output) {
         match self.peers.get_mut(peer) {
             Some(session) if !session.ready => session.ready = true,
@@ -108,11 +109,11 @@ impl Router {
 
     fn notification(&mut self, from: SessionId, message: &Message, out: &mut Output) {
         match message.mcp_method() {
-            // The router has said it for everybody.
+            // The router has sent it for all peers.
             Some(Method::Initialized) => self.is_ready(from, out),
             Some(Method::Cancelled) => self.cancelled_by_peer(from, message, out),
             Some(Method::Progress) => self.progress_of_peer(from, message, out),
-            // A shared child has been told of no roots.
+            // A shared child was told that there are no roots.
             Some(Method::RootsChanged) => {}
             _ => {
                 let process = self.process_for(from, message, out);
@@ -152,7 +153,7 @@ impl Router {
         process.cancel_request(from, ours, (message, span), session, latest, out);
     }
 
-    /// Progress on what the child asked of this peer.
+    /// Progress on a server request to this peer.
     fn progress_of_peer(&mut self, from: SessionId, message: &Message, out: &mut Output) {
         let Some((RequestId::Number(ours), span)) = message.quoted_id(Field::ProgressToken) else {
             return;
@@ -177,7 +178,7 @@ impl Router {
         tracing::debug!(session = %from, "dropped progress on nothing that was asked");
     }
 
-    /// An answer passes where this peer was asked that very question, once.
+    /// An answer passes if this very request was sent to this peer, once.
     fn answer_of_peer(
         &mut self,
         from: SessionId,
@@ -189,7 +190,8 @@ impl Router {
             for process in &mut self.processes {
                 if let Some(request) = process.server_requests.take(*ours, from) {
                     process.note_direct(self.peers.get(from), self.peers.newest_id);
-                    // Not held with the rest: a child may ask before it answers `initialize`.
+                    // Not held with the rest: a child may send requests before it answers
+                    // `initialize`.
                     message.write(Some(&request.id), &[], out.lines(process.id));
                     return;
                 }
@@ -200,7 +202,7 @@ impl Router {
 }
 
 impl Process {
-    /// The session has cancelled its request `ours`, with this message, which quotes it there.
+    /// The session has cancelled its request `ours` with this message, which quotes its id there.
     fn cancel_request(
         &mut self,
         from: SessionId,
@@ -221,7 +223,7 @@ impl Process {
             return;
         }
         self.in_flight.cancel_listen(ours);
-        // Some servers never answer what was cancelled.
+        // Some servers never answer a cancelled request.
         self.queue.close(from, ours);
         let origin = session.origin(None, latest);
         let ours = RequestId::Number(ours);
@@ -232,7 +234,7 @@ impl Process {
         message.write(None, &[edit], self.sink_of(origin, out));
     }
 
-    /// Notes that the process gets something of a peer at once, whatever it waits for.
+    /// Notes that the process gets a line of a peer at once, even if others are held.
     fn note_direct(&mut self, session: Option<&Session>, latest: i64) {
         if let Some(session) = session {
             self.evidence.note(&session.sender, false, false, latest);

@@ -1,11 +1,11 @@
-//! A peer that has ended its sending half: it still gets answers, and says nothing more.
+//! A peer that has closed its sending half: it still gets answers, and sends nothing more.
 
 use super::session::Presence;
 use super::{Output, ProcessId, Router, SessionId};
 
 impl Router {
-    /// A peer says nothing more, though it waits for answers: what comes by no request of it ends, and
-    /// what it has been asked is answered with an error. It is asked nothing from here on.
+    /// Handles the half-close of a peer that still waits for answers: its subscriptions end, server requests
+    /// to it are answered with an error, and it gets no more of either.
     pub fn half_closed(&mut self, id: SessionId, out: &mut Output) {
         let Self {
             peers, processes, ..

@@ -1,5 +1,5 @@
-//! The legacy handshake: a process sees one, whoever comes first, and its answer is everybody's. Where the
-//! process refuses it, only the peer whose it was hears of that.
+//! The legacy handshake: a process sees one, of the first peer, and all peers share its answer. If the
+//! process refuses it, only the peer that sent it gets the error.
 
 use super::openings::{Handshake, OURSELVES, Opening, Sent};
 use super::peers::Peers;
@@ -12,13 +12,13 @@ use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
 use crate::utils::chunks::Line;
 use serde::Deserialize;
 
-/// The longest `clientInfo` that is quoted to a process, in bytes: each that waits is kept. What is longer
-/// is not refused, but the router's own stands in its place.
+/// The longest `clientInfo` that is passed to a process, in bytes, because each that waits is kept. A longer
+/// one is replaced by the router's own.
 const MAX_CLIENT_INFO: usize = 64 * 1024;
 
 impl Process {
-    /// Answers the `initialize` of a peer, or has it wait for the answer of the process. What it says
-    /// has been [checked](check).
+    /// Answers the `initialize` of a peer, or queues it for the answer of the process. It has been
+    /// [checked](check).
     pub(super) fn initialize(
         &mut self,
         from: SessionId,
@@ -56,15 +56,15 @@ impl Process {
         self.open_handshake(Some(from), peers, out);
     }
 
-    /// Sends `initialize` to a legacy process that needs it: that of `requester`, or the router's own
-    /// where a peer goes ahead without one.
+    /// Sends `initialize` to a legacy process that needs it: that of `requester`, or the router's own if a
+    /// peer goes ahead without one.
     pub(super) fn open_handshake(
         &mut self,
         requester: Option<SessionId>,
         peers: &mut Peers,
         out: &mut Output,
     ) {
-        // What a peer calls itself may have ended the predecessor.
+        // The `clientInfo` of a peer may have ended the predecessor.
         let (due, is_retry) = match self.handshake {
             Handshake::Needed => (true, self.is_successor),
             Handshake::Refused => (requester.is_some(), false),
@@ -95,7 +95,7 @@ impl Process {
             self.evidence.renew(None);
         }
         self.client = client;
-        // What the last process knew its successor most likely knows, too.
+        // The successor most likely supports the version of the last process.
         let version = self.version.clone().unwrap_or_else(Version::newest);
         let sent = Sent {
             ours,
@@ -107,7 +107,7 @@ impl Process {
         self.write_initialize(sent, out);
     }
 
-    /// Sends `initialize` as `sent` says.
+    /// Sends `initialize` as described by `sent`.
     fn write_initialize(&mut self, sent: Sent, out: &mut Output) {
         let info = self.client.as_deref().unwrap_or(OURSELVES.as_bytes());
         let version = sent.asked.current();
@@ -124,7 +124,7 @@ impl Process {
         opening.map(|opening| &opening.id)
     }
 
-    /// Takes the opening of this peer.
+    /// Removes the opening of this peer.
     pub(super) fn take_opening(&mut self, session: SessionId) -> Option<Opening> {
         let mut openings = self.openings.iter();
         let at = openings.position(|opening| opening.session == session)?;
@@ -135,7 +135,7 @@ impl Process {
         matches!(&self.handshake, Handshake::Sent(sent) if sent.ours == ours)
     }
 
-    /// Bytes that openings make us keep.
+    /// The memory of openings, in bytes.
     pub(super) fn opening_bytes(&self) -> usize {
         let clients = self
             .openings
@@ -161,8 +161,7 @@ impl Process {
         }
     }
 
-    /// Some servers refuse a version that they do not know; gives `sent` back when there is no other to
-    /// ask for.
+    /// Some servers refuse a version that they do not know; returns `sent` if there is no other to try.
     fn ask_for_another_version(
         &mut self,
         mut sent: Sent,
@@ -238,7 +237,8 @@ impl Process {
     }
 }
 
-/// A new process may offer other things than the old one: peers that were promised word of it get word.
+/// A new process may offer other items than the old one: peers that were promised notifications of changes
+/// get them.
 fn announce_changes(answer: &Message, peers: &Peers, out: &mut Output) {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
@@ -285,8 +285,7 @@ fn write_initialize(id: i64, version: &str, client: &[u8], out: &mut Vec<u8>) {
     out.extend(b"}}\n");
 }
 
-/// With a `clientInfo` of so many bytes at most an `initialize` is as short as it has to be, under any
-/// id.
+/// The longest `clientInfo` with which an `initialize` fits the limit, under any id.
 fn longest_client_info(out: &Output) -> usize {
     let mut rest = Vec::new();
     write_initialize(i64::MAX, Revision::NEWEST.name(), b"", &mut rest);
@@ -294,16 +293,16 @@ fn longest_client_info(out: &Output) -> usize {
     room.saturating_sub(rest.len()).min(MAX_CLIENT_INFO)
 }
 
-/// A member of `params` that is not null, which is as good as absent.
+/// A member of `params`, unless it is null, which counts as absent.
 fn present(message: &Message, field: Field) -> Option<&[u8]> {
     message.raw(field).filter(|raw| *raw != b"null")
 }
 
-/// Refuses an `initialize` in which what the router reads is not of its type: the process, which is
-/// everybody's, is not asked. Other members are nobody else's concern.
+/// Refuses an `initialize` in which a member that the router reads has the wrong type, so that it
+/// never reaches the shared process. Other members are not checked.
 pub(super) fn check(message: &Message) -> Result<(), &'static str> {
     let is_object = |raw: &[u8]| raw.starts_with(b"{");
-    // What is missing is for the process to judge: some do without.
+    // Missing members are left to the process: some do not need them.
     let names_client = |raw: &[u8]| {
         let texts = members(raw, ["name", "version"]);
         texts.is_some_and(|texts| {

@@ -1,4 +1,4 @@
-//! The requests that a process may answer, with the counts that save going through all of them.
+//! The requests that a process may answer, with counters that save iterating over them.
 
 use super::SessionId;
 use super::listen_requests::ListenRequest;
@@ -47,7 +47,7 @@ impl InFlight {
         Some(pending)
     }
 
-    /// The process is given a request that has waited for its turn.
+    /// Notes that a queued request has been sent to the process.
     pub(super) fn give(&mut self, ours: i64, now: Option<Instant>) {
         if let Some(pending) = self.requests.get_mut(&ours)
             && pending.delivery != Delivery::Given
@@ -58,7 +58,7 @@ impl InFlight {
         }
     }
 
-    /// True while the process may be working for this session, on requests that it has cancelled, too.
+    /// True while the process may be working for this session, even on cancelled requests.
     pub(super) fn is_at_work_for(&self, session: SessionId) -> bool {
         self.given.of(session) > 0
     }
@@ -75,7 +75,7 @@ impl InFlight {
         self.requests.iter().map(|(ours, pending)| (*ours, pending))
     }
 
-    /// Takes all of them, in the order in which they came.
+    /// Takes all of them, in order of arrival.
     pub(super) fn take(&mut self) -> Vec<(i64, Pending)> {
         let Self { requests, .. } = std::mem::take(self);
         let mut requests: Vec<_> = requests.into_iter().collect();
@@ -83,7 +83,7 @@ impl InFlight {
         requests
     }
 
-    /// Notes the acknowledgement of a `subscriptions/listen`; true where the peer has had one already.
+    /// Notes the acknowledgement of a `subscriptions/listen`; true if the peer has already had one.
     pub(super) fn acknowledge_listen(&mut self, ours: i64) -> bool {
         self.listen_mut(ours)
             .is_some_and(ListenRequest::acknowledge)
@@ -100,7 +100,7 @@ impl InFlight {
         }
     }
 
-    /// The `subscriptions/listen` whose process is gone, in order, to be sent again.
+    /// The `subscriptions/listen` whose process is gone, in order, to be renewed.
     pub(super) fn lost_listen_requests(&mut self) -> Vec<(i64, &mut ListenRequest)> {
         let purposes = self.requests.iter_mut();
         let lost = purposes.filter_map(|(ours, pending)| match &mut pending.purpose {
@@ -124,12 +124,12 @@ impl InFlight {
         self.listen_requests.of(session)
     }
 
-    /// The session that has requests which want log messages, where there is just one.
+    /// The session with requests that want log messages, if there is just one.
     pub(super) fn only_log_reader(&self) -> Option<SessionId> {
         self.log_readers.only()
     }
 
-    /// Every count is what going through all requests gives.
+    /// Every counter equals the count over all requests.
     #[cfg(test)]
     pub(super) fn check(&self) {
         let mut counted = Self::default();
@@ -150,7 +150,7 @@ impl InFlight {
     }
 }
 
-/// How many each session has of something.
+/// A number for each session.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts(BTreeMap<SessionId, usize>);
 
@@ -172,7 +172,7 @@ impl Counts {
         self.0.get(&session).copied().unwrap_or_default()
     }
 
-    /// The only session that has any.
+    /// The only session with a number above zero.
     fn only(&self) -> Option<SessionId> {
         let mut sessions = self.0.keys();
         let first = sessions.next();

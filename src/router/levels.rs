@@ -1,4 +1,4 @@
-//! Log levels, which each peer of a shared legacy child chooses for itself (2025-11-25
+//! Log levels, which each peer of a shared legacy child sets for itself (2025-11-25
 //! server/utilities/logging).
 
 use crate::jsonrpc::{Field, Message};
@@ -23,12 +23,13 @@ pub(super) const UNKNOWN: &str =
     "level must be one of debug, info, notice, warning, error, critical, alert, emergency";
 
 impl Level {
-    /// What a `logging/setLevel` asks for; `None` where MCP knows no such level.
+    /// The level of a `logging/setLevel`; `None` if MCP has no such level.
     pub(super) fn asked(message: &Message) -> Option<Self> {
         Self::parse(&message.text(Field::Level)?)
     }
 
-    /// What a peer gets that never asked, once another has asked: not the other's debug lines.
+    /// The level of a peer that never set one, once another has: it must not get the other's debug
+    /// lines.
     pub(super) const UNASKED: Self = Self(1);
 
     pub(super) fn parse(name: &str) -> Option<Self> {

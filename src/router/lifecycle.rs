@@ -1,4 +1,5 @@
-//! The life of a process as the router sees it: its start, its end, and what its successor is told.
+//! The life of a process as the router sees it: its start, its end, and the state that its
+//! successor gets.
 
 use super::blame::Blame;
 use super::in_flight::InFlight;
@@ -12,15 +13,15 @@ use crate::jsonrpc::RequestId;
 use crate::utils::chunks::Chunks;
 
 impl Router {
-    /// Why this process has ended, to be asked before [`Router::child_exited`]; `overdue` where it was
-    /// ended because it had not answered in time.
+    /// Why this process has ended, to be called before [`Router::child_exited`]; `overdue` if it was ended
+    /// because it missed a deadline.
     #[must_use]
     pub fn cause_of_end(&self, process: ProcessId, overdue: bool) -> Cause {
         self.processes[process.0].cause_of_end(overdue, &self.peers)
     }
 
-    /// A process has ended: everybody who waits for it gets an error. Where another one follows, the
-    /// handshake is kept for it, and of log level and subscriptions what the process has agreed to.
+    /// A process has ended: its pending requests get an error. If another one follows, it gets the
+    /// handshake, and the log level and subscriptions that this process had confirmed.
     pub fn child_exited(&mut self, id: ProcessId, exit: &Exit, out: &mut Output) {
         if self.is_probing(id) && self.legacy_only.is_none() {
             self.probe_was_fatal(id, out);
@@ -44,7 +45,7 @@ impl Router {
         }
     }
 
-    /// What the router itself has asked this process that it has not answered: the id, and the method.
+    /// The router's own request that this process has not answered: the id, and the method.
     #[must_use]
     pub fn awaited(&self, process: ProcessId) -> Option<(i64, &'static str)> {
         let process = &self.processes[process.0];
@@ -57,25 +58,26 @@ impl Router {
         }
     }
 
-    /// The process has closed its stdin: what is for it waits for its successor.
+    /// The process has closed its stdin: lines for it wait for its successor.
     pub fn stopped_reading(&mut self, process: ProcessId) {
         self.processes[process.0].down = true;
     }
 
-    /// True where a process hears one sender at a time: [`Router::tick`] is to be called now and then,
-    /// and [`Router::end_turns`] once it has lived for long enough.
+    /// True if a process gets the messages of one sender at a time: [`Router::tick`] is to be called
+    /// periodically, and [`Router::end_turns`] once it has lived long enough.
     #[must_use]
     pub fn takes_turns(&self, process: ProcessId) -> bool {
         self.processes[process.0].takes_turns()
     }
 
-    /// Some time has passed: who has had its turn since the last tick has had it for long enough.
+    /// Advances the turns: a sender whose turn began before the last tick has had it for long
+    /// enough.
     pub fn tick(&mut self, process: ProcessId, out: &mut Output) {
         let (process, peers) = self.process(process);
         process.tick(peers.newest_id, out);
     }
 
-    /// The process is all right: it hears everybody.
+    /// Ends the turns: the process is healthy, and gets the messages of all senders.
     pub fn end_turns(&mut self, process: ProcessId, out: &mut Output) {
         let (process, peers) = self.process(process);
         process.end_turns(peers.newest_id, out);
@@ -89,8 +91,8 @@ impl Router {
 }
 
 impl Process {
-    /// What its predecessor knew is told to it once it has answered a request of the router's own: one
-    /// that ends before that ends by itself.
+    /// It gets its predecessor's state once it has answered one of the router's own requests: if it ends
+    /// before, that is its own failure.
     fn started(&mut self, peers: &mut Peers, out: &mut Output) {
         self.down = false;
         if self.is_probing() || matches!(self.handshake, Handshake::Sent(_)) {
@@ -107,7 +109,8 @@ impl Process {
         }
     }
 
-    /// Sends the listen requests of the last process to this one, and what was held for it.
+    /// Sends the listen requests of the last process to this one, and the lines that were held for
+    /// it.
     pub(super) fn renew_listen_requests(&mut self, latest: i64, out: &mut Output) {
         for (ours, listen) in self.in_flight.lost_listen_requests() {
             self.engaged = true;
@@ -142,7 +145,7 @@ impl Process {
         }
     }
 
-    /// Answers what it has not answered; gives what its successor is still asked.
+    /// Fails its pending requests; returns those that its successor still gets.
     fn end_requests(
         &mut self,
         exit: &Exit,
@@ -152,8 +155,8 @@ impl Process {
     ) -> InFlight {
         let modern = matches!(self.service, Service::Modern | Service::Returning(_));
         let renews = exit.restarts && !exit.forgets && modern;
-        // What no process has been given has ended none. But where it is not known who ends them, or whom
-        // the next one serves, all begin anew, and whoever waits for an overdue one has waited long enough.
+        // A request that was never sent has ended no process. But if it is unknown who ends them, or whom the
+        // next one serves, all start over, and requests for an overdue one have waited long enough.
         let hands_on = exit.restarts
             && !exit.suspicious
             && exit.overdue.is_none()
@@ -190,14 +193,14 @@ impl Process {
             self.queue.clear();
         }
         if level_is_open {
-            // What it was told before was what the others want.
+            // The previous level is what the others want.
             self.level = peers.most_verbose();
         }
         kept
     }
 
-    /// Takes those who do not wait for another process: the one that this has ended at, and all where
-    /// none follows or they have waited for long enough.
+    /// Takes those that do not wait for another process: the one that has ended this one, or all, if none
+    /// follows or they have waited long enough.
     fn take_lost_openings(&mut self, exit: &Exit) -> Vec<Opening> {
         if !exit.restarts || exit.overdue.is_some() {
             return std::mem::take(&mut self.openings);
@@ -212,7 +215,7 @@ impl Process {
 }
 
 impl Pending {
-    /// True where the process has not been given it, so that its successor can be.
+    /// True if the process was never sent it, so that its successor can be.
     fn can_be_handed_on(&self) -> bool {
         self.delivery == Delivery::Queued && !matches!(self.purpose, Purpose::OfTask)
     }

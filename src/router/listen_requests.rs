@@ -3,7 +3,7 @@
 use crate::jsonrpc::{Edit, Message, Replacement, RequestId};
 use crate::utils::chunks::Chunks;
 
-/// What a process is told again on behalf of one peer.
+/// A request that is renewed with each process on behalf of one peer.
 pub(super) const LISTEN: &str = "subscriptions/listen";
 
 /// The most `subscriptions/listen` that one peer may have open.
@@ -12,16 +12,16 @@ pub const MAX_LISTEN_REQUESTS: usize = 256;
 /// The longest of them, in bytes.
 pub const MAX_LISTEN_SIZE: usize = 64 * 1024;
 
-/// One that is open, to be sent again to the next process.
+/// An open one, to be renewed with the next process.
 #[derive(Debug)]
 pub(super) struct ListenRequest {
     pub request: Message,
-    /// The peer has had its acknowledgement, so another one is ours to read.
+    /// The peer has had its acknowledgement, so the router consumes further ones.
     pub acknowledged: bool,
-    /// The process that has it now has acknowledged it: what has not been may have ended a process,
-    /// and is not sent to another.
+    /// Its current process has acknowledged it: one without that may have ended a process, and is
+    /// not sent to another.
     pub confirmed: bool,
-    /// The process that had it is gone.
+    /// Its process is gone.
     pub lost: bool,
     /// The peer has cancelled it.
     pub cancelled: bool,
@@ -38,17 +38,17 @@ impl ListenRequest {
         }
     }
 
-    /// How much memory it keeps, in bytes.
+    /// Its memory, in bytes.
     pub(super) fn size(&self) -> usize {
         self.request.size()
     }
 
-    /// True where a new process is to be sent it.
+    /// True if it is to be sent to a new process.
     pub(super) fn is_renewable(&self) -> bool {
         self.confirmed && !self.cancelled
     }
 
-    /// Notes the acknowledgement of the process; true where the peer has had one already.
+    /// Notes the acknowledgement of the process; true if the peer has already had one.
     pub(super) fn acknowledge(&mut self) -> bool {
         self.confirmed = true;
         std::mem::replace(&mut self.acknowledged, true)

@@ -1,4 +1,4 @@
-//! What is said in the place of a process's message that had to be dropped.
+//! Errors that replace messages of a process which had to be dropped.
 
 use crate::jsonrpc::{Code, ErrorData, Executed, NO_DATA, RequestId, error_line};
 
@@ -11,21 +11,21 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// It is longer than its receiver takes.
+    /// It is longer than its receiver accepts.
     pub const TOO_LARGE: Self = Self {
         answer: "The MCP server's answer is too large",
         data: ErrorData::new("answer-too-large", Executed::Unknown),
         request: "Invalid Request: too large",
     };
 
-    /// It is no message that can be read.
+    /// It cannot be parsed as a message.
     pub const UNREADABLE: Self = Self {
         answer: "The MCP server's answer cannot be read",
         data: ErrorData::new("answer-unreadable", Executed::Unknown),
         request: "Invalid Request: cannot be read",
     };
 
-    /// The line for whoever waits for the answer that was dropped.
+    /// The line for the peer that waits for the dropped answer.
     #[must_use]
     pub fn answer(&self, id: &RequestId) -> Vec<u8> {
         error_line(Some(id), Code::InternalError, self.answer, Some(&self.data))

@@ -1,18 +1,18 @@
-//! Who gets what: many peers on one MCP server, as a pure state machine.
+//! Routes messages between many peers and one MCP server, as a pure state machine.
 //!
-//! Events come in as method calls, what is to be done goes out through [`Output`]; no I/O, no
-//! clock. Peers choose ids as they like, so every request gets an id of the router's own towards
-//! the child, never used twice, and the peer's id is put back into the answer. Payloads are not
-//! touched but for the members that quote an id or a token.
+//! Events come in as method calls, actions go out through [`Output`]; no I/O, no clock. Peers
+//! choose ids freely, so every request gets one of the router's own ids towards the child, never
+//! used twice, and the peer's id is restored in the answer. Payloads are unchanged except for
+//! members that quote an id or a token.
 //!
 //! # Invariants
 //! 1. A request of a peer is answered exactly once, or its peer is gone, or the peer cancelled it.
 //! 2. Nothing is delivered to a session that it does not belong to: answers, progress and
 //!    subscriptions go to the asker, questions of the child to the peer that they are certainly
 //!    for, or to nobody, tasks to their owner, broadcasts only to sessions that had their handshake.
-//! 3. A peer can answer only what it was asked, once, and cancel only what it asked.
+//! 3. A peer can answer only server requests that were sent to it, once, and cancel only its own requests.
 //! 4. A session, or all of one user, has at most [`MAX_IN_FLIGHT`] requests in flight, and [`MAX_CANCELLED`] cancelled
-//!    ones that may still be answered; when it leaves, nothing of it stays.
+//!    ones that may still be answered; when it leaves, no state remains.
 //! 5. A process sees `initialize` once unless it refused it, nothing of a legacy peer before it
 //!    has answered, and `notifications/initialized` once, right after that.
 //!
@@ -81,7 +81,7 @@ use std::time::Instant;
 /// The most requests that one peer may have in flight, or all peers of one user together.
 pub const MAX_IN_FLIGHT: usize = 16_384;
 
-/// The most cancelled requests of one peer whose answer we still look out for.
+/// The most cancelled requests of one peer whose late answers are still recognized.
 pub const MAX_CANCELLED: usize = 256;
 
 /// Why requests of a peer that leaves are cancelled.
@@ -97,18 +97,18 @@ impl std::fmt::Display for SessionId {
     }
 }
 
-/// The table of sessions, processes and requests in flight: gives each event to the process that it is
-/// for. `Debug` shows its size: it holds what peers have sent.
+/// The table of sessions, processes and requests in flight: dispatches each event to its process. `Debug`
+/// shows only sizes, because it contains what peers have sent.
 pub struct Router {
     peers: Peers,
     processes: [Process; PROCESSES],
-    /// The error with which the server answered `server/discover`, if it is not a modern one.
+    /// The server's error for `server/discover`, if it is not a modern one.
     legacy_only: Option<Message>,
-    /// So many processes in a row have ended while they were asked whether they are modern.
+    /// How many processes in a row have ended while they were probed for being modern.
     fatal_probes: u8,
-    /// Whose messages have ended processes.
+    /// The senders whose messages have ended processes.
     blame: Blame,
-    /// How much each process is given ahead.
+    /// How much each process may have in flight.
     window: Window,
 }
 
@@ -133,7 +133,7 @@ impl Router {
         Self::with_window(Window::default())
     }
 
-    /// The same; each process is given so much ahead.
+    /// The same; `window` bounds what each process has in flight.
     #[must_use]
     pub fn with_window(window: Window) -> Self {
         let mut processes = ProcessId::ALL.map(|id| Process::new(id, window));
@@ -152,18 +152,18 @@ impl Router {
         (&mut self.processes[id.0], &mut self.peers)
     }
 
-    /// A peer has come.
+    /// Attaches a peer.
     pub fn attach(&mut self, profile: Profile) -> SessionId {
         self.attach_of_user(profile, &Counted::default())
     }
 
-    /// The same; its requests and the memory kept for it are counted.
+    /// The same; its requests and memory are counted in `counted`.
     pub fn attach_of_user(&mut self, profile: Profile, counted: &Counted) -> SessionId {
         self.peers.add(profile, counted)
     }
 
-    /// A peer has gone: its requests are cancelled at the child, its subscriptions ended, its
-    /// questions answered with an error; late answers will be dropped.
+    /// Detaches a peer: its requests are cancelled at the child, its subscriptions end, server
+    /// requests to it are answered with an error; late answers will be dropped.
     pub fn detach(&mut self, id: SessionId, out: &mut Output) {
         let Self {
             peers, processes, ..
@@ -184,8 +184,8 @@ impl Router {
         }
     }
 
-    /// A peer goes on elsewhere: what it is still owed is answered with errors, and it has gone from
-    /// here as by [`Router::detach`].
+    /// Moves a peer away: its pending requests are answered with errors, and it is detached as by
+    /// [`Router::detach`].
     pub fn release(&mut self, id: SessionId, out: &mut Output) {
         let Some(session) = self.peers.get(id) else {
             return;
@@ -203,8 +203,7 @@ impl Router {
         self.detach(id, out);
     }
 
-    /// The rights of a peer have changed. What it is subscribed to and might not subscribe to any more,
-    /// it loses.
+    /// Applies changed rights of a peer: ends the subscriptions that they no longer allow.
     pub fn set_rights(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
         let Some(session) = self.peers.get_mut(id) else {
             return;
@@ -216,7 +215,7 @@ impl Router {
         }
     }
 
-    /// Notes whether a session's client can be reached, which decides what waits for it.
+    /// Notes whether a session's client is connected, which decides what waits for it.
     pub fn set_presence(&mut self, id: SessionId, presence: Presence, out: &mut Output) {
         let Some(session) = self.peers.get_mut(id) else {
             return;
@@ -227,14 +226,14 @@ impl Router {
         }
     }
 
-    /// Asks what waited for a session.
+    /// Sends the server requests that waited for a session.
     fn ask_parked(&mut self, session: SessionId, out: &mut Output) {
         for process in &mut self.processes {
             process.ask_parked(session, &mut self.peers, out);
         }
     }
 
-    /// How many requests of this peer wait for an answer.
+    /// How many requests of this peer are pending.
     #[must_use]
     pub fn owed(&self, id: SessionId) -> usize {
         let processes = self.processes.iter();
@@ -243,11 +242,11 @@ impl Router {
         session.map_or(0, |session| session.in_flight() + waiting.count())
     }
 
-    /// True while a request waits for an answer that will come by itself, which those of
-    /// `subscriptions/listen` do not.
+    /// True while a request is pending that will be answered by itself, unlike
+    /// `subscriptions/listen`.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        // Nobody waits for what was cancelled, and some servers never answer that.
+        // Cancelled requests do not count, and some servers never answer them.
         let mut open = self.peers.sessions.values().flat_map(Session::open);
         let mut processes = self.processes.iter();
         open.any(|(process, ours)| self.processes[process.0].is_awaited(ours))
@@ -260,7 +259,7 @@ impl Router {
         self.processes[process.0].down
     }
 
-    /// True where there are modern peers, and none of the other kind.
+    /// True if there are modern peers, and no legacy ones.
     #[must_use]
     pub fn serves_modern_only(&self) -> bool {
         let modern = |service| matches!(service, Service::Modern | Service::Returning(_));
@@ -268,32 +267,32 @@ impl Router {
         services.into_iter().any(modern) && !services.contains(&Service::Legacy)
     }
 
-    /// Bytes that wait inside the router for a handshake or a restart of this process; what sends
-    /// more should wait, too.
+    /// Bytes that are held for a handshake or a restart of this process; senders of more should
+    /// wait, too.
     #[must_use]
     pub fn held(&self, process: ProcessId) -> usize {
         self.processes[process.0].waiting()
     }
 
-    /// Gives a process the lines whose turn it is, to be called after each event and whenever lines have
-    /// been written. True where there was one.
+    /// Sends a process the lines whose turn it is; to be called after each event and whenever lines have been
+    /// written. True if there were any.
     pub fn advance(&mut self, process: ProcessId, out: &mut Output) -> bool {
         let (process, peers) = self.process(process);
         process.advance(peers, out)
     }
 
-    /// True where so much of a peer waits for its turn that it should not be read on.
+    /// True if so much of a peer is queued that it should not be read.
     #[must_use]
     pub fn is_full_for(&self, process: ProcessId, id: SessionId) -> bool {
         self.processes[process.0].queue.is_full_for(id)
     }
 
-    /// Who may be read on since this was last called.
+    /// The sessions that may be read again since the last call.
     pub fn take_room(&mut self, process: ProcessId) -> Room {
         self.processes[process.0].queue.take_room()
     }
 
-    /// When the oldest question was asked that nobody has answered.
+    /// When the oldest open server request was sent.
     #[must_use]
     pub fn oldest_question(&self) -> Option<Instant> {
         let processes = self.processes.iter();
@@ -301,8 +300,8 @@ impl Router {
         oldest.min()
     }
 
-    /// Fails the questions that a process has asked by then, and takes them back from their peers; late
-    /// answers will be dropped.
+    /// Fails the server requests that were sent by then, and cancels them at their peers; late answers will
+    /// be dropped.
     pub fn expire_questions(&mut self, asked_by: Instant, out: &mut Output) {
         for process in &mut self.processes {
             process.expire_questions(asked_by, out);
@@ -315,7 +314,7 @@ impl Router {
         self.peers.changes.next()
     }
 
-    /// Tells peers of the lists that have changed again since they were last told.
+    /// Sends peers the delayed notifications of changed lists that are due.
     pub fn tell_changes(&mut self, now: Instant, out: &mut Output) {
         for (receiver, line) in self.peers.changes.take_due(now) {
             let session = match receiver {

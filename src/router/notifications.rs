@@ -1,4 +1,4 @@
-//! What a process says without being asked, and who hears it.
+//! Notifications of a process, and their receivers.
 
 use super::changes::List;
 use super::levels::Level;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use std::time::Instant;
 
 impl Process {
-    /// A notification of the process; `now` is asked for only where it may have to wait.
+    /// Handles a notification of the process; `now` is called only if it may be delayed.
     pub(super) fn notification(
         &mut self,
         message: &Message,
@@ -52,13 +52,13 @@ impl Process {
         }
     }
 
-    /// Whom a notification is for that quotes no request and no subscription.
+    /// The receivers of a notification that quotes no request and no subscription.
     fn receivers(&mut self, message: &Message, peers: &Peers) -> Vec<SessionId> {
         match message.mcp_method() {
             Some(Method::LogMessage) if self.service != Service::Legacy => {
                 // Log messages of a modern server belong to a request that wanted them, but do not
-                // say to which (2026-07-28 server/utilities/logging): they are passed on only where
-                // one peer alone has such a request in flight.
+                // say to which (2026-07-28 server/utilities/logging): they are passed on only if
+                // just one peer has such a request in flight.
                 self.in_flight.only_log_reader().into_iter().collect()
             }
             // Modern servers send nothing else without a subscription.
@@ -108,7 +108,7 @@ impl Process {
         asked.into_iter().collect()
     }
 
-    /// Progress goes to the peer whose request it is, under the token which that peer chose.
+    /// Progress goes to the peer of the request, under the peer's own token.
     fn progress(&self, message: &Message, peers: &Peers, out: &mut Output) {
         let quoted = message.quoted_id(Field::ProgressToken);
         let token = quoted.as_ref().and_then(|(token, _)| token.integer());
@@ -132,7 +132,7 @@ impl Process {
         out.deliver(session, message, None, &[edit]);
     }
 
-    /// The child takes a question back, or (2026-07-28) ends a subscription.
+    /// The child cancels a server request, or (2026-07-28) ends a subscription.
     fn cancelled(&mut self, message: &Message, peers: &mut Peers, out: &mut Output) {
         let Some((id, span)) = message.quoted_id(Field::RequestId) else {
             return;
@@ -165,7 +165,7 @@ impl Process {
         }
     }
 
-    /// What comes under a `subscriptions/listen`, whose id it quotes.
+    /// Handles a notification under a `subscriptions/listen`, whose id it quotes.
     fn subscription_notification(
         &mut self,
         message: &Message,
@@ -209,7 +209,7 @@ impl Process {
         }
     }
 
-    /// Why the peer of a subscription does not hear this under it.
+    /// Why the peer of a subscription does not get this under it.
     fn check_subscription(
         &self,
         ours: i64,
@@ -234,8 +234,8 @@ impl Process {
 }
 
 impl Pending {
-    /// For a subscription that was renewed with a new process: tells the peer, which has had its
-    /// `acknowledgement`, what it may have missed.
+    /// After a subscription was renewed with a new process: notifies the peer, which has already
+    /// had its `acknowledgement`, of changes that it may have missed.
     pub(super) fn tell_missed_changes(&self, acknowledgement: &Message, out: &mut Output) {
         if self.is_listening() {
             for line in changes_after_renewal(acknowledgement, &self.id) {

@@ -1,4 +1,4 @@
-//! How far the handshake with a legacy process is, and the peers that wait for it.
+//! The state of the handshake with a legacy process, and the peers that wait for it.
 
 use super::SessionId;
 use super::evidence::Sender;
@@ -14,7 +14,7 @@ pub(super) const OURSELVES: &str = concat!(
     r#""}"#
 );
 
-/// How far the handshake is.
+/// The state of the handshake.
 #[derive(Debug, Default)]
 pub(super) enum Handshake {
     #[default]
@@ -22,35 +22,35 @@ pub(super) enum Handshake {
     Sent(Sent),
     /// With the child's answer.
     Done(Box<Message>),
-    /// The child answered with an error; the next `initialize` of a peer tries again, everything
-    /// else is passed on as it comes.
+    /// The child answered with an error; the next `initialize` of a peer retries, everything else
+    /// is passed on.
     Refused,
 }
 
-/// An `initialize` under way.
+/// An `initialize` in flight.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub ours: i64,
-    /// What it asks for, and what has been refused before.
+    /// The requested version, and those that were refused before.
     pub asked: Asked,
-    /// The process is a successor.
+    /// The process replaces another one.
     pub is_renewal: bool,
-    /// Whose it is, if it is not the router's own.
+    /// The peer that sent it, unless it is the router's own.
     pub requester: Option<SessionId>,
-    /// Whose `clientInfo` it quotes, unless a process has answered that before.
+    /// The peer whose `clientInfo` it contains, unless a process has answered that before.
     pub introduced: Option<Sender>,
 }
 
-/// An `initialize` of a peer that waits for an answer.
+/// A pending `initialize` of a peer.
 #[derive(Debug)]
 pub(super) struct Opening {
     pub session: SessionId,
     pub id: RequestId,
-    /// What it asked for, where we know that.
+    /// The requested revision, if we know it.
     pub revision: Option<Revision>,
-    /// The same, where it is a version at all.
+    /// The requested version, if it is valid.
     pub version: Option<Version>,
-    /// Its `clientInfo`, until that is sent.
+    /// Its `clientInfo`, until it is sent.
     pub client: Option<Vec<u8>>,
     /// Counts the memory of all this.
     pub _kept: Piece,

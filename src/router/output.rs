@@ -1,4 +1,4 @@
-//! What an event leads to: lines for processes and peers, and processes to start and stop.
+//! The actions of an event: lines for processes and peers, and processes to start and stop.
 
 use super::{Loss, SessionId};
 use crate::jsonrpc::{Code, Edit, ErrorData, Executed, Kind, Message, RequestId, error_line};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ProcessId(pub(crate) usize);
 
-/// How many processes there can be.
+/// The most processes there can be.
 pub const PROCESSES: usize = 2;
 
 impl ProcessId {
@@ -23,16 +23,16 @@ impl ProcessId {
 /// What to do about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Start it; lines for it are already waiting.
+    /// Start it; lines for it are queued already.
     Start(ProcessId),
-    /// Nobody needs it any more.
+    /// Stop it; it is no longer needed.
     Stop(ProcessId),
 }
 
 /// The longest lines, in bytes, their newlines not counted.
 #[derive(Clone, Copy, Debug)]
 pub struct LineLimits {
-    /// Of what a peer has said, for a process.
+    /// From a peer to a process.
     pub to_child: usize,
     /// For a peer.
     pub to_peer: usize,
@@ -48,7 +48,7 @@ impl Default for LineLimits {
     }
 }
 
-/// What an event leads to. `Debug` shows how much, never what.
+/// The actions of an event. `Debug` shows sizes, never content.
 #[derive(Default)]
 pub struct Output {
     /// Whole lines for each process.
@@ -57,22 +57,22 @@ pub struct Output {
     pub to_peer: Vec<(SessionId, Line)>,
     /// Processes to start and stop.
     pub commands: Vec<Command>,
-    /// Which processes have just been asked something that they have to answer in time: see
+    /// Which processes have just been sent a request with a deadline: see
     /// [`super::Router::awaited`].
     pub asked: [bool; PROCESSES],
-    /// Something waits for its time: see [`super::Router::oldest_question`] and
+    /// There is a new timer: see [`super::Router::oldest_question`] and
     /// [`super::Router::next_change`].
     pub timed: bool,
-    /// How many bytes of `to_child` answer what the process itself has asked: one that asks and does
-    /// not read must not fill our memory.
+    /// How many bytes of `to_child` are answers to server requests: a process that sends them
+    /// without reading must not fill our memory.
     pub answers: [usize; PROCESSES],
-    /// How many bytes have been taken out of `to_child` and are not written yet.
+    /// How many bytes have been taken from `to_child` and are not written yet.
     pub queued: [usize; PROCESSES],
-    /// The message of a peer has named a task of somebody else, which reads like one that never was.
+    /// The message of a peer has named another user's task, which is answered like an unknown one.
     pub foreign_task: bool,
-    /// When it happens, where times are measured …
+    /// When the event happened, if times are measured …
     pub now: Option<Instant>,
-    /// … and how long the process has taken for the answer that it has given.
+    /// … and how long the process has taken for its answer.
     pub took: Option<Duration>,
     pub(super) limits: LineLimits,
 }
@@ -97,43 +97,43 @@ impl Output {
         }
     }
 
-    /// What waits for a process.
+    /// The lines for a process.
     #[must_use]
     pub fn lines(&mut self, process: ProcessId) -> &mut Chunks {
         &mut self.to_child[process.0]
     }
 
-    /// How many bytes wait for a process.
+    /// How many bytes are queued for a process.
     #[must_use]
     pub fn unwritten(&self, process: ProcessId) -> usize {
         self.to_child[process.0].len() + self.queued[process.0]
     }
 
-    /// Answers a process in the place of a peer.
+    /// Answers a process on behalf of a peer.
     pub fn answer(&mut self, process: ProcessId, line: &[u8]) {
         self.to_child[process.0].extend(line);
         self.answers[process.0] += line.len();
     }
 
-    /// Takes what waits for a process, and leaves `spare` for what comes next.
+    /// Takes the lines for a process, and leaves the empty `spare` for further ones.
     #[must_use]
     pub fn take(&mut self, process: ProcessId, spare: Chunks) -> Chunks {
         self.answers[process.0] = 0;
         std::mem::replace(&mut self.to_child[process.0], spare)
     }
 
-    /// A process has been asked something by the router itself.
+    /// Notes that one of the router's own requests was sent to a process.
     pub(super) fn note_asked(&mut self, process: ProcessId) {
         self.asked[process.0] = true;
     }
 
-    /// Tells a peer a line of the router's own.
+    /// Sends a peer one of the router's own lines.
     pub(super) fn tell(&mut self, to: SessionId, line: impl Into<Line>) {
         self.to_peer.push((to, line.into()));
     }
 
-    /// Sends a peer what a process has said. Where the line would be longer than the peer takes, an
-    /// answer is replaced by an error; anything else is dropped. True where it is sent as it is.
+    /// Sends a peer a message of a process. If the line would be longer than the peer accepts, an
+    /// answer is replaced by an error, and anything else is dropped. True if it is sent unchanged.
     pub(super) fn deliver(
         &mut self,
         to: SessionId,
@@ -151,7 +151,7 @@ impl Output {
         false
     }
 
-    /// False, with a log line, where the line for a peer would be too long.
+    /// False, with a log line, if the line for a peer would be too long.
     pub(super) fn takes(
         &self,
         message: &Message,
@@ -169,7 +169,8 @@ impl Output {
         fits
     }
 
-    /// For a peer's answer that is too long for the process: answers the question with an error.
+    /// For a peer's answer that is too long for the process: answers the server request with an
+    /// error.
     pub(super) fn answer_too_large(&mut self, process: ProcessId, id: &RequestId) {
         let data = ErrorData::new("answer-too-large", Executed::Unknown);
         let text = "The client's answer is too large";

@@ -1,4 +1,4 @@
-//! What the router answers itself, in the place of a process or of a peer.
+//! Answers of the router itself, on behalf of a process or of a peer.
 
 use super::tasks;
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
@@ -8,19 +8,19 @@ use crate::utils::shorten::shorten;
 /// The most of a method's name that an answer quotes, in bytes.
 const MAX_NAME: usize = 1024;
 
-/// The answer to a request that its process is not asked.
+/// The answer to a request that is not sent to its process.
 pub(super) enum OwnAnswer {
-    /// `{}`: what was asked for is so already.
+    /// `{}`: the request has no further effect.
     Done,
     NoSuchTask {
-        /// It is somebody else's.
+        /// It belongs to another user.
         foreign: bool,
         /// The client does not say that it knows tasks at all.
         undeclared: bool,
     },
     NoSuchMethod,
     TooManySubscriptions,
-    /// The process, which is everybody's, is not asked.
+    /// The shared process does not get it.
     InvalidParams(&'static str),
 }
 
@@ -51,7 +51,7 @@ impl OwnAnswer {
     }
 }
 
-/// The answer to a message whose method is of the other kind: none to a notification.
+/// The answer to a message whose method is of the other kind; `None` for a notification.
 pub(super) fn misplaced(message: &Message) -> Option<Line> {
     tracing::debug!("dropped a request under a notification's name, or the reverse");
     let text = "Invalid Request: a notification has no id";
@@ -59,20 +59,20 @@ pub(super) fn misplaced(message: &Message) -> Option<Line> {
     message.id().map(answer)
 }
 
-/// The answer to a request whose params are not what the router, or MCP, takes.
+/// The error for a request whose params are invalid for the router or for MCP.
 pub(super) fn invalid_params(id: &RequestId, reason: &str) -> Vec<u8> {
     let text = format!("Invalid params: {reason}");
     error_line(Some(id), Code::InvalidParams, &text, NO_DATA)
 }
 
-/// The answer to a question of the child that no peer can be asked.
+/// The error for a server request that no peer can receive.
 pub(super) fn nobody_to_ask(id: &RequestId, method: &str) -> Vec<u8> {
     let method = shorten(method, MAX_NAME);
     let text = format!("Method not found: no connected client can take '{method}'");
     error_line(Some(id), Code::MethodNotFound, &text, NO_DATA)
 }
 
-/// What a peer gets in the place of a list that could hold things which it may not see.
+/// The error that replaces a list which might contain items that the peer may not see.
 pub(super) fn unreadable_list(id: &RequestId) -> Vec<u8> {
     tracing::warn!(
         "withheld a list of the MCP server that cannot be cut down: it is not the list that was asked for, or members stand twice"

@@ -1,5 +1,4 @@
-//! The sessions, and what is counted for all of them together: what every process needs to know of its
-//! peers.
+//! The sessions and their common counters: what every process needs to know of its peers.
 
 use super::changes::{Changes, List};
 use super::levels::Level;
@@ -13,22 +12,22 @@ use std::time::Instant;
 /// All sessions.
 #[derive(Default)]
 pub(super) struct Peers {
-    /// In order of arrival, so that broadcasts and choices are the same every time.
+    /// In order of arrival, so that broadcasts and choices are deterministic.
     pub sessions: BTreeMap<SessionId, Session>,
     next_session: u64,
-    /// The newest id that a process or a peer was given.
+    /// The newest id that was sent to a process or a peer.
     pub newest_id: i64,
-    /// So many questions were refused because it was not certain whom they are for.
+    /// How many server requests were refused because their addressee was not certain.
     pub refused_questions: u64,
-    /// What peers have just been told of lists that have changed.
+    /// Recent notifications of changed lists.
     pub changes: Changes<Receiver>,
 }
 
-/// Who is told of a list that has changed.
+/// The receiver of a notification of a changed list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Receiver {
     Session(SessionId),
-    /// The peer of a `subscriptions/listen`, by the id that this process knows it by.
+    /// The peer of a `subscriptions/listen`, by the id that this process knows.
     Listen(ProcessId, i64),
 }
 
@@ -48,7 +47,7 @@ impl Peers {
         self.sessions.get_mut(&id)
     }
 
-    /// An id that no process and no peer has been given.
+    /// An id that was never used before.
     pub(super) fn fresh_id(&mut self) -> i64 {
         self.newest_id += 1;
         self.newest_id
@@ -79,7 +78,7 @@ impl Peers {
             .min()
     }
 
-    /// Tells a session that a list has changed, now or when it is time.
+    /// Notifies a session that a list has changed, now or once that is due.
     pub(super) fn tell_change(
         &mut self,
         receiver: Receiver,

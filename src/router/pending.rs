@@ -8,64 +8,65 @@ use crate::jsonrpc::{Message, RequestId};
 use crate::permissions::ListFilter;
 use std::time::Instant;
 
-/// What a request in flight is for, beyond being answered to its peer.
+/// The purpose of a request in flight, beyond being answered.
 #[derive(Debug)]
 pub(super) enum Purpose {
     Forward,
-    /// The same, and it names a task of the process: to the next one that may be another's.
+    /// The same, and it names a task of the process, which may be another user's in the next one.
     OfTask,
-    /// `server/discover`, which is not sent to a server that is found to be legacy.
+    /// `server/discover`, which is not sent to a server that turns out to be legacy.
     Discover,
-    /// `resources/subscribe`, which the child was sent under this id: its own, or that of another
-    /// peer that asked first.
+    /// `resources/subscribe`, which was sent to the child under this id: its own, or that of
+    /// another peer that asked first.
     Subscribe {
         via: i64,
     },
-    /// `resources/unsubscribe`, by the last one who was subscribed.
+    /// `resources/unsubscribe`, of the last subscriber.
     Unsubscribe,
-    /// `logging/setLevel`: what the child was told.
+    /// `logging/setLevel`, with the level that was sent to the child.
     SetLevel(Level),
     /// `tasks/list`.
     ListTasks,
-    /// A list that rules may cut down.
+    /// A list that the policy may filter.
     List(ListFilter),
     /// `subscriptions/listen`, to be sent again to the next process.
     Listen(Box<ListenRequest>),
 }
 
-/// Whether the process has been given a request.
+/// Whether a request has been sent to the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     Given,
     /// It waits for the turn of its session, and can be taken back.
     Queued,
-    /// It waits for the turn of its sender, while those are heard one at a time.
+    /// It waits for the turn of its sender, while senders take turns.
     Held,
 }
 
-/// A request in flight, kept under the id that the child knows it by.
+/// A request in flight, stored under the id that the child knows.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub session: SessionId,
     /// The peer's id.
     pub id: RequestId,
-    /// The peer's progress token; the child's is our id.
+    /// The peer's progress token; for the child it is our id.
     pub progress_token: Option<RequestId>,
     /// The request wants log messages (2026-07-28 server/utilities/logging).
     pub wants_logs: bool,
     pub delivery: Delivery,
-    /// Since when the process has had it, where times are measured.
+    /// When it was sent to the process, if times are measured.
     pub since: Option<Instant>,
     pub purpose: Purpose,
     /// Counts the memory of all this.
     pub _kept: Piece,
 }
 
-/// What a request in flight keeps beside its ids and tokens, in bytes: its places in the tables.
+/// The memory of a request in flight besides its ids and tokens, in bytes: its entries in the
+/// tables.
 const PLACES: usize = 256;
 
 impl Purpose {
-    /// The memory that it keeps, in bytes.
+    /// Its memory, in bytes.
     fn size(&self) -> usize {
         match self {
             Self::Listen(listen) => listen.size(),
@@ -73,7 +74,7 @@ impl Purpose {
         }
     }
 
-    /// True for what changes what the process knows of all its peers.
+    /// True if it changes the shared state of the process.
     pub(super) fn is_shared(&self) -> bool {
         matches!(
             self,
@@ -83,7 +84,7 @@ impl Purpose {
 }
 
 impl Pending {
-    /// A request that its process is given at once. `kept` counts the memory that it takes.
+    /// A request that is sent to its process at once. `kept` counts its memory.
     pub(super) fn new(
         session: SessionId,
         id: &RequestId,
@@ -92,7 +93,7 @@ impl Pending {
         kept: &Sum,
     ) -> Self {
         let token = message.progress_token().map(|(token, _)| token);
-        // Its id stands in two tables.
+        // Its id is in two tables.
         let size = PLACES + 2 * id.size() + token.map_or(0, RequestId::size) + purpose.size();
         Self {
             session,
@@ -106,13 +107,14 @@ impl Pending {
         }
     }
 
-    /// True for a `subscriptions/listen` that its process has not acknowledged and its peer wants.
+    /// True for a `subscriptions/listen` that its process has not acknowledged and its peer has not
+    /// cancelled.
     pub(super) fn is_unconfirmed_listen(&self) -> bool {
         matches!(&self.purpose, Purpose::Listen(listen) if !listen.confirmed && !listen.cancelled)
     }
 
-    /// False for what is shared, where a cancellation would leave unknown to us what the process knows,
-    /// and for what it has not heard of.
+    /// False for shared state, which a cancellation would leave unknown, and for requests that the process
+    /// has not got.
     pub(super) fn is_cancellable(&self) -> bool {
         match &self.purpose {
             _ if self.delivery == Delivery::Queued => false,
@@ -126,7 +128,7 @@ impl Pending {
         matches!(&self.purpose, Purpose::Listen(listen) if !listen.cancelled)
     }
 
-    /// True where the process hears, or has heard, of it under its own id, `ours`.
+    /// True if the process gets, or has got, it under its own id, `ours`.
     pub(super) fn is_sent(&self, ours: i64) -> bool {
         match &self.purpose {
             _ if self.delivery == Delivery::Queued => false,

@@ -1,5 +1,5 @@
-//! One process of the MCP server, as the router sees it: its legacy handshake, and what must be
-//! told to the process that replaces it.
+//! One process of the MCP server, as the router sees it: its legacy handshake, and the state that
+//! the process which replaces it must get.
 
 use super::evidence::{Evidence, Origin};
 use super::in_flight::InFlight;
@@ -24,22 +24,22 @@ use crate::utils::chunks::Chunks;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Whom a process serves.
+/// The peers that a process serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Service {
     /// There is no process.
     #[default]
     Idle,
-    /// Nobody has spoken to it yet.
+    /// No peer has used it yet.
     Fresh,
-    /// The router has asked it, under this id, whether it is modern.
+    /// The router is probing, under this id, whether it is modern.
     Probing(i64),
-    /// Peers that say `initialize`, and those that say nothing of the kind.
+    /// Peers that send `initialize`, and those that send neither this nor anything modern.
     Legacy,
     /// Peers of 2026-07-28 and later.
     Modern,
-    /// The same, but the process replaces another: nothing of a peer is given to it before it has
-    /// answered what the router has asked it, under this id once it runs.
+    /// The same, but the process replaces another: it gets no messages of peers before it has
+    /// answered the router's own request, under this id once it runs.
     Returning(Option<i64>),
 }
 
@@ -53,30 +53,31 @@ pub(super) struct Process {
     pub down: bool,
     /// It follows a process that had its handshake or ended in it, and has not yet had its own.
     pub is_successor: bool,
-    /// It has been sent a request of a peer.
+    /// It was sent a request of a peer.
     pub engaged: bool,
     pub in_flight: InFlight,
-    /// Requests beyond those that the process may still answer.
+    /// Forgotten requests that the process may still be working on.
     pub forgotten: Forgotten,
-    /// Those whose sessions have used the process and ended.
+    /// The owners of ended sessions that have used the process.
     pub departed: Owners,
-    /// Lines for the child that wait for the end of the handshake, for its era, or for the process.
+    /// Lines that are held until the handshake has ended, the protocol generation is known, or the
+    /// process has started.
     pub held: Chunks,
-    /// The `clientInfo` of the first peer whose `initialize` has been answered.
+    /// The `clientInfo` of the first peer whose `initialize` was answered.
     pub client: Option<Vec<u8>>,
     /// The protocol version that a process has agreed to.
     pub version: Option<Version>,
-    /// Peers whose `initialize` waits for an answer, in order.
+    /// Peers whose `initialize` is pending, in order.
     pub openings: Vec<Opening>,
-    /// What the process has been given by whom.
+    /// Which senders' messages the process was sent.
     pub evidence: Evidence,
-    /// What the process was told of its predecessor's state and has not answered, with the methods.
+    /// Pending requests that restore the predecessor's state, with their methods.
     pub renewals: BTreeMap<i64, &'static str>,
-    /// What peers have said and the process has not been given.
+    /// Queued lines of peers.
     pub queue: Queue,
-    /// While one sender is heard at a time.
+    /// Set while senders take turns.
     pub turns: Option<Turns>,
-    /// The log level that the child was told.
+    /// The log level that was sent to the child.
     pub level: Option<Level>,
     pub subscriptions: Subscriptions,
     pub server_requests: ServerRequests,
@@ -84,7 +85,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// One that does not run; it is given so much ahead.
+    /// A process that does not run; `window` bounds what it has in flight.
     pub(super) fn new(id: ProcessId, window: Window) -> Self {
         Self {
             id,
@@ -93,7 +94,7 @@ impl Process {
         }
     }
 
-    /// What the next process finds: with what that is told, and still asked.
+    /// The state that the next process starts with: what is restored, and what is still requested.
     pub(super) fn renewed(self, in_flight: InFlight, exit: &Exit) -> Self {
         let service = match self.service {
             Service::Probing(_) => Service::Fresh,
@@ -128,7 +129,7 @@ impl Process {
             return renewed;
         }
         Self {
-            // What has not been answered is not sent again: the process may have ended at it.
+            // Unanswered requests are not sent again: the process may have ended because of them.
             client: self.client.filter(|_| !interrupted),
             level: self.level,
             subscriptions: self.subscriptions,
@@ -136,8 +137,7 @@ impl Process {
         }
     }
 
-    /// Forgets a request that nobody waits for any more, but not that the process may be working on
-    /// it.
+    /// Forgets a request that is no longer awaited, but not that the process may be working on it.
     pub(super) fn forget(&mut self, ours: i64, owner: &Arc<Owner>) -> Option<Pending> {
         let pending = self.end(ours)?;
         if let Purpose::Subscribe { via } = pending.purpose {
@@ -149,7 +149,7 @@ impl Process {
         Some(pending)
     }
 
-    /// Nobody waits for a request any more: it is cancelled where the process knows of it.
+    /// Cancels a request that is no longer awaited, if the process has got it.
     pub(super) fn abandon(&mut self, ours: i64, session: &Session, latest: i64, out: &mut Output) {
         let origin = session.origin(None, latest);
         match self.forget(ours, &session.owner) {
@@ -157,12 +157,12 @@ impl Process {
             Some(pending) if pending.is_cancellable() => {
                 self.cancel(ours, PEER_LEFT, origin, out);
             }
-            // It may still be at work on it.
+            // It may still be working on it.
             _ => self.note(origin),
         }
     }
 
-    /// Ends the subscriptions of a session, and answers what it has been asked with errors.
+    /// Ends the subscriptions of a session, and answers server requests to it with errors.
     pub(super) fn end_subscriptions(&mut self, id: SessionId, peers: &mut Peers, out: &mut Output) {
         for uri in self.subscriptions.leave(id) {
             let ours = peers.fresh_id();
@@ -174,7 +174,7 @@ impl Process {
         }
     }
 
-    /// A session has gone, and nothing of it stays but what the process may still be working on.
+    /// Removes a session; only what the process may still be working on remains.
     pub(super) fn leave(
         &mut self,
         id: SessionId,
@@ -191,7 +191,7 @@ impl Process {
         self.lower_level(peers, out);
     }
 
-    /// True where this request waits for an answer that will come by itself.
+    /// True if this request is pending and will be answered by itself.
     pub(super) fn is_awaited(&self, ours: i64) -> bool {
         let pending = self.in_flight.get(ours);
         pending.is_some_and(|pending| !matches!(pending.purpose, Purpose::Listen(_)))
@@ -202,7 +202,7 @@ impl Process {
         session.is_some_and(|session| self.tasks.is_owned_by(task, &session.profile.user))
     }
 
-    /// A request is over, or taken back before the process was given it.
+    /// Removes a request that is over, or that was withdrawn before the process got it.
     pub(super) fn end(&mut self, ours: i64) -> Option<Pending> {
         let pending = self.in_flight.remove(ours)?;
         match pending.delivery {
@@ -212,12 +212,12 @@ impl Process {
         Some(pending)
     }
 
-    /// Tells the child that nobody waits for `ours` any more, which was a request of `sender`.
+    /// Cancels `ours`, a request of `sender`, at the child.
     pub(super) fn cancel(&mut self, ours: i64, reason: &str, origin: Origin<'_>, out: &mut Output) {
         write_cancelled(&RequestId::Number(ours), reason, self.sink_of(origin, out));
     }
 
-    /// Sends a request of the router's own, whose answer is of no interest.
+    /// Sends one of the router's own requests, whose answer is ignored.
     pub(super) fn tell(
         &mut self,
         ours: i64,
@@ -229,7 +229,7 @@ impl Process {
         write_request(ours, method, member, value, self.sink(out));
     }
 
-    /// Tells a process what its predecessor knew.
+    /// Restores the predecessor's state in a process.
     pub(super) fn renew(&mut self, peers: &mut Peers, out: &mut Output) {
         let (id, renewals) = (self.id, &mut self.renewals);
         let mut request = |method, member, value: &str| {
@@ -251,11 +251,11 @@ impl Process {
         }
     }
 
-    /// The oldest of them that is still waited for.
+    /// The oldest one that is still awaited.
     pub(super) fn open_renewal(&self) -> Option<(i64, &'static str)> {
         let is_open = |(ours, method): &(i64, &str)| match self.in_flight.get(*ours) {
             Some(pending) => pending.is_unconfirmed_listen(),
-            // The router's own are not among those of peers.
+            // The router's own requests are not in the table of peers' requests.
             None => *method != LISTEN,
         };
         let mut renewals = self.renewals.iter().map(|(ours, method)| (*ours, *method));
@@ -263,7 +263,7 @@ impl Process {
     }
 }
 
-/// Asks a process whether it is modern.
+/// Probes whether a process is modern.
 pub(super) fn send_discover(process: ProcessId, ours: i64, out: &mut Output) {
     out.note_asked(process);
     let out = out.lines(process).small();
@@ -276,14 +276,14 @@ pub(super) fn send_discover(process: ProcessId, ours: i64, out: &mut Output) {
     out.extend(b",\"io.modelcontextprotocol/clientCapabilities\":{}}}}\n");
 }
 
-/// True where such a request of the router's own is no longer than `limit`, under any id.
+/// True if such a request fits the limit, under any id.
 pub(super) fn fits_request(method: &str, member: &str, value: &str, limit: usize) -> bool {
     let mut line = Chunks::default();
     write_request(i64::MAX, method, member, value, &mut line);
     line.len() <= limit.saturating_add(1)
 }
 
-/// Tells that nobody waits any more for the answer to what was asked under `id`.
+/// The cancellation of the request `id`.
 pub(super) fn write_cancelled(id: &RequestId, reason: &str, out: &mut Chunks) {
     let out = out.small();
     out.extend(

@@ -1,8 +1,8 @@
-//! Which process serves whom: servers on the official SDKs serve either legacy or modern peers in one
-//! process, so each of the two has its own.
+//! Which process serves which peers: servers on the official SDKs serve either legacy or modern peers in one
+//! process, so each of the two gets its own.
 //!
-//! Before the first modern peer is served, the router asks by itself whether the server is modern,
-//! so that the answer does not depend on what a peer may send: a malformed `server/discover` would
+//! Before the first modern peer is served, the router itself probes whether the server is modern,
+//! so that the result does not depend on what a peer sends: a malformed `server/discover` would
 //! make every server look legacy.
 
 use super::peers::Peers;
@@ -12,12 +12,12 @@ use super::{Command, Output, ProcessId, Router, SessionId};
 use crate::jsonrpc::{Code, Field, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::Method;
 
-/// How many processes in a row may end while they are asked whether they are modern; then that is
-/// taken for an answer: some legacy servers end when the first message is not `initialize`.
+/// How many processes in a row may end while they are probed; then the server counts as legacy:
+/// some legacy servers exit if the first message is not `initialize`.
 const MAX_FATAL_PROBES: u8 = 2;
 
 impl Router {
-    /// The process that serves `message`, which is started where there is none.
+    /// The process that serves `message`, which is started if necessary.
     pub(super) fn process_for(
         &mut self,
         from: SessionId,
@@ -39,7 +39,7 @@ impl Router {
         process
     }
 
-    /// True for a message of a modern peer, as far as it has told.
+    /// True for a message of a modern peer, as far as is known.
     fn is_modern(&self, from: SessionId, message: &Message) -> bool {
         match message.mcp_method() {
             Some(Method::Initialize) => false,
@@ -57,7 +57,7 @@ impl Router {
         found.map(|process| process.id)
     }
 
-    /// Where a message would go now, if anywhere.
+    /// The process that a message would go to now, if any.
     #[must_use]
     pub fn destination(&self, from: SessionId, message: &Message) -> Option<ProcessId> {
         let asked = |id: &RequestId| {
@@ -101,26 +101,26 @@ impl Router {
         id
     }
 
-    /// A process that serves nobody yet.
+    /// A process that serves no peers yet.
     fn unclaimed(&self) -> ProcessId {
         let find = |service| {
             let mut processes = self.processes.iter();
             let found = processes.find(|process| process.service == service);
             found.map(|process| process.id)
         };
-        // One for legacy peers, one for modern ones: were neither idle, one would have been found.
+        // With one for legacy and one for modern peers, a matching one would have been found.
         let idle = || find(Service::Idle).unwrap_or(ProcessId::FIRST);
         find(Service::Fresh).unwrap_or_else(idle)
     }
 
-    /// True while the process is asked whether it is modern.
+    /// True while the process is being probed.
     #[must_use]
     pub fn is_probing(&self, process: ProcessId) -> bool {
         self.processes[process.0].is_probing()
     }
 
-    /// The process has told whether it is modern. Errors of 2026-07-28's own range come from modern
-    /// servers only (basic "Error Codes").
+    /// Handles the result of the probe. Errors in the range that 2026-07-28 defines come from
+    /// modern servers only (basic "Error Codes").
     pub(super) fn discovered(&mut self, id: ProcessId, answer: &Message, out: &mut Output) {
         self.fatal_probes = 0;
         let modern = answer.result().is_some()
@@ -137,7 +137,7 @@ impl Router {
         }
         let (process, peers) = self.process(id);
         process.service = Service::Fresh;
-        // Whoever does not ask but goes ahead gets the server's own word on it.
+        // A peer that goes ahead without `server/discover` gets the server's own error.
         if process.in_flight.is_empty() {
             process.forgotten.clear();
             process.discard();
@@ -146,7 +146,7 @@ impl Router {
         }
     }
 
-    /// The process has ended before it told whether it is modern.
+    /// Handles the end of a process during the probe.
     pub(super) fn probe_was_fatal(&mut self, process: ProcessId, out: &mut Output) {
         self.fatal_probes += 1;
         if self.fatal_probes < MAX_FATAL_PROBES {
@@ -160,8 +160,8 @@ impl Router {
         }
     }
 
-    /// The server is legacy, as `error` says to all who ask. True where another process serves legacy
-    /// peers already, and this one is not needed.
+    /// Marks the server as legacy, with the `error` that answers further `server/discover`. True if another
+    /// process serves legacy peers already, so that this one is not needed.
     fn set_legacy_only(&mut self, error: Message, id: ProcessId, out: &mut Output) -> bool {
         let (process, peers) = self.process(id);
         process.answer_discovers(&error, peers, out);
@@ -176,7 +176,7 @@ impl Router {
 }
 
 impl Service {
-    /// True where it serves modern or legacy peers.
+    /// True if it serves modern or legacy peers.
     fn serves(self, modern: bool) -> bool {
         match self {
             Self::Legacy => !modern,
@@ -187,12 +187,12 @@ impl Service {
 }
 
 impl Process {
-    /// True while it is asked whether it is modern.
+    /// True while it is being probed.
     pub(super) fn is_probing(&self) -> bool {
         matches!(self.service, Service::Probing(_))
     }
 
-    /// All who have asked it whether the server is modern are told that it is not.
+    /// Answers all pending `server/discover` with the error of a legacy server.
     fn answer_discovers(&mut self, error: &Message, peers: &mut Peers, out: &mut Output) {
         let is_discover = |pending: &Pending| matches!(pending.purpose, Purpose::Discover);
         let asked = self.in_flight.iter();
@@ -208,7 +208,7 @@ impl Process {
                 continue;
             };
             if pending.delivery != Delivery::Queued {
-                // What was held may still be passed on.
+                // Held lines may still be passed on.
                 self.note(session.origin(None, latest));
                 self.forgotten.insert(ours, pending.session, &session.owner);
             }

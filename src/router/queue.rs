@@ -1,5 +1,5 @@
-//! What peers have said and a process has not been given: one line of each session after the other, so
-//! that nobody waits behind all that somebody else has asked before.
+//! Lines of peers that wait for a process: sessions take turns, one line each, so that none waits behind
+//! everything that another one has sent before.
 
 use super::SessionId;
 use crate::backlog::Piece;
@@ -7,21 +7,21 @@ use crate::utils::chunks::Chunks;
 use foldhash::HashMap;
 use std::collections::VecDeque;
 
-/// A session that has so many lines here …
+/// A session with this many lines in the queue …
 const MAX_LINES: usize = 256;
-/// … or so many bytes is not read on. An empty queue takes any line.
+/// … or this many bytes is not read. An empty queue takes a line of any length.
 const MAX_BYTES: usize = 1 << 20;
 
-/// While all sessions together have so many bytes here, none that has any is read on. With what is read
-/// ahead of them that makes 64 MiB.
+/// While all sessions together have this many bytes in the queue, none that has any is read. With what is
+/// read ahead of them that makes 64 MiB.
 const MAX_ALL_BYTES: usize = 16 << 20;
 
-/// How much a process is given ahead; more waits here.
+/// How much a process may have in flight; more is queued.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    /// So many requests of a session that it has not answered.
+    /// The most unanswered requests of one session.
     pub requests: usize,
-    /// While fewer bytes than this have not been written to it.
+    /// Lines are sent while fewer bytes than this wait to be written to it.
     pub bytes: usize,
 }
 
@@ -35,12 +35,12 @@ impl Default for Window {
     }
 }
 
-/// A line that waits.
+/// A queued line.
 #[derive(Debug)]
 pub(super) struct Waiting {
     /// The id of a request.
     pub request: Option<i64>,
-    /// It is a request that takes up a place in the window of its session until it is answered.
+    /// It is a request that occupies a place in the window of its session until it is answered.
     pub takes_place: bool,
     pub line: Chunks,
     /// Counts the memory of the line.
@@ -54,19 +54,19 @@ pub(super) struct Next {
     pub waiting: Waiting,
 }
 
-/// Lines by session, and the requests that the process has been given.
+/// Lines by session, and the requests that were sent to the process.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     shares: HashMap<SessionId, Share>,
-    /// Sessions whose first line may go, in the order of their turns.
+    /// Sessions whose first line may be sent, in the order of their turns.
     turns: VecDeque<SessionId>,
     bytes: usize,
     window: Window,
-    /// Sessions that may be read on, or all.
+    /// Sessions that may be read again, or all.
     room: Room,
 }
 
-/// Who has room again since somebody last asked.
+/// Sessions that have room again since the last call.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Room {
     /// These sessions.
@@ -75,25 +75,25 @@ pub struct Room {
     pub for_all: bool,
 }
 
-/// What one session has here.
+/// The lines of one session.
 #[derive(Debug, Default)]
 struct Share {
     lines: VecDeque<Waiting>,
     bytes: usize,
-    /// Requests that take up a place.
+    /// Requests that occupy a place.
     given: Vec<i64>,
-    /// It stands among the turns.
+    /// It is in the order of turns.
     has_turn: bool,
 }
 
 impl Share {
-    /// True where the first line may go.
+    /// True if the first line may be sent.
     fn may_go(&self, window: Window) -> bool {
         let first = self.lines.front();
         first.is_some_and(|first| !first.takes_place || self.given.len() < window.requests)
     }
 
-    /// Requests that wait for nobody's turn may take up more places than there are.
+    /// Requests that are not queued may occupy more places than there are.
     fn is_full(&self, window: Window) -> bool {
         self.lines.len() >= MAX_LINES
             || self.bytes >= MAX_BYTES
@@ -113,8 +113,8 @@ impl Queue {
         self.window
     }
 
-    /// The same lines for another process, which has been given nothing. All sessions have room again,
-    /// as far as those lines leave them any.
+    /// The same lines for another process, which was sent nothing yet. All sessions have room again, as far
+    /// as those lines leave any.
     pub(super) fn renewed(mut self) -> Self {
         self.turns.clear();
         self.shares.retain(|_, share| {
@@ -128,8 +128,8 @@ impl Queue {
         self
     }
 
-    /// Forgets what stands before the first request of each session: without a handshake, a request has to
-    /// come first.
+    /// Drops lines before the first request of each session: without a handshake, a request has to come
+    /// first.
     pub(super) fn drop_leading_notifications(&mut self) {
         for share in self.shares.values_mut() {
             while share
@@ -144,7 +144,7 @@ impl Queue {
         }
     }
 
-    /// Forgets all lines.
+    /// Drops all lines.
     pub(super) fn clear(&mut self) {
         self.shares.clear();
         self.turns.clear();
@@ -152,7 +152,7 @@ impl Queue {
         self.room.for_all = true;
     }
 
-    /// True where a line of `session` need not wait for others.
+    /// True if a line of `session` may be sent at once.
     pub(super) fn is_clear_for(&self, session: SessionId, takes_place: bool) -> bool {
         self.turns.is_empty()
             && self.shares.get(&session).is_none_or(|share| {
@@ -160,19 +160,19 @@ impl Queue {
             })
     }
 
-    /// True where `session` has so much here that it should not be read on.
+    /// True if `session` has so much in the queue that it should not be read.
     pub(super) fn is_full_for(&self, session: SessionId) -> bool {
         self.shares.get(&session).is_some_and(|share| {
             share.is_full(self.window) || (self.bytes >= MAX_ALL_BYTES && share.bytes > 0)
         })
     }
 
-    /// Who has room again since this was last called.
+    /// Sessions that have room again since the last call.
     pub(super) fn take_room(&mut self) -> Room {
         std::mem::take(&mut self.room)
     }
 
-    /// A line of `session` has to wait.
+    /// Queues a line of `session`.
     pub(super) fn push(&mut self, session: SessionId, waiting: Waiting) {
         self.change(session, |share| {
             share.bytes += waiting.line.len();
@@ -180,7 +180,7 @@ impl Queue {
         });
     }
 
-    /// The line whose turn it is.
+    /// Takes the line whose turn it is.
     pub(super) fn pop(&mut self) -> Option<Next> {
         let session = self.turns.pop_front()?;
         let waiting = self.change(session, |share| {
@@ -195,12 +195,12 @@ impl Queue {
         Some(Next { session, waiting })
     }
 
-    /// The process has been given a request that did not wait here.
+    /// Notes that a request was sent that was not queued.
     pub(super) fn give(&mut self, session: SessionId, request: i64) {
         self.change(session, |share| share.given.push(request));
     }
 
-    /// Nobody waits any more for a request that the process has been given.
+    /// Notes that a request which was sent is over.
     pub(super) fn close(&mut self, session: SessionId, request: i64) {
         self.change(session, |share| {
             let mut given = share.given.iter();
@@ -210,7 +210,7 @@ impl Queue {
         });
     }
 
-    /// Takes back a request that waits here.
+    /// Removes a queued request.
     pub(super) fn take_back(&mut self, session: SessionId, request: i64) {
         self.change(session, |share| {
             let mut lines = share.lines.iter();
@@ -221,7 +221,7 @@ impl Queue {
         });
     }
 
-    /// The session has gone; gives what of it still waits.
+    /// Removes a session; returns its queued lines.
     pub(super) fn leave(&mut self, session: SessionId) -> VecDeque<Waiting> {
         self.change(session, |share| {
             share.given.clear();
@@ -230,7 +230,7 @@ impl Queue {
         })
     }
 
-    /// Changes what a session has here, and then its place among the turns; notes who has room by that.
+    /// Changes the lines of a session and updates its turn; notes sessions that have room now.
     fn change<T>(&mut self, session: SessionId, change: impl FnOnce(&mut Share) -> T) -> T {
         let share = self.shares.entry(session).or_default();
         let (bytes, was_full) = (share.bytes, share.is_full(self.window));
@@ -246,7 +246,7 @@ impl Queue {
                 share.has_turn = true;
                 self.turns.push_back(session);
             }
-            // It has been taken out of the middle.
+            // It was removed from the middle.
             (false, true) => {
                 share.has_turn = false;
                 self.turns.retain(|waiting| *waiting != session);
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(popped(&mut queue), Some((1, Some(1))));
         assert_eq!(popped(&mut queue), Some((2, Some(10))));
         assert_eq!(popped(&mut queue), Some((2, None)));
-        // The flooder waits for an answer, and nobody else does for it.
+        // The flooder waits for an answer, and no other session waits for it.
         assert_eq!(popped(&mut queue), None);
         assert!(queue.is_clear_for(other, true) && !queue.is_clear_for(flooder, false));
         queue.give(other, 11);
@@ -328,7 +328,7 @@ mod tests {
         assert!(queue.is_full_for(peer));
         queue.take_back(peer, 7);
         assert!(!queue.is_full_for(peer) && room(&mut queue) == [peer]);
-        // What waits for no turn takes up places, too.
+        // Lines that are not queued occupy places, too.
         (1000..1002).for_each(|request| queue.give(other, request));
         assert!(queue.is_full_for(other));
         queue.close(other, 1000);
@@ -367,14 +367,14 @@ mod tests {
     }
 
     proptest! {
-        /// Each session's lines keep their order, none has more requests given than there are places,
-        /// and between two lines of one session each other session has one, if one of it may go.
+        /// The lines of each session keep their order, none has more requests in flight than there are
+        /// places, and between two lines of one session every other session that has one ready gets one.
         #[test]
         fn turns_are_fair(events in prop::collection::vec(event(), 1..300), window in 1usize..4) {
             let mut queue = queue(window);
             let mut lines: BTreeMap<u64, VecDeque<(Option<i64>, usize)>> = BTreeMap::new();
             let mut given: Vec<(u64, i64)> = Vec::new();
-            // How often others have had a turn since this session could have one.
+            // How often others have had a turn since this session was ready.
             let mut passed: BTreeMap<u64, BTreeMap<u64, usize>> = BTreeMap::new();
             for (at, event) in events.into_iter().enumerate() {
                 let number = i64::try_from(at).unwrap();

@@ -1,5 +1,5 @@
-//! Whose requests a process may still be working on after the router has forgotten them: a question
-//! of the process may be on behalf of any of them.
+//! The requesters that a process may still be working for after the router has forgotten their
+//! requests: a server request may be on behalf of any of them.
 
 use super::SessionId;
 use super::tasks::Owner;
@@ -9,12 +9,12 @@ use std::sync::Arc;
 /// The most forgotten requests of one process that are remembered by their id.
 const MAX_FORGOTTEN: usize = 1024;
 
-/// Requests that nobody waits for any more and that a process has not answered: their session has
-/// ended, or has cancelled so many that the router does not look out for this one.
+/// Requests that are no longer awaited and that a process has not answered: their session has
+/// ended, or has cancelled too many for the router to track.
 #[derive(Debug, Default)]
 pub(super) struct Forgotten {
     requests: HashMap<i64, Requester>,
-    /// Who made those beyond the bound, which count until the process ends.
+    /// The requesters of those beyond the bound, which count until the process ends.
     beyond: Owners,
 }
 
@@ -39,7 +39,7 @@ impl Forgotten {
         self.requests.remove(&ours);
     }
 
-    /// True where all were made by `session`, or by earlier sessions of the same owner.
+    /// True if all were made by `session`, or by earlier sessions of the same owner.
     pub(super) fn are_of(
         &self,
         session: SessionId,
@@ -53,7 +53,7 @@ impl Forgotten {
         self.beyond.are_all(owner) && self.requests.values().all(is_own)
     }
 
-    /// The process was never sent them.
+    /// They were never sent to the process.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -64,7 +64,7 @@ impl Forgotten {
     }
 }
 
-/// The owners of some sessions, as far as it matters whether there is another one among them.
+/// The owners of some sessions, as far as needed to tell whether there is more than one.
 #[derive(Debug, Default)]
 pub(super) enum Owners {
     #[default]
@@ -82,7 +82,7 @@ impl Owners {
         };
     }
 
-    /// True where nobody else is among them.
+    /// True if there is no other owner among them.
     pub(super) fn are_all(&self, owner: &Owner) -> bool {
         match self {
             Self::Nobody => true,

@@ -1,4 +1,4 @@
-//! A peer's request, on its way to the process that serves it.
+//! A peer's request on its way to its process.
 
 use super::evidence::Origin;
 use super::levels::{self, Level};
@@ -15,11 +15,11 @@ use crate::mcp::Method;
 use crate::permissions::Permit;
 use crate::utils::chunks::Chunks;
 
-/// A process may read something else as a URI, and change what others are subscribed to.
+/// A process may read another URI in it, and change what others are subscribed to.
 const NO_URI: OwnAnswer = OwnAnswer::InvalidParams("uri must be a string");
 
 impl Process {
-    /// A request of a peer: it is sent, waits for its turn, or is answered by the router itself.
+    /// Handles a request of a peer: sends it, queues it, or answers it itself.
     pub(super) fn request(
         &mut self,
         from: SessionId,
@@ -51,7 +51,7 @@ impl Process {
         self.in_flight.insert(ours, pending);
     }
 
-    /// Sends the process a request under the id of `origin`, or queues it.
+    /// Sends the process a request under the id in `origin`, or queues it.
     fn send_request(
         &mut self,
         from: SessionId,
@@ -69,7 +69,7 @@ impl Process {
         let edits = edits(message, &number, Replacement::Json(level.as_bytes()));
         let write = |line: &mut Chunks| message.write(Some(&number), &edits, line);
         if purpose.is_shared() {
-            // All peers' changes reach the process in order, and take up a place all the same.
+            // Changes of shared state reach the process in order, and still occupy a place.
             self.queue.give(from, ours);
             self.engaged = true;
             write(self.shared_sink(origin, out));
@@ -79,7 +79,7 @@ impl Process {
         self.say(from, origin, takes_place, out, write)
     }
 
-    /// What is special about a request; some the router answers itself.
+    /// The purpose of a request; some are answered by the router itself.
     fn purpose(
         &mut self,
         from: SessionId,
@@ -108,7 +108,8 @@ impl Process {
             Some(Method::Subscribe) if legacy => self.subscribe(from, ours, message, peers),
             Some(Method::Unsubscribe) if legacy => self.unsubscribe(from, message),
             Some(Method::SetLevel) if legacy => self.set_level(from, message, peers),
-            // It would hold for all peers, which say with each request what they want (2026-07-28).
+            // It would affect all peers, and modern ones set the level with each request
+            // (2026-07-28).
             Some(Method::SetLevel) => Err(OwnAnswer::NoSuchMethod),
             Some(Method::ListTasks) => Ok(Purpose::ListTasks),
             _ if message.method().starts_with("tasks/") => match message.text(Field::TaskId) {
@@ -123,7 +124,7 @@ impl Process {
         }
     }
 
-    /// Listen requests are kept for the next process, so what one peer can make us keep is bounded.
+    /// Listen requests are kept for the next process, so their number and size are bounded.
     pub(super) fn may_listen(&self, from: SessionId, message: &Message) -> bool {
         message.size() <= MAX_LISTEN_SIZE
             && self.in_flight.listen_requests_of(from) < MAX_LISTEN_REQUESTS
@@ -176,7 +177,7 @@ impl Process {
         peers: &mut Peers,
     ) -> Result<Purpose, OwnAnswer> {
         let asked = Level::asked(message).ok_or(OwnAnswer::InvalidParams(levels::UNKNOWN))?;
-        // Noted before the child agrees, so that two peers that ask at once both count.
+        // Noted before the child confirms, so that two concurrent requests both count.
         if let Some(session) = peers.get_mut(from) {
             session.level = Some(asked);
         }
@@ -187,7 +188,7 @@ impl Process {
         Ok(Purpose::SetLevel(needed))
     }
 
-    /// Tells the child a less verbose level when the session that wanted more has left.
+    /// Sends the child a less verbose level after the session that wanted more has left.
     pub(super) fn lower_level(&mut self, peers: &mut Peers, out: &mut Output) {
         let (Some(current), Some(needed)) = (self.level, peers.most_verbose()) else {
             return;
@@ -200,8 +201,7 @@ impl Process {
     }
 }
 
-/// What a request is changed in where its process gets it under `id`, and its peer's log level, if it asks
-/// for one, as `level`.
+/// The edits of a request that is sent under `id`, with its log level, if it sets one, replaced by `level`.
 pub(super) fn edits<'a>(
     message: &Message,
     id: &'a RequestId,

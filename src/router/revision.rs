@@ -1,6 +1,6 @@
-//! Revisions of MCP, by what the router has to know of them.
+//! Revisions of MCP, as far as the router needs to know them.
 
-/// The revision without a handshake that the router asks every server for.
+/// The revision without a handshake that the router requests from every server.
 pub(super) const MODERN: &str = "2026-07-28";
 
 /// A revision with an `initialize` handshake; the smaller, the older.
@@ -10,8 +10,8 @@ pub(super) struct Revision(usize);
 const NAMES: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 
 impl Revision {
-    /// What the router asks every server for, so that what a server offers does not depend on who
-    /// came first.
+    /// The revision that the router requests from every server, so that what a server offers does
+    /// not depend on which client came first.
     pub(super) const NEWEST: Self = Self(NAMES.len() - 1);
 
     pub(super) fn parse(name: &str) -> Option<Self> {

@@ -8,12 +8,11 @@ use super::{Output, SessionId};
 use crate::jsonrpc::{MAX_PEER_DEPTH, Message};
 use crate::permissions::{Denial, Rights};
 
-/// Why subscriptions that are not allowed any more are cancelled at the child.
+/// Why subscriptions that are no longer allowed are cancelled at the child.
 const NOT_ALLOWED: &str = "the client may not do this any more";
 
 impl Process {
-    /// The rights of a session have changed. What it is subscribed to and might not subscribe to any
-    /// more, it loses.
+    /// Applies changed rights of a session: ends the subscriptions that they no longer allow.
     pub(super) fn apply_rights(
         &mut self,
         id: SessionId,
@@ -51,7 +50,7 @@ impl Process {
         found
     }
 
-    /// The request is answered as it would be if it came now.
+    /// The request is answered as if it came now.
     fn end_listen(
         &mut self,
         ours: i64,
@@ -73,7 +72,7 @@ impl Process {
     }
 }
 
-/// Asks the policy as if the peer subscribed now.
+/// Applies the policy as if the peer subscribed now.
 fn may_subscribe(rights: &Rights, uri: &str) -> bool {
     let request = serde_json::json!({
         "jsonrpc": "2.0",

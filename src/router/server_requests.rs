@@ -1,4 +1,5 @@
-//! What a shared child asks of peers (legacy: sampling, elicitation), and which of them can say.
+//! Server requests of a shared child (legacy: sampling, elicitation), and which peers can answer
+//! them.
 
 use super::SessionId;
 use super::addressee::{Addressee, Bounds, Full};
@@ -8,8 +9,8 @@ use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// The most questions that may be open of one child, to one user and to one session: who answers none
-/// is asked no more, and the others still are.
+/// The most server requests that may be open for one child, one user and one session: a peer that answers
+/// none gets no more, and the others still do.
 const MAX_OPEN: usize = 1024;
 pub(super) const MAX_OPEN_OF_USER: usize = 256;
 pub(super) const MAX_OPEN_OF_SESSION: usize = 64;
@@ -19,8 +20,8 @@ const OPEN: Bounds = Bounds {
     of_session: MAX_OPEN_OF_SESSION,
 };
 
-/// The most questions that may wait for their peer to finish its handshake or to come back, and the
-/// longest of them in bytes.
+/// The most server requests that may wait for their peer to finish its handshake or to come back,
+/// and the longest of them in bytes.
 const MAX_PARKED: usize = 64;
 const MAX_PARKED_SIZE: usize = 64 * 1024;
 const MAX_PARKED_OF_USER: usize = 16;
@@ -44,13 +45,13 @@ const ELICITATIONS: Bounds = Bounds {
     of_session: MAX_ELICITATIONS_OF_SESSION,
 };
 
-/// What the router tells every legacy child its client can do: all that it can route, so that what
-/// the child offers does not depend on who came first. Roots are not among it: the folders of one
-/// user's machine would replace the server's own for everybody.
+/// The client capabilities that the router declares to every legacy child: all that it can route,
+/// so that what the child offers does not depend on which client came first. Roots are not among
+/// them: the folders of one user's machine would replace the server's own for all users.
 pub(super) const CAPABILITIES: &str =
     r#"{"sampling":{"context":{},"tools":{}},"elicitation":{"form":{},"url":{}}}"#;
 
-/// What a peer said in its `initialize` that it can do.
+/// The capabilities in the `initialize` of a peer.
 #[derive(Clone, Default, Deserialize)]
 pub(super) struct Capabilities {
     #[serde(default)]
@@ -73,7 +74,7 @@ struct Elicitation {
     url: Option<IgnoredAny>,
 }
 
-/// True where an `initialize` says that its client can be asked something.
+/// True if an `initialize` declares that its client accepts any server requests.
 #[must_use]
 pub fn can_be_asked(initialize: &Message) -> bool {
     #[derive(Default, Deserialize)]
@@ -90,21 +91,21 @@ pub fn can_be_asked(initialize: &Message) -> bool {
     declared.sampling.is_some() || declared.elicitation.is_some() || declared.roots.is_some()
 }
 
-/// What a question needs of the peer that is to answer it.
+/// The capability that a server request needs.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Need {
     Sampling {
         tools: bool,
     },
     Form,
-    /// With the id under which the child will report that it is complete.
+    /// With the id under which the child will report completion.
     Url {
         elicitation: Option<String>,
     },
 }
 
 impl Need {
-    /// `None` for what no peer can be asked.
+    /// `None` for requests that no peer can answer.
     pub(super) fn of(question: &Message) -> Option<Self> {
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
@@ -156,7 +157,7 @@ impl Need {
     }
 }
 
-/// The elicitations that an answer sends its peer to; the child will report when they are complete.
+/// The elicitations that an answer sends its peer to; the child will report their completion.
 pub(super) fn elicitations_required(answer: &Message) -> Vec<String> {
     #[derive(Deserialize)]
     struct Error {
@@ -184,31 +185,31 @@ pub(super) fn elicitations_required(answer: &Message) -> Vec<String> {
         .collect()
 }
 
-/// A question on its way.
+/// An open server request.
 pub(super) struct ServerRequest {
     pub of: Addressee,
     /// The child's id.
     pub id: RequestId,
     /// The child's progress token; the peer's is the id that the router gave.
     pub progress_token: Option<RequestId>,
-    /// When the child has asked it.
+    /// When the child sent it.
     pub asked: Instant,
 }
 
-/// A question for a peer that has not finished its handshake, or has lost its connection.
+/// A server request for a peer that has not finished its handshake, or has lost its connection.
 pub(super) struct Parked {
     pub of: Addressee,
     pub question: Message,
-    /// When the child has asked it.
+    /// When the child sent it.
     pub asked: Instant,
 }
 
-/// The open questions of one child, by the id that the peer knows them by.
+/// The open server requests of one child, by the id that the peer knows.
 #[derive(Default)]
 pub(super) struct ServerRequests {
     open: BTreeMap<i64, ServerRequest>,
     parked: Vec<Parked>,
-    /// Who was sent to which URL, oldest first.
+    /// URL elicitations and their peers, oldest first.
     elicitations: Vec<(String, Addressee)>,
 }
 
@@ -217,7 +218,7 @@ impl ServerRequests {
         self.open.insert(ours, request);
     }
 
-    /// True where `of` has so many open questions that it is not asked another one.
+    /// True if `of` has too many open server requests to get another one.
     pub(super) fn is_full_for(&self, of: &Addressee) -> bool {
         let open = self.open.values().map(|request| &request.of);
         OPEN.reached(of, open).is_some()
@@ -237,15 +238,15 @@ impl ServerRequests {
         self.parked.len()
     }
 
-    /// When the oldest question was asked that has no answer.
+    /// When the oldest open server request was sent.
     pub(super) fn oldest(&self) -> Option<Instant> {
         let open = self.open.values().map(|request| request.asked);
         open.chain(self.parked.iter().map(|parked| parked.asked))
             .min()
     }
 
-    /// Takes what the child has asked before then: what a peer was asked, by the id that it knows, and
-    /// what still waited for one.
+    /// Takes the server requests that were sent before then: those that reached a peer, by the id that it
+    /// knows, and those that still waited for one.
     pub(super) fn take_older(&mut self, than: Instant) -> (Vec<(i64, ServerRequest)>, Vec<Parked>) {
         let open = self.take_if(|request| request.asked <= than);
         let parked = self.parked.extract_if(.., |parked| parked.asked <= than);
@@ -261,7 +262,7 @@ impl ServerRequests {
         taken.into_iter().collect()
     }
 
-    /// The question `ours`, if it was `session` that was asked.
+    /// Takes the server request `ours`, if it was sent to `session`.
     pub(super) fn get(&self, ours: i64, session: SessionId) -> Option<&ServerRequest> {
         self.open
             .get(&ours)
@@ -273,19 +274,19 @@ impl ServerRequests {
         self.open.remove(&ours)
     }
 
-    /// Takes the question that the child knows by `id`, with the id that the peer knows.
+    /// Takes the server request that the child knows as `id`, with the id that the peer knows.
     pub(super) fn take_by_child_id(&mut self, id: &RequestId) -> Option<(i64, ServerRequest)> {
         let ours = *self.open.iter().find(|(_, request)| request.id == *id)?.0;
         Some((ours, self.open.remove(&ours)?))
     }
 
-    /// Forgets the question that waits for its peer under this id of the child.
+    /// Removes the waiting server request with this id of the child.
     pub(super) fn drop_parked(&mut self, id: &RequestId) {
         self.parked
             .retain(|parked| parked.question.id() != Some(id));
     }
 
-    /// Takes all questions to a session, by the ids that the child knows them by.
+    /// Takes all server requests to a session, by the ids that the child knows.
     pub(super) fn leave(&mut self, session: SessionId) -> Vec<RequestId> {
         self.elicitations.retain(|(_, of)| of.session != session);
         let open = self.take_if(|request| request.of.session == session);
@@ -296,7 +297,7 @@ impl ServerRequests {
         ids
     }
 
-    /// Takes the questions that wait for a session.
+    /// Takes the server requests that wait for a session.
     pub(super) fn take_parked(&mut self, session: SessionId) -> Vec<Parked> {
         let waits = |parked: &mut Parked| parked.of.session == session;
         self.parked.extract_if(.., waits).collect()

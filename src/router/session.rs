@@ -1,4 +1,4 @@
-//! What the router knows of one peer.
+//! The router's state of one peer.
 
 use super::evidence::{Origin, Sender};
 use super::levels::Level;
@@ -14,17 +14,17 @@ use foldhash::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Who a peer is, as far as it matters for routing.
+/// The identity of a peer, as far as it matters for routing.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// The user of its token.
     pub user: Option<String>,
-    /// What it may do, which is also what it may hear of.
+    /// What it may do, and so what it may be notified of.
     pub rights: Rights,
 }
 
 impl Profile {
-    /// Somebody without a token, where there is no policy.
+    /// A peer without a token, if there is no policy.
     #[must_use]
     pub fn anybody() -> Self {
         Self {
@@ -33,14 +33,14 @@ impl Profile {
         }
     }
 
-    /// True where its roles keep it from being asked this by the child.
+    /// True if its roles block this server request.
     pub(super) fn is_kept_from(&self, method: &str) -> bool {
         let mut asked = Method::asked_of_clients();
         asked.any(|known| known.name() == method) && self.rights.blocks(method)
     }
 
-    /// False for word of a change to a resource that the peer may not subscribe to: a subscription
-    /// may cover more than its own URI.
+    /// False for a change to a resource that the peer may not subscribe to: a subscription may
+    /// cover more than its own URI.
     pub(super) fn may_hear(&self, notification: &Message) -> bool {
         if notification.method() != "notifications/resources/updated" {
             return true;
@@ -60,49 +60,49 @@ impl Profile {
     }
 }
 
-/// What a session's resources are counted in. The default one has no bounds.
+/// The counters for a session's resources. The default ones have no bounds.
 #[derive(Clone, Debug, Default)]
 pub struct Counted {
     /// Requests in flight of all sessions of its user.
     pub of_user: Tally,
-    /// The memory kept for the session.
+    /// The memory of the session.
     pub holder: Holder,
 }
 
-/// Whether a session's client can be reached.
+/// Whether a session's client is connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
     /// It has a connection.
     #[default]
     Connected,
-    /// It has just lost its connection, and may be back at once.
+    /// It has just lost its connection, and may be back soon.
     Lost,
-    /// It has not come back at once.
+    /// It has not come back soon.
     Away,
 }
 
 /// One peer's side of the table.
 pub(super) struct Session {
     pub profile: Profile,
-    /// Whom its messages count against.
+    /// The sender that its messages count against.
     pub sender: Sender,
     /// The user of its profile, which never changes.
     pub owner: Arc<Owner>,
     pub presence: Presence,
-    /// The processes that it has said something to.
+    /// The processes that it has sent something to.
     pub uses: [bool; PROCESSES],
-    /// An `initialize` of this peer has been answered with a result.
+    /// An `initialize` of this peer was answered with a result.
     pub initialized: bool,
-    /// It has said `notifications/initialized`, so it can be asked.
+    /// It has sent `notifications/initialized`, so it can receive server requests.
     pub ready: bool,
     pub capabilities: Capabilities,
-    /// Its last era-telling message was a modern one.
+    /// Its last message that shows its protocol generation was modern.
     pub modern: bool,
     /// The log level it asked for.
     pub level: Option<Level>,
     /// Its requests in flight, by its own id.
     in_flight: HashMap<RequestId, (ProcessId, i64)>,
-    /// How many those are, and those of all sessions of its user.
+    /// Their number, and that of all sessions of its user.
     counted: Share,
     /// Counts the memory kept for its requests and subscriptions.
     pub kept: Sum,
@@ -131,7 +131,7 @@ impl Session {
         }
     }
 
-    /// Where a line of it comes from: a `request` with this id or something that has no answer, while
+    /// The origin of one of its lines: a `request` with this id or a message without an answer, while
     /// `latest` is the newest id.
     pub(super) fn origin(&self, request: Option<i64>, latest: i64) -> Origin<'_> {
         Origin {
@@ -142,7 +142,7 @@ impl Session {
         }
     }
 
-    /// True where it gets what a legacy process tells all its clients.
+    /// True if it gets the broadcasts of a legacy process.
     pub(super) fn hears_broadcasts(&self) -> bool {
         self.initialized && !self.modern
     }
@@ -155,12 +155,12 @@ impl Session {
         self.counted.set(self.in_flight.len());
     }
 
-    /// Every request that it waits for.
+    /// All its pending requests.
     pub(super) fn open(&self) -> impl Iterator<Item = (ProcessId, i64)> {
         self.in_flight.values().copied()
     }
 
-    /// Every request that the child may still answer.
+    /// All its requests that the child may still answer.
     pub(super) fn requests(&self) -> impl Iterator<Item = (ProcessId, i64)> {
         let cancelled = self.cancelled.iter();
         self.open()
@@ -168,8 +168,8 @@ impl Session {
     }
 
     /// Refuses an id that is still in flight (2026-07-28 basic "Requests"), a second `initialize`
-    /// while the first waits (with the id `opening`), and one request too many, with the line to
-    /// answer.
+    /// while the first one (with the id `opening`) is pending, and a request beyond the limit, with
+    /// the error to send.
     pub(super) fn check_new(
         &self,
         id: &RequestId,
@@ -194,7 +194,7 @@ impl Session {
         self.count();
     }
 
-    /// Forgets a request that has its answer; false when it was not waited for any more.
+    /// Removes a request that was answered; false if it was no longer awaited.
     pub(super) fn answered(&mut self, id: &RequestId, ours: i64) -> bool {
         match self.in_flight.remove_entry(id) {
             Some((_, (_, known))) if known == ours => {
@@ -211,18 +211,18 @@ impl Session {
         false
     }
 
-    /// True when the peer waits for this request, and has not cancelled it.
+    /// True if this request is pending and the peer has not cancelled it.
     pub(super) fn waits_for(&self, id: &RequestId, ours: i64) -> bool {
         let known = self.in_flight.get(id);
         known.is_some_and(|(_, known)| *known == ours)
     }
 
-    /// Where a request in flight went.
+    /// The process that a request in flight was sent to.
     pub(super) fn find(&self, id: &RequestId) -> Option<(ProcessId, i64)> {
         self.in_flight.get(id).copied()
     }
 
-    /// Forgets the request with this id that it cancelled: the id is about to be used again.
+    /// Forgets the cancelled request with this id, which is about to be reused.
     pub(super) fn take_cancelled(&mut self, id: &RequestId) -> Option<(ProcessId, i64)> {
         let at = self.cancelled.iter().position(|(known, ..)| known == id)?;
         self.forget_cancelled(at)
@@ -233,7 +233,7 @@ impl Session {
         Some((process, ours))
     }
 
-    /// Moves a request to the cancelled ones; gives the oldest of those where there are too many.
+    /// Moves a request to the cancelled ones; returns the oldest of these if there are too many.
     pub(super) fn cancel(&mut self, id: &RequestId) -> Option<(ProcessId, i64)> {
         let (id, (process, ours)) = self.in_flight.remove_entry(id)?;
         self.count();

@@ -1,4 +1,4 @@
-//! Who is subscribed to which resource of a legacy child, which knows one subscriber only.
+//! The subscribers of each resource of a legacy child, which sees only one subscriber.
 
 use super::SessionId;
 use crate::backlog::{Piece, Sum};
@@ -11,7 +11,7 @@ pub(super) const MAX_PER_SESSION: usize = 1024;
 /// The longest URI that may be subscribed to, in bytes.
 pub(super) const MAX_URI: usize = 4096;
 
-/// What a subscription keeps beside its URI, in bytes: its places in the tables.
+/// The memory of a subscription besides its URI, in bytes: its entries in the tables.
 const PLACES: usize = 256;
 
 /// Subscribers by URI.
@@ -20,7 +20,7 @@ pub(super) struct Subscriptions {
     topics: BTreeMap<Arc<str>, Topic>,
     /// The same, by subscriber.
     sessions: BTreeMap<SessionId, BTreeMap<Arc<str>, Piece>>,
-    /// What the child was asked to agree to and has not answered, by the id it knows that by.
+    /// Subscriptions that the child has not confirmed yet, by the id that it knows.
     asked: BTreeMap<i64, Asked>,
 }
 
@@ -30,25 +30,25 @@ struct Topic {
     consent: Consent,
 }
 
-/// What the child says to a topic.
+/// The child's answer to a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consent {
-    /// Yes.
+    /// Confirmed.
     Given,
-    /// It has been asked under this id.
+    /// Pending under this id.
     Asked(i64),
 }
 
 #[derive(Debug)]
 struct Asked {
     uri: Arc<str>,
-    /// The requests that its answer answers, never none.
+    /// The requests that its answer will answer, never empty.
     waiting: Vec<i64>,
 }
 
 impl Subscriptions {
-    /// Notes that `session` subscribes with the request `ours`, which is to be sent to the child
-    /// where that is what it is asked under. `kept` counts the memory that this takes.
+    /// Notes that `session` subscribes with the request `ours`, which must be sent to the child if
+    /// it is the one that the subscription is pending under. `kept` counts the memory.
     pub(super) fn add(&mut self, uri: &str, session: SessionId, ours: i64, kept: &Sum) -> Consent {
         let known = self.topics.get_key_value(uri);
         let uri = known.map_or_else(|| Arc::from(uri), |(uri, _)| Arc::clone(uri));
@@ -73,10 +73,10 @@ impl Subscriptions {
         topic.consent
     }
 
-    /// The child has answered what it was asked under `via`: gives the requests that waited for it.
+    /// The child has answered the request `via`: returns the requests that waited for it.
     pub(super) fn answered(&mut self, via: i64, agreed: bool) -> Option<Vec<i64>> {
         let Asked { uri, waiting } = self.asked.remove(&via)?;
-        // Everybody may have left meanwhile, and others have come.
+        // All subscribers may have left meanwhile, and others may have come.
         if let Some(topic) = self.topics.get_mut(&uri)
             && topic.consent == Consent::Asked(via)
         {
@@ -88,7 +88,7 @@ impl Subscriptions {
         Some(waiting)
     }
 
-    /// Nobody waits for the answer to the request `ours` any more.
+    /// Notes that the answer to the request `ours` is no longer awaited.
     pub(super) fn forget(&mut self, ours: i64, via: i64) {
         if let Some(asked) = self.asked.get_mut(&via) {
             asked.waiting.retain(|waiting| *waiting != ours);
@@ -98,7 +98,7 @@ impl Subscriptions {
         }
     }
 
-    /// The child is gone: what it had not agreed to is over.
+    /// The child is gone: drops the subscriptions that it had not confirmed.
     pub(super) fn lapse(&mut self) {
         for Asked { uri, .. } in std::mem::take(&mut self.asked).into_values() {
             let topic = self.topics.get(&uri);
@@ -108,7 +108,7 @@ impl Subscriptions {
         }
     }
 
-    /// Notes that `session` does not subscribe any more; true when others still do.
+    /// Removes the subscription of `session`; true if others are still subscribed.
     pub(super) fn remove(&mut self, uri: &str, session: SessionId) -> bool {
         if let Some(own) = self.sessions.get_mut(&session) {
             own.remove(uri);
@@ -127,7 +127,7 @@ impl Subscriptions {
         others
     }
 
-    /// What `session` is subscribed to.
+    /// The URIs that `session` is subscribed to.
     pub(super) fn of(&self, session: SessionId) -> Vec<Arc<str>> {
         let own = self.sessions.get(&session);
         own.into_iter().flat_map(BTreeMap::keys).cloned().collect()
@@ -137,14 +137,14 @@ impl Subscriptions {
         self.sessions.get(&session).map_or(0, BTreeMap::len)
     }
 
-    /// Ends all subscriptions of a session; gives the URIs that nobody is subscribed to any more.
+    /// Ends all subscriptions of a session; returns the URIs without any subscriber left.
     pub(super) fn leave(&mut self, session: SessionId) -> Vec<Arc<str>> {
         let mut own = self.of(session);
         own.retain(|uri| !self.remove(uri, session));
         own
     }
 
-    /// Nobody is subscribed to `uri` any more.
+    /// Removes `uri`, which has no subscribers left.
     fn close(&mut self, uri: &str) {
         let topic = self.topics.remove(uri);
         for session in topic.into_iter().flat_map(|topic| topic.subscribers) {
@@ -152,21 +152,21 @@ impl Subscriptions {
         }
     }
 
-    /// What the child has agreed to.
+    /// The confirmed subscriptions.
     pub(super) fn agreed(&self) -> impl Iterator<Item = &str> {
         let given = |topic: &Topic| topic.consent == Consent::Given;
         let agreed = self.topics.iter().filter(move |(_, topic)| given(topic));
         agreed.map(|(uri, _)| &**uri)
     }
 
-    /// True when nothing is kept.
+    /// True if there are none.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.topics.is_empty() && self.sessions.is_empty() && self.asked.is_empty()
     }
 
-    /// Who wants to know that `uri` changed: its subscribers, and those of a resource that it is
-    /// part of (2025-11-25 schema, `ResourceUpdatedNotification`: "might be a sub-resource").
+    /// The sessions to notify that `uri` changed: its subscribers, and those of a resource that it
+    /// is part of (2025-11-25 schema, `ResourceUpdatedNotification`: "might be a sub-resource").
     pub(super) fn interested_in(&self, uri: &str) -> BTreeSet<SessionId> {
         let slashes = uri.match_indices('/').map(|(at, _)| at);
         let parents = slashes.flat_map(|at| [uri.get(..at), uri.get(..=at)]);
@@ -184,7 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Who is interested is found without a look at every resource.
+        /// Subscribers are found without iterating over all resources.
         #[test]
         fn updates_of_parts_are_for_subscribers_of_the_whole(
             bases in prop::collection::vec("[ab/:]{0,6}", 0..8),

@@ -1,5 +1,5 @@
-//! Whose tasks are whose (2025-11-25 basic/utilities/tasks "Security"; the 2026 extension): a
-//! shared child sees one client only, so the router keeps the table.
+//! The owners of tasks (2025-11-25 basic/utilities/tasks "Security"; the 2026 extension): a shared
+//! child sees only one client, so the router keeps the table.
 
 use super::SessionId;
 use crate::json::{filter_array, members};
@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::json;
 use std::collections::{HashMap, VecDeque};
 
-/// The most tasks of one child that we know the owner of. Of the owner who has most the oldest is
-/// forgotten, and then nobody can reach it.
+/// The most tasks of one child whose owner is known. Beyond that the oldest task of the owner with
+/// the most is forgotten, and can no longer be used.
 const MAX_TASKS: usize = 65_536;
 
 /// The extension of 2026-07-28.
@@ -23,8 +23,8 @@ const DECLARED: [&str; 4] = [
     EXTENSION,
 ];
 
-/// Whom a task belongs to: the user of the token that made it. Peers without a user (no secret, or
-/// tokens without one) are one owner together.
+/// The owner of a task: the user of the token that created it. All peers without a user (no secret,
+/// or tokens without one) are one owner.
 pub(super) type Owner = Option<String>;
 
 /// The most tasks of one session whose progress we still pass on.
@@ -36,16 +36,16 @@ pub(super) struct Tasks {
     owners: HashMap<String, Owner>,
     /// The ids of each owner's tasks, oldest first.
     by_owner: HashMap<Owner, VecDeque<String>>,
-    /// The session and the progress token of a request that made a task, by the token that the
-    /// child knows: it stays good for as long as the task lives.
+    /// The session and the progress token of a request that created a task, by the token that the
+    /// child knows, which stays valid for as long as the task lives.
     progress: HashMap<i64, (SessionId, RequestId)>,
     /// The same, by session, oldest first.
     in_progress: HashMap<SessionId, VecDeque<i64>>,
 }
 
 impl Tasks {
-    /// Notes the task that an answer to a request of `owner` made; false where it made none. A task
-    /// stays with whom it belonged to first, whatever later answers quote its id.
+    /// Notes the task that an answer to a request of `owner` created; false if it created none. A
+    /// task keeps its first owner, whichever later answers quote its id.
     pub(super) fn note(&mut self, answer: &Message, owner: &Owner) -> bool {
         let Some(id) = answer.created_task() else {
             return false;
@@ -71,7 +71,7 @@ impl Tasks {
         self.by_owner.retain(|_, tasks| !tasks.is_empty());
     }
 
-    /// The request `ours` has made a task: its progress still goes to `session`.
+    /// Notes that the request `ours` has created a task, whose progress still goes to `session`.
     pub(super) fn keep_progress(&mut self, ours: i64, session: SessionId, token: RequestId) {
         self.progress.insert(ours, (session, token));
         let own = self.in_progress.entry(session).or_default();
@@ -83,20 +83,21 @@ impl Tasks {
         }
     }
 
-    /// Whom progress under this token of the child goes to, and under which token of theirs.
+    /// The session that progress under this token of the child goes to, and the session's own
+    /// token.
     pub(super) fn progress_of(&self, ours: i64) -> Option<(SessionId, &RequestId)> {
         let (session, token) = self.progress.get(&ours)?;
         Some((*session, token))
     }
 
-    /// A session has ended: its tasks stay with its user, their progress goes to nobody.
+    /// Removes a session: its tasks stay with its user, their progress is dropped.
     pub(super) fn leave(&mut self, session: SessionId) {
         for ours in self.in_progress.remove(&session).into_iter().flatten() {
             self.progress.remove(&ours);
         }
     }
 
-    /// `None` for a task that nobody we know has made.
+    /// `None` for an unknown task.
     pub(super) fn owner(&self, task: &str) -> Option<&Owner> {
         self.owners.get(task)
     }
@@ -110,7 +111,7 @@ impl Tasks {
         !self.progress.is_empty() || !self.in_progress.is_empty()
     }
 
-    /// The list of an answer to `tasks/list`, without other people's tasks.
+    /// The list of an answer to `tasks/list`, without other users' tasks.
     pub(super) fn filter(&self, list: &[u8], owner: &Owner) -> Vec<u8> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -124,8 +125,8 @@ impl Tasks {
     }
 }
 
-/// How somebody else's task reads: like one that never was (2025-11-25 basic/utilities/tasks
-/// "Error Handling").
+/// The error for another user's task: the same as for an unknown one (2025-11-25
+/// basic/utilities/tasks "Error Handling").
 pub(super) fn unknown(id: &RequestId) -> Vec<u8> {
     error_line(
         Some(id),

@@ -1,11 +1,11 @@
-//! One sender after the other, for a while, where processes end and nobody knows at whose messages: the
-//! next one that ends shows it.
+//! Sends a process the messages of one sender at a time, for a while, if processes have ended because of an
+//! unknown sender: the next end shows which.
 
 use super::evidence::Sender;
 use crate::utils::chunks::Chunks;
 use std::collections::{BTreeSet, VecDeque};
 
-/// Whose turn it is, and what waits for one.
+/// The current turn, and the lines that wait for theirs.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     current: Option<Turn>,
@@ -27,13 +27,13 @@ pub(super) struct Waiting {
     pub sender: Sender,
     pub lines: Chunks,
     pub requests: BTreeSet<i64>,
-    /// There is something among them that has no answer.
+    /// Some of them have no answer.
     pub unanswerable: bool,
 }
 
 impl Turns {
-    /// True where a line of `sender`, a request with this id or something that has no answer, may go
-    /// to the process now; else it belongs into [`Turns::queue`].
+    /// True if a line of `sender`, a request with this id or a message without an answer, may be
+    /// sent to the process now; else it belongs in [`Turns::queue`].
     pub(super) fn admit(&mut self, sender: &Sender, request: Option<i64>) -> bool {
         if self.current.is_none() && self.waiting.is_empty() {
             self.current = Some(Turn {
@@ -72,7 +72,7 @@ impl Turns {
         &mut waiting.lines
     }
 
-    /// The next turn, if somebody waits for one.
+    /// Begins the next turn, if lines wait for one.
     pub(super) fn pass(&mut self) -> Option<Waiting> {
         let next = self.waiting.pop_front();
         self.current = next.as_ref().map(|next| Turn {
@@ -83,30 +83,30 @@ impl Turns {
         next
     }
 
-    /// Some time has passed; true when the turn has lasted for long enough.
+    /// Notes that time has passed; true if the turn has lasted long enough.
     pub(super) fn tick(&mut self) -> bool {
         let turn = self.current.as_mut();
         turn.is_none_or(|turn| std::mem::replace(&mut turn.is_old, true))
     }
 
-    /// A request has been answered; true when that ends the turn.
+    /// Notes that a request was answered; true if that ends the turn.
     pub(super) fn answered(&mut self, request: i64) -> bool {
         let turn = self.current.as_mut();
         turn.is_some_and(|turn| turn.open.remove(&request) && turn.open.is_empty())
     }
 
-    /// True where this request waits for the turn of its sender.
+    /// True if this request waits for the turn of its sender.
     pub(super) fn holds(&self, request: i64) -> bool {
         let mut waiting = self.waiting.iter();
         waiting.any(|waiting| waiting.requests.contains(&request))
     }
 
-    /// Forgets what waits.
+    /// Drops waiting lines.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }
 
-    /// Bytes that wait.
+    /// The size of waiting lines, in bytes.
     pub(super) fn len(&self) -> usize {
         self.waiting.iter().map(|waiting| waiting.lines.len()).sum()
     }
@@ -133,13 +133,13 @@ mod tests {
             (next.sender, next.lines.len(), next.unanswerable),
             (b.clone(), 10, false)
         );
-        // Whoever has had its turn waits behind the others.
+        // A sender that has had its turn goes behind the others.
         assert!(turns.admit(&b, Some(5)) && !turns.admit(&a, Some(6)));
         turns.queue(&a, Some(6)).extend("line\n");
         assert!(!turns.answered(3) && !turns.answered(4) && turns.answered(5));
         let next = turns.pass().unwrap();
         assert_eq!((next.sender, next.unanswerable), (c, true));
-        // What has no answer, or none in time, waits for the clock.
+        // Messages without an answer, or without one in time, end their turn by the clock.
         assert!(!turns.tick() && turns.tick());
         assert_eq!(turns.pass().unwrap().sender, a);
         assert!(turns.answered(6) && turns.pass().is_none());

@@ -1,27 +1,27 @@
-//! Which protocol versions a process is asked for, one after the other, while it refuses them. Most servers
-//! answer the newest with the one they know; some refuse what they do not know.
+//! The protocol versions that are requested from a process, one after the other, while it refuses them. Most
+//! servers answer the newest with the one they support; some refuse versions that they do not know.
 
 use super::revision::{MODERN, Revision};
 
-/// The most that one process is asked for in a row.
+/// The most versions that are requested from one process in a row.
 const MAX_ASKED: usize = 6;
 
-/// So much of an error is read for the versions that it names, in bytes.
+/// How much of an error is searched for versions, in bytes.
 const MAX_READ: usize = 4096;
 
-/// A protocol version with a handshake, known to us or not: a date, as all of them are.
+/// A protocol version with a handshake, known to us or not: a date, like all versions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version(String);
 
 impl Version {
-    /// How long a version is, in bytes.
+    /// The length of a version, in bytes.
     pub(super) const LENGTH: usize = MODERN.len();
 
     pub(super) fn newest() -> Self {
         Self(Revision::NEWEST.name().to_owned())
     }
 
-    /// None for what is no date, or has no handshake.
+    /// `None` if it is not a date, or has no handshake.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let pattern = "dddd-dd-dd";
         let is_date = text.len() == pattern.len()
@@ -40,7 +40,7 @@ impl Version {
     }
 }
 
-/// The versions that a process has been asked for in one handshake; the last one is not answered yet.
+/// The versions that were requested in one handshake; the last one is not answered yet.
 #[derive(Debug)]
 pub(super) struct Asked(Vec<Version>);
 
@@ -50,7 +50,7 @@ impl Asked {
         Self(vec![first])
     }
 
-    /// What it is asked for now.
+    /// The version that is requested now.
     pub(super) fn current(&self) -> Version {
         self.0.last().cloned().unwrap_or_else(Version::newest)
     }
@@ -91,7 +91,7 @@ mod tests {
         Version::parse(text).unwrap()
     }
 
-    /// What is asked for after the newest while each is refused with this error.
+    /// The versions that are requested after the newest while each is refused with this error.
     fn asked(error: &str, own: Option<&str>) -> Vec<String> {
         let own = own.map(version);
         let mut asked = Asked::new(Version::newest());
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(asked(&many, None).len(), MAX_ASKED - 1);
         let late = format!("{}2024-11-05", " ".repeat(MAX_READ));
         assert!(asked(&late, None).is_empty());
-        // A successor is asked first for what its predecessor knew.
+        // The first version for a successor is that of its predecessor.
         let mut successor = Asked::new(version("2024-11-05"));
         assert_eq!(successor.current(), version("2024-11-05"));
         assert_eq!(successor.advance(b"", None), Some(Version::newest()));

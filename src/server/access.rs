@@ -1,4 +1,4 @@
-//! Who comes in and what they may do, which can change while peers are connected.
+//! Who is admitted and what they may do, which can change while peers are connected.
 
 use super::key_refresh::KeyRefresh;
 use crate::auth::{Identity, TokenError};
@@ -13,15 +13,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
-/// What the files behind it said when they were last read. Whether there are requirements, and whether
-/// there is TLS, never changes.
+/// The content of its files when they were last read. Whether there are requirements, and whether there is
+/// TLS, never changes.
 #[derive(Debug)]
 pub struct Access {
     /// TLS under the transport; `None` for plain text.
     pub tls: Option<Acceptor>,
-    /// What peers must show; `None` lets everybody in.
+    /// What peers must show; `None` admits everyone.
     pub requirements: Option<AuthRequirements>,
-    /// Fetches keys again; `None` where they come from no URL.
+    /// Fetches keys again; `None` if they do not come from a URL.
     pub key_refresh: Option<Arc<KeyRefresh>>,
     /// What roles may do; `None` allows everything.
     pub policy: Option<Arc<Policy>>,
@@ -30,7 +30,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Logs it where the policy gives rights to roles and this token has none.
+    /// Warns if the policy gives rights to roles and this token has none.
     pub(super) fn warn_without_roles(&self, identity: &Identity) {
         if let (Some(requirements), Some(_), []) =
             (&self.requirements, &self.policy, &*identity.roles)
@@ -51,8 +51,8 @@ impl Access {
     }
 }
 
-/// Whose token this is, by what holds now. A token of a key that is not known waits until the keys have been
-/// fetched again, within bounds. Cancel safe.
+/// The identity of a token by the current requirements. A token of an unknown key waits until the keys have
+/// been fetched again, within bounds. Cancel safe.
 pub(super) async fn authenticate(
     access: &mut watch::Receiver<Arc<Access>>,
     token: &Secret,
@@ -88,7 +88,7 @@ pub(super) struct Authorization {
 }
 
 impl Authorization {
-    /// `access` has been looked at when the peer was let in; what changed since is noticed.
+    /// `access` was marked as seen when the peer was admitted; changes since then are noticed.
     pub(super) fn new(access: watch::Receiver<Arc<Access>>, identity: Identity) -> Self {
         let rights = access.borrow().rights(&identity);
         Self {
@@ -106,7 +106,7 @@ impl Authorization {
         &self.rights
     }
 
-    /// The role that this peer lacks for a message, if one would do of which `is_meant` holds.
+    /// The role that this peer lacks for a message, if one that satisfies `is_meant` would suffice.
     pub(super) fn missing_role(
         &self,
         message: &Message,
@@ -119,7 +119,7 @@ impl Authorization {
         missing.map(str::to_owned)
     }
 
-    /// What the router has to know.
+    /// What the router needs to know.
     pub(super) fn profile(&self) -> Profile {
         Profile {
             user: self.identity.user.clone(),
@@ -127,7 +127,7 @@ impl Authorization {
         }
     }
 
-    /// Takes over what has changed since the last time; cheap when nothing has.
+    /// Applies changes since the last call; cheap if there are none.
     ///
     /// # Errors
     /// The peer's token is no longer accepted.
@@ -139,13 +139,13 @@ impl Authorization {
         }
     }
 
-    /// Waits for the next change and takes it over. Cancel safe.
+    /// Waits for the next change and applies it. Cancel safe.
     ///
     /// # Errors
     /// The peer's token is no longer accepted.
     pub(super) async fn renewed(&mut self) -> Result<(), Invalidated> {
         if self.access.changed().await.is_err() {
-            // Nobody is left who could change anything.
+            // The sender is gone, so nothing can change any more.
             return std::future::pending().await;
         }
         self.apply()
@@ -168,7 +168,7 @@ impl Authorization {
     }
 }
 
-/// Why a token that was good is good no longer.
+/// Why a token is no longer valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Invalidated {
     Expired,
@@ -177,7 +177,7 @@ pub(super) enum Invalidated {
 }
 
 impl Invalidated {
-    /// What the peer is told.
+    /// The error for the peer.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Expired => "Token expired",
@@ -201,7 +201,7 @@ pub(super) fn now() -> u64 {
         .as_secs()
 }
 
-/// Completes when the token is good no longer; until then the hub is told of changed rights.
+/// Completes when the token is no longer valid; until then passes changed rights to the hub.
 pub(super) async fn invalidated(
     authorization: &mut Authorization,
     session: &Session,
@@ -220,8 +220,8 @@ pub(super) async fn invalidated(
     }
 }
 
-/// Completes when the token is revoked. A session that waits for its client may do so beyond the end of
-/// its token, but is held to the rights of the day.
+/// Completes when the token is revoked. A session may wait for its client beyond the expiry of its token, but
+/// current rights apply.
 pub(super) async fn revoked(mut authorization: Authorization, session: Option<&Session>) {
     while !matches!(authorization.renewed().await, Err(Invalidated::Revoked)) {
         if let Some(session) = session {
@@ -230,7 +230,7 @@ pub(super) async fn revoked(mut authorization: Authorization, session: Option<&S
     }
 }
 
-/// Completes when the token expires; waits for ever when it does not.
+/// Completes when the token expires; never if it does not.
 pub(super) async fn expiry(identity: &Identity) {
     let Some(expires) = identity.expires else {
         return std::future::pending().await;

@@ -1,4 +1,4 @@
-//! What happens on a connection, and when it last did.
+//! Activity on a connection, and when it was last seen.
 
 use super::phase::Phase;
 use crate::hub::Session;
@@ -10,19 +10,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a peer that says no more is served, where `--idle-timeout` says nothing else.
+/// How long a half-closed connection is served, unless `--idle-timeout` is given.
 const HALF_CLOSED: Duration = Duration::from_secs(3600);
 
-/// What happens on a connection, and when something last did.
+/// Activity on a connection, and when it was last seen.
 pub(super) struct Activity {
-    /// How long nothing may happen.
+    /// How long it may be idle.
     limit: Option<Duration>,
     last: Mutex<Instant>,
     pub pulse: Pulse,
-    /// Lines have been taken from the session and not yet been sent altogether.
+    /// Lines have been taken from the session and not yet been sent completely.
     sending: AtomicBool,
     phase: Mutex<Phase>,
-    /// The connection is not read, since the MCP server takes nothing.
+    /// The connection is not read, because the MCP server takes nothing.
     unread: AtomicBool,
     changed: tokio::sync::Notify,
     half_closes: tokio::sync::Notify,
@@ -42,12 +42,12 @@ impl Activity {
         }
     }
 
-    /// True where it counts when messages pass.
+    /// True if the times of messages matter.
     pub(super) fn is_timed(&self) -> bool {
         self.limit.is_some()
     }
 
-    /// A message has passed. Signs of life and other control lines are none.
+    /// Notes that a message has passed. Keepalives and other control lines do not count.
     pub(super) fn mark(&self) {
         if self.limit.is_none() {
             return;
@@ -55,13 +55,13 @@ impl Activity {
         *lock(&self.last) = Instant::now();
     }
 
-    /// Something is being sent, or has been.
+    /// Notes whether lines are being sent.
     pub(super) fn set_sending(&self, sending: bool) {
         self.sending.store(sending, Ordering::Relaxed);
         self.changed.notify_waiters();
     }
 
-    /// How far the connection has got.
+    /// The phase of the connection.
     pub(super) fn phase(&self) -> Phase {
         *lock(&self.phase)
     }
@@ -79,12 +79,12 @@ impl Activity {
         self.half_closes.notified().await;
     }
 
-    /// How long a peer that says no more is served.
+    /// How long a half-closed connection is served.
     pub(super) fn half_closed_limit(&self) -> Duration {
         self.limit.unwrap_or(HALF_CLOSED)
     }
 
-    /// Notes whether the connection is read: whom we do not read is not silent.
+    /// Notes whether the connection is read: a peer that we do not read is not silent.
     pub(super) fn set_unread(&self, unread: bool) {
         self.unread.store(unread, Ordering::Relaxed);
     }
@@ -93,12 +93,12 @@ impl Activity {
         self.sending.load(Ordering::Relaxed)
     }
 
-    /// Waits until something is sent, or has been.
+    /// Waits until lines are being sent, or have been.
     pub(super) async fn wait(&self) {
         self.changed.notified().await;
     }
 
-    /// Completes when no message has passed for too long and the peer waits for nothing.
+    /// Completes when no message has passed for too long and no request is pending.
     pub(super) async fn idle(&self, session: &Session) {
         let Some(limit) = self.limit else {
             return std::future::pending().await;
@@ -112,7 +112,7 @@ impl Activity {
         }
     }
 
-    /// Completes when nothing has been heard for `limit`.
+    /// Completes when nothing has arrived for `limit`.
     pub(super) async fn silence(&self, limit: Option<Duration>) {
         let limit = limit.unwrap_or(FOREVER);
         loop {

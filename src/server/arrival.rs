@@ -1,5 +1,5 @@
-//! The first byte of a connection. Who sends none is a health check, a port scan or a browser that
-//! connects ahead of time: nobody has to know.
+//! The first byte of a connection. A connection without one is a health check, a port scan or a
+//! browser that connects ahead of time, and not worth a log line.
 
 use crate::transport::socket::Socket;
 use tokio::time::Instant;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 pub(super) enum Arrival {
     /// With a byte, which has not been read.
     Speaks,
-    /// With nothing until the time was over.
+    /// With nothing until the deadline.
     Silent,
     /// With its end.
     Gone,

@@ -1,5 +1,5 @@
-//! One connection of a session, from its first message to its end: picks events, and does what
-//! [`Rules`] say.
+//! One connection of a session, from its first message to its end: picks events, and applies
+//! [`Rules`].
 
 use super::access::{Authorization, invalidated};
 use super::activity::Activity;
@@ -28,27 +28,27 @@ use crate::utils::own_waker::own_waker;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// What a connection begins with.
+/// The first line of a connection.
 pub(super) enum First {
-    /// A line of the peer that has been read already.
+    /// A line of the peer that has already been read.
     Read(Line),
     /// A line for the client.
     Send(Bytes),
 }
 
-/// What messages are carried for.
+/// The session that a connection serves.
 #[derive(Clone, Copy)]
 pub(super) struct Carrier<'a> {
     pub placement: &'a Placement,
     pub context: &'a Context,
-    /// Where the session can be resumed.
+    /// Its place in the registry, if it can be resumed.
     pub registration: Option<&'a Registration>,
 }
 
 /// A connection that has ended.
 pub(super) struct Ended {
     pub end: End,
-    /// What is still to be said.
+    /// The last line to send.
     pub last_words: Option<Bytes>,
     /// The connection that replaces it.
     pub handover: Option<Handover>,
@@ -107,7 +107,7 @@ impl Carrier<'_> {
             let others = own_waker(self.others(authorization, holder, &activity, &refusals));
             drive(rules, (from_peer, to_peer, others), session, &activity).await
         };
-        // Half a line cannot be followed by another.
+        // No line can follow half a line.
         let last_words = last_words(end.notice, session).filter(|_| !activity.is_sending());
         Ended {
             end,
@@ -143,7 +143,7 @@ impl Carrier<'_> {
         }
     }
 
-    /// What rarely happens, besides what is said on the connection.
+    /// Rare events besides messages.
     async fn others(
         self,
         authorization: &mut Authorization,
@@ -176,7 +176,7 @@ async fn next_handover(registration: Option<&Registration>) -> Handover {
     }
 }
 
-/// Picks events, until one ends the connection; gives the connection that replaces it.
+/// Picks events until one ends the connection; returns the connection that replaces it.
 async fn drive(
     rules: Rules,
     (mut from_peer, mut to_peer, mut others): (
@@ -210,7 +210,7 @@ async fn drive(
     }
 }
 
-/// Completes when the peer waits for nothing and has got everything.
+/// Completes when the peer has no pending requests and has received everything.
 async fn everything_sent(session: &Session, activity: &Activity) {
     while session.owed() > 0 || activity.is_sending() {
         activity.wait().await;
@@ -231,7 +231,7 @@ fn log(event: &Event) {
 
 const TOO_MANY_EMPTY: &str = "too many empty lines, empty frames or acknowledgements";
 
-/// The line that a peer is told last.
+/// The last line for a peer.
 fn last_words(notice: FinalNotice, session: &Session) -> Option<Bytes> {
     let received = || session.replay(|replay| replay.receipts.acknowledge());
     let invalid = |text: String| {

@@ -1,4 +1,4 @@
-//! What every connection needs. A module that needs only a part of it takes only that.
+//! What every connection needs. A module that needs only a part takes only that.
 
 use super::Settings;
 use super::access::Authorization;
@@ -21,9 +21,9 @@ use tokio::sync::{Semaphore, watch};
 pub(super) struct Context {
     pub settings: Settings,
     pub sharing: Sharing,
-    /// Places for connections that are in.
+    /// Places for admitted connections.
     pub places: Arc<Places>,
-    /// Counts messages, where users may not send any number of them.
+    /// Counts messages, if there is a rate limit.
     pub rates: Option<Mutex<Limiter>>,
     /// Whether the MCP server answers.
     pub health: Health,
@@ -31,9 +31,9 @@ pub(super) struct Context {
     pub registry: Arc<Registry>,
     /// A permit is a byte that may be read ahead of a client while the MCP server takes nothing.
     pub room_ahead: Semaphore,
-    /// Counts the memory that all peers take together.
+    /// Counts the memory that is held for all peers together.
     pub backlog: Backlog,
-    /// Whether the server stops.
+    /// Whether the server is stopping.
     pub stopping: Stopping,
 }
 
@@ -57,7 +57,7 @@ impl Context {
         }
     }
 
-    /// True while the MCP server answers: it is asked, where all share one.
+    /// True while the MCP server answers; a shared one is asked.
     pub(super) async fn is_ready(&self) -> bool {
         let answers = match self.sharing.look() {
             Some(looked) => self.health.is_ready(|| looked).await,
@@ -66,7 +66,7 @@ impl Context {
         answers && !self.stopping.has_begun()
     }
 
-    /// Who holds what is kept for a peer.
+    /// The holder of the memory for a peer.
     pub(super) fn holder(
         &self,
         authorization: &Authorization,
@@ -76,7 +76,7 @@ impl Context {
         self.backlog.holder(account)
     }
 
-    /// What a new session of a peer is counted in, beside the requests of its user.
+    /// The counters for a new session of a peer, including the one for all requests of its user.
     pub(super) fn counted(
         &self,
         authorization: &Authorization,

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The pauses before it is tried whether a peer that says no more is gone altogether, which the second
-/// try can tell; then it is tried with each ping.
+/// The pauses before the probes that detect whether a half-closed peer is gone altogether, which the second
+/// one can tell; after that each ping probes.
 const PROBES: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(100),
@@ -31,11 +31,11 @@ pub(super) struct Downstream<'a> {
     pub activity: &'a Activity,
     pub resumable: bool,
     pub stopping: &'a Stopping,
-    /// The pace of signs of life.
+    /// The interval of keepalives.
     pub keepalive: Duration,
 }
 
-/// What happens besides messages.
+/// Events besides messages.
 enum Rare {
     Ping,
     HalfClosed,
@@ -87,7 +87,7 @@ impl Downstream<'_> {
                     return Ok(Event::Cut(why_cut(cut, self.stopping)));
                 }
             }
-            // With an idle limit every write has to be noted, which producers do not.
+            // With an idle limit this task must observe every write.
             let lease = match self.activity.is_timed() {
                 true => None,
                 false => self.session.lend(writer),
@@ -107,8 +107,8 @@ impl Downstream<'_> {
         }
     }
 
-    /// Tells a client what has been received, where that is due: before the lines, to which there may be
-    /// no end. `None` where it has been told, else when to look again.
+    /// Sends an acknowledgement if one is due, ahead of the lines, which may never end. Returns when to check
+    /// again, `None` if one was sent.
     async fn acknowledge(
         &self,
         writer: &mut Lendable<Writer>,
@@ -125,7 +125,7 @@ impl Downstream<'_> {
         Ok(None)
     }
 
-    /// Does what happens besides messages; gives the pause before the next ping.
+    /// Handles an event besides messages; returns the pause before the next ping.
     async fn on_rare(
         &self,
         event: Rare,
@@ -152,7 +152,8 @@ impl Downstream<'_> {
         }
     }
 
-    /// Tells a client that can resume what we have received, and that we take no more but answers.
+    /// Tells a client that can resume what we have received, and that from now on we accept only
+    /// answers.
     async fn drain(&self, writer: &mut Lendable<Writer>) -> std::io::Result<()> {
         let phase = self.activity.phase();
         if !self.resumable || phase.is_draining() {

@@ -1,4 +1,4 @@
-//! Why a connection or a session ends, and what is left to do then.
+//! Why a connection or a session ends, and what remains to be done then.
 
 use super::access::Invalidated;
 use super::stopping::Stopping;
@@ -9,9 +9,9 @@ use crate::replay::Violation;
 /// Why a connection or a session ends, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// The client leaves, or has said all and got all.
+    /// The client leaves, or has closed its half and received everything.
     PeerLeft,
-    /// A client that may come back has ended the connection.
+    /// A client that may resume has ended the connection.
     HungUp,
     /// The connection failed.
     ConnectionLost,
@@ -19,36 +19,36 @@ pub(super) enum Reason {
     Replaced,
     /// A line of the peer is longer than the limit.
     TooLong,
-    /// The token is good no longer.
+    /// The token is no longer valid.
     Invalidated(Invalidated),
-    /// The client acknowledges what cannot be.
+    /// The client sends an impossible acknowledgement.
     WrongCount,
-    /// Too much has come that holds no message.
+    /// Too many lines have come that are not messages.
     Empty,
     /// Too many pings have come.
     Pings,
     /// Nothing has happened for `--idle-timeout`.
     Idle,
-    /// A client that gives signs of life has given none.
+    /// The keepalives of the client have stopped.
     Silent,
-    /// A peer that says no more has waited for too long.
+    /// A half-closed peer has waited for too long.
     Overdue,
     /// The peer's queue is full.
     Slow,
     /// Too much memory is kept for clients, most of it for this one.
     Backlog,
-    /// The server stops.
+    /// The server is stopping.
     Stopping,
     /// The MCP server of the peer has ended.
     ServerEnded,
-    /// The session has waited for its client in vain.
+    /// The client has not come back in time.
     NotBack,
-    /// The place of a session that waits is somebody else's now.
+    /// The place of a waiting session was given to another one.
     PlaceNeeded,
 }
 
 impl Reason {
-    /// What logs call it.
+    /// Its name in logs.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::PeerLeft => "the peer has left",
@@ -76,29 +76,29 @@ impl Reason {
 /// What is done with a connection that ends, and with its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Disposition {
-    /// The session goes on with another connection, which is there already.
+    /// The session continues on another connection, which exists already.
     Replaced,
-    /// The session may go on with another connection.
+    /// The session may continue on another connection.
     Lost,
-    /// The session ends, and the connection is closed once the peer has got everything.
+    /// The session ends, and the connection is closed once the peer has received everything.
     Close,
     /// The session ends, and the connection is dropped at once with what it has buffered.
     Abort,
 }
 
-/// What a peer is told last.
+/// The last thing a peer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FinalNotice {
     Nothing,
-    /// A client that leaves is to know that its last words have been received.
+    /// Confirms to a client that leaves that its last lines have been received.
     Acknowledge,
-    /// A client that could resume need not come back: its session was idle.
+    /// Tells a client that could resume not to come back: its session was idle.
     Idle,
     /// A line was longer than this limit.
     TooLong(usize),
     Invalidated(Invalidated),
     Violation(Violation),
-    /// Too much has come that holds no message.
+    /// Too many lines have come that are not messages.
     Empty,
 }
 
@@ -111,12 +111,12 @@ pub(super) struct End {
 }
 
 impl End {
-    /// An end of which the peer is told nothing.
+    /// An end without a last line.
     pub(super) fn new(disposition: Disposition, reason: Reason) -> Self {
         Self::with(disposition, reason, FinalNotice::Nothing)
     }
 
-    /// An end of which the peer is told.
+    /// An end with a last line.
     pub(super) fn with(disposition: Disposition, reason: Reason, notice: FinalNotice) -> Self {
         Self {
             disposition,
@@ -126,7 +126,7 @@ impl End {
     }
 }
 
-/// Logs that the memory kept for a connection or session exceeds a bound; gives the reason of its end.
+/// Logs that the memory for a connection or session exceeds a bound; returns the reason for its end.
 pub(super) fn warn_of_backlog(excess: Excess) -> Reason {
     tracing::warn!(
         kept = excess.held,
@@ -136,7 +136,7 @@ pub(super) fn warn_of_backlog(excess: Excess) -> Reason {
     Reason::Backlog
 }
 
-/// Why nothing more comes for a peer. Logs it where that is the doing of others.
+/// Why nothing more comes for a peer; logged unless the peer itself caused it.
 pub(super) fn why_cut(cut: Cut, stopping: &Stopping) -> Reason {
     match cut {
         Cut::Slow => Reason::Slow,

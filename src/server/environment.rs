@@ -1,4 +1,4 @@
-//! What the environment of a process says of the one user that it serves.
+//! The environment of a process that serves one user.
 
 use crate::auth::Identity;
 use crate::system::files;
@@ -16,16 +16,16 @@ const MAX_FILE: u64 = 64 * 1024;
 /// The longest user name that names a file, in bytes.
 const MAX_USER: usize = 200;
 
-/// What the environment of each process is made of.
+/// The sources of each process's environment.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// Variables for everybody.
+    /// Variables for all users.
     pub variables: Vec<Variable>,
     /// A folder with a file of variables for each user.
     pub folder: Option<PathBuf>,
 }
 
-/// A variable, with what stands in its value for each user.
+/// A variable, with placeholders in its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
     /// Its name.
@@ -104,12 +104,12 @@ fn split(line: &str) -> Option<(&str, &str)> {
     (is_name && !name.is_empty()).then_some((name, value))
 }
 
-/// No value holds these: a program that reads lines would take what follows for another variable.
+/// Not allowed in values: a program that reads lines would take what follows for another variable.
 fn is_unfit(c: char) -> bool {
     matches!(c, '\0' | '\n' | '\r')
 }
 
-/// Why a process cannot be started for a user. Holds no value.
+/// Why a process cannot be started for a user. Contains no values, which may be secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unfit {
     #[error("{0} stands for the user, and this token names none")]
@@ -131,7 +131,7 @@ pub(super) enum Unfit {
 }
 
 impl Environment {
-    /// True where processes get nothing of their own.
+    /// True if there is nothing to set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.variables.is_empty() && self.folder.is_none()
@@ -192,7 +192,7 @@ impl Variable {
     }
 }
 
-/// True for a name that leads to no other folder, and to no hidden file.
+/// True for a name that stays in the folder and is not a hidden file.
 fn is_file_name(user: &str) -> bool {
     let is_foreign = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
     !user.is_empty()
@@ -205,7 +205,7 @@ fn is_file_name(user: &str) -> bool {
 fn read(path: &Path, variables: &mut Vec<(String, Secret)>) -> Result<(), Unfit> {
     let name = path.display().to_string();
     let unreadable = |why: &dyn std::fmt::Display| Unfit::Unreadable(name.clone(), why.to_string());
-    // Nothing else is opened: a pipe would keep us.
+    // Open regular files only: a FIFO would block.
     let about = std::fs::metadata(path).map_err(|err| unreadable(&err))?;
     if !about.is_file() {
         return Err(unreadable(&"it is no file"));

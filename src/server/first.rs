@@ -1,7 +1,7 @@
-//! The first line of a connection, which tells whether MCP is spoken on it at all.
+//! The first line of a connection, which shows whether the peer speaks MCP at all.
 //!
-//! A web page can have its browser send HTTP requests to any port, with a body of its own choice. If
-//! the lines of the head were only answered with errors, the body would be taken for messages.
+//! A web page can have its browser send HTTP requests to any port, with a body of its own choice.
+//! If the lines of the head were merely answered with errors, the body would be taken for messages.
 
 use crate::jsonrpc::{
     Code, MAX_PEER_DEPTH, Measured, Message, NO_DATA, Outline, Refusal, error_line, too_large_line,
@@ -11,19 +11,19 @@ use crate::transport::foreign;
 use crate::transport::line::LineError;
 use bytes::Bytes;
 
-/// What whoever does not begin with a message is told.
+/// The error for a connection that does not begin with a message.
 const FIRST: &str = "a connection has to begin with a JSON object";
 
-/// So many blank lines may stand before the first message.
+/// How many blank lines may precede the first message.
 const MAX_BLANK: usize = 16;
 
 /// In UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// What a connection begins with.
+/// The beginning of a connection.
 #[derive(Debug)]
 pub(super) enum First {
-    /// A JSON object, or what was meant for one.
+    /// A JSON object, or an attempt at one.
     Object(Bytes),
     /// A message that is too long.
     TooLong(Refusal),
@@ -35,13 +35,13 @@ pub(super) enum First {
     Lost(LineError),
 }
 
-/// What is no MCP.
+/// A beginning that is not MCP.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Foreign {
     /// The head of an HTTP request.
     #[error("it is the head of an HTTP request")]
     Http,
-    /// No JSON object.
+    /// Not a JSON object.
     #[error("it is no JSON object: {0}")]
     NoObject(Refusal),
     /// Longer than any message may be.
@@ -53,8 +53,9 @@ pub(super) enum Foreign {
 }
 
 impl Foreign {
-    /// What the far end is told before it is closed. Without an id and mostly without data, as other
-    /// errors about a line are: a client that shows a token to a server that wants none tells that by it.
+    /// The error that is sent before the connection is closed. It has no id and mostly no data, like other
+    /// errors about a line: from that, a client that shows a token to a server that wants none recognizes the
+    /// case.
     pub(super) fn answer(&self) -> Vec<u8> {
         let (code, text) = match self {
             Self::Http => return foreign::no_http(),
@@ -87,7 +88,7 @@ pub(super) async fn first(reader: &mut Reader) -> First {
     First::Foreign(Foreign::Blank)
 }
 
-/// A first line that is too long is passed over, as any other, where it is a message.
+/// A first line that is too long is skipped like any other if it is a message.
 async fn too_long(reader: &mut Reader, limit: usize) -> First {
     let mut outline = Outline::default();
     match reader.skip(&mut outline).await {
@@ -97,7 +98,7 @@ async fn too_long(reader: &mut Reader, limit: usize) -> First {
     }
 }
 
-/// `is_stream` tells that lines are not framed by anything that has been agreed upon over HTTP.
+/// `is_stream` is true unless the lines are framed by a protocol that was negotiated over HTTP.
 fn judge(line: &Bytes, is_stream: bool) -> Result<(), Foreign> {
     if is_stream && foreign::is_http_request(line) {
         return Err(Foreign::Http);
@@ -111,7 +112,7 @@ fn judge(line: &Bytes, is_stream: bool) -> Result<(), Foreign> {
         {
             Err(Foreign::NoObject(refusal))
         }
-        // What is wrong with an object is answered like any other such message.
+        // A malformed object is answered like any other malformed message.
         _ => Ok(()),
     }
 }

@@ -10,27 +10,27 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// What was answered holds for so long, so that health checks do not keep the MCP server busy.
+/// How long an answer is cached, so that health checks do not keep the MCP server busy.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// How long it may take to answer.
+/// How long the MCP server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What every legacy server answers.
+/// A request that every legacy server answers.
 const PING: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#;
 
-/// What every server of 2026-07-28 answers.
+/// A request that every server of 2026-07-28 answers.
 const DISCOVER: &[u8] = br#"{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"mcp-remote","version":"health"},"io.modelcontextprotocol/clientCapabilities":{}}}}"#;
 
-/// What the last question has shown.
+/// The result of the last check.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     last: Mutex<Option<(Instant, bool)>>,
 }
 
 impl Health {
-    /// True where the MCP server answers. One question at a time: whoever comes meanwhile gets the same
-    /// answer. `session` begins a session, and tells whether there are modern peers alone.
+    /// True if the MCP server answers. Concurrent callers share one check. `session` begins a session, and
+    /// tells whether there are only modern peers.
     pub(super) async fn is_ready(&self, session: impl FnOnce() -> (Session, bool)) -> bool {
         let mut last = self.last.lock().await;
         if let Some((asked, answers)) = *last
@@ -40,7 +40,8 @@ impl Health {
         }
         let (session, modern) = session();
         let asking = async {
-            // One that is only modern refuses the first, and one that is not is not sent the second.
+            // A modern-only server refuses the first request; other servers are not sent the
+            // second.
             (!modern && ask(&session, Bytes::from_static(PING)).await.is_some())
                 || ask(&session, Bytes::from_static(DISCOVER)).await.is_some()
         };
@@ -51,7 +52,7 @@ impl Health {
     }
 }
 
-/// The answer to a question of our own, where it is a result.
+/// The answer to our own request, if it is a result.
 pub(super) async fn ask(session: &Session, question: Bytes) -> Option<Message> {
     let message = Message::read(question, MAX_PEER_DEPTH).ok()?;
     let permit = Rights::everything().decide(message).ok()?;

@@ -1,4 +1,4 @@
-//! What comes from the peer: lines, those that are read ahead, and what each of them waits for.
+//! Lines from the peer: reading, reading ahead, and waiting until each may be handed over.
 
 use super::activity::Activity;
 use super::phase::Event;
@@ -28,31 +28,31 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 const AHEAD: usize = 4 * ACK_BYTES;
 
 /// What is read ahead of all clients together, in bytes; with what waits for its turn that makes 64 MiB.
-/// Beyond it they are not read, as others are that cannot resume.
+/// Beyond that they are not read, like clients that cannot resume.
 pub(super) const AHEAD_OF_ALL: usize = 48 << 20;
 
-/// What comes from the peer.
+/// Lines from the peer.
 pub(super) struct Intake<'a> {
     pub reader: &'a mut Reader,
-    /// Has been read already, before there was a session to serve it.
+    /// A line that was read before there was a session to serve it.
     pub read: Option<Line>,
-    /// A line is passed over that is longer than this; so much is known of it.
+    /// A line that exceeds the limit is being skipped; this much is known of it.
     pub too_long: Option<(usize, Outline)>,
     pub session: &'a Session,
-    /// What has arrived together is handed over together.
+    /// Lines that arrived together are handed over together.
     pub batch: Batch<'a, Session>,
     pub activity: &'a Activity,
     pub resumable: bool,
-    /// Lines that were read while the MCP server took none.
+    /// Lines that were read ahead while the MCP server took none.
     pub ahead: VecDeque<(Line, Option<SemaphorePermit<'a>>)>,
     pub bytes: usize,
-    /// The size of the line that is being dealt with.
+    /// The size of the line that is being processed.
     pub current: usize,
     /// Counts all these bytes.
     pub kept: Part,
-    /// Counts lines that hold no message.
+    /// Counts lines that are not messages.
     pub empties: Empties,
-    /// A permit is a byte that may be read ahead of anybody.
+    /// A permit is a byte that may be read ahead of any client.
     pub room_ahead: &'a Semaphore,
 }
 
@@ -60,12 +60,12 @@ pub(super) struct Intake<'a> {
 #[derive(Debug)]
 pub(super) enum Line {
     Whole(Bytes),
-    /// It was too long, and has been passed over.
+    /// It was too long, and has been skipped.
     TooLong(Refusal),
 }
 
 impl Line {
-    /// What is kept for it, in bytes.
+    /// The memory that is held for it, in bytes.
     fn len(&self) -> usize {
         match self {
             Self::Whole(line) => line.len(),
@@ -73,7 +73,7 @@ impl Line {
         }
     }
 
-    /// What it costs to keep it.
+    /// The cost of keeping it.
     fn cost(&self) -> usize {
         match self {
             Self::Whole(line) => cost(line),
@@ -83,7 +83,7 @@ impl Line {
 }
 
 impl<'a> Intake<'a> {
-    /// The next message that is no acknowledgement. Cancel safe.
+    /// Reads the next line that is not an acknowledgement. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Arrived, Event> {
         loop {
             if !self.ahead.is_empty() {
@@ -96,7 +96,7 @@ impl<'a> Intake<'a> {
                 }
                 None => (self.line().await?, false),
             };
-            // It may have to wait for room.
+            // It may have to wait for room in the queue.
             self.current = line.len();
             self.kept.set(self.bytes + self.current);
             let arrived = Arrived::read(line);
@@ -110,7 +110,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// The next line of the connection that is no acknowledgement. Cancel safe.
+    /// Reads the next line from the connection that is not an acknowledgement. Cancel safe.
     async fn read(&mut self) -> Result<Line, Event> {
         loop {
             let line = self.line().await?;
@@ -126,8 +126,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// What a control line says of what the client has received counts at once, whatever waits
-    /// before it.
+    /// An acknowledgement in a control line counts at once, even if other lines wait before it.
     fn heed(&mut self, control: Option<&Control>) -> Result<(), Event> {
         let received = match control {
             Some(Control::Ack { received } | Control::Drain { received, .. }) => *received,
@@ -150,7 +149,7 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    /// A line has come that holds no message.
+    /// Counts a line that is not a message.
     pub(super) fn empty(&mut self) -> Result<(), Event> {
         if self.empties.count(1, Instant::now()) {
             Ok(())
@@ -159,7 +158,7 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// The next line of the connection. Cancel safe.
+    /// Reads the next line from the connection. Cancel safe.
     async fn line(&mut self) -> Result<Line, Event> {
         if let Some(line) = self.read.take() {
             return Ok(line);
@@ -181,12 +180,12 @@ impl<'a> Intake<'a> {
         }
     }
 
-    /// Passes over the rest of a line that is too long. Cancel safe.
+    /// Skips the rest of a line that is too long. Cancel safe.
     async fn pass_over(&mut self) -> Result<Line, Event> {
         if let Some((_, outline)) = &mut self.too_long {
             match self.batch.next(self.reader.skip(outline)).await {
                 Ok(true) => {}
-                // Half a line dies with its sender.
+                // Half a line is lost with its connection.
                 Ok(false) => return Err(Event::HalfClosed),
                 Err(err) => return Err(Event::Unreadable(err.into())),
             }
@@ -195,7 +194,7 @@ impl<'a> Intake<'a> {
         Ok(Line::TooLong(Refusal::too_long(limit, outline)))
     }
 
-    /// Does what a control line says; false where the line has been dealt with.
+    /// Handles a control line; false if the line needs no further processing.
     pub(super) fn on_control(&mut self, control: Option<Control>) -> Result<bool, Event> {
         let phase = self.activity.phase();
         match control {
@@ -204,14 +203,14 @@ impl<'a> Intake<'a> {
             Some(Control::Drain { .. }) if phase.is_draining() => {
                 self.activity.enter(phase.drain_read());
             }
-            // Meaningless here, and nothing for a child.
+            // Meaningless here, and not meant for a child.
             Some(_) => self.empty()?,
         }
         Ok(false)
     }
 
-    /// Waits until a message may be handed over: for the limit of its user, which refuses requests
-    /// instead, and for room before the MCP server.
+    /// Waits until a message may be handed over: for the rate limit, which refuses requests
+    /// instead, and for room in the queue of the MCP server.
     pub(super) async fn admit(
         &mut self,
         message: &Result<Message, Refusal>,
@@ -227,7 +226,7 @@ impl<'a> Intake<'a> {
         };
         let session = self.session;
         let room = match message {
-            // A process of its own takes what another one does not.
+            // A new process of its own has room even if the shared one has none.
             Ok(message) if !placement.moves_with(message) => match session.find_room(message) {
                 Some(room) => Some(room),
                 None => Some(self.hear_until(session.room(message)).await?),
@@ -237,15 +236,15 @@ impl<'a> Intake<'a> {
         Ok(Admitted { allowance, room })
     }
 
-    /// Waits until there is `room` for the last line: until the MCP server takes lines again, say. A
-    /// client that can resume is heard meanwhile; of another one it is heard that it has left.
+    /// Waits until there is `room` for the last line. Meanwhile a client that can resume is read
+    /// ahead; of any other only its disconnection is noticed.
     async fn hear_until<T>(&mut self, room: impl Future<Output = T>) -> Result<T, Event> {
         self.session.flush();
         let limit = if self.resumable { AHEAD } else { 1 };
         let mut room = std::pin::pin!(room);
         loop {
             let full = self.bytes >= limit || self.room_ahead.available_permits() == 0;
-            // Whom we do not listen to is not silent.
+            // A peer that we do not read is not silent.
             self.activity.set_unread(full);
             let line = tokio::select! {
                 biased;
@@ -259,7 +258,7 @@ impl<'a> Intake<'a> {
                 line = self.read(), if !full => line,
             };
             let line = match line {
-                // What it has said before is still served.
+                // Its earlier lines are still served.
                 Err(Event::HalfClosed) if !self.resumable => {
                     let limit = self.activity.half_closed_limit();
                     let room = tokio::time::timeout(limit, room.as_mut()).await;
@@ -277,9 +276,9 @@ impl<'a> Intake<'a> {
     }
 }
 
-/// What a message waited for.
+/// Why a message stopped waiting.
 pub(super) struct Admitted<'a> {
-    /// For how long requests of this user are still refused, if they are.
+    /// If requests of this user are refused, for how much longer.
     pub allowance: Result<(), Duration>,
     pub room: Option<Room<'a>>,
 }
@@ -297,7 +296,7 @@ impl Default for Admitted<'_> {
 pub(super) struct Arrived {
     /// In bytes.
     pub size: usize,
-    /// When, where that is measured.
+    /// When it arrived, if times are measured.
     pub at: Option<Instant>,
     pub control: Option<Control>,
     /// `None` for a blank line.
@@ -332,7 +331,7 @@ impl Arrived {
 mod tests {
     use super::*;
 
-    /// So many ids can stand in a line that only they are kept of.
+    /// A line that is too long may still contain this many ids, which are kept.
     #[test]
     fn ids_of_a_line_that_is_passed_over_are_counted() {
         let id = "i".repeat(1000);

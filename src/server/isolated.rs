@@ -12,13 +12,13 @@ use crate::jsonrpc::{Code, ErrorData, Executed, RequestId, error_line};
 use std::sync::Arc;
 use tracing::Instrument;
 
-/// Who shares an isolated process.
+/// Which sessions share an isolated process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChildPer {
-    /// Nobody: each session has its own.
+    /// Each session has its own.
     #[default]
     Session,
-    /// The sessions of one user.
+    /// The sessions of one user share one.
     User,
 }
 
@@ -37,9 +37,9 @@ pub(super) struct Isolated {
 #[derive(Debug)]
 pub(super) struct Joined {
     pub hub: Hub,
-    /// To be run, unless another session does that.
+    /// The driver to run, unless another session runs it.
     pub own: Option<Own>,
-    /// Kept as long as the session needs a process that it shares.
+    /// Keeps a shared process alive for as long as the session needs it.
     pub seat: Option<Seat>,
 }
 
@@ -56,11 +56,11 @@ pub(super) struct Own {
 /// Why there is no process for a session.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NoProcess {
-    /// There are as many as there may be.
+    /// The limit on processes is reached.
     Full,
-    /// Its user has as many as a user may have.
+    /// The limit for its user is reached.
     TooManyOfUser,
-    /// Its environment cannot be made.
+    /// Its environment cannot be built.
     Environment,
 }
 
@@ -119,13 +119,13 @@ impl Isolated {
 }
 
 impl Own {
-    /// Its place among the isolated processes, which it may have to leave to others while its session
-    /// waits for its client.
+    /// Its place among the isolated processes, which it may lose to others while its session waits for its
+    /// client.
     pub(super) fn spot(&self) -> Option<Spot> {
         self.listing.is_none().then(|| self.place.spot())
     }
 
-    /// Runs it beside all sessions where more than one may need it; else gives it back.
+    /// Runs it in a task of its own if several sessions may share it; else returns it.
     pub(super) fn run_for_user(self, stopping: &Stopping) -> Option<Self> {
         let Some(listing) = &self.listing else {
             return Some(self);
@@ -136,7 +136,8 @@ impl Own {
         None
     }
 
-    /// Runs it until its sessions have left, or the server stops and nothing is under way any more.
+    /// Runs it until its sessions have left, or the server stops and no request is pending any
+    /// more.
     pub(super) async fn run(self, left: impl Future<Output = ()>, stopping: &Stopping) {
         let Self {
             hub,
@@ -161,7 +162,7 @@ impl Own {
             }
         };
         let outcome = driver.run(leaving).await;
-        // The session may go on for a while, to tell its client what was said last.
+        // The session may continue for a while, to deliver the last messages.
         drop(place);
         if let Err(err) = outcome {
             tracing::error!(%err, "the MCP server of this peer is lost");
@@ -178,7 +179,7 @@ pub(super) fn reason(why: NoProcess) -> &'static str {
     }
 }
 
-/// The same for the peer.
+/// The error for the peer if there is no process for its session.
 pub(super) fn refusal(why: NoProcess, id: Option<&RequestId>) -> Vec<u8> {
     let (text, data) = match why {
         NoProcess::Full => (

@@ -1,4 +1,4 @@
-//! Keys that come from a URL: who waits for a fetch, and when the next one is.
+//! Keys that come from a URL: when to fetch them, and which peers wait for that.
 
 use crate::auth::{Ended, Refetch, Step};
 use crate::utils::lock::lock;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// How long a peer waits for a key; it gets no answer meanwhile, and hosts are impatient.
+/// How long a peer waits for a key; hosts are impatient.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// Between those who show tokens and the one who fetches keys.
+/// Connects the peers that show tokens with the task that fetches keys.
 #[derive(Debug)]
 pub struct KeyRefresh {
     refetch: Mutex<Refetch>,
@@ -21,7 +21,7 @@ pub struct KeyRefresh {
 }
 
 impl KeyRefresh {
-    /// For a set that has just been fetched, with keys that count for `max_age` after each good fetch.
+    /// For a set that has just been fetched, whose keys are valid for `max_age` after each successful fetch.
     #[must_use]
     pub fn new(max_age: Duration) -> Self {
         let refetch = Refetch::new(max_age);
@@ -37,8 +37,8 @@ impl KeyRefresh {
         lock(&self.refetch)
     }
 
-    /// Has the set fetched for a key that is not in it, and waits for that, within bounds. Where the last
-    /// fetch is too recent it does not wait, and the set is fetched later. Cancel safe.
+    /// Requests a fetch for a key that is not in the set, and waits for it, within bounds. If the last fetch
+    /// is too recent, it does not wait, and the set is fetched later. Cancel safe.
     pub(super) async fn unknown_key(&self) {
         let number = self.refetch().unknown_key(self.since.elapsed());
         self.wake.notify_one();
@@ -49,13 +49,13 @@ impl KeyRefresh {
         }
     }
 
-    /// Has the set fetched at once.
+    /// Requests a fetch now.
     pub fn demand(&self) {
         self.refetch().demand();
         self.wake.notify_one();
     }
 
-    /// Waits for what is to be done next. [`Step::Fetch`] is followed by [`KeyRefresh::ended`]. Cancel safe.
+    /// Waits for the next step. [`Step::Fetch`] is followed by [`KeyRefresh::ended`]. Cancel safe.
     pub async fn next(&self) -> Step {
         loop {
             let due = {
@@ -72,7 +72,7 @@ impl KeyRefresh {
         }
     }
 
-    /// The fetch has ended, and what it has brought counts by now.
+    /// Notes that a fetch has ended, after its keys have been applied.
     pub fn ended(&self, is_good: bool) -> Ended {
         let mut refetch = self.refetch();
         self.ended.send_replace(refetch.number());

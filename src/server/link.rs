@@ -18,13 +18,13 @@ pub(super) struct Link {
     pub authorization: Authorization,
     pub address: Address,
     pub transport: metrics::Transport,
-    /// What is recorded of it.
+    /// Its audit trail.
     pub trail: Trail,
-    /// Its place among the connections; `None` where it can only take over that of its session.
+    /// Its place among the connections; `None` if it can only take over that of its session.
     pub place: Option<Place>,
-    /// Whose sessions it may go on with.
+    /// The owner whose sessions it may resume.
     pub owner: Owner,
-    /// Counts the memory kept for lines read in part and lines read ahead.
+    /// Counts the memory for partial lines and lines read ahead.
     pub holder: Holder,
 }
 

@@ -1,4 +1,4 @@
-//! What the server listens on: each listener has a transport of its own, and all lead to the same hub.
+//! The listeners of the server: each has its own transport, and all lead to the same hub.
 
 use super::Settings;
 use crate::account::Address;
@@ -13,16 +13,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
-/// What is spoken at a listener.
+/// The protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerKind {
-    /// One connection for each peer, with lines on it.
+    /// One connection for each peer, which carries lines.
     Lines(Protocol),
     /// MCP over HTTP.
     Http,
-    /// Answers to health checks, over HTTP.
+    /// Health checks over HTTP.
     Health,
-    /// Numbers for Prometheus, over HTTP.
+    /// Metrics for Prometheus, over HTTP.
     Metrics,
 }
 
@@ -37,17 +37,17 @@ impl std::fmt::Display for ListenerKind {
     }
 }
 
-/// What a server listens on.
+/// An open listener.
 #[derive(Debug)]
 pub enum Listening {
-    /// A port, with what is spoken there.
+    /// A port and its protocol.
     Port(ListenerKind, Listeners),
-    /// A Unix socket, with lines.
+    /// A Unix socket, which carries lines.
     Unix(local::Listener),
 }
 
 impl Listening {
-    /// True when somebody on another machine can get to the MCP server.
+    /// True if other machines can reach the MCP server through it.
     #[must_use]
     pub fn is_reachable_from_outside(&self) -> bool {
         match self {
@@ -69,7 +69,7 @@ impl Listening {
     }
 }
 
-/// How a connection has to be served, by the listener it came through.
+/// How to serve a connection, depending on its listener.
 #[derive(Clone, Debug)]
 pub(super) enum Way {
     Lines(Protocol),
@@ -77,7 +77,7 @@ pub(super) enum Way {
     Http(Arc<Site>),
 }
 
-/// A connection that has come.
+/// An accepted connection.
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub socket: Socket,
@@ -85,11 +85,11 @@ pub(super) struct Arrived {
     pub way: Way,
 }
 
-/// All of them.
+/// All listeners.
 #[derive(Debug)]
 pub(super) struct ListenerSet {
     all: Vec<(Listening, Way)>,
-    /// Where to look first: one that is never quiet does not keep the others waiting.
+    /// The listener to poll first, so that a busy one does not starve the others.
     first: AtomicUsize,
 }
 
@@ -116,10 +116,10 @@ impl ListenerSet {
         }
     }
 
-    /// The next connection. Cancel safe.
+    /// Accepts the next connection. Cancel safe.
     ///
     /// # Errors
-    /// What the system says; all stay open.
+    /// The system's error; all listeners stay open.
     pub(super) async fn accept(&self) -> io::Result<Arrived> {
         poll_fn(|context| {
             let first = self.first.load(Ordering::Relaxed);
@@ -141,7 +141,7 @@ impl ListenerSet {
     }
 }
 
-/// Where there are only answers to health checks: whatever name it is asked by, but by no web page.
+/// A site with health checks alone: accepts any host name, but no web page.
 const HEALTH: Site = Site {
     path: None,
     metrics: false,
@@ -153,7 +153,7 @@ const HEALTH: Site = Site {
     resource: None,
 };
 
-/// Where the server is, for requests over HTTP.
+/// The addresses of the server, for requests over HTTP.
 fn site(listeners: &Listeners, settings: &Settings) -> Site {
     Site {
         metrics: false,

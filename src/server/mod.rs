@@ -68,66 +68,66 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 use unauthenticated::Unauthenticated;
 
-/// How long to wait when the system cannot give us a connection (too many open files, say).
+/// How long to wait if accepting a connection fails, for example because too many files are open.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a connection may have said nothing before it counts for its address.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long peers may take to receive what waits for them when the server stops.
+/// How long peers may take to receive their last messages when the server stops.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// What holds for every peer.
+/// The settings for all peers.
 #[derive(Debug)]
 pub struct Settings {
     /// The path with MCP (HTTP).
     pub path: String,
-    /// Where clients find the server, through a proxy say, without a path (HTTP).
+    /// The origin by which clients reach the server, for example through a proxy (HTTP).
     pub public_origin: Option<String>,
-    /// What is said to clients that shall get a token from an authorization server (HTTP).
+    /// Tells clients where to get a token (OAuth, HTTP).
     pub resource: Option<Resource>,
-    /// Who comes in and what they may do, at present.
+    /// Who is admitted and what they may do, at present.
     pub access: watch::Receiver<Arc<Access>>,
     /// Longest line from a peer, in bytes.
     pub max_message_size: usize,
     /// Most connections at a time, sessions that wait for their client included, pending ones aside.
     pub max_connections: Bounds,
-    /// Most connections at a time that have not shown yet who they are …
+    /// Most connections at a time that are not authenticated yet …
     pub max_pending: usize,
     /// … and most of these from one address.
     pub max_pending_per_address: usize,
-    /// How much memory all peers may take together.
+    /// How much memory may be held for all peers together.
     pub max_backlog: backlog::Bounds,
-    /// Proxies that are believed for whom they speak.
+    /// Proxies that are trusted to name the address of their client.
     pub trusted_proxies: Vec<Cidr>,
-    /// They say it ahead of each TCP connection (PROXY protocol).
+    /// They name it at the beginning of each TCP connection (PROXY protocol).
     pub proxy_protocol: bool,
     /// How many messages a user may send; `None` for any number.
     pub rate: Option<Pace>,
     /// From accept to the end of authentication.
     pub auth_timeout: Duration,
-    /// A connection on which nothing happens for so long is closed.
+    /// A connection without activity for this long is closed.
     pub idle_timeout: Option<Duration>,
     /// How long a session waits for its client to come back; zero for not at all.
     pub resume_window: Duration,
     /// Most sessions that can be resumed, connected or not.
     pub max_sessions: usize,
-    /// The pace of signs of life, to clients that can resume.
+    /// The interval of keepalives to clients that can resume.
     pub keepalive_interval: Duration,
-    /// A client that can resume and is not heard of for so long has lost its connection.
+    /// A client that can resume and sends nothing for this long has lost its connection.
     pub keepalive_timeout: Duration,
     /// How long requests in flight may take when the server stops.
     pub drain_timeout: Duration,
     /// Origins of web pages that may connect (WebSocket, HTTP).
     pub allowed_origins: Vec<String>,
-    /// What happens is recorded there.
+    /// The audit log.
     pub audit: audit::Log,
-    /// Who is told that we are ready.
+    /// The service manager, which is told when we are ready.
     pub supervisor: Supervisor,
 }
 
 impl Settings {
-    /// True where a peer has to say something before it is in: a token, or an upgrade request.
+    /// True if a peer has to send something before it is admitted: a token, or an upgrade request.
     fn must_speak(&self, protocol: Protocol) -> bool {
         protocol == Protocol::WebSocket || self.access.borrow().requirements.is_some()
     }
@@ -138,10 +138,10 @@ impl Settings {
             if trusted.iter().any(|range| range.contains(socket.ip())))
     }
 
-    /// For how long a new connection does not count for its address.
+    /// How long a new connection is exempt from the bound for its address.
     fn grace(&self, address: Address) -> Duration {
         if self.trusts(address) {
-            // The connections of all its clients come from there, and count when it is known whose they are.
+            // A proxy's connections are those of all its clients, and count once the client is known.
             self.auth_timeout
         } else {
             GRACE
@@ -195,7 +195,7 @@ pub async fn run(
                 let drained = drain(listeners, &mut arrivals, &context);
                 tokio::select! {
                     () = drained => {}
-                    // Should it end by itself now, that is no failure any more.
+                    // If it ends by itself now, that is no longer a failure.
                     _ended = &mut driving => return Ok(()),
                 }
                 stop.notify_one();
@@ -220,12 +220,12 @@ async fn wait_for_peers(arrivals: &mut Arrivals, http_sessions: &HttpSessions, c
     }
 }
 
-/// Waits until nothing is under way any more, or for so long; meanwhile clients that have lost their
-/// connection may come back for their answers.
+/// Waits until no request is pending any more, within the drain timeout; meanwhile clients that
+/// have lost their connection may come back for their answers.
 async fn drain(listeners: ListenerSet, arrivals: &mut Arrivals, context: &Context) {
     let patience = context.settings.drain_timeout;
     let returning = async {
-        // Closed as soon as nobody is expected.
+        // The listeners close as soon as no client is expected back.
         let listeners = listeners;
         tokio::select! {
             biased;
@@ -236,7 +236,7 @@ async fn drain(listeners: ListenerSet, arrivals: &mut Arrivals, context: &Contex
     tokio::join!(returning, context.sharing.idle(patience));
 }
 
-/// All connections that have come, and are still here.
+/// All connections that are open.
 struct Arrivals {
     context: Arc<Context>,
     http_sessions: Arc<HttpSessions>,
@@ -265,7 +265,7 @@ impl Arrivals {
         }
     }
 
-    /// Serves whoever comes. Cancel safe.
+    /// Accepts and serves connections. Cancel safe.
     async fn accept(&mut self, listeners: &ListenerSet) -> std::convert::Infallible {
         let mut failing = false;
         loop {
@@ -339,13 +339,14 @@ impl Arrivals {
     }
 }
 
-/// What is served counts as a connection until it ends.
+/// Counts a connection in the metrics until it ends.
 async fn counted(open: impl Into<Option<Open>>, life: impl Future<Output = ()>) {
     let _open = open.into();
     life.await;
 }
 
-/// The next connection, unless it would take a descriptor that those who are in may depend on.
+/// Accepts the next connection, unless it would take one of the reserved descriptors that existing
+/// connections may need.
 async fn accept_beyond_reserve(listeners: &ListenerSet) -> io::Result<Arrived> {
     if descriptors::restore() {
         listeners.accept().await

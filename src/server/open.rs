@@ -1,5 +1,5 @@
-//! From a socket to a connection: TLS, the WebSocket upgrade, and what somebody is told who does not
-//! speak what this port speaks.
+//! From a socket to a connection: TLS, the WebSocket upgrade, and the answer to peers that speak
+//! another protocol.
 
 use super::Settings;
 use super::listeners::ListenerKind;
@@ -17,17 +17,17 @@ use crate::utils::seldom::Seldom;
 use std::fmt::Display;
 use std::future::Future;
 
-/// What a pending connection may send over WebSocket, upgrade request and framing included, in bytes.
+/// The most that a pending connection may send over WebSocket, upgrade request and framing included, in
+/// bytes.
 pub(super) const UPGRADE_ALLOWANCE: usize = MAX_TOKEN_LINE + 16 * 1024;
 
-/// For the audit log: the connection ends, since it is not let in.
+/// For the audit log: the connection ends because it is not admitted.
 pub(super) fn refused(trail: &mut Trail, reason: &dyn Display) {
     trail.refused(reason);
     trail.ends("refused");
 }
 
-/// Ends a connection that has said nothing in time. Where its first line would have been a token, it is
-/// told so.
+/// Ends a connection that has missed its deadline, with an error if it should have sent a token.
 pub(super) async fn silent(
     stream: Socket,
     protocol: Protocol,
@@ -53,8 +53,8 @@ pub(super) async fn silent(
     }
 }
 
-/// Logs one who does not speak what the port speaks: at the first, the tenth, the hundredth and so on, since
-/// for the most part these are port scans. A client that is set up wrongly is told what is wrong.
+/// Logs peers that speak another protocol, at the first, the tenth, the hundredth and so on, since most of
+/// them are port scans. A misconfigured client is told what is wrong.
 pub(super) fn note_stranger(of_its_kind: &Seldom, reason: &dyn Display) {
     match of_its_kind.count() {
         Some(count) => tracing::info!(count, "refused: {reason}"),
@@ -62,7 +62,7 @@ pub(super) fn note_stranger(of_its_kind: &Seldom, reason: &dyn Display) {
     }
 }
 
-/// Those who speak TLS to a port without.
+/// Counts peers that speak TLS to a plain port.
 pub(super) static TLS: Seldom = Seldom::new();
 
 fn note_tls() {
@@ -75,15 +75,15 @@ pub(super) enum OpenError {
     Upgrade(UpgradeError),
     /// An HTTP request that is no upgrade.
     Plain(Answer, BoxedStream),
-    /// A health check that asks whether the MCP server answers; with whether the answer has a body.
+    /// A health check that asks whether the MCP server answers; true if the reply has a body.
     Readiness(bool, BoxedStream),
-    /// No HTTP on a WebSocket port.
+    /// Something other than HTTP on a WebSocket port.
     Foreign(BoxedStream),
-    /// It has left, or the stream failed, before there was a connection.
+    /// The peer has disconnected, or the stream failed, before the upgrade.
     Gone(&'static str),
 }
 
-/// Logs it, and tells the peer where that is possible.
+/// Logs it, and tells the peer if possible.
 pub(super) async fn turn_down(
     err: OpenError,
     kind: ListenerKind,
@@ -132,7 +132,7 @@ pub(super) async fn turn_down(
                     let answer = wrong_port(kind, "this port speaks TLS", &data);
                     over(Box::new(stream)).close_with(answer).await;
                 }
-                // It still has to read why, which is on its way as an alert.
+                // The alert that says why must still reach the peer.
                 AcceptError::Handshake(_, stream) => over(Box::new(stream)).close().await,
                 AcceptError::Gone(_) => {}
             }
@@ -164,13 +164,13 @@ async fn answer_plain(answer: Answer, stream: BoxedStream, trail: &mut Trail) {
     over(stream).close_with(answer.bytes).await;
 }
 
-/// The lines of a pending connection are no longer than a token, whether one is wanted or not.
+/// Lines of a pending connection may be as long as a token, whether or not one is required.
 fn over(stream: BoxedStream) -> Connection {
     Connection::over_stream(stream, MAX_TOKEN_LINE)
 }
 
-/// What a peer is told where one end speaks TLS and the other does not: an error, or in place of an
-/// upgrade an HTTP answer.
+/// The answer to a peer if only one end speaks TLS: a JSON-RPC error, or an HTTP response instead
+/// of the upgrade.
 fn wrong_port(kind: ListenerKind, text: &str, data: &ErrorData) -> Vec<u8> {
     match kind {
         ListenerKind::Lines(Protocol::Tcp | Protocol::Unix) => {
@@ -184,17 +184,17 @@ fn wrong_port(kind: ListenerKind, text: &str, data: &ErrorData) -> Vec<u8> {
     }
 }
 
-/// What is open: what came with the upgrade, and whose certificate has been shown.
+/// An open connection: what came with the upgrade, and the certificate that was shown.
 pub(super) type Opened = (Connection, Upgrade, Option<Holder>);
 
-/// The connection with TLS under it, where that is spoken.
+/// Adds TLS to the connection, if the port speaks it.
 pub(super) async fn secure(
     socket: Socket,
     kind: ListenerKind,
     settings: &Settings,
     trail: &mut Trail,
 ) -> Result<(BoxedStream, Option<Holder>), OpenError> {
-    // Out of the channel, whose lock is not to be held while the peer takes its time.
+    // Cloned, because the channel's lock must not be held across an await.
     let tls = settings.access.borrow().tls.clone();
     let (acceptor, stream) = match (tls, socket) {
         (Some(acceptor), Socket::Tcp(stream))
@@ -202,13 +202,13 @@ pub(super) async fn secure(
         {
             (acceptor, stream)
         }
-        // What stays on this machine needs no TLS, and those who ask for health do not speak it.
+        // Local connections need no TLS, and health checks do not speak it.
         (_, socket) => {
             let data = ErrorData::new("no-tls", Executed::No);
             let answer = wrong_port(kind, "this port does not speak TLS", &data);
             let plain = Plain::new(socket, answer);
             let plain = match kind {
-                // Who reads lines is told.
+                // A peer that reads lines is told.
                 ListenerKind::Lines(_) => plain,
                 ListenerKind::Http | ListenerKind::Health | ListenerKind::Metrics => {
                     plain.noticed_by(note_tls)
@@ -227,7 +227,7 @@ pub(super) async fn secure(
     Ok((accepted.stream, certificate))
 }
 
-/// Opens the transport: TLS and the upgrade, where there are any.
+/// Opens the transport: TLS and the upgrade, if any.
 pub(super) async fn open(
     socket: Socket,
     protocol: Protocol,

@@ -1,10 +1,10 @@
-//! Whose session it is.
+//! The owner of a session.
 
 use crate::auth::Identity;
 use crate::transport::tls::Holder;
 use std::collections::BTreeSet;
 
-/// Whose session it is: nobody else may go on with it.
+/// The owner of a session, who alone may resume it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
     user: Option<String>,
@@ -31,10 +31,10 @@ impl Owner {
             && self.roles.is_superset(&other.roles)
     }
 
-    /// In bytes; those of no two owners are the same.
+    /// As bytes, which are unique for each owner.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let certificate = self.certificate.as_ref().map(Holder::as_bytes);
-        // Texts and numbers can always be written.
+        // Strings and numbers always serialize.
         serde_json::to_vec(&(&self.user, &self.roles, certificate)).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! What is on record of a message that is passed on.
+//! Metrics and audit events of messages that are passed on.
 
 use crate::audit::Trail;
 use crate::jsonrpc::Message;
@@ -7,7 +7,7 @@ use crate::permissions::Rights;
 use serde_json::Value;
 use tracing::Level;
 
-/// The MCP server gets this message, or the proxy answers it.
+/// Records a message that the MCP server gets or the proxy answers.
 pub(super) fn passed(trail: &Trail, message: &Message, rights: &Rights) {
     if let Some(metrics) = metrics::get() {
         metrics.message(message.method(), Verdict::Passed);
@@ -21,8 +21,8 @@ pub(super) fn passed(trail: &Trail, message: &Message, rights: &Rights) {
     trail.allowed(message, rights);
 }
 
-/// The span that a request belongs to, where it names one in the form of W3C Trace Context, which has no
-/// room for anything that must not be logged.
+/// The trace that a request belongs to, if it names one in the form of W3C Trace Context, which cannot hold
+/// anything private.
 fn traceparent(params: &[u8]) -> Option<String> {
     let params: Value = serde_json::from_slice(params).ok()?;
     let trace = params.pointer("/_meta/traceparent")?.as_str()?;

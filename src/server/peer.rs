@@ -1,4 +1,4 @@
-//! The begin of every connection: open, authenticate, find its session.
+//! The beginning of every connection: open, authenticate, find its session.
 
 use super::Settings;
 use super::access::{Access, Authorization, authenticate};
@@ -36,15 +36,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How a peer comes in that has shown who it is.
+/// How an authenticated peer is admitted.
 enum Entry {
     /// It has a place.
     Free(Place),
-    /// Only to go on with a session, since for this reason it gets no place of its own.
+    /// It may only resume a session, since it gets no place of its own for this reason.
     Returning(Refused),
 }
 
-/// A place for a peer. Where there is none, or the server stops, it may still go on with a
+/// Takes a place for a peer. If there is none, or the server is stopping, it may still resume a
 /// session, which has a place.
 fn place(
     context: &Context,
@@ -98,19 +98,19 @@ pub(super) async fn serve_upgraded(
     }
 }
 
-/// How a pending connection comes.
+/// How a pending connection arrives.
 enum Entrance {
     Socket(Socket, Protocol),
     /// Over HTTP.
     Upgraded(Box<Opened>),
 }
 
-/// Serves a peer that is in, to its end. `has_spoken` tells that it has had to say something for that.
+/// Serves an admitted peer to its end. `has_spoken` is true if it had to send something to be admitted.
 async fn stay(link: Box<Link>, has_spoken: bool, context: &Context) {
     if has_spoken {
         tracing::info!("connected");
     }
-    // What is rare or long is on the heap, so that nobody keeps the memory that others need.
+    // Box the large, rare futures so that idle tasks stay small.
     let end = match Box::pin(session::hello(link, context)).await {
         Err(Unopened::Silent) if !has_spoken => {
             return tracing::debug!("disconnected, it has said nothing");
@@ -126,8 +126,8 @@ async fn stay(link: Box<Link>, has_spoken: bool, context: &Context) {
     tracing::info!(reason = end, "disconnected");
 }
 
-/// A connection that is authenticated, with its place. Where there is none it may go on
-/// with a session, and stays pending until that has it.
+/// An authenticated connection with its place. Without one it may resume a session, and stays
+/// pending until it has.
 async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Option<Box<Link>> {
     let Unauthenticated {
         address: peer,
@@ -174,13 +174,13 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
     let link = entered.into_link(None, access, (transport, trail), context);
     tokio::select! {
         () = Box::pin(take_over(link, session, refusal, context)) => {}
-        // It has been refused, and told so if it listens.
+        // It has been refused, with an error if it still reads.
         () = pending.pushed_out() => {}
     }
     None
 }
 
-/// Puts it on record who has come in.
+/// Records who was admitted.
 fn note_identity(identity: &Identity, settings: &Settings, trail: &mut Trail) {
     let span = tracing::Span::current();
     span.record("user", identity.name());
@@ -193,7 +193,7 @@ fn note_identity(identity: &Identity, settings: &Settings, trail: &mut Trail) {
     }
 }
 
-/// Waits until something is said; `None` where nothing is.
+/// Waits for the first byte; `None` if none comes.
 async fn hear(
     socket: Socket,
     protocol: Protocol,
@@ -218,8 +218,8 @@ async fn hear(
     }
 }
 
-/// The address of the client: the peer's, or the one that it names ahead of the connection where it is a proxy
-/// that does so.
+/// The address of the client: the peer's, or the one in the PROXY header if the peer is a proxy that sends
+/// one.
 async fn named_ahead(
     entrance: &mut Entrance,
     peer: Address,
@@ -249,14 +249,14 @@ async fn named_ahead(
     None
 }
 
-/// It is known by now that a proxy speaks for somebody at this address.
+/// Notes the address of the client behind a proxy.
 fn note_client(address: Address, spot: &Spot, trail: &mut Trail) {
     tracing::Span::current().record("client", tracing::field::display(address));
     trail.speaks_for(address);
     spot.is_of(address);
 }
 
-/// Opens the transport, where it is not open yet.
+/// Opens the transport, unless it is open already.
 async fn begin(
     entrance: Entrance,
     (spot, deadline): (&Spot, Instant),
@@ -285,10 +285,10 @@ async fn begin(
     }
 }
 
-/// A connection that has come in.
+/// An admitted connection.
 struct Entered {
     connection: Connection,
-    /// Where its client is.
+    /// The address of its client.
     address: Address,
     identity: Identity,
     certificate: Option<Holder>,
@@ -322,7 +322,7 @@ impl Entered {
     }
 }
 
-/// Opens the transport and authenticates, both within the time there is for it.
+/// Opens the transport and authenticates, both before the deadline.
 async fn enter(
     mut entrance: Entrance,
     (peer, spot, deadline): (Address, Spot, Instant),
@@ -341,7 +341,7 @@ async fn enter(
     if address != client {
         note_client(address, &spot, trail);
     }
-    // What changes from here on is noticed when the peer is in.
+    // Changes from here on are noticed once the peer is admitted.
     let asks = access.borrow_and_update().requirements.is_some();
     let authenticator = handshake::Authenticator {
         check: asks.then_some(async |token: &Secret| authenticate(access, token).await),
@@ -377,8 +377,8 @@ async fn enter(
     None
 }
 
-/// The session that a connection without a place asks for in its first line, which may be no longer
-/// than a token, and how much of it its client has received.
+/// Reads which session a connection without a place wants to resume from its first line, which may
+/// be as long as a token, and how many lines its client has received.
 async fn named_session(connection: &mut Connection, limit: Duration) -> Option<(SessionKey, u64)> {
     let first = tokio::time::timeout(limit, connection.next()).await;
     let line = first.ok()?.ok()??;
@@ -388,7 +388,7 @@ async fn named_session(connection: &mut Connection, limit: Duration) -> Option<(
     }
 }
 
-/// For a connection without a place: lets it go on with the session that it names, or refuses it.
+/// Lets a connection without a place resume the session that it names, or refuses it.
 async fn take_over(
     mut link: Box<Link>,
     session: Option<(SessionKey, u64)>,

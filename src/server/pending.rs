@@ -1,5 +1,4 @@
-//! Connections that have not shown yet who they are, bounded in number, for one address and
-//! altogether.
+//! Connections that are not authenticated yet, bounded in number, in total and for each address.
 //!
 //! Where there are too many, one that has said nothing gives way to the newest, the oldest first: who has a
 //! token shows it at once and is pending no more, so a flood of silent connections pushes out its own kind.
@@ -20,14 +19,14 @@ use tokio::sync::{Notify, oneshot};
 /// How long one that has begun to speak may take to show who it is, before it gives way like the others.
 const PROTECTED: Duration = Duration::from_millis(500);
 
-/// All of them.
+/// All pending connections.
 #[derive(Debug)]
 pub(super) struct PendingConnections {
     table: Mutex<Table<oneshot::Sender<()>>>,
     left: Notify,
 }
 
-/// One of them; dropping it makes room.
+/// One pending connection; dropping it makes room.
 #[derive(Debug)]
 pub(super) struct PendingConnection {
     number: u64,
@@ -118,7 +117,7 @@ impl PendingConnection {
     }
 }
 
-/// Where a pending connection stands among the others.
+/// The position of a pending connection in the table.
 #[derive(Debug)]
 pub(super) struct Spot {
     number: u64,
@@ -131,8 +130,8 @@ impl Spot {
         self.all.lock().speaks(self.number, Instant::now());
     }
 
-    /// It turns out that a proxy speaks for somebody at this address: it is counted there, and another of
-    /// that address may have to go for it.
+    /// Counts the connection for the client behind a proxy, for which another one of that address may have to
+    /// give way.
     pub(super) fn is_of(&self, address: Address) {
         let mut table = self.all.lock();
         table.moves(self.number, Network::of(address), Instant::now());
@@ -405,9 +404,9 @@ mod tests {
             ("2b", 2, None),
             ("2c", 2, Some("2a")),
             ("3a", 3, None),
-            // Full: not the oldest of all goes, but the oldest of the largest crowd.
+            // Full: the oldest of the largest network gives way, not the oldest of all.
             ("4a", 4, Some("2b")),
-            // No crowd any more: now the oldest goes.
+            // All networks are equal: now the oldest of all gives way.
             ("5a", 5, Some("1a")),
         ] {
             assert_eq!(

@@ -1,4 +1,4 @@
-//! How far a connection has got, and what each event means for it. Pure: no I/O and no clock.
+//! The phases of a connection, and what each event means in them. Pure: no I/O and no clock.
 //!
 //! A connection that is not authenticated is an `Unauthenticated`, and a session that waits for its
 //! client has no connection; in between, a connection is in one of these phases.
@@ -9,27 +9,27 @@ use super::registry::Handover;
 use crate::replay::Violation;
 use crate::transport::line::LineError;
 
-/// How far a connection has got.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Messages pass both ways.
     #[default]
     Serving,
-    /// The client has been told that nothing more is taken. What comes is for the next server.
+    /// The client has been told that nothing more is accepted. What arrives is for the next server.
     Draining,
-    /// The client has read that: what comes now are answers.
+    /// The client has confirmed that: only answers arrive now.
     Drained,
-    /// The peer says no more, and still gets what it is owed.
+    /// The peer has closed its sending half, and still gets pending answers.
     HalfClosed,
 }
 
 impl Phase {
-    /// True from when the client has been told that nothing more is taken.
+    /// True once the client has been told that nothing more is accepted.
     pub(super) fn is_draining(self) -> bool {
         matches!(self, Self::Draining | Self::Drained)
     }
 
-    /// The client has been told that nothing more is taken.
+    /// Notes that the client has been told that nothing more is accepted.
     pub(super) fn told_to_drain(self) -> Self {
         match self {
             Self::Serving => Self::Draining,
@@ -37,7 +37,7 @@ impl Phase {
         }
     }
 
-    /// The client has read it.
+    /// Notes that the client has confirmed it.
     pub(super) fn drain_read(self) -> Self {
         match self {
             Self::Draining => Self::Drained,
@@ -46,60 +46,60 @@ impl Phase {
     }
 }
 
-/// What happens to a connection.
+/// An event on a connection.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The peer says no more; it may still listen.
+    /// The peer has closed its sending half; it may still read.
     HalfClosed,
-    /// The client has said that it leaves.
+    /// The client has said goodbye.
     Left,
     /// A line of the peer is longer than this.
     TooLong(usize),
     Violation(Violation),
-    /// Too much has come that holds no message.
+    /// Too many lines have come that are not messages.
     Empty,
     /// The peer cannot be read.
     Unreadable(LineError),
     /// The peer cannot be written to.
     Unwritable,
-    /// The token is good no longer.
+    /// The token is no longer valid.
     Invalidated(Invalidated),
-    /// Nothing more comes for the peer, for this reason.
+    /// The session gets no further lines, for this reason.
     Cut(Reason),
-    /// The session has got another connection.
+    /// The session has another connection.
     Replaced(Handover),
-    /// Too much memory is kept for all clients, most of it for what this connection has sent.
+    /// The memory for all clients exceeds its bound, and this connection's input takes most of it.
     Backlog,
-    /// Nothing has happened for too long.
+    /// The connection has been idle for too long.
     Idle,
-    /// No sign of life has come for too long.
+    /// The keepalives of the client have stopped.
     Silent,
-    /// A peer that says no more has got all that it is owed …
+    /// A half-closed peer has received all its answers …
     Settled,
-    /// … or has waited for that for too long.
+    /// … or has waited for them for too long.
     Overdue,
 }
 
-/// What decides about a connection, beside its phase.
+/// The properties of a connection that matter besides its phase.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// Its client can go on with the session over another connection.
+    /// Its client can resume the session on another connection.
     pub resumable: bool,
-    /// Its transport has a half that can be closed alone.
+    /// Its transport can be half-closed.
     pub has_halves: bool,
 }
 
-/// What an event leads to.
+/// The consequence of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The connection goes on in this phase.
+    /// The connection continues in this phase.
     Enter(Phase),
     /// It ends.
     End(End),
 }
 
 impl Rules {
-    /// What this event leads to.
+    /// The consequence of this event.
     pub(super) fn on(self, event: &Event) -> Step {
         match event {
             Event::HalfClosed if self.resumable => {
@@ -131,7 +131,7 @@ impl Rules {
             Event::Cut(Reason::Backlog) => End::new(Disposition::Abort, Reason::Backlog),
             Event::Cut(reason) => End::new(Disposition::Close, *reason),
             Event::Replaced(_) => End::new(Disposition::Replaced, Reason::Replaced),
-            // What the session itself keeps is counted apart.
+            // The memory of the session itself is counted separately.
             Event::Backlog if self.resumable => End::new(Disposition::Lost, Reason::Backlog),
             Event::Backlog => End::new(Disposition::Abort, Reason::Backlog),
             Event::Idle if self.resumable => told(Reason::Idle, FinalNotice::Idle),
@@ -172,7 +172,7 @@ mod tests {
             ..PLAIN
         };
         assert_eq!(end(whole, &event), (Disposition::Close, Reason::PeerLeft));
-        // A client that can resume comes back for its answers.
+        // A client that can resume will come back for its answers.
         assert_eq!(end(RESUMABLE, &event), (Disposition::Lost, Reason::HungUp));
     }
 

@@ -1,8 +1,8 @@
 //! Places for connections and for processes of the MCP server, bounded in number for all together and
 //! for each user.
 //!
-//! A session that waits for its client keeps its place. Where all are taken, such a session gives way
-//! to somebody who has clearly fewer: the one that waits longest of the user who has most.
+//! A session that waits for its client keeps its place. If all are taken, such a session gives way to a user
+//! who has clearly fewer: the longest waiting one of the user who has most.
 
 use crate::account::Account;
 use crate::utils::lock::lock;
@@ -35,14 +35,14 @@ pub(super) struct Places {
     table: Mutex<Table<oneshot::Sender<()>>>,
 }
 
-/// One of them; dropping it makes room.
+/// One place; dropping it makes room.
 #[derive(Debug)]
 pub(super) struct Place {
     spot: Spot,
     of_user: Tally,
 }
 
-/// Tells which place it is, whether or not it is still taken.
+/// Identifies a place, whether or not it is still taken.
 #[derive(Clone, Debug)]
 pub(super) struct Spot {
     number: u64,
@@ -67,7 +67,7 @@ impl Places {
         lock(&self.table)
     }
 
-    /// A place, for which a session that waits may have to end.
+    /// Takes a place, for which a waiting session may have to end.
     pub(super) fn take(self: &Arc<Self>, account: &Account) -> Result<Place, NoPlace> {
         let mut table = self.lock();
         let (number, gone) = table.enter(account)?;
@@ -88,14 +88,14 @@ impl Place {
         self.spot.clone()
     }
 
-    /// Counts something of all who have places of the same user.
+    /// A counter that all places of the same user share.
     pub(super) fn of_user(&self) -> Tally {
         self.of_user.clone()
     }
 }
 
 impl Spot {
-    /// The session that has this place waits for its client.
+    /// Notes that the session at this place waits for its client.
     pub(super) fn wait(self) -> Waiting {
         let (sender, needed) = oneshot::channel();
         self.all.lock().wait(self.number, sender);
@@ -104,7 +104,7 @@ impl Spot {
 }
 
 impl Waiting {
-    /// Completes when the place has been given to somebody else. Cancel safe.
+    /// Completes when the place has been given to another user. Cancel safe.
     pub(super) async fn gives_way(&mut self) {
         if (&mut self.needed).await.is_err() {
             std::future::pending::<()>().await;
@@ -124,21 +124,21 @@ impl Drop for Place {
     }
 }
 
-/// What an account has.
+/// The places of one account.
 #[derive(Debug, Default)]
 struct Held {
     places: usize,
     tally: Tally,
 }
 
-/// Whose places are whose. `T` ends a session that waits.
+/// The owner of each place. `T` ends a waiting session.
 #[derive(Debug)]
 struct Table<T> {
     bounds: Bounds,
     /// The account of each place.
     taken: HashMap<u64, (Account, Option<u64>)>,
     counts: HashMap<Account, Held>,
-    /// Places of sessions that wait, in the order in which they began to.
+    /// Places of waiting sessions, the longest waiting first.
     waiting: BTreeMap<u64, (u64, T)>,
     next: u64,
 }
@@ -169,7 +169,8 @@ impl<T> Table<T> {
         held.map(|held| held.tally.clone()).unwrap_or_default()
     }
 
-    /// The number of a new place, and what ends the session that had to give way for it.
+    /// Takes a new place; returns its number, and what ends the session that has to give way for
+    /// it.
     fn enter(&mut self, account: &Account) -> Result<(u64, Option<T>), NoPlace> {
         let of_user = self.bounds.per_user.unwrap_or(usize::MAX);
         if self.count(account) >= of_user {
@@ -251,17 +252,18 @@ mod tests {
         let a: Vec<u64> = (0..4).map(|_| table.enter(&alice).unwrap().0).collect();
         assert_eq!(table.enter(&alice), Err(NoPlace::TooManyOfUser));
         let b: Vec<u64> = (0..2).map(|_| table.enter(&bob).unwrap().0).collect();
-        // Nobody's session waits.
+        // No session waits.
         assert_eq!(table.enter(&carol), Err(NoPlace::Full));
         table.wait(b[0], "b0");
         table.wait(a[2], "a2");
         table.wait(a[1], "a1");
         assert_eq!(table.enter(&carol).map(|(_, gone)| gone), Ok(Some("a2")));
-        // One that goes on does not wait any more.
+        // A session that is resumed no longer waits.
         assert_eq!(table.go_on(a[1]), Some("a1"));
         assert_eq!(table.enter(&carol), Err(NoPlace::Full));
         table.wait(a[1], "a1");
-        // Alice has three now: for carol, who has one, that is too many, for bob, who has two, not.
+        // Alice has three now: too many compared with carol, who has one, but not with bob, who has
+        // two.
         assert_eq!(table.enter(&bob), Err(NoPlace::Full));
         assert_eq!(table.enter(&carol).map(|(_, gone)| gone), Ok(Some("a1")));
         // All have two.
@@ -291,8 +293,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: the bounds hold, only those who wait give way, only to whoever has fewer
-        /// even then, and whoever has fewer than others that wait is let in.
+        /// In any history the bounds hold, only waiting sessions give way, only to accounts that still have
+        /// fewer after that, and an account with fewer than one that waits is admitted.
         #[test]
         fn the_bounds_hold(events in events(), total in 1usize..10, per_user in 1usize..6) {
             let mut table: Table<u64> = Table::new(Bounds { total, per_user: Some(per_user) });

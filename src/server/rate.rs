@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// The most users that are counted at a time. Whoever has been quiet for long enough needs no
-/// counting; beyond that the one who is nearest to it is forgotten.
+/// The most users that are tracked at a time. A user who has been quiet for long enough needs no
+/// tracking; beyond that the one who is closest to it is forgotten.
 const MAX_USERS: usize = 8192;
 
 /// A bucket for every user.
@@ -62,12 +62,13 @@ impl Limiter {
     }
 }
 
-/// A peer's part of what its user may send. Requests beyond it are refused, since somebody waits for
-/// an answer; everything else waits, and what stands behind it, so that nothing gets lost.
+/// A peer's view of its user's rate limit. Requests beyond it are refused, because their sender
+/// waits for an answer; other messages are delayed together with all that follow, so that nothing
+/// is lost.
 pub(super) struct UserLimit<'a> {
-    /// With whom it is counted for, where messages are counted.
+    /// The limiter and the account, if there is a rate limit.
     rates: Option<(&'a Mutex<Limiter>, Account)>,
-    /// Some have had to wait, which has been logged.
+    /// Messages have been delayed, which has been logged.
     waited: bool,
 }
 
@@ -118,17 +119,17 @@ mod tests {
         }
         assert_eq!(limiter.take(&user("a"), start), Err(Duration::from_secs(1)));
         assert_eq!(limiter.take(&user("c"), start), Ok(()));
-        // No room: of those who have one message left, one is forgotten; never the one who has none.
+        // No room: one of the users with a message left is forgotten; never the one with none.
         assert_eq!(limiter.take(&user("d"), start), Ok(()));
         assert_eq!(limiter.buckets.len(), 3);
         assert!(limiter.take(&user("a"), start).is_err());
-        // Later all are quiet, and nobody is kept.
+        // Later all are quiet, and no user is tracked.
         let later = start + Duration::from_secs(10);
         assert_eq!(limiter.take(&user("e"), later), Ok(()));
         assert_eq!(limiter.buckets.len(), 1);
     }
 
-    /// Whoever has no user could take an address of its network for each message.
+    /// A peer without a user could otherwise use a new address of its network for each message.
     #[test]
     fn a_network_of_ipv6_is_counted_together() {
         let of = |address: &str| {

@@ -1,6 +1,5 @@
-//! What is on record of the messages of one connection that are not passed on: the first few one by
-//! one, and of more of them how many they were, once a second. Whoever sends nothing else fills
-//! neither the log nor the audit log.
+//! Records refused messages of one connection: the first few one by one, then only their number,
+//! once a second. A peer that sends nothing else fills neither the log nor the audit log.
 
 use crate::audit::Trail;
 use crate::jsonrpc::{Message, Refusal};
@@ -16,18 +15,18 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// So many are told one by one at once …
+/// How many are recorded one by one in a burst …
 const TOLD_AT_ONCE: u32 = 10;
-/// … and so many more in a second.
+/// … and how many more per second.
 const TOLD_PER_SECOND: u32 = 1;
 
-/// How often the others are counted up.
+/// How often the number of the others is recorded.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// The most of a name that is logged, in bytes.
 const MAX_LOGGED_NAME: usize = 128;
 
-/// The method of what cannot be read.
+/// The method of messages that cannot be parsed.
 const UNKNOWN: &str = "?";
 
 /// For the audit log.
@@ -42,17 +41,17 @@ pub(super) const FOREIGN_SESSION: &str =
 /// Why a message is not passed on.
 #[derive(Clone, Copy, Debug)]
 enum Reason {
-    /// It is no message, or none that a peer may send.
+    /// It is not a message, or not one that a peer may send.
     Invalid,
     /// The policy forbids it.
     Blocked,
     /// It is more than `--rate-limit` allows.
     Rate,
-    /// It needs one process too many.
+    /// It would need one process too many.
     Children,
-    /// It names a task of somebody else.
+    /// It names another user's task.
     Task,
-    /// It names a session of somebody else.
+    /// It names another user's session.
     Session,
 }
 
@@ -67,7 +66,7 @@ impl Reason {
     }
 }
 
-/// How many messages were not told one by one.
+/// How many messages were not recorded one by one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     invalid: u64,
@@ -84,7 +83,7 @@ impl Counts {
     }
 }
 
-/// Decides which are told one by one. No clock: the time comes in.
+/// Decides which are recorded one by one. No clock: the time comes in.
 #[derive(Debug, Default)]
 struct Tally {
     told: Bucket,
@@ -92,7 +91,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// True for one that is to be told by itself; it is counted otherwise.
+    /// True if this one is to be recorded by itself; it is counted otherwise.
     fn tells(&mut self, reason: Reason, now: Instant) -> bool {
         let pace = Pace::new(TOLD_PER_SECOND, TOLD_AT_ONCE);
         if self.told.take(&pace, now).is_ok() {
@@ -110,11 +109,11 @@ impl Tally {
     }
 }
 
-/// Puts them on record; dropping it puts on record what is left.
+/// Records refusals; dropping it records the remaining ones.
 pub(super) struct Refusals<T: Deref<Target = Trail>> {
     trail: T,
     tally: Mutex<Tally>,
-    /// Something is untold.
+    /// Some refusals are not recorded yet.
     counted: Notify,
 }
 
@@ -144,7 +143,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         tells
     }
 
-    /// What came is no message.
+    /// Records a line that is not a message.
     pub(super) fn invalid(&self, refusal: &Refusal) {
         if self.tells(Reason::Invalid, UNKNOWN) {
             tracing::info!(reason = refusal.reason, "refused a message");
@@ -152,7 +151,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
-    /// This message is none that a peer may send.
+    /// Records a message that a peer may not send.
     pub(super) fn reserved(&self, message: &Message) {
         if self.tells(Reason::Invalid, message.method()) {
             let reason = "this prefix is the proxy's own";
@@ -161,7 +160,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
-    /// This message is longer than the MCP server may be sent.
+    /// Records a message that is too long for the MCP server.
     pub(super) fn too_large(&self, message: &Message) {
         if self.tells(Reason::Invalid, message.method()) {
             let reason = "longer than --max-message-size as it is written for the MCP server";
@@ -170,7 +169,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
-    /// The policy forbids this message.
+    /// Records a message that the policy forbids.
     pub(super) fn blocked(&self, denial: &Denial) {
         if self.tells(Reason::Blocked, &denial.method) {
             log_denial(denial);
@@ -178,7 +177,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
-    /// This message is more than `--rate-limit` allows.
+    /// Records a message that exceeds `--rate-limit`.
     pub(super) fn rate_limited(&self, message: &Message) {
         if self.tells(Reason::Rate, message.method()) {
             tracing::warn!("refused a request: more messages than --rate-limit allows");
@@ -186,7 +185,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
-    /// This `initialize` needs one process too many, for this `reason`.
+    /// Records an `initialize` for which there is no process, for this `reason`.
     pub(super) fn no_process(&self, message: &Message, reason: &'static str) {
         if self.tells(Reason::Children, message.method()) {
             tracing::warn!("refused a request: {reason}");
@@ -194,7 +193,8 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
-    /// This request names a task of somebody else, and has been answered as if there were none.
+    /// Records a request that names another user's task, and has been answered as if there were
+    /// none.
     pub(super) fn foreign_task(&self, message: &Message) {
         if self.tells(Reason::Task, message.method()) {
             tracing::warn!("refused a request: {FOREIGN_TASK}");
@@ -202,7 +202,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
-    /// This request names a session of somebody else, and is answered as if there were none.
+    /// Records a request that names another user's session, and is answered as if there were none.
     pub(super) fn foreign_session(&self) {
         if self.tells(Reason::Session, UNKNOWN) {
             tracing::warn!("refused a request: {FOREIGN_SESSION}");
@@ -210,7 +210,7 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
-    /// Puts on record once a second what was not told one by one. Cancel safe.
+    /// Records once a second how many were not recorded one by one. Cancel safe.
     pub(super) async fn report(&self) -> Infallible {
         loop {
             self.counted.notified().await;
@@ -295,7 +295,7 @@ mod tests {
             sessions: 0,
         };
         assert_eq!(tally.untold, counts);
-        // Later, and now and then, each is told again.
+        // At a slow pace, each is recorded one by one.
         for minute in 1..9 {
             let now = start + Duration::from_secs(60 * minute);
             assert!(tally.tells(Reason::Invalid, now));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     proptest! {
-        /// None is missing, and few are told by themselves, however they come.
+        /// At any pace, none is missing and few are recorded one by one.
         #[test]
         fn all_are_told_or_counted(steps in prop::collection::vec(0u64..200, 1..500)) {
             let start = Instant::now();

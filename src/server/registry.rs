@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How often to look whether somebody is still waited for, while the server stops. Not an event: it matters
+/// How often to check whether any client is still awaited, while the server stops. Not an event: it matters
 /// once in the life of a server, and every session would have to signal it.
 const CHECK: Duration = Duration::from_millis(20);
 
@@ -37,14 +37,14 @@ struct Slot {
     next: Arc<Next>,
 }
 
-/// The latest connection for a session; the ones before it have been given up by their client.
+/// The latest connection for a session; its client has abandoned earlier ones.
 #[derive(Debug, Default)]
 struct Next {
     handover: Mutex<Option<Handover>>,
     come: Notify,
 }
 
-/// A session's place in the registry; leaving it is dropping this.
+/// A session's place in the registry; dropping this leaves it.
 #[derive(Debug)]
 pub(super) struct Registration {
     pub key: SessionKey,
@@ -64,7 +64,7 @@ impl Registry {
         lock(&self.slots)
     }
 
-    /// A place for a new session of `owner`, if there is one left.
+    /// Takes a place for a new session of `owner`, if there is one.
     pub(super) fn register(self: &Arc<Self>, owner: &Owner, watch: Watch) -> Option<Registration> {
         let mut slots = self.lock();
         if slots.len() >= self.limit {
@@ -88,8 +88,8 @@ impl Registry {
         })
     }
 
-    /// Gives a connection to the session `key`; gives it back where there is no such session, or
-    /// it is somebody else's, which is put on record, or has got a later one.
+    /// Hands a connection to the session `key`; returns it if there is no such session, if the
+    /// session belongs to another user, which is recorded, or if it has a later connection.
     pub(super) fn hand_over(
         &self,
         key: &SessionKey,
@@ -113,19 +113,19 @@ impl Registry {
         if slot.watch.is_stale(received) {
             return Err(link);
         }
-        // Should the session end before it has taken the connection.
+        // In case the session ends before it has taken the connection.
         link.trail.ends("its session has ended");
         *slot.next.lock() = Some(Handover { link, received });
         slot.next.come.notify_one();
         Ok(())
     }
 
-    /// True where somebody has a session that may be gone on with.
+    /// True if `owner` has a session that can be resumed.
     pub(super) fn knows(&self, owner: &Owner) -> bool {
         self.lock().values().any(|slot| slot.owner == *owner)
     }
 
-    /// Completes when no session that is owed something waits for its client.
+    /// Completes when no session with pending answers waits for its client.
     pub(super) async fn nobody_awaited(&self) {
         let awaited = |slot: &Slot| slot.waits && !slot.watch.is_settled();
         while self.lock().values().any(awaited) {
@@ -141,7 +141,7 @@ impl Next {
 }
 
 impl Registration {
-    /// The next connection of this session. Cancel safe.
+    /// Waits for the next connection of this session. Cancel safe.
     pub(super) async fn handover(&self) -> Handover {
         loop {
             if let Some(handover) = self.next.lock().take() {
@@ -281,7 +281,7 @@ mod tests {
         let bob = registry.hand_over(&key, bob, 0).unwrap_err();
         assert!(registry.hand_over(&SessionKey::generate(), bob, 0).is_err());
         assert!(is_closed(&mut bob_far).await);
-        // A session that ends takes a connection that was on its way to it along.
+        // A session that ends closes a connection that was on its way to it.
         let (again, mut again_far) = link("alice");
         assert!(registry.hand_over(&key, again, 0).is_ok());
         drop(registration);

@@ -1,5 +1,5 @@
-//! The life of one session: over one connection, and, with a client that speaks
-//! `mcp-remote/resume`, over those that follow.
+//! One session: over one connection, and, with a client that speaks `mcp-remote/resume`, over those
+//! that follow.
 
 use super::access::{Authorization, Invalidated, expiry, revoked};
 use super::connection::{Carrier, First};
@@ -27,21 +27,21 @@ use std::io::ErrorKind;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// A client that lost its connection is back within so long, or for some time not.
+/// How soon a client that has lost its connection usually comes back.
 const BACK_AT_ONCE: Duration = Duration::from_secs(5);
 
-/// How a connection begins that does not go on with a session.
+/// How a connection begins that does not resume a session.
 pub(super) enum Opening {
-    /// It asks for a session that can be resumed.
+    /// It requests a session that can be resumed.
     Resumable,
-    /// It is one of a peer that knows nothing of that, and has said this.
+    /// Its peer cannot resume, and has sent this first line.
     Plain(Line),
 }
 
 /// Why no session has begun on a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Unopened {
-    /// The peer has left without a line.
+    /// The peer has disconnected without a line.
     Silent,
     /// For this reason.
     Ended(&'static str),
@@ -57,8 +57,8 @@ impl Unopened {
     }
 }
 
-/// Waits for the first line of a peer: a connection may go on with a session, and no MCP server is
-/// started for it then. Gives the connection and what it wants, unless there is nothing more to do.
+/// Waits for the first line of a peer, because a connection that resumes a session needs no new MCP
+/// server. Returns the connection and how it begins, unless there is nothing more to do.
 pub(super) async fn hello(
     mut link: Box<Link>,
     context: &Context,
@@ -110,7 +110,7 @@ pub(super) async fn hello(
     Err(unopened)
 }
 
-/// What a connection wants that begins with this line.
+/// How a connection begins that sends this first line.
 fn open(link: Box<Link>, line: Bytes, context: &Context) -> Result<(Box<Link>, Opening), Unopened> {
     match Control::read(&line) {
         Some(Control::Resume {
@@ -125,7 +125,7 @@ fn open(link: Box<Link>, line: Bytes, context: &Context) -> Result<(Box<Link>, O
     }
 }
 
-/// Logs why a connection failed before its first line, and names it.
+/// Logs why a connection failed before its first line, and returns the reason.
 fn lost(err: &LineError) -> &'static str {
     match err {
         LineError::Io(err) if tls::is_mismatch(err) => {
@@ -143,7 +143,7 @@ fn lost(err: &LineError) -> &'static str {
     }
 }
 
-/// Serves a session from its first line to its end; gives the reason for the log.
+/// Serves a session from its first line to its end; returns the reason for the log.
 pub(super) async fn serve(link: Box<Link>, opening: Opening, context: &Context) -> &'static str {
     let party = Party {
         authorization: &link.authorization,
@@ -161,7 +161,7 @@ pub(super) async fn serve(link: Box<Link>, opening: Opening, context: &Context) 
     }
 }
 
-/// Serves a session that has, or may get, a process of its own, and runs that.
+/// Serves a session that has, or may get, a process of its own, and runs that process.
 async fn serve_apart(
     link: Box<Link>,
     opening: Opening,
@@ -177,7 +177,7 @@ async fn serve_apart(
     tokio::join!(living, placement.run_own(&left, &context.stopping)).0
 }
 
-/// Refuses a session that would need one process too many.
+/// Refuses a session for which there is no process.
 async fn turn_away(mut link: Box<Link>, why: NoProcess) -> &'static str {
     let reason = isolated::reason(why);
     tracing::warn!("refused: {reason}");
@@ -192,14 +192,14 @@ async fn turn_away(mut link: Box<Link>, why: NoProcess) -> &'static str {
     reason
 }
 
-/// Serves a session over its connections, to its end; gives the reason for the log.
+/// Serves a session over its connections, to its end; returns the reason for the log.
 async fn live(
     mut link: Box<Link>,
     opening: Opening,
     placement: &Placement,
     context: &Context,
 ) -> &'static str {
-    // The place is the session's for as long as it lives, so that its client finds room.
+    // The session keeps the place for as long as it lives, so that its client can come back.
     let place = link.place.take();
     let (registration, first) = match opening {
         Opening::Plain(read) => (None, First::Read(read)),
@@ -227,12 +227,12 @@ struct Life<'a> {
     placement: &'a Placement,
     context: &'a Context,
     place: Option<Place>,
-    /// Where it can be resumed.
+    /// Its place in the registry, if it can be resumed.
     registration: Option<Registration>,
 }
 
 impl Life<'_> {
-    /// Serves it over one connection after the other; gives the reason of its end.
+    /// Serves it over one connection after the other; returns the reason for its end.
     async fn run(mut self, mut link: Box<Link>, mut first: First) -> Reason {
         loop {
             let carrier = Carrier {
@@ -252,7 +252,7 @@ impl Life<'_> {
                 }
                 Disposition::Close => {
                     let Link { reader, writer, .. } = *link;
-                    // Who comes back while this one closes begins anew.
+                    // A client that comes back while this connection closes gets a new session.
                     drop(self.registration.take());
                     transport::close(reader, writer.into_inner(), ended.last_words.as_slice())
                         .await;
@@ -268,14 +268,14 @@ impl Life<'_> {
         }
     }
 
-    /// Waits for the client, whose connection was lost for this reason.
+    /// Waits for the client after its connection was lost for this reason.
     ///
     /// # Errors
     /// Why there is no further connection.
     async fn wait(&self, authorization: Authorization, reason: Reason) -> Result<Handover, Reason> {
         let session = &self.placement.session;
         let registration = self.registration.as_ref().ok_or(reason)?;
-        // A client that may not even know of it gets another one.
+        // A client that may not know of the session yet will begin a new one.
         if session.replay(|replay| replay.is_unused()) {
             return Err(reason);
         }
@@ -286,7 +286,7 @@ impl Life<'_> {
         session.set_presence(Presence::Lost);
         let spots = [self.place.as_ref().map(Place::spot), self.placement.spot()];
         let handover = tokio::select! {
-            // Whose place is gone must not go on, even where its client is just coming back.
+            // A session whose place is gone must end, even if its client is just coming back.
             biased;
             () = gives_way(spots) => {
                 tracing::warn!(
@@ -304,13 +304,13 @@ impl Life<'_> {
         Ok(handover)
     }
 
-    /// Goes on with another connection.
+    /// Continues on another connection.
     ///
     /// # Errors
-    /// Its client cannot.
+    /// The client's state does not fit.
     fn resume(&self, handover: Handover) -> Result<(Box<Link>, First), Reason> {
         let Handover { mut link, received } = handover;
-        // Its session has one.
+        // The session has a place already.
         link.place = None;
         let session = &self.placement.session;
         let registration = self.registration.as_ref().ok_or(Reason::HungUp)?;
@@ -325,7 +325,7 @@ impl Life<'_> {
         let key = registration.key.short();
         tracing::info!(session = key, address = %link.address, resent, "resumed");
         link.trail.joined(key);
-        // While nobody was there, nobody took over what has changed.
+        // Changes since the last connection have not been applied yet.
         session.set_rights(link.authorization.profile());
         session.set_presence(Presence::Connected);
         let first = Control::Resumed {
@@ -337,7 +337,7 @@ impl Life<'_> {
     }
 }
 
-/// Completes when one of the places of a session that waits has been given to somebody else.
+/// Completes when one of the places of a waiting session has been given to another user.
 async fn gives_way([place, child]: [Option<Spot>; 2]) {
     let lost = async |spot: Option<Spot>| match spot {
         Some(spot) => spot.wait().gives_way().await,
@@ -349,13 +349,13 @@ async fn gives_way([place, child]: [Option<Spot>; 2]) {
     }
 }
 
-/// Completes when there is no point in waiting for the client of a session any longer.
+/// Completes when it is pointless to wait for the client of a session any longer.
 async fn given_up(session: &Session, context: &Context) -> Reason {
     let window = tokio::time::sleep(context.settings.resume_window);
     let stopping = &context.stopping;
     let cut = async {
         let cut = session.cut().await;
-        // What the MCP server said last is still worth something.
+        // The last messages of the MCP server are still worth delivering.
         if cut == Cut::Stopped && !session.is_settled() {
             stopping.begins().await;
         }
@@ -367,14 +367,14 @@ async fn given_up(session: &Session, context: &Context) -> Reason {
     }
 }
 
-/// What the MCP server asks waits for a client that is back at once, and for no other.
+/// Server requests wait for a client only if it comes back soon.
 async fn stays_away(session: &Session) -> std::convert::Infallible {
     tokio::time::sleep(BACK_AT_ONCE).await;
     session.set_presence(Presence::Away);
     std::future::pending().await
 }
 
-/// Makes a session one that can be resumed, where there is room.
+/// Makes a session resumable, if there is room in the registry.
 fn register(link: &mut Link, session: &Session, context: &Context) -> Option<Registration> {
     if context.settings.resume_window.is_zero() {
         return None;

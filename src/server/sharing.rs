@@ -1,4 +1,4 @@
-//! Who shares a process of the MCP server, and who gets one of its own: this file alone decides.
+//! Which sessions share a process of the MCP server, and which get their own: decided only here.
 
 use super::access::Authorization;
 use super::environment::Environment;
@@ -20,49 +20,49 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long isolated MCP servers may take to stop: two graces, and a little for the rest.
+/// How long isolated MCP servers may take to stop: two grace periods, and a margin.
 const STOP: Duration = Duration::from_secs(5);
 
-/// Whose sessions get a process of their own.
+/// Which sessions get a process of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
-    /// Nobody's.
+    /// None.
     #[default]
     Never,
-    /// Those of clients that the MCP server can ask something.
+    /// Those of clients that accept server requests.
     Asking,
-    /// Everybody's.
+    /// All.
     Always,
 }
 
-/// Where peers get their MCP server from.
+/// How the MCP server is run for peers.
 #[derive(Debug)]
 pub struct Backend {
-    /// Whose processes are isolated.
+    /// Which sessions are isolated.
     pub isolation: Isolation,
     /// How each process is started.
     pub command: CommandLine,
-    /// What the environment of isolated ones says of their user.
+    /// The environment of isolated processes.
     pub environment: Environment,
-    /// Who shares an isolated one.
+    /// Which sessions share an isolated process.
     pub per: ChildPer,
-    /// Bounds of each.
+    /// The bounds of each process.
     pub limits: Limits,
     /// Most isolated processes at a time.
     pub max_children: Bounds,
 }
 
-/// The same, as peers see it.
+/// Places sessions at processes.
 #[derive(Debug)]
 pub(super) struct Sharing {
     isolation: Isolation,
-    /// `None` where nobody shares.
+    /// `None` if nothing is shared.
     shared: Option<Hub>,
     isolated: Arc<Isolated>,
 }
 
 impl Sharing {
-    /// With what runs the shared processes.
+    /// Returns also the driver of the shared processes.
     pub(super) fn new(backend: Backend) -> (Self, Option<Driver>) {
         let Backend {
             isolation,
@@ -90,14 +90,14 @@ impl Sharing {
         (sharing, driver)
     }
 
-    /// Completes when nothing is under way in the shared processes any more, or after `limit`.
+    /// Completes when no request is pending in the shared processes any more, or after `limit`.
     pub(super) async fn idle(&self, limit: Duration) {
         if let Some(hub) = &self.shared {
             hub.idle(limit).await;
         }
     }
 
-    /// How long peers may take to leave, beyond what they take to get their last messages.
+    /// How long peers may take to leave, besides the time for their last messages.
     pub(super) fn patience(&self, drain_timeout: Duration) -> Duration {
         match self.isolation {
             Isolation::Never => Duration::ZERO,
@@ -105,11 +105,11 @@ impl Sharing {
         }
     }
 
-    /// A session for a peer. Where it has a process of its own, or may get one, somebody has to call
-    /// [`Placement::run_own`].
+    /// Begins a session for a peer. If it has a process of its own, or may get one, the caller has
+    /// to run [`Placement::run_own`].
     ///
     /// # Errors
-    /// It would need one process too many.
+    /// There is no process for it.
     pub(super) fn place(&self, party: Party<'_>) -> Result<Placement, NoProcess> {
         match (&self.shared, self.isolation) {
             (Some(hub), Isolation::Never) => Ok(Placement::new(hub, party, None)),
@@ -128,36 +128,36 @@ impl Sharing {
         }
     }
 
-    /// Completes when no process runs any more that sessions of one user share.
+    /// Completes when all processes that sessions of one user share have ended.
     pub(super) async fn ended(&self) {
         self.isolated.users.ended().await;
     }
 
-    /// How many lines wait for the clients of what is shared.
+    /// How many lines wait for clients of the shared processes.
     pub(super) fn waiting(&self) -> usize {
         self.shared.as_ref().map_or(0, Hub::waiting)
     }
 
-    /// A session of nobody's with what is shared, to ask whether it answers, and whether its peers are
-    /// modern ones. `None` where nothing is shared.
+    /// A session of our own with the shared MCP server, to check whether it answers, and whether it serves
+    /// only modern peers. `None` if nothing is shared.
     pub(super) fn look(&self) -> Option<(Session, bool)> {
         let hub = self.shared.as_ref()?;
         let session = hub.attach(Profile::anybody(), &Counted::default());
         Some((session, hub.serves_modern_only()))
     }
 
-    /// True where all share one process, so that no session has one of its own.
+    /// True if all sessions share one process.
     pub(super) fn is_shared_by_all(&self) -> bool {
         self.isolation == Isolation::Never
     }
 }
 
-/// Whom a session is for.
+/// The peer that a session is for.
 pub(super) struct Party<'a> {
     pub authorization: &'a Authorization,
     pub address: Address,
     pub transport: Transport,
-    /// What its requests and the memory kept for it are counted in.
+    /// The counters for its requests and memory.
     pub counted: Counted,
 }
 
@@ -165,7 +165,7 @@ pub(super) struct Party<'a> {
 #[derive(Debug)]
 pub(super) struct Placement {
     pub session: Session,
-    /// What it gets a process of its own from, where it may get one later.
+    /// Gives it a process of its own later, if it may get one.
     isolated: Option<Arc<Isolated>>,
     account: Account,
     counted: Counted,
@@ -173,7 +173,7 @@ pub(super) struct Placement {
     identity: Identity,
     /// Keeps a process that it shares with sessions of the same user.
     seat: Option<Seat>,
-    /// Its process, until that is run.
+    /// Its process, until it is run.
     own: Mutex<Option<Box<Own>>>,
     started: Notify,
     /// The place of its process.
@@ -209,18 +209,18 @@ impl Placement {
         self.spot.get().cloned()
     }
 
-    /// True where this message would give the session a process of its own.
+    /// True if this message would give the session a process of its own.
     pub(super) fn moves_with(&self, message: &Message) -> bool {
         !self.decided.load(Ordering::Relaxed)
             && is_initialize(message)
             && router::can_be_asked(message)
     }
 
-    /// Decides, with the first `initialize` of a session, whether it shares: a client that can be asked
-    /// does not. To be called before the message is sent.
+    /// Decides, at the first `initialize` of a session, whether it shares a process: a client that accepts
+    /// server requests does not. Must be called before the message is sent.
     ///
     /// # Errors
-    /// There can be no further process; the message is not to be sent then.
+    /// There is no process for it; the message must not be sent then.
     pub(super) fn decide(
         &self,
         permit: &Permit,
@@ -250,10 +250,10 @@ impl Placement {
         self.started.notify_one();
     }
 
-    /// Runs the process of this session, once it has got one, until the session has left.
+    /// Runs the process of this session, once it has one, until the session has left.
     pub(super) async fn run_own(&self, left: &Notify, stopping: &Stopping) {
         let own = tokio::select! {
-            // In this order: what others may have joined is run.
+            // In this order, so that a process that others may have joined is run.
             biased;
             own = self.own() => own,
             () = left.notified() => return,
@@ -263,7 +263,7 @@ impl Placement {
         }
     }
 
-    /// Completes when the session has got a process of its own. Cancel safe.
+    /// Completes when the session has a process of its own. Cancel safe.
     async fn own(&self) -> Box<Own> {
         loop {
             let own = lock(&self.own).take();

@@ -1,9 +1,9 @@
-//! Whether the server stops, and how long what is under way may take then.
+//! Whether the server is stopping, and how long pending requests may take then.
 
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Whether the server stops.
+/// Whether the server is stopping.
 #[derive(Clone, Debug)]
 pub(super) struct Stopping {
     begun: watch::Receiver<bool>,
@@ -20,14 +20,14 @@ impl Stopping {
         }
     }
 
-    /// True from when the server stops.
+    /// True once the server is stopping.
     pub(super) fn has_begun(&self) -> bool {
         *self.begun.borrow()
     }
 
-    /// Completes when the server stops. Cancel safe.
+    /// Completes when the server begins to stop. Cancel safe.
     pub(super) async fn begins(&self) {
-        // An error says that the sender is gone, and with it the server.
+        // An error means that the sender, and with it the server, is gone.
         drop(self.begun.clone().wait_for(|begun| *begun).await);
     }
 }

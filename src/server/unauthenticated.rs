@@ -1,4 +1,4 @@
-//! A connection that has been accepted, and has not shown yet who is at its other end.
+//! A connection that has been accepted and is not authenticated yet.
 
 use super::Settings;
 use super::open::refused;
@@ -10,20 +10,20 @@ use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
 
-/// What is known of such a connection, whatever is spoken on it.
+/// The state of such a connection, on any transport.
 pub(super) struct Unauthenticated {
     pub address: Address,
-    /// Names it in logs.
+    /// Its number in logs.
     pub number: u64,
     pub trail: Trail,
-    /// When authentication has to be complete.
+    /// The deadline for authentication.
     pub deadline: Instant,
-    /// Its place among its kind.
+    /// Its place among the pending connections.
     pub pending: PendingConnection,
 }
 
 impl Unauthenticated {
-    /// One that begins now.
+    /// A connection that begins now.
     pub(super) fn begin(
         settings: &Settings,
         address: Address,
@@ -48,7 +48,7 @@ impl Unauthenticated {
     }
 }
 
-/// The connection is closed for one that has come later.
+/// Closes the connection in favor of a later one.
 pub(super) fn gives_way(trail: &mut Trail) {
     let reason = "too many connections that do not say who they are";
     static DISPLACED: Seldom = Seldom::new();
@@ -62,7 +62,7 @@ pub(super) fn gives_way(trail: &mut Trail) {
     refused(trail, &reason);
 }
 
-/// The connection has not been opened in time.
+/// Closes a connection that missed the deadline before it was open.
 pub(super) fn is_late(trail: &mut Trail) {
     let reason = "no connection in time";
     tracing::info!("refused: {reason}");

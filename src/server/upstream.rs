@@ -20,7 +20,7 @@ use crate::permissions::{Permit, Rights};
 use crate::router::TooLarge;
 use std::time::Duration;
 
-/// Where it is put on record what became of a message.
+/// Records what became of each message.
 #[derive(Clone, Copy)]
 pub(super) struct Records<'a> {
     pub trail: &'a Trail,
@@ -67,7 +67,7 @@ async fn carry_upstream(
             Some(message) => intake.admit(message, placement, &mut user_limit).await?,
             None => Admitted::default(),
         };
-        // Meanwhile the server may have been told to stop.
+        // The server may have begun to stop meanwhile.
         if intake.activity.phase() == Phase::Draining {
             continue;
         }
@@ -91,8 +91,8 @@ async fn carry_upstream(
     }
 }
 
-/// Hands a message to the MCP server, which may have to be started for it. What is too long once it is
-/// written is answered, if it is a request.
+/// Hands a message to the MCP server, which may have to be started for it. A request that is too long once
+/// written is answered with an error.
 fn send(
     permit: &Permit,
     room: Option<Room<'_>>,
@@ -118,7 +118,7 @@ fn send(
     }
 }
 
-/// Answers a request of a user who asks too often.
+/// Answers a request that exceeds the rate limit.
 fn refuse_for_now(
     message: &Result<Message, Refusal>,
     wait: Duration,
@@ -139,7 +139,7 @@ fn rate_limited(id: &RequestId, wait: Duration) -> Vec<u8> {
     error_line(Some(id), Code::InternalError, text, Some(&data))
 }
 
-/// Judges a message; what does not pass has been answered.
+/// Applies the policy to a message; if it does not pass, it has been answered.
 fn pass(
     message: Result<Message, Refusal>,
     session: &Session,
@@ -178,7 +178,7 @@ fn refuse(refusal: &Refusal, session: &Session, rights: &Rights) {
     for line in refusal.replies() {
         session.reply(line);
     }
-    // The MCP server waits for an answer that cannot be read: it gets an error in its place.
+    // The MCP server waits for an answer that cannot be parsed: it gets an error instead.
     for id in refusal.answers() {
         let line = unreadable_answer(id);
         let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();

@@ -8,27 +8,27 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long a process stays when the last session of its user has left.
+/// How long a process stays after the last session of its user has left.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// The processes of all users. As many as there are places for isolated processes.
+/// The processes of all users, bounded by the places for isolated processes.
 #[derive(Debug, Default)]
 pub(super) struct Users {
     entries: Mutex<Vec<Entry>>,
-    /// They run here.
+    /// The tasks that run them.
     tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     user: String,
-    /// What its environment says of the user.
+    /// Its environment, which names the user.
     variables: Vec<(String, Secret)>,
     hub: Hub,
     sessions: watch::Sender<usize>,
 }
 
-/// What a session holds of the process that it shares.
+/// A session's handle on the process that it shares.
 #[derive(Debug)]
 pub(super) struct Seat(watch::Sender<usize>);
 
@@ -53,20 +53,20 @@ pub(super) struct Listing {
 }
 
 impl Users {
-    /// Runs a process that outlives the session that began it.
+    /// Runs a process that may outlive the session that started it.
     pub(super) fn spawn(&self, run: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(run);
     }
 
-    /// Completes when none runs any more.
+    /// Completes when all have ended.
     pub(super) async fn ended(&self) {
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         while tasks.join_next().await.is_some() {}
     }
 
-    /// The process of this user that runs in the same environment.
+    /// The running process of this user with the same environment.
     pub(super) fn join(&self, user: &str, variables: &[(String, Secret)]) -> Option<(Hub, Seat)> {
         let entries = lock(&self.entries);
         let is_same = |(one, other): (&(String, Secret), &(String, Secret))| {
@@ -80,7 +80,7 @@ impl Users {
         Some((entry.hub.clone(), Seat::take(&entry.sessions)))
     }
 
-    /// Lists a process that has been started for a user.
+    /// Adds a process that has been started for a user.
     pub(super) fn list(
         self: &Arc<Self>,
         user: &str,
@@ -101,7 +101,7 @@ impl Users {
 }
 
 impl Listing {
-    /// Those that it is one of.
+    /// The table that it is in.
     pub(super) fn users(&self) -> Arc<Users> {
         Arc::clone(&self.users)
     }
@@ -110,7 +110,7 @@ impl Listing {
     pub(super) async fn unneeded(&self) {
         let mut sessions = self.sessions.subscribe();
         loop {
-            // This end is never closed: we hold the other one.
+            // This cannot fail: we hold the other end.
             drop(sessions.wait_for(|count| *count == 0).await);
             let back = sessions.wait_for(|count| *count > 0);
             if tokio::time::timeout(LINGER, back).await.is_err() && self.leave_if_empty() {

@@ -4,49 +4,49 @@ use crate::client::end::End;
 use bytes::Bytes;
 use std::time::Instant;
 
-/// What the server is to us on a new connection.
+/// The relation to the server on a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::client) enum News {
-    /// It goes on where the last connection was lost; so many lines are resent.
+    /// It continues the session; lines are resent.
     Resumed {
         /// How many.
         resent: u64,
     },
-    /// It knows nothing of us; so many requests have failed.
+    /// It does not know the session; requests have failed.
     Started { failed: usize },
 }
 
-/// What is to be done next about sending.
+/// The next action of the sending half.
 #[cfg_attr(test, derive(Debug, PartialEq, Eq))]
 pub(in crate::client) enum Action {
-    /// Send these lines, and ask again.
+    /// Send these lines, and poll again.
     Send(Vec<Bytes>),
-    /// Wait for an event, and ask again at this time at the latest.
+    /// Wait for an event, and poll again at this time at the latest.
     Wait {
         /// Whether the host may be read.
         read_host: bool,
         until: Option<Instant>,
     },
-    /// Give the connection up: the server has not answered in time.
+    /// Abandon the connection: the server has not answered in time.
     GiveUp,
-    /// Close the connection: nothing more is to be done.
+    /// Close the connection: nothing remains to be done.
     Finish,
 }
 
-/// What a line from the server is.
+/// The kind of a line from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::client) enum Reception {
-    /// It was for us.
+    /// A control line, already handled.
     Handled,
-    /// It is a message, to be given to [`deliver`](super::Endpoint::deliver) when the host has room for it.
+    /// A message, to be passed to [`deliver`](super::Endpoint::deliver) when the host has room for it.
     Message,
 }
 
-/// How a connection ended, and what it was good for.
+/// How a connection ended, and what it achieved.
 #[derive(Debug)]
 pub(in crate::client) struct Ended {
     pub end: End,
-    /// The server has said what it is.
+    /// The server has shown its kind.
     pub introduced: bool,
     /// A message has been delivered, in one direction or the other.
     pub carried: bool,

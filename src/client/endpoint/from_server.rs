@@ -1,4 +1,4 @@
-//! What the server says: its messages are for the host, its control lines tell what it has received.
+//! Lines from the server: messages for the host, and control lines with acknowledgements.
 
 use super::negotiation::Answer;
 use super::phase::{Drain, Established, Phase};
@@ -11,10 +11,10 @@ use crate::liveness::Schedule;
 use crate::replay::Violation;
 
 impl Endpoint {
-    /// A line has come from the server.
+    /// Handles a line from the server.
     ///
     /// # Errors
-    /// Why the connection ends with it.
+    /// The reason why the connection must end.
     pub(in crate::client) fn on_server_line(
         &mut self,
         line: &ServerLine,
@@ -26,7 +26,7 @@ impl Endpoint {
         }
         let control = line.control();
         if let Err(violation) = self.on_control(control.as_ref()) {
-            // An end that counts wrongly would do so again.
+            // A server that counts wrongly would do so again.
             self.negotiation.forget();
             return Err(Lost::from(violation).into());
         }
@@ -63,7 +63,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The first line of a connection tells what the server is.
+    /// Handles the first line of a connection, which shows the kind of the server.
     fn on_answer(&mut self, answer: Answer) -> Result<(), Violation> {
         match answer {
             Answer::Resumed { received } => {

@@ -24,18 +24,19 @@ impl From<Bytes> for ServerLine {
 }
 
 impl ServerLine {
-    /// What it says to us, if it is a control line.
+    /// Its content, if it is a control line.
     pub(super) fn control(&self) -> Option<Control> {
         Control::from_message(self.message.as_ref()?)
     }
 
-    /// True where it is neither an answer to a request nor any other message.
+    /// True if it is not a valid message.
     fn answers_nothing(&self) -> bool {
         let kind = self.message.as_ref().map(Message::kind);
         matches!(kind, None | Some(Kind::Response(None)))
     }
 
-    /// The bound in the error of a server to which one of our lines is too long. It hangs up then.
+    /// The limit in the error of a server for which one of our lines is too long. It closes the
+    /// connection then.
     pub(super) fn line_limit(&self) -> Option<usize> {
         if self.answers_nothing() {
             handshake::read_limit(&self.line)
@@ -44,8 +45,8 @@ impl ServerLine {
         }
     }
 
-    /// True for an error that a server of ours may have sent to the connection as a whole, in a session
-    /// at least. Outside of a session such an error ends the connection.
+    /// True for an error that an mcp-remote server may have sent to the whole connection, at least within a
+    /// session. Outside of a session such an error ends the connection.
     pub(super) fn is_for_connection(&self, established: bool) -> Result<bool, End> {
         if !self.answers_nothing() {
             return Ok(false);
@@ -61,8 +62,8 @@ impl ServerLine {
         }
         match handshake::read_notice(&self.line) {
             None => Ok(false),
-            // One of the session's lines, perhaps of the MCP server. A server of ours that means it
-            // hangs up.
+            // It may be one of the session's lines, from the MCP server. If it comes from
+            // mcp-remote, the connection is closed next.
             Some(notice) if established => {
                 tracing::warn!(notice, "dropped an error that answers no request");
                 Ok(true)
@@ -71,7 +72,7 @@ impl ServerLine {
         }
     }
 
-    /// True for a JSON object or array. The gate is strict: the host may understand more than it.
+    /// True for a JSON object or array. Our parser is strict: the host may understand more.
     pub(super) fn is_json(&self) -> bool {
         let line = &self.line;
         matches!(line.trim_ascii_start().first(), Some(b'{' | b'['))
@@ -80,14 +81,14 @@ impl ServerLine {
     }
 }
 
-/// What to do with a line from the server.
+/// How to handle a line from the server.
 #[cfg_attr(test, derive(Debug, PartialEq, Eq))]
 pub(in crate::client) enum Verdict {
     /// Hand it to the host.
     Pass,
-    /// Hand this to the host in its place, newline included.
+    /// Hand this to the host instead, newline included.
     Change(Bytes),
-    /// It is nothing for a host.
+    /// It is not for the host.
     Drop,
     /// It answers our own `initialize`; true for a success.
     Rejoined(bool),
@@ -98,8 +99,8 @@ pub(in crate::client) fn without_newline(line: &Bytes) -> Bytes {
     line.slice(..line.len().saturating_sub(1))
 }
 
-/// True for the host's response to a server request: the request that caused that cannot end before
-/// it.
+/// True for the host's response to a server request, without which the request that caused it
+/// cannot end.
 pub(super) fn is_response(line: &Bytes) -> bool {
     let message = Message::read(without_newline(line), MAX_PEER_DEPTH);
     message.is_ok_and(|message| matches!(message.kind(), Kind::Response(Some(_))))

@@ -1,5 +1,5 @@
-//! The client's end of a session over all its connections: what the host waits for, what the server
-//! has not acknowledged, and how far the connection has got.
+//! The client's end of a session over all its connections: pending requests of the host,
+//! unacknowledged lines, and the phase of the connection.
 //!
 //! A state machine without I/O and without a clock: events and times come in, [`Action`]s and lines
 //! for the host go out.
@@ -49,19 +49,19 @@ pub(super) struct Endpoint {
     phase: Phase,
     /// When this connection began.
     began: Instant,
-    /// To be sent before anything else.
+    /// Sent before anything else.
     control: Option<Control>,
     news: Option<News>,
     /// See [`Ended`].
     introduced: bool,
     carried: bool,
-    /// Something has come from the server that concerns what is sent.
+    /// The server has sent something that affects the sending half.
     needs_poll: bool,
-    /// Requests that have failed since the last news.
+    /// Requests that have failed since the last report.
     failed: usize,
-    /// The server has said that it takes no longer lines.
+    /// The longest line that the server accepts, if it has said so.
     limit: Option<usize>,
-    /// What the server has said last is that a line of ours is longer than this.
+    /// The limit, if the last line of the server says that one of ours is too long.
     line_limit: Option<usize>,
 }
 
@@ -87,17 +87,17 @@ impl Endpoint {
         }
     }
 
-    /// Takes the lines that the host gets, without newlines.
+    /// Takes the lines for the host, without newlines.
     pub(super) fn take_for_host(&mut self) -> std::vec::Drain<'_, Bytes> {
         self.for_host.drain(..)
     }
 
-    /// Takes what has become known about the server.
+    /// Takes news about the server.
     pub(super) fn take_news(&mut self) -> Option<News> {
         self.news.take()
     }
 
-    /// True once after something that concerns what is sent.
+    /// True once after something that affects the sending half.
     pub(super) fn take_needs_poll(&mut self) -> bool {
         std::mem::take(&mut self.needs_poll)
     }
@@ -112,14 +112,14 @@ impl Endpoint {
         }
     }
 
-    /// Who waits for an answer of the host that cannot be passed on gets an error in its place.
+    /// If it is a response of the host that cannot be passed on, the server gets an error instead.
     fn fail_question(&mut self, id: &RequestId) {
         if let Some(line) = self.pending.on_host_line(unreadable_answer(id).into()) {
             self.outbound.push(line);
         }
     }
 
-    /// Answers a line, newline included, that is longer than the server takes.
+    /// Answers a line, newline included, that is longer than the server accepts.
     fn refuse_long(&mut self, line: &Bytes, limit: usize) {
         match Message::read(without_newline(line), MAX_PEER_DEPTH) {
             Err(_) => self.refuse_bytes(line.clone()),
@@ -130,7 +130,7 @@ impl Endpoint {
         }
     }
 
-    /// The host has said something: lines with their newlines.
+    /// Handles lines of the host, with their newlines.
     pub(super) fn on_host_lines(&mut self, lines: Vec<Bytes>) {
         self.host = self.host.max(HostPhase::Speaking);
         for line in lines {
@@ -147,56 +147,56 @@ impl Endpoint {
         }
     }
 
-    /// The host says nothing more.
+    /// Notes that the host has closed our stdin.
     pub(super) fn on_host_end(&mut self) {
         self.host = self.host.max(HostPhase::Finished);
     }
 
-    /// Leaves as soon as possible, whatever the host still waits for.
+    /// Leaves as soon as possible, even if the host has pending requests.
     pub(super) fn leave(&mut self) {
         self.host = HostPhase::Abandoned;
         self.needs_poll = true;
     }
 
-    /// True once the host has said something.
+    /// True once the host has sent something.
     pub(super) fn has_heard_host(&self) -> bool {
         self.host > HostPhase::Silent
     }
 
-    /// True once the host says nothing more.
+    /// True once the host has closed our stdin.
     pub(super) fn has_host_left(&self) -> bool {
         self.host >= HostPhase::Finished
     }
 
-    /// True while the host waits for an answer, or a line of it waits to be sent.
+    /// True while a request of the host is pending, or one of its lines is not sent yet.
     pub(super) fn is_needed(&self) -> bool {
         self.pending.awaited() > 0 || self.outbound.has_unsent()
     }
 
-    /// True while another connection can take the place of this one: the session goes on there, or there
-    /// is nothing to lose.
+    /// True while another connection can replace this one: the session continues there, or there is nothing
+    /// to lose.
     pub(super) fn may_move(&self) -> bool {
         self.is_established() || !self.phase.awaits_answer() && !self.is_needed()
     }
 
-    /// True when the host has left and waits for nothing. What we may still wait for ourselves is
-    /// worth a moment, and no more.
+    /// True when the host has left and has no pending requests. Our own pending exchanges may take
+    /// a moment, and no more.
     pub(super) fn is_host_served(&self) -> bool {
         self.host >= HostPhase::Finished && !self.is_needed()
     }
 
-    /// True when nothing more is to be done.
+    /// True when nothing remains to be done.
     pub(super) fn is_done(&self) -> bool {
         let settled = self.outbound.is_settled() && !self.pending.expects_complaint();
         match (self.host, &self.phase) {
-            // Our goodbye is to arrive, too.
+            // Our goodbye must arrive, too.
             (HostPhase::Abandoned, Phase::Established(_)) => settled,
             (HostPhase::Abandoned, _) => true,
             _ => settled && self.is_host_served(),
         }
     }
 
-    /// True while the server gives signs of life.
+    /// True while the server sends keepalives.
     pub(super) fn is_established(&self) -> bool {
         matches!(self.phase, Phase::Established(_))
     }
@@ -228,7 +228,7 @@ impl Endpoint {
         self.control = Some(Control::Resume { session, received });
     }
 
-    /// A connection has ended, for this reason as far as it can tell.
+    /// A connection has ended, apparently for this reason.
     pub(super) fn on_disconnect(&mut self, end: End) -> Ended {
         if let Some(limit) = self.line_limit.take() {
             self.refuse_longer(limit);
@@ -236,7 +236,7 @@ impl Endpoint {
             LineError::TooLong { .. } | LineError::TooLongFrame { .. },
         )) = &end
         {
-            // The server would send the line again, and again after each repetition that caused it.
+            // The server would send the line again after each retry of what caused it.
             let initializes = self.outbound.is_holding();
             self.pending.rejoin().forget_unanswered(initializes);
             self.negotiation.forget();
@@ -259,8 +259,8 @@ impl Endpoint {
         matches!(&self.phase, Phase::Established(session) if session.drain == Drain::Idle)
     }
 
-    /// The server has ended the session since a line of ours is longer than the `limit` that it takes:
-    /// fails the requests that are, and sends no such line again.
+    /// The server has ended the session because one of our lines exceeds its `limit`: fails the requests that
+    /// do, and never sends such a line again.
     fn refuse_longer(&mut self, limit: usize) {
         let refusals = self.pending.refuse_longer(limit);
         self.push_for_host(refusals);
@@ -273,16 +273,16 @@ impl Endpoint {
         self.go_on_with(short);
     }
 
-    /// After a connection was lost, before the next one: where there is no session to resume, what the
-    /// server knew is lost as well.
+    /// After a connection was lost, before the next one: if there is no session to resume, the server's state
+    /// is lost as well.
     pub(super) fn prepare_reconnect(&mut self) {
         if !self.negotiation.has_session() {
             self.start_over();
         }
     }
 
-    /// Nothing will be sent any more: every request of the host fails, those included that it has
-    /// written and we have not read yet.
+    /// Gives up: every request of the host fails, including those that it has written and we have
+    /// not read yet.
     pub(super) fn give_up(&mut self, failure: &Failure, unread: impl Iterator<Item = Bytes>) {
         self.fail_all(failure, Executed::Unknown);
         for line in self.outbound.reset().into_iter().chain(unread) {
@@ -296,14 +296,14 @@ impl Endpoint {
         self.push_for_host(errors);
     }
 
-    /// Lines of our own for the host.
+    /// Queues our own lines for the host.
     fn push_for_host(&mut self, lines: Vec<Vec<u8>>) {
         let lines = lines.into_iter().map(|line| without_newline(&line.into()));
         self.for_host.extend(lines);
     }
 
-    /// The server knows nothing of us: what was sent fails, since it may or may not have been executed;
-    /// what was not is sent after the host's handshake has been repeated.
+    /// The server does not know the session: requests that were sent fail, since they may or may not have
+    /// been executed; the others are sent after the host's handshake has been repeated.
     fn start_over(&mut self) {
         let unsent = self.fail_session("the session could not be resumed");
         self.go_on_with(unsent);
@@ -316,14 +316,14 @@ impl Endpoint {
         self.fail_all(&failure, Executed::Unknown);
         self.negotiation.forget();
         let mut unsent = self.outbound.reset();
-        // The rest of an earlier repetition may be among it.
+        // These may include the rest of an earlier repetition.
         unsent.retain(|line| !self.pending.is_obsolete(&without_newline(line)));
         unsent
     }
 
     fn go_on_with(&mut self, unsent: VecDeque<Bytes>) {
         if self.host >= HostPhase::Finished && unsent.is_empty() {
-            // There is nobody to go on for.
+            // The host has left without pending requests.
             return;
         }
         match self.pending.rejoin().initialize_again() {

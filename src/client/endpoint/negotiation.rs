@@ -1,43 +1,43 @@
-//! Whether there is a session with the server, connection by connection.
+//! Negotiates a session with the server, connection by connection.
 
 use super::phase::Phase;
 use crate::control::{Control, SessionKey};
 
-/// After so many connections in a row on which the server did not say whether it knows the session,
-/// it is taken for one that cannot. Fewer would give up on a machine that is only asleep.
+/// After this many connections in a row without an answer about the session, the server counts as
+/// one without sessions. Fewer would give up on a machine that is only asleep.
 pub(super) const MAX_UNANSWERED: u32 = 4;
 
-/// What a new connection may be asked for.
+/// What to request on a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::client) enum Offer {
     /// No session.
     Nothing,
-    /// A session, and the server may not know what that is.
+    /// A session, which the server may not support.
     Possible,
     /// A session, and the server has promised to answer.
     Promised,
 }
 
-/// What the first line of a connection tells about the session.
+/// What the first line of a connection says about the session.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// Our session goes on. The server has received so many lines.
+    /// Our session continues; how many lines the server has received.
     Resumed { received: u64 },
     /// There is a new session with this key, or none.
     Started {
         key: Option<SessionKey>,
-        /// The server has forgotten the session that we asked for.
+        /// The server does not know the session that we want to resume.
         forgotten: bool,
     },
 }
 
-/// What is known of the session, and of the server's knowledge of sessions.
+/// The session, and whether the server supports sessions.
 #[derive(Debug, Default)]
 pub(super) struct Negotiation {
     session: Option<SessionKey>,
-    /// Connections in a row on which we asked to resume in vain.
+    /// Connections in a row on which resuming got no answer.
     unanswered: u32,
-    /// The last server that was offered a session does not know what that is.
+    /// The last server that was offered a session does not support them.
     server_is_plain: bool,
 }
 
@@ -47,12 +47,12 @@ impl Negotiation {
         self.session.is_some()
     }
 
-    /// The session to ask for.
+    /// The session to request.
     pub(super) fn session(&self) -> Option<SessionKey> {
         self.session.clone()
     }
 
-    /// Gives the session up.
+    /// Abandons the session.
     pub(super) fn forget(&mut self) {
         self.session = None;
     }
@@ -68,7 +68,7 @@ impl Negotiation {
         }
     }
 
-    /// What a line says in this phase, if it is the first one; `control` is what it says as a control
+    /// What the first line of a connection means in this phase; `control` is its content if it is a control
     /// line.
     pub(super) fn answer(&mut self, phase: &Phase, control: Option<&Control>) -> Option<Answer> {
         let resuming = match phase {
@@ -101,7 +101,7 @@ impl Negotiation {
         self.session = session;
     }
 
-    /// The server did not say in time whether it knows our session.
+    /// The server did not answer in time whether it knows our session.
     pub(super) fn timed_out(&mut self) {
         self.unanswered += 1;
         if self.unanswered >= MAX_UNANSWERED {

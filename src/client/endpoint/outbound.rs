@@ -1,4 +1,4 @@
-//! What is to be sent to the server, in which order, and how much of it there may be.
+//! Lines to send to the server: their order and bounds.
 
 use super::line::is_response;
 use crate::liveness::{ACK_BYTES, Receipts};
@@ -6,12 +6,12 @@ use crate::replay::{BATCH, Batch, Replay, Violation};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// The most that is kept for the server, sent or not, in bytes. Then the host is not read.
+/// The most that is kept for the server, sent or not, in bytes. Beyond that the host is not read.
 const MAX_BACKLOG: usize = 64 << 20;
 
 /// The most that is sent without an acknowledgement to a server that acknowledges, in bytes. More
-/// than it acknowledges at once, so that the connection does not run dry; not much more, so that a
-/// server whose child takes nothing still reads our acknowledgements behind it.
+/// than one acknowledgement covers, so that the connection does not idle; not much more, so that a
+/// server whose child takes nothing still reads our acknowledgements after it.
 const WINDOW: usize = 2 * ACK_BYTES;
 
 /// The lines for the server, each with its newline.
@@ -20,7 +20,8 @@ pub(super) struct Outbound {
     replay: Replay,
     /// Lines that wait until a new server has answered our `initialize`.
     held: Option<VecDeque<Bytes>>,
-    /// While the server drains, responses alone are sent: so many, before all other unsent lines.
+    /// While the server drains, only responses are sent: how many are queued ahead of all other
+    /// unsent lines.
     responses: Option<usize>,
 }
 
@@ -48,7 +49,7 @@ impl Outbound {
         }
     }
 
-    /// A connection begins: whatever drained is gone.
+    /// A connection begins: a draining server is gone.
     pub(super) fn on_connect(&mut self) {
         self.responses = None;
     }
@@ -63,20 +64,21 @@ impl Outbound {
         self.replay.stop_keeping();
     }
 
-    /// The server has received so many lines. True when that is news.
+    /// Notes that the server has received this many lines. True if that is new.
     pub(super) fn acknowledge(&mut self, received: u64) -> Result<bool, Violation> {
         let before = self.replay.bytes();
         self.replay.acknowledge(received)?;
         Ok(self.replay.bytes() < before)
     }
 
-    /// The server has received so many lines on earlier connections. Returns how many are resent.
+    /// Notes that the server has received this many lines on earlier connections. Returns how many
+    /// are resent.
     pub(super) fn resume(&mut self, received: u64) -> Result<u64, Violation> {
         self.replay.resume(received)
     }
 
-    /// The server has received so many lines, and takes nothing more but responses. Returns the lines
-    /// that were sent and have not been received.
+    /// Notes that the server has received this many lines, and accepts only responses now. Returns the lines
+    /// that were sent and not received.
     pub(super) fn on_drain(&mut self, received: u64) -> Result<Vec<Bytes>, Violation> {
         let unsent = self.replay.rewind(received)?.cloned().collect();
         self.responses = Some(self.replay.prioritize(is_response));
@@ -86,7 +88,7 @@ impl Outbound {
     /// Empties this for a new server: returns the lines that were never sent.
     pub(super) fn reset(&mut self) -> VecDeque<Bytes> {
         let replay = std::mem::take(&mut self.replay);
-        // While some are held, nothing else has been pushed but what makes the server take them.
+        // While lines are held, only those that make the server accept them have been pushed.
         self.held.take().unwrap_or_else(|| replay.into_unsent())
     }
 
@@ -96,7 +98,7 @@ impl Outbound {
         self.held = Some(held);
     }
 
-    /// Sends what was held back, after these.
+    /// Sends held lines, after these.
     pub(super) fn release(&mut self, first: Vec<Bytes>) {
         let held = self.held.take().unwrap_or_default();
         let lines = first.into_iter().chain(held);
@@ -111,7 +113,7 @@ impl Outbound {
     /// True when a line of the host has not been sent on this connection.
     pub(super) fn has_unsent(&self) -> bool {
         match &self.held {
-            // What waits beside them is our own.
+            // The other waiting lines are our own.
             Some(held) => !held.is_empty(),
             None => self.replay.waiting() > 0,
         }

@@ -83,7 +83,7 @@ struct InFlight {
     size: usize,
     /// It stays open for as long as the host likes.
     is_subscription: bool,
-    /// The request itself, where a new server has to see it.
+    /// The request itself, if it must be repeated to a new server.
     rejoin: Option<Message>,
 }
 
@@ -93,20 +93,20 @@ pub(super) struct Pending {
     in_flight: HashMap<RequestId, InFlight>,
     server_requests: ServerRequests,
     rejoin: Rejoin,
-    /// Lines sent that the server cannot parse, and has not complained about.
+    /// Invalid lines that were sent and that the server has not answered with an error yet.
     unparsable: usize,
     sent: u64,
 }
 
 impl Pending {
     /// A line of the host, newline included, as it is to be sent later; `None` for a response that
-    /// nobody waits for any more.
+    /// is no longer awaited.
     pub(super) fn on_host_line(&mut self, line: Bytes) -> Option<Bytes> {
         self.server_requests.on_host_line(line)
     }
 
-    /// A line of the host, without its newline, is about to be sent. What is no message is sent as well:
-    /// the server will say what is wrong with it.
+    /// Notes that a line of the host, without its newline, is about to be sent. Invalid messages are sent,
+    /// too: the server answers them with an error.
     pub(super) fn on_sent(&mut self, line: &Bytes) {
         let Ok(message) = Message::read(line.clone(), MAX_PEER_DEPTH) else {
             self.unparsable += 1;
@@ -139,7 +139,7 @@ impl Pending {
         }
     }
 
-    /// A line that was sent has not been received: it will be sent again.
+    /// Notes that a line that was sent has not been received: it will be sent again.
     pub(super) fn on_unsent(&mut self, line: &Bytes) {
         let Ok(message) = Message::read(line.clone(), MAX_PEER_DEPTH) else {
             self.unparsable = self.unparsable.saturating_sub(1);
@@ -156,8 +156,8 @@ impl Pending {
         }
     }
 
-    /// True for lines that a new server must not get: our own, which are made again, and responses to
-    /// what another server has asked.
+    /// True for lines that a new server must not get: our own, which are generated again, and responses to
+    /// requests of another server.
     pub(super) fn is_obsolete(&self, line: &Bytes) -> bool {
         let Ok(message) = Message::read(line.clone(), MAX_CHILD_DEPTH) else {
             return false;
@@ -171,7 +171,7 @@ impl Pending {
         }
     }
 
-    /// A line has come from the server.
+    /// Handles a line from the server.
     pub(super) fn on_server_line(&mut self, line: &ServerLine) -> Verdict {
         let Some(message) = &line.message else {
             return if line.is_json() {
@@ -201,7 +201,7 @@ impl Pending {
             }
             Verdict::Pass
         } else if !is_own(id) {
-            // The server may have parsed more of a line than we can.
+            // The server may accept lines that we cannot parse.
             self.unparsable = self.unparsable.saturating_sub(1);
             Verdict::Pass
         } else if self.rejoin.is_initialize_id(id) {
@@ -212,8 +212,8 @@ impl Pending {
         }
     }
 
-    /// The server takes no lines of more than `limit` bytes: returns errors for the requests in flight
-    /// that are longer, in order, and forgets what a new server would have to see in such lines.
+    /// The server accepts no lines of more than `limit` bytes: returns errors for the requests in flight that
+    /// are longer, in order, and drops such lines from what a new server gets.
     pub(super) fn refuse_longer(&mut self, limit: usize) -> Vec<Vec<u8>> {
         self.rejoin.forget_longer(limit);
         let long = self.in_flight.extract_if(|_, request| request.size > limit);
@@ -223,24 +223,24 @@ impl Pending {
         long.iter().map(refuse).collect()
     }
 
-    /// How many requests of the host wait for an answer that will come by itself.
+    /// How many requests of the host are pending that will be answered by themselves.
     pub(super) fn awaited(&self) -> usize {
         let requests = self.in_flight.values();
         requests.filter(|request| !request.is_subscription).count()
     }
 
-    /// How many requests of the host wait for an answer.
+    /// How many requests of the host are pending.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// True while the server has not complained about every line that it cannot parse.
+    /// True while an error for an invalid line is still expected.
     pub(super) fn expects_complaint(&self) -> bool {
         self.unparsable > 0
     }
 
-    /// The server has forgotten the host: returns errors for what was in flight, in order, and
-    /// cancellations of what the server had asked.
+    /// The server has forgotten the host: returns errors for requests in flight, in order, and
+    /// cancellations of server requests.
     pub(super) fn fail_all(&mut self, failure: &Failure, executed: Executed) -> Vec<Vec<u8>> {
         self.unparsable = 0;
         let mut failed: Vec<_> = self.in_flight.drain().collect();
@@ -251,7 +251,7 @@ impl Pending {
         lines
     }
 
-    /// What tells a new server of the host.
+    /// The requests that restore the host's state in a new server.
     pub(super) fn rejoin(&mut self) -> &mut Rejoin {
         &mut self.rejoin
     }

@@ -1,4 +1,4 @@
-//! How far a connection, and the host, have got.
+//! The phases of a connection, and of the host.
 
 use crate::client::settings::CONNECT_TIMEOUT;
 use crate::control::Control;
@@ -6,25 +6,26 @@ use crate::liveness::{Due, Receipts, Schedule, Urgency};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
-/// How long a server that may not know sessions may take to answer an offer. One of ours answers at
-/// once.
+/// How long a server that may not support sessions may take to answer an offer. An mcp-remote
+/// server answers at once.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the server has told about sessions on this connection.
+/// The state of the session on this connection.
 #[derive(Debug, Default)]
 pub(super) enum Phase {
     /// There is no connection.
     #[default]
     Disconnected,
-    /// We have asked to resume our session. Nothing is sent before the answer, since the server may
-    /// have forgotten it.
+    /// We have asked to resume our session. Nothing is sent before the answer, because the server
+    /// may have forgotten it.
     Resuming,
     /// We have offered a session to a server that has promised to answer. Nothing is sent before.
     Offering,
-    /// We have offered a session to a server that may not know what that is. Nothing is sent for a
+    /// We have offered a session to a server that may not support that. Nothing is sent for a
     /// moment.
     Probing,
-    /// Nothing has come from the server yet. Lines are sent, and kept in case it knows sessions.
+    /// Nothing has arrived from the server yet. Lines are sent, and kept in case it supports
+    /// sessions.
     Undecided,
     /// There is no session on this connection.
     Plain,
@@ -33,13 +34,13 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// True while nothing may be sent, since the server's first line decides what.
+    /// True while nothing may be sent, because the server's first line decides what.
     pub(super) fn awaits_answer(&self) -> bool {
         matches!(self, Self::Resuming | Self::Offering | Self::Probing)
     }
 
-    /// When the server has to have answered on a connection that began then, if we wait for that.
-    /// `holding` is whether lines are held back until it has answered our `initialize`.
+    /// The deadline for the server's answer on a connection that began then, if we wait for one.
+    /// `holding` tells whether lines are held until it has answered our `initialize`.
     pub(super) fn answer_by(&self, began: Instant, holding: bool) -> Option<Instant> {
         match self {
             Self::Resuming | Self::Offering => Some(began + CONNECT_TIMEOUT),
@@ -55,7 +56,7 @@ impl Phase {
 pub(super) struct Established {
     schedule: Schedule,
     pub drain: Drain,
-    /// We have said that we leave: nothing more is sent.
+    /// We have said goodbye: nothing more is sent.
     pub said_goodbye: bool,
 }
 
@@ -68,7 +69,7 @@ impl Established {
         }
     }
 
-    /// Puts an acknowledgement before `lines` if one is due, and tells when the next one is.
+    /// Prepends an acknowledgement to `lines` if one is due, and returns when the next one is.
     pub(super) fn acknowledge(
         &mut self,
         receipts: &mut Receipts,
@@ -77,7 +78,7 @@ impl Established {
         now: Instant,
     ) -> (Vec<Bytes>, Option<Instant>) {
         let urgency = match receipts.urgency() {
-            // A server that drains waits for it.
+            // A draining server waits for it.
             Urgency::Soon | Urgency::WithNextLine if draining => Urgency::Now,
             Urgency::WithNextLine if !lines.is_empty() => Urgency::Now,
             urgency => urgency,
@@ -99,22 +100,22 @@ impl Established {
 pub(super) enum Drain {
     /// It does not.
     No,
-    /// It stops: what it has not received is for the next server.
+    /// It stops: lines that it has not received are for the next server.
     Stopping,
-    /// It ends an idle session, and stays.
+    /// It ends an idle session, and keeps running.
     Idle,
 }
 
-/// How far the host has got. It only ever goes forward.
+/// The phase of the host, which only advances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::client) enum HostPhase {
-    /// It has said nothing yet.
+    /// It has sent nothing yet.
     #[default]
     Silent,
-    /// It has said something.
+    /// It has sent something.
     Speaking,
-    /// It says nothing more; it may still wait for answers.
+    /// It has closed our stdin; it may still wait for answers.
     Finished,
-    /// We have been told to leave, whatever it waits for.
+    /// We have been told to leave, even if requests are pending.
     Abandoned,
 }

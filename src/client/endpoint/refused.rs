@@ -1,11 +1,11 @@
-//! Lines of the host that the server does not take, since they are too long.
+//! Lines of the host that are too long for the server.
 
 use super::line::without_newline;
 use crate::jsonrpc::{Kind, MAX_PEER_DEPTH, Measured, Message, too_large_line};
 use bytes::Bytes;
 
-/// What the host is told of a line, newline included, that is longer than the server takes: nothing
-/// where it waits for no answer.
+/// The error for a line, newline included, that is longer than the server accepts; `None` if it
+/// needs no answer.
 pub(super) fn refusal(line: &Bytes, limit: usize) -> Option<Vec<u8>> {
     let message = Message::read(without_newline(line), MAX_PEER_DEPTH).ok();
     match message.as_ref().map(Message::kind) {

@@ -1,4 +1,4 @@
-//! What a new server is told of the host, so that the host need not initialize again.
+//! Restores the host's state in a new server, so that the host need not initialize again.
 
 use crate::jsonrpc::{Message, RequestId};
 use crate::mcp::{Field, Method};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// The ids of our own requests have this prefix.
 pub(in crate::client) const OWN: &str = "mcp-remote/replay-";
 
-/// The requests of the host that a new server has to see again, each once it has succeeded.
+/// The requests of the host that are repeated to a new server, each after it has succeeded.
 #[derive(Debug, Default)]
 pub(in crate::client) struct Rejoin {
     initialize: Option<Message>,
@@ -19,15 +19,14 @@ pub(in crate::client) struct Rejoin {
     level: Option<Message>,
     /// By URI.
     subscriptions: BTreeMap<String, Message>,
-    /// How often a server was told; part of the ids, so that a late response is not taken for another.
+    /// How often this was done; part of the ids, so that a late response is not taken for another.
     rounds: u64,
-    /// What follows `initialize` and the server has not answered: the URI of a subscription, or `None` for
-    /// the level.
+    /// Unanswered requests after `initialize`: the URI of a subscription, or `None` for the level.
     unanswered: HashMap<RequestId, Option<String>>,
 }
 
 impl Rejoin {
-    /// True for requests that a new server has to see again.
+    /// True for requests that are repeated to a new server.
     pub(in crate::client) fn concerns(method: Option<Method>) -> bool {
         matches!(
             method,
@@ -51,8 +50,8 @@ impl Rejoin {
         }
     }
 
-    /// The host's `initialize` under an id of our own; `None` when it has not succeeded yet, or the
-    /// host speaks without it.
+    /// The host's `initialize` under our own id; `None` if it has not succeeded yet, or the host
+    /// does not use it.
     pub(in crate::client) fn initialize_again(&mut self) -> Option<Bytes> {
         self.rounds += 1;
         self.unanswered.clear();
@@ -65,7 +64,7 @@ impl Rejoin {
         *id == self.own_id("initialize")
     }
 
-    /// What follows once `initialize` has been answered.
+    /// The requests that follow after `initialize` was answered.
     pub(in crate::client) fn rest(&mut self) -> Vec<Bytes> {
         let initialized = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
         let mut lines = Vec::new();
@@ -83,13 +82,12 @@ impl Rejoin {
         lines
     }
 
-    /// The server has answered another of our requests than `initialize`.
+    /// The server has answered one of our requests other than `initialize`.
     pub(in crate::client) fn on_response(&mut self, id: &RequestId) {
         self.unanswered.remove(id);
     }
 
-    /// Forgets the requests of ours that the server has not answered; `initializes` tells that `initialize`
-    /// is one of them.
+    /// Forgets our unanswered requests; `initializes` tells whether `initialize` is one of them.
     pub(in crate::client) fn forget_unanswered(&mut self, initializes: bool) {
         if initializes {
             self.initialize = None;

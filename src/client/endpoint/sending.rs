@@ -1,4 +1,4 @@
-//! What is sent to the server next, and when.
+//! Decides what is sent to the server next, and when.
 
 use super::phase::Phase;
 use super::{Action, Endpoint, HostPhase, without_newline};
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use std::time::Instant;
 
 impl Endpoint {
-    /// What is to be done next about sending.
+    /// The next action of the sending half.
     pub(in crate::client) fn poll(&mut self, now: Instant) -> Action {
         if let Some(control) = self.control.take() {
             return send(&control);
@@ -40,7 +40,7 @@ impl Endpoint {
         }
     }
 
-    /// True while the server takes no lines.
+    /// True while the server accepts no lines.
     fn is_blocked(&self) -> bool {
         match &self.phase {
             Phase::Established(session) => session.said_goodbye || self.outbound.is_congested(),
@@ -66,7 +66,7 @@ impl Endpoint {
         batch.lines
     }
 
-    /// True once on a connection, when a goodbye is to be sent and no line before it.
+    /// True once on a connection, when a goodbye is to be sent with no line before it.
     fn says_goodbye(&mut self) -> bool {
         let served = self.is_host_served() && !self.pending.expects_complaint();
         let leaves = self.host == HostPhase::Abandoned || served;

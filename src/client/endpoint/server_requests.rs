@@ -7,7 +7,7 @@ use crate::utils::chunks::Pieces;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Server requests whose ids would be mistaken for earlier ones get ids with this prefix.
+/// Server requests whose ids could be confused with earlier ones get ids with this prefix.
 const RENAMED: &str = "mcp-remote/again-";
 
 /// How many are remembered, open ones and abandoned ones each; the oldest are forgotten first.
@@ -16,9 +16,9 @@ pub(super) const MAX_REMEMBERED: usize = 1024;
 /// A request that the host has not answered.
 #[derive(Debug)]
 struct ServerRequest {
-    /// As the host knows it.
+    /// Its id at the host.
     host: RequestId,
-    /// As the server knows it.
+    /// Its id at the server.
     server: RequestId,
 }
 
@@ -26,14 +26,14 @@ struct ServerRequest {
 #[derive(Debug, Default)]
 pub(in crate::client) struct ServerRequests {
     open: VecDeque<ServerRequest>,
-    /// Requests of servers that have forgotten them, as the host knows them: it may still respond, and
-    /// a new server may ask something else under the same id.
+    /// Requests of servers that have forgotten them, by their ids at the host: it may still respond, and a
+    /// new server may use the same id for another request.
     abandoned: VecDeque<RequestId>,
     renamed: u64,
 }
 
 impl ServerRequests {
-    /// A line of the host as it is to be sent, which is another one where it responds to a renamed
+    /// A line of the host as it is to be sent, with the server's id if it responds to a renamed
     /// request; `None` for a response to an abandoned request.
     pub(in crate::client) fn on_host_line(&mut self, line: Bytes) -> Option<Bytes> {
         if self.open.is_empty() && self.abandoned.is_empty() {

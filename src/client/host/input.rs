@@ -11,11 +11,11 @@ use std::collections::VecDeque;
 /// Lines, each with its newline.
 pub(in crate::client) type Lines = Vec<Bytes>;
 
-/// The most that is read ahead of a connection, in bytes; then the host is not read.
+/// The most that is read ahead of a connection, in bytes; beyond that the host is not read.
 pub(in crate::client) const MAX_QUEUED: usize = 64 << 20;
 
-/// The longest line from the host, in bytes; a longer one is passed over, and answered. The server has its
-/// own, smaller limit.
+/// The longest line from the host, in bytes; a longer one is skipped and answered. The server has its own,
+/// smaller limit.
 const MAX_HOST_LINE: usize = MAX_QUEUED;
 
 /// The most lines that are taken at once.
@@ -24,16 +24,15 @@ const MAX_BATCH: usize = 64;
 /// The most bytes that are taken at once; one line may be longer.
 const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// Lines of the host. They are read when they are asked for, and ahead of that while there is no
-/// connection.
+/// Lines of the host. They are read on demand, and ahead while there is no connection.
 pub(in crate::client) struct HostInput {
     stdin: LineReader<Input>,
     /// Read ahead, each with its newline.
     queue: VecDeque<Bytes>,
-    /// What the queue costs, in bytes.
+    /// The size of the queue, in bytes.
     queued: usize,
     ended: bool,
-    /// What is known of a line that is being passed over.
+    /// What is known of a line that is being skipped.
     skipped: Option<Outline>,
     replies: Replies,
 }
@@ -51,8 +50,8 @@ impl HostInput {
         }
     }
 
-    /// Waits for a line, and returns it with what has arrived besides; `None` when stdin has ended.
-    /// Cancel safe.
+    /// Waits for a line, and returns it with further ones that have arrived; `None` when stdin has
+    /// ended. Cancel safe.
     pub(in crate::client) async fn next(&mut self) -> Option<Lines> {
         let first = match self.pop_queue() {
             Some(line) => line,
@@ -83,7 +82,7 @@ impl HostInput {
         None
     }
 
-    /// Begins to pass over a line that is too long.
+    /// Begins to skip a line that is too long.
     fn skip(&mut self, err: &LineError) {
         tracing::error!(%err, "dropped a message of the host");
         self.skipped = Some(Outline::default());
@@ -111,7 +110,8 @@ impl HostInput {
                 Ok(Some(line)) => line,
                 Ok(None) => {
                     self.ended = true;
-                    // `printf '{…}' | mcp-remote client …` has no newline at its end, and means it.
+                    // A last line without newline counts, as in `printf '{…}' | mcp-remote client
+                    // …`.
                     let rest = self.stdin.rest();
                     [&rest, &b"\n"[..]].concat().into()
                 }
@@ -147,7 +147,7 @@ impl HostInput {
         }
     }
 
-    /// True when stdin is known to have ended, and every line has been taken.
+    /// True if stdin has ended and every line has been taken.
     pub(in crate::client) fn is_finished(&self) -> bool {
         self.ended && self.queue.is_empty()
     }

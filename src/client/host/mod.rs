@@ -1,4 +1,4 @@
-//! The host's side: our own stdin and stdout, and whether the host and this machine are awake.
+//! The host's side: our stdin and stdout, and whether this machine was suspended.
 
 mod input;
 mod output;

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// The most that waits to be written, in bytes; then the server is not read. One line may be longer.
+/// The most that may wait to be written, in bytes; beyond that the server is not read. One line may
+/// be longer.
 const MAX_UNWRITTEN: usize = 1 << 20;
 
-/// Our stdout. What it does not take at once is written by a task of its own, so that no line is cut
-/// off when something else ends.
+/// Our stdout. What would block is written by a separate task, so that no line is cut off when
+/// another one ends.
 pub(in crate::client) struct HostOutput {
     shared: Arc<Stdout>,
     writer: JoinHandle<()>,
@@ -21,9 +22,9 @@ pub(in crate::client) struct HostOutput {
 #[derive(Debug)]
 struct Stdout {
     outlet: Outlet<Output, ChunkQueue>,
-    /// Something has been written, or the host reads no more.
+    /// Something has been written, or the host has closed our stdout.
     progress: Notify,
-    /// The host reads no more.
+    /// The host has closed our stdout.
     closed: AtomicBool,
 }
 
@@ -34,9 +35,9 @@ impl TryWrite for Output {
 }
 
 impl Stdout {
-    /// Hands over the parts of one line.
+    /// Queues the parts of one line.
     fn push(&self, parts: &[&Bytes]) {
-        // That the host reads no more shows when the next line needs room.
+        // A closed stdout is noticed when the next line needs room.
         if !self.closed.load(Ordering::Acquire) {
             let mut queue = self.outlet.lock();
             for part in parts {
@@ -47,7 +48,7 @@ impl Stdout {
     }
 }
 
-/// Answers the host without the rest of the client.
+/// Lets the input answer the host directly.
 #[derive(Debug)]
 pub(in crate::client) struct Replies(Arc<Stdout>);
 
@@ -78,20 +79,19 @@ impl HostOutput {
         Self { shared, writer }
     }
 
-    /// Waits until there is room for a line of `bytes`; false when the host reads no more. Cancel
-    /// safe.
+    /// Waits until there is room for a line of `bytes`; false if the host has closed our stdout.
+    /// Cancel safe.
     pub(in crate::client) async fn room(&self, bytes: usize) -> bool {
         let has_room = |unwritten| unwritten == 0 || unwritten + bytes <= MAX_UNWRITTEN;
         self.wait_until(has_room).await
     }
 
-    /// Completes when the host reads no more. Cancel safe.
+    /// Completes when the host has closed our stdout. Cancel safe.
     pub(in crate::client) async fn closed(&self) {
         self.wait_until(|_| false).await;
     }
 
-    /// Waits until so much is written that what is left meets the condition; false when the host reads
-    /// no more.
+    /// Waits until the unwritten rest satisfies the condition; false if the host has closed our stdout.
     async fn wait_until(&self, condition: impl Fn(usize) -> bool) -> bool {
         let check = || {
             if self.shared.closed.load(Ordering::Acquire) {
@@ -104,7 +104,7 @@ impl HostOutput {
                 return answer;
             }
             self.flush();
-            // Before the second look: what is written after that is not missed.
+            // Registered before the check, so that no write is missed.
             let progress = self.shared.progress.notified();
             if let Some(answer) = check() {
                 return answer;
@@ -113,17 +113,17 @@ impl HostOutput {
         }
     }
 
-    /// Hands over a line without its newline, which is written with the next flush or earlier.
+    /// Queues a line without its newline, which is written with the next flush or earlier.
     pub(in crate::client) fn push(&self, line: &Bytes) {
         self.shared.push(&[line, &Bytes::from_static(b"\n")]);
     }
 
-    /// A way to answer what cannot even be read.
+    /// A handle to answer lines that cannot be read.
     pub(in crate::client) fn replies(&self) -> Replies {
         Replies(Arc::clone(&self.shared))
     }
 
-    /// Waits until everything is written, or the host reads no more.
+    /// Waits until everything is written, or the host has closed our stdout.
     pub(in crate::client) async fn finish(self) {
         self.wait_until(|unwritten| unwritten == 0).await;
         self.writer.abort();

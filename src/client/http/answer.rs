@@ -1,4 +1,4 @@
-//! What a complete HTTP response says about the message that was posted.
+//! What a complete HTTP response means for the posted message.
 //!
 //! Pure: a response goes in, an [`Outcome`] comes out.
 
@@ -7,22 +7,22 @@ use crate::jsonrpc::{Executed, Kind, MAX_CHILD_DEPTH, Message, RequestId};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// What became of a message.
+/// The outcome of a posted message.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The server has taken it, and answers nothing here.
+    /// The server has accepted it, and does not answer here.
     Accepted,
     /// The JSON-RPC answer to a request.
     Answer(Box<Message>),
-    /// The server does not know the session, and has not executed anything.
+    /// The server does not know the session, and has executed nothing.
     SessionLost,
-    /// The server wants a token, or another one; this is what it said.
+    /// The server requires a token, or another one; with its challenge.
     Unauthorized(Option<String>),
-    /// The server has not taken it, and asks to send it again after this time.
+    /// The server has not accepted it, and asks to retry after this time.
     Later(Duration),
-    /// The server is at this place.
+    /// The server has moved to this location.
     Moved(String),
-    /// It was not answered.
+    /// It failed.
     Failed(Refused),
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Refused {
     pub executed: Executed,
 }
 
-/// Judges the response to a message. `request` is its id where it is a request, `in_session` tells that
+/// Classifies the response to a message. `request` is its id if it is a request, `in_session` tells whether
 /// it named a session.
 pub(super) fn judge(
     head: &Head,
@@ -75,8 +75,8 @@ fn answers(message: &Message, request: &RequestId) -> bool {
     }
 }
 
-/// True where the server does not know our session. The standard says 404; many servers that were
-/// written after an example of the TypeScript SDK say 400, and speak of the session.
+/// True if the server does not know our session. The standard says 404; many servers that follow an
+/// example of the TypeScript SDK send 400 and mention the session.
 fn names_lost_session(status: u16, message: Option<&Message>) -> bool {
     match status {
         404 => true,

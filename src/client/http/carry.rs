@@ -1,4 +1,4 @@
-//! Carries one exchange: sends its request, and tells what comes of it.
+//! Carries one exchange: sends its request, and reports what comes back.
 
 use super::exchange::{Cause, Content, Event, ExchangeId, Failed, Head, Request, Verb};
 use super::headers::SESSION;
@@ -19,17 +19,17 @@ use std::io;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
-/// The most of a response that is no success, in bytes.
+/// The most that is read of an unsuccessful response, in bytes.
 const MAX_ERROR_BODY: usize = 256 * 1024;
 
 /// The longest value of a header that we look at, in bytes.
 const MAX_VALUE: usize = 8192;
 
-/// What is told of an exchange.
+/// A report about an exchange.
 pub(super) enum Report {
     /// The server has been reached.
     Connected,
-    /// Something has become of it.
+    /// It has an event.
     Event(Event),
 }
 
@@ -56,7 +56,7 @@ struct Carrier<'a> {
     reports: &'a Reports,
 }
 
-/// The head of a response, and what it came by.
+/// The head of a response, and its connection.
 struct Exchanged {
     sender: SendRequest<Full<Bytes>>,
     response: Response<Incoming>,
@@ -65,11 +65,11 @@ struct Exchanged {
 
 impl Carrier<'_> {
     async fn report(&self, report: Report) {
-        // Nobody listens any more when the program ends.
+        // The receiver is gone when the program ends.
         let _ended = self.reports.send((self.exchange, report)).await;
     }
 
-    /// Sends a request, and once more where the server refuses the token and there is another one by now.
+    /// Sends a request, and retries once if the server refuses the token and there is a newer one.
     async fn send(&self, request: Request) -> Result<Event, Failed> {
         let mut exchanged = self.exchange(&request).await?;
         if exchanged.response.status() == StatusCode::UNAUTHORIZED
@@ -223,7 +223,7 @@ impl Carrier<'_> {
     }
 }
 
-/// Sets a header; a value that no header may hold is left out.
+/// Sets a header; an invalid value is left out.
 fn insert(headers: &mut HeaderMap, name: &str, value: &str, is_secret: bool) {
     let name = HeaderName::from_bytes(name.as_bytes());
     if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_str(value)) {
@@ -280,7 +280,7 @@ fn failed(err: &(dyn Error + 'static), sent: bool) -> Failed {
         std::iter::successors(Some(err), |err: &&(dyn Error + 'static)| (*err).source());
     let explained = causes.find_map(|err| tls::explain(err.downcast_ref::<io::Error>()?));
     Failed {
-        // Where the server refuses the handshake of TLS it has read nothing that came with it.
+        // If the server refuses the TLS handshake, it has read nothing that was sent with it.
         sent: sent && explained.is_none(),
         cause: match explained {
             Some(_) => Cause::Tls,

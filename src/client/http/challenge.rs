@@ -1,14 +1,14 @@
-//! What a server asks for in `WWW-Authenticate` (RFC 9110 section 11.6, RFC 6750, RFC 9728), in words.
+//! Describes a `WWW-Authenticate` challenge (RFC 9110 section 11.6, RFC 6750, RFC 9728) in words.
 //!
 //! Pure.
 
 use crate::utils::shorten::shorten;
 use std::fmt::Write;
 
-/// The most of a value that is told, in bytes.
+/// The most of a value that is shown, in bytes.
 const MAX_TOLD: usize = 200;
 
-/// What a challenge asks for.
+/// The description of a challenge.
 pub(super) fn describe(challenge: &str) -> String {
     let scheme = challenge.split_whitespace().next().unwrap_or_default();
     let mut text = format!("it asks for '{}'", told(scheme));
@@ -27,7 +27,7 @@ pub(super) fn describe(challenge: &str) -> String {
     text
 }
 
-/// As it may be shown on a terminal.
+/// Escaped for a terminal.
 fn told(value: &str) -> String {
     let plain: String = value
         .chars()

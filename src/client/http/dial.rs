@@ -13,16 +13,16 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The most that the head of a response may be, in bytes.
+/// The longest head of a response, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// The most headers that a response may have.
 const MAX_HEADERS: usize = 128;
 
-/// The most that a proxy may say before there is a tunnel, in bytes.
+/// The longest response of a proxy to CONNECT, in bytes.
 const MAX_TUNNEL_HEAD: usize = 16 * 1024;
 
-/// What messages are sent by, and the connection that has to be driven meanwhile.
+/// The sender of requests, and the connection that has to be driven meanwhile.
 pub(super) type Opened = (
     SendRequest<Full<Bytes>>,
     Connection<TokioIo<BoxedStream>, Full<Bytes>>,
@@ -89,7 +89,7 @@ async fn tunnel(stream: &mut TcpStream, request: &str) -> io::Result<()> {
         if head.len() >= MAX_TUNNEL_HEAD {
             return Err(io::Error::other("its answer to CONNECT is too long"));
         }
-        // Byte by byte, so that nothing of what follows is taken.
+        // Byte by byte, so that nothing after the head is consumed.
         head.push(stream.read_u8().await?);
     }
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();

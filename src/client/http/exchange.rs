@@ -1,4 +1,4 @@
-//! One HTTP request and what comes of it, as the machine and the shell tell each other.
+//! One HTTP request and its events, in the terms of the machine and the shell.
 
 use crate::transport::sse;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub(super) enum Verb {
 /// A header, with a name that HTTP allows. Its value may be anything that came from outside.
 pub(super) type Header = (Cow<'static, str>, String);
 
-/// A request, but for what is the same in all of them.
+/// A request, without what is common to all of them.
 #[derive(Clone)]
 #[cfg_attr(test, derive(Debug))]
 pub(super) struct Request {
@@ -49,7 +49,7 @@ pub(super) struct Head {
     pub content: Content,
     pub session: Option<String>,
     pub retry_after: Option<Duration>,
-    /// What `WWW-Authenticate` says.
+    /// The value of `WWW-Authenticate`.
     pub challenge: Option<String>,
     pub location: Option<String>,
 }
@@ -60,7 +60,7 @@ impl Head {
     }
 }
 
-/// What has become of an exchange.
+/// An event of an exchange.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     /// The whole response. The exchange is over.
@@ -69,20 +69,20 @@ pub(super) enum Event {
     Opened(Head),
     /// An event of the stream.
     Streamed(sse::Event),
-    /// The stream has ended, as the server meant or not. The exchange is over.
+    /// The stream has ended, whether intended or not. The exchange is over.
     Ended(String),
-    /// There is no response, or no whole one. The exchange is over.
+    /// There is no complete response. The exchange is over.
     Failed(Failed),
 }
 
-/// What kind of thing has failed.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The connection, or what came over it; another one may work.
+    /// The connection or the response; another attempt may work.
     Connection,
-    /// TLS, and so it will be the next time.
+    /// TLS; another attempt would fail as well.
     Tls,
-    /// There is no token, or none that a server would take.
+    /// There is no token, or none that a server would accept.
     Token,
 }
 

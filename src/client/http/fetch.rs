@@ -1,5 +1,5 @@
-//! Gets one document by its URL, for programs that are no MCP client: with bounds on its size and on the
-//! time it takes, over TLS, from this host and no other.
+//! Fetches one document that is not MCP by its URL: with bounds on its size and time, over TLS, from this
+//! host and no other.
 
 use super::dial::dial;
 use super::place::Place;
@@ -14,10 +14,10 @@ use hyper::{Request, Response, StatusCode, header};
 use std::io;
 use std::time::Duration;
 
-/// How long a document may take to come, redirects included.
+/// How long fetching a document may take, redirects included.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most that a document may be, in bytes.
+/// The longest document, in bytes.
 const MAX_DOCUMENT: usize = 1 << 20;
 
 /// The most redirects that are followed.
@@ -29,38 +29,38 @@ pub enum FetchError {
     /// The host cannot be reached, or TLS is refused.
     #[error("no connection")]
     Connect(#[source] io::Error),
-    /// Its certificate is of an authority that is not known.
+    /// Its certificate is from an unknown authority.
     #[error(
         "its certificate comes from an authority that is not trusted here; name the file with the authority's certificate by --jwks-ca"
     )]
     Authority,
-    /// It speaks no TLS.
+    /// It does not speak TLS.
     #[error("it does not speak TLS on this port")]
     Plain,
-    /// The connection broke, or what came over it is no HTTP.
+    /// The connection broke, or the response is not HTTP.
     #[error("no whole response")]
     Response(#[from] hyper::Error),
     /// It takes too long.
     #[error("no whole response within {} s", FETCH_TIMEOUT.as_secs())]
     TimedOut,
-    /// It is too long, as it says itself or as it turns out.
+    /// It is too long, as announced or as received.
     #[error("the response is longer than {MAX_DOCUMENT} bytes")]
     TooLarge,
-    /// Something else than success.
+    /// A status other than success.
     #[error("the response is HTTP {0}")]
     Status(u16),
-    /// A redirect to where we do not go.
+    /// A redirect to a place that is not allowed.
     #[error("it redirects elsewhere, which is not followed: name the last URL instead")]
     Elsewhere,
-    /// Redirects without end.
+    /// Too many redirects.
     #[error("it redirects more than {MAX_REDIRECTS} times")]
     Redirects,
-    /// A coding that nobody has asked for.
+    /// A content coding that was not requested.
     #[error("the response is compressed, though that was not asked for")]
     Compressed,
 }
 
-/// Gets the document at `place`.
+/// Fetches the document at `place`.
 ///
 /// # Errors
 /// Why there is none.
@@ -90,14 +90,14 @@ async fn follow(
     Err(FetchError::Redirects)
 }
 
-/// Makes one request over a connection of its own.
+/// Makes one request over a new connection.
 async fn get(place: &Place, tls: &Connector, proxy: Option<&Proxy>) -> Result<Got, FetchError> {
     let dialled = dial(place, Some(tls), proxy).await;
     let (sender, connection) = dialled.map_err(unreachable)?;
     let asking = std::pin::pin!(ask(sender, place));
     match select(asking, std::pin::pin!(connection)).await {
         Either::Left((got, _)) => got,
-        // The connection has ended, and all that it has brought is there.
+        // The connection has ended, and all its data has been read.
         Either::Right((_, asking)) => asking.await,
     }
 }

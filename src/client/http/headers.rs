@@ -24,7 +24,7 @@ pub(super) fn modern_version(message: &Message) -> String {
     version.unwrap_or_else(|| Revision::NEWEST.name().to_owned())
 }
 
-/// What a message of 2026-07-28 is announced by, but for the arguments of tools.
+/// The headers of a message of 2026-07-28, without those for arguments of tools.
 pub(super) fn modern(message: &Message, version: &str) -> Vec<Header> {
     let mut headers = vec![
         (VERSION.into(), version.to_owned()),
@@ -36,7 +36,7 @@ pub(super) fn modern(message: &Message, version: &str) -> Vec<Header> {
     headers
 }
 
-/// What `Mcp-Name` says of a message.
+/// The value of `Mcp-Name` for a message.
 fn name_of(message: &Message) -> Option<Cow<'_, str>> {
     let method = message.mcp_method()?;
     match (method.names(), method) {

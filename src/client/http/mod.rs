@@ -42,28 +42,27 @@ use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-/// How many reports wait for us; then the streams are not read.
+/// How many reports may wait; beyond that the streams are not read.
 const MAX_REPORTS: usize = 32;
 
-/// How long a stream of which nothing more is expected may take to end, so that its connection can be
-/// used again.
+/// How long a stream on which nothing more is expected may take to end, so that its connection can be reused.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the server may take to end the session.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a host that has said nothing yet may take for its first request when we give up, so that
-/// this gets an answer.
+/// How long to wait for the first request of a silent host when we give up, so that it gets an
+/// answer.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the host may take to read what it is owed when we leave.
+/// How long the host may take to read its last lines when we leave.
 const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Carries our stdin to the server and its answers to our stdout, until the host leaves or
 /// `shutdown` completes.
 ///
 /// # Errors
-/// Why it gave up. The requests that the host waits for have been answered with errors.
+/// Why it gave up. Pending requests of the host have been answered with errors.
 pub async fn run(
     settings: Settings,
     shutdown: impl Future<Output = ()>,
@@ -87,14 +86,14 @@ pub async fn run(
             Err(err)
         }
     };
-    // A host that does not read does not keep us.
+    // A host that does not read must not block our exit.
     let _unread = tokio::time::timeout(LAST_WRITE_TIMEOUT, client.output.finish()).await;
     outcome
 }
 
 /// How the client ends.
 enum End {
-    /// As the host wished; with this last request.
+    /// As the host wanted; with this last request.
     Finish(Option<Request>),
     GiveUp(GiveUp),
 }
@@ -107,7 +106,7 @@ enum Event {
     Closed,
     /// There is a newer token.
     Renewed,
-    /// The machine may know something new.
+    /// The machine has to be polled.
     Poll,
 }
 
@@ -124,7 +123,7 @@ struct Client {
     output: HostOutput,
     exchanges: JoinSet<ExchangeId>,
     handles: HashMap<ExchangeId, AbortHandle>,
-    /// Exchanges that are to end by these times.
+    /// Exchanges that must end by these times.
     ending: Vec<(Instant, ExchangeId)>,
     reports: Reports,
     reported: Receiver<(ExchangeId, Report)>,
@@ -153,7 +152,7 @@ impl Client {
         let mut leaving = own_waker(told_to_leave);
         let mut renewal = renewal(&self.pool);
         let mut alarm = Alarm::at(Instant::now() + FOREVER);
-        // Once the host has left.
+        // Set once the host has left.
         let mut give_up_at = Instant::now() + FOREVER;
         loop {
             self.write();
@@ -207,7 +206,7 @@ impl Client {
             }
             lines = self.input.next(), if read_host => Event::Host(lines),
             Some(ended) = self.exchanges.join_next() => {
-                // One that was given up has been forgotten before.
+                // An abandoned one was removed before.
                 if let Ok(exchange) = ended {
                     self.handles.remove(&exchange);
                 }
@@ -218,7 +217,7 @@ impl Client {
         }
     }
 
-    /// Does what the machine wants done. Returns whether the host may be read, and until when to wait.
+    /// Carries out the machine's actions. Returns whether the host may be read, and until when to wait.
     fn act(&mut self) -> Result<(bool, Instant), End> {
         let now = Instant::now();
         self.ending.retain(|(time, exchange)| {
@@ -267,7 +266,7 @@ impl Client {
         }
     }
 
-    /// Writes what the host gets.
+    /// Writes the lines for the host.
     fn write(&mut self) {
         for line in self.machine.take_for_host() {
             self.output.push(&line);
@@ -275,7 +274,7 @@ impl Client {
         self.output.flush();
     }
 
-    /// Ends the session. A server that does not take it in time does without.
+    /// Ends the session, unless the server is too slow.
     async fn say_goodbye(&self, goodbye: Option<Request>) {
         if let Some(request) = goodbye {
             let (reports, mut reported) = mpsc::channel(MAX_REPORTS);
@@ -290,7 +289,7 @@ impl Client {
         }
     }
 
-    /// Fails every request that the host waits for.
+    /// Fails every pending request of the host.
     async fn give_up(&mut self, err: &ClientError) {
         if !self.machine.has_heard_host() {
             let first = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, self.input.next()).await;

@@ -2,13 +2,13 @@
 
 use hyper::Uri;
 
-/// The longest path and query that is taken, in bytes.
+/// The longest path and query that is accepted, in bytes.
 const MAX_TARGET: usize = 8192;
 
 /// A URL that begins with `http://` or `https://`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Whether TLS is spoken.
+    /// Whether to use TLS.
     pub tls: bool,
     /// A name or an address, without brackets.
     pub host: String,
@@ -55,7 +55,7 @@ impl Place {
         })
     }
 
-    /// The host, in brackets where it is an IPv6 address, and the port where it is not the usual one.
+    /// The host, in brackets if it is an IPv6 address, and the port unless it is the default.
     #[must_use]
     pub fn authority(&self) -> String {
         let host = self.bracketed();
@@ -79,8 +79,8 @@ impl Place {
         }
     }
 
-    /// Path and query of the place that a `Location` names; `None` where that is on another host, another
-    /// port, or without TLS: what we send there would be seen by others.
+    /// Path and query of a `Location`; `None` if it is on another host or port, or drops TLS: others would
+    /// see what we send there.
     #[must_use]
     pub fn redirect(&self, location: &str) -> Option<String> {
         if location.len() > MAX_TARGET {

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// A connection that was idle for longer is not used again. Many servers close such after 5 s, and a
-/// request that meets that may or may not have been executed.
+/// A connection that was idle for longer is not reused. Many servers close these after 5 s, and a
+/// request at that moment may or may not have been executed.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(4);
 
 /// The most connections that are kept.
@@ -28,7 +28,7 @@ struct Idle {
 pub(super) struct Pool {
     pub settings: Settings,
     idle: Mutex<Vec<Idle>>,
-    /// They are driven here, and end with this.
+    /// The tasks that drive them, which end with this.
     connections: Mutex<JoinSet<()>>,
 }
 
@@ -41,7 +41,7 @@ impl Pool {
         }
     }
 
-    /// One that is open and not in use.
+    /// Takes one that is open and not in use.
     pub(super) fn take(&self) -> Option<SendRequest<Full<Bytes>>> {
         let mut idle = lock(&self.idle);
         idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < MAX_IDLE_TIME);
@@ -49,7 +49,7 @@ impl Pool {
         Some(idle.remove(at).sender)
     }
 
-    /// Makes one.
+    /// Makes a new one.
     pub(super) async fn connect(&self) -> io::Result<SendRequest<Full<Bytes>>> {
         let Settings {
             place, tls, proxy, ..

@@ -1,4 +1,4 @@
-//! Through which proxy a server is reached, as the usual environment variables say.
+//! The proxy for a server, from the usual environment variables.
 //!
 //! Pure: the values of the variables come in.
 
@@ -22,7 +22,7 @@ pub struct Proxy {
 /// Finds the proxy for a place. `variable` gives the value of an environment variable.
 ///
 /// # Errors
-/// What is wrong with which variable.
+/// Which variable is invalid, and why.
 pub fn choose(
     place: &Place,
     variable: impl Fn(&str) -> Option<String>,

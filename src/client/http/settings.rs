@@ -1,4 +1,4 @@
-//! What the HTTP client is told at start.
+//! The settings of the HTTP client.
 
 use super::place::Place;
 use super::proxy::Proxy;
@@ -8,7 +8,7 @@ use crate::transport::tls::Connector;
 use crate::utils::secret::Secret;
 use std::time::Duration;
 
-/// Where the server is and how to get in.
+/// The server and how to authenticate.
 #[derive(Debug)]
 pub struct Settings {
     /// The URL.
@@ -17,12 +17,12 @@ pub struct Settings {
     pub tls: Option<Connector>,
     /// The proxy to go through.
     pub proxy: Option<Proxy>,
-    /// Headers of every request: names and values that HTTP allows.
+    /// Headers of every request: valid names and values.
     pub headers: Vec<(String, Secret)>,
     /// The token of every request.
     pub tokens: Tokens,
     /// How long answers may take once the host has closed our stdin.
     pub answer_timeout: Duration,
-    /// How to try again when the server cannot be reached; `None` for not at all.
+    /// How to retry when the server cannot be reached; `None` for not at all.
     pub reconnect: Option<Reconnect>,
 }

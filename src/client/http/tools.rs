@@ -11,14 +11,15 @@ use crate::jsonrpc::{Edit, Field, Message, Replacement};
 use foldhash::HashMap;
 use serde_json::Value;
 
-/// The most tools with such members that are remembered; calls of others go without these headers.
+/// The most tools with such parameters that are remembered; calls of others go without these
+/// headers.
 const MAX_TOOLS: usize = 4096;
 
 /// The tools that have such parameters, by name.
 #[derive(Debug, Default)]
 pub(super) struct Tools(HashMap<String, Vec<Parameter>>);
 
-/// What is to be changed in an answer.
+/// The edits of an answer.
 #[derive(Debug, Default)]
 pub(super) struct Changes(Option<(Span, Vec<u8>)>);
 
@@ -33,7 +34,7 @@ impl Changes {
 }
 
 impl Tools {
-    /// Reads the answer to `tools/list`. Tools whose annotations break the rules are taken out of it.
+    /// Reads the answer to `tools/list`. Tools with invalid annotations are removed from it.
     pub(super) fn observe(&mut self, answer: &Message) -> Changes {
         let Some((span, line)) = answer.result_in_line() else {
             return Changes::default();
@@ -58,7 +59,7 @@ impl Tools {
         Changes(Some((span, kept)))
     }
 
-    /// Remembers a tool. False when its annotations break the rules.
+    /// Remembers a tool. False if its annotations are invalid.
     fn learn(&mut self, tool: &[u8]) -> bool {
         let Some(name) = tool_name(tool) else {
             return true;
@@ -106,7 +107,7 @@ impl Tools {
     }
 }
 
-/// A value as it stands in a header; `None` for what has no place there.
+/// A value as a header; `None` if it cannot be one.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -116,7 +117,7 @@ fn text(value: &Value) -> Option<String> {
                 .as_f64()
                 .filter(|value| value.fract() == 0.0 && value.abs() < 9.1e15);
             match (number.is_f64(), whole) {
-                // JSON may write a whole number with a point.
+                // JSON may write an integer with a decimal point.
                 (true, Some(value)) => Some(format!("{value:.0}")),
                 _ => Some(number.to_string()),
             }

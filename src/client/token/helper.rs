@@ -19,7 +19,7 @@ const MAX_STDERR_LINE: usize = 2048;
 /// How many lines of its stderr are shown.
 const MAX_STDERR_LINES: usize = 50;
 
-/// How long the last words on stderr may take to arrive once it has ended.
+/// How long the last lines on stderr may take to arrive once it has exited.
 const STDERR_GRACE: Duration = Duration::from_millis(100);
 
 /// The command. Dropping it early kills it and what it has started.
@@ -27,17 +27,17 @@ struct Helper(Child, Group);
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // It has no id any more once it has been waited for.
+        // It has no process id any more once it has been waited for.
         if self.0.id().is_some() {
             self.1.kill();
         }
     }
 }
 
-/// Runs a command of the shell, and gives what it prints, without white space around it.
+/// Runs a shell command, and returns its output, trimmed.
 ///
 /// # Errors
-/// Why there is no token; nothing of what it has printed.
+/// Why there is no token; contains nothing of its output.
 pub(super) async fn run(command: &str, limit: Duration) -> Result<Secret, String> {
     let [shell, flag] = SHELL;
     let mut builder = Command::new(shell);
@@ -59,7 +59,7 @@ pub(super) async fn run(command: &str, limit: Duration) -> Result<Secret, String
         Ok(ended) => ended?,
         Err(_) => return Err(format!("it did not end within {limit:?}")),
     };
-    // What it has said last may still be in the pipe, which others may hold open.
+    // Its last lines may still be in the pipe, which other processes may hold open.
     let _late = tokio::time::timeout(STDERR_GRACE, shown.join_next()).await;
     if !status.success() {
         return Err(format!("it ended with {status}"));
@@ -81,7 +81,7 @@ async fn end(process: &mut Child, stdout: ChildStdout) -> Result<(Vec<u8>, ExitS
     Ok((output, process.wait().await.map_err(failed)?))
 }
 
-/// Logs what it says on stderr, and reads on when it says too much.
+/// Logs its stderr, and discards what exceeds the bounds.
 async fn show(stderr: ChildStderr) {
     let mut lines = LineReader::new(stderr, MAX_STDERR_LINE);
     let mut number = 0;
@@ -126,7 +126,7 @@ mod tests {
             ran("echo x >&2; printf %s \"$0\"", LONG).await,
             Ok("/bin/sh".into())
         );
-        // Nobody answers what it asks.
+        // It must not wait for input.
         assert_eq!(
             ran("read answer; echo \"a$answer\"", LONG).await,
             Ok("a".into())
@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    /// What it has started ends with it.
+    /// Its children end with it.
     #[tokio::test]
     async fn one_that_hangs_is_ended_with_all_that_it_has_started() {
         let folder = tempfile::tempdir().unwrap();
@@ -165,7 +165,7 @@ mod tests {
             .unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         let begun = std::time::Instant::now();
-        // Whoever inherits it reaps it.
+        // The process that inherits it reaps it.
         while rustix::process::test_kill_process(pid).is_ok() && begun.elapsed() < LONG {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
             if stat.is_ok_and(|stat| stat.contains(") Z ")) {

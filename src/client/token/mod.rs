@@ -10,16 +10,17 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Mutex, Notify};
 
-/// A token that expired less than so many seconds ago may still be good by the server's clock.
+/// A token that expired less than this many seconds ago may still be valid by the server's clock.
 const CLOCK_SKEW: f64 = 60.0;
 
 /// How long a command may take to print a token.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long before its end a token is renewed, at most; of a short life, the last fifth.
+/// How long before its expiry a token is renewed, at most; for a short-lived one, the last fifth of
+/// its life.
 const LEAD: Duration = Duration::from_secs(60);
 
-/// The pause between two looks for a newer token.
+/// The pause between two checks for a newer token.
 const MIN_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 
@@ -31,13 +32,13 @@ const MAX_SLEEP: Duration = Duration::from_secs(60);
 pub enum TokenSource {
     /// It is this one.
     Fixed(Secret),
-    /// A file holds it, and may hold another one later.
+    /// A file contains it, and may contain another one later.
     File(PathBuf),
-    /// This command, of the shell, prints it.
+    /// This shell command prints it.
     Command(String),
 }
 
-/// The token, read again where its source may have a newer one.
+/// The token, read again if its source may have a newer one.
 #[derive(Debug)]
 pub struct Tokens {
     source: Option<TokenSource>,
@@ -54,7 +55,7 @@ struct State {
 }
 
 impl Tokens {
-    /// `first` is what the source gave at start, where it has been read.
+    /// `first` is the source's token at startup, if it was read.
     #[must_use]
     pub fn new(source: Option<TokenSource>, first: Option<Secret>) -> Self {
         Self {
@@ -67,13 +68,13 @@ impl Tokens {
         }
     }
 
-    /// True where there is a token, or a place to get one from.
+    /// True if there is a token, or a source for one.
     #[must_use]
     pub fn is_some(&self) -> bool {
         self.source.is_some()
     }
 
-    /// True where the source may have another token later.
+    /// True if the source may have another token later.
     pub(super) fn can_change(&self) -> bool {
         matches!(
             self.source,
@@ -85,7 +86,7 @@ impl Tokens {
     /// about to expire.
     ///
     /// # Errors
-    /// What is wrong with it, behind the words "the token".
+    /// What is wrong with it, to follow the words "the token".
     pub async fn for_connection(&self) -> Result<Option<Secret>, String> {
         let mut state = self.state.lock().await;
         let is_due = match (&self.source, &state.current) {
@@ -104,7 +105,7 @@ impl Tokens {
         Ok(state.current.clone())
     }
 
-    /// The token for a request on a connection that stands.
+    /// The token for a request on an existing connection.
     pub async fn current(&self) -> Option<Secret> {
         self.state.lock().await.current.clone()
     }
@@ -138,7 +139,7 @@ impl Tokens {
         }
     }
 
-    /// Looks for a newer token before the end of this one, until that has come.
+    /// Checks for a newer token before this one expires, until there is one.
     async fn look_ahead(&self) {
         let left = self.current().await.as_ref().and_then(time_left);
         let Some(left) = left else {
@@ -165,7 +166,7 @@ impl Tokens {
         }
     }
 
-    /// Reads the source; true where its token is good for longer than the one in use.
+    /// Reads the source; true if its token is valid for longer than the one in use.
     async fn find_newer(&self) -> bool {
         let mut state = self.state.lock().await;
         let before = state.current.clone();
@@ -184,7 +185,7 @@ impl Tokens {
         is_newer && !is_same(&before, after) && inspect(after).is_ok()
     }
 
-    /// Reads the source. What cannot be read leaves the token that there is, if there is one.
+    /// Reads the source. If that fails, keeps the present token, if any.
     async fn read_again(&self, state: &mut State) -> Result<(), String> {
         let read = match &self.source {
             None => return Ok(()),
@@ -228,16 +229,16 @@ fn now() -> Duration {
     now.unwrap_or_default()
 }
 
-/// How long a token is still good by its own word; `None` where it does not say.
+/// How long a token is still valid by its own claims; `None` if it does not say.
 fn time_left(token: &Secret) -> Option<Duration> {
     let expires = Duration::try_from_secs_f64(auth::expires_at(token)?).ok()?;
     Some(expires.saturating_sub(now()))
 }
 
-/// Looks at a token before any server does. Each attempt looks again, since time passes.
+/// Checks a token before any server does. Each attempt checks again, since time passes.
 ///
 /// # Errors
-/// What is wrong with it, with the remedy, behind the words "the token".
+/// What is wrong with it, with the remedy, to follow the words "the token".
 fn inspect(token: &Secret) -> Result<(), String> {
     if let Some(mistake) = auth::mistake(token) {
         return Err(mistake.to_owned());

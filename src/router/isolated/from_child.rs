@@ -1,4 +1,4 @@
-//! What the process of an isolated session says.
+//! From the process of an isolated session to its peer.
 
 use super::{IsolatedRouter, MAX_ASKED, MAX_PROGRESS, unreachable};
 use crate::json::Span;
@@ -9,7 +9,7 @@ use crate::router::{Loss, Output, ProcessId, own_answer};
 use std::time::Instant;
 
 impl IsolatedRouter {
-    /// A message from the child; `now` is asked for only where something has to wait for its time.
+    /// Handles a message from the child; `now` is called only if something has to be delayed.
     pub fn child_message(
         &mut self,
         message: &Message,
@@ -24,7 +24,7 @@ impl IsolatedRouter {
         }
     }
 
-    /// A question for the peer, if that can be asked.
+    /// Passes on a server request, if the peer can receive it.
     fn server_request(
         &mut self,
         id: &RequestId,
@@ -69,7 +69,7 @@ impl IsolatedRouter {
         self.pass_on(message, now, out);
     }
 
-    /// Gives the peer a message under the subscription that it quotes, as the peer has called that.
+    /// Sends the peer a message under the subscription that it quotes, by the peer's own id.
     fn pass_on(&mut self, message: &Message, now: impl Fn() -> Instant, out: &mut Output) {
         let subscription = self.subscription(message);
         let renamed = subscription.as_ref().filter(|(_, _, is_other)| *is_other);
@@ -78,7 +78,7 @@ impl IsolatedRouter {
             with: Replacement::Id(id),
         });
         let edits = edit.as_slice();
-        // One under a subscription that nobody has says nothing to anybody.
+        // One under an unknown subscription is dropped.
         let is_known = message.subscription().is_none() || subscription.is_some();
         let list = List::of(message).filter(|_| is_known && out.takes(message, None, edits));
         let Some(list) = list else {
@@ -92,7 +92,7 @@ impl IsolatedRouter {
         out.to_peer.extend(line.map(|line| (Self::SESSION, line)));
     }
 
-    /// An answer of the child, under the id that the peer chose or another way to write that.
+    /// Handles an answer of the child, under the peer's id or another spelling of it.
     fn answer(&mut self, id: &RequestId, message: &Message, out: &mut Output) {
         let id = retyped(id, |id| self.in_flight.contains_key(id));
         let Some((id, open)) = id.and_then(|id| self.close(&id)) else {
@@ -111,7 +111,8 @@ impl IsolatedRouter {
                 self.of_tasks.pop_front();
             }
         }
-        // A server that retypes ids may mean the list that waits under one that reads alike.
+        // A server that changes the type of ids may mean the list that is pending under a similar
+        // one.
         let mut alike = spellings(&id).into_iter().flatten();
         let alike = alike.find_map(|other| self.in_flight.get(&other)?.filter.as_ref());
         let edits = match open.filter.as_ref().or(alike) {
@@ -128,7 +129,7 @@ impl IsolatedRouter {
         }
     }
 
-    /// Progress goes to the peer where that has chosen its token and still waits.
+    /// Passes on progress if the peer has chosen its token and still waits.
     fn progress(&self, message: &Message, out: &mut Output) {
         let quoted = message.quoted_id(Field::ProgressToken);
         let is_good =
@@ -145,8 +146,8 @@ impl IsolatedRouter {
         out.deliver(Self::SESSION, message, None, &[edit]);
     }
 
-    /// The subscription that a notification quotes, as the peer has called it, and whether that is
-    /// otherwise.
+    /// The subscription that a notification quotes, by the peer's own id, and whether that is
+    /// spelled differently.
     fn subscription(&self, message: &Message) -> Option<(RequestId, Span, bool)> {
         let (quoted, span) = message.subscription()?;
         let id = retyped(quoted, |id| self.in_flight.contains_key(id))?;
@@ -165,8 +166,8 @@ impl IsolatedRouter {
     }
 }
 
-/// What the peer has called `id`, if it `knows` it: some servers give a number back as a string, or as
-/// `3.0`, and the reverse.
+/// The peer's spelling of `id`, if it `knows` it: some servers return a number as a string, or as `3.0`, and
+/// vice versa.
 fn retyped(id: &RequestId, knows: impl Fn(&RequestId) -> bool) -> Option<RequestId> {
     if knows(id) {
         return Some(id.clone());
@@ -174,7 +175,7 @@ fn retyped(id: &RequestId, knows: impl Fn(&RequestId) -> bool) -> Option<Request
     spellings(id)?.into_iter().find(knows)
 }
 
-/// The ids that read like this one.
+/// The other spellings of this id.
 fn spellings(id: &RequestId) -> Option<[RequestId; 2]> {
     let number = id.integer()?;
     let text = number.to_string().into();

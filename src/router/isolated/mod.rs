@@ -1,4 +1,4 @@
-//! The router of a peer that has a child to itself: ids pass as they are, behind the same policy.
+//! The router of a peer that has its own child: ids pass unchanged, behind the same policy.
 
 mod from_child;
 
@@ -19,10 +19,10 @@ use foldhash::HashMap;
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// The most questions of the child that may be open; the oldest are forgotten first.
+/// The most server requests that may be open; the oldest are forgotten first.
 const MAX_ASKED: usize = 1024;
 
-/// What a request in flight keeps beside its id, in bytes: its place in the table.
+/// The memory of a request in flight besides its id, in bytes: its entry in the table.
 const PLACES: usize = 256;
 
 /// The most tasks whose progress is passed on.
@@ -30,45 +30,45 @@ const MAX_PROGRESS: usize = 256;
 
 /// A request of the peer that the child may answer.
 struct Open {
-    /// What the answer has to be passed through.
+    /// How to filter the answer.
     filter: Option<ListFilter>,
-    /// Under which the child tells of its progress.
+    /// The token under which the child reports progress.
     token: Option<RequestId>,
-    /// The peer waits for it no more.
+    /// The peer has cancelled it.
     cancelled: bool,
-    /// It is a `subscriptions/listen`, which has no answer of its own accord.
+    /// It is a `subscriptions/listen`, which is not answered by itself.
     is_listen: bool,
     /// Counts the memory of all this.
     _kept: Piece,
 }
 
-/// One peer, one child. Ids pass as they are; what is kept is what is owed to either side.
+/// One peer, one child. Ids pass unchanged; only pending requests of both sides are kept.
 #[derive(Default)]
 pub struct IsolatedRouter {
     in_flight: HashMap<RequestId, Open>,
-    /// How many those are, and those of all sessions of the user.
+    /// Their number, and that of all sessions of the user.
     counted: Share,
-    /// Counts the memory that they keep.
+    /// Counts their memory.
     kept: Sum,
-    /// The tokens of what the peer waits for.
+    /// The progress tokens of pending requests.
     tokens: HashMap<RequestId, RequestId>,
-    /// Those of requests that have made a task, oldest first: they stay good for as long as it lives.
+    /// Those of requests that have created a task, oldest first: they stay valid for as long as it lives.
     of_tasks: VecDeque<RequestId>,
-    /// What the child has asked and the peer has not answered, and since when; oldest first.
+    /// Open server requests and when they were sent, oldest first.
     asked: VecDeque<(RequestId, Instant)>,
-    /// What the peer has just been told of lists that have changed, by the subscription, if it is under one.
+    /// Recent notifications of changed lists, by the subscription that they were sent under, if any.
     changes: Changes<Option<RequestId>>,
-    /// The peer, once it has come.
+    /// The peer, once it is attached.
     profile: Option<Profile>,
-    /// The peer says nothing more: it can be asked nothing.
+    /// The peer has closed its sending half: it gets no server requests.
     half_closed: bool,
-    /// The request in flight that the conversation begins with.
+    /// The pending first request.
     opening: Option<Opening>,
-    /// How many of those there have been.
+    /// How many first requests there have been.
     openings: i64,
 }
 
-/// An `initialize` or `server/discover`: a process that does not answer it does not work.
+/// An `initialize` or `server/discover`: a process that does not answer it is broken.
 struct Opening {
     number: i64,
     id: RequestId,
@@ -87,7 +87,7 @@ impl IsolatedRouter {
     /// Its only session.
     pub const SESSION: SessionId = SessionId(0);
 
-    /// The peer has come; its requests and the memory kept for it are counted.
+    /// Attaches the peer; its requests and memory are counted in `counted`.
     pub fn attach(&mut self, profile: Profile, counted: &Counted) -> SessionId {
         self.profile = Some(profile);
         self.counted = counted.of_user.share();
@@ -95,12 +95,12 @@ impl IsolatedRouter {
         Self::SESSION
     }
 
-    /// The peer's rights have changed.
+    /// Applies changed rights of the peer.
     pub fn set_rights(&mut self, profile: Profile) {
         self.profile = Some(profile);
     }
 
-    /// The peer says nothing more, though it waits for answers: see [`super::Router::half_closed`].
+    /// Handles the half-close of the peer: see [`super::Router::half_closed`].
     pub fn half_closed(&mut self, out: &mut Output) {
         self.half_closed = true;
         for (question, _) in std::mem::take(&mut self.asked) {
@@ -114,18 +114,18 @@ impl IsolatedRouter {
         }
     }
 
-    /// How many requests of the peer wait for an answer.
+    /// How many requests of the peer are pending.
     #[must_use]
     pub fn owed(&self) -> usize {
         let open = self.in_flight.values();
-        // Servers need not answer what was cancelled.
+        // Servers need not answer cancelled requests.
         open.filter(|open| !open.cancelled).count()
     }
 
-    /// A message that the policy has let through.
+    /// Handles a message that the policy has permitted.
     ///
     /// # Errors
-    /// The process would be sent a line that is too long; nothing has been changed by the message.
+    /// The line for the process would be too long; the message has changed nothing.
     pub fn peer_message(&mut self, permit: &Permit, out: &mut Output) -> Result<(), TooLarge> {
         let message = permit.message();
         if message.is_misplaced() {
@@ -140,7 +140,7 @@ impl IsolatedRouter {
             Kind::Request(id) => {
                 if message.mcp_method() == Some(Method::SetLevel) && Level::asked(message).is_none()
                 {
-                    // As it is where the process is everybody's.
+                    // The same limit as with a shared process.
                     let line = own_answer::invalid_params(id, levels::UNKNOWN);
                     out.to_peer.push((Self::SESSION, line.into()));
                     return Ok(());
@@ -167,7 +167,7 @@ impl IsolatedRouter {
         Ok(())
     }
 
-    /// Refuses what is too long once it is written. An answer that is refused fails its question.
+    /// Refuses a message that is too long once written. A refused answer fails its server request.
     #[cold]
     fn check_length(&mut self, message: &Message, out: &mut Output) -> Result<(), TooLarge> {
         let limit = out.limits.to_child;
@@ -182,7 +182,7 @@ impl IsolatedRouter {
         Err(TooLarge { limit })
     }
 
-    /// Forgets a question; false where it is not open.
+    /// Removes a server request; false if it is not open.
     fn take_asked(&mut self, id: Option<&RequestId>) -> bool {
         let place = self.asked.iter().position(|(asked, _)| Some(asked) == id);
         place.and_then(|place| self.asked.remove(place)).is_some()
@@ -194,7 +194,7 @@ impl IsolatedRouter {
 
     fn open(&mut self, id: &RequestId, permit: &Permit, out: &mut Output) {
         let token = permit.message().progress_token();
-        // The token stands in two tables.
+        // The token is in two tables.
         let token_size = token.map_or(0, |(token, _)| 2 * token.size());
         let open = Open {
             _kept: self.kept.piece(2 * id.size() + token_size + PLACES),
@@ -223,14 +223,14 @@ impl IsolatedRouter {
         }
     }
 
-    /// What the child has to answer in time, with a number of its own.
+    /// The request that the child has to answer in time, with its number.
     #[must_use]
     pub fn awaited(&self) -> Option<(i64, &'static str)> {
         let opening = self.opening.as_ref();
         opening.map(|opening| (opening.number, opening.method.name()))
     }
 
-    /// The peer cancels one of its requests; false where it waits for none of this id.
+    /// The peer cancels one of its requests; false if none with this id is pending.
     fn cancel(&mut self, message: &Message) -> bool {
         let Some((id, _)) = message.quoted_id(Field::RequestId) else {
             return false;
@@ -241,7 +241,7 @@ impl IsolatedRouter {
         let Some((id, mut open)) = self.close(&id) else {
             return false;
         };
-        // The list may still come, and its id must not be another's by then.
+        // The list may still arrive, and its id must not be reused by then.
         if open.filter.is_some() {
             open.cancelled = true;
             self.in_flight.insert(id, open);
@@ -250,7 +250,7 @@ impl IsolatedRouter {
         true
     }
 
-    /// Forgets a request, and that its token is good for progress.
+    /// Removes a request and its progress token.
     fn close(&mut self, id: &RequestId) -> Option<(RequestId, Open)> {
         let (id, open) = self.in_flight.remove_entry(id)?;
         self.opening.take_if(|opening| opening.id == id);
@@ -264,7 +264,7 @@ impl IsolatedRouter {
     }
 
     fn check_new(&self, id: &RequestId) -> Result<(), Vec<u8>> {
-        // It would reach the child as it is, and some give it back as another number.
+        // It would reach the child unchanged, and some return it as another number.
         if matches!(id, RequestId::OtherNumber(_)) {
             let text = "Invalid Request: id is not a string or a plain integer";
             return Err(error_line(Some(id), Code::InvalidRequest, text, NO_DATA));
@@ -284,7 +284,7 @@ impl IsolatedRouter {
         self.changes.next()
     }
 
-    /// Tells the peer of the lists that have changed again since it was last told.
+    /// Sends the peer the delayed notifications of changed lists that are due.
     pub fn tell_changes(&mut self, now: Instant, out: &mut Output) {
         for (subscription, line) in self.changes.take_due(now) {
             let is_open = |id: &RequestId| self.in_flight.contains_key(id);
@@ -294,13 +294,13 @@ impl IsolatedRouter {
         }
     }
 
-    /// When the oldest question was asked that the peer has not answered.
+    /// When the oldest open server request was sent.
     #[must_use]
     pub fn oldest_question(&self) -> Option<Instant> {
         self.asked.front().map(|(_, asked)| *asked)
     }
 
-    /// Fails the questions that the child has asked by then, and takes them back from the peer.
+    /// Fails the server requests that were sent by then, and cancels them at the peer.
     pub fn expire_questions(&mut self, asked_by: Instant, out: &mut Output) {
         while let Some((id, asked)) = self.asked.pop_front() {
             if asked > asked_by {
@@ -317,7 +317,7 @@ impl IsolatedRouter {
         }
     }
 
-    /// The child has ended: what it owed is answered with errors.
+    /// The child has ended: pending requests are answered with errors.
     pub fn child_exited(&mut self, exit: &Exit, out: &mut Output) {
         for (id, open) in self.in_flight.drain() {
             if !open.cancelled {
@@ -330,7 +330,7 @@ impl IsolatedRouter {
     }
 }
 
-/// The answer to a question for a peer that cannot answer.
+/// The error for a server request to a peer that cannot answer.
 fn unreachable(id: &RequestId) -> Vec<u8> {
     error_line(Some(id), Code::InternalError, PEER_LEFT, NO_DATA)
 }

@@ -1,4 +1,4 @@
-//! The begin of a session over HTTP.
+//! The beginning of a session over HTTP.
 
 use super::super::access::Authorization;
 use super::super::isolated;
@@ -18,7 +18,7 @@ use tracing::Instrument;
 /// Begins a session.
 ///
 /// # Errors
-/// There can be no further one.
+/// There are too many, or the server is stopping.
 pub(super) fn begin(
     visitor: &Visitor,
     bearer: &Bearer,

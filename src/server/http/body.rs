@@ -13,14 +13,14 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Whoever sends more slowly than this, in bytes per second, is cut off in the end.
+/// The lowest rate at which a body may arrive, in bytes per second.
 const SLOWEST: usize = 64 * 1024;
 
-/// Reads a body of at most `limit` bytes, which `kept` counts. Its first bytes have `patience`, and each further piece
-/// lengthens that a little.
+/// Reads a body of at most `limit` bytes, which `kept` counts. The first bytes may take `patience`, and each
+/// further piece extends that a little.
 ///
 /// # Errors
-/// What is answered in its place. The connection cannot be used any more.
+/// The reply to send instead. The connection cannot be reused.
 pub(super) async fn read(
     mut body: Incoming,
     limit: usize,
@@ -47,7 +47,7 @@ pub(super) async fn read(
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|err| unreadable(&err))?;
-        // Trailers say nothing that matters.
+        // Trailers are ignored.
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -70,7 +70,7 @@ pub(super) async fn read(
     Ok(all.freeze())
 }
 
-/// What is answered where the memory for the body is needed for others.
+/// The reply if the memory for the body was evicted in favor of others.
 pub(super) fn evicted(excess: Excess) -> Denied {
     Denied::plain(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -79,7 +79,7 @@ pub(super) fn evicted(excess: Excess) -> Denied {
     )
 }
 
-/// For a body that ends too early, with its connection, or is none.
+/// The reply to a body that is invalid or ends early with its connection.
 fn unreadable(err: &hyper::Error) -> Denied {
     let cause = err.source().and_then(|cause| cause.downcast_ref());
     let is_cut = cause.is_some_and(|cause: &io::Error| cause.kind() == ErrorKind::UnexpectedEof);

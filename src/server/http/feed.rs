@@ -1,4 +1,4 @@
-//! Streams of events: what comes for a client, with comments while nothing comes.
+//! Streams of events for a client, with comments as keepalives.
 
 use crate::http::COMMENT;
 use bytes::Bytes;
@@ -9,8 +9,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
-/// An answer that takes longer gets a stream: whatever lies between must not take it for lost, and its
-/// client needs an id to come back with.
+/// An answer that takes longer gets a stream: proxies in between must not time out, and the client needs an
+/// id to resume with.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where events come from.
@@ -19,8 +19,8 @@ pub(super) trait Source: Send + 'static {
     fn next_event(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
 }
 
-/// The events of `source` behind those that it has given already. They are asked for as the client takes
-/// them, so that a slow one holds up nothing but its own stream.
+/// The remaining events of `source`. They are pulled as the client reads them, so that a slow one delays only
+/// its own stream.
 pub(super) fn events(
     source: impl Source,
     begin: Vec<Bytes>,

@@ -1,5 +1,4 @@
-//! Ids of sessions: random, and where that is possible such that a restarted server can begin the session
-//! again.
+//! Session ids: random, and where possible such that a restarted server can revive the session.
 
 use super::super::Settings;
 use super::super::context::Context;
@@ -9,7 +8,7 @@ use crate::jsonrpc::Message;
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A session in which nothing happens ends after so long, where --idle-timeout says nothing else.
+/// The idle timeout of sessions, unless --idle-timeout is given.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a session may be idle.
@@ -17,15 +16,15 @@ pub(super) fn lifetime(settings: &Settings) -> Duration {
     settings.idle_timeout.unwrap_or(IDLE)
 }
 
-/// A session that begins.
+/// A new session.
 pub(super) struct New {
     pub id: String,
-    /// Another process has begun it.
+    /// Another server process began it.
     pub is_revived: bool,
 }
 
 impl New {
-    /// One of this owner that this message begins.
+    /// A session of this owner that begins with this message.
     pub(super) fn begun_with(context: &Context, owner: &Owner, message: &Message) -> Self {
         let random: u128 = rand::random();
         let begin = message.params().unwrap_or(b"{}");
@@ -43,7 +42,8 @@ impl New {
     }
 }
 
-/// What the session of this id was begun with, if it may be revived by a process that began at `since`.
+/// The `initialize` of the session with this id, if it may be revived by a server process that started at
+/// `since`.
 pub(super) fn begun_with(
     context: &Context,
     owner: &Owner,
@@ -67,15 +67,16 @@ pub(super) fn now() -> u64 {
     u64::try_from(elapsed.unwrap_or_default().as_millis()).unwrap_or_default()
 }
 
-/// The sessions that have been revived, or could not be. Whatever has ended since stays so.
+/// The sessions that have been revived, or could not be, so that none is revived after it has
+/// ended.
 #[derive(Debug, Default)]
 pub(super) struct Revived(HashSet<String>);
 
-/// The most that are remembered; no further session is revived then.
+/// The most ids that are remembered; beyond that no further session is revived.
 const MAX_REVIVED: usize = 65_536;
 
 impl Revived {
-    /// True for one that is not among them, where there is room for it.
+    /// Adds an id; true if it is new and there is room for it.
     pub(super) fn may(&self, id: &str) -> bool {
         self.0.len() < MAX_REVIVED && !self.0.contains(short(id))
     }
@@ -85,7 +86,7 @@ impl Revived {
     }
 }
 
-/// What tells an id from all others.
+/// The part of an id that is unique.
 fn short(id: &str) -> &str {
     id.get(..32).unwrap_or(id)
 }

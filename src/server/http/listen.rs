@@ -1,4 +1,4 @@
-//! What is asked of a session besides messages: to listen, to go on with a stream, to end.
+//! Requests for a session other than messages: to listen, to resume a stream, to end.
 
 use super::feed;
 use super::reply::{self, Reply};
@@ -15,10 +15,10 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use std::sync::Arc;
 
-/// The session that a request names, revived where another process has begun it.
+/// The session that a request names, revived if another server process began it.
 ///
 /// # Errors
-/// It names none, or one that is none of the owner's.
+/// It names none, or one of another owner.
 pub(super) async fn find(
     visitor: &Visitor,
     bearer: &Bearer,
@@ -41,7 +41,7 @@ pub(super) async fn find(
     }
 }
 
-/// For GET and DELETE, which have no sense without sessions.
+/// For GET and DELETE, which are meaningless without sessions.
 fn needs_sessions(headers: &HeaderMap) -> Result<(), Reply> {
     let named = only(headers, &PROTOCOL_VERSION).map_err(reply::denied)?;
     if named == Some(Revision::NEWEST.name()) && !headers.contains_key(SESSION_ID) {
@@ -51,7 +51,8 @@ fn needs_sessions(headers: &HeaderMap) -> Result<(), Reply> {
     Ok(())
 }
 
-/// Answers GET: with the stream of what belongs to no request, or the rest of another one.
+/// Answers GET: with the stream of messages that belong to no request, or the rest of another
+/// stream.
 pub(super) async fn listen(
     visitor: &Visitor,
     bearer: &Bearer,

@@ -1,8 +1,7 @@
-//! MCP over HTTP: one connection after the other, request by request. What is decided is decided in
-//! [`crate::http`]; a body is a line for the gate like any other, and what the hub has for a session goes
-//! out as JSON or as an event.
+//! MCP over HTTP, request by request. The decisions are made in [`crate::http`]; a body is a line for the
+//! gate like any other, and lines of the hub for a session go out as JSON or as events.
 
-// A refusal is an answer like any other, and as large.
+// The error type is as large as a reply, because it is one.
 #![allow(clippy::result_large_err)]
 
 mod begin;
@@ -41,10 +40,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use visitor::Visitor;
 
-/// A connection on which no request comes for so long is closed. Longer than reverse proxies keep theirs.
+/// The idle timeout of connections: longer than that of common reverse proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// The most that the head of a request may take, in bytes.
+/// The longest head of a request, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// Serves one connection to its end.
@@ -102,7 +101,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Answers the requests of a connection; gives the reason of its end.
+/// Answers the requests of a connection; returns the reason for its end.
 async fn converse(
     stream: BoxedStream,
     visitor: &Visitor,
@@ -126,12 +125,12 @@ async fn converse(
     let served = match served {
         Some(served) => served,
         None => {
-            // Whoever has come in is none any more.
+            // Once authenticated, the connection is no longer pending.
             drop(pending.take());
             tokio::select! {
             served = connection.as_mut() => served,
             () = visitor.context.stopping.begins() => {
-                // What is being answered is answered to its end.
+                // Requests in flight are still answered.
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -1,5 +1,5 @@
-//! Calls of 2026-07-28 whose headers have to say what their arguments say, as the schemas of the tools ask
-//! for: the MCP server is asked for its tools, now and then.
+//! Calls of 2026-07-28 whose headers must mirror their arguments, as the tools' schemas demand. The MCP
+//! server is asked for its tools now and then.
 
 use super::super::context::Context;
 use super::super::health::ask;
@@ -14,28 +14,28 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// What the MCP server has said of its tools holds for so long …
+/// How long the list of tools is cached …
 const STALE: Duration = Duration::from_secs(60);
 
-/// … or so long where a call does not agree with it.
+/// … and how long if a call does not match it.
 const DOUBTFUL: Duration = Duration::from_secs(5);
 
-/// How long it may take to answer. What is not known is not checked.
+/// How long the MCP server may take to answer. Calls of unknown tools are not checked.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most pages of a list.
 const MAX_PAGES: usize = 64;
 
-/// What is known of the tools.
+/// The annotations of the known tools.
 #[derive(Debug, Default)]
 pub(super) struct KnownTools(Mutex<Option<(Instant, Arc<Mirrored>)>>);
 
 impl KnownTools {
-    /// Checks the headers of a call. Where not all share one MCP server, each may have other tools: then
-    /// nothing is checked, as by anybody who does not know them.
+    /// Checks the headers of a call. Nothing is checked unless all share one MCP server, since each process
+    /// may have different tools.
     ///
     /// # Errors
-    /// They do not say what the arguments say.
+    /// They do not match the arguments.
     pub(super) async fn check(
         &self,
         context: &Context,
@@ -56,7 +56,7 @@ impl KnownTools {
     }
 
     async fn no_older_than(&self, age: Duration, context: &Context) -> Arc<Mirrored> {
-        // One question at a time: whoever comes meanwhile gets the same answer.
+        // Concurrent callers share one request.
         let mut known = self.0.lock().await;
         if let Some((asked, tools)) = &*known
             && asked.elapsed() < age
@@ -70,7 +70,7 @@ impl KnownTools {
     }
 }
 
-/// What the MCP server says of its tools.
+/// Asks the MCP server for its tools.
 async fn tools(context: &Context) -> Mirrored {
     let mut tools = Mirrored::default();
     let Some((session, _)) = context.sharing.look() else {

@@ -1,4 +1,4 @@
-//! A posted message: read, and served by itself or in its session.
+//! A posted message: parsed, and served on its own or in its session.
 
 use super::super::access::Authorization;
 use super::begin;
@@ -38,7 +38,7 @@ pub(super) async fn post(
         return Err(reply::not_acceptable());
     }
     let mut authorization = bearer.authorization.clone();
-    // The token has just been looked at.
+    // The token has just been checked.
     let _holds = authorization.renew();
     let message = match Message::read(line, MAX_PEER_DEPTH) {
         Ok(message) => message,
@@ -60,7 +60,7 @@ pub(super) async fn post(
     }
 }
 
-/// For a body that is no message.
+/// The reply to a body that is not a message.
 fn unreadable(
     visitor: &Visitor,
     bearer: &Bearer,
@@ -90,7 +90,7 @@ fn unreadable(
     }
 }
 
-/// Errors of messages are no errors of HTTP before 2026-07-28.
+/// Before 2026-07-28 an error response has status 200.
 fn stopped(stopped: Stopped) -> Reply {
     stopped.reply(StatusCode::OK)
 }
@@ -133,7 +133,7 @@ async fn in_session(
         primes: version.is_some_and(|version| version >= Revision::V2025_11_25),
         pace: visitor.context.settings.keepalive_interval,
     };
-    // Ends a session whose `initialize` fails, or is given up.
+    // Ends a session whose `initialize` fails or is abandoned.
     let tentative = is_new.then(|| Tentative::new(&session));
     let (mut reply, is_result) = ask(&session, bearer, &authorization, &permit, way).await?;
     if let Some(tentative) = tentative
@@ -165,7 +165,7 @@ async fn tell(
     Ok(reply::empty(StatusCode::ACCEPTED))
 }
 
-/// Passes on a request, and waits for what is said about it. Gives also whether that is a result.
+/// Passes on a request, and waits for its answer. Returns also whether that is a result.
 async fn ask(
     session: &Arc<HttpSession>,
     bearer: &Bearer,
@@ -195,12 +195,12 @@ struct Way {
     patience: Option<Duration>,
     /// The stream begins with an id.
     primes: bool,
-    /// How often something is said on a stream.
+    /// The interval of keepalives on a stream.
     pace: Duration,
 }
 
-/// Waits for what comes first: the answer goes out as it is, everything else on a stream. Gives also
-/// whether it is an answer with a result.
+/// Waits for the first message: the answer is sent as JSON, anything else begins a stream. Returns
+/// also whether it is an answer with a result.
 async fn answer(reader: Reader, way: Way) -> Result<(Reply, bool), Reply> {
     let first = match way.patience.filter(|_| way.accepts.stream) {
         Some(patience) => tokio::time::timeout(patience, reader.next()).await.ok(),

@@ -1,4 +1,4 @@
-//! Answers, as hyper sends them.
+//! Replies, as hyper sends them.
 
 use crate::handshake::Refused;
 use crate::http::Denied;
@@ -16,19 +16,19 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use std::convert::Infallible;
 
-/// An answer to a request.
+/// A reply to a request.
 pub(super) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// Asks nginx, and what goes by the same header, to pass events on as they come.
+/// Asks nginx, and other proxies that honor this header, not to buffer events.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Seconds after which it makes sense to try again.
+/// The value of `Retry-After`, in seconds.
 const LATER: HeaderValue = HeaderValue::from_static("1");
 
-/// An answer without a body.
+/// A reply without a body.
 pub(super) fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::new(Empty::new().boxed_unsync());
     *reply.status_mut() = status;
@@ -49,18 +49,18 @@ fn bytes(status: StatusCode, kind: HeaderValue, body: Bytes) -> Reply {
     reply
 }
 
-/// What a server says of itself to OAuth clients.
+/// The metadata of the protected resource (OAuth).
 pub(super) fn metadata(metadata: Bytes) -> Reply {
     bytes(StatusCode::OK, JSON, metadata)
 }
 
-/// What Prometheus reads.
+/// Metrics for Prometheus.
 pub(super) fn metrics(text: String) -> Reply {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     bytes(StatusCode::OK, HeaderValue::from_static(kind), text.into())
 }
 
-/// A few words for people.
+/// Plain text for people.
 pub(super) fn text(status: StatusCode, text: &'static str) -> Reply {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     bytes(status, kind, Bytes::from_static(text.as_bytes()))
@@ -78,18 +78,18 @@ pub(super) fn events(
     reply
 }
 
-/// For a request that is not served.
+/// A refusal without a body of its own.
 pub(super) fn denied(denied: Denied) -> Reply {
     json(denied.status, &denied.line.into())
 }
 
-/// No session is named where one is needed.
+/// The request needs a session and names none.
 pub(super) fn no_session() -> Reply {
     let reason = "there is no Mcp-Session-Id; a session begins with 'initialize'";
     denied(Denied::plain(StatusCode::BAD_REQUEST, "no-session", reason))
 }
 
-/// The session has ended, or never was, or is somebody else's.
+/// The session has ended, never existed, or belongs to another user.
 pub(super) fn session_ended() -> Reply {
     let reason = "there is no such session; a new one begins with 'initialize'";
     denied(Denied::plain(
@@ -99,27 +99,27 @@ pub(super) fn session_ended() -> Reply {
     ))
 }
 
-/// The client takes no type that there is.
+/// The client accepts none of the available types.
 pub(super) fn not_acceptable() -> Reply {
     let reason = "the client has to accept application/json or text/event-stream";
     let status = StatusCode::NOT_ACCEPTABLE;
     denied(Denied::plain(status, "not-acceptable", reason))
 }
 
-/// The connection ends with this answer.
+/// Closes the connection after this reply.
 pub(super) fn last(mut reply: Reply) -> Reply {
     let close = HeaderValue::from_static("close");
     reply.headers_mut().insert(CONNECTION, close);
     reply
 }
 
-/// It makes sense to ask again a little later.
+/// Asks the client to retry a little later.
 pub(super) fn later(mut reply: Reply) -> Reply {
     reply.headers_mut().insert(RETRY_AFTER, LATER);
     reply
 }
 
-/// The method is none that this path takes.
+/// The method is not allowed on this path.
 pub(super) fn not_allowed(methods: &'static str) -> Reply {
     let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
     let methods = HeaderValue::from_static(methods);
@@ -127,7 +127,7 @@ pub(super) fn not_allowed(methods: &'static str) -> Reply {
     reply
 }
 
-/// What comes next is WebSocket.
+/// Switches to WebSocket.
 pub(super) fn switching(accepted: Accepted) -> Reply {
     let mut reply = empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = reply.headers_mut();
@@ -140,7 +140,7 @@ pub(super) fn switching(accepted: Accepted) -> Reply {
     reply
 }
 
-/// There is no token that is good: `shown` tells whether there is one at all.
+/// The request has no valid token: `shown` tells whether it has one at all.
 pub(super) fn unauthorized(shown: bool) -> Reply {
     let reason = "a token is needed, in 'Authorization: Bearer'";
     let mut reply = denied(Denied::plain(StatusCode::UNAUTHORIZED, "no-token", reason));
@@ -155,7 +155,7 @@ fn challenge(reply: &mut Reply, challenge: &'static str) {
     reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
 }
 
-/// For somebody who does not come in.
+/// The refusal of a peer that is not admitted.
 pub(super) fn refused(refused: &Refused) -> Reply {
     let line = refused.to_line().unwrap_or_default();
     let with = |status| json(status, &line.clone().into());

@@ -1,4 +1,4 @@
-//! One request: for whom it is, who asks, and what for.
+//! One request: which site it is for, who sends it, and what it asks for.
 
 use super::super::context::Context;
 use super::body;
@@ -19,14 +19,14 @@ use hyper::header::{
 use hyper::{Method, Request, StatusCode, Version};
 use std::convert::Infallible;
 
-/// What the path with MCP takes.
+/// The methods of the path with MCP.
 const METHODS: &str = "GET, POST, DELETE, OPTIONS";
 
-/// What a web page may send: anything, because of `Mcp-Param-*`. `*` does not cover `Authorization`, and older
-/// browsers do not know it.
+/// The headers that a web page may send: any, because of `Mcp-Param-*`. `*` does not cover `Authorization`,
+/// and older browsers do not support it.
 const REQUEST_HEADERS: &str = "authorization, content-type, accept, last-event-id, mcp-session-id, mcp-protocol-version, mcp-method, mcp-name, *";
 
-/// What a web page may read.
+/// The headers that a web page may read.
 const REPLY_HEADERS: &str = "mcp-session-id, www-authenticate, retry-after";
 
 /// Answers a request.
@@ -168,7 +168,7 @@ async fn take_post(
     post::post(visitor, bearer, &head.headers, line).await
 }
 
-/// The answer to a health check, if it is one: whether the process serves, and whether the MCP server does.
+/// The reply to a health check, if it is one: whether this process serves, or whether the MCP server does.
 async fn health(visitor: &Visitor, request: &Request<Incoming>) -> Option<Reply> {
     let is_asked = matches!(*request.method(), Method::GET | Method::HEAD);
     let context = &visitor.context;
@@ -186,7 +186,7 @@ async fn health(visitor: &Visitor, request: &Request<Incoming>) -> Option<Reply>
     Some(reply::last(reply))
 }
 
-/// The answer to Prometheus.
+/// The reply to Prometheus.
 fn numbers(context: &Context) -> Result<Reply, Reply> {
     let now = metrics::Now {
         backlog: context.backlog.bytes(),
@@ -197,13 +197,13 @@ fn numbers(context: &Context) -> Result<Reply, Reply> {
     Ok(reply::metrics(text))
 }
 
-/// What a request to go on with WebSocket is answered.
+/// The reply to a WebSocket upgrade.
 fn upgrade_of(request: &Request<Incoming>) -> Option<Accepted> {
     let may = request.method() == Method::GET && request.version() == Version::HTTP_11;
     may.then(|| Accepted::of(request.headers())).flatten()
 }
 
-/// What a browser asks before it lets a page send a request.
+/// The reply to a CORS preflight request.
 fn preflight(from_page: bool) -> Reply {
     let mut reply = reply::empty(StatusCode::NO_CONTENT);
     if from_page {

@@ -1,8 +1,8 @@
-//! Sessions that another process has begun, before a restart: where all that was lost can be renewed, the
-//! client goes on with its session. The MCP server is told again what the client has told the last one.
+//! Sessions that began before a restart of this program: if all lost state can be restored, the client keeps
+//! its session. The client's handshake is repeated with the new MCP server.
 //!
-//! That is so where all share one MCP server, which has no subscriptions, log levels or tasks: what a
-//! client has asked for of those, nobody knows any more.
+//! That is possible if all share one MCP server that has no subscriptions, log levels or tasks: which of
+//! those a client had asked for is lost.
 
 use super::super::access::Authorization;
 use super::begin;
@@ -28,10 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-/// The session of this id, which is none of ours, if it can be begun again.
+/// Revives the session with this id, which began before this process.
 ///
 /// # Errors
-/// It cannot, or not now.
+/// It cannot be revived, or not now.
 pub(super) async fn revive(
     visitor: &Visitor,
     bearer: &Bearer,
@@ -41,7 +41,7 @@ pub(super) async fn revive(
     let http_sessions = &visitor.http_sessions;
     let begun_with = ids::begun_with(&visitor.context, &bearer.owner, http_sessions.since, id);
     let begun_with = begun_with.ok_or_else(reply::session_ended)?;
-    // One after the other: of several requests of a client, the first one revives its session.
+    // The first of several concurrent requests of a client revives its session.
     let mut revived = http_sessions.revived.lock().await;
     if let Some(session) = http_sessions.find(&bearer.owner, id) {
         return if session.is_over() {
@@ -54,7 +54,7 @@ pub(super) async fn revive(
         return Err(reply::session_ended());
     }
     let mut authorization = bearer.authorization.clone();
-    // The token has just been looked at.
+    // The token has just been checked.
     let _holds = authorization.renew();
     let line = [
         br#"{"jsonrpc":"2.0","id":"mcp-remote/revive","method":"initialize","params":"#,
@@ -72,7 +72,7 @@ pub(super) async fn revive(
     let answer = ask(&session, bearer, &authorization, &initialize).await?;
     let answer = Message::read(answer.joined(), MAX_CHILD_DEPTH).map_err(|_| later())?;
     if answer.error_code() == Some(Code::InternalError as i64) {
-        // It is being started, or cannot be.
+        // It is starting, or cannot be started.
         return Err(later());
     }
     if !renews_all(&answer, headers) {
@@ -90,10 +90,10 @@ pub(super) async fn revive(
     Ok(session)
 }
 
-/// Waits until a session is revived that somebody else revives.
+/// Waits until a session is revived by another request.
 ///
 /// # Errors
-/// It cannot be.
+/// It could not be revived.
 pub(super) async fn revived(
     visitor: &Visitor,
     session: Arc<HttpSession>,
@@ -127,14 +127,14 @@ async fn ask(
     }
 }
 
-/// True where the client finds the session as it was, with what the MCP server has answered to the
-/// repeated `initialize`.
+/// True if the MCP server's answer to the repeated `initialize` leaves the session as the client
+/// knew it.
 fn renews_all(answer: &Message, headers: &HeaderMap) -> bool {
     let result: Option<Value> = answer
         .result()
         .and_then(|result| serde_json::from_slice(result).ok());
     let Some(result) = result else { return false };
-    // Clients that name none speak the oldest one.
+    // Clients that name no revision speak the oldest one.
     let named = session_version(headers).ok().flatten();
     let named = named.unwrap_or(Revision::V2025_03_26).name();
     let offers = |pointer: &str| {

@@ -1,4 +1,4 @@
-//! One session over HTTP: what is known of it, and its life.
+//! One session over HTTP: its state and its life.
 
 use super::super::access::{Authorization, Invalidated, invalidated};
 use super::super::context::Context;
@@ -21,10 +21,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// A client that has hung up opens the next stream within so long, or for some time not.
+/// How soon a client that has hung up usually opens its next stream.
 const BACK_AT_ONCE: Duration = Duration::from_secs(5);
 
-/// How often ended streams are looked at.
+/// How often ended streams are cleaned up.
 const SWEEP: Duration = Duration::from_secs(30);
 
 /// One session.
@@ -34,15 +34,15 @@ pub(super) struct HttpSession {
     owner: Mutex<Owner>,
     pub placement: Placement,
     streams: Mutex<Streams>,
-    /// That of the token which is good for longest.
+    /// That of the token that expires last.
     authorization: Mutex<Authorization>,
     renewed: Notify,
     last: Mutex<Instant>,
     over: AtomicBool,
-    /// Messages of its client may come.
+    /// It is ready for messages of its client.
     ready: AtomicBool,
     end: Notify,
-    /// Somebody has begun or ceased to read.
+    /// A reader has come or gone.
     attended: Notify,
 }
 
@@ -68,23 +68,23 @@ impl HttpSession {
         }
     }
 
-    /// The same, not ready yet.
+    /// The same session, not ready yet.
     pub(super) fn awaiting_revival(self) -> Self {
         self.ready.store(false, Ordering::Relaxed);
         self
     }
 
-    /// True where it is not just being revived.
+    /// True unless it is still being revived.
     pub(super) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// It has been revived.
+    /// Marks it as revived.
     pub(super) fn mark_ready(&self) {
         self.ready.store(true, Ordering::Release);
     }
 
-    /// True where it has ended, if only just.
+    /// True once it has ended.
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
@@ -99,12 +99,12 @@ impl HttpSession {
         self.end.notify_one();
     }
 
-    /// Something happens in it.
+    /// Notes activity.
     fn mark(&self) {
         *lock(&self.last) = Instant::now();
     }
 
-    /// Since when nothing has happened, where nothing is under way.
+    /// When it was last active; `None` while a request is pending.
     pub(super) fn idle_since(&self) -> Option<std::time::Instant> {
         let idle = self.streams().is_idle();
         let last = lock(&self.last);
@@ -129,7 +129,7 @@ impl HttpSession {
         self.renewed.notify_one();
     }
 
-    /// Its owner has shown a token.
+    /// Takes note of a token that its owner has shown.
     pub(super) fn uses(&self, authorization: &Authorization) {
         self.mark();
         let mut known = lock(&self.authorization);
@@ -233,7 +233,7 @@ impl Drop for Reader {
     }
 }
 
-/// The life of a session, which is forgotten with its end.
+/// Serves a session to its end, and forgets it then.
 pub(super) async fn live(
     session: Arc<HttpSession>,
     context: Arc<Context>,
@@ -267,7 +267,7 @@ pub(super) async fn live(
     }
 }
 
-/// Takes what the hub has for the client to its streams.
+/// Moves lines of the hub for the client to its streams.
 async fn pump(session: &HttpSession, stopping: &Stopping) -> &'static str {
     let hub = &session.placement.session;
     loop {
@@ -286,7 +286,7 @@ async fn pump(session: &HttpSession, stopping: &Stopping) -> &'static str {
     }
 }
 
-/// Completes when the last token of a session is good no longer.
+/// Completes when the last token of a session is no longer valid.
 async fn session_invalidated(session: &HttpSession) -> Invalidated {
     loop {
         let mut authorization = lock(&session.authorization).clone();
@@ -297,7 +297,7 @@ async fn session_invalidated(session: &HttpSession) -> Invalidated {
     }
 }
 
-/// Completes when nothing has happened for so long and nothing is under way.
+/// Completes when the session has been idle for `limit` without pending requests.
 async fn idle(session: &HttpSession, limit: Duration) {
     loop {
         tokio::time::sleep(limit.min(SWEEP)).await;
@@ -310,7 +310,7 @@ async fn idle(session: &HttpSession, limit: Duration) {
     }
 }
 
-/// Tells the router whether the client can be asked something.
+/// Tells the router whether the client can receive server requests.
 async fn attend(session: &HttpSession) -> Infallible {
     let hub = &session.placement.session;
     let mut presence = Presence::Connected;

@@ -13,10 +13,10 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
-/// The most that waits for one client, in bytes.
+/// The most that may wait for one client, in bytes.
 const MAX_WAITING: usize = 64 << 20;
 
-/// The most that one session keeps of what it has sent, in case its client comes back, in bytes.
+/// The most sent events that one session keeps for resumption, in bytes.
 const MAX_KEPT: usize = 4 << 20;
 
 /// The same for all sessions.
@@ -26,13 +26,13 @@ const MAX_KEPT_OF_ALL: usize = 64 << 20;
 #[derive(Debug)]
 pub(in super::super) struct HttpSessions {
     sessions: Mutex<Sessions<Owner, Arc<HttpSession>>>,
-    /// The lives of sessions.
+    /// The tasks of sessions.
     tasks: Mutex<JoinSet<()>>,
     /// When this process began, in milliseconds since 1970.
     pub(super) since: u64,
-    /// Those of other processes that go on here.
+    /// Those that began before this process and continue here.
     pub(super) revived: tokio::sync::Mutex<Revived>,
-    /// What the headers of calls have to say.
+    /// The parameters that headers of calls must mirror.
     pub(super) tools: KnownTools,
     pub(super) kept: Tally,
     pub(super) bounds: StreamBounds,
@@ -90,19 +90,19 @@ impl HttpSessions {
         Some(session)
     }
 
-    /// True where anybody has a session with this id.
+    /// True if there is a session with this id, whoever owns it.
     pub(super) fn knows(&self, id: &str) -> bool {
         self.lock().is_known(id)
     }
 
-    /// Runs something that outlives its connection.
+    /// Spawns a task that outlives its connection.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
     }
 
-    /// Completes when everything has ended that outlives its connection.
+    /// Completes when all tasks that outlive their connections have ended.
     pub(in super::super) async fn ended(&self) {
         let mut tasks = {
             let mut tasks = lock(&self.tasks);

@@ -1,5 +1,5 @@
-//! A request of 2026-07-28, which needs no session: it is served by one of its own, which ends with the
-//! answer, or when its client hangs up. That cancels it.
+//! A request of 2026-07-28, which needs no session: it is served by a hub session of its own, which ends with
+//! the answer. If the client hangs up, the request is cancelled.
 
 use super::super::access::{Authorization, invalidated};
 use super::super::context::Context;
@@ -30,13 +30,13 @@ pub(super) struct Single {
     id: Option<RequestId>,
     ready: VecDeque<Said>,
     done: bool,
-    /// The token is good no longer.
+    /// The token is no longer valid.
     invalidated: bool,
     /// Ends its own process, where it has one.
     left: Arc<Notify>,
 }
 
-/// What the MCP server has said about a request.
+/// A message of the MCP server about a request.
 pub(super) struct Said {
     pub line: Line,
     is_answer: bool,
@@ -86,7 +86,7 @@ impl Single {
         })
     }
 
-    /// What is said next; `None` after the answer, or where there will be none. Cancel safe.
+    /// The next message; `None` after the answer, or if there will be none. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Said> {
         loop {
             if let Some(said) = self.ready.pop_front() {
@@ -106,7 +106,7 @@ impl Single {
                 }
                 Ok(lines) if lines.is_empty() => tokio::select! {
                     () = session.changed() => {}
-                    // What is taken next says why.
+                    // The next `take` says why.
                     _cut = session.overflowed() => {}
                     invalidated = invalidated(&mut self.authorization, session) => {
                         tracing::info!(reason = invalidated.name(), "a request ends");
@@ -118,7 +118,7 @@ impl Single {
         }
     }
 
-    /// Takes what is about this request: the client is asked nothing, and gets no other answers.
+    /// Picks messages about this request: the client gets no server requests and no other answers.
     fn sort(&mut self, line: Line) {
         let Ok(message) = Message::read(line.joined(), MAX_CHILD_DEPTH) else {
             return;
@@ -151,13 +151,13 @@ impl Drop for Single {
     }
 }
 
-/// The answer has the status that its code asks for.
+/// Sets the status that belongs to the error code of the answer.
 fn stopped(stopped: Stopped) -> Reply {
     let status = status_of(Some(stopped.code as i64));
     stopped.reply(status)
 }
 
-/// Serves a message by itself.
+/// Serves a message without a session.
 pub(super) async fn serve(
     visitor: &Visitor,
     bearer: &Bearer,
@@ -190,7 +190,7 @@ pub(super) async fn serve(
             Some(next.await)
         };
         match first {
-            // Whoever takes the answer alone gets nothing else.
+            // A client that does not accept event streams gets only the answer.
             Some(Some(said)) if !accepts.stream && !said.is_answer => {}
             Some(None) if single.invalidated => return Err(reply::unauthorized(true)),
             Some(None) => {

@@ -1,5 +1,5 @@
-//! Whoever is at the other end of a connection over HTTP: each request may come from somebody else, since
-//! reverse proxies use their connections for all.
+//! The far end of an HTTP connection. Each request may come from another user, since reverse proxies share
+//! their connections.
 
 use super::super::access::{Authorization, authenticate};
 use super::super::context::Context;
@@ -29,14 +29,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
-/// The most of those who ask on one connection that are remembered.
+/// The most users of one connection that are remembered.
 const MAX_BEARERS: usize = 16;
 
 /// One connection.
 pub(super) struct Visitor {
     pub context: Arc<Context>,
     pub http_sessions: Arc<HttpSessions>,
-    /// Where it has come to.
+    /// The site it is connected to.
     pub site: Arc<Site>,
     pub address: Address,
     pub certificate: Option<Holder>,
@@ -47,22 +47,22 @@ pub(super) struct Visitor {
 struct State {
     trail: Trail,
     place: Option<Place>,
-    /// Who has asked, the latest last: what is counted of each is counted on.
+    /// The users so far, the latest last, so that their counters are kept.
     bearers: VecDeque<Arc<Bearer>>,
-    /// What comes after HTTP.
+    /// What follows HTTP on this connection.
     upgrade: Option<(OnUpgrade, Upgrade)>,
 }
 
-/// Somebody who may ask.
+/// A user who is admitted.
 pub(super) struct Bearer {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
     pub authorization: Authorization,
     pub trail: Arc<Trail>,
     pub refusals: Refusals<Arc<Trail>>,
     /// Counts the requests in flight of all sessions of this user.
     pub of_user: Tally,
-    /// Whose sessions it may use.
+    /// The owner whose sessions it may use.
     pub owner: Owner,
     /// Counts the memory kept for bodies that have arrived in part.
     pub holder: backlog::Holder,
@@ -96,7 +96,7 @@ impl Visitor {
         lock(&self.state)
     }
 
-    /// Completes when somebody has shown that he may ask. Cancel safe.
+    /// Completes when a request has been authenticated. Cancel safe.
     pub(super) async fn admitted(&self) {
         // The sender lives as long as this does.
         drop(
@@ -107,7 +107,7 @@ impl Visitor {
         );
     }
 
-    /// The connection ends for this reason.
+    /// Ends the connection for this reason.
     pub(super) fn ends(&self, reason: &'static str) {
         self.lock().trail.ends(reason);
     }
@@ -117,7 +117,8 @@ impl Visitor {
         "it has given way"
     }
 
-    /// Goes on with WebSocket after this answer. Whoever has sent no token sends it as the first frame.
+    /// Switches to WebSocket after this reply. A client that has sent no token yet sends it as the first
+    /// frame.
     pub(super) fn upgrade(&self, mut request: Request<Incoming>, accepted: Accepted) -> Reply {
         let bearer = bearer(request.headers());
         let forwarded = Forwarded::read(request.headers());
@@ -126,12 +127,12 @@ impl Visitor {
         reply::switching(accepted)
     }
 
-    /// What comes after HTTP, if anything does.
+    /// What follows HTTP on this connection, if anything.
     pub(super) fn take_upgrade(&self) -> Option<(OnUpgrade, Upgrade)> {
         self.lock().upgrade.take()
     }
 
-    /// Where the client is that sends a request: a proxy speaks for many.
+    /// The address of the client that sends a request, which a proxy may send on its behalf.
     pub(super) fn client(&self, headers: &HeaderMap) -> Address {
         let trusted = &self.context.settings.trusted_proxies;
         if trusted.is_empty() {
@@ -140,10 +141,10 @@ impl Visitor {
         Forwarded::read(headers).client(self.address, trusted)
     }
 
-    /// Who sends this request.
+    /// Authenticates the sender of this request.
     ///
     /// # Errors
-    /// What is answered to somebody who may not.
+    /// The refusal of a sender that is not admitted.
     pub(super) async fn identify(&self, headers: &HeaderMap) -> Result<Arc<Bearer>, Reply> {
         let address = self.client(headers);
         let mut access = self.context.settings.access.clone();
@@ -172,7 +173,7 @@ impl Visitor {
         self.enter(state, Authorization::new(access, identity), address)
     }
 
-    /// Somebody asks who has not asked before on this connection.
+    /// Adds a user that is new on this connection.
     fn enter(
         &self,
         state: &mut State,
@@ -232,8 +233,8 @@ impl Visitor {
         })
     }
 
-    /// Puts it on record that a request was refused before anybody looked at what it wants. The connection
-    /// ends, so that there are no more of such records than connections.
+    /// Records that a request was refused before it was examined. The connection ends, so that there are no
+    /// more such records than connections.
     pub(super) fn refuse(&self, reason: &'static str, client: Address, reply: Reply) -> Reply {
         tracing::info!(reason, %client, "refused a request");
         self.trail_of(&self.lock(), None, client).refused(&reason);
@@ -246,7 +247,7 @@ impl Visitor {
         reply::last(reply::refused(refused))
     }
 
-    /// The events of one of those who ask on this connection.
+    /// The audit trail of one user of this connection.
     fn trail_of(&self, state: &State, identity: Option<&Identity>, client: Address) -> Trail {
         let mut trail = state.trail.part();
         if client != self.address {
@@ -265,7 +266,7 @@ fn log_refusal(refused: &Refused, client: Address, trail: &Trail) {
     trail.refused(refused);
 }
 
-/// True where both have shown the same token, or none.
+/// True if both have shown the same token, or none.
 fn is_same(one: &Identity, other: &Identity) -> bool {
     let (one, other) = (one.token.as_ref(), other.token.as_ref());
     one.map(Secret::expose) == other.map(Secret::expose)

@@ -1,4 +1,4 @@
-//! The requests that have been posted and not been answered.
+//! The requests that were posted and are not answered yet.
 
 use super::super::exchange::ExchangeId;
 use super::outgoing::Queued;
@@ -11,7 +11,7 @@ use std::time::Instant;
 /// Where the answer to a request is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    /// In the response to its POST, of which nothing is known yet.
+    /// In the response to its POST, which has not arrived yet.
     Posted(ExchangeId),
     /// On a stream.
     Streaming(ExchangeId),
@@ -22,7 +22,7 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// The exchange that is under way.
+    /// The exchange in flight.
     pub(super) fn exchange(self) -> Option<ExchangeId> {
         match self {
             Self::Posted(id) | Self::Streaming(id) | Self::Resuming(id) => Some(id),
@@ -39,12 +39,12 @@ pub(super) struct Call {
     pub session: Option<String>,
     pub link: Link,
     pub stream: Stream,
-    /// The host does not wait for it any more.
+    /// The host has cancelled it.
     pub cancelled: bool,
 }
 
 impl Call {
-    /// True when the host waits for an answer that will come by itself.
+    /// True if the host waits for it and it will be answered by itself.
     fn is_awaited(&self) -> bool {
         let is_subscription = self.queued.message.mcp_method() == Some(Method::Listen);
         !self.queued.own && !self.cancelled && !is_subscription
@@ -72,7 +72,7 @@ impl Calls {
         self.0.remove(&place)
     }
 
-    /// The place of the request with this id; the one at `near` where there are several.
+    /// The place of the request with this id; the one at `near` if there are several.
     pub(super) fn find(&self, id: &RequestId, near: Option<u64>) -> Option<u64> {
         let has_id = |place: &u64| {
             let call = self.0.get(place);

@@ -1,4 +1,4 @@
-//! When messages may be posted, after servers that could not be reached.
+//! When messages may be posted while the server cannot be reached.
 
 use super::super::exchange::ExchangeId;
 use crate::client::retry::Retry;
@@ -10,12 +10,12 @@ const MAX_PAUSE: Duration = Duration::from_secs(600);
 
 /// Whether and when to try again.
 pub(super) struct Dialing {
-    /// `None` where reconnecting is not allowed.
+    /// `None` if reconnecting is not allowed.
     retry: Option<Retry>,
-    /// Puts chance into the pauses.
+    /// Jitters the pauses.
     jitter: fn(Duration) -> Duration,
     not_before: Option<Instant>,
-    /// The one exchange that shows whether the server can be reached again.
+    /// The one exchange that probes whether the server can be reached again.
     probe: Option<ExchangeId>,
 }
 
@@ -55,16 +55,16 @@ impl Dialing {
         }
     }
 
-    /// Something has been heard of this exchange.
+    /// Notes that this exchange has had an event.
     pub(super) fn heard_of(&mut self, exchange: ExchangeId) {
         self.probe.take_if(|probe| *probe == exchange);
     }
 
-    /// The server could not be reached, or asks to come back after `wait`. False when there have been
-    /// enough of that.
+    /// Notes that the server could not be reached, or asks to retry after `wait`. False if there were too
+    /// many attempts.
     pub(super) fn failed(&mut self, now: Instant, wait: Option<Duration>) -> bool {
         let wait = wait.unwrap_or_default().min(MAX_PAUSE);
-        // Exchanges that were under way together fail together: that is one failure.
+        // Concurrent exchanges fail together: that counts as one failure.
         let is_known = self.probe.is_some() || self.not_before.is_some_and(|time| time > now);
         let pause = match &mut self.retry {
             None => return false,
@@ -78,7 +78,7 @@ impl Dialing {
         true
     }
 
-    /// True where reconnecting is allowed.
+    /// True if reconnecting is allowed.
     pub(super) fn may_retry(&self) -> bool {
         self.retry.is_some()
     }

@@ -1,4 +1,4 @@
-//! What the host says.
+//! Lines of the host.
 
 use super::call::Link;
 use super::{Action, Machine};
@@ -8,23 +8,23 @@ use crate::mcp::Method;
 use bytes::Bytes;
 
 impl Machine {
-    /// The host has said something: lines with their newlines.
+    /// Handles lines of the host, with their newlines.
     pub(in crate::client::http) fn on_host_lines(&mut self, lines: Vec<Bytes>) {
         self.host = self.host.max(HostPhase::Speaking);
         for line in lines {
-            // An answer to a question under another id than the server's is changed here.
+            // The response to a renamed server request gets the server's id here.
             if let Some(line) = self.server_requests.on_host_line(line) {
                 self.on_host_line(&line);
             }
         }
     }
 
-    /// The host says nothing more.
+    /// Notes that the host has closed our stdin.
     pub(in crate::client::http) fn on_host_end(&mut self) {
         self.host = self.host.max(HostPhase::Finished);
     }
 
-    /// Leaves as soon as possible, whatever the host still waits for.
+    /// Leaves as soon as possible, even if the host has pending requests.
     pub(in crate::client::http) fn leave(&mut self) {
         self.host = HostPhase::Abandoned;
     }
@@ -58,7 +58,7 @@ impl Machine {
         }
     }
 
-    /// The host does not wait for a request any more.
+    /// The host cancels a request.
     fn on_host_cancelled(&mut self, message: Message, body: Bytes) {
         let Some((id, _)) = message.quoted_id(Field::RequestId) else {
             return self.outgoing.push(message, body, false);
@@ -72,7 +72,7 @@ impl Machine {
         };
         match self.calls.get_mut(place) {
             Some(call) if call.modern => {
-                // Closing the stream is how a modern server hears of it.
+                // Closing the stream tells a modern server.
                 let exchange = call.link.exchange();
                 self.calls.remove(place);
                 self.clear_barrier(place);

@@ -1,4 +1,4 @@
-//! What becomes of exchanges, and what the server says on their streams.
+//! Events of exchanges, and messages of the server on their streams.
 
 use super::super::answer::{Outcome, judge};
 use super::super::exchange::{Event, ExchangeId, Head};
@@ -18,7 +18,7 @@ impl Machine {
         self.dialing.heard_of(exchange);
     }
 
-    /// Something has become of an exchange.
+    /// Handles an event of an exchange.
     pub(in crate::client::http) fn on_event(
         &mut self,
         exchange: ExchangeId,
@@ -31,7 +31,7 @@ impl Machine {
         {
             self.dialing.succeeded();
         }
-        // What has been given up is not heard any more.
+        // Events of abandoned exchanges are ignored.
         let Some(purpose) = self.exchanges.remove(&exchange) else {
             return;
         };
@@ -51,7 +51,7 @@ impl Machine {
                 self.on_listen(session.as_deref(), event, now);
             }
             Purpose::Other { .. } => {
-                // Whatever comes after the head is of no use.
+                // What follows the head is of no use.
                 let event = match event {
                     Event::Opened(head) => {
                         self.ends.push_back(Action::Release(exchange));
@@ -135,7 +135,7 @@ impl Machine {
         }
     }
 
-    /// A request has got its answer.
+    /// Handles the answer to a request.
     fn complete(&mut self, place: u64, answer: &Message) {
         self.clear_barrier(place);
         let Some(call) = self.calls.remove(place) else {
@@ -185,7 +185,7 @@ impl Machine {
         self.barrier.take_if(|barrier| *barrier == place);
     }
 
-    /// Something has become of the stream that belongs to no request.
+    /// Handles an event of the stream that belongs to no request.
     fn on_listen(&mut self, session: Option<&str>, event: Event, now: Instant) {
         match event {
             Event::Opened(_) => {
@@ -198,7 +198,7 @@ impl Machine {
             }
             Event::Ended(_) | Event::Failed(_) => self.listen.lost(now, None),
             Event::Answered(head, _) => match head.status {
-                // Some servers say it of a stream that they do not have.
+                // Some servers send this status if they have no such stream.
                 404 if session.is_some() && self.listen.was_open => {
                     self.on_session_lost(session, now);
                 }
@@ -211,7 +211,7 @@ impl Machine {
         }
     }
 
-    /// An event of a stream: of the request at `place`, or of none.
+    /// Handles an event of a stream: of the request at `place`, or of none.
     fn on_streamed(&mut self, event: &sse::Event, place: Option<u64>) {
         if !event.is_message() {
             return;
@@ -230,7 +230,7 @@ impl Machine {
             Kind::Response(id) => {
                 let found = match id {
                     Some(id) => self.calls.find(id, place),
-                    // An error that says of no request which one it answers is on the stream of that.
+                    // An error without an id belongs to the request of its stream.
                     None => place,
                 };
                 match found {
@@ -258,7 +258,7 @@ impl Machine {
     fn pass(&mut self, verdict: Verdict, message: &Message) {
         match verdict {
             Verdict::Change(line) => self.push_line(line),
-            // Written anew: an event may hold newlines.
+            // Serialized again, because an event may contain newlines.
             _ => self.push_line(message.to_line(message.id(), &[]).joined()),
         }
     }

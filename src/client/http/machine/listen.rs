@@ -1,4 +1,4 @@
-//! The stream on which a legacy server says what belongs to no request.
+//! The stream of a legacy server for messages that belong to no request.
 
 use super::super::exchange::ExchangeId;
 use super::stream::Stream;
@@ -32,7 +32,7 @@ impl Listen {
         self.state = State::Due(now);
     }
 
-    /// There is no session any more, or no such stream. Returns the exchange to be given up.
+    /// There is no session any more, or no such stream. Returns the exchange to abandon.
     pub(super) fn stop(&mut self) -> Option<ExchangeId> {
         match std::mem::take(&mut self.state) {
             State::On(exchange) => Some(exchange),
@@ -40,7 +40,7 @@ impl Listen {
         }
     }
 
-    /// It is opened anew at once. Returns the exchange to be given up.
+    /// Reopens it at once. Returns the exchange to abandon.
     pub(super) fn reopen(&mut self, now: Instant) -> Option<ExchangeId> {
         let State::On(exchange) = self.state else {
             return None;

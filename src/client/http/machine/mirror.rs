@@ -1,17 +1,17 @@
-//! Calls that a server has refused since arguments of theirs are to be mirrored in headers that we did
-//! not know of.
+//! Calls that a server has refused because their arguments must be mirrored in headers that we did not know
+//! of.
 
 use super::Machine;
 use crate::client::endpoint::OWN;
 use crate::jsonrpc::{Field, Message};
 use crate::mcp::Method;
 
-/// The headers do not say what the body says (2026-07-28 Streamable HTTP "Server Validation").
+/// The headers do not match the body (2026-07-28 Streamable HTTP "Server Validation").
 const HEADER_MISMATCH: i64 = -32020;
 
 impl Machine {
-    /// True for the refusal of a call that is posted again once the list of tools has been read anew. It
-    /// was not executed, and is posted again once at most.
+    /// True for the refusal of a call that is posted again after the list of tools was read again. It was not
+    /// executed, and is posted again at most once.
     pub(super) fn asks_for_headers(&mut self, place: u64, answer: &Message) -> bool {
         let Some(call) = self.calls.get(place) else {
             return false;

@@ -1,8 +1,8 @@
-//! The client's end of MCP over HTTP: what is posted and when, which session there is, what the host is
-//! owed, and which streams are to be resumed.
+//! The client's end of MCP over HTTP: what is posted and when, the session, pending requests of the host, and
+//! the streams to resume.
 //!
-//! A state machine without I/O and without a clock: lines of the host, what becomes of exchanges, and
-//! times come in; [`Action`]s and lines for the host go out.
+//! A state machine without I/O and without a clock: lines of the host, events of exchanges, and times come
+//! in; [`Action`]s and lines for the host go out.
 
 mod call;
 mod dialing;
@@ -32,30 +32,30 @@ use session::Session;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The most requests that are open at a time. More of them wait.
+/// The most requests that are open at a time. Further ones wait.
 pub(super) const MAX_CALLS: usize = 128;
 
-/// The most notifications and answers that are being posted at a time, beside the requests.
+/// The most notifications and answers that are being posted at a time, besides the requests.
 pub(super) const MAX_OTHERS: usize = 32;
 
-/// How long the server may take to take the last notifications of a host that has left.
+/// How long posting the last notifications of a host that has left may take.
 const LAST_POST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is to be done next.
+/// The next action.
 pub(super) enum Action {
-    /// Begin this exchange, and ask again.
+    /// Begin this exchange, and poll again.
     Begin(ExchangeId, Request),
-    /// Nothing more is expected of this exchange: let it end soon, and ask again.
+    /// Nothing more is expected of this exchange: let it end soon, and poll again.
     Release(ExchangeId),
-    /// Give this exchange up, and ask again.
+    /// Abandon this exchange, and poll again.
     Abort(ExchangeId),
-    /// Wait for an event, and ask again at this time at the latest.
+    /// Wait for an event, and poll again at this time at the latest.
     Wait {
         /// Whether the host may be read.
         read_host: bool,
         until: Option<Instant>,
     },
-    /// Nothing more is to be done, but for this last request.
+    /// Nothing remains to be done, except for this last request.
     Finish(Option<Request>),
     /// Give up.
     GiveUp(GiveUp),
@@ -64,21 +64,21 @@ pub(super) enum Action {
 /// Why the machine gives up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum GiveUp {
-    /// The server wants a token; this is what it said.
+    /// The server requires a token; with its challenge.
     Unauthorized(Option<String>),
-    /// TLS does not work.
+    /// TLS fails.
     Tls(String),
-    /// There is no token, or none that a server would take.
+    /// There is no token, or none that a server would accept.
     Token(String),
-    /// The host has left, and what it is owed has not come in time.
+    /// The host has left, and its pending requests were not answered in time.
     Unanswered,
-    /// The server cannot be reached, and trying again is not allowed.
+    /// The server cannot be reached, and retries are not allowed.
     Unreachable(String),
-    /// The server could not be reached so many times in a row.
+    /// The server could not be reached this many times in a row.
     Exhausted { attempts: u32, reason: String },
 }
 
-/// What an exchange is for.
+/// The purpose of an exchange.
 enum Purpose {
     /// The request at this place, posted or resumed.
     Call(u64),
@@ -97,7 +97,7 @@ pub(super) struct Machine {
     outgoing: Outgoing,
     calls: Calls,
     exchanges: HashMap<ExchangeId, Purpose>,
-    /// How many of these are for notifications and answers.
+    /// How many of the exchanges are for notifications and answers.
     others: usize,
     session: Session,
     rejoin: Rejoin,
@@ -105,12 +105,12 @@ pub(super) struct Machine {
     tools: Tools,
     listen: Listen,
     dialing: Dialing,
-    /// Nothing else is posted before the message at this place has been answered.
+    /// Nothing else is posted before the message at this place was answered.
     barrier: Option<u64>,
-    /// The server has sent us elsewhere so many times in a row.
+    /// Redirects in a row.
     moves: u32,
     host: HostPhase,
-    /// When the host had left and got everything.
+    /// When the host had left and had all its answers.
     served_at: Option<Instant>,
     last_exchange: u64,
     for_host: Vec<Bytes>,
@@ -119,7 +119,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// `jitter` puts chance into the pauses between attempts.
+    /// `jitter` randomizes the pauses between attempts.
     pub(super) fn new(
         place: Place,
         reconnect: Option<Reconnect>,
@@ -148,12 +148,12 @@ impl Machine {
         }
     }
 
-    /// Takes the lines that the host gets, without newlines.
+    /// Takes the lines for the host, without newlines.
     pub(super) fn take_for_host(&mut self) -> std::vec::Drain<'_, Bytes> {
         self.for_host.drain(..)
     }
 
-    /// True once the host has said something.
+    /// True once the host has sent something.
     pub(super) fn has_heard_host(&self) -> bool {
         self.host > HostPhase::Silent
     }
@@ -163,7 +163,7 @@ impl Machine {
         self.session.established
     }
 
-    /// What is to be done next.
+    /// The next action.
     pub(super) fn poll(&mut self, now: Instant) -> Action {
         if let Some(end) = self.ends.pop_front() {
             return end;
@@ -185,12 +185,12 @@ impl Machine {
         ];
         Action::Wait {
             read_host: self.host < HostPhase::Finished && self.outgoing.has_room(),
-            // What is overdue waits for something else than time.
+            // Overdue actions do not wait for time.
             until: times.into_iter().flatten().filter(|time| *time > now).min(),
         }
     }
 
-    /// True when nothing more is to be done.
+    /// True when nothing remains to be done.
     fn is_done(&mut self, now: Instant) -> bool {
         if self.host == HostPhase::Abandoned {
             return true;
@@ -206,8 +206,8 @@ impl Machine {
         self.others == 0 || served_at + LAST_POST_TIMEOUT <= now
     }
 
-    /// Nothing more will be posted: every request of the host fails, those included that it has written
-    /// and we have not read yet.
+    /// Gives up: every request of the host fails, including those that it has written and we have not read
+    /// yet.
     pub(super) fn give_up(&mut self, failure: &Failure, unread: Vec<Bytes>) {
         for call in self.calls.drain() {
             if let (false, false, Some(id)) =
@@ -224,7 +224,7 @@ impl Machine {
         }
     }
 
-    /// Nothing more is heard of an exchange: another one shows whether the server can be reached.
+    /// An exchange is abandoned: another one probes whether the server can be reached.
     fn forget_exchange(&mut self, exchange: ExchangeId) {
         self.exchanges.remove(&exchange);
         self.dialing.heard_of(exchange);

@@ -1,4 +1,4 @@
-//! What is done about messages that were posted and got no answer: posted again, resumed, or failed.
+//! Handles posted messages without an answer: posts them again, resumes them, or fails them.
 
 use super::super::answer::{Outcome, Refused, judge};
 use super::super::exchange::{Cause, Event, Failed, Head};
@@ -10,15 +10,14 @@ use crate::jsonrpc::{ErrorData, Executed};
 use crate::mcp::Method;
 use std::time::{Duration, Instant};
 
-/// So often in a row a server may send us elsewhere.
+/// The most redirects in a row.
 const MAX_MOVES: u32 = 5;
 
-/// So often in a row a stream is resumed of which nothing comes.
+/// How many times in a row a stream is resumed on which nothing arrives.
 const MAX_RESUMES: u32 = 5;
 
 impl Machine {
-    /// Does what an outcome asks for, with a message that was posted. Returns it where nothing can be done
-    /// for it.
+    /// Handles the outcome of a posted message. Returns the message if it fails for good.
     pub(super) fn on_outcome(
         &mut self,
         outcome: Outcome,
@@ -127,7 +126,7 @@ impl Machine {
     pub(super) fn on_unreachable_or_tls(&mut self, failed: Failed, now: Instant) {
         match failed.cause {
             Cause::Tls => self.failure = Some(GiveUp::Tls(failed.reason)),
-            // At start it will not be another one soon; later, who renews it may just be late.
+            // At startup there will be no other token soon; later, its renewal may just be late.
             Cause::Token if !self.session.established || !self.dialing.may_retry() => {
                 self.failure = Some(GiveUp::Token(failed.reason));
             }
@@ -199,7 +198,7 @@ impl Machine {
         }
     }
 
-    /// A notification or an answer has been taken, or not.
+    /// Handles the result of posting a notification or an answer.
     pub(super) fn on_other(&mut self, purpose: Purpose, event: Event, now: Instant) {
         let Purpose::Other { queued, session } = purpose else {
             return;
@@ -237,7 +236,7 @@ impl Machine {
         self.release_cancelled(queued);
     }
 
-    /// The server knows that a request is cancelled, or will not hear of it: its stream may go.
+    /// The server has got the cancellation of a request, or never will: its stream may end.
     pub(super) fn release_cancelled(&mut self, cancellation: &Queued) {
         let place = cancellation.cancels;
         if let Some(call) = place.and_then(|place| self.calls.remove(place))

@@ -1,31 +1,31 @@
-//! Messages that wait to be posted, in which order, and how much of them there may be.
+//! Messages that wait to be posted: their order and bounds.
 
 use crate::jsonrpc::{Kind, Message, RequestId};
 use crate::replay;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// The most that waits to be posted, in bytes. Then the host is not read.
+/// The most that may wait to be posted, in bytes. Beyond that the host is not read.
 const MAX_WAITING: usize = 64 << 20;
 
 /// A message to be posted.
 #[derive(Clone)]
 pub(super) struct Queued {
-    /// Its place in the order of posting; of no two messages the same.
+    /// Its unique place in the order of posting.
     pub place: u64,
     pub message: Message,
     /// Its line, without a newline.
     pub body: Bytes,
-    /// It tells a new server of the host, which does not know of it.
+    /// Our own: it restores the host's state in a new server.
     pub own: bool,
-    /// How often a server has refused it that did not know our session.
+    /// How often it was refused because the server did not know our session.
     pub refused: u32,
     /// The place of the request that it cancels.
     pub cancels: Option<u64>,
 }
 
 impl Queued {
-    /// The id, where it is a request.
+    /// The id, if it is a request.
     pub(super) fn request(&self) -> Option<&RequestId> {
         match self.message.kind() {
             Kind::Request(id) => Some(id),
@@ -41,7 +41,8 @@ pub(super) struct Room {
     pub others: bool,
 }
 
-/// The queues. Requests, and what the server needs to answer them, do not wait for each other.
+/// The queues. Requests, and the messages that the server needs to answer them, do not wait for
+/// each other.
 #[derive(Default)]
 pub(super) struct Outgoing {
     own: VecDeque<Queued>,
@@ -76,7 +77,7 @@ impl Outgoing {
         self.queue(&queued).push_back(queued);
     }
 
-    /// Puts a message back that the server has not taken, to its place in the order.
+    /// Puts back a message that the server has not accepted, at its place in the order.
     pub(super) fn put_back(&mut self, queued: Queued) {
         self.bytes += replay::cost(&queued.body);
         let queue = self.queue(&queued);
@@ -94,7 +95,8 @@ impl Outgoing {
         }
     }
 
-    /// Takes the next message that may be posted: our own first, they make the server take the others.
+    /// Takes the next message that may be posted: our own first, because the server needs them to accept the
+    /// others.
     pub(super) fn take(&mut self, room: Room) -> Option<Queued> {
         let place = |queue: &VecDeque<Queued>, has_room: bool| {
             let first = queue.front().filter(|_| has_room);
@@ -116,7 +118,7 @@ impl Outgoing {
         Some(queued)
     }
 
-    /// Takes out a request of the host that has not been posted. True when there was one.
+    /// Removes a request of the host that has not been posted. True if there was one.
     pub(super) fn remove_request(&mut self, id: &RequestId) -> bool {
         let at = self
             .requests
@@ -129,8 +131,8 @@ impl Outgoing {
         removed.is_some()
     }
 
-    /// Drops what is of no use to another session: our own messages, which are made again, and the host's
-    /// answers to what the last server has asked.
+    /// Drops what is useless in another session: our own messages, which are generated again, and the host's
+    /// answers to requests of the last server.
     pub(super) fn drop_obsolete(&mut self) {
         self.own.clear();
         self.others
@@ -139,7 +141,7 @@ impl Outgoing {
         self.bytes = waiting.map(|queued| replay::cost(&queued.body)).sum();
     }
 
-    /// Takes everything that the host has said, in order.
+    /// Takes all messages of the host, in order.
     pub(super) fn drain(&mut self) -> Vec<Queued> {
         self.own.clear();
         self.bytes = 0;
@@ -152,12 +154,12 @@ impl Outgoing {
         all
     }
 
-    /// True when nothing of the host waits.
+    /// True if no message of the host waits.
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.others.is_empty()
     }
 
-    /// True when nothing waits at all.
+    /// True if no message waits at all.
     pub(super) fn is_idle(&self) -> bool {
         self.own.is_empty() && self.is_empty()
     }

@@ -1,4 +1,4 @@
-//! From a message to a request: what may begin now, and under which headers.
+//! From a message to an HTTP request: what may begin now, and with which headers.
 
 use super::super::exchange::{ExchangeId, Header, Request, Verb};
 use super::super::headers::{LAST_EVENT_ID, SESSION, VERSION, modern, modern_version};
@@ -60,7 +60,7 @@ impl Machine {
         if is_list || matches!(method, Some(Method::Initialize | Method::Initialized)) {
             self.barrier = Some(queued.place);
         }
-        // A new server is told of it, too, even if this one refuses it.
+        // A new server gets it, too, even if this one refuses it.
         self.rejoin.initialized |= method == Some(Method::Initialized);
         let request = Request {
             verb: Verb::Post,
@@ -92,8 +92,8 @@ impl Machine {
         request
     }
 
-    /// True for a message of 2026-07-28. A request says so itself; a notification is of the revision that
-    /// the host has spoken last.
+    /// True for a message of 2026-07-28. A request says so itself; a notification has the revision that the
+    /// host has used last.
     fn is_modern(&self, queued: &Queued) -> bool {
         match queued.message.kind() {
             Kind::Request(_) => queued.message.is_modern(),
@@ -119,7 +119,7 @@ impl Machine {
         headers
     }
 
-    /// What every request after `initialize` says of the session.
+    /// The headers for the session in every request after `initialize`.
     fn session_headers(&self, session: Option<&str>) -> Vec<Header> {
         let version = self.session.version.as_deref();
         let headers = [(SESSION, session), (VERSION, version)];

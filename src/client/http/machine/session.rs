@@ -1,5 +1,5 @@
-//! The session with a legacy server: its id and protocol version, and what makes a new one when the
-//! server has forgotten it.
+//! The session with a legacy server: its id and protocol version, and its renewal when the server
+//! has forgotten it.
 
 use super::outgoing::Queued;
 use super::{Action, Machine};
@@ -10,30 +10,30 @@ use crate::mcp::Method;
 use bytes::Bytes;
 use std::time::Instant;
 
-/// So often a message is posted to a server that says that it does not know the session.
+/// How often a message is posted to a server that does not know the session.
 const MAX_REFUSED: u32 = 2;
 
-/// So often in a row a session is renewed at once; then after pauses.
+/// How many times in a row a session is renewed at once; after that with pauses.
 const MAX_RENEWALS: u32 = 3;
 
-/// What a legacy server has told about the session.
+/// The state of the session with a legacy server.
 #[derive(Default)]
 pub(super) struct Session {
     /// Secret: it is never logged.
     pub id: Option<String>,
-    /// The protocol version that both have agreed on.
+    /// The negotiated protocol version.
     pub version: Option<String>,
     /// The server has answered `initialize`.
     pub established: bool,
     /// The protocol version of the last modern request.
     pub modern: Option<String>,
-    /// So often in a row it has been renewed and was good for nothing.
+    /// How many times in a row it was renewed without any use.
     pub renewals: u32,
 }
 
 impl Session {
-    /// The server has begun to answer `initialize`, and gives the session this id. An id that no header
-    /// may hold is none.
+    /// The server has begun to answer `initialize`, and gives the session this id. An id that is not a valid
+    /// header value is ignored.
     pub(super) fn begin(&mut self, id: Option<&str>) {
         self.id = id.filter(|id| is_visible(id)).map(str::to_owned);
     }
@@ -68,8 +68,8 @@ impl Machine {
         }
     }
 
-    /// There is a newer token: the stream beside the requests is opened anew with it, so that the server
-    /// hears of it before the old one expires.
+    /// There is a newer token: reopens the stream for other messages with it, so that the server gets it
+    /// before the old one expires.
     pub(in crate::client::http) fn on_token_renewed(&mut self, now: Instant) {
         if let Some(exchange) = self.listen.reopen(now) {
             self.exchanges.remove(&exchange);
@@ -84,7 +84,7 @@ impl Machine {
         }
     }
 
-    /// The server does not know this session. The host's handshake is repeated unseen, unless that has
+    /// The server does not know this session: repeats the host's handshake behind the scenes, unless that has
     /// been done since.
     pub(super) fn on_session_lost(&mut self, lost: Option<&str>, now: Instant) {
         if lost.is_none() || self.session.id.as_deref() != lost {
@@ -119,17 +119,17 @@ impl Machine {
         }
     }
 
-    /// A line of our own, with its newline, to be posted before those of the host.
+    /// Queues one of our own lines, with its newline, before those of the host.
     pub(super) fn push_own(&mut self, line: &Bytes) {
         let body = without_newline(line);
-        // What was read from the host once can be read again.
+        // It was parsed when it came from the host.
         if let Ok(message) = Message::read(body.clone(), MAX_CHILD_DEPTH) {
             self.outgoing.push(message, body, true);
         }
     }
 
-    /// Puts a message back that a server without our session has refused. False when it has been refused
-    /// too often.
+    /// Puts back a message that was refused because the server does not know our session. False if that has
+    /// happened too often.
     pub(super) fn post_again(&mut self, mut queued: Queued) -> bool {
         queued.refused += 1;
         if queued.refused >= MAX_REFUSED {

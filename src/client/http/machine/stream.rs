@@ -4,30 +4,30 @@ use crate::transport::sse;
 use crate::utils::backoff;
 use std::time::{Duration, Instant};
 
-/// The pause before a reconnection where the server has not asked for another.
+/// The default pause before a reconnection.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The longest pause that a server may ask for.
 const MAX_RETRY: Duration = Duration::from_secs(600);
 
-/// A connection that lasted so long was good for something, even if nothing came.
+/// A connection that lasted this long counts as useful, even if nothing arrived.
 const GOOD_WHILE: Duration = Duration::from_secs(15);
 
-/// What is known of a stream.
+/// The state of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
-    /// The last event that has come whole, where the server numbers them.
+    /// The id of the last complete event, if the server numbers them.
     pub last_event_id: Option<String>,
     retry: Option<Duration>,
-    /// Connections in a row that were good for nothing.
+    /// Useless connections in a row.
     pub failures: u32,
-    /// Since when the connection stands, and whether something has come over it.
+    /// When the connection was made, and whether anything has arrived on it.
     opened: Option<Instant>,
     carried: bool,
 }
 
 impl Stream {
-    /// A connection stands.
+    /// A connection was made.
     pub(super) fn opened(&mut self, now: Instant) {
         self.opened = Some(now);
         self.carried = false;
@@ -55,7 +55,7 @@ impl Stream {
         self.carried = false;
         let retry = self.retry.unwrap_or(RETRY);
         match self.failures {
-            // What the server asks for is kept to the millisecond: some count on it.
+            // The pause that the server requests is kept exactly: some rely on it.
             0 | 1 => retry,
             failures => retry.max(backoff::delay(RETRY, failures - 1)),
         }
