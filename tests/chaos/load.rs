@@ -2,7 +2,7 @@
 
 use crate::common::{Setup, TestClient, TestServer, example, request, token_with};
 use crate::process::PATIENCE;
-use rand::Rng;
+use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};

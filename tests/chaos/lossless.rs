@@ -7,7 +7,7 @@ use crate::load::{AGAIN, ALERT, Host, Seed, Tally, Toll, seeds, stop};
 use crate::process::PATIENCE;
 use crate::relay::{Plan, Relay};
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use std::time::Instant;
 

@@ -7,7 +7,7 @@ use crate::load::{Seed, seeds};
 use crate::process::PATIENCE;
 use crate::wire::{PONG, TEXT, TestPeer};
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rmcp::RoleClient;
 use rmcp::model::{CallToolRequestParams, ProtocolVersion};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};

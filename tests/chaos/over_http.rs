@@ -8,7 +8,7 @@ use crate::process::wait_gone;
 use crate::relay::{Plan, Relay};
 use crate::restart::assert_replayed;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
 use std::collections::HashSet;
 

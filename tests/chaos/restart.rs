@@ -3,7 +3,7 @@
 use crate::load::{Host, Seed, Tally, seeds, stop};
 use crate::process::{is_alive, wait_gone};
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashSet;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use crate::load::{Host, Seed, Tally, Toll, stop};
 use crate::pressure::resident;
 use crate::relay::{Plan, Relay};
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};

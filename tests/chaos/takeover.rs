@@ -6,7 +6,7 @@ use crate::process::eventually;
 use crate::relay::{Fault, Relay};
 use crate::wire::TestPeer;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
