@@ -1,6 +1,6 @@
 //! Whom a reverse proxy speaks for: `--trusted-proxy` and `--proxy-protocol`.
 
-use crate::common::{Setup, TestServer, request, token_with};
+use crate::common::{Setup, TestServer, request, token, token_with};
 use crate::process::eventually;
 use crate::support::http::{Answer, Http, modern, with};
 use crate::wire::TestPeer;
@@ -84,6 +84,38 @@ fn requests_are_counted_for_the_client_that_a_trusted_proxy_names() {
             "rate-limited",
             "{refused:?}"
         );
+    }
+}
+
+/// Bug: the names of all clients of a connection gathered in its log lines, and in memory, without end.
+#[test]
+fn a_log_line_names_the_client_it_is_about_and_not_all_others() {
+    let server = Setup::new("http").secret().echo(&["--modern"]);
+    let server = server.args(&TRUSTED).start();
+    let mut http = Http::connect(server.port);
+    for number in 0..40 {
+        let claims = json!({"user": format!("user{number}"), "roles": ["user"]});
+        let bearer = format!("Bearer {}", token(&claims));
+        let address = format!("203.0.113.{number}");
+        let answer = ask_for(&mut http, "X-Forwarded-For", &address, &bearer);
+        assert_eq!(answer.status(), 200, "{answer:?}");
+    }
+    server.log.wait_for("user=\"user39\"");
+    let log = server.stop();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.ends_with("authenticated"))
+        .collect();
+    assert_eq!(lines.len(), 40, "{log}");
+    for (number, line) in lines.into_iter().enumerate() {
+        for name in [
+            format!("user=\"user{number}\""),
+            format!("client=203.0.113.{number} "),
+        ] {
+            assert!(line.contains(&name), "{name}: {line}");
+        }
+        // That of the connection, who came first, and the client's own.
+        assert!(line.matches("user=").count() <= 2, "{line}");
     }
 }
 

@@ -18,6 +18,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, StatusCode, Version};
 use std::convert::Infallible;
+use tracing::Instrument;
 
 /// The methods of the path with MCP.
 const METHODS: &str = "GET, POST, DELETE, OPTIONS";
@@ -128,12 +129,15 @@ async fn serve(
         return Ok(visitor.upgrade(request, accepted));
     }
     let bearer = visitor.identify(request.headers()).await?;
-    match *request.method() {
-        Method::POST => take_post(visitor, &bearer, request).await,
-        Method::GET => listen::listen(visitor, &bearer, request.headers()).await,
-        Method::DELETE => listen::delete(visitor, &bearer, request.headers()).await,
-        _ => Err(reply::not_allowed(METHODS)),
-    }
+    let served = async {
+        match *request.method() {
+            Method::POST => take_post(visitor, &bearer, request).await,
+            Method::GET => listen::listen(visitor, &bearer, request.headers()).await,
+            Method::DELETE => listen::delete(visitor, &bearer, request.headers()).await,
+            _ => Err(reply::not_allowed(METHODS)),
+        }
+    };
+    served.instrument(bearer.span.clone()).await
 }
 
 /// Reads the body of a POST, and serves the message in it.

@@ -28,6 +28,8 @@ use hyper::upgrade::OnUpgrade;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
+use tracing::Span;
+use tracing::field::Empty;
 
 /// The most users of one connection that are remembered.
 const MAX_BEARERS: usize = 16;
@@ -46,6 +48,8 @@ pub(super) struct Visitor {
 
 struct State {
     trail: Trail,
+    /// The connection's span says who asks.
+    named: bool,
     place: Option<Place>,
     /// The users so far, the latest last, so that their counters are kept.
     bearers: VecDeque<Arc<Bearer>>,
@@ -66,6 +70,8 @@ pub(super) struct Bearer {
     pub owner: Owner,
     /// Counts the memory kept for bodies that have arrived in part.
     pub holder: backlog::Holder,
+    /// What it asks for is logged in this one.
+    pub span: Span,
 }
 
 impl Visitor {
@@ -84,6 +90,7 @@ impl Visitor {
             certificate,
             state: Mutex::new(State {
                 trail,
+                named: false,
                 place: None,
                 bearers: VecDeque::new(),
                 upgrade: None,
@@ -182,8 +189,12 @@ impl Visitor {
     ) -> Result<Arc<Bearer>, Reply> {
         let identity = authorization.identity();
         let trail = self.trail_of(state, Some(identity), address);
+        // A reverse proxy speaks for many: in one span the names of all of them would gather, without end.
+        let own = std::mem::replace(&mut state.named, true)
+            .then(|| tracing::info_span!("asker", client = Empty, user = Empty, roles = Empty));
+        let span = own.clone().unwrap_or_else(Span::current);
         if address != self.address {
-            tracing::Span::current().record("client", tracing::field::display(address));
+            span.record("client", tracing::field::display(address));
         }
         if state.place.is_none() {
             match self.place(identity, address) {
@@ -195,12 +206,13 @@ impl Visitor {
             }
         }
         if identity.token.is_some() {
-            let span = tracing::Span::current();
             span.record("user", identity.name());
             span.record("roles", identity.roles.join(","));
-            tracing::info!("authenticated");
             let access = &self.context.settings.access;
-            access.borrow().warn_without_roles(identity);
+            span.in_scope(|| {
+                tracing::info!("authenticated");
+                access.borrow().warn_without_roles(identity);
+            });
             trail.authenticated();
         }
         let trail = Arc::new(trail);
@@ -210,6 +222,7 @@ impl Visitor {
             owner: Owner::new(authorization.identity(), self.certificate.clone()),
             of_user: state.place.as_ref().map(Place::of_user).unwrap_or_default(),
             holder: self.context.holder(&authorization, address),
+            span: own.unwrap_or_else(Span::none),
             address,
             authorization,
         });
