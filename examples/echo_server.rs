@@ -39,6 +39,8 @@ struct Flags {
     modern: bool,
     initialize_delay: u64,
     ignore_eof: bool,
+    /// What `initialize` is answered.
+    capabilities: Option<Value>,
     work: u64,
 }
 
@@ -79,6 +81,10 @@ fn read_flags() -> io::Result<Flags> {
                 flags.initialize_delay = value()?.parse().map_err(io::Error::other)?;
             }
             "--ignore-eof" => flags.ignore_eof = true,
+            "--capabilities" => {
+                let value = serde_json::from_str(&value()?);
+                flags.capabilities = Some(value.map_err(io::Error::other)?);
+            }
             "--work" => flags.work = value()?.parse().map_err(io::Error::other)?,
             _ => return Err(io::Error::other(format!("unknown flag {flag}"))),
         }
@@ -102,7 +108,7 @@ fn answer(flags: &Flags, message: Value) {
             }
             json!({"jsonrpc": "2.0", "id": id, "result": {
                 "protocolVersion": message["params"]["protocolVersion"],
-                "capabilities": {"tools": {}},
+                "capabilities": flags.capabilities.clone().unwrap_or(json!({"tools": {}})),
                 "serverInfo": {"name": "echo", "version": "1"},
                 "params": message["params"],
             }})

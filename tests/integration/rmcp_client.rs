@@ -1,13 +1,17 @@
 //! An SDK's client with `mcp-remote client` as its server, and the notes server far away.
 
 use crate::common::{BOTH, Setup, TestServer, client_command, example, token_with};
-use crate::process::PATIENCE;
+use crate::process::{PATIENCE, wait_gone};
 use rmcp::model::{CallToolRequestParams, ProtocolVersion, ReadResourceRequestParams};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};
-use rmcp::transport::TokioChildProcess;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use rmcp::{RoleClient, ServiceError};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::process::Stdio;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpStream, UnixListener};
 use tokio::process::Command;
 
 type Client = RunningService<RoleClient, ()>;
@@ -36,6 +40,76 @@ async fn connect(
     let (child, _) = builder.spawn().unwrap();
     let connected = tokio::time::timeout(PATIENCE, ().serve_with_lifecycle(child, mode));
     connected.await.expect("no hang").expect("a session")
+}
+
+/// The SDK's own client over HTTP. Without a second TLS library in the tests it knows Unix sockets alone, so what it
+/// says there goes on to the server's port as it is.
+async fn connect_by_url(port: u16, mode: ClientLifecycleMode) -> Client {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        let _folder = folder;
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", port)).await?;
+                copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    let url = format!("http://127.0.0.1:{port}/mcp");
+    let config =
+        StreamableHttpClientTransportConfig::with_uri(url).auth_header(token_with(&["user"]));
+    let path = path.to_str().unwrap();
+    let transport = StreamableHttpClientTransport::from_unix_socket_with_config(path, config);
+    let connected = tokio::time::timeout(PATIENCE, ().serve_with_lifecycle(transport, mode));
+    connected.await.expect("no hang").expect("a session")
+}
+
+#[tokio::test]
+async fn clients_of_both_eras_reach_a_server_by_url() {
+    let server = notes("http", None);
+    let mut clients = Vec::new();
+    for mode in modes() {
+        clients.push(connect_by_url(server.port, mode).await);
+    }
+    for (name, client) in ["a", "b", "c"].iter().zip(&clients) {
+        assert!(client.list_all_tools().await.unwrap().len() >= 4);
+        let text = format!("written by {name} ☃");
+        let arguments = json!({"name": name, "text": text});
+        call(client, "write_note", arguments).await.unwrap();
+        let read = call(client, "read_note", json!({"name": name})).await;
+        assert_eq!(read.unwrap(), json!(text));
+        let missing = call(client, "no_such_tool", json!({})).await;
+        assert!(
+            matches!(missing, Err(ServiceError::McpError(_))),
+            "{missing:?}"
+        );
+    }
+    for client in clients {
+        client.cancel().await.unwrap();
+    }
+}
+
+/// The session goes on, and the client does not say `initialize` again.
+#[tokio::test]
+async fn a_client_by_url_does_not_notice_that_the_server_was_restarted() {
+    let notes = example("notes_server");
+    let start = |port| {
+        let setup = Setup::new("http").secret().port(port);
+        setup.program(&[notes.to_str().unwrap()]).start()
+    };
+    let server = start(0);
+    let client = connect_by_url(server.port, ClientLifecycleMode::Initialize).await;
+    call(&client, "list_notes", json!({})).await.unwrap();
+    server.signal(Signal::KILL);
+    wait_gone(server.pid());
+    let server = start(server.port);
+    call(&client, "list_notes", json!({})).await.unwrap();
+    server
+        .log
+        .wait_for("a session from before the restart goes on");
+    client.cancel().await.unwrap();
 }
 
 async fn call(

@@ -1,6 +1,6 @@
 //! Sessions that go on after a restart of the server.
 
-use crate::common::{Setup, TestClient, TestServer, example, now, request, token};
+use crate::common::{Setup, TestClient, TestServer, now, request, token};
 use crate::process::wait_gone;
 use crate::support::http::{Http, Session, VERSION};
 use rustix::process::Signal;
@@ -117,22 +117,58 @@ fn what_is_altered_foreign_or_of_another_version_is_404() {
     );
 }
 
-/// Subscriptions, levels and tasks cannot be renewed; nor can a session be that is not signed.
+/// What a session was begun with is renewed. The level that a client has set, what it has subscribed to and
+/// its tasks are known to nobody after a restart: with a server that has such things, it begins anew.
+#[test]
+fn a_session_with_a_level_a_subscription_or_a_task_is_404() {
+    let (subscribe, task) = (json!({"uri": "x:y"}), json!({"name": "x", "task": {}}));
+    for (capabilities, asked, status) in [
+        (json!({"tools": {"listChanged": true}}), None, 200),
+        (
+            json!({"prompts": {}, "resources": {"subscribe": false}, "completions": {}}),
+            None,
+            200,
+        ),
+        (
+            json!({"logging": {}}),
+            Some(("logging/setLevel", json!({"level": "error"}))),
+            404,
+        ),
+        (
+            json!({"resources": {"subscribe": true}}),
+            Some(("resources/subscribe", subscribe)),
+            404,
+        ),
+        (
+            json!({"tasks": {"requests": {}}}),
+            Some(("tools/call", task)),
+            404,
+        ),
+        // Nobody knows either that nothing was set.
+        (json!({"logging": {}}), None, 404),
+    ] {
+        let text = capabilities.to_string();
+        let start = |port| {
+            let setup = Setup::new("http").secret().port(port);
+            setup.echo(&["--capabilities", &text]).start()
+        };
+        let server = start(0);
+        let session = Session::begin_with(server.port, &token_for("alice", "user"));
+        if let Some((method, params)) = asked {
+            assert_eq!(session.post(&request(1, method, params)).status(), 200);
+        }
+        let server = start(killed(server));
+        for _ in 0..2 {
+            assert_eq!(session.post(LIST).status(), status, "{capabilities}");
+        }
+        let renewed = server.seen().matches("\"initialize\"").count();
+        assert_eq!(renewed, 1, "it was tried once: {capabilities}");
+    }
+}
+
+/// A session that is not signed, or has a process of its own, cannot be renewed.
 #[test]
 fn what_cannot_be_renewed_is_404() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("tally").display().to_string();
-    let tally = example("tally_server").display().to_string();
-    let start = |port| {
-        let setup = Setup::new("http").secret().port(port);
-        setup.program(&[&tally, "--log", &log]).start()
-    };
-    let server = start(0);
-    let session = Session::begin_with(server.port, &token_for("alice", "user"));
-    let _server = start(killed(server));
-    assert_eq!(session.post(LIST).status(), 404);
-    assert_eq!(session.post(LIST).status(), 404);
-
     let server = TestServer::start("http");
     let session = Session::begin(server.port);
     assert_eq!(session.id.len(), 32);
