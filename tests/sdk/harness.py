@@ -8,6 +8,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import termios
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,6 +74,8 @@ class Server:
     varying: tuple[str, ...] = ()
     # The one of them that needs a client with roots.
     roots: str = ""
+    # How it serves HTTP itself, at the port `{port}`, which it may take from PORT.
+    http: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,16 @@ class Stage:
         (self.root / "sync/now").rename(self.root / "sync/killed")
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
+
+    def meet(self, barrier: str, parties: int, then: Callable[[], None]) -> None:
+        """Waits for all clients at a barrier, does something, and lets them go on."""
+        where, end = self.root / "sync" / barrier, time.monotonic() + CLIENT_TIMEOUT / 2
+        while not where.is_dir() or len(list(where.iterdir())) < parties:
+            if time.monotonic() > end:
+                raise Failed(f"not all clients have come to '{barrier}'")
+            time.sleep(0.02)
+        then()
+        (where / "the runner").touch()
 
     def gone(self, within: float) -> dict[int, str]:
         """Waits for all of them to end; what is left then is killed and returned."""
@@ -332,17 +345,28 @@ class Remote:
         roles = policy or here.root / "permissions.json"
         if not policy:
             roles.write_text(json.dumps(ROLES))
-        options = ["--host", "127.0.0.1", "--port", "0", "--permissions-config", str(roles), *extra]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [str(binary), "server", transport, *options, "--", *fill(server.command, {"{root}": here.files})],
-                env=here.env(MCP_REMOTE_JWT_SECRET=self.secret),
+        self.options = ["--host", "127.0.0.1", "--permissions-config", str(roles), *extra]
+        self.options += ["--", *fill(server.command, {"{root}": here.files})]
+        self.process = self._start(0)
+        self.port = self._port()
+
+    def _start(self, port: int) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [str(self.binary), "server", self.transport, "--port", str(port), *self.options],
+                env=self.here.env(MCP_REMOTE_JWT_SECRET=self.secret),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,
             )
-        self.port = self._port()
+
+    def restart(self) -> None:
+        """Kills it, as a crash does, and starts another one at its port."""
+        self.process.kill()
+        self.process.wait()
+        self.process = self._start(self.port)
+        self._port()
 
     def _port(self) -> int:
         """Reads the line that promises an open port."""
@@ -394,6 +418,43 @@ class Remote:
             yield f"the server's stdout held more than its one line: {rest[:200]!r}"
         if "panicked" in self.log.read_text(errors="replace"):
             yield "the server panicked"
+
+
+class Elsewhere(Remote):
+    """An MCP server that serves HTTP itself, and that SDK clients reach by `mcp-remote client http`."""
+
+    def __init__(self, binary: Path, server: Server, here: Stage) -> None:
+        self.binary, self.here, self.log = binary, here, here.root / "server.log"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                fill(server.http, {"{port}": str(self.port)}),
+                env=here.env(PORT=str(self.port)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        end = time.monotonic() + CLIENT_TIMEOUT / 2
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            if time.monotonic() > end:
+                raise Failed(f"{server.name} does not listen")
+            time.sleep(0.05)
+
+    def launch(self, _user: str, _role: str) -> Json:
+        args = ["client", "http", "--url", f"http://127.0.0.1:{self.port}/mcp"]
+        return {"command": str(self.binary), "args": args, "env": self.here.env()}
+
+    def stop(self) -> Iterator[str]:
+        if self.process.poll() is not None:
+            yield f"the server had ended with exit code {self.process.returncode}"
+        self.process.kill()
+        self.process.wait()
+        if left := self.here.gone(3):
+            yield f"left running: {list(left.values())}"
 
 
 class Directs:

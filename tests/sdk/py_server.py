@@ -6,6 +6,7 @@ shared must.
 """
 
 import asyncio
+import sys
 import warnings
 from typing import Annotated, Any
 
@@ -191,4 +192,7 @@ low.add_request_handler("resources/subscribe", SubscribeRequestParams, on_subscr
 low.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, on_unsubscribe)
 
 if __name__ == "__main__":
-    server.run("stdio")
+    if len(sys.argv) > 1:
+        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+    else:
+        server.run("stdio")

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness import CLOSE_LIMIT, REPO, Directs, Failed, Json, Part, Remote, Server, Verdict, drive, install, new_tag, stage
+from harness import CLOSE_LIMIT, REPO, Directs, Elsewhere, Failed, Json, Part, Remote, Server, Verdict, drive, install
+from harness import new_tag, stage
 from policies import policy_row
-from table import Row, rows, servers
+from table import RESTARTED, REVIVED, Row, rows, servers
 from tolerance import tolerance_rows
 
 
@@ -100,7 +101,10 @@ def attempt(row: Row, binary: Path, directs: Directs) -> list[str]:
     """Runs one row; the reasons why it failed, or none."""
     with stage() as here:
         try:
-            remote = Remote(binary, row.transport, row.server, here, row.extra)
+            if row.transport == "elsewhere":
+                remote: Remote = Elsewhere(binary, row.server, here)
+            else:
+                remote = Remote(binary, row.transport, row.server, here, row.extra)
         except (Failed, OSError) as error:
             log = here.root / "server.log"
             return [f"{error}{tail(log.read_text(errors='replace')) if log.exists() else ''}"]
@@ -117,11 +121,15 @@ def attempt(row: Row, binary: Path, directs: Directs) -> list[str]:
                     jobs = [pool.submit(drive, here, part, tag, launch, marks) for part, tag, launch in now]
                     if row.kills:
                         here.kill(row.server, sum(step.get("workers", 0) for part in wave for step in part.steps))
+                    if row.restarts:
+                        here.meet(RESTARTED, len(wave), remote.restart)
                     verdicts += [job.result() for job in jobs]
             reasons += judge(row, directs, verdicts, here.files)
         except Failed as error:
             reasons.append(str(error))
         reasons += remote.stop()
+        if row.restarts and (count := remote.log.read_text().count(REVIVED)) != len(row.parts):
+            reasons.append(f"{count} sessions have gone on after the restart")
         if reasons:
             reasons.append(f"the server's stderr:{tail(remote.log.read_text(errors='replace'))}")
         return reasons

@@ -22,6 +22,9 @@ KILLED_LIMIT = 2.0
 LIST_CHANGED = "notifications/tools/list_changed"
 UPDATED = "notifications/resources/updated"
 MESSAGE = "notifications/message"
+# The barrier at which the runner restarts the server, and what the server says of each session then.
+RESTARTED = "restarted"
+REVIVED = "a session from before the restart goes on"
 PYTHON = str(WORK / "py/bin/python")
 
 PY_AUTO, PY_LEGACY, PY_MODERN = (
@@ -50,6 +53,7 @@ EVERYTHING = Server(
     "everything",
     ("node", str(PACKAGES / "server-everything/dist/index.js"), "stdio"),
     ("legacy",),
+    http=("node", str(PACKAGES / "server-everything/dist/index.js"), "streamableHttp"),
     many={"tool": "echo", "args": {"message": "{tag} \u2028 é 😀 {i}"}},
     progress={"tool": "trigger-long-running-operation", "args": {"duration": 0.4, "steps": 4}},
     read="demo://resource/static/document/architecture.md",
@@ -71,6 +75,7 @@ PY_SERVER = Server(
     "python",
     (PYTHON, str(HERE / "py_server.py")),
     ("legacy", "modern"),
+    http=(PYTHON, str(HERE / "py_server.py"), "{port}"),
     many={"tool": "echo", "args": {"text": "\u2028 é 😀 {i}", "tag": "{tag}"}},
     progress={"tool": "slow", "args": {"ms": 400, "tag": "{tag}", "steps": 4}},
     read="note://by/{tag}",
@@ -91,7 +96,8 @@ def servers(examples: Path) -> list[Server]:
 
 def dual(examples: Path) -> tuple[Server, ...]:
     """The servers on SDKs that serve both eras; they offer the same, by different code."""
-    return PY_SERVER, replace(PY_SERVER, name="rmcp", command=(str(examples / "rmcp_server"),))
+    rmcp = (str(examples / "rmcp_server"),)
+    return PY_SERVER, replace(PY_SERVER, name="rmcp", command=rmcp, http=(*rmcp, "--http", "{port}"))
 
 
 def notes(path: Path) -> Server:
@@ -123,6 +129,8 @@ class Row:
     fails: bool = False
     # The server's processes are killed when every client has its calls in flight.
     kills: bool = False
+    # `mcp-remote server` is killed and started again between two calls of every client, whose sessions go on.
+    restarts: bool = False
 
     @property
     def title(self) -> str:
@@ -222,6 +230,10 @@ def main_rows(examples: Path) -> Iterator[Row]:
             part = user(server, client)
             quick = client in (PY_AUTO, TS1)
             yield Row("main", f"{client.name} × 2", server, "http", ((part, part),), quick=quick)
+        # The other way round: the server's own HTTP, and our client.
+        for client in (PY_AUTO, TS1, TS2_AUTO) if server.http else ():
+            part = user(server, client)
+            yield Row("main", f"{client.name} × 2", server, "elsewhere", ((part, part),), quick=client is TS1)
         for client, transport in zip(CLIENTS, ("tcp", "ws") * 3):
             part = user(server, client)
             yield Row("main", f"{client.name} × 5", server, transport, ((part,) * 5,))
@@ -234,6 +246,12 @@ def main_rows(examples: Path) -> Iterator[Row]:
                 part = Part(client, ({"do": "tools"},))
                 yield Row("main", f"{client.name} is refused", server, transport, ((part,),), fails=True)
         yield from killed_rows(server)
+    for client in (PY_LEGACY, TS1, TS2_AUTO):
+        once = ({"do": "many", "count": 5, **FILESYSTEM.many}, {"do": "tools"})
+        again = ({"do": "many", "as": "many again", "count": 5, **FILESYSTEM.many}, {"do": "tools", "as": "tools again"})
+        part = Part(client, (*once, barrier(RESTARTED, 3), *again))
+        name = f"{client.name} × 2, a restart"
+        yield Row("main", name, FILESYSTEM, "http", ((part, part),), quick=client is TS1, restarts=True)
     for server in dual(examples):
         yield from cancel_rows(server)
 

@@ -21,10 +21,12 @@ use tokio::net::TcpListener;
 
 pub type Context = RequestContext<RoleServer>;
 
-/// Serves stdio to its end or, with `--http`, any clients at a port that it prints.
+/// Serves stdio to its end or, with `--http [PORT]`, any clients at a port that it prints.
 pub async fn serve<S: ServerHandler + Default>() -> Result<(), Box<dyn Error>> {
-    if std::env::args().nth(1).as_deref() == Some("--http") {
-        return serve_http::<S>().await;
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some("--http") {
+        let port = arguments.next().map_or(Ok(0), |port| port.parse())?;
+        return serve_http::<S>(port).await;
     }
     let service = S::default().serve(rmcp::transport::stdio()).await?;
     service.waiting().await?;
@@ -32,8 +34,8 @@ pub async fn serve<S: ServerHandler + Default>() -> Result<(), Box<dyn Error>> {
 }
 
 #[expect(clippy::print_stdout)]
-async fn serve_http<S: ServerHandler + Default>() -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+async fn serve_http<S: ServerHandler + Default>(port: u16) -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on port {}", listener.local_addr()?.port());
     let sessions = Arc::<LocalSessionManager>::default();
     let config = StreamableHttpServerConfig::default();
