@@ -239,11 +239,13 @@ def install() -> None:
             if stale:
                 run([sys.executable, "-m", "venv", str(WORK / name)])
                 run([str(WORK / name / "bin/python"), "-m", "pip", "install", "-q", "-r", requirements])
-    with fresh(NODE, "", HERE / "package-lock.json") as stale:
-        if stale:
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(HERE / name, NODE)
-            run(["npm", "ci", "--no-audit", "--no-fund"], cwd=NODE)
+    # `npm ci` wants a package for Windows that the Inspector asks for and the registry does not have.
+    for where, source, command in ((NODE, HERE, "ci"), (WORK / "inspector", HERE / "inspector", "install")):
+        with fresh(where, "", source / "package-lock.json") as stale:
+            if stale:
+                for name in ("package.json", "package-lock.json"):
+                    shutil.copy(source / name, where)
+                run(["npm", command, "--no-audit", "--no-fund", "--ignore-scripts"], cwd=where)
     # Node looks for packages beside the script.
     shutil.copy(HERE / "client_ts.mjs", NODE)
 

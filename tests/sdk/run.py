@@ -11,14 +11,15 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness import CLOSE_LIMIT, REPO, Directs, Elsewhere, Failed, Json, Part, Remote, Server, Verdict, drive, install
 from harness import new_tag, stage
+from inspector import inspector_row
 from policies import policy_row
-from table import RESTARTED, REVIVED, Row, rows, servers
+from table import RESTARTED, REVIVED, Row, dual, rows, servers
 from tolerance import tolerance_rows
 
 
@@ -158,7 +159,7 @@ def arguments() -> argparse.Namespace:
         default=REPO / "target/debug/examples",
         help="where the servers of the project itself are (default: %(default)s)",
     )
-    parser.add_argument("--group", choices=("main", "peers", "policies", "tolerance", "all"), default="all")
+    parser.add_argument("--group", choices=("main", "peers", "policies", "inspector", "tolerance", "all"), default="all")
     parser.add_argument("--filter", default="", help="only rows whose title has all of these words")
     parser.add_argument("--quick", action="store_true", help="a dozen rows that touch everything once")
     parser.add_argument("--direct", action="store_true", help="only the direct runs, without mcp-remote")
@@ -180,16 +181,17 @@ def main() -> int:
         and all(word in f"{row.group} {row.title}" for word in args.filter.split())
     ]
     asked = [
-        server
-        for server in servers(args.examples.resolve())
-        if args.group in ("policies", "all")
+        (f"{group} {server.name}", check, server)
+        for group, check, those in (("policies", policy_row, servers), ("inspector", inspector_row, dual))
+        for server in those(args.examples.resolve())
+        if args.group in (group, "all")
         and not args.direct
-        and all(word in f"policies {server.name}" for word in args.filter.split())
+        and all(word in f"{group} {server.name}" for word in args.filter.split())
     ]
     tolerant = args.group in ("tolerance", "all") and not args.direct and not args.filter
     if args.list:
         print("\n".join(f"{row.group}  {row.title}" for row in chosen))
-        print("\n".join(f"policies  {server.name}" for server in asked))
+        print("\n".join(title for title, _, _ in asked))
         return 0
     if not chosen and not asked and not tolerant:
         print("no row matches", file=sys.stderr)
@@ -215,13 +217,13 @@ def main() -> int:
             reasons = [f"{type(error).__name__}: {error}"]
         return row, reasons, time.monotonic() - begin
 
-    def policy(server: Server) -> tuple[list[str], float]:
-        begin = time.monotonic()
+    def ask(what: tuple[str, Callable[[Path, Server], Iterator[str]], Server]) -> tuple[str, list[str], float]:
+        (title, check, server), begin = what, time.monotonic()
         try:
-            reasons = list(policy_row(binary, server))
+            reasons = list(check(binary, server))
         except Exception as error:
             reasons = [f"{type(error).__name__}: {error}"]
-        return reasons, time.monotonic() - begin
+        return title, reasons, time.monotonic() - begin
 
     def show(title: str, reasons: list[str], took: float) -> None:
         print(f"{'FAILED' if reasons else 'ok':7} {title}  ({took:.1f} s)", flush=True)
@@ -232,9 +234,9 @@ def main() -> int:
         for row, reasons, took in pool.map(one, chosen):
             failed += bool(reasons)
             show(f"{row.group:5} {row.title}", reasons, took)
-        for server, (reasons, took) in zip(asked, pool.map(policy, asked)):
+        for title, reasons, took in pool.map(ask, asked):
             failed += bool(reasons)
-            show(f"policies {server.name}", reasons, took)
+            show(title, reasons, took)
     begin, told = time.monotonic(), 0
     for title, reasons in tolerance_rows(binary) if tolerant else ():
         failed, told = failed + bool(reasons), told + 1
