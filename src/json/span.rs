@@ -73,8 +73,12 @@ pub(crate) fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
 /// The text of a JSON string (quotes included) in which nothing is escaped; `None` when `raw` is no
 /// string.
 pub(crate) fn plain(raw: &[u8]) -> Option<&str> {
-    let inner = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    std::str::from_utf8(inner).ok()
+    simdutf8::basic::from_utf8(plain_bytes(raw)?).ok()
+}
+
+/// The same, where it is known that they are UTF-8.
+pub(crate) fn plain_bytes(raw: &[u8]) -> Option<&[u8]> {
+    raw.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }
 
 /// Appends `text` as a JSON string. Everything that some reader takes for the end of a line is

@@ -26,6 +26,33 @@ pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[
     (read.is_ok() && !spoiled).then_some(found)
 }
 
+/// Calls `read` before the value of the member `name` of an object; it must consume exactly that value, and
+/// gets the text of the whole. False where there is no such member, where [`members`] would not find it, or
+/// where `read` fails.
+pub(crate) fn member(
+    text: &[u8],
+    name: &str,
+    mut read: impl FnMut(&mut Scanner<'_>) -> Result<(), Fault>,
+) -> bool {
+    let mut found = false;
+    let mut window = Window::of(text);
+    let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
+    let whole = scanner.object(|scanner, key| {
+        let key = key.text(text);
+        if *key != *name.as_bytes() {
+            return match looks_like(&key, name) {
+                true => Err(Fault::Syntax),
+                false => scanner.value().map(drop),
+            };
+        }
+        if std::mem::replace(&mut found, true) {
+            return Err(Fault::Syntax);
+        }
+        read(scanner)
+    });
+    whole.is_ok() && found
+}
+
 /// Calls `element` with where each element of an array stands, within its text. `None` when `text`
 /// is no array.
 pub(crate) fn elements(text: &[u8], mut element: impl FnMut(Span)) -> Option<()> {
@@ -86,6 +113,30 @@ mod tests {
             "null",
         ] {
             assert_eq!(read(spoiled), None, "{spoiled}");
+        }
+    }
+
+    #[test]
+    fn one_member_is_read_in_place_where_members_finds_it() {
+        for text in [
+            "{}",
+            r#"{"x":{"name":2},"na\u006de" : [1]}"#,
+            r#"{"name":{"a":"b"},"x":1}"#,
+            r#"{"name":1,"name":1}"#,
+            r#"{"name":1,"Name":1}"#,
+            r#"{"name":1,"x":}"#,
+            r#"["name"]"#,
+            "null",
+        ] {
+            let mut span = None;
+            let found = member(text.as_bytes(), "name", |scanner| {
+                span = Some(scanner.value()?);
+                Ok(())
+            });
+            let expected = members(text.as_bytes(), ["name"]).and_then(|[name]| name);
+            assert_eq!(span.filter(|_| found), expected, "{text}");
+            let failing = |_: &mut Scanner<'_>| Err(Fault::Syntax);
+            assert!(!member(text.as_bytes(), "name", failing), "{text}");
         }
     }
 

@@ -25,7 +25,7 @@ pub use outline::{MAX_SEEN, Outline};
 pub use recover::{Recovered, recover};
 pub(crate) use write::{Edit, Replacement};
 
-use crate::json::{self, Fault, Span, members, plain, unescape};
+use crate::json::{self, Fault, Span, members, plain, plain_bytes, unescape};
 use crate::mcp;
 pub use crate::mcp::Field;
 use bytes::Bytes;
@@ -284,6 +284,15 @@ impl Message {
         } else {
             plain(raw).map(Cow::Borrowed)
         }
+    }
+
+    /// The bytes of [`Message::text`], which takes less time.
+    pub(crate) fn text_bytes(&self, field: Field) -> Option<Cow<'_, [u8]>> {
+        if !self.fields.is_escaped(field) {
+            return plain_bytes(self.raw(field)?).map(Cow::Borrowed);
+        }
+        let text = self.text(field)?;
+        Some(Cow::Owned(text.into_owned().into_bytes()))
     }
 
     /// The id or token that a member of `params` quotes; for [`Field::ProgressToken`] of a request

@@ -154,7 +154,11 @@ impl Rights {
         arguments: &[u8],
     ) -> Option<Result<(), Violation>> {
         let method = Method::parse(method.as_bytes())?;
-        let ruled = self.rules.as_ref()?.arguments(method)?.get(name)?;
+        let ruled = self
+            .rules
+            .as_ref()?
+            .arguments(method)?
+            .get(name.as_bytes())?;
         Some(ruled.judge(arguments, &self.claims))
     }
 }
@@ -230,18 +234,19 @@ fn judge_items(
     let mut used = Vec::new();
     match method.names() {
         Names::Item(kind, field) => {
-            let ruled = rules.arguments(method);
-            if ruled.is_none() && !bounds(kind) {
-                return Ok(None);
-            }
-            let name = message.text(field).ok_or_else(|| deny(UNNAMED))?;
+            let name = || message.text(field).ok_or_else(|| deny(UNNAMED));
             if bounds(kind) {
-                judge(kind, &name)?;
+                judge(kind, &name()?)?;
             }
-            if let Some(ruled) = ruled.and_then(|ruled| ruled.get(&*name)) {
+            let Some(ruled) = rules.arguments(method) else {
+                return Ok(None);
+            };
+            let key = message.text_bytes(field).ok_or_else(|| deny(UNNAMED))?;
+            if let Some(ruled) = ruled.get(&*key) {
                 let judged = ruled.judge_params(message.params().unwrap_or(b"{}"), claims);
-                judged
-                    .map_err(|violation| Denial::of_arguments(message, (kind, &name), violation))?;
+                if let Err(violation) = judged {
+                    return Err(Denial::of_arguments(message, (kind, &name()?), violation));
+                }
             }
         }
         Names::Reference if bounds(ItemKind::Prompt) || bounds(ItemKind::Resource) => {

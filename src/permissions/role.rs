@@ -61,8 +61,8 @@ impl Role {
 
 /// What the roles of a peer together say of the arguments of each tool, and of each prompt, that one of
 /// them has rules on.
-pub(super) fn merge_arguments(roles: &[&Role]) -> [HashMap<Box<str>, Ruled>; RULED.len()] {
-    let mut merged: [HashMap<Box<str>, Ruled>; RULED.len()] = Default::default();
+pub(super) fn merge_arguments(roles: &[&Role]) -> [HashMap<Box<[u8]>, Ruled>; RULED.len()] {
+    let mut merged: [HashMap<Box<[u8]>, Ruled>; RULED.len()] = Default::default();
     for (at, (_, kind, method)) in RULED.into_iter().enumerate() {
         let of_roles = || roles.iter().map(|role| (role, &role.arguments[at]));
         for name in of_roles().flat_map(|(_, items)| items.keys()) {
@@ -79,7 +79,7 @@ pub(super) fn merge_arguments(roles: &[&Role]) -> [HashMap<Box<str>, Ruled>; RUL
                     }
                 }
             }
-            merged[at].insert(name.as_str().into(), ruled);
+            merged[at].insert(name.as_bytes().into(), ruled);
         }
     }
     merged

@@ -180,7 +180,7 @@ pub(super) struct Rules {
     /// Some role of the file, not necessarily of the peer, has rules on this [`ItemKind`].
     pub in_file: [bool; 3],
     /// What is said of the arguments of tools, and of prompts, by their names.
-    pub arguments: [HashMap<Box<str>, Ruled>; 2],
+    pub arguments: [HashMap<Box<[u8]>, Ruled>; 2],
 }
 
 impl Rules {
@@ -192,7 +192,7 @@ impl Rules {
     }
 
     /// The rules on the arguments of what this method uses, by name.
-    pub(super) fn arguments(&self, method: Method) -> Option<&HashMap<Box<str>, Ruled>> {
+    pub(super) fn arguments(&self, method: Method) -> Option<&HashMap<Box<[u8]>, Ruled>> {
         let [tools, prompts] = &self.arguments;
         match method {
             Method::CallTool => Some(tools),

@@ -85,6 +85,21 @@ impl Tree {
         self.walk(arguments, aim, claims)
     }
 
+    /// As [`Tree::allow`], of what `scanner` reads next in `text`; on failure it stands somewhere in that.
+    pub(super) fn allows_next(
+        &self,
+        text: &[u8],
+        scanner: &mut Scanner<'_>,
+        claims: &Claims,
+    ) -> Result<(), Fault> {
+        let aim = Aim::Allow {
+            closed: self.closed,
+        };
+        let walk = Walk { text, aim, claims };
+        walk.members(scanner, &self.root)
+            .map_err(|_stop| Fault::Syntax)
+    }
+
     /// Fails where one of the rules holds of `arguments`, or may.
     pub(super) fn block(&self, arguments: &[u8], claims: &Claims) -> Result<(), Violation> {
         self.walk(arguments, Aim::Block, claims)
