@@ -198,13 +198,18 @@ fn percentile(sorted: &[Duration], part: f64) -> Duration {
     sorted[((sorted.len() - 1) as f64 * part) as usize]
 }
 
-fn run(door: Door, count: usize, flooded: bool) {
+/// As many files for this process as the system lets it have.
+pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit {
         current: limit.maximum,
         ..limit
     };
     setrlimit(Resource::Nofile, most).unwrap();
+}
+
+fn run(door: Door, count: usize, flooded: bool) {
+    raise_file_limit();
     let files = (door == Door::Tls).then(Files::new);
     let setup = match &files {
         Some(files) => files.server("tcp"),

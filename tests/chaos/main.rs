@@ -8,6 +8,7 @@
 //! | ten minutes of 20 clients, with the server's memory at each minute | `CHAOS_SOAK=600 cargo test --test chaos soak -- --nocapture` |
 //! | a minute of a hostile neighbour beside five clients, with the seeds 1 to 20 | `CHAOS_NEIGHBOUR=60 CHAOS_SEEDS=20 cargo test --test chaos neighbour -- --nocapture` |
 //! | 5,000 clients that come back at once, with the release binary | `CHAOS_HERD=5000 cargo test --release --test chaos herd -- --nocapture` |
+//! | 10,000 sessions, connected and waiting, with the memory of each | `CHAOS_SESSIONS=10000 cargo test --release --test chaos many_sessions -- --nocapture` |
 //!
 //! Each run prints a [`load::Toll`]: requests, cuts, and how many were lost, doubled and hung.
 //! `CHAOS_LOG=1` prints what the client logs, too.
@@ -29,6 +30,7 @@ mod plain;
 mod pressure;
 mod relay;
 mod restart;
+mod sessions;
 mod soak;
 mod suspend;
 mod takeover;

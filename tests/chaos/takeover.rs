@@ -10,7 +10,8 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
-fn resume(peer: &mut TestPeer, session: &Value, received: u64) -> Value {
+/// Asks for this session, or a new one; gives what the answer says.
+pub fn resume(peer: &mut TestPeer, session: &Value, received: u64) -> Value {
     let line = json!({"jsonrpc": "2.0", "method": "mcp-remote/resume",
         "params": {"session": session, "received": received}});
     peer.send(&line.to_string());
@@ -30,7 +31,7 @@ fn token_of(user: &str, roles: &[&str]) -> String {
 }
 
 /// The next line that is no control line.
-fn next_message(peer: &mut TestPeer) -> Value {
+pub fn next_message(peer: &mut TestPeer) -> Value {
     loop {
         let message = peer.next();
         let method = message["method"].as_str().unwrap_or_default();
