@@ -1,4 +1,10 @@
-//! `client http` before a server whose every answer is written here.
+//! `client http` before a server whose every answer is written here. The tests, and those in
+//! `src/client/http/machine/tests`, name the rules of MCP's "Streamable HTTP" for clients that they show; the others:
+//!
+//! | rule | |
+//! |---|---|
+//! | K10 | a fallback to HTTP+SSE of 2024-11-05: not offered |
+//! | M10 | what revisions a server knows is remembered: it is the host that asks each server, and chooses |
 
 mod ours;
 mod places;

@@ -37,8 +37,8 @@
 //! | N13, N14 | the version in header and message agree, and there is such a version |
 //! | N15 | a method that there is not is 404 |
 //! | N16 | what has no version is taken for an older revision, which needs a session |
-//! | N17 to N19, N21 | `Mcp-Method` and `Mcp-Name` agree with the message, in base64 too |
-//! | N20, N22 | `Mcp-Param-*` agrees with the arguments that a tool's schema names (`src/http/parameters.rs`, `mirrors.rs`, `tests/conformance`), others are passed over |
+//! | N17 to N19 | `Mcp-Method` and `Mcp-Name` agree with the message, in base64 too |
+//! | N20 to N22 | `Mcp-Param-*` agrees with the arguments that a tool's schema names, numbers by their value (`src/http/parameters.rs`, `mirrors.rs`, `tests/conformance`), others are passed over |
 //! | N23 to N25 | errors about `_meta` and capabilities are 400, with the request's id |
 //! | N26 | `server/discover` is answered |
 //! | N27, N29, N31 | what the MCP server says passes as it is |
