@@ -7,6 +7,9 @@ use memchr::memchr;
 use memchr::memmem::find;
 use std::io::{self, Read, Write};
 
+/// Some proxies look for the tool before they call it.
+const TOOLS: &str = r#"{"tools":[{"name":"echo","inputSchema":{"type":"object"}}]}"#;
+
 const HANDSHAKE: &str = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}"#;
 
 /// What a line of text looks like inside a JSON string: as source code does, with its newline.
@@ -79,6 +82,8 @@ fn answer(line: &[u8], out: &mut Vec<u8>) {
     };
     if find(head, b"\"initialize\"").is_some() {
         out.extend_from_slice(HANDSHAKE.as_bytes());
+    } else if tool.is_none() && find(head, b"\"tools/list\"").is_some() {
+        out.extend_from_slice(TOOLS.as_bytes());
     } else {
         out.extend_from_slice(BEFORE);
         fill(out, bytes);

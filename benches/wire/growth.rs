@@ -1,6 +1,6 @@
 //! How cost grows with peers, with the size of messages, with rules, and with requests in flight.
 
-use crate::peer::Ask;
+use crate::peer::{Ask, Wire};
 use crate::plot::{Curve, Plot};
 use crate::report::Spread;
 use crate::rig::{Naming, Rig, Spec};
@@ -16,9 +16,8 @@ const SIZES: [usize; 10] = [
 ];
 const ROUNDS: usize = 11;
 
-fn full(websocket: bool) -> Spec {
-    let name = if websocket { "ws" } else { "tcp" };
-    Spec::full(websocket).named(name)
+fn full(wire: Wire) -> Spec {
+    Spec::full(wire).named(wire.name())
 }
 
 /// In each round every point of every curve has its turn.
@@ -89,8 +88,8 @@ impl Bench {
         eprintln!("growth by peers …");
         raise_file_limit()?;
         let mut curves = Vec::new();
-        for websocket in [false, true] {
-            let spec = full(websocket);
+        for wire in [Wire::Lines, Wire::WebSocket] {
+            let spec = full(wire);
             let rigs = PEERS.map(|peers| Rig::start(&spec, &self.workshop, peers));
             let rigs: io::Result<Vec<Rig>> = rigs.into_iter().collect();
             curves.push((spec.name, rigs?));
@@ -109,7 +108,12 @@ impl Bench {
 
     fn by_size(&mut self) -> io::Result<Plot> {
         eprintln!("growth by size …");
-        let specs = [full(false), full(true), Spec::pump(false), Spec::direct()];
+        let specs = [
+            full(Wire::Lines),
+            full(Wire::WebSocket),
+            Spec::pump(Wire::Lines),
+            Spec::direct(),
+        ];
         let mut curves = self.one_rig_each(specs)?;
         let curves = interleave(&SIZES, &mut curves, |rig, size| {
             let count = (4_000_000 / size).clamp(1, 500);
@@ -135,7 +139,7 @@ impl Bench {
             let specs = RULES.map(|rules| Spec {
                 rules: Some(rules),
                 naming,
-                ..full(false)
+                ..full(Wire::Lines)
             });
             curves.push((name.to_owned(), self.start(&specs, 1)?));
         }
@@ -151,7 +155,11 @@ impl Bench {
 
     fn by_in_flight(&mut self) -> io::Result<Plot> {
         eprintln!("growth by requests in flight …");
-        let mut curves = self.one_rig_each([full(false), full(true), Spec::pump(false)])?;
+        let mut curves = self.one_rig_each([
+            full(Wire::Lines),
+            full(Wire::WebSocket),
+            Spec::pump(Wire::Lines),
+        ])?;
         let curves = interleave(&IN_FLIGHT, &mut curves, |rig, window| {
             cpu(rig, window, (window * 4).clamp(2000, 40_000))
         })?;

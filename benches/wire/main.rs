@@ -8,15 +8,20 @@
 
 mod child;
 mod growth;
+mod http;
+mod http_pump;
+mod over_http;
 mod peer;
 mod plot;
 mod process;
 mod pump;
 mod report;
 mod rig;
+mod rivals;
 mod scenarios;
 
 use clap::Parser;
+use peer::Wire;
 use report::Report;
 use rig::Workshop;
 use scenarios::{Bench, Effort};
@@ -47,10 +52,10 @@ fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("child") => return child::run(),
-        Some("pump") => return pump::serve(arguments[2] == "ws", &arguments[3..]),
+        Some("pump") => return pump::serve(&arguments[2], &arguments[3..]),
         Some("pump-client") => {
-            let port = arguments[2].parse().map_err(io::Error::other)?;
-            return pump::connect(port);
+            let port = arguments[3].parse().map_err(io::Error::other)?;
+            return pump::connect(&arguments[2], port);
         }
         _ => {}
     }
@@ -73,40 +78,41 @@ fn main() -> io::Result<()> {
         }
         return Ok(());
     }
-    type Step = (&'static str, bool, fn(&mut Bench, bool) -> io::Result<()>);
-    // Whether a step is also a part of the quick run.
-    let steps: [Step; 10] = [
-        ("sequential", true, Bench::sequential),
-        ("path", true, Bench::full_path),
-        ("pipelined", true, Bench::pipelined),
-        ("crowd", true, Bench::crowd),
-        ("large-1", false, |bench, ws| {
-            bench.large(ws, 1 << 20, true)?;
-            bench.large(ws, 1 << 20, false)
+    type Step = (
+        &'static str,
+        bool,
+        &'static [Wire],
+        fn(&mut Bench, Wire) -> io::Result<()>,
+    );
+    const ALL: &[Wire] = &[Wire::Lines, Wire::WebSocket, Wire::Http];
+    const SOCKETS: &[Wire] = &[Wire::Lines, Wire::WebSocket];
+    // Whether a step is also a part of the quick run, and on which wires.
+    let steps: [Step; 12] = [
+        ("sequential", true, ALL, Bench::sequential),
+        ("path", true, ALL, Bench::full_path),
+        ("pipelined", true, SOCKETS, Bench::pipelined),
+        ("crowd", true, SOCKETS, Bench::crowd),
+        ("large-1", false, SOCKETS, |bench, wire| {
+            bench.large(wire, 1 << 20, true)?;
+            bench.large(wire, 1 << 20, false)
         }),
-        ("large-8", true, |bench, ws| {
-            bench.large(ws, 8 << 20, true)?;
-            bench.large(ws, 8 << 20, false)
+        ("large-8", true, SOCKETS, |bench, wire| {
+            bench.large(wire, 8 << 20, true)?;
+            bench.large(wire, 8 << 20, false)
         }),
-        ("features", false, Bench::features),
-        ("neighbours", false, Bench::neighbours),
-        (
-            "start",
-            true,
-            |bench, ws| if ws { Ok(()) } else { bench.cold_start() },
-        ),
-        (
-            "memory",
-            true,
-            |bench, ws| if ws { Ok(()) } else { bench.memory() },
-        ),
+        ("features", false, SOCKETS, Bench::features),
+        ("neighbours", false, SOCKETS, Bench::neighbours),
+        ("start", true, &[Wire::Lines], |bench, _| bench.cold_start()),
+        ("memory", true, &[Wire::Lines], |bench, _| bench.memory()),
+        ("sessions", true, &[Wire::Http], |bench, _| bench.sessions()),
+        ("rivals", false, &[Wire::Http], |bench, _| bench.rivals()),
     ];
-    for (name, quick, step) in steps {
+    for (name, quick, wires, step) in steps {
         if (options.quick && !quick) || !name.contains(&options.only) {
             continue;
         }
-        for websocket in [false, true] {
-            step(&mut bench, websocket)?;
+        for wire in wires {
+            step(&mut bench, *wire)?;
         }
     }
     println!("{}", bench.report.table());

@@ -1,7 +1,7 @@
 //! One peer of the servers under test: blocking, and as cheap as the servers deserve. It checks that
 //! each answer is the next one owed.
 
-use crate::child;
+use crate::{child, http};
 use memchr::memchr;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -10,10 +10,32 @@ use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
+/// How messages are framed.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub enum Wire {
+    #[default]
+    Lines,
+    WebSocket,
+    Http,
+}
+
+impl Wire {
+    /// The name of the command that serves it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lines => "tcp",
+            Self::WebSocket => "ws",
+            Self::Http => "http",
+        }
+    }
+}
+
 /// How the peer speaks to its server.
 #[derive(Clone, Default)]
 pub struct Dialect {
-    pub websocket: bool,
+    pub wire: Wire,
+    /// What lies before the MCP server takes every message for a request, so it gets no notification.
+    pub requests_only: bool,
     pub token: Option<String>,
     /// It asks for a session, and acknowledges what it receives.
     pub resume: bool,
@@ -75,6 +97,9 @@ const READ: usize = 1 << 20;
 pub struct Peer {
     stream: Stream,
     dialect: Dialect,
+    /// The headers of each request over HTTP, with the session once there is one.
+    headers: String,
+    has_session: bool,
     input: Vec<u8>,
     start: usize,
     filled: usize,
@@ -101,10 +126,14 @@ impl Peer {
             }
         };
         let mut peer = Self::over(stream, dialect.clone());
-        if dialect.websocket {
+        if dialect.wire == Wire::WebSocket {
             peer.upgrade()?;
         }
-        if let Some(token) = &dialect.token {
+        if dialect.wire == Wire::Http {
+            peer.headers = dialect.token.as_ref().map_or_else(String::new, |token| {
+                format!("Authorization: Bearer {token}\r\n")
+            });
+        } else if let Some(token) = &dialect.token {
             peer.say(token.as_bytes())?;
             peer.hear(b"\"authenticated\":true")?;
         }
@@ -118,8 +147,8 @@ impl Peer {
     }
 
     /// Speaks to a process over its pipes, and shakes hands.
-    pub fn on_pipes(stdin: ChildStdin, stdout: ChildStdout) -> io::Result<Self> {
-        let mut peer = Self::over(Stream::Pipes(stdin, stdout), Dialect::default());
+    pub fn on_pipes(stdin: ChildStdin, stdout: ChildStdout, dialect: Dialect) -> io::Result<Self> {
+        let mut peer = Self::over(Stream::Pipes(stdin, stdout), dialect);
         peer.shake_hands()?;
         Ok(peer)
     }
@@ -128,6 +157,8 @@ impl Peer {
         Self {
             stream,
             dialect,
+            headers: String::new(),
+            has_session: false,
             input: Vec::new(),
             start: 0,
             filled: 0,
@@ -160,7 +191,13 @@ impl Peer {
     fn shake_hands(&mut self) -> io::Result<()> {
         self.say(br#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#)?;
         self.hear(b"\"serverInfo\"")?;
-        self.say(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
+        if !self.dialect.requests_only {
+            self.say(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
+            if self.dialect.wire == Wire::Http {
+                // Its response has no body.
+                self.hear(b"")?;
+            }
+        }
         self.asked = 1;
         self.answered = 1;
         Ok(())
@@ -189,7 +226,10 @@ impl Peer {
     /// Queues a message of `length` bytes, newline included, which `write` appends without it.
     fn queue(&mut self, length: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let out = &mut self.out;
-        if self.dialect.websocket {
+        if self.dialect.wire == Wire::Http {
+            http::post(out, length, &self.headers);
+        }
+        if self.dialect.wire == Wire::WebSocket {
             // Masked with zeros: the server has the same work, the peer has none.
             out.push(0x81);
             match length {
@@ -271,6 +311,11 @@ impl Peer {
 
     fn check(&mut self, start: usize, end: usize) -> io::Result<usize> {
         let line = &self.input[start..end];
+        if self.dialect.wire == Wire::Http {
+            http::check_answer(line, self.answered)?;
+            self.answered += 1;
+            return Ok(1);
+        }
         let Some(rest) = line.strip_prefix(ANSWER) else {
             if line.starts_with(CONTROL) {
                 return Ok(0);
@@ -325,8 +370,10 @@ impl Peer {
 
     /// Where the next whole line stands, without its newline.
     fn line(&mut self) -> io::Result<Option<(usize, usize)>> {
-        if self.dialect.websocket {
-            return Ok(self.frame());
+        match self.dialect.wire {
+            Wire::Lines => {}
+            Wire::WebSocket => return Ok(self.frame()),
+            Wire::Http => return self.response(),
         }
         let unseen = &self.input[self.searched..self.filled];
         let Some(at) = memchr(b'\n', unseen) else {
@@ -337,6 +384,33 @@ impl Peer {
         self.start = line.1 + 1;
         self.searched = self.start;
         Ok(Some(line))
+    }
+
+    /// Listens for what belongs to no request; there is nothing to be read then.
+    pub fn listen(&mut self) -> io::Result<()> {
+        http::get(&mut self.out, &self.headers);
+        self.flush()?;
+        while http::head(&self.input[self.start..self.filled])?.is_none() {
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    fn response(&mut self) -> io::Result<Option<(usize, usize)>> {
+        let Some(response) = http::response(&self.input[self.start..self.filled])? else {
+            return Ok(None);
+        };
+        if let (false, Some(session)) = (self.has_session, response.session) {
+            self.has_session = true;
+            self.headers += &format!("Mcp-Session-Id: {session}\r\n");
+        }
+        let message = (
+            self.start + response.message.start,
+            self.start + response.message.end,
+        );
+        self.start += response.end;
+        self.searched = self.start;
+        Ok(Some(message))
     }
 
     fn frame(&mut self) -> Option<(usize, usize)> {

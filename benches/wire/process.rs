@@ -39,13 +39,19 @@ impl Process {
 
     /// The time that all its threads have been on a CPU.
     pub fn cpu(&self) -> io::Result<Duration> {
-        let mut nanoseconds = 0;
+        cpu(self.0.id())
+    }
+
+    /// The same with the processes that it has started.
+    pub fn cpu_with_children(&self) -> io::Result<Duration> {
+        let mut spent = self.cpu()?;
         for task in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            let spent = text.split(' ').next().and_then(|word| word.parse().ok());
-            nanoseconds += spent.unwrap_or(0);
+            let children = fs::read_to_string(task?.path().join("children"))?;
+            for child in children.split_ascii_whitespace() {
+                spent += cpu(child.parse().map_err(io::Error::other)?)?;
+            }
         }
-        Ok(Duration::from_nanos(nanoseconds))
+        Ok(spent)
     }
 
     /// What it holds in memory now, in bytes.
@@ -70,4 +76,14 @@ impl Process {
     pub fn reset_peak(&self) -> io::Result<()> {
         fs::write(format!("/proc/{}/clear_refs", self.0.id()), "5")
     }
+}
+
+fn cpu(process: u32) -> io::Result<Duration> {
+    let mut nanoseconds = 0;
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        let spent = text.split(' ').next().and_then(|word| word.parse().ok());
+        nanoseconds += spent.unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanoseconds))
 }

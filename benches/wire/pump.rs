@@ -1,6 +1,7 @@
 //! The yardstick: the smallest honest program that does the same I/O as `mcp-remote` and reads
 //! nothing. It carries bytes, not messages: no authentication, no policy, one peer for one child.
 
+use crate::http_pump;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use memchr::memchr_iter;
 use rustix::pipe::fcntl_setpipe_size;
@@ -13,13 +14,13 @@ use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 /// What is moved at once: of 8 KiB to 1 MiB the best in all figures, large messages included.
-const CHUNK: usize = 256 * 1024;
+pub const CHUNK: usize = 256 * 1024;
 
 /// The pipes to the child: what took large messages from 358 to 631 MB/s.
 pub const PIPE: usize = 1 << 20;
 
-/// Listens like `mcp-remote server tcp|ws`; prints its port.
-pub fn serve(websocket: bool, command: &[String]) -> io::Result<()> {
+/// Listens like `mcp-remote server tcp|ws|http`; prints its port.
+pub fn serve(transport: &str, command: &[String]) -> io::Result<()> {
     runtime()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("listening on port {}", listener.local_addr()?.port());
@@ -37,23 +38,28 @@ pub fn serve(websocket: bool, command: &[String]) -> io::Result<()> {
             fcntl_setpipe_size(&stdin, PIPE)?;
             fcntl_setpipe_size(&stdout, PIPE)?;
             // Who hangs up ends this connection only.
-            let _ended = if websocket {
-                frames(stream, stdin, stdout).await
-            } else {
-                let (from_peer, to_peer) = stream.into_split();
-                both(from_peer, stdin, stdout, to_peer).await
+            let _ended = match transport {
+                "http" => http_pump::serve(stream, stdin, stdout).await,
+                "ws" => frames(stream, stdin, stdout).await,
+                _ => {
+                    let (from_peer, to_peer) = stream.into_split();
+                    both(from_peer, stdin, stdout, to_peer).await
+                }
             };
         }
     })
 }
 
-/// Carries stdio to the server and back, like `mcp-remote client tcp`.
-pub fn connect(port: u16) -> io::Result<()> {
+/// Carries stdio to the server and back, like `mcp-remote client tcp|http`.
+pub fn connect(transport: &str, port: u16) -> io::Result<()> {
     runtime()?.block_on(async {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         let stdin = Receiver::from_owned_fd(rustix::stdio::stdin().try_clone_to_owned()?)?;
         let stdout = Sender::from_owned_fd(rustix::stdio::stdout().try_clone_to_owned()?)?;
+        if transport == "http" {
+            return http_pump::connect(stream, stdin, stdout).await;
+        }
         let (from_server, to_server) = stream.into_split();
         both(stdin, to_server, from_server, stdout).await
     })

@@ -1,7 +1,7 @@
 //! What is measured: a child behind nothing, behind the pump, or behind `mcp-remote` with this and
 //! that switched on.
 
-use crate::peer::{Dialect, Peer};
+use crate::peer::{Dialect, Peer, Wire};
 use crate::process::Process;
 use crate::pump::PIPE;
 use rustix::pipe::fcntl_setpipe_size;
@@ -35,8 +35,10 @@ pub enum Naming {
 #[derive(Clone)]
 pub struct Spec {
     pub name: String,
+    /// The MCP server, where it is not the benchmark's own.
+    pub program: Option<PathBuf>,
     pub front: Front,
-    pub websocket: bool,
+    pub wire: Wire,
     /// Through a client process as well, whose stdio the peer speaks to.
     pub client: bool,
     pub auth: bool,
@@ -51,11 +53,12 @@ pub struct Spec {
 }
 
 impl Spec {
-    fn new(name: &str, front: Front, websocket: bool) -> Self {
+    fn new(name: &str, front: Front, wire: Wire) -> Self {
         Self {
             name: name.to_owned(),
+            program: None,
             front,
-            websocket,
+            wire,
             client: false,
             auth: false,
             rules: None,
@@ -68,26 +71,31 @@ impl Spec {
     }
 
     pub fn direct() -> Self {
-        Self::new("child alone", Front::Nothing, false)
+        Self::new("child alone", Front::Nothing, Wire::Lines)
     }
 
-    pub fn pump(websocket: bool) -> Self {
-        Self::new("pump", Front::Pump, websocket)
+    pub fn pump(wire: Wire) -> Self {
+        Self::new("pump", Front::Pump, wire)
     }
 
     /// `mcp-remote` with everything off.
-    pub fn bare(websocket: bool) -> Self {
-        Self::new("mcp-remote, bare", Front::Proxy, websocket)
+    pub fn bare(wire: Wire) -> Self {
+        Self::new("mcp-remote, bare", Front::Proxy, wire)
     }
 
     /// `mcp-remote` with authentication, policy and resume: what the figures are about.
-    pub fn full(websocket: bool) -> Self {
+    pub fn full(wire: Wire) -> Self {
         Self {
             auth: true,
             rules: Some(10),
             resume: true,
-            ..Self::new("mcp-remote", Front::Proxy, websocket)
+            ..Self::new("mcp-remote", Front::Proxy, wire)
         }
+    }
+
+    /// A pump over HTTP answers everything with the next line of its child.
+    fn requests_only(&self) -> bool {
+        self.front == Front::Pump && self.wire == Wire::Http
     }
 
     pub fn named(self, name: &str) -> Self {
@@ -118,7 +126,9 @@ pub struct Workshop {
 
 impl Workshop {
     pub fn new() -> io::Result<Self> {
-        let binary = build()?;
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_mcp-remote"));
+        let target = binary.ancestors().nth(2).ok_or(io::ErrorKind::NotFound)?;
+        build(target, &["--bins"])?;
         let folder = tempfile::tempdir()?;
         let token = Command::new(&binary)
             .args([
@@ -153,6 +163,17 @@ impl Workshop {
             token: token.trim().to_owned(),
             tls: Arc::new(tls),
         })
+    }
+
+    /// Where other programs are installed.
+    pub fn packages(&self) -> PathBuf {
+        self.target().join("rivals")
+    }
+
+    /// Cargo's folder.
+    fn target(&self) -> &Path {
+        let target = self.binary.ancestors().nth(2);
+        target.unwrap_or(Path::new("target"))
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -202,17 +223,9 @@ pub struct Rig {
 impl Rig {
     /// Starts it and connects so many peers.
     pub fn start(spec: &Spec, workshop: &Workshop, peers: usize) -> io::Result<Self> {
-        let mut rig = Self {
-            name: spec.name.clone(),
-            peers: Vec::new(),
-            server: None,
-            client: None,
-            port: 0,
-            dialect: Dialect::default(),
-            _child: None,
-        };
+        let mut rig = Self::empty(&spec.name);
         if spec.front == Front::Nothing {
-            let (peer, child) = piped(Command::new(this()?).arg("child"))?;
+            let (peer, child) = piped(Command::new(this()?).arg("child"), Dialect::default())?;
             rig.peers.push(peer);
             rig._child = Some(child);
             return Ok(rig);
@@ -221,13 +234,19 @@ impl Rig {
         rig.server = Some(server);
         rig.port = port;
         rig.dialect = Dialect {
-            websocket: spec.websocket,
+            wire: spec.wire,
+            requests_only: spec.requests_only(),
             token: spec.auth.then(|| workshop.token.clone()),
-            resume: spec.resume,
+            // Over HTTP a session goes on without a word.
+            resume: spec.resume && spec.wire != Wire::Http,
             tls: spec.tls.then(|| Arc::clone(&workshop.tls)),
         };
         if spec.client {
-            let (peer, client) = piped(&mut connect(spec, workshop, port)?)?;
+            let dialect = Dialect {
+                requests_only: spec.requests_only(),
+                ..Dialect::default()
+            };
+            let (peer, client) = piped(&mut connect(spec, workshop, port)?, dialect)?;
             rig.peers.push(peer);
             rig.client = Some(client);
         } else {
@@ -235,6 +254,26 @@ impl Rig {
                 rig.add_peer()?;
             }
         }
+        Ok(rig)
+    }
+
+    fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            peers: Vec::new(),
+            server: None,
+            client: None,
+            port: 0,
+            dialect: Dialect::default(),
+            _child: None,
+        }
+    }
+
+    /// A server that runs already, with one peer.
+    pub fn before(name: &str, server: Process, port: u16, dialect: Dialect) -> io::Result<Self> {
+        let mut rig = Self::empty(name);
+        (rig.server, rig.port, rig.dialect) = (Some(server), port, dialect);
+        rig.add_peer()?;
         Ok(rig)
     }
 
@@ -254,31 +293,44 @@ impl Rig {
         let processes = self.server.iter().chain(&self.client);
         processes.map(Process::cpu).sum()
     }
+
+    /// The same with what these have started.
+    pub fn cpu_of_all(&self) -> io::Result<Duration> {
+        let processes = self.server.iter().chain(&self.client);
+        processes.map(Process::cpu_with_children).sum()
+    }
+}
+
+/// The server on `rmcp` that the table of SDKs has, built as the program is.
+pub fn fixture(workshop: &Workshop) -> io::Result<PathBuf> {
+    let target = workshop.target();
+    build(target, &["--example", "rmcp_server"])?;
+    Ok(target.join("release/examples/rmcp_server"))
 }
 
 /// Builds the program as its users do: with benchmarks and tests, cargo builds it with all that these
 /// want of its dependencies as well.
-fn build() -> io::Result<PathBuf> {
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_mcp-remote"));
-    let target = binary.ancestors().nth(2).ok_or(io::ErrorKind::NotFound)?;
+fn build(target: &Path, what: &[&str]) -> io::Result<()> {
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--bins", "--quiet", "--target-dir"])
+        .args(["build", "--release", "--quiet", "--target-dir"])
         .arg(target)
+        .args(what)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()?;
     if built.success() {
-        Ok(binary)
+        Ok(())
     } else {
-        Err(io::Error::other("mcp-remote could not be built"))
+        Err(io::Error::other("cargo build failed"))
     }
 }
 
-fn this() -> io::Result<PathBuf> {
+/// This program, which is also the pump and the MCP server.
+pub fn this() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
 /// Starts a process whose stdio is for one peer.
-fn piped(command: &mut Command) -> io::Result<(Peer, Process)> {
+fn piped(command: &mut Command, dialect: Dialect) -> io::Result<(Peer, Process)> {
     let mut process = Process(
         command
             .stdin(Stdio::piped())
@@ -289,12 +341,12 @@ fn piped(command: &mut Command) -> io::Result<(Peer, Process)> {
     let stdout = process.0.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     fcntl_setpipe_size(&stdin, PIPE)?;
     fcntl_setpipe_size(&stdout, PIPE)?;
-    Ok((Peer::on_pipes(stdin, stdout)?, process))
+    Ok((Peer::on_pipes(stdin, stdout, dialect)?, process))
 }
 
 /// The command of the server; its logs go nowhere.
 pub fn serve(spec: &Spec, workshop: &Workshop) -> io::Result<Command> {
-    let transport = if spec.websocket { "ws" } else { "tcp" };
+    let transport = spec.wire.name();
     if spec.front == Front::Pump {
         let mut command = Command::new(this()?);
         command.args(["pump", transport]).arg(this()?).arg("child");
@@ -326,21 +378,31 @@ pub fn serve(spec: &Spec, workshop: &Workshop) -> io::Result<Command> {
     command.args(["--max-connections", "8192", "--max-sessions", "8192"]);
     command.args(["--max-message-size", "64MiB"]);
     command.args(["--max-pending", "8192", "--max-pending-per-address", "8192"]);
-    command.arg("--").arg(this()?).arg("child");
+    command.arg("--");
+    match &spec.program {
+        Some(program) => command.arg(program),
+        None => command.arg(this()?).arg("child"),
+    };
     command.stderr(Stdio::null());
     Ok(command)
 }
 
 fn connect(spec: &Spec, workshop: &Workshop, port: u16) -> io::Result<Command> {
-    let transport = if spec.websocket { "ws" } else { "tcp" };
+    let transport = spec.wire.name();
     let port = port.to_string();
     if spec.front == Front::Pump {
         let mut command = Command::new(this()?);
-        command.args(["pump-client", &port]);
+        command.args(["pump-client", transport, &port]);
         return Ok(command);
     }
     let mut command = Command::new(&workshop.binary);
-    command.args(["client", transport, "--port", &port]);
+    command.args(["client", transport]);
+    if spec.wire == Wire::Http {
+        let url = format!("http://127.0.0.1:{port}/mcp");
+        command.args(["--url", &url]);
+    } else {
+        command.args(["--port", &port]);
+    }
     if spec.auth {
         command.env("MCP_REMOTE_JWT_TOKEN", &workshop.token);
     }

@@ -1,7 +1,7 @@
 //! What is measured, and how: in each round every rig has its turn, so that whatever else the machine
 //! does hits all of them.
 
-use crate::peer::{Ask, Peer};
+use crate::peer::{Ask, Peer, Wire};
 use crate::process::Process;
 use crate::report::{Against, Goal, Report, Row, quantile};
 use crate::rig::{Rig, Spec, Workshop, serve};
@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 const SMALL: usize = 200;
 /// How many requests are in flight where messages are pipelined.
 const WINDOW: usize = 64;
-const MIB: usize = 1 << 20;
+pub const MIB: usize = 1 << 20;
+
+pub const PROXY_CPU: &str = "proxy CPU, µs/request";
 
 /// How much to measure.
 #[derive(Clone, Copy)]
@@ -55,22 +57,18 @@ pub struct Bench {
 }
 
 /// The figures of one turn, in the order of the scenario's metrics.
-type Turn = Vec<f64>;
+pub type Turn = Vec<f64>;
 
 /// Something to measure, its metrics, and for each metric how it is compared and its goal.
-struct Scenario<'a> {
-    title: &'a str,
-    metrics: &'a [(&'static str, Against)],
+pub struct Scenario<'a> {
+    pub title: &'a str,
+    pub metrics: &'a [(&'static str, Against)],
     /// The rig that the others are compared with.
-    yardstick: usize,
-}
-
-fn transport(websocket: bool) -> &'static str {
-    if websocket { "ws" } else { "tcp" }
+    pub yardstick: usize,
 }
 
 impl Bench {
-    fn interleave(
+    pub fn interleave(
         &mut self,
         scenario: &Scenario<'_>,
         rigs: &mut [Rig],
@@ -124,47 +122,53 @@ impl Bench {
     }
 
     /// One request after the other, everything on one CPU.
-    pub fn sequential(&mut self, websocket: bool) -> io::Result<()> {
-        let title = format!(
-            "One request after the other, {}, one CPU",
-            transport(websocket)
-        );
+    pub fn sequential(&mut self, wire: Wire) -> io::Result<()> {
+        let title = format!("One request after the other, {}, one CPU", wire.name());
         let specs = [
             Spec::direct(),
-            Spec::pump(websocket),
-            Spec::bare(websocket),
-            Spec::full(websocket),
+            Spec::pump(wire),
+            Spec::bare(wire),
+            Spec::full(wire),
         ];
-        let limit = if websocket { 1.2 } else { 1.1 };
+        let (limit, cpu) = match wire {
+            Wire::Lines => (1.1, 1.15),
+            Wire::WebSocket => (1.2, 1.15),
+            Wire::Http => (1.15, 1.3),
+        };
         let goals = |name: &str, metric: &str| match (name, metric) {
             ("mcp-remote", "p50, µs") => Some(Goal::AtMost(limit)),
-            ("mcp-remote", "proxy CPU, µs/request") => Some(Goal::AtMost(1.15)),
+            ("mcp-remote", PROXY_CPU) => Some(Goal::AtMost(cpu)),
             _ => None,
         };
         self.round_trips(&title, &specs, 1, goals)
     }
 
     /// The same through a client process.
-    pub fn full_path(&mut self, websocket: bool) -> io::Result<()> {
+    pub fn full_path(&mut self, wire: Wire) -> io::Result<()> {
         let title = format!(
             "One request after the other through client and server, {}, one CPU",
-            transport(websocket)
+            wire.name()
         );
+        // Two pumps carry bytes, whatever the proxy makes of them; over HTTP they have to carry requests.
+        let (pumps, limit) = match wire {
+            Wire::Lines | Wire::WebSocket => (Wire::Lines, 1.15),
+            Wire::Http => (Wire::Http, 1.3),
+        };
         let specs = [
             Spec::direct(),
-            Spec::pump(false).through_client(),
-            Spec::full(websocket).through_client(),
+            Spec::pump(pumps).through_client(),
+            Spec::full(wire).through_client(),
         ];
         let goals = |name: &str, metric: &str| match (name, metric) {
-            ("client and server", "p50, µs") => Some(Goal::AtMost(1.15)),
+            ("client and server", "p50, µs") => Some(Goal::AtMost(limit)),
             _ => None,
         };
         self.round_trips(&title, &specs, 1, goals)
     }
 
     /// What each feature adds to one request.
-    pub fn features(&mut self, websocket: bool) -> io::Result<()> {
-        let bare = Spec::bare(websocket);
+    pub fn features(&mut self, wire: Wire) -> io::Result<()> {
+        let bare = Spec::bare(wire);
         let with = |name: &str, change: fn(&mut Spec)| {
             let mut spec = bare.clone().named(name);
             change(&mut spec);
@@ -186,14 +190,11 @@ impl Bench {
             with("+ audit of all", |spec| spec.audit = true),
             with("+ TLS", |spec| spec.tls = true),
         ];
-        let title = format!(
-            "What each feature costs alone, {}, one CPU",
-            transport(websocket)
-        );
+        let title = format!("What each feature costs alone, {}, one CPU", wire.name());
         self.round_trips(&title, &specs, 0, |_, _| None)
     }
 
-    fn round_trips(
+    pub fn round_trips(
         &mut self,
         title: &str,
         specs: &[Spec],
@@ -208,7 +209,7 @@ impl Bench {
             metrics: &[
                 ("p50, µs", Against::Ratio),
                 ("p99, µs", Against::Ratio),
-                ("proxy CPU, µs/request", Against::Ratio),
+                (PROXY_CPU, Against::Ratio),
             ],
             yardstick,
         };
@@ -222,15 +223,15 @@ impl Bench {
     }
 
     /// Many requests in flight, two CPUs.
-    pub fn pipelined(&mut self, websocket: bool) -> io::Result<()> {
-        let title = format!("{WINDOW} requests in flight, {}", transport(websocket));
+    pub fn pipelined(&mut self, wire: Wire) -> io::Result<()> {
+        let title = format!("{WINDOW} requests in flight, {}", wire.name());
         let specs = [
             Spec::direct(),
-            Spec::pump(websocket),
-            Spec::bare(websocket),
-            Spec::full(websocket),
+            Spec::pump(wire),
+            Spec::bare(wire),
+            Spec::full(wire),
         ];
-        let least = if websocket { 1.0 } else { 0.9 };
+        let least = if wire == Wire::WebSocket { 1.0 } else { 0.9 };
         let goals = |name: &str, metric: &str| match (name, metric) {
             ("mcp-remote", "requests/s") => Some(Goal::AtLeast(least)),
             _ => None,
@@ -272,17 +273,14 @@ impl Bench {
     }
 
     /// 50 peers on one child, compared with one.
-    pub fn crowd(&mut self, websocket: bool) -> io::Result<()> {
-        let title = format!(
-            "50 peers with 8 requests in flight each, {}",
-            transport(websocket)
-        );
+    pub fn crowd(&mut self, wire: Wire) -> io::Result<()> {
+        let title = format!("50 peers with 8 requests in flight each, {}", wire.name());
         let one = Rig::start(
-            &Spec::full(websocket).named("one peer, 64 in flight"),
+            &Spec::full(wire).named("one peer, 64 in flight"),
             &self.workshop,
             1,
         )?;
-        let many = Rig::start(&Spec::full(websocket).named("50 peers"), &self.workshop, 50)?;
+        let many = Rig::start(&Spec::full(wire).named("50 peers"), &self.workshop, 50)?;
         let count = self.effort.pipelined;
         let scenario = Scenario {
             title: &title,
@@ -309,14 +307,14 @@ impl Bench {
     }
 
     /// Large messages, each direction by itself.
-    pub fn large(&mut self, websocket: bool, size: usize, up: bool) -> io::Result<()> {
+    pub fn large(&mut self, wire: Wire, size: usize, up: bool) -> io::Result<()> {
         let direction = if up { "to the child" } else { "from the child" };
-        let title = format!("{} MiB {direction}, {}", size / MIB, transport(websocket));
+        let title = format!("{} MiB {direction}, {}", size / MIB, wire.name());
         let specs = [
             Spec::direct(),
-            Spec::pump(websocket),
-            Spec::bare(websocket),
-            Spec::full(websocket),
+            Spec::pump(wire),
+            Spec::bare(wire),
+            Spec::full(wire),
         ];
         let goals = |name: &str, metric: &str| match (name, metric) {
             ("mcp-remote", "MB/s") if size == 8 * MIB => Some(Goal::AtLeast(0.8)),
@@ -338,7 +336,7 @@ impl Bench {
             let megabytes = (count * size) as f64 / 1e6;
             Ok(vec![megabytes / began.elapsed().as_secs_f64()])
         })?;
-        let rig = Rig::start(&Spec::full(websocket), &self.workshop, 1)?;
+        let rig = Rig::start(&Spec::full(wire), &self.workshop, 1)?;
         self.memory_of_large(&title, rig, ask, size)
     }
 
@@ -382,7 +380,7 @@ impl Bench {
         Ok(())
     }
 
-    fn single(
+    pub fn single(
         &mut self,
         scenario: &str,
         name: &str,
@@ -404,9 +402,9 @@ impl Bench {
     pub fn cold_start(&mut self) -> io::Result<()> {
         let specs = [
             Spec::direct(),
-            Spec::pump(false),
-            Spec::full(false).named("mcp-remote tcp"),
-            Spec::full(true).named("mcp-remote ws"),
+            Spec::pump(Wire::Lines),
+            Spec::full(Wire::Lines).named("mcp-remote tcp"),
+            Spec::full(Wire::WebSocket).named("mcp-remote ws"),
         ];
         let title = "From start to the first answer";
         eprintln!("{title} …");
@@ -450,9 +448,9 @@ impl Bench {
         let title = "Memory at rest";
         eprintln!("{title} …");
         raise_file_limit()?;
-        for websocket in [false, true] {
-            let spec = Spec::full(websocket);
-            let name = format!("server {}", transport(websocket));
+        for wire in [Wire::Lines, Wire::WebSocket] {
+            let spec = Spec::full(wire);
+            let name = format!("server {}", wire.name());
             let (server, _) = Process::serve(&mut serve(&spec, &self.workshop)?)?;
             settle();
             let idle = server.resident()? as f64 / MIB as f64;
@@ -468,7 +466,7 @@ impl Bench {
             settle();
             if let Some(client) = &rig.client {
                 let idle = client.resident()? as f64 / MIB as f64;
-                let name = format!("client {}", transport(websocket));
+                let name = format!("client {}", wire.name());
                 self.single(
                     title,
                     &name,
@@ -488,7 +486,7 @@ impl Bench {
                 }
                 settle();
                 let each = (resident(&rig)? - before) as f64 / 1024.0 / *count as f64;
-                let goal = Goal::AtMost(if websocket { 20.0 } else { 12.0 });
+                let goal = Goal::AtMost(if wire == Wire::WebSocket { 20.0 } else { 12.0 });
                 let metric = match count {
                     100 => "of 100 idle connections each, KiB",
                     _ => "of 5,000 idle connections each, KiB",
@@ -500,10 +498,10 @@ impl Bench {
     }
 
     /// What a peer that stops reading, and idle ones, do to the p99 of another.
-    pub fn neighbours(&mut self, websocket: bool) -> io::Result<()> {
+    pub fn neighbours(&mut self, wire: Wire) -> io::Result<()> {
         raise_file_limit()?;
-        let title = format!("What neighbours do to a peer, {}", transport(websocket));
-        let alone = Spec::full(websocket).named("alone");
+        let title = format!("What neighbours do to a peer, {}", wire.name());
+        let alone = Spec::full(wire).named("alone");
         let mut rigs = self.start(
             &[
                 alone.clone(),
@@ -540,12 +538,12 @@ impl Bench {
 }
 
 /// Lets what is being set up come to rest.
-fn settle() {
+pub fn settle() {
     std::thread::sleep(Duration::from_millis(300));
 }
 
 /// The time of each of `count` exchanges, in microseconds.
-fn latencies(peer: &mut Peer, count: usize) -> io::Result<Vec<f64>> {
+pub fn latencies(peer: &mut Peer, count: usize) -> io::Result<Vec<f64>> {
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let began = Instant::now();
