@@ -281,7 +281,7 @@ impl Arrivals {
                         tracing::error!(%err, "could not accept a connection, trying again");
                     }
                     if descriptors::is_shortage(&err) {
-                        self.pending.push_out_oldest();
+                        self.pending.evict_oldest();
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;

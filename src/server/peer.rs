@@ -151,7 +151,7 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
     );
     let entered = tokio::select! {
         entered = Box::pin(entering) => entered,
-        () = pending.pushed_out() => {
+        () = pending.evicted() => {
             gives_way(&mut trail);
             return None;
         }
@@ -166,7 +166,7 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
     };
     let session = tokio::select! {
         session = named_session(&mut entered.connection, settings.auth_timeout) => session,
-        () = pending.pushed_out() => {
+        () = pending.evicted() => {
             gives_way(&mut trail);
             return None;
         }
@@ -175,7 +175,7 @@ async fn link(entrance: Entrance, who: Unauthenticated, context: &Context) -> Op
     tokio::select! {
         () = Box::pin(take_over(link, session, refusal, context)) => {}
         // It has been refused, with an error if it still reads.
-        () = pending.pushed_out() => {}
+        () = pending.evicted() => {}
     }
     None
 }
@@ -203,7 +203,7 @@ async fn hear(
 ) -> Option<Socket> {
     match arrival(&socket, deadline).await {
         Arrival::Speaks => {
-            spot.speaks();
+            spot.on_first_byte();
             Some(socket)
         }
         Arrival::Silent => {

@@ -69,13 +69,13 @@ pub(super) async fn serve(
     let spot = pending.spot();
     let opening = async {
         if arrival(&socket, deadline).await == Arrival::Speaks {
-            spot.speaks();
+            spot.on_first_byte();
         }
         open::secure(socket, kind, settings, &mut trail).await
     };
     let opened = tokio::select! {
         opened = tokio::time::timeout_at(deadline, opening) => opened,
-        () = pending.pushed_out() => return gives_way(&mut trail),
+        () = pending.evicted() => return gives_way(&mut trail),
     };
     let (stream, certificate) = match opened {
         Ok(Ok(opened)) => opened,
@@ -119,7 +119,7 @@ async fn converse(
     let served = tokio::select! {
         served = connection.as_mut() => Some(served),
         () = visitor.admitted() => None,
-        () = pushed_out(pending) => return visitor.gives_way(),
+        () = evicted(pending) => return visitor.gives_way(),
         () = tokio::time::sleep_until(deadline) => return "nothing that it may do, in time",
     };
     let served = match served {
@@ -146,9 +146,9 @@ async fn converse(
     }
 }
 
-async fn pushed_out(pending: &mut Option<PendingConnection>) {
+async fn evicted(pending: &mut Option<PendingConnection>) {
     match pending {
-        Some(pending) => pending.pushed_out().await,
+        Some(pending) => pending.evicted().await,
         None => std::future::pending().await,
     }
 }
