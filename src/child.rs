@@ -5,6 +5,7 @@ use crate::system::process::Tree;
 use crate::system::reaper;
 use crate::system::supervisor;
 use crate::transport::line::{LineError, LineReader};
+use crate::utils::last_lines::LastLines;
 use crate::utils::lock::lock;
 use crate::utils::secret::Secret;
 use bytes::Bytes;
@@ -99,7 +100,7 @@ pub struct Child {
     process: tokio::process::Child,
     tree: Tree,
     stderr: JoinHandle<()>,
-    last_words: Arc<Mutex<Option<String>>>,
+    last_lines: Arc<Mutex<LastLines>>,
 }
 
 /// The pipes to a child.
@@ -143,14 +144,14 @@ impl Child {
         }
         let stdout = LineReader::new(stdout, limit);
         let stderr = process.stderr.take().ok_or_else(missing)?;
-        let last_words = Arc::default();
-        let stderr = tokio::spawn(pass_on(stderr, Arc::clone(&last_words)));
+        let last_lines = Arc::default();
+        let stderr = tokio::spawn(pass_on(stderr, Arc::clone(&last_lines)));
         Ok((
             Self {
                 process,
                 tree,
                 stderr,
-                last_words,
+                last_lines,
             },
             Pipes { stdin, stdout },
         ))
@@ -200,7 +201,7 @@ impl Child {
         self.process.wait().await
     }
 
-    /// Kills what the process has left behind, and returns its last line on stderr.
+    /// Kills what the process has left behind, and returns its last lines on stderr.
     pub async fn reap(mut self) -> Option<String> {
         self.tree.end();
         if tokio::time::timeout(STDERR_GRACE, &mut self.stderr)
@@ -209,7 +210,7 @@ impl Child {
         {
             self.stderr.abort();
         }
-        lock(&self.last_words).take()
+        lock(&self.last_lines).text()
     }
 }
 
@@ -225,12 +226,12 @@ impl Drop for Child {
     }
 }
 
-/// Logs the child's stderr, however fast it writes, and keeps the last line.
-async fn pass_on(stderr: tokio::process::ChildStderr, last_words: Arc<Mutex<Option<String>>>) {
+/// Logs the child's stderr, however fast it writes, and keeps the last lines.
+async fn pass_on(stderr: tokio::process::ChildStderr, last_lines: Arc<Mutex<LastLines>>) {
     let mut lines = LineReader::new(stderr, MAX_STDERR_LINE);
     loop {
         match lines.next().await {
-            Ok(Some(line)) => report(&line, &last_words),
+            Ok(Some(line)) => report(&line, &last_lines),
             Ok(None) => break,
             Err(LineError::TooLong { .. }) => tracing::info!(target: "child", "(a very long line)"),
             Err(err) => {
@@ -241,15 +242,13 @@ async fn pass_on(stderr: tokio::process::ChildStderr, last_words: Arc<Mutex<Opti
     }
     let rest = lines.rest();
     if !rest.is_empty() {
-        report(&rest, &last_words);
+        report(&rest, &last_lines);
     }
 }
 
-fn report(line: &Bytes, last_words: &Mutex<Option<String>>) {
+fn report(line: &Bytes, last_lines: &Mutex<LastLines>) {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end();
     tracing::info!(target: "child", "{text}");
-    if !text.is_empty() {
-        *lock(last_words) = Some(text.to_owned());
-    }
+    lock(last_lines).push(text);
 }

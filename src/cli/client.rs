@@ -43,7 +43,7 @@ pub struct ClientArgs {
     /// The transport
     pub transport: ClientTransport,
     /// Port to connect to; not needed with --url or --path
-    #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT", value_parser = clap::value_parser!(u16).range(1..), required_unless_present_any = ["url", "path"])]
+    #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// Host to connect to, name or address
     #[arg(

@@ -13,6 +13,7 @@ use crate::transport::{foreign, tls};
 use crate::utils::backoff;
 use crate::utils::chain::Chain;
 use crate::utils::secret::Secret;
+use crate::utils::span::brief;
 use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
@@ -314,12 +315,12 @@ fn report(address: &str, lost_at: Option<Instant>, news: News) {
     match (lost_at, news) {
         (None, _) => tracing::info!(%address, "connected"),
         (Some(since), News::Resumed { resent }) => {
-            let after = since.elapsed();
-            tracing::info!(%address, ?after, resent, "connected again, nothing is lost");
+            let after = brief(since.elapsed());
+            tracing::info!(%address, %after, resent, "connected again, nothing is lost");
         }
         (Some(since), News::Started { failed }) => {
-            let after = since.elapsed();
-            tracing::warn!(%address, ?after, failed, "connected again, to a server that does not know us any more");
+            let after = brief(since.elapsed());
+            tracing::warn!(%address, %after, failed, "connected again, to a server that does not know us any more");
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) enum AskError {
 fn last_line(stderr: &Option<String>) -> String {
     let last = stderr.as_ref();
     last.map_or_else(String::new, |line| {
-        format!("; its last line on stderr: {line}")
+        format!("; its last lines on stderr: {line}")
     })
 }
 

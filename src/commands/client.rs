@@ -116,7 +116,11 @@ fn locate(args: &ClientArgs) -> Result<Located, Failure> {
     let Some(url) = &args.url else {
         return Ok(Located {
             host: args.host.clone(),
-            port: args.port.ok_or_else(|| Failure::usage("no --port"))?,
+            port: args.port.ok_or_else(|| {
+                Failure::usage(
+                    "the place of the server is missing: --port PORT, with 'client ws' or --url URL",
+                )
+            })?,
             path: "/".to_owned(),
             tls: args.tls,
         });

@@ -4,6 +4,7 @@
 use super::{Shared, State};
 use crate::router::ProcessId;
 use crate::system::pipe::unread;
+use crate::utils::span::brief;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -107,7 +108,7 @@ async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static
                 tracing::warn!(
                     process = process.0,
                     method,
-                    ?waited,
+                    waited = %brief(waited),
                     "MCP server has not answered in time (--handshake-timeout), ending it"
                 );
                 return true;
@@ -116,7 +117,7 @@ async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static
                 tracing::warn!(
                     process = process.0,
                     method,
-                    ?waited,
+                    waited = %brief(waited),
                     "MCP server has given no sign of life in time (--start-timeout), ending it"
                 );
                 return true;

@@ -8,6 +8,7 @@ use super::restarts::{End, Next, Restarts};
 use crate::child::CommandLine;
 use crate::metrics;
 use crate::router::{Cause, Command, Exit, PROCESSES, ProcessId};
+use crate::utils::span::brief;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -210,7 +211,7 @@ impl Driver {
             state.routing.cause_of_end(process, overdue, now)
         };
         if let Cause::Sender(sender) = &cause {
-            tracing::warn!(process = process.0, %sender, ?refused, "MCP server ended at a message of this peer");
+            tracing::warn!(process = process.0, %sender, refused = %brief(refused.unwrap_or_default()), "MCP server ended at a message of this peer");
         }
         let end = End {
             cause: &cause,
@@ -223,10 +224,11 @@ impl Driver {
 }
 
 fn warn_of_restart(process: ProcessId, exit: &Exit, pause: Duration, forgets: bool) {
-    tracing::warn!(
+    // That it ended is a warning of its own.
+    tracing::info!(
         process = process.0,
         status = exit.status,
-        ?pause,
+        pause = %brief(pause),
         "MCP server ended, starting it again"
     );
     if forgets {

@@ -46,6 +46,6 @@ impl HubError {
 
 fn last_words(exit: &Exit) -> String {
     exit.stderr.as_ref().map_or_else(String::new, |line| {
-        format!("; its last line on stderr: {line}")
+        format!("; its last lines on stderr: {line}")
     })
 }

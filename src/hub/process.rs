@@ -7,12 +7,13 @@ use super::stdin::{asked, feed};
 use super::stdout::read;
 use crate::backlog::Holder;
 use crate::child::{Child, CommandLine, Pipes};
-use crate::metrics::Open;
+use crate::metrics::{self, Metrics, Open};
 use crate::router::{Exit, ProcessId};
 use crate::system::descriptors;
 use crate::transport::line::LineReader;
 use crate::utils::backoff;
 use crate::utils::own_waker::own_waker;
+use crate::utils::span::brief;
 use futures_util::FutureExt;
 use futures_util::future::FusedFuture;
 use std::io;
@@ -135,7 +136,13 @@ async fn exit(process: ProcessId, child: Child, status: io::Result<ExitStatus>, 
     let status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
     let (status, overdue) = why.describe(status);
     let stderr = child.reap().await;
-    tracing::info!(process = process.0, status, "MCP server ended");
+    match why {
+        Why::Unneeded => tracing::info!(process = process.0, status, "MCP server ended"),
+        _ => {
+            tracing::warn!(process = process.0, status, "MCP server ended");
+            metrics::get().into_iter().for_each(Metrics::exited);
+        }
+    }
     Exit {
         status,
         stderr,
@@ -151,7 +158,7 @@ async fn despite_shortage<T>(mut spawn: impl FnMut() -> io::Result<T>) -> io::Re
         match spawn() {
             Err(err) if descriptors::is_shortage(&err) => {
                 let pause = backoff::delay(restarts::PAUSE, attempt).min(SHORTAGE_PAUSE);
-                tracing::warn!(%err, ?pause, "could not start the MCP server, trying again");
+                tracing::warn!(%err, pause = %brief(pause), "could not start the MCP server, trying again");
                 tokio::time::sleep(pause).await;
                 attempt += 1;
             }

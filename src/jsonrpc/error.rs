@@ -52,8 +52,6 @@ pub struct ErrorData {
     executed: Executed,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stderr: Option<String>,
     #[serde(rename = "retryAfterMs", skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +69,6 @@ impl ErrorData {
             reason,
             executed,
             status: None,
-            stderr: None,
             retry_after_ms: None,
             limit: None,
             detail: None,
@@ -106,11 +103,10 @@ impl ErrorData {
         self
     }
 
-    /// Adds how the MCP server ended and the last line it wrote on stderr.
+    /// Adds how the MCP server ended. What it wrote on stderr is for its operator alone.
     #[must_use]
-    pub fn with_exit(mut self, status: String, stderr: Option<String>) -> Self {
+    pub fn with_exit(mut self, status: String) -> Self {
         self.status = Some(status);
-        self.stderr = stderr;
         self
     }
 }

@@ -147,6 +147,7 @@ pub struct Metrics {
     running: AtomicI64,
     starts: AtomicU64,
     restarts: AtomicU64,
+    exits: AtomicU64,
     lost_audit_events: AtomicU64,
     /// In seconds since 1970; 0 where there is none, or it does not say.
     certificate_end: AtomicI64,
@@ -169,6 +170,7 @@ impl Metrics {
             running: AtomicI64::new(0),
             starts: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
+            exits: AtomicU64::new(0),
             lost_audit_events: AtomicU64::new(0),
             certificate_end: AtomicI64::new(0),
             lost_log_lines,
@@ -202,6 +204,11 @@ impl Metrics {
     /// A process is to take the place of another.
     pub fn restarted(&self) {
         count(&self.restarts);
+    }
+
+    /// A process that was needed has ended, shared or not.
+    pub fn exited(&self) {
+        count(&self.exits);
     }
 
     /// An event is missing in the audit log.

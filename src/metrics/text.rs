@@ -167,8 +167,14 @@ fn processes(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result 
     )?;
     counter(
         out,
+        "server_exits",
+        "Processes of the MCP server that ended while they were needed",
+        metrics.exits.load(Ordering::Relaxed),
+    )?;
+    counter(
+        out,
         "server_restarts",
-        "Of these, those that took the place of one that had ended",
+        "Of those that were started, the ones that took the place of one that had ended",
         metrics.restarts.load(Ordering::Relaxed),
     )
 }

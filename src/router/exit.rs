@@ -9,7 +9,7 @@ use crate::utils::chunks::Line;
 pub struct Exit {
     /// Exit status or signal, as text.
     pub status: String,
-    /// The last line it wrote on stderr.
+    /// The last lines that it wrote on stderr, for its operator.
     pub stderr: Option<String>,
     /// It was ended because it had not answered this method in time.
     pub overdue: Option<&'static str>,
@@ -48,7 +48,7 @@ impl Exit {
                 (text, ErrorData::new("handshake-timeout", executed))
             }
         };
-        let data = data.with_exit(self.status.clone(), self.stderr.clone());
+        let data = data.with_exit(self.status.clone());
         error_line(Some(id), Code::InternalError, &text, Some(&data)).into()
     }
 }

@@ -5,6 +5,9 @@ use std::io;
 /// What a TCP port of ours says to an HTTP request, for people and for our client.
 const PLAIN_TCP: &str = "this port takes MCP messages over plain TCP connections, one JSON object per line, and no HTTP; use 'mcp-remote client tcp'";
 
+/// What an HTTP port of ours says where there is no MCP.
+pub const NOTHING_HERE: &str = "there is nothing here; MCP is at another path, see --path\n";
+
 /// For a client: the server speaks another transport. Another try would not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrongTransport {
@@ -14,9 +17,28 @@ pub enum WrongTransport {
     /// WebSocket.
     #[error("this is a WebSocket port; use 'client ws'")]
     WebSocket,
+    /// HTTP of ours, with MCP at another path.
+    #[error(
+        "this is a port of 'server http', with MCP at another path; use 'client ws' with --url ws://HOST:PORT/mcp, or its --path"
+    )]
+    Path,
     /// HTTP, on which there may be WebSockets.
     #[error("HTTP is spoken on this port; use 'client ws' if it takes WebSockets")]
     Http,
+}
+
+impl WrongTransport {
+    /// What the answer to an HTTP request says of the port, in the words of this program.
+    #[must_use]
+    pub fn of_answer(status: u16, body: &[u8]) -> Option<Self> {
+        let says = |text: &str| body.trim_ascii_end() == text.trim_ascii_end().as_bytes();
+        match status {
+            400 if says(PLAIN_TCP) => Some(Self::Tcp),
+            404 if says(NOTHING_HERE) => Some(Self::Path),
+            426 => Some(Self::WebSocket),
+            _ => None,
+        }
+    }
 }
 
 impl From<WrongTransport> for io::Error {
@@ -30,12 +52,6 @@ impl From<WrongTransport> for io::Error {
 pub fn explain(err: &io::Error) -> Option<String> {
     let wrong: &WrongTransport = err.get_ref()?.downcast_ref()?;
     Some(wrong.to_string())
-}
-
-/// True for the body of [`no_http`].
-#[must_use]
-pub fn is_plain_tcp(body: &[u8]) -> bool {
-    body.trim_ascii_end() == PLAIN_TCP.as_bytes()
 }
 
 /// True for the first line of an HTTP answer.

@@ -8,6 +8,7 @@ pub mod chunks;
 pub mod cidr;
 pub mod escape;
 pub mod host;
+pub mod last_lines;
 pub(crate) mod lock;
 pub mod near;
 pub mod own_waker;

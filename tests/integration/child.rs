@@ -258,6 +258,33 @@ fn a_child_that_is_killed_under_load_leaves_nobody_waiting() {
     }
 }
 
+/// Bug: what npx ends with, a path of this machine, was all that the operator saw, and each peer.
+#[test]
+fn why_it_ended_is_for_the_operator() {
+    let npx = "echo npm error code E404 >&2
+        echo npm error A complete log of this run can be found in: /home/me/.npm/x.log >&2";
+    let ended = "its last lines on stderr: npm error code E404; ";
+    let script = format!("{npx}\nexit 1");
+    let outcome = Setup::new("tcp").program(&["sh", "-c", &script]).run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains(ended), "{outcome:?}");
+
+    let script = format!("read -r line\n{npx}\nexit 7");
+    let server = Setup::new("tcp")
+        .args(&["--max-restarts", "0"])
+        .program(&["sh", "-c", &script])
+        .start();
+    let mut peer = server.peer();
+    let data = peer.ask(1, "initialize", json!({}))["error"]["data"].clone();
+    let expected = json!({
+        "source": "mcp-remote", "reason": "child-exited", "executed": "unknown", "status": "exit status: 7",
+    });
+    assert_eq!(data, expected);
+    let line = server.log.wait_for("MCP server ended");
+    assert!(line.contains("WARN"), "{line}");
+    server.log.wait_for(ended);
+}
+
 #[test]
 fn a_child_that_ends_too_often_ends_the_server() {
     let setup = Setup::new("tcp").args(&["--max-restarts", "0"]);

@@ -77,6 +77,10 @@ fn bad_usage_is_told_in_one_line() {
         ),
         ("client", 2, "required arguments"),
         ("client tcp", 2, "--port"),
+        ("client ws", 2, "with 'client ws' or --url URL"),
+        ("client http", 2, "by --url https://host/path"),
+        ("client unix", 2, "by --path"),
+        ("client tcp --port 1 --tls-ca x.pem", 2, "add --tls"),
         ("client tcp --port 0", 2, "0 is not in"),
         (
             "client tcp --url ws://localhost:1",

@@ -210,7 +210,7 @@ fn a_server_that_says_nothing_is_told_apart() {
     assert_fails(
         &ends,
         1,
-        "it ended (exit status: 3) before it answered 'initialize'; its last line on stderr: the cause",
+        "it ended (exit status: 3) before it answered 'initialize'; its last lines on stderr: the cause",
     );
     let silent = ask(&["--timeout", "300ms"], &["sleep", "60"]);
     assert_fails(&silent, 1, "it did not answer 'initialize' within 300ms");

@@ -166,6 +166,7 @@ fn restarts_and_the_certificate_are_told() {
     expect(
         port,
         &[
+            ("mcp_remote_server_exits_total", 1.0),
             ("mcp_remote_server_restarts_total", 1.0),
             ("mcp_remote_server_starts_total", 2.0),
             ("mcp_remote_server_processes", 1.0),

@@ -143,6 +143,7 @@ fn a_wss_url_means_tls_and_the_machines_authorities() {
 #[test]
 fn a_server_that_is_not_the_one_is_told_in_one_line_and_not_tried_again() {
     let files = Files::new();
+    files.signed("old", &here(), &files.authority("ca"));
     let ca = files.authority("ca");
     files.signed(
         "elsewhere",
@@ -162,6 +163,8 @@ fn a_server_that_is_not_the_one_is_told_in_one_line_and_not_tried_again() {
     for transport in BOTH {
         for (server, ca, says) in [
             ("server", "other", "not trusted here; name the file"),
+            // An authority of the same name is trusted, with another key.
+            ("old", "ca", "not trusted here; name the file"),
             (
                 "elsewhere",
                 "ca",

@@ -113,6 +113,18 @@ fn tokens_say_what_they_are_worth() {
     ]);
     let inspected = run(command.arg(user.stdout.trim()), b"");
     assert_eq!(inspected.code, Some(0), "{inspected:?}");
+    let checked = run(
+        binary().args([
+            "check",
+            "--permissions-config",
+            "examples/permissions-tools.json",
+            "--roles",
+            "raeder",
+        ]),
+        b"",
+    );
+    let meant = "note: the file has no role 'raeder'; did you mean 'reader'?";
+    assert!(checked.stdout.contains(meant), "{checked:?}");
     for part in [
         "The policy has no role 'raeder'.",
         "role 'reader' allows 'read_*'",

@@ -4,6 +4,7 @@
 
 use super::exchange::{Content, Head};
 use crate::jsonrpc::{Executed, Kind, MAX_CHILD_DEPTH, Message, RequestId};
+use crate::transport::foreign::WrongTransport;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ pub(super) fn judge(
     match (answer, request) {
         (Some(answer), Some(_)) => Outcome::Answer(Box::new(answer)),
         (_, None) if head.is_success() => Outcome::Accepted,
-        _ => Outcome::Failed(refused(head)),
+        _ => Outcome::Failed(refused(head, body)),
     }
 }
 
@@ -88,8 +89,17 @@ fn names_lost_session(status: u16, message: Option<&Message>) -> bool {
     }
 }
 
-fn refused(head: &Head) -> Refused {
+fn refused(head: &Head, body: &Bytes) -> Refused {
     let status = head.status;
+    // With a --url a path is to be changed in it.
+    let wrong = WrongTransport::of_answer(status, body).filter(|it| *it != WrongTransport::Path);
+    if let Some(wrong) = wrong {
+        return Refused {
+            text: wrong.to_string(),
+            status,
+            executed: Executed::No,
+        };
+    }
     let (text, executed) = match status {
         200..300 => (
             "the server gave no JSON-RPC answer".to_owned(),

@@ -13,6 +13,7 @@ use crate::mcp::{ItemKind, Method};
 use crate::permissions::{Policy, Rights, Verdict};
 use crate::system::descriptors;
 use crate::system::orphans;
+use crate::utils::near::nearest;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use serde_json::value::RawValue;
@@ -63,7 +64,11 @@ fn check(args: &CheckArgs) -> Result<bool, Failure> {
     let mut unknown = String::new();
     for role in roles.iter().filter(|role| !policy.has_role(role)) {
         // A string can always be written to.
-        let _written = writeln!(unknown, "note: the file has no role '{role}'");
+        let _written = write!(unknown, "note: the file has no role '{role}'");
+        if let Some(meant) = nearest(role, policy.role_names()) {
+            let _written = write!(unknown, "; did you mean '{meant}'?");
+        }
+        unknown.push('\n');
     }
     print(&(text + &unknown))?;
     Ok(allowed)

@@ -9,6 +9,7 @@ use super::visitor::{Bearer, Visitor};
 use crate::account::Address;
 use crate::http::{Denied, SiteError, is_json};
 use crate::metrics;
+use crate::transport::foreign::NOTHING_HERE;
 use crate::transport::websocket::Accepted;
 use hyper::body::Incoming;
 use hyper::header::{
@@ -114,8 +115,7 @@ async fn serve(
         };
     }
     if Some(request.uri().path()) != visitor.site.path.as_deref() {
-        let text = "there is nothing here; MCP is at another path, see --path\n";
-        return Err(reply::text(StatusCode::NOT_FOUND, text));
+        return Err(reply::text(StatusCode::NOT_FOUND, NOTHING_HERE));
     }
     if request.method() == Method::OPTIONS {
         return Ok(preflight(from_page));

@@ -32,7 +32,9 @@ pub fn is_unknown_authority(err: &io::Error) -> bool {
     let inner = err.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(
         inner,
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+        Some(Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature
+        ))
     )
 }
 
@@ -45,7 +47,8 @@ pub fn is_plain(err: &io::Error) -> bool {
 
 fn about_certificate(err: &CertificateError) -> String {
     match err {
-        CertificateError::UnknownIssuer => "the server's certificate comes from an authority that is not trusted here; name the file with the authority's certificate by --tls-ca".to_owned(),
+        // An authority that is trusted here may have the same name, with another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => "the server's certificate comes from an authority that is not trusted here; name the file with the authority's certificate by --tls-ca".to_owned(),
         CertificateError::NotValidForName => "the server's certificate is for another name; use that name as --host".to_owned(),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
             "the server's certificate is not for '{}' but for {}; use a name that it is for as --host",

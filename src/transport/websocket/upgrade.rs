@@ -2,7 +2,7 @@
 
 use super::{Frames, Lines, Metered, WebSocket, config, to_io};
 use crate::http::Forwarded;
-use crate::transport::foreign::{self, WrongTransport};
+use crate::transport::foreign::WrongTransport;
 use crate::transport::{BoxedStream, tls};
 use crate::utils::secret::Secret;
 use bytes::Bytes;
@@ -56,9 +56,10 @@ impl UpgradeError {
         match self {
             Self::Failed(err) => match *err {
                 tungstenite::Error::Http(answer) if wants_tls(&answer) => tls::Mismatch.into(),
-                tungstenite::Error::Http(answer) if is_plain_tcp(&answer) => {
-                    WrongTransport::Tcp.into()
-                }
+                tungstenite::Error::Http(answer) => match wrong_transport(&answer) {
+                    Some(wrong) => wrong.into(),
+                    None => to_io(tungstenite::Error::Http(answer)),
+                },
                 tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) => {
                     WrongTransport::Tcp.into()
                 }
@@ -70,8 +71,11 @@ impl UpgradeError {
     }
 }
 
-fn is_plain_tcp(answer: &HttpResponse<Option<Vec<u8>>>) -> bool {
-    foreign::is_plain_tcp(answer.body().as_deref().unwrap_or_default())
+fn wrong_transport(answer: &HttpResponse<Option<Vec<u8>>>) -> Option<WrongTransport> {
+    let body = answer.body().as_deref().unwrap_or_default();
+    // Of a 426 the client is told the WebSocket versions that the server wants.
+    WrongTransport::of_answer(answer.status().as_u16(), body)
+        .filter(|wrong| *wrong != WrongTransport::WebSocket)
 }
 
 /// Servers that speak TLS say so to plain HTTP, in their own words: ours "TLS", most others "HTTPS".

@@ -97,7 +97,12 @@ fn the_host_learns_the_cause() {
 /// Bug: a client with the wrong transport tried for 24 seconds.
 #[test]
 fn the_wrong_transport_is_seen_at_once() {
-    for (server, client, remedy) in [("tcp", "ws", "client tcp"), ("ws", "tcp", "client ws")] {
+    for (server, client, remedy) in [
+        ("tcp", "ws", "client tcp"),
+        ("ws", "tcp", "client ws"),
+        ("http", "tcp", "client ws"),
+        ("http", "ws", "--url ws://HOST:PORT/mcp"),
+    ] {
         for (setup, token) in [
             (Setup::new(server), None),
             (Setup::new(server).secret(), Some(token_with(&["user"]))),
@@ -110,6 +115,21 @@ fn the_wrong_transport_is_seen_at_once() {
             assert!(text.contains(remedy), "{error}");
             assert!(outcome.stderr.contains(remedy), "{outcome:?}");
         }
+    }
+}
+
+/// It said "HTTP 400", or 426.
+#[test]
+fn a_url_of_the_wrong_transport_is_named() {
+    for (server, remedy) in [("tcp", "use 'client tcp'"), ("ws", "use 'client ws'")] {
+        let server = Setup::new(server).start();
+        let url = format!("http://127.0.0.1:{}/mcp", server.port);
+        let mut client = binary();
+        client.args(["client", "http", "--auto-reconnect", "--url", &url]);
+        let outcome = run(&mut client, request(7, "ping", json!({})).as_bytes());
+        let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let text = answer["error"]["message"].as_str().unwrap();
+        assert!(text.contains(remedy), "{answer}");
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Action, GiveUp, Machine, Purpose};
 use crate::client::endpoint::Failure;
 use crate::jsonrpc::{ErrorData, Executed};
 use crate::mcp::Method;
+use crate::utils::span::brief;
 use std::time::{Duration, Instant};
 
 /// The most redirects in a row.
@@ -156,7 +157,7 @@ impl Machine {
         let pause = call.stream.lost(now);
         let can_resume = call.stream.last_event_id.is_some() && !call.modern && !call.cancelled;
         if can_resume && call.stream.failures < MAX_RESUMES {
-            tracing::debug!(reason, ?pause, "a stream has ended, resuming it");
+            tracing::debug!(reason, pause = %brief(pause), "a stream has ended, resuming it");
             call.link = Link::Waiting(now + pause);
             return;
         }
