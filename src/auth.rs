@@ -1,4 +1,4 @@
-//! Tokens: who a peer is, and who says so.
+//! Tokens and identities.
 //!
 //! No clock: the time comes in as seconds since 1970.
 
@@ -39,8 +39,8 @@ pub struct Identity {
     pub expires: Option<u64>,
     /// The `jti` claim, by which the token can be revoked.
     pub id: Option<String>,
-    /// The token itself, to be checked again when secrets or revocations change; `None` where
-    /// nobody had to show one.
+    /// The token itself, to be checked again when secrets or revocations change; `None` if none was
+    /// required.
     pub token: Option<Secret>,
 }
 
@@ -82,8 +82,8 @@ impl Identity {
     }
 }
 
-/// A claim by its name, by a path of names with dots between them, or, where it begins with `/`, by a
-/// JSON Pointer (RFC 6901).
+/// A claim by its name, by a path of names with dots between them, or, if it begins with `/`, by a JSON
+/// Pointer (RFC 6901).
 #[must_use]
 pub fn claim<'a>(claims: &'a Members, name: &str) -> Option<&'a Value> {
     let Some(pointer) = name.strip_prefix('/') else {
@@ -161,20 +161,20 @@ pub struct Claims {
     /// Who.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// With which roles.
+    /// The roles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roles: Option<Vec<String>>,
-    /// Who says so.
+    /// The issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
-    /// To whom.
+    /// The audience.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aud: Option<String>,
-    /// What this token is called.
+    /// The id of this token.
     pub jti: String,
-    /// Since when, in seconds since 1970.
+    /// When it was issued, in seconds since 1970.
     pub iat: u64,
-    /// Until when, in seconds since 1970.
+    /// When it expires, in seconds since 1970.
     pub exp: u64,
 }
 
@@ -187,12 +187,12 @@ pub enum TokenError {
     /// Its header names a key that is not in the set.
     #[error("its header names a key ('kid') that the key set does not have")]
     UnknownKey,
-    /// A member of its header or payload stands twice: another program that checks the token may
-    /// take the other one.
+    /// A member of its header or payload is duplicated: another program that checks the token may
+    /// read the other one.
     #[error("a member of its header or its claims stands twice")]
     Repeated,
-    /// Its header has `crit`: whoever made it wants it refused by programs that do not know the
-    /// extensions named there (RFC 7515, section 4.1.11), and there are none that we know.
+    /// Its header has `crit`, so programs that do not know the extensions named there must refuse
+    /// it (RFC 7515, section 4.1.11), and we know none.
     #[error("its header asks for extensions that are not known here ('crit')")]
     Critical,
     /// `exp` has passed.
@@ -212,7 +212,7 @@ pub enum TokenError {
     /// `aud` does not name who is required.
     #[error("not for the required audience")]
     Audience,
-    /// Called back, by its `jti` or its user.
+    /// Revoked, by its `jti` or its user.
     #[error("revoked")]
     Revoked,
 }
@@ -224,8 +224,8 @@ pub struct Demands {
     pub issuer: Option<String>,
     /// The `aud` claim, or one of them.
     pub audience: Option<String>,
-    /// How far the clock of whoever made the token may be ahead of ours, in seconds. It holds for
-    /// `nbf` and `iat`; `exp` is exact.
+    /// How far the issuer's clock may be ahead of ours, in seconds. It applies to `nbf` and `iat`;
+    /// `exp` is exact.
     pub leeway: u64,
     /// Where user and roles stand.
     pub names: ClaimNames,
@@ -253,7 +253,7 @@ impl Verifier {
     /// Turns a token into an identity. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// Whatever makes the token unacceptable.
+    /// Why the token is not accepted.
     pub fn verify(&self, token: &Secret, now: u64) -> Result<Identity, TokenError> {
         let claims = self.trusted_claims(token)?;
         let identity = Identity::read(&claims, token, &self.demands.names)?;
@@ -261,7 +261,7 @@ impl Verifier {
             return Err(TokenError::Expired);
         }
         let latest = now.saturating_add(self.demands.leeway) as f64;
-        // An `iat` that is no number has never been a reason to refuse a token.
+        // For compatibility, an `iat` that is not a number is ignored.
         let issued = claims.get("iat").and_then(Value::as_f64);
         for (claim, time) in [("nbf", seconds(&claims, "nbf")?), ("iat", issued)] {
             if time.is_some_and(|time| time > latest) {
@@ -288,8 +288,8 @@ impl Verifier {
         self.demands.names.roles_claim()
     }
 
-    /// Whom a token that we have signed names, whether or not it is good now: for the record of who
-    /// was refused.
+    /// The identity in a token that our keys have signed, even if it is not valid now: to record
+    /// who was refused.
     #[must_use]
     pub fn bearer(&self, token: &Secret) -> Option<Identity> {
         let claims = self.trusted_claims(token).ok()?;
@@ -360,11 +360,11 @@ fn is_audience(audience: &str, wanted: &str) -> bool {
     }
 }
 
-/// Header and claims of a token, whoever has signed it.
+/// Header and claims of a token, without checking its signature.
 ///
 /// # Errors
-/// [`TokenError::Untrusted`] when it is no token at all, [`TokenError::Repeated`] when it would not
-/// be read by all programs in the same way.
+/// [`TokenError::Untrusted`] if it is not a token, [`TokenError::Repeated`] when it would not be
+/// read by all programs in the same way.
 pub fn read_unverified(token: &Secret) -> Result<(Members, Members), TokenError> {
     let parts: Vec<&str> = token.expose().split('.').collect();
     let [header, claims, _signature] = parts[..] else {

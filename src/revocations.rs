@@ -9,7 +9,7 @@ pub struct Revocations {
     users: HashSet<String>,
 }
 
-/// Why a line of the list is no entry.
+/// Why a line of the list is invalid.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {fault}")]
 pub struct RevocationError {
@@ -22,13 +22,13 @@ pub struct RevocationError {
 /// What can be wrong with a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RevocationFault {
-    /// A prefix and nothing behind it.
+    /// A prefix without a value.
     #[error("nothing behind '{0}:'")]
     Empty(&'static str),
     /// An id has no spaces, so this is something else.
     #[error("white space in an id; use one line for each entry, and for each comment")]
     Spaces,
-    /// A comment behind a user would be taken for a part of the name.
+    /// A comment after a user would be taken for a part of the name.
     #[error("' #' behind a user; a comment needs a line of its own")]
     Comment,
     /// Neither `jti:` nor `user:`, but it looks as if something like it was meant.

@@ -1,4 +1,4 @@
-//! What stands in a line of the audit log. No I/O, no clock.
+//! The lines of the audit log. No I/O, no clock.
 
 use crate::account::Address;
 use crate::auth::Identity;
@@ -10,20 +10,20 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::SystemTime;
 
-/// The longest text of somebody else's that is written, in bytes before escaping; what is cut ends
+/// The longest foreign text that is written, in bytes before escaping; a longer one is cut and ends
 /// in `…`.
 const MAX_TEXT: usize = 256;
 
 /// The most roles of one token that are written.
 const MAX_ROLES: usize = 32;
 
-/// Something that is on record.
+/// An event on record.
 pub(super) enum Event<'a> {
-    /// Somebody has connected.
+    /// A peer has connected.
     Connect,
-    /// A peer has shown a token that is good.
+    /// A peer has shown a valid token.
     Authenticate,
-    /// A peer does not come in, or something it sent is not taken up.
+    /// A peer is not admitted, or one of its messages is refused.
     Refuse {
         reason: &'a str,
         about: Option<About<'a>>,
@@ -32,22 +32,22 @@ pub(super) enum Event<'a> {
     Allow { about: About<'a>, rule: &'a str },
     /// The policy forbids a message.
     Block { about: About<'a>, rule: &'a str },
-    /// So many more messages of a peer are not taken up.
+    /// This many further messages of a peer are refused.
     RefuseMore { reason: &'a str, count: u64 },
-    /// The policy forbids so many more messages of a peer.
+    /// The policy forbids this many further messages of a peer.
     BlockMore { count: u64 },
     /// A connection has ended.
     Disconnect { reason: &'a str },
     /// Files have been read again; these are broken, and stay as they were.
     Reload { broken: &'a [&'a str] },
-    /// A tool is withheld from everybody, for it is not what was accepted.
+    /// A tool is withheld from all peers, because it is not as accepted.
     Withhold { tool: &'a str, reason: &'a str },
-    /// So many events could not be written in this place.
+    /// This many events are missing here.
     Lost { count: u64 },
 }
 
 impl Event<'_> {
-    /// Appends this event as one line. `who` is whose connection it is about.
+    /// Appends this event as one line. `who` is the connection that it is about.
     pub(super) fn write(&self, time: SystemTime, who: &Who, out: &mut Vec<u8>) {
         let (name, verdict) = match self {
             Self::Connect => ("connect", None),
@@ -99,7 +99,7 @@ impl Event<'_> {
     }
 }
 
-/// Whose connection it is: the members that all its lines have. What is not known yet is missing.
+/// The connection: the members that all its lines have, as far as they are known.
 #[derive(Clone, Default)]
 pub(super) struct Who {
     members: Vec<u8>,
@@ -137,7 +137,7 @@ impl Who {
     }
 }
 
-/// What is said of a message: nothing of its content but the name that rules are about.
+/// The facts about a message: nothing of its content except the name that rules are about.
 pub(super) struct About<'a> {
     kind: Option<&'static str>,
     method: &'a str,
@@ -179,7 +179,7 @@ impl<'a> About<'a> {
         }
     }
 
-    /// What is no message may still have an id.
+    /// An invalid message may still have an id.
     pub(super) fn refusal(refusal: &'a Refusal) -> Self {
         Self {
             kind: None,
@@ -216,9 +216,8 @@ impl<'a> About<'a> {
     }
 }
 
-/// A URI without what may be secret: whoever stands before an `@` where servers look for a user,
-/// what follows `?` or `#`, and the content of `data:`. Holds for spellings that no rule lets pass,
-/// too.
+/// A URI without what may be secret: the user before an `@`, what follows `?` or `#`, and the
+/// content of `data:`. Applies to spellings that no rule permits, too.
 fn without_credentials(uri: &str) -> String {
     let end = uri.find(['?', '#']).unwrap_or(uri.len());
     let (plain, hidden) = uri.split_at(end);

@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// … and one whose reader, that of a FIFO say, has to take something first.
 const SLOW: Duration = Duration::from_millis(20);
 
-/// Where the log stands, and who may do what with it.
+/// The path of the log, and its permissions.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The file.
@@ -30,7 +30,7 @@ pub struct Place {
 
 impl Place {
     /// Opens it to append whole lines. Never waits for the reader of a FIFO, and never follows a
-    /// link: who may write in the folder could make us append to any file of ours.
+    /// link: anyone with write access to the folder could make us append to any of our files.
     pub(super) fn open(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
         let opened = self.open_as(options.append(true).create(true));
@@ -77,7 +77,7 @@ impl Place {
         }
     }
 
-    /// True where whoever wrote the file last was stopped in the middle of a line.
+    /// True if the last writer of the file was stopped in the middle of a line.
     fn ends_within_a_line(&self) -> io::Result<bool> {
         let mut file = self.open_as(OpenOptions::new().read(true))?;
         let mut last = [0];
@@ -87,15 +87,15 @@ impl Place {
     }
 }
 
-/// Writes what stands in the queue.
+/// Writes the lines of the queue.
 pub(super) struct Writer {
     queue: Arc<Queue>,
     place: Place,
     file: File,
     lines: Vec<u8>,
-    /// So much of them is written.
+    /// How much of them is written.
     written: usize,
-    /// So many events the last of them says are lost.
+    /// How many lost events the last of them reports.
     lost: u64,
     /// Writing has failed, which has been logged.
     broken: bool,
@@ -105,7 +105,7 @@ pub(super) struct Writer {
 #[derive(Debug, PartialEq, Eq)]
 enum Wrote {
     All,
-    /// No more for now.
+    /// It would block.
     Slow,
     /// It has failed.
     Failed,
@@ -209,8 +209,8 @@ impl Writer {
         Wrote::Failed
     }
 
-    /// Opens the file anew, since it has been moved away, say. A line that is half written in the old
-    /// file will be whole in the new one.
+    /// Reopens the file, for example because it was rotated. A line that is half written in the old file will
+    /// be complete in the new one.
     fn reopen(&mut self) {
         match descriptors::lend(|| self.place.open()) {
             Ok(file) => {

@@ -1,6 +1,6 @@
-//! The audit log: who came, what was refused, blocked and, if asked for, allowed, as JSON lines in
-//! a file. What a line says is decided in [`event`], without I/O; [`queue`] holds lines until the
-//! thread in [`file`] has written them, so that no peer ever waits for the disk.
+//! The audit log: who connected, what was refused, blocked and, if requested, allowed, as JSON
+//! lines in a file. What a line says is decided in [`event`], without I/O; [`queue`] holds lines
+//! until the thread in [`file`] has written them, so that no peer ever waits for the disk.
 
 mod event;
 mod file;
@@ -40,7 +40,7 @@ impl Log {
         let file = place.open()?;
         let queue = Arc::new(Queue::default());
         let writer = Writer::new(Arc::clone(&queue), place, file);
-        // It is not joined: where the disk hangs, so does the thread.
+        // It is not joined: if the disk hangs, so does the thread.
         std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run())?;
@@ -50,7 +50,7 @@ impl Log {
         })
     }
 
-    /// Opens the file anew, for what happens from now on.
+    /// Reopens the file, for events from now on.
     pub fn reopen(&self) {
         if let Some(queue) = &self.queue {
             queue.reopen();
@@ -62,7 +62,7 @@ impl Log {
         self.record(&Event::Reload { broken }, &Who::default());
     }
 
-    /// A tool is withheld from everybody, for it is not what was accepted.
+    /// Records that a tool is withheld from all peers, because it is not as accepted.
     pub fn withheld(&self, tool: &str, reason: &str) {
         self.record(&Event::Withhold { tool, reason }, &Who::default());
     }
@@ -89,12 +89,12 @@ impl Log {
 pub struct Trail {
     log: Log,
     who: Who,
-    /// `None` for a part of another trail, which tells of the end by itself.
+    /// `None` for a part of another trail, which records the end itself.
     end: Option<&'static str>,
 }
 
 impl Trail {
-    /// Somebody has connected. `connection` is what the logs call it.
+    /// Records a connection. `connection` is its number in the logs.
     #[must_use]
     pub fn begin(log: &Log, connection: u64, peer: Address) -> Self {
         let mut trail = Self {
@@ -109,7 +109,7 @@ impl Trail {
         trail
     }
 
-    /// The events of one of those who ask on this connection.
+    /// The events of one user of this connection.
     #[must_use]
     pub fn part(&self) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Trail {
         self.log.record(event, &self.who);
     }
 
-    /// It is a proxy, and speaks for this client.
+    /// It is a proxy for this client.
     pub fn speaks_for(&mut self, client: Address) {
         if self.is_on() {
             self.who.add_client(client);
@@ -141,14 +141,14 @@ impl Trail {
         }
     }
 
-    /// Its token is good, whether or not it comes in.
+    /// Its token is valid, whether or not it is admitted.
     pub fn identified(&mut self, identity: &Identity) {
         if self.is_on() {
             self.who.add_identity(identity);
         }
     }
 
-    /// It is in.
+    /// It is admitted.
     pub fn authenticated(&self) {
         self.record(&Event::Authenticate);
     }
@@ -160,7 +160,7 @@ impl Trail {
         }
     }
 
-    /// It does not come in.
+    /// It is not admitted.
     pub fn refused(&self, reason: &dyn Display) {
         if self.is_on() {
             let reason = &reason.to_string();
@@ -171,14 +171,14 @@ impl Trail {
         }
     }
 
-    /// What it sent is no message.
+    /// It has sent an invalid message.
     pub fn refused_line(&self, refusal: &Refusal) {
         let about = Some(About::refusal(refusal));
         let reason = refusal.reason;
         self.record(&Event::Refuse { reason, about });
     }
 
-    /// This message is not taken up.
+    /// This message is refused.
     pub fn refused_message(&self, message: &Message, reason: &str) {
         if self.is_on() {
             let about = Some(About::message(message));
@@ -186,14 +186,14 @@ impl Trail {
         }
     }
 
-    /// So many more messages are not taken up, for the same reason.
+    /// This many further messages are refused, for the same reason.
     pub fn refused_more(&self, count: u64, reason: &str) {
         if count > 0 {
             self.record(&Event::RefuseMore { reason, count });
         }
     }
 
-    /// The policy forbids so many more messages.
+    /// The policy forbids this many further messages.
     pub fn blocked_more(&self, count: u64) {
         if count > 0 {
             self.record(&Event::BlockMore { count });

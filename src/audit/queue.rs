@@ -1,5 +1,5 @@
 //! The lines that wait to be written: bounded, so that a disk that does not keep up costs lines,
-//! which are counted, and never makes anybody wait.
+//! which are counted, and never blocks a peer.
 
 use super::event::{Event, Who};
 use crate::utils::lock::{lock, unpoisoned};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 /// While more than this waits, in bytes, further events are lost.
 const LIMIT: usize = 4 << 20;
 
-/// Between whoever has something to record and the thread that writes it.
+/// Connects the tasks that record events with the thread that writes them.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -26,12 +26,12 @@ struct State {
     lost: u64,
     /// Lines that the writer has taken and not written yet.
     in_hand: u64,
-    /// The file is to be opened anew; so many bytes, and lines, belong in the old one.
+    /// The file is to be reopened; how many bytes, and lines, belong in the old one.
     reopen: Option<(usize, u64)>,
     closed: bool,
     /// The writer waits for lines, and has to be woken.
     idle: bool,
-    /// There is no writer any more.
+    /// The writer is gone.
     gone: bool,
 }
 
@@ -45,11 +45,11 @@ impl std::fmt::Debug for Queue {
 pub(super) struct Work {
     /// To be written.
     pub lines: Vec<u8>,
-    /// So many events are missing behind them.
+    /// How many events are missing after them.
     pub lost: u64,
-    /// The file is to be opened anew then.
+    /// The file is to be reopened then.
     pub reopen: bool,
-    /// Nothing more will come.
+    /// The queue is closed.
     pub last: bool,
 }
 
@@ -77,7 +77,7 @@ impl Queue {
             }
             return state.lost > 1;
         }
-        // Under the lock, so that the lines stand in the order of their times.
+        // Under the lock, so that lines are in the order of their times.
         event.write(SystemTime::now(), who, &mut state.lines);
         state.count += 1;
         let idle = std::mem::take(&mut state.idle);
@@ -97,7 +97,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Nothing more will come.
+    /// The queue is closed.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
@@ -134,8 +134,8 @@ impl Queue {
         }
     }
 
-    /// For the writer, which could not write all it took: waits for `pause`, or until the file is to
-    /// be opened anew, or there is nothing to wait for any more.
+    /// For the writer, which could not write all it took: waits for `pause`, or until the file is
+    /// to be reopened, or waiting is pointless.
     pub(super) fn pause(&self, pause: Duration) -> Asked {
         let state = self.lock();
         let waited = self.changed.wait_timeout_while(state, pause, |state| {
@@ -148,7 +148,7 @@ impl Queue {
         }
     }
 
-    /// For the writer: it writes no more, and `unwritten` events are left of what it took.
+    /// For the writer: it stops, and has not written `unwritten` of the events that it took.
     pub(super) fn leave(&self, unwritten: u64) {
         let mut state = self.lock();
         state.in_hand = unwritten;
@@ -157,8 +157,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until the writer has left, but not for longer than `patience`; gives how many events
-    /// have not been written.
+    /// Waits until the writer has stopped, but not for longer than `patience`; returns how many
+    /// events were not written.
     pub(super) fn drained(&self, patience: Duration) -> u64 {
         let state = self.lock();
         let waited = self

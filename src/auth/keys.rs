@@ -1,4 +1,4 @@
-//! What tokens are signed with: shared secrets, or the public keys of a JSON Web Key Set (RFC 7517).
+//! The keys of tokens: shared secrets, or the public keys of a JSON Web Key Set (RFC 7517).
 
 use super::session_ids::SessionIdKeys;
 use super::{ALGORITHMS, Members};
@@ -21,7 +21,7 @@ pub struct Keys {
 }
 
 struct Key {
-    /// `kid`, where it has one.
+    /// `kid`, if it has one.
     id: Option<String>,
     /// It checks signatures of these algorithms only, whatever a token asks for.
     validation: Validation,
@@ -34,13 +34,13 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-/// Why a text is no set of keys that can be used.
+/// Why a text is not a usable set of keys.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetError {
     /// It is not JSON of the form `{"keys": […]}`.
     #[error("it is no JSON Web Key Set")]
     Malformed(#[from] serde_json::Error),
-    /// A secret in it: whoever can read the set could make tokens.
+    /// It contains a secret: anyone who can read the set could forge tokens.
     #[error(
         "key {0} is a shared secret ('kty' is \"oct\"); a key set is public, use --jwt-secret-file"
     )]
@@ -114,7 +114,7 @@ impl Keys {
         }
     }
 
-    /// Those of session ids; none where there are no secrets.
+    /// The keys of session ids; none if there are no secrets.
     #[must_use]
     pub fn session_ids(&self) -> &SessionIdKeys {
         &self.session_ids
@@ -126,7 +126,7 @@ impl Keys {
         self.keys.len()
     }
 
-    /// True where there is none, so that every token is refused.
+    /// True if there are none, so that every token is refused.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -139,8 +139,8 @@ impl Keys {
         self.is_set && named.is_some_and(|named| !has(named))
     }
 
-    /// What has signed this token, of which this is the header. All that may have are tried, whatever comes
-    /// out, so that the time it takes does not tell which one it was.
+    /// The key that has signed this token, whose header this is. All candidates are tried even after a match,
+    /// so that timing does not reveal which one it was.
     pub(super) fn signer(&self, token: &str, header: &Members) -> Option<Signer<'_>> {
         let named = header.get("kid").and_then(Value::as_str);
         let may = |key: &Key| named.is_none() || key.id.is_none() || key.id.as_deref() == named;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-/// A key set is fetched at least so often, so that keys that are withdrawn stop counting.
+/// The longest time between two fetches, so that withdrawn keys stop being accepted.
 const REFRESH: Duration = Duration::from_secs(10 * 60);
 
 /// Between two fetches that tokens or failures are the reason of.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// What is to be done now.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Fetch the set.
@@ -106,7 +106,7 @@ impl Refetch {
         }
     }
 
-    /// What is to be done now. A fetch that was begun and has not ended counts as one that never was.
+    /// The next step. A fetch that was begun and has not ended counts as one that never was.
     pub fn step(&mut self, now: Duration) -> Option<Step> {
         self.is_running = false;
         if !self.has_given_up && self.last_good.saturating_add(self.max_age) <= now {
@@ -127,7 +127,7 @@ impl Refetch {
         Some(Step::Fetch)
     }
 
-    /// The fetch has ended; `is_good` tells that it has brought keys that can be used.
+    /// Notes the end of the fetch; `is_good` tells whether it has returned usable keys.
     pub fn ended(&mut self, now: Duration, is_good: bool) -> Ended {
         self.is_running = false;
         let was_failing = std::mem::replace(&mut self.is_failing, !is_good);

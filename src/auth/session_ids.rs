@@ -1,4 +1,4 @@
-//! Ids of HTTP sessions that outlive the server: what a session was begun with stands in its id, under a
+//! Ids of HTTP sessions that outlive the server: an id contains what its session was begun with, under a
 //! signature, so that a restarted server can begin it again.
 //!
 //! No clock: times come in as milliseconds since 1970.
@@ -146,7 +146,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever differs from an id that was issued, or is shown by somebody else, is not revived.
+        /// An id that differs from an issued one, or is shown by another user, is not revived.
         #[test]
         fn forged_altered_and_foreign_ids_are_not_revived(
             begin in prop::collection::vec(any::<u8>(), 0..80),

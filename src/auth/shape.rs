@@ -1,10 +1,10 @@
-//! What a token says of itself before any server has looked at it: common mistakes, and its end.
+//! What a token reveals without a server: common mistakes, and its expiry.
 
 use super::read_unverified;
 use crate::utils::secret::Secret;
 
-/// Why this is plainly not a token, with the remedy, behind the words "the token". White space around it
-/// does not count. What is no JWT may still be a token of another kind.
+/// Why this is clearly not a token, with the remedy, to follow the words "the token". Surrounding white space
+/// is ignored. What is not a JWT may still be another kind of token.
 #[must_use]
 pub fn mistake(token: &Secret) -> Option<&'static str> {
     let token = token.expose().trim();
@@ -43,14 +43,14 @@ fn is_placeholder(token: &str) -> bool {
     encloses(token) || word.is_some_and(encloses)
 }
 
-/// How many seconds ago this token expired by its own `exp`; `None` where it has not, or does not say.
+/// How many seconds ago this token expired by its own `exp`; `None` if it has not, or has none.
 #[must_use]
 pub fn expired_for(token: &Secret, now: u64) -> Option<f64> {
     let ago = now as f64 - expires_at(token)?;
     (ago >= 0.0).then_some(ago)
 }
 
-/// When this token expires by its own `exp`, in seconds since 1970; `None` where it does not say.
+/// When this token expires by its own `exp`, in seconds since 1970; `None` if it has none.
 #[must_use]
 pub fn expires_at(token: &Secret) -> Option<f64> {
     let token = token.expose().trim().to_owned().into();

@@ -1,5 +1,5 @@
-//! The files behind `server::Access`: secrets, revocations, the policy and certificates, and reading
-//! them again.
+//! The files of `server::Access`: secrets, revocations, the policy and certificates, and reloading
+//! them.
 
 use super::keys::{KeySource, Remote, RemoteError};
 use super::{Failure, pins, read_policy, read_secrets, warn_of_readers};
@@ -24,11 +24,11 @@ use tokio::sync::watch;
 /// Signatures are as hard to forge as the secret is to guess, in bits (RFC 7518 section 3.2).
 const ENOUGH: usize = 256;
 
-/// Where things stand, and what does not change while the server runs.
+/// The paths of the files, and settings that do not change while the server runs.
 #[derive(Debug)]
 struct Origins {
     keys: KeySource,
-    /// What of them is to be fetched again.
+    /// When to fetch them again, if they come from a URL.
     refresh: Option<Arc<KeyRefresh>>,
     demands: Demands,
     required_roles: Vec<String>,
@@ -40,7 +40,7 @@ struct Origins {
     client_ca: Option<PathBuf>,
 }
 
-/// What was read last, each of it good.
+/// The last valid content of each file.
 #[derive(Debug)]
 struct Parts {
     keys: Option<Arc<Keys>>,
@@ -62,7 +62,7 @@ impl Reloader {
     /// Reads everything for the first time. Takes what it needs out of `args`.
     ///
     /// # Errors
-    /// A file that is broken, or a setting that makes no sense without a secret.
+    /// A file that is broken, or a setting that is meaningless without a secret.
     pub(super) async fn new(
         args: &mut ServerArgs,
         audit: &audit::Log,
@@ -108,8 +108,8 @@ impl Reloader {
         Ok((reloader, receiver))
     }
 
-    /// Reads everything again and tells all peers. What is broken stays as it was, and is what this
-    /// gives. Keys at a URL are fetched later.
+    /// Reads everything again and applies it to all peers. Files that are broken keep their last
+    /// valid content, and are returned. Keys at a URL are fetched later.
     pub(super) fn reload(&self) -> Vec<&'static str> {
         let origins = &self.origins;
         let parts = &mut *lock(&self.parts);
@@ -156,7 +156,7 @@ impl Reloader {
 }
 
 impl Reloader {
-    /// Fetches the keys again whenever they may have changed, where they come from a URL. Cancel safe.
+    /// Fetches the keys again whenever they may have changed, if they come from a URL. Cancel safe.
     pub(super) async fn refresh_keys(&self) -> std::convert::Infallible {
         let origins = &self.origins;
         let (Some(refresh), Some(remote)) = (&origins.refresh, origins.keys.remote()) else {
@@ -186,7 +186,7 @@ impl Reloader {
         }
     }
 
-    /// Takes over what is at the URL now, unless it is what was there last.
+    /// Applies the keys at the URL, unless they are unchanged.
     async fn fetch_keys(&self, remote: &Remote, last: &mut Bytes) -> Result<(), RemoteError> {
         let document = remote.fetch().await?;
         if *last == document {
@@ -335,7 +335,7 @@ pub(super) fn demands(args: &DemandArgs) -> Demands {
     }
 }
 
-/// The list in this file; an empty one where there is none.
+/// The list in this file; an empty one if there is no file.
 ///
 /// # Errors
 /// A file that cannot be read or has a malformed line.

@@ -16,7 +16,7 @@ const MAX_LINE: usize = 64 << 20;
 /// does not know that revision need not answer at all.
 const MODERN_EXTRA: Duration = Duration::from_secs(5);
 
-/// Why a server said nothing of what it offers.
+/// Why a server did not answer what it offers.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
     #[error("it did not answer '{0}' within {1}")]
@@ -129,7 +129,7 @@ async fn converse<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     lines: &mut LineReader<R>,
     writer: &mut W,
 ) -> Result<(), Early> {
-    // What cannot be written is told by what is read.
+    // A failed write shows in what is read.
     let mut broken = writer.write_all(first).await.is_err();
     loop {
         let line = match lines.next().await {

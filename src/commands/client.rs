@@ -53,7 +53,7 @@ pub(super) enum Kind {
 /// Reads what the arguments name.
 ///
 /// # Errors
-/// What is wrong with which of them.
+/// Which of them is invalid, and why.
 pub(super) fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
     if args.transport != ClientTransport::Unix && args.path.is_some() {
         return Err(Failure::usage("--path is for 'client unix'"));
@@ -104,7 +104,7 @@ fn unix(args: &ClientArgs) -> Result<Place, Failure> {
     Ok(Place::Unix(path))
 }
 
-/// Where a server in the network is.
+/// The address of a server in the network.
 struct Located {
     host: String,
     port: u16,
@@ -195,7 +195,7 @@ mod tests {
         assert!(!format!("{settings:?}").contains("hunter"));
     }
 
-    /// In virtual time, with the settings of whoever sets nothing.
+    /// In virtual time, with default settings.
     #[tokio::test(start_paused = true)]
     async fn silence_of_45_seconds_is_found_and_less_is_not() {
         let limits = ["client tcp --port 1", "server tcp --port 1 -- x"].map(|typed| {

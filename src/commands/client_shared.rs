@@ -74,7 +74,7 @@ pub(super) fn connector(args: &ClientArgs, host: &str) -> Result<Connector, Fail
     )?)
 }
 
-/// Whoever names certificates means to be safe: better no connection than one in plain text.
+/// Flags for certificates imply TLS: better no connection than one in plain text.
 pub(super) fn refuse_certificates(args: &ClientArgs, remedy: &str) -> Result<(), Failure> {
     if args.tls_ca.is_some() || args.tls_cert.is_some() || args.tls_key.is_some() {
         return Err(Failure::usage(format!(

@@ -14,7 +14,7 @@ pub(super) enum Exit {
     Done = 0,
     /// It failed. Of `check`: something that was asked about is denied.
     Failed = 1,
-    /// What was typed, or a file that it names, is not valid.
+    /// An argument, or a file that it names, is invalid.
     Usage = 2,
 }
 
@@ -52,7 +52,7 @@ impl Failure {
         }
     }
 
-    /// What was typed does not go together.
+    /// The arguments contradict each other.
     pub(super) fn usage(text: impl Into<String>) -> Self {
         Self {
             exit: Exit::Usage,
@@ -105,7 +105,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An error with what was being done when it occurred.
+/// An error with the operation that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 struct Caused {

@@ -107,7 +107,7 @@ fn print_report(
     Ok(())
 }
 
-/// Server, tables, and what there is to say of them.
+/// The server, the tables, and notes.
 fn summary(inventory: &Inventory, access: &Access) -> String {
     let server = inventory
         .server
@@ -146,7 +146,7 @@ fn wrote(output: &Path, roles: &[String]) -> String {
 
 /// For people, where stdout is for the policy.
 fn tell(text: &str) {
-    // With stderr gone there is nobody left to tell.
+    // If stderr is closed, the message is lost.
     let _nobody = writeln!(io::stderr(), "{text}");
 }
 

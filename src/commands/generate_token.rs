@@ -57,7 +57,7 @@ pub(super) fn run(args: &GenerateTokenArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The token and what it says, for people.
+/// The token and its claims, for people.
 fn describe(token: &str, claims: Claims) -> String {
     let user = claims.user.as_deref().unwrap_or("none");
     let roles = claims.roles.filter(|roles: &Vec<String>| !roles.is_empty());

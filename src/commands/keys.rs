@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where the keys are that tokens are checked with.
+/// The source of the keys that tokens are verified with.
 #[derive(Debug)]
 pub(super) struct KeySource {
     secret: SecretArgs,
@@ -62,12 +62,12 @@ impl KeySource {
         Ok(Self { secret, set })
     }
 
-    /// Where the secrets are, if there are any.
+    /// The source of the secrets, if any.
     pub(super) fn secrets(&self) -> &SecretArgs {
         &self.secret
     }
 
-    /// The URL, where the keys come from one.
+    /// The URL, if the keys come from one.
     pub(super) fn remote(&self) -> Option<&Arc<Remote>> {
         match &self.set {
             Some(Set::Url(remote)) => Some(remote),
@@ -75,10 +75,10 @@ impl KeySource {
         }
     }
 
-    /// The keys as they are now; `None` where nobody has to show a token.
+    /// The current keys; `None` if no token is required.
     ///
     /// # Errors
-    /// A file or a URL that cannot be read or is no key set; both kinds of keys at once.
+    /// A file or a URL that cannot be read or is not a key set; or both kinds of keys at once.
     pub(super) async fn read(&self) -> Result<Option<Arc<Keys>>, Failure> {
         match &self.set {
             Some(Set::Url(remote)) => {

@@ -1,4 +1,4 @@
-//! What `server` listens on, and what is said of it.
+//! Opens the listeners of `server`, and announces them.
 
 use super::{Failure, print};
 use crate::cli::Listen;
@@ -20,7 +20,7 @@ pub(super) struct Places {
     pub inherited: Sockets,
 }
 
-/// Serves at sockets that whoever started us has opened.
+/// Uses listening sockets that our parent process has opened.
 fn inherit(sockets: Sockets, kind: ListenerKind) -> io::Result<Vec<Listening>> {
     let tcp = sockets.tcp.into_iter().map(Listeners::inherited);
     let tcp = tcp.map(|opened| Ok(Listening::Port(kind, opened?)));
@@ -79,7 +79,7 @@ fn failure(place: &str, err: io::Error, remedy: &'static str) -> Failure {
     Failure::caused(format!("could not listen on {place}"), err).with_remedy(Some(remedy))
 }
 
-/// Says on stdout, a line each, what is open.
+/// Prints the open listeners to stdout, one per line.
 pub(super) fn announce(listeners: &[Listening]) -> io::Result<()> {
     for listening in listeners {
         let line = match listening {

@@ -10,7 +10,7 @@ use tracing_subscriber::registry::LookupSpan;
 /// `TIME LEVEL span{fields}: message fields`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogLine {
-    /// Somebody looks on: the time of day is enough, in seconds.
+    /// On a terminal the time of day is enough, in seconds.
     pub on_terminal: bool,
 }
 

@@ -28,7 +28,7 @@ const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
 /// Counts the lines that were lost.
 static COUNTER: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// How many lines were lost, since nobody has read stderr.
+/// How many lines were lost because stderr was not read.
 pub(super) fn lost_lines() -> u64 {
     COUNTER.get().map_or(0, ErrorCounter::dropped_lines) as u64
 }
@@ -90,7 +90,7 @@ fn start_with(format: LogFormat, level: &str) -> WorkerGuard {
     guard
 }
 
-/// Whether somebody sees what goes to stderr.
+/// Whether stderr is a terminal.
 pub(super) fn is_on_terminal() -> bool {
     io::IsTerminal::is_terminal(&io::stderr())
 }
@@ -104,7 +104,7 @@ fn is_coloured(is_terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -
     !is_set("NO_COLOR") && (is_forced || is_terminal && !is_dumb)
 }
 
-/// Stderr, which is told how many lines were lost as soon as it takes some again.
+/// Stderr, which gets a note of how many lines were lost as soon as it accepts some again.
 struct CountingStderr {
     stderr: Stderr,
     format: LogFormat,
@@ -142,11 +142,11 @@ impl Write for CountingStderr {
     }
 }
 
-/// Writes this to stderr, a line end behind it; gives up where nobody reads it.
+/// Writes this and a newline to stderr; gives up if that blocks.
 pub(super) fn write_stderr(text: String) {
     let (done, written) = mpsc::channel();
     let write = move || {
-        // With stderr gone there is nobody left to tell.
+        // If stderr is closed, the message is lost.
         let _ = writeln!(io::stderr(), "{text}");
         let _ = done.send(());
     };

@@ -35,7 +35,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Runs what was typed. Exit codes: 0 done, 1 failed (one line on stderr says why), 2 bad usage. `release` is called now and then, to give memory that is free back to the system.
+/// Runs the command line. Exit codes: 0 done, 1 failed (one line on stderr says why), 2 bad usage. `release`
+/// is called now and then, to return free memory to the system.
 #[must_use]
 pub fn run(cli: Cli, release: fn()) -> ExitCode {
     let outcome = match cli.command {
@@ -100,7 +101,7 @@ fn read_secrets(args: &SecretArgs) -> Result<Option<Vec<Secret>>, SecretError> {
     sources.read_all()
 }
 
-/// Prints to stdout, which may have been closed: nobody wants to know then.
+/// Prints to stdout; if that is closed, the text is dropped silently.
 fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout

@@ -15,13 +15,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a server may take to say what it offers.
+/// How long a server may take to answer what it offers.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The tools in this file.
 ///
 /// # Errors
-/// It cannot be read, or is no such file.
+/// It cannot be read, or is not a file of pins.
 pub(super) fn read(path: &Path) -> Result<PinnedTools, Failure> {
     let name = path.display();
     let text = text::read(path).map_err(|err| {
@@ -33,7 +33,7 @@ pub(super) fn read(path: &Path) -> Result<PinnedTools, Failure> {
         .map_err(|err| Failure::caused(format!("the pinned tools {name} are not valid"), err))
 }
 
-/// Puts on record what is withheld.
+/// Records tools that are withheld.
 pub(super) fn tell(audit: audit::Log) -> Tell {
     Arc::new(move |tool, drift| {
         tracing::warn!(
@@ -51,10 +51,10 @@ fn pinned(inventory: &Inventory) -> PinnedTools {
     }))
 }
 
-/// Writes the file of a server; gives what there is to say of it.
+/// Writes the file for a server; returns a summary.
 ///
 /// # Errors
-/// It cannot be written, or what is there is no such file.
+/// It cannot be written, or the existing file is not one of pins.
 pub(super) fn write(path: &Path, inventory: &Inventory) -> Result<String, Failure> {
     let before = match path.symlink_metadata() {
         Ok(_) => Some(read(path)?),
@@ -71,10 +71,10 @@ pub(super) fn write(path: &Path, inventory: &Inventory) -> Result<String, Failur
     Ok(said)
 }
 
-/// `check --pins`: true where the server offers nothing but what was accepted.
+/// `check --pins`: true if the server offers exactly what was accepted.
 ///
 /// # Errors
-/// The file cannot be read, or the server does not say what it offers.
+/// The file cannot be read, or the server does not answer what it offers.
 pub(super) fn check(args: &CheckArgs, path: &Path) -> Result<bool, Failure> {
     let _logs = logs::start_quiet();
     let before = read(path)?;

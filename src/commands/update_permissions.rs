@@ -1,5 +1,5 @@
-//! `generate-permissions --update`: what is new becomes blocked, what is gone is reported, and what
-//! somebody wrote stays.
+//! `generate-permissions --update`: new items become blocked, missing ones are reported, and the
+//! rest of the file is unchanged.
 
 use super::Failure;
 use crate::inventory::{Inventory, pattern_of_template};
@@ -18,7 +18,7 @@ pub(super) struct Old {
     policy: Policy,
 }
 
-/// The file as it becomes, and what there is to say of it.
+/// The updated file, and a list of changes.
 pub(super) struct Update {
     pub(super) text: String,
     pub(super) policy: Policy,
@@ -165,7 +165,7 @@ fn blocked_list(kind: ItemKind) -> &'static str {
     }
 }
 
-/// A role for which everything is allowed, whatever comes, as somebody wanted it.
+/// A role that allows everything, including future items, is left alone.
 fn is_everything(role: &Role, kind: ItemKind) -> bool {
     let mut rules = role.rules().iter();
     let all = rules.any(|rule| {

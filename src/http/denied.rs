@@ -16,8 +16,7 @@ pub struct Denied {
 }
 
 impl Denied {
-    /// For a request of which no id is known, or that is none of JSON-RPC. `word` is what programs may
-    /// test for.
+    /// Refuses a request without a known id, or that is not JSON-RPC. `word` is for programs to test.
     #[must_use]
     pub fn plain(status: StatusCode, word: &'static str, reason: &'static str) -> Self {
         let data = ErrorData::new(word, Executed::No);
@@ -29,7 +28,7 @@ impl Denied {
         }
     }
 
-    /// For a message of this id, with the status that belongs to the code.
+    /// Refuses a message with this id, with the status that belongs to the code.
     #[must_use]
     pub fn message(
         id: Option<&RequestId>,

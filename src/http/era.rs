@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde::Serialize;
 
-/// The most of a version that an answer quotes, in bytes.
+/// The most of a version that an error quotes, in bytes.
 const MAX_VERSION: usize = 64;
 
 const VERSION_MEMBER: &str = "io.modelcontextprotocol/protocolVersion";
@@ -21,7 +21,7 @@ const CAPABILITIES_MEMBER: &str = "io.modelcontextprotocol/clientCapabilities";
 /// How a posted message is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Era {
-    /// By itself (2026-07-28).
+    /// On its own (2026-07-28).
     Stateless,
     /// In a session (2025-03-26 to 2025-11-25).
     Session,
@@ -30,7 +30,7 @@ pub enum Era {
 /// Which of the two a message is for, by its `MCP-Protocol-Version` and its `_meta`, which have to agree.
 ///
 /// # Errors
-/// It is for neither.
+/// It belongs to neither.
 pub fn era(headers: &HeaderMap, message: &Message) -> Result<Era, Denied> {
     let id = message.id();
     let named = only(headers, &PROTOCOL_VERSION)?;
@@ -86,10 +86,10 @@ fn stateless(headers: &HeaderMap, message: &Message, declared: &Declared) -> Res
     Ok(())
 }
 
-/// What `_meta` of a request says.
+/// The members of `_meta` that matter here.
 #[derive(Default)]
 struct Declared {
-    /// Empty where it is no string.
+    /// Empty if it is not a string.
     version: Option<String>,
     capabilities: bool,
 }
@@ -109,7 +109,7 @@ fn declared(message: &Message) -> Declared {
     read().unwrap_or_default()
 }
 
-/// What is answered where a header and the body differ.
+/// The error if a header and the body differ.
 #[must_use]
 pub fn mismatch(id: Option<&RequestId>, reason: &'static str) -> Denied {
     let data = ErrorData::new("header-mismatch", Executed::No);

@@ -4,11 +4,11 @@ use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use std::fmt;
 
-/// A comment, which clients skip: it keeps whatever lies between from taking the stream for dead.
+/// A comment, which clients skip: it keeps proxies from considering the stream dead.
 pub const COMMENT: &[u8] = b":\n\n";
 
-/// The id of an event: which stream of its session, and the how-manieth event there. It stands in no
-/// other stream of the session.
+/// The id of an event: the number of its stream, and its number in that. It is unique in the
+/// session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventId {
     /// The number of the stream.
@@ -18,7 +18,7 @@ pub struct EventId {
 }
 
 impl EventId {
-    /// The id that is written so, and no other way.
+    /// Parses an id in exactly this form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let number = |text: &str| {
@@ -39,7 +39,7 @@ impl fmt::Display for EventId {
     }
 }
 
-/// An event with a message, or, without one, that only tells its id.
+/// An event with a message, or only an id if there is none.
 #[must_use]
 pub fn write_event(id: Option<EventId>, line: Option<&Line>) -> Bytes {
     let length = line.map_or(0, Pieces::length);

@@ -1,21 +1,21 @@
-//! Whom a reverse proxy speaks for: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
+//! The client behind a reverse proxy: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
 //!
-//! Everybody can send these headers, and each proxy only adds its own peer at the right. So they count
-//! where they come from a proxy that is trusted, and are read from the right, up to the first address that is
-//! no trusted proxy.
+//! Any client can send these headers, and each proxy only adds its own peer at the right. So they count only
+//! if they come from a trusted proxy, and are read from the right, up to the first address that is not a
+//! trusted proxy.
 
 use crate::account::Address;
 use crate::utils::cidr::Cidr;
 use hyper::header::{FORWARDED, HeaderMap, HeaderName};
 use std::net::{IpAddr, SocketAddr};
 
-/// What nearly all proxies send.
+/// The header that nearly all proxies send.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The most hops that are looked at, from the right.
 const MAX_HOPS: usize = 32;
 
-/// The hops before the peer of a connection, as the headers of a request say.
+/// The hops before the peer of a connection, from the headers of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// The nearest first; `None` is one that hides its address.
@@ -30,7 +30,7 @@ impl Forwarded {
         let hops = |name: &HeaderName, address: fn(&str) -> Option<IpAddr>| {
             let lines = headers.get_all(name).iter().rev();
             let elements = lines.flat_map(|line| {
-                // What is no text has hidden all that it holds.
+                // A value that is not text hides all its hops.
                 let text = line.to_str().unwrap_or_default();
                 text.rsplit(',').map(move |element| address(element.trim()))
             });
@@ -42,8 +42,8 @@ impl Forwarded {
         }
     }
 
-    /// The client that `peer` speaks for, if it is one of the `trusted` proxies. Where the two headers differ
-    /// one of them is the client's own, so neither counts.
+    /// The client behind `peer`, if that is one of the `trusted` proxies. If the two headers differ, one of
+    /// them is the client's own, so neither counts.
     #[must_use]
     pub fn client(&self, peer: Address, trusted: &[Cidr]) -> Address {
         let Address::Network(socket) = peer else {
@@ -59,7 +59,7 @@ impl Forwarded {
                 match hop {
                     Some(address) if is_trusted(*address) => nearest = *address,
                     Some(address) => return *address,
-                    // The last one that is known stands for it.
+                    // It counts as the last known hop.
                     None => break,
                 }
             }
@@ -142,7 +142,7 @@ mod tests {
             ("2001:db8::1", "2001:db8::1"),
             ("[2001:db8::1]:80", "2001:db8::1"),
             ("::ffff:203.0.113.7", "203.0.113.7"),
-            // Whoever hides is counted with the proxy that has seen him.
+            // A hidden client counts as the proxy that has seen it.
             ("203.0.113.7, unknown", PEER),
             ("203.0.113.7, unknown, 10.0.0.1", "10.0.0.1"),
             ("", PEER),
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(client("[::ffff:10.0.0.1]:5000", &lines), "203.0.113.7");
     }
 
-    /// A proxy that sets one header passes on what a client says in the other.
+    /// A proxy that sets one header passes on the client's own value of the other.
     #[test]
     fn two_headers_that_differ_count_for_nothing() {
         let both =

@@ -1,4 +1,4 @@
-//! What the head of a request says, beyond who may ask.
+//! The headers of a request, apart from authorization.
 
 use super::Denied;
 use crate::mcp::Revision;
@@ -15,10 +15,10 @@ pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-v
 /// Names the last event that a client has received.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The value of a header that may stand there once.
+/// The value of a header that may occur once.
 ///
 /// # Errors
-/// It stands there more than once, or is not of visible characters.
+/// It occurs more than once, or has other than visible characters.
 pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Denied> {
     let bad = |reason| Denied::plain(StatusCode::BAD_REQUEST, "bad-header", reason);
     let mut values = headers.get_all(name).iter();
@@ -46,8 +46,8 @@ pub fn bearer(headers: &HeaderMap) -> Option<Secret> {
     is_bearer.then(|| token.trim().to_owned().into())
 }
 
-/// True where the body is JSON by its `Content-Type`. Web pages can send other types without being
-/// asked first (CORS), so nothing else is taken for it.
+/// True if `Content-Type` says JSON. Web pages can send other types without a preflight (CORS), so
+/// nothing else is accepted.
 #[must_use]
 pub fn is_json(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
@@ -57,7 +57,7 @@ pub fn is_json(headers: &HeaderMap) -> bool {
     is_json && values.next().is_none()
 }
 
-/// Which types of answers a client takes.
+/// The media types that a client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepts {
     /// `application/json`
@@ -67,7 +67,7 @@ pub struct Accepts {
 }
 
 impl Accepts {
-    /// What `Accept` says; both where there is none.
+    /// The value of `Accept`; both if there is none.
     #[must_use]
     pub fn read(headers: &HeaderMap) -> Self {
         let mut found = Self {
@@ -95,7 +95,7 @@ impl Accepts {
 /// The revision that a request of a session names, which is one with a handshake.
 ///
 /// # Errors
-/// One that there is not.
+/// The revision does not exist.
 pub fn session_version(headers: &HeaderMap) -> Result<Option<Revision>, Denied> {
     let Some(name) = only(headers, &PROTOCOL_VERSION)? else {
         return Ok(None);

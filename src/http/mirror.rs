@@ -1,5 +1,5 @@
-//! Headers that say again what the body says (2026-07-28 basic/transports "Streamable HTTP"): whatever
-//! lies between may go by the one and the MCP server by the other, so both have to agree.
+//! Headers that mirror the body (2026-07-28 basic/transports "Streamable HTTP"): proxies may rely on the
+//! headers and the MCP server on the body, so both have to agree.
 
 use crate::jsonrpc::{Field, Message};
 use crate::mcp::Method;
@@ -38,10 +38,10 @@ pub(super) fn check(headers: &HeaderMap, message: &Message) -> Result<(), &'stat
     }
 }
 
-/// The value of a header that may stand there once.
+/// The value of a header that may occur once.
 ///
 /// # Errors
-/// It stands there more than once, or is not of visible characters.
+/// It occurs more than once, or has other than visible characters.
 pub(super) fn value<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -58,10 +58,10 @@ pub(super) fn value<'a>(
         .map_err(|_| "Header mismatch: a header holds something else than visible characters")
 }
 
-/// What a value stands for that may be written in base64.
+/// Decodes a value that may be base64.
 ///
 /// # Errors
-/// It is written so, and cannot be read.
+/// The base64 is invalid.
 pub(super) fn decoded(value: &str) -> Result<Cow<'_, str>, &'static str> {
     let inner = value.strip_prefix("=?base64?");
     let Some(inner) = inner.and_then(|inner| inner.strip_suffix("?=")) else {

@@ -1,6 +1,6 @@
-//! MCP over HTTP ("Streamable HTTP"), as far as it can be decided without I/O: who may ask, which
-//! revision a request belongs to, with which status it is answered, and on which stream a message goes
-//! out. The revisions with a handshake have sessions; 2026-07-28 has none.
+//! MCP over HTTP ("Streamable HTTP"), as far as it can be decided without I/O: which site a request is for,
+//! which revision it belongs to, the status of its answer, and the stream that a message goes to. The
+//! revisions with a handshake have sessions; 2026-07-28 has none.
 
 mod denied;
 mod era;

@@ -1,5 +1,5 @@
-//! Arguments of tools that stand in headers, too (2026-07-28 Streamable HTTP "Custom Headers from Tool
-//! Parameters"): which ones the schema of a tool names, and whether both say the same.
+//! Arguments of tools that are mirrored in headers (2026-07-28 Streamable HTTP "Custom Headers from Tool
+//! Parameters"): which ones the schema of a tool names, and whether both agree.
 
 use super::mirror::{decoded, value};
 use crate::json::{elements, members, unescape};
@@ -42,8 +42,8 @@ impl Parameter {
 pub struct Mirrored(HashMap<String, Vec<Parameter>>);
 
 impl Mirrored {
-    /// Learns from a result of `tools/list`. Gives the cursor of the next page, if there is one. Tools
-    /// whose annotations break the rules have none.
+    /// Reads a result of `tools/list`. Returns the cursor of the next page, if any. Invalid annotations are
+    /// ignored.
     pub fn learn(&mut self, result: &[u8]) -> Option<String> {
         let [tools, cursor] = members(result, ["tools", "nextCursor"])?;
         let tools = tools?.of(result);
@@ -59,7 +59,8 @@ impl Mirrored {
         Some(unescape(cursor?.of(result))?.into_owned())
     }
 
-    /// Checks the headers of a call: what is annotated stands in both or in neither, with the same value.
+    /// Checks the headers of a call: an annotated argument must be in both or in neither, with the same
+    /// value.
     ///
     /// # Errors
     /// What is wrong.
@@ -72,7 +73,7 @@ impl Mirrored {
         let params: Value = serde_json::from_slice(params).unwrap_or_default();
         for parameter in parameters {
             let name = format!("mcp-param-{}", parameter.header.to_ascii_lowercase());
-            // It is the name of a header: it has been looked at.
+            // It was checked to be a valid header name.
             let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
                 continue;
             };
@@ -95,7 +96,7 @@ fn is_scalar(value: &Value) -> bool {
     matches!(value, Value::String(_) | Value::Bool(_) | Value::Number(_))
 }
 
-/// True where a header says this value: numbers are compared as such (`42.0` is `42`).
+/// True if a header has this value: numbers are compared by value (`42.0` is `42`).
 fn is_same(said: &str, meant: &Value) -> bool {
     match meant {
         Value::String(text) => text == said,
@@ -122,13 +123,13 @@ pub fn tool_name(tool: &[u8]) -> Option<String> {
     Some(unescape(name?.of(tool))?.into_owned())
 }
 
-/// The parameters of a tool in a list that stand in headers, too.
+/// The mirrored parameters of a tool in a list.
 ///
 /// # Errors
 /// Which rule the tool breaks.
 pub fn parameters(tool: &[u8]) -> Result<Vec<Parameter>, &'static str> {
     let mut found = Vec::new();
-    // Most tools have none, and are not read any further.
+    // Most tools have none, and are not parsed any further.
     if memchr::memmem::find(tool, ANNOTATION.as_bytes()).is_none() {
         return Ok(found);
     }

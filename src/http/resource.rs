@@ -1,5 +1,5 @@
-//! What a server says of itself to clients that shall get a token from an authorization server (OAuth 2.0
-//! Protected Resource Metadata, RFC 9728).
+//! The metadata for clients that get their token from an authorization server (OAuth 2.0 Protected Resource
+//! Metadata, RFC 9728).
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
@@ -12,11 +12,11 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 #[derive(Clone, Debug)]
 pub struct Resource {
     path: String,
-    /// What a token needs to get in, where roles are scopes.
+    /// The scopes that a token needs to be admitted, if roles are scopes.
     scopes: Option<Vec<String>>,
     metadata: Bytes,
     metadata_url: String,
-    /// What is added to a challenge.
+    /// The parameters that are added to a challenge.
     parameters: String,
 }
 
@@ -57,14 +57,14 @@ impl Resource {
         Self {
             metadata_url,
             path: path.to_owned(),
-            // Texts and lists of them always have a JSON form.
+            // Strings and lists of them always serialize.
             metadata: serde_json::to_vec(&metadata).unwrap_or_default().into(),
             parameters,
             scopes,
         }
     }
 
-    /// True where a role is a scope that clients can ask for.
+    /// True if a role is a scope that clients can request.
     #[must_use]
     pub fn has_scopes(&self) -> bool {
         self.scopes.is_some()
@@ -88,15 +88,14 @@ impl Resource {
         HeaderValue::from_str(&challenge).ok()
     }
 
-    /// The metadata, where they are asked for by this path: with the path of the endpoint behind it, or
-    /// without.
+    /// The metadata, if this path requests it: with or without the path of the endpoint after it.
     #[must_use]
     pub fn metadata_at(&self, path: &str) -> Option<Bytes> {
         let rest = path.strip_prefix(WELL_KNOWN)?;
         (rest.is_empty() || rest == self.path).then(|| self.metadata.clone())
     }
 
-    /// A challenge (`WWW-Authenticate`) that also says where the metadata are.
+    /// A challenge (`WWW-Authenticate`) that also names the URL of the metadata.
     #[must_use]
     pub fn complete(&self, challenge: &HeaderValue) -> Option<HeaderValue> {
         let challenge = challenge.to_str().ok()?;
@@ -108,7 +107,7 @@ impl Resource {
     }
 }
 
-/// True where a scope may have this name (RFC 6749, section 3.3), and a server may ask for it.
+/// True if this is a valid scope (RFC 6749, section 3.3) that a server may request.
 #[must_use]
 pub fn is_scope(name: &str) -> bool {
     let is_allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);

@@ -1,17 +1,17 @@
 //! The sessions of clients over HTTP, by owner and id, bounded in number.
 //!
-//! An id is looked for among the sessions of its owner only, so nobody learns anything of those of others,
-//! not even by how long it takes.
+//! An id is looked up among the sessions of its owner only, so that no one learns anything about other users'
+//! sessions, not even from the time it takes.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Instant;
 
-/// There can be no further session: all are in use.
+/// There is no room for a further session: all are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// All sessions. `O` is whose one is, `T` what is known of one.
+/// All sessions. `O` is the owner of one, `T` its state.
 #[derive(Debug)]
 pub struct Sessions<O, T> {
     owners: HashMap<O, HashMap<String, T>>,
@@ -21,7 +21,7 @@ pub struct Sessions<O, T> {
 }
 
 impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
-    /// With at most so many sessions, in all and of one owner.
+    /// With at most this many sessions, in total and per owner.
     #[must_use]
     pub fn new(limit: usize, limit_per_owner: usize) -> Self {
         Self {
@@ -99,15 +99,15 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
         Some(own.entry(id.to_owned()).or_insert(value))
     }
 
-    /// True where anybody has a session with this id. Looks at the sessions of all, so that how long it
-    /// takes tells nothing.
+    /// True if there is a session with this id, whoever owns it. Checks all sessions, so that the time it
+    /// takes reveals nothing.
     #[must_use]
     pub fn is_known(&self, id: &str) -> bool {
         let found = self.owners.values().filter(|own| own.contains_key(id));
         found.count() > 0
     }
 
-    /// Takes it out.
+    /// Removes it.
     pub fn remove(&mut self, owner: &O, id: &str) -> Option<T> {
         let sessions = self.owners.get_mut(owner)?;
         let gone = sessions.remove(id)?;

@@ -1,19 +1,19 @@
-//! Where a server is, as the requests for it say: path, host, and the web pages that may ask.
+//! The site that requests are for: path, host, and the web pages that may send them.
 //!
-//! A page that somebody visits can send requests to his own machine, and, with a name that it lets point
-//! there (DNS rebinding), read the answers. So a server on loopback takes only loopback names for itself,
-//! and no server takes requests of pages that it does not know.
+//! A web page can send requests to its visitor's own machine, and, with a name that resolves to it (DNS
+//! rebinding), read the answers. So a server on loopback accepts only loopback names, and no server accepts
+//! requests of unknown pages.
 
 use super::resource::Resource;
 use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use std::net::IpAddr;
 
-/// Where a server is.
+/// A site.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The one path with MCP; `None` where there are only answers to health checks.
+    /// The path with MCP; `None` if there are only health checks.
     pub path: Option<String>,
-    /// It has the numbers for Prometheus.
+    /// It serves metrics for Prometheus.
     pub metrics: bool,
     /// The port that it listens on.
     pub port: u16,
@@ -21,11 +21,12 @@ pub struct Site {
     pub loopback: bool,
     /// It speaks TLS.
     pub tls: bool,
-    /// Origins of web pages that may ask.
+    /// Origins of web pages that may send requests.
     pub allowed_origins: Vec<String>,
-    /// Where clients find it, through a proxy say: `https://mcp.example.com`, without a path.
+    /// The origin by which clients reach it, for example through a proxy:
+    /// `https://mcp.example.com`, without a path.
     pub public_origin: Option<String>,
-    /// What it says to clients that shall get a token elsewhere.
+    /// The metadata for clients that get their token elsewhere.
     pub resource: Option<Resource>,
 }
 
@@ -36,12 +37,13 @@ pub enum SiteError {
     NoHost,
     /// It is for another host.
     ForeignHost,
-    /// A web page asks that may not.
+    /// It comes from a web page that is not allowed.
     ForeignOrigin,
 }
 
 impl Site {
-    /// Checks for whom a request is and who asks. Gives the origin of the web page, if it is one that may.
+    /// Checks the host and the origin of a request. Returns the origin of the web page, if an allowed one
+    /// sent it.
     ///
     /// # Errors
     /// Why it is refused.
@@ -90,7 +92,8 @@ impl Site {
             || (self.loopback && own().unwrap_or(false))
     }
 
-    /// True for a `Host` that a server on loopback may be called by. Any port: it may be forwarded.
+    /// True for a `Host` that is valid for a server on loopback. Any port, because it may be
+    /// forwarded.
     fn is_own(&self, host: &str) -> bool {
         let (name, _) = split(host);
         let public = self.public_origin.as_deref();

@@ -1,7 +1,7 @@
-//! On which stream a message of one session goes out, and what is kept for a client that comes back.
+//! The streams of one session: which stream a message goes to, and what is kept for resumption.
 //!
-//! Each posted request has a stream of its own, which ends with its answer; besides those there is one that
-//! the client listens on, for what belongs to no request. No I/O, no clock: the time comes in.
+//! Each posted request has its own stream, which ends with its answer; besides those there is a general one,
+//! for messages that belong to no request. No I/O, no clock: the time comes in.
 //!
 //! # Invariants
 //! 1. A message goes to one stream: an answer to that of its request, progress to that of its token, a
@@ -71,21 +71,21 @@ pub enum Next {
     End,
 }
 
-/// There is no such stream, or not any more.
+/// There is no such stream, or no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotOpen;
 
 /// All streams of one session. `Debug` shows how many there are.
 pub struct Streams {
     streams: BTreeMap<u64, Stream>,
-    /// The streams of requests that run.
+    /// The streams of pending requests.
     requests: HashMap<RequestId, u64>,
     tokens: HashMap<RequestId, u64>,
     last: u64,
     waiting: usize,
     kept: Share,
     kept_here: usize,
-    /// Counts what waits and what is kept.
+    /// Counts waiting and kept events.
     backlog: Part,
     bounds: StreamBounds,
 }
@@ -127,10 +127,11 @@ impl Streams {
         self
     }
 
-    /// A stream for a request, with its reader; `takes_all` where that takes more than the answer.
+    /// Adds a stream for a request, with its reader; `takes_all` if that accepts more than the
+    /// answer.
     ///
     /// # Errors
-    /// A request of the same id runs.
+    /// A request with the same id is pending.
     pub fn open(&mut self, message: &Message, takes_all: bool) -> Result<Reading, NotOpen> {
         let id = message.id().ok_or(NotOpen)?;
         if self.requests.contains_key(id) {
@@ -240,7 +241,7 @@ impl Streams {
         }
     }
 
-    /// A reader has gone. The answer to a request whose client cannot come back is thrown away.
+    /// Notes that a reader has gone. The answer to a request whose client cannot resume is dropped.
     pub fn leave(&mut self, reading: &Reading, now: Instant) {
         let Some(stream) = self.read_by(reading) else {
             return;
@@ -295,9 +296,9 @@ impl Streams {
                     };
                     match number {
                         Some(number) if takes(&number) => number,
-                        // Whoever takes the answer alone has asked for this in vain.
+                        // The reader accepts only the answer, so this is dropped.
                         Some(_) => return (None, false),
-                        // Of a task, whose request has been answered.
+                        // Progress of a task, whose request was answered.
                         None => GENERAL,
                     }
                 }
@@ -364,13 +365,13 @@ impl Streams {
         self.tokens.clear();
     }
 
-    /// True while somebody reads one of them.
+    /// True while any of them has a reader.
     #[must_use]
     pub fn is_attended(&self) -> bool {
         self.streams.values().any(|stream| stream.reader.is_some())
     }
 
-    /// True while no request runs and nobody reads.
+    /// True while no request is pending and no stream has a reader.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.requests.is_empty() && !self.is_attended()

@@ -1,4 +1,4 @@
-//! A policy for a server, by the names of what it offers.
+//! Drafts a policy for a server, with the names of what it offers.
 
 use super::{Effect, Inventory};
 use crate::mcp::Method;
@@ -164,7 +164,7 @@ fn methods(role: Role) -> Vec<&'static str> {
     methods.chain(["notifications/*"]).collect()
 }
 
-/// A server could else offer a tool of the name `*`, and open all its tools to everybody.
+/// A server could otherwise offer a tool named `*`, and so open all its tools.
 fn can_be_named(name: &str) -> bool {
     !name.is_empty() && !name.contains('*')
 }

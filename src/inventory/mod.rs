@@ -63,9 +63,9 @@ impl Inventory {
 pub struct Tool {
     /// Its name.
     pub name: String,
-    /// What the server says of it.
+    /// Its description.
     pub hints: Hints,
-    /// What the server says of it, in all that it has said.
+    /// Its definitions, in all answers of the server.
     pub definitions: Vec<Value>,
 }
 
@@ -85,7 +85,7 @@ pub enum Effect {
     ReadOnly,
     /// It only adds.
     Additive,
-    /// Nobody says.
+    /// It is not declared.
     Unmarked,
     /// It may change or delete what is there.
     Destructive,

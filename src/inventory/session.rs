@@ -100,10 +100,10 @@ impl Session {
         self.inventory
     }
 
-    /// Takes a line of the server. What is no message, and what was not asked for, is ignored.
+    /// Handles a line of the server. Invalid and unrequested messages are ignored.
     ///
     /// # Errors
-    /// That the conversation cannot go on.
+    /// The conversation cannot continue.
     pub fn receive(&mut self, line: &[u8]) -> Result<Step, Fault> {
         let Ok(message) = serde_json::from_slice::<Value>(line) else {
             return Ok(Step::default());
@@ -171,7 +171,7 @@ impl Session {
         Ok(self.next(send))
     }
 
-    /// An error to a list is no reason to know nothing of the others.
+    /// An error for one list must not prevent the others.
     fn refused(&mut self, error: &Value) -> Result<Step, Fault> {
         let method = self.asked.name();
         let code = error.get("code").and_then(Value::as_i64);
@@ -188,7 +188,7 @@ impl Session {
         Ok(self.next(Vec::new()))
     }
 
-    /// Reads what the server says of itself, and which lists it has.
+    /// Reads the server's description of itself, and which lists it has.
     fn begin(&mut self, result: &Value) -> Result<(), Fault> {
         let malformed = Fault::Malformed(self.asked.name());
         let info = match self.modern {
@@ -223,7 +223,7 @@ impl Session {
         Ok(())
     }
 
-    /// Adds the entries of a page. True where there is another one.
+    /// Adds the entries of a page. True if there is another one.
     fn take_page(&mut self, list: List, result: &Value) -> Result<bool, Fault> {
         let method = self.asked.name();
         let entries = result.get(list.member).and_then(Value::as_array);
@@ -303,7 +303,7 @@ impl Session {
 
     fn request(&self) -> Vec<u8> {
         let client = json!({"name": "mcp-remote", "version": env!("CARGO_PKG_VERSION")});
-        // As a shared MCP server is told: the list of tools may depend on it.
+        // The same as for a shared MCP server: the list of tools may depend on it.
         let capabilities = json!({
             "sampling": {"context": {}, "tools": {}}, "elicitation": {"form": {}, "url": {}},
         });

@@ -1,5 +1,5 @@
-//! Numbers about a running server, for Prometheus: counted by atomics, and only where somebody has asked
-//! for them (`--metrics`). One process has one set of them. No label has a value that a peer chooses.
+//! Metrics of a running server, for Prometheus: counted by atomics, and only if requested (`--metrics`).
+//! There is one set per process. No label has a value that a peer chooses.
 
 mod histogram;
 mod text;
@@ -14,40 +14,40 @@ use std::time::{Duration, Instant};
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
-/// From here on everything is counted; `lost_log_lines` tells how many lines of the log were lost.
+/// Starts counting; `lost_log_lines` returns how many lines of the log were lost.
 pub fn enable(lost_log_lines: fn() -> u64) {
     METRICS.get_or_init(|| Metrics::new(lost_log_lines));
 }
 
-/// The numbers, where they are counted.
+/// The metrics, if they are counted.
 #[must_use]
 #[inline]
 pub fn get() -> Option<&'static Metrics> {
     METRICS.get()
 }
 
-/// The time, where it is measured.
+/// The time, if it is measured.
 #[must_use]
 #[inline]
 pub fn clock() -> Option<Instant> {
     get().map(|_| Instant::now())
 }
 
-/// Somebody is not let in.
+/// Counts a peer that is not admitted.
 pub fn refused(why: Failure) {
     if let Some(metrics) = get() {
         count(&metrics.failures[why.index()]);
     }
 }
 
-/// A message that arrived then has been handed over to the MCP server.
+/// Observes how long a message took from its arrival until it was handed to the MCP server.
 pub fn handed_over(arrived: Option<Instant>) {
     if let (Some(metrics), Some(arrived)) = (get(), arrived) {
         metrics.to_server.observe(arrived.elapsed());
     }
 }
 
-/// A message of the MCP server that was read then has been queued for its peers.
+/// Observes how long a message of the MCP server took until it was queued for its peers.
 pub fn queued(read: Option<Instant>) {
     if let (Some(metrics), Some(read)) = (get(), read) {
         metrics.to_client.observe(read.elapsed());
@@ -67,25 +67,25 @@ pub enum Transport {
     Unix,
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was let through.
+    /// It passed.
     Passed,
     /// The policy forbids it.
     Blocked,
-    /// It is no message, or none that a peer may send.
+    /// It is not a message, or not one that a peer may send.
     Invalid,
     /// There were too many.
     RateLimited,
-    /// It names what belongs to somebody else, or needs one process too many.
+    /// It names what belongs to another user, or there is no process for it.
     Refused,
 }
 
-/// Why somebody did not come in.
+/// Why a peer was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// What was shown is no token, or none of ours.
+    /// The token is invalid.
     InvalidToken,
     /// The token has expired.
     Expired,
@@ -95,7 +95,7 @@ pub enum Failure {
     NoToken,
     /// None was shown in time.
     Timeout,
-    /// Its roles are not enough.
+    /// Its roles are insufficient.
     Roles,
 }
 
@@ -186,17 +186,17 @@ impl Metrics {
         count(&self.messages[row][verdict.index()]);
     }
 
-    /// So many bytes of messages have come from a peer.
+    /// Counts bytes of messages from a peer.
     pub fn received(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// So many bytes of messages are for a peer.
+    /// Counts bytes of messages for a peer.
     pub fn sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// The MCP server has taken so long for an answer.
+    /// Observes how long the MCP server took for an answer.
     pub fn answered(&self, took: Duration) {
         self.server.observe(took);
     }

@@ -1,11 +1,11 @@
-//! Adds names to the lists of a policy file, and leaves everything else as somebody wrote it.
+//! Adds names to the lists of a policy file, and leaves everything else byte for byte.
 
 use super::error::PolicyError;
 use super::object::{Member, Members};
 use serde_json::value::RawValue;
 
-/// Adds `names` to the list `key` of a role; makes the list where the role has none. `text` is a valid
-/// policy file.
+/// Adds `names` to the list `key` of a role; creates the list if the role has none. `text` is a valid policy
+/// file.
 ///
 /// # Errors
 /// That it is not.
@@ -63,8 +63,8 @@ fn offset(part: &str, text: &str) -> usize {
     (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
 }
 
-/// What stands between two elements of a list, or two members of an object: a line end where the
-/// first one has a line of its own.
+/// The separator of two elements of a list, or two members of an object: a line end if the first
+/// one is on a line of its own.
 fn separator(container: &RawValue) -> String {
     let inner = container.get().get(1..).unwrap_or_default();
     let space = &inner[..inner.len() - inner.trim_start().len()];

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a policy file is not one; says where.
+/// Why a policy file is invalid, and where.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// Not JSON.
@@ -13,10 +13,10 @@ pub enum PolicyError {
     WrongType {
         /// Where in the file.
         place: String,
-        /// What belongs there.
+        /// The expected type.
         expected: &'static str,
     },
-    /// A member that we do not know.
+    /// An unknown member.
     #[error("unknown key '{key}' in {place} ({position}); {}", remedy(key, known))]
     UnknownKey {
         /// The key.
@@ -25,10 +25,10 @@ pub enum PolicyError {
         place: String,
         /// Where exactly.
         position: Position,
-        /// What may stand there.
+        /// The known keys.
         known: Vec<&'static str>,
     },
-    /// A member that stands twice.
+    /// A duplicate member.
     #[error("'{key}' stands twice in {place} ({position})")]
     Twice {
         /// The key.
@@ -38,7 +38,7 @@ pub enum PolicyError {
         /// Where exactly, the second time.
         position: Position,
     },
-    /// A member that must be there.
+    /// A required member is missing.
     #[error("{place} has no '{key}'")]
     Missing {
         /// The key.
@@ -46,7 +46,7 @@ pub enum PolicyError {
         /// Where in the file.
         place: String,
     },
-    /// A pattern of a method with a `*` in a place where it has no meaning.
+    /// A method pattern with a `*` in the wrong place.
     #[error("{place}: '{pattern}' is not a method, a family such as 'tools/*', or '*'")]
     BadPattern {
         /// The pattern.
@@ -54,7 +54,7 @@ pub enum PolicyError {
         /// Where in the file.
         place: String,
     },
-    /// A pattern without a text.
+    /// An empty pattern.
     #[error("{place}: a pattern is empty")]
     Empty {
         /// Where in the file.
@@ -72,8 +72,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Where `part` begins. It is a piece of that very text, so its place is the distance between the
-    /// two.
+    /// The position of `part`, which must be a slice of the same text.
     pub(super) fn of(part: &str, file: &str) -> Self {
         let at = (part.as_ptr() as usize).saturating_sub(file.as_ptr() as usize);
         let before = file.get(..at).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! List answers, cut down to what a peer may use.
+//! Filters list answers down to what a peer may use.
 
 use super::pins::Pins;
 use super::rules::{Rules, Use, name_of};
@@ -7,18 +7,18 @@ use crate::jsonrpc::{Edit, Message, Replacement};
 use crate::mcp::{List, Method};
 use std::sync::Arc;
 
-/// What the answer to a list request has to be passed through.
+/// The filter for the answer to a list request.
 #[derive(Clone, Debug)]
 pub struct ListFilter {
-    /// `None` where there is no policy.
+    /// `None` if there is no policy.
     rules: Option<Arc<Rules>>,
-    /// Tools that have changed go, too.
+    /// Removes changed tools, too.
     pins: Option<Arc<Pins>>,
     method: Method,
     list: List,
 }
 
-/// An answer that is not the list it should be, or reads differently to different readers.
+/// An answer that is not a valid list, or that parsers may read differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable;
 
@@ -32,7 +32,7 @@ impl ListFilter {
         }
     }
 
-    /// The same, for tools that have to be as they are pinned.
+    /// The same, for pinned tools.
     pub(super) fn pinned(mut self, pins: &Arc<Pins>) -> Self {
         self.pins = Some(Arc::clone(pins));
         self
@@ -69,7 +69,7 @@ impl ListFilter {
         Ok(edits)
     }
 
-    /// What to take out of an array: each element that goes, with one comma.
+    /// The spans to remove from an array: each removed element with one comma.
     fn cuts(&self, list: &[u8]) -> Option<Vec<Span>> {
         let mut cuts: Vec<Span> = Vec::new();
         let (mut any_stays, mut end) = (false, 0);
@@ -77,7 +77,7 @@ impl ListFilter {
             let stays = self.shows(element.of(list));
             let cut = match (stays, any_stays) {
                 (true, true) => None,
-                // All that stood before the first that stays is gone, its comma too.
+                // Everything before the first kept element is removed, including the comma.
                 (true, false) => cuts.pop().map(|cut| (cut.start, element.start)),
                 (false, true) => Some((end, element.end)),
                 (false, false) => {
@@ -93,7 +93,7 @@ impl ListFilter {
     }
 
     fn shows(&self, element: &[u8]) -> bool {
-        // All tools are looked at, also those that this peer would not see anyway.
+        // All tools are checked, even those that this peer would not see anyway.
         if self.pins.as_ref().is_some_and(|pins| !pins.shows(element)) {
             return false;
         }

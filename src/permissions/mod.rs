@@ -51,7 +51,7 @@ impl Permit {
         &self.message
     }
 
-    /// What the answer has to be passed through, where rules say what the peer may see.
+    /// The filter for the answer, if rules restrict what the peer may see.
     #[must_use]
     pub fn list(&self) -> Option<&ListFilter> {
         self.list.as_deref()
@@ -77,23 +77,23 @@ impl std::fmt::Debug for Item {
     }
 }
 
-/// The most of a name that its denial quotes, in bytes: an answer must not be as long as any message.
+/// The most of a name that its denial quotes, in bytes, so that errors stay short.
 const MAX_NAME: usize = 1024;
 
-/// A message that may not.
+/// A message that may not pass.
 #[derive(Debug)]
 pub struct Denial {
-    /// The id to answer; `None` for a notification, which vanishes.
+    /// The id to answer; `None` for a notification, which is dropped.
     pub id: Option<RequestId>,
     /// The method of the message.
     pub method: String,
-    /// What is forbidden, where it is not the method itself.
+    /// The forbidden item, unless it is the method itself.
     pub item: Option<Item>,
     /// The rule that blocked it; `None` when no rule allowed it.
     pub rule: Option<Arc<Rule>>,
-    /// Why, where there is no such rule.
+    /// Why, if there is no such rule.
     why: &'static str,
-    /// What is wrong with the arguments, where it is not the item itself.
+    /// What is wrong with the arguments, unless the item itself is forbidden.
     pub violation: Option<Box<Violation>>,
 }
 
@@ -144,7 +144,7 @@ impl Denial {
         }
     }
 
-    /// The answer that the peer gets, if it gets one.
+    /// The error for the peer, if it gets one.
     #[must_use]
     pub fn to_line(&self) -> Option<Vec<u8>> {
         let id = self.id.as_ref()?;

@@ -13,8 +13,8 @@ pub(super) struct Member<'a> {
     position: Position,
 }
 
-/// The members of an object in their order; a name that stands twice is an error, where a map
-/// would silently keep one of them.
+/// The members of an object in their order; a duplicate name is an error, where a map would
+/// silently keep one of them.
 pub(super) struct Members<'a>(Vec<Member<'a>>);
 
 impl<'a> Members<'a> {
@@ -56,7 +56,7 @@ impl<'a> Members<'a> {
         Some(self.0.remove(at).value)
     }
 
-    /// Refuses the first of the members that nobody has taken.
+    /// Refuses the first member that was not taken, which is unknown.
     pub(super) fn refuse_rest(
         self,
         place: &str,

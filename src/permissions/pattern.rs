@@ -1,4 +1,4 @@
-//! Which rules match a name, found without asking each of them.
+//! Finds the rules that match a name, without testing each of them.
 
 use super::rule::Rule;
 use foldhash::HashMap;
@@ -30,7 +30,7 @@ impl Glob {
             .strip_prefix(&*self.prefix)
             .and_then(|rest| rest.strip_suffix(&*self.suffix));
         let Some(mut rest) = inner else { return false };
-        // The leftmost place of each part leaves the most for the parts behind it.
+        // The leftmost place of each part leaves the most for later parts.
         self.middle.iter().all(|part| {
             rest.split_once(&**part)
                 .map(|(_, after)| rest = after)
@@ -135,7 +135,7 @@ enum Steps {
     Many(Box<[u32; 256]>),
 }
 
-/// From so many steps on they are looked up in a table.
+/// From this many steps on they are looked up in a table.
 const MANY: usize = 4;
 
 impl Default for Steps {

@@ -1,5 +1,5 @@
-//! Tools as they were accepted once: one that has changed or appeared since is withheld, since what a server
-//! says of its tools is what models go by.
+//! Tools as they were accepted: one that has changed or appeared since is withheld, because models rely on
+//! what a server says about its tools.
 
 use super::rules::name_of;
 use crate::json::members;
@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-/// The most tools that are no part of the file and are told of; others are withheld without a word.
+/// The most unknown tools that are reported; further ones are withheld silently.
 const MAX_TOLD: usize = 256;
 
 const APPEARED: &str = "it was not there when the tools were accepted (--pin-tools)";
 const CHANGED: &str = "it has changed since the tools were accepted (--pin-tools)";
 
-/// What a server says of a tool, but for its name, and for `_meta`, which is for programs.
+/// The definition of a tool, without its name, and without `_meta`, which is for programs.
 type Definition = Map<String, Value>;
 
 /// The file: tools by their names, each with all that was accepted for it. Servers may say different things
@@ -39,14 +39,14 @@ pub struct Difference<'a> {
     pub members: Vec<(&'a str, Option<&'a Value>, Option<&'a Value>)>,
 }
 
-/// What has become of a tool.
+/// The change of a tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drift {
-    /// It is not what it was.
+    /// It has changed.
     Changed,
-    /// It was not there.
+    /// It is new.
     Appeared,
-    /// It is not there any more.
+    /// It is gone.
     Gone,
 }
 
@@ -87,7 +87,7 @@ impl PinnedTools {
     /// The text of the file.
     #[must_use]
     pub fn to_text(&self) -> String {
-        // Texts, lists and maps by texts always have a JSON form.
+        // Strings, lists and maps by strings always serialize.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
@@ -149,10 +149,10 @@ fn changed_members<'a>(
     pairs.filter(|(_, before, now)| before != now).collect()
 }
 
-/// Whom a tool is told to that is withheld.
+/// Called with each tool that is withheld.
 pub type Tell = Arc<dyn Fn(&str, Drift) + Send + Sync>;
 
-/// The tools that may be seen and called, and what has been seen of them.
+/// The accepted tools, and the state of those that were listed.
 pub struct Pins {
     pinned: PinnedTools,
     seen: Mutex<Seen>,
@@ -163,7 +163,7 @@ pub struct Pins {
 struct Seen {
     /// Pinned tools that were not as pinned when they were listed last.
     changed: BTreeSet<String>,
-    /// Tools that have been told of.
+    /// Tools that were reported.
     told: BTreeSet<String>,
 }
 
@@ -174,7 +174,7 @@ impl fmt::Debug for Pins {
 }
 
 impl Pins {
-    /// `tell` hears once of each tool that is withheld.
+    /// `tell` is called once for each tool that is withheld.
     #[must_use]
     pub fn new(pinned: PinnedTools, tell: Tell) -> Self {
         Self {
@@ -184,7 +184,7 @@ impl Pins {
         }
     }
 
-    /// What is accepted now. A tool that was withheld is so still, unless something else is accepted for it.
+    /// Replaces the accepted tools. A withheld tool stays withheld, unless its new definition is accepted.
     #[must_use]
     pub fn renewed(&self, pinned: PinnedTools) -> Self {
         let mut seen = lock(&self.seen).clone();
@@ -218,8 +218,8 @@ impl Pins {
         lock(&self.seen).changed.contains(name).then_some(CHANGED)
     }
 
-    /// Looks at an element of the list of tools. True where it may be seen: it is what was accepted, and
-    /// reads the same to all readers.
+    /// Checks an element of the list of tools. True if it may be shown: it is as accepted, and all parsers
+    /// read it the same.
     pub(super) fn shows(&self, element: &[u8]) -> bool {
         let name = members(element, ["name"]).and_then(|[name]| name_of(name?.of(element)));
         let Some(name) = name else { return false };
@@ -280,7 +280,7 @@ mod tests {
         let (pins, told) = pins(&[tool("a", "adds"), tool("b", "b")]);
         let shows = |text: &str| pins.shows(text.as_bytes());
         assert!(shows(&tool("a", "adds").to_string()));
-        // Order, white space and escapes are not what a tool says, and _meta is for programs.
+        // Order, white space and escapes do not matter, and _meta is for programs.
         assert!(shows(
             r#"{ "inputSchema":{"type":"obj\u0065ct"}, "name":"\u0061", "_meta":{"x":1}, "description":"adds" }"#
         ));

@@ -19,9 +19,9 @@ use std::sync::{Arc, Mutex, Weak};
 #[derive(Debug)]
 pub struct Policy {
     roles: BTreeMap<String, Role>,
-    /// What some role has rules on, by [`ItemKind`].
+    /// Whether any role has rules, by [`ItemKind`].
     in_file: [bool; 3],
-    /// What peers with these roles have merged, for the next one with the same.
+    /// Merged rules by roles, for the next peer with the same ones.
     merged: Mutex<HashMap<Vec<String>, Weak<Rules>>>,
 }
 
@@ -29,12 +29,12 @@ impl Policy {
     /// Reads a policy from the text of its file.
     ///
     /// # Errors
-    /// Whatever is wrong with it, and where.
+    /// What is wrong with it, and where.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let top = "the file".to_owned();
         let mut members = Members::read(text, text, &top)?;
         let permissions = members.take("permissions");
-        // A misspelt key is why one that is needed is missing.
+        // A misspelt key explains a missing one, so report it first.
         members.refuse_rest(&top, &["permissions"])?;
         let permissions = permissions.ok_or(PolicyError::Missing {
             key: "permissions",
@@ -58,8 +58,7 @@ impl Policy {
         })
     }
 
-    /// The rights of a peer with `roles`, and with no claims that rules may ask for. Roles that the
-    /// policy does not know add nothing.
+    /// The rights of a peer with `roles`, without claims. Unknown roles add nothing.
     #[must_use]
     pub fn rights(&self, roles: &[String]) -> Rights {
         self.rights_of(roles, |_| None)

@@ -11,7 +11,7 @@ use crate::mcp::{Field, IN_NOTIFICATIONS, IN_REF, ItemKind, Method, Names};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// The most resources that rules are asked about for one message, so that it keeps nobody waiting.
+/// The most resources of one message that are checked, which bounds its cost.
 const MAX_LISTENED: usize = 1024;
 
 const UNNAMED: Reason<'_> = Reason::Words("it does not say what it uses");
@@ -24,12 +24,12 @@ pub struct Rights {
     /// `None`: no policy, everything is allowed.
     rules: Option<Arc<Rules>>,
     claims: Arc<Claims>,
-    /// The tools that may be used whatever the rules say; `None` for any.
+    /// The pinned tools, which limit the rules; `None` for any.
     pins: Option<Arc<Pins>>,
 }
 
 impl Rights {
-    /// The rights of everybody where there is no policy.
+    /// The rights of all peers if there is no policy.
     #[must_use]
     pub fn everything() -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Rights {
         }
     }
 
-    /// The same, for tools alone that are as they are pinned.
+    /// The same, but only for tools that are as pinned.
     #[must_use]
     pub fn pinned(self, pins: Option<Arc<Pins>>) -> Self {
         Self { pins, ..self }
@@ -101,8 +101,8 @@ impl Rights {
         rules.is_none_or(|rules| judge(rules, &self.claims, message).is_ok())
     }
 
-    /// How much these rights are, to compare those of one role with those of another: how many methods of
-    /// MCP are allowed, and how many of their uses of tools, prompts and resources have no bounds.
+    /// The extent of these rights, to compare roles: how many methods of MCP are allowed, and how many of
+    /// their uses of tools, prompts and resources are unrestricted.
     pub(super) fn breadth(&self) -> usize {
         let allowed = |method: &&Method| self.judge_method(false, method.name()).is_ok();
         let unbounded = |place: &&Use| {
@@ -293,7 +293,7 @@ fn completed(message: &Message) -> Option<Vec<(ItemKind, Cow<'_, str>)>> {
     used.iter().any(|(kind, _)| *kind == needed).then_some(used)
 }
 
-/// The resources that `subscriptions/listen` asks for word of.
+/// The resources that `subscriptions/listen` subscribes to.
 fn listened(message: &Message) -> Option<Vec<Cow<'_, str>>> {
     let raw = message.raw(Field::Notifications)?;
     let [list] = members(raw, IN_NOTIFICATIONS)?;

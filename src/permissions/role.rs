@@ -42,7 +42,7 @@ impl Role {
         self.bounds[kind as usize]
     }
 
-    /// True where it lets this item be used, whatever others block.
+    /// True if it allows this item, regardless of blocks.
     fn allows(&self, method: Method, kind: ItemKind, name: &str) -> bool {
         let mut items = self.list(Some(kind), Effect::Allow);
         let reaches = |rule: &Arc<Rule>| matches(&rule.pattern, name);

@@ -1,4 +1,4 @@
-//! One pattern of the policy file, and where it stands.
+//! One pattern of the policy file, and its position.
 
 use crate::mcp::ItemKind;
 use std::fmt;
@@ -6,9 +6,9 @@ use std::fmt;
 /// What a rule does where it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It lets pass.
+    /// It allows.
     Allow,
-    /// It forbids, whatever else allows.
+    /// It forbids, even if another rule allows.
     Block,
 }
 
@@ -57,7 +57,7 @@ impl Rule {
         &self.role
     }
 
-    /// The list that it stands in.
+    /// The list that it is in.
     #[must_use]
     pub fn list(&self) -> &'static List {
         self.list
@@ -69,7 +69,7 @@ impl Rule {
         &self.pattern
     }
 
-    /// The line of the file that it stands on, from 1.
+    /// Its line in the file, from 1.
     #[must_use]
     pub fn line(&self) -> usize {
         self.line

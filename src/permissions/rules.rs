@@ -1,4 +1,4 @@
-//! The merged rules of some roles, and what they say of one method, tool, prompt or resource.
+//! The merged rules of some roles, and their verdict on a method, tool, prompt or resource.
 
 use super::arguments::Ruled;
 use super::pattern::Patterns;
@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest name or URI that rules are asked about, in bytes; a longer one is denied.
+/// The longest name or URI that is matched, in bytes; a longer one is denied.
 const MAX_NAME: usize = 8192;
 
 /// A method that uses items which rules may name, and the kind of them.
@@ -128,7 +128,7 @@ pub(super) enum Reach {
 pub(super) struct Methods {
     allow: Patterns,
     block: Patterns,
-    /// What the two say of each [`Method`].
+    /// The verdict on each [`Method`].
     of_mcp: Vec<Result<Arc<Rule>, Option<Arc<Rule>>>>,
 }
 
@@ -202,7 +202,7 @@ impl Rules {
         .filter(|ruled| !ruled.is_empty())
     }
 
-    /// True where nothing is said of any tool, prompt or resource.
+    /// True if there are no rules on tools, prompts or resources.
     pub(super) fn are_about_methods(&self) -> bool {
         self.in_file == [false; 3] && self.arguments.iter().all(HashMap::is_empty)
     }

@@ -1,4 +1,4 @@
-//! Names in a policy that are valid and surely not what was meant.
+//! Names in a policy that are valid but surely typos.
 
 use super::policy::Policy;
 use super::rule::Rule;

@@ -1,5 +1,5 @@
-//! URIs, so far as rules need to understand them: which ones can be compared as text, and which
-//! rules meet a template.
+//! URIs, as far as rules need to understand them: which ones can be compared as text, and which
+//! rules apply to a template.
 //!
 //! MCP servers read one resource out of many spellings of its URI: they decode `%2e%2e`, resolve
 //! `..`, lower the case of hosts, skip `?query`. A rule is a text, so where there are rules only the
@@ -63,7 +63,8 @@ pub(super) fn fault(uri: &str) -> Option<&'static str> {
     None
 }
 
-/// True for what has no place in a URI, encoded or not: programs end lines and texts at it.
+/// True for characters that are invalid in a URI, encoded or not: programs end lines and strings at
+/// them.
 pub(super) fn is_odd(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}')
 }
@@ -98,13 +99,13 @@ fn is_encoded_plainly(text: &str) -> bool {
         .all(|byte| byte.is_some_and(|byte| !needless(byte)))
 }
 
-/// What the `%` at this place and the two digits behind it stand for.
+/// The byte that the `%` at this place and the two digits after it encode.
 fn byte_at(text: &[u8], at: usize) -> Option<u8> {
     let digit = |place: usize| char::from(*text.get(place)?).to_digit(16);
     u8::try_from(digit(at + 1)? * 16 + digit(at + 2)?).ok()
 }
 
-/// The text with its percent-encoding undone; `None` when that cannot be done.
+/// The text percent-decoded; `None` if the encoding is invalid.
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));

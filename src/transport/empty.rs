@@ -1,11 +1,11 @@
-//! What is work to read and holds no message: empty lines and frames, acknowledgements of nothing new.
+//! Input that costs work and is not a message: empty lines and frames, acknowledgements of nothing new.
 
 use crate::utils::bucket::{Bucket, Pace};
 use std::time::Instant;
 
-/// One connection may send so many of these in a second …
+/// How many of these one connection may send per second …
 const EMPTY_PER_SECOND: u32 = 1_000;
-/// … and so many at once: far more than any client has reason to.
+/// … and in a burst: far more than any client has reason to.
 const EMPTY_BURST: u32 = 10_000;
 
 /// Counts them on one connection.
@@ -25,13 +25,13 @@ impl Default for Empties {
 }
 
 impl Empties {
-    /// So many have come; false when that is too much.
+    /// Counts this many; false if that is too many.
     #[must_use]
     pub fn count(&mut self, count: usize, now: Instant) -> bool {
         (0..count).all(|_| self.bucket.take(&self.pace, now).is_ok())
     }
 
-    /// One that was counted has turned out to hold a message.
+    /// Uncounts one that turned out to be a message.
     pub fn discount(&mut self) {
         self.bucket.give_back(&self.pace);
     }

@@ -1,14 +1,14 @@
-//! Programs that speak another protocol than the port they have connected to.
+//! Programs that speak a protocol other than that of the port they have connected to.
 
 use std::io;
 
-/// What a TCP port of ours says to an HTTP request, for people and for our client.
+/// The answer of a TCP port to an HTTP request, for people and for our client.
 const PLAIN_TCP: &str = "this port takes MCP messages over plain TCP connections, one JSON object per line, and no HTTP; use 'mcp-remote client tcp'";
 
 /// What an HTTP port of ours says where there is no MCP.
 pub const NOTHING_HERE: &str = "there is nothing here; MCP is at another path, see --path\n";
 
-/// For a client: the server speaks another transport. Another try would not help.
+/// For a client: the server speaks another transport. Retrying will not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrongTransport {
     /// Lines over TCP.
@@ -22,7 +22,7 @@ pub enum WrongTransport {
         "this is a port of 'server http', with MCP at another path; use 'client ws' with --url ws://HOST:PORT/mcp, or its --path"
     )]
     Path,
-    /// HTTP, on which there may be WebSockets.
+    /// HTTP, which may be upgraded to WebSocket.
     #[error("HTTP is spoken on this port; use 'client ws' if it takes WebSockets")]
     Http,
 }
@@ -47,7 +47,7 @@ impl From<WrongTransport> for io::Error {
     }
 }
 
-/// What is wrong with the transport, and the remedy, where that is what an error says.
+/// What is wrong with the transport, and the remedy, if that is the cause of an error.
 #[must_use]
 pub fn explain(err: &io::Error) -> Option<String> {
     let wrong: &WrongTransport = err.get_ref()?.downcast_ref()?;
@@ -96,8 +96,8 @@ pub fn bad_request(text: &str) -> Vec<u8> {
     http_answer("400 Bad Request", "", &format!("{text}\n"), true)
 }
 
-/// What an HTTP client on a TCP port is told. It must not hold the words by which a client finds out
-/// that it needs TLS.
+/// The text for an HTTP client on a TCP port. It must not contain the words by which a client
+/// detects that it needs TLS.
 #[must_use]
 pub fn no_http() -> Vec<u8> {
     bad_request(PLAIN_TCP)

@@ -14,11 +14,11 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::coop::consume_budget;
 
-/// How much is read at once. So much memory is enough for all connections of a thread: what has
-/// arrived is copied to the connection it belongs to, so that one on which nothing arrives holds none.
+/// How much is read at once. All connections of a thread share this buffer: what has arrived is copied to its
+/// connection, so that an idle one holds no memory.
 const READ_SIZE: usize = 64 * 1024;
 
-/// A line that is longer than this so far is read straight into its own buffer.
+/// A line that is already longer than this is read directly into its own buffer.
 const LONG: usize = READ_SIZE;
 
 /// How much of a long line is read at once, at most.
@@ -31,7 +31,7 @@ thread_local! {
     static ARRIVED: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
 }
 
-/// So much of a line that is skipped is looked at before others get their turn.
+/// How much of a line is skipped before other tasks get their turn.
 const SKIP_SIZE: usize = 256 * 1024;
 
 /// Lines up to this size are gathered into one write.
@@ -55,10 +55,10 @@ pub enum LineError {
     /// The far end pings more often than makes sense.
     #[error("too many pings")]
     Pings,
-    /// The far end sends more than makes sense of what holds no message.
+    /// The far end sends too much that is not a message.
     #[error("too many empty frames")]
     Empty,
-    /// Nothing was heard for too long.
+    /// Nothing has arrived for too long.
     #[error("nothing heard for {0:?}")]
     Silent(std::time::Duration),
     /// The stream failed.
@@ -70,7 +70,7 @@ pub enum LineError {
 pub struct LineReader<R> {
     stream: R,
     buffer: BytesMut,
-    /// So many bytes of the buffer are known to hold no newline.
+    /// How many bytes of the buffer are known to contain no newline.
     searched: usize,
     /// The length of the last long line: the next one may be as long, and a buffer that grows step by
     /// step is copied each time.
@@ -78,10 +78,10 @@ pub struct LineReader<R> {
     limit: usize,
     /// Lines are given with their newlines.
     with_ends: bool,
-    /// The line under way is too long: it is thrown away up to its end.
+    /// The current line is too long: it is discarded up to its end.
     skipping: bool,
     pulse: Pulse,
-    /// Counts a long line while it is not whole.
+    /// Counts a long line while it is incomplete.
     held: Part,
 }
 
@@ -109,19 +109,19 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         }
     }
 
-    /// Gives lines with their newlines, which the limit does not count.
+    /// Returns lines with their newlines, which the limit does not count.
     #[must_use]
     pub fn with_ends(mut self) -> Self {
         self.with_ends = true;
         self
     }
 
-    /// Beats with every read.
+    /// Notes every read.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }
 
-    /// Counts as `held` what has been read of a long line that is not whole.
+    /// Counts as `held` the part of an incomplete long line that was read.
     pub fn hold(&mut self, held: Part) {
         self.held = held;
     }
@@ -135,9 +135,9 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     /// stream. Half a line at the end stays in the reader, see [`LineReader::rest`]. Cancel safe.
     ///
     /// # Errors
-    /// What the stream says, or a line over the limit; after that, reading goes on behind it.
+    /// The stream's error, or a line over the limit, after which reading continues.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
-        // Lines that have already arrived must not keep all other tasks waiting.
+        // Lines that have already arrived must not starve other tasks.
         consume_budget().await;
         loop {
             if let Some(line) = self.buffered() {
@@ -198,7 +198,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             return None;
         };
         let length = if self.with_ends { end + 1 } else { end };
-        // Whoever keeps the line must not keep much more than that with it.
+        // Keeping the line must not keep much more memory than its length.
         let line = if self.buffer.capacity() > 2 * (end + READ_SIZE) {
             let line = self.buffer.get(..length).unwrap_or_default();
             let line = Bytes::copy_from_slice(line);
@@ -214,7 +214,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         };
         self.searched = 0;
         if end >= LONG {
-            // With some room for one that is a little longer.
+            // With some spare room for one that is a little longer.
             self.expected = end + KEPT;
         }
         spare::used(end);
@@ -228,12 +228,12 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     /// start, each piece once; false where the stream ends before the line does. Cancel safe.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn skip(&mut self, mut see: impl FnMut(&[u8])) -> io::Result<bool> {
         while self.skipping {
             if self.buffer.is_empty() {
                 if self.buffer.capacity() > READ_SIZE {
-                    // The memory of what has been seen goes, too.
+                    // The memory of what was shown is released, too.
                     self.buffer = BytesMut::new();
                     self.held.set(0);
                 }
@@ -260,13 +260,13 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         Ok(true)
     }
 
-    /// What stood behind the last newline when the stream ended.
+    /// What followed the last newline when the stream ended.
     pub fn rest(&mut self) -> Bytes {
         self.searched = 0;
         self.buffer.split().freeze()
     }
 
-    /// Reads to the end of the stream and throws everything away.
+    /// Reads to the end of the stream and discards everything.
     pub async fn discard(&mut self) {
         // A long line read in part would be kept until the end.
         self.buffer = BytesMut::new();
@@ -299,7 +299,7 @@ pub(super) fn read_much(
 pub struct LineWriter<W> {
     stream: W,
     gathered: Vec<u8>,
-    /// So many of these have been written.
+    /// How many of these have been written.
     written: usize,
 }
 
@@ -316,7 +316,7 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
     /// Writes nothing, which fails where the system has found out that the far end is gone.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn probe(&mut self) -> io::Result<()> {
         poll_fn(
             |context| match Pin::new(&mut self.stream).poll_write(context, &[]) {
@@ -331,7 +331,7 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
     /// with a reset, one that has only ended its sending half reads on.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn send_space(&mut self) -> io::Result<()> {
         self.gathered.push(b' ');
         self.flush().await
@@ -340,7 +340,7 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
     /// Sends lines, each with its newline, and flushes. Small ones share a write.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn send(&mut self, lines: &[impl Pieces]) -> io::Result<()> {
         for line in lines {
             for piece in line.pieces() {
@@ -358,11 +358,11 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
         self.flush().await
     }
 
-    /// As [`LineWriter::send`], as far as the stream takes it at once. True when that was everything;
+    /// As [`LineWriter::send`], as much as the stream takes without blocking. True when that was everything;
     /// the rest goes out with the next call of any kind.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub fn try_send(&mut self, lines: &[impl Pieces]) -> io::Result<bool> {
         for piece in lines.iter().flat_map(Pieces::pieces) {
             self.gathered.extend_from_slice(piece);
@@ -376,7 +376,7 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
     /// Sends what is left of earlier calls. Cancel safe.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn flush(&mut self) -> io::Result<()> {
         self.write_gathered().await?;
         self.gathered.shrink_to(KEPT);
@@ -395,10 +395,10 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
         Ok(())
     }
 
-    /// Says that nothing more will come.
+    /// Closes the sending half.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn close(&mut self) -> io::Result<()> {
         self.write_gathered().await?;
         self.stream.shutdown().await

@@ -27,13 +27,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use websocket::{WebSocket, WebSocketReader, WebSocketWriter};
 
-/// How long a closing connection may take to hear our last words.
+/// How long a closing connection may take to receive our last line.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The most that [`Writer::try_send`] takes, in bytes.
 pub const SMALL: usize = 32 * 1024;
 
-/// Beats with every piece of a stream that arrives, be it the middle of a long line.
+/// Notes every arrival on a stream, even in the middle of a long line.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse(Arc<AtomicUsize>);
 
@@ -114,7 +114,7 @@ impl Connection {
     /// The next line; `None` at the end.
     ///
     /// # Errors
-    /// What the stream says, or a line over the limit.
+    /// The stream's error, or a line over the limit.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         match self {
             Self::Line(reader, _) => reader.next().await,
@@ -125,7 +125,7 @@ impl Connection {
     /// Sends one line, which ends with its newline.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn send(&mut self, line: Vec<u8>) -> io::Result<()> {
         match self {
             Self::Line(_, writer) => writer.send(&[Bytes::from(line)]).await,
@@ -133,8 +133,8 @@ impl Connection {
         }
     }
 
-    /// Closes so that the far end can still read what was sent: what it keeps sending is thrown
-    /// away for up to a second, since closing on unread bytes resets a TCP connection.
+    /// Closes so that the far end can still read what was sent: further input is discarded for up
+    /// to a second, since closing with unread bytes resets a TCP connection.
     pub async fn close(mut self) {
         let drain = async {
             match &mut self {
@@ -146,7 +146,7 @@ impl Connection {
                 Self::WebSocket(socket) => socket.close().await,
             }
         };
-        // Whoever does not hang up in time is dropped.
+        // A peer that does not close in time is dropped.
         let _slow = tokio::time::timeout(LINGER, drain).await;
     }
 
@@ -158,7 +158,7 @@ impl Connection {
         }
     }
 
-    /// Lets lines be as long as `limit` from here on, and reading and writing go on side by side.
+    /// Sets the limit of lines, and splits into halves for reading and writing.
     #[must_use]
     pub fn split(self, limit: usize) -> (Reader, Writer) {
         match self {
@@ -186,7 +186,7 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// Tells whether anything arrives.
+    /// The counter of arrivals.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         match self {
@@ -195,7 +195,7 @@ impl Reader {
         }
     }
 
-    /// Counts as `held` what is kept of lines that are not whole.
+    /// Counts as `held` the memory of incomplete lines.
     pub fn hold(&mut self, held: Part) {
         match self {
             Self::Line(reader) => reader.hold(held),
@@ -206,7 +206,7 @@ impl Reader {
     /// The next line; `None` at the end. Cancel safe.
     ///
     /// # Errors
-    /// What the stream says, a line over the limit, or (WebSocket) too long a silence.
+    /// The stream's error, a line over the limit, or (WebSocket) a silence that is too long.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         match self {
             Self::Line(reader) => reader.next().await,
@@ -218,7 +218,7 @@ impl Reader {
     /// in `outline`; false where the stream ends before the line does. Cancel safe.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn skip(&mut self, outline: &mut Outline) -> io::Result<bool> {
         match self {
             Self::Line(reader) => reader.skip(|piece| outline.see(piece)).await,
@@ -242,7 +242,7 @@ impl Writer {
     /// Sends lines, each with its newline, and flushes.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn send(&mut self, lines: &[impl Pieces]) -> io::Result<()> {
         match self {
             Self::Line(writer) => writer.send(lines).await,
@@ -255,7 +255,7 @@ impl Writer {
     /// any kind.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub fn try_send(&mut self, lines: &[impl Pieces]) -> io::Result<bool> {
         match self {
             Self::Line(writer) => writer.try_send(lines),
@@ -266,7 +266,7 @@ impl Writer {
     /// Sends what is left of earlier calls. Cancel safe.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Line(writer) => writer.flush().await,
@@ -274,10 +274,10 @@ impl Writer {
         }
     }
 
-    /// Gives a sign of life where the transport has one; else finds out whether the far end is gone.
+    /// Sends a ping if the transport has one; else detects whether the far end is gone.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn ping(&mut self) -> io::Result<()> {
         match self {
             Self::Line(writer) => writer.probe().await,
@@ -285,11 +285,11 @@ impl Writer {
         }
     }
 
-    /// Makes a far end that is gone altogether show that, where it has ended its sending half: fails then
-    /// with the next call.
+    /// Probes whether a far end that has closed its sending half is gone altogether: if so, the next call
+    /// fails.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn probe_half_closed(&mut self) -> io::Result<()> {
         match self {
             Self::Line(writer) => writer.send_space().await,
@@ -297,10 +297,10 @@ impl Writer {
         }
     }
 
-    /// Says that nothing more will come.
+    /// Closes the sending half.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn close(&mut self) -> io::Result<()> {
         match self {
             Self::Line(writer) => writer.close().await,
@@ -309,9 +309,9 @@ impl Writer {
     }
 }
 
-/// Sends the last words and closes, as [`Connection::close`] does.
+/// Sends the last lines and closes, as [`Connection::close`] does.
 pub async fn close(reader: Reader, mut writer: Writer, last_words: &[Bytes]) {
-    // On the heap, so that whoever may come to this does not keep the memory for it.
+    // Boxed, so that callers' futures stay small.
     let drain = Box::pin(async {
         if writer.send(last_words).await.is_err() || writer.close().await.is_err() {
             return;

@@ -1,5 +1,5 @@
-//! The one way in which lines are written: at once by whoever has them, as long as the sink takes
-//! them, else by the task that owns the sink.
+//! The only way in which lines are written: directly by their producer, as long as the sink does
+//! not block, else by the task that owns the sink.
 //!
 //! The owner lends the sink to its [`Outlet`] while it has nothing to do with it. Then a producer's
 //! line needs no wake-up of another task. What the sink does not take at once waits, and the owner is
@@ -17,8 +17,8 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard};
 
-/// From so many gathered bytes on, they are written before more is gathered, so that whoever reads
-/// them can start. Fewer at a time cost more system calls than that is worth.
+/// From this many gathered bytes on, they are written before more is gathered, so that their reader
+/// can start early. Fewer would cost more system calls than that is worth.
 pub const EARLY: usize = 4096;
 
 /// What waits for a sink.
@@ -154,7 +154,7 @@ impl<S, Q: Queue<S>> Locked<'_, S, Q> {
         }
     }
 
-    /// Lets nobody but the owner write until it has lent the sink again, and wakes it.
+    /// Wakes the owner, which alone writes until it has lent the sink again.
     pub fn recall(&mut self) {
         self.stop(Ok(()));
     }
@@ -262,7 +262,7 @@ impl<S, Q: Queue<S>> Lease<'_, S, Q> {
 
 impl<S, Q: Queue<S>> Drop for Lease<'_, S, Q> {
     fn drop(&mut self) {
-        // An owner that stops here shows no interest in what the sink said.
+        // An owner that stops here ignores the sink's error.
         let _outcome = self.take_back();
     }
 }

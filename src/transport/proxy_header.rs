@@ -1,14 +1,14 @@
-//! Version 2 of the PROXY protocol: what a proxy sends ahead of the bytes of a TCP client, to say whose they
-//! are. See <https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>.
+//! Version 2 of the PROXY protocol: what a proxy sends ahead of the bytes of a TCP client, to name the
+//! client's address. See <https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What it begins with; no other protocol does.
+/// Its signature, which no other protocol begins with.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What version 1 begins with.
+/// The signature of version 1.
 const VERSION_1: &[u8] = b"PROXY ";
 
 /// The most that may follow the fixed part, in bytes: addresses, and what else the proxy tells.
@@ -31,18 +31,18 @@ pub enum ProxyHeaderError {
     Invalid,
 }
 
-/// Reads the header and nothing behind it; gives the client's address, or `None` where the proxy speaks for
-/// itself, as in health checks. The caller limits the time. Not cancel safe.
+/// Reads the header and nothing after it; returns the client's address, or `None` if the connection is the
+/// proxy's own, as in health checks. The caller limits the time. Not cancel safe.
 ///
 /// # Errors
-/// There is no good header.
+/// There is no valid header.
 pub async fn read(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let mut fixed = [0; 16];
     stream.read_exact(&mut fixed[..1]).await?;
     for at in 1..fixed.len() {
-        // As far as it fits, so that nobody who speaks something else is waited for.
+        // Compared as it arrives, so that we do not wait for peers that speak another protocol.
         if !begins_well(&fixed[..at]) {
             return Err(ProxyHeaderError::Missing);
         }

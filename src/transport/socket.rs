@@ -1,4 +1,4 @@
-//! A connection as the system gives it, before anything is spoken on it: TCP, or a Unix socket.
+//! A raw connection, before any protocol: TCP, or a Unix socket.
 
 use crate::system::local;
 use std::io;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A connection that somebody has made to a server.
+/// An accepted connection.
 #[derive(Debug)]
 pub enum Socket {
     /// Over the network.
@@ -20,7 +20,7 @@ impl Socket {
     /// Waits for a byte and leaves it where it is; 0 at the end of the stream. Cancel safe.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub async fn peek(&self) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.peek(&mut [0]).await,

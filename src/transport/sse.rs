@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use std::time::Duration;
 
-/// The longest event id that is kept, in bytes: it has to fit into a request header. A longer one is
-/// as none.
+/// The longest event id that is kept, in bytes: it has to fit into a request header. A longer one
+/// counts as none.
 pub const MAX_EVENT_ID: usize = 4096;
 
 /// The longest name of an event, in bytes; a longer one is cut.
@@ -21,9 +21,9 @@ pub struct Event {
     pub name: String,
     /// The lines of `data`, joined by newlines; empty where there were none.
     pub data: Bytes,
-    /// The id that this event sets for the stream: text of visible ASCII. Empty takes back earlier ones.
+    /// The id that this event sets for the stream: text of visible ASCII. Empty revokes earlier ones.
     pub id: Option<String>,
-    /// The pause before a reconnection that this event asks for.
+    /// The pause before a reconnection that this event requests.
     pub retry: Option<Duration>,
 }
 
@@ -51,7 +51,7 @@ pub struct Decoder {
     line: Vec<u8>,
     /// The last byte was a carriage return: a newline that follows ends no other line.
     after_return: bool,
-    /// Nothing has come but perhaps a part of a byte order mark.
+    /// Nothing has arrived except perhaps a part of a byte order mark.
     at_start: bool,
     has_data: bool,
     data: Vec<u8>,
@@ -77,8 +77,8 @@ impl Decoder {
         }
     }
 
-    /// Reads `input` up to the end of an event, or all of it, and leaves the rest there. Events that say
-    /// nothing are skipped.
+    /// Reads `input` up to the end of an event, or all of it, and leaves the rest there. Empty events are
+    /// skipped.
     ///
     /// # Errors
     /// An event that is too long.

@@ -9,11 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
-/// Keepalive probes start after so much silence …
+/// Keepalive probes start after this much silence …
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
-/// … and come at this pace.
+/// … and follow at this interval.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
-/// A connection whose bytes are not acknowledged for so long is dead.
+/// A connection whose bytes are not acknowledged for this long is dead.
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -71,10 +71,10 @@ impl Listeners {
         }
     }
 
-    /// A socket that listens already, which whoever started us has handed over.
+    /// A listening socket that was inherited from our parent process.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn inherited(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self(vec![TcpListener::from_std(listener)?]))
@@ -83,7 +83,7 @@ impl Listeners {
     /// The port, as the system gave it.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn port(&self) -> io::Result<u16> {
         match self.0.first() {
             Some(listener) => Ok(listener.local_addr()?.port()),
@@ -96,7 +96,7 @@ impl Listeners {
         self.0.iter().filter_map(|it| it.local_addr().ok())
     }
 
-    /// True when somebody on another machine can reach the port.
+    /// True if other machines can reach the port.
     #[must_use]
     pub fn is_reachable_from_outside(&self) -> bool {
         self.0.iter().any(|listener| {
@@ -109,7 +109,7 @@ impl Listeners {
     /// The next connection. Cancel safe.
     ///
     /// # Errors
-    /// What the system says; the listener stays usable.
+    /// The system's error; the listener stays usable.
     pub fn poll_accept(
         &self,
         context: &mut Context<'_>,
@@ -146,7 +146,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// # Errors
 /// What the last address said, or that the name has none.
 pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    // Known without asking the system's resolver, which takes a thread (RFC 6761 section 6.3).
+    // Known without the system's resolver, which takes a thread (RFC 6761 section 6.3).
     let addresses = if host == "localhost" {
         vec![
             (Ipv4Addr::LOCALHOST, port).into(),
@@ -171,7 +171,7 @@ pub fn tune(stream: &TcpStream) {
         .and_then(|()| socket.set_tcp_keepalive(&keepalive));
     #[cfg(target_os = "linux")]
     let outcome = outcome.and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
-    // The connection works without them, only less well.
+    // The connection works without these options, only less well.
     if let Err(err) = outcome {
         tracing::debug!(%err, "could not set socket options");
     }

@@ -21,7 +21,7 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a server may take to say what it offers.
+/// How long a server may take to answer what it offers.
 const AGAINST_LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) fn run(args: &CheckArgs) -> Exit {

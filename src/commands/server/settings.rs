@@ -29,7 +29,7 @@ const MIN_USER_SHARE: u32 = 4;
 /// Most bytes that may wait for one peer.
 const MAX_OUTBOX: usize = 64 << 20;
 
-/// What clients are told that are to get a token from an authorization server.
+/// The metadata for clients that get their token from an authorization server.
 pub(super) fn resource(args: &ServerArgs) -> Option<Resource> {
     let origin = args.public_url.as_ref()?;
     if args.authorization_server.is_empty() {

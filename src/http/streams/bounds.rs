@@ -1,4 +1,4 @@
-//! What is thrown away, so that what waits and what is kept stays within its bounds.
+//! Drops events, so that waiting and kept ones stay within their bounds.
 
 use super::stream::Stream;
 use super::{GENERAL, Streams};
@@ -98,7 +98,7 @@ impl Streams {
                 return;
             };
             let count = stream.end() - stream.unsent;
-            // Nobody has been slow with the only one.
+            // A single event is never too slow.
             if count <= 1 {
                 return;
             }
@@ -119,7 +119,7 @@ impl Streams {
         }
     }
 
-    /// Drops so many of the events that have not been sent, the oldest first.
+    /// Drops this many unsent events, the oldest first.
     pub(super) fn drop_unsent(&mut self, number: u64, count: u64) {
         while self.forget_first(number) {}
         let Some(stream) = self.streams.get_mut(&number) else {

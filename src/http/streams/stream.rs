@@ -53,7 +53,7 @@ impl Stream {
         self.first + self.events.len() as u64
     }
 
-    /// True while somebody reads it or may do so again.
+    /// True while it has a reader or may get one again.
     pub(super) fn is_heard(&self) -> bool {
         self.reader.is_some() || self.resumable
     }

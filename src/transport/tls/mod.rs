@@ -1,5 +1,5 @@
-//! TLS under a transport: [`Acceptor`] for servers, [`Connector`] for clients, and what to say when
-//! only one end speaks it.
+//! TLS under a transport: [`Acceptor`] for servers, [`Connector`] for clients, and errors if only
+//! one end speaks it.
 
 mod pem;
 mod plain;
@@ -54,21 +54,21 @@ impl std::fmt::Debug for Acceptor {
     }
 }
 
-/// A TLS connection that stands.
+/// An established TLS connection.
 pub struct Accepted {
     /// What is under the transport.
     pub stream: BoxedStream,
-    /// The certificate that the peer has shown, where one was asked for.
+    /// The certificate that the peer has shown, if one was requested.
     pub certificate: Option<Shown>,
 }
 
-/// Why a TLS connection does not stand. Where the peer may still listen its stream comes along.
+/// Why a TLS handshake failed. Includes the stream if the peer may still read.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
     /// It speaks plain text; nothing of it has been read.
     #[error("the peer does not speak TLS, and this port does")]
     Plain(TcpStream),
-    /// The handshake failed; the peer has been told by an alert.
+    /// The handshake failed; the peer was sent an alert.
     #[error("{0}")]
     Handshake(io::Error, TcpStream),
     /// It is gone.
@@ -81,7 +81,7 @@ impl Acceptor {
     /// authority in that file has signed.
     ///
     /// # Errors
-    /// What is wrong with which file.
+    /// Which file is invalid, and why.
     pub fn load(identity: Identity<'_>, client_ca: Option<&Path>) -> Result<Self, FileError> {
         let provider = provider();
         let own = pem::certified_key(identity, &provider)?;
@@ -103,7 +103,7 @@ impl Acceptor {
             }
         };
         if client_ca.is_some() {
-            // A resumed session would let a certificate in after its end.
+            // A resumed session would accept a certificate after its expiry.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
@@ -139,12 +139,12 @@ impl Acceptor {
     }
 }
 
-/// What a client sees of a TLS connection that stands.
+/// What a client sees of an established TLS connection.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Its version.
     pub version: &'static str,
-    /// Whose certificate the server has shown.
+    /// The subject of the server's certificate.
     pub subject: Option<String>,
     /// How many certificates it has shown.
     pub certificates: usize,
@@ -169,7 +169,7 @@ impl Connector {
     /// machine trusts. Shows `identity` to servers that ask for it.
     ///
     /// # Errors
-    /// What is wrong with which file, or with the host.
+    /// Which file, or the host, is invalid, and why.
     pub fn load(
         host: &str,
         (flag, ca): (&'static str, Option<&Path>),
@@ -207,7 +207,7 @@ impl Connector {
     /// Does the handshake. The caller limits the time.
     ///
     /// # Errors
-    /// What the server or its certificate has; [`explain`] tells it.
+    /// The server or its certificate was refused; [`explain`] says why.
     pub async fn connect(&self, stream: TcpStream) -> io::Result<BoxedStream> {
         Ok(self.connect_and_look(stream).await?.0)
     }

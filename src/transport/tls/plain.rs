@@ -23,13 +23,13 @@ pub fn is_mismatch(err: &io::Error) -> bool {
     err.get_ref().is_some_and(|inner| inner.is::<Mismatch>())
 }
 
-/// A connection without TLS. Its first byte tells what the far end speaks, so nobody has to
-/// wait for that byte before there is need of it.
+/// A connection without TLS. Its first byte shows what the far end speaks, so there is no need to
+/// wait for it separately.
 pub struct Plain<S> {
     stream: S,
-    /// What a far end that speaks TLS is told, until its first byte is there.
+    /// The answer to a far end that speaks TLS, until its first byte has arrived.
     answer: Option<Vec<u8>>,
-    /// Is called then, too: not every reader tells its errors.
+    /// Is called then, too, because not every reader reports its errors.
     notice: fn(),
 }
 
@@ -67,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Plain<S> {
         let answer = first.and_then(|_| self.answer.take());
         if let (Some(HANDSHAKE | ALERT), Some(answer)) = (first, answer) {
             buffer.set_filled(before);
-            // Nothing was sent before, so there is room; and where there is none, no harm.
+            // Nothing was sent before, so there is room; losing it does no harm.
             (self.notice)();
             let _told = Pin::new(&mut self.stream).poll_write(context, &answer);
             return Poll::Ready(Err(Mismatch.into()));

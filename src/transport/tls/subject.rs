@@ -1,4 +1,4 @@
-//! Whose a certificate is. Only certificates that have been verified come here.
+//! The holder of a certificate. Only verified certificates are passed here.
 
 use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -10,19 +10,19 @@ const MAX_LOGGED: usize = 256;
 /// A certificate that a peer has shown.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// Whose it is, for the log: names may be cut, and different ones may read the same.
+    /// The subject for the log: names may be cut, so it is not unique.
     pub subject: String,
-    /// Whose it is, exactly.
+    /// The exact holder.
     pub holder: Holder,
 }
 
-/// Whose a certificate is: its subject, which a renewed certificate keeps, or the whole certificate
-/// where the subject is empty.
+/// The holder of a certificate: its subject, which a renewed certificate keeps, or the whole
+/// certificate if the subject is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holder(Arc<[u8]>);
 
 impl Holder {
-    /// What stands for it; that of no two holders is the same.
+    /// As bytes, which are unique for each holder.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -5,8 +5,8 @@ use std::io;
 use std::time::Duration;
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
 
-/// For a client: what is wrong with TLS, and the remedy; `None` where it is something else, and
-/// another try may help.
+/// For a client: what is wrong with TLS, and the remedy; `None` if it is another error, and a retry
+/// may help.
 #[must_use]
 pub fn explain(err: &io::Error) -> Option<String> {
     if is_mismatch(err) {
@@ -26,7 +26,7 @@ pub fn explain(err: &io::Error) -> Option<String> {
     }
 }
 
-/// Whether it is that nobody here trusts the authority of the server's certificate.
+/// Whether the authority of the server's certificate is not trusted here.
 #[must_use]
 pub fn is_unknown_authority(err: &io::Error) -> bool {
     let inner = err.get_ref().and_then(|inner| inner.downcast_ref());
@@ -74,7 +74,7 @@ fn about_certificate(err: &CertificateError) -> String {
     }
 }
 
-/// What the server has to say of us.
+/// The alert of the server about us.
 fn about_alert(alert: AlertDescription) -> Option<String> {
     let remedy = match alert {
         AlertDescription::CertificateRequired => {

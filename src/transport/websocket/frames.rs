@@ -1,5 +1,5 @@
-//! Frames on their way to the library, which says nothing of those that end no message, keeps a message
-//! until it is whole, and reads no further behind one that is too long.
+//! Frames on their way to the library, which does not report fragments, buffers a message until it is
+//! complete, and cannot continue after one that is too long.
 
 use std::collections::VecDeque;
 use tokio::io::ReadBuf;
@@ -21,7 +21,7 @@ pub(super) struct Frames {
     /// The head under way; the first `known` bytes are.
     head: [u8; MAX_HEAD],
     known: usize,
-    /// So many of them have been handed out.
+    /// How many of them have been handed out.
     handed: usize,
     /// What is still to come of the payload of the frame, or piece, under way.
     payload: u64,

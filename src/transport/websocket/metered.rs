@@ -11,9 +11,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
-/// A byte stream that hands out no more than its allowance, so that nobody who is not authenticated can make the
-/// layer above gather a large frame, and lets other tasks have their turns in between frames, since
-/// the layer above reads on by itself until a message is whole.
+/// A byte stream that hands out no more than its allowance, so that an unauthenticated peer cannot make the
+/// layer above buffer a large frame, and that yields to other tasks between frames, since the layer above
+/// keeps reading until a message is complete.
 pub(super) struct Metered<S> {
     pub stream: S,
     pub allowance: Option<usize>,
@@ -30,9 +30,9 @@ pub(super) struct Metered<S> {
     kept: usize,
     /// How much has been handed out of the message under way.
     message: usize,
-    /// So many small frames have come that nobody has asked for yet.
+    /// How many small frames have arrived that were not queried yet.
     small: usize,
-    /// So many frames have been handed out that have not been paid for with the task's budget.
+    /// How many frames have been handed out that were not charged to the task's budget yet.
     unpaid: usize,
 }
 
@@ -177,7 +177,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // Whoever makes it busy flushes the library afterwards.
+        // The writer that sets this flushes the library afterwards.
         if self.busy {
             return Poll::Pending;
         }

@@ -38,16 +38,15 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-/// The pace of pings.
+/// The interval of pings.
 pub const PING_EVERY: Duration = Duration::from_secs(30);
 
-/// A peer that is not heard of for so long, pongs included, is gone.
+/// A peer from which nothing arrives for this long, pongs included, is gone.
 const SILENCE: Duration = Duration::from_secs(90);
 
-/// A peer may ping so often in a second …
+/// How often a peer may ping per second …
 const PINGS_PER_SECOND: u32 = 10;
-/// … and so often at once. Each ping costs us a pong, which waits in memory where the peer does
-/// not read.
+/// … and in a burst. Each ping costs us a pong, which waits in memory if the peer does not read.
 const PING_BURST: u32 = 100;
 
 /// What the library reads at once, from what has been read ahead of it. One such buffer lives as long
@@ -60,11 +59,11 @@ const WRITE_BUFFER: usize = 8 * 1024;
 /// What is thrown away at once.
 const DISCARDED: usize = 8 * 1024;
 
-/// So much of such a line is masked at once.
+/// How much of such a line is masked at once.
 const MASKED: usize = 64 * 1024;
 
-/// A line of so many bytes goes out as its own frame, piece by piece: the library would keep room for
-/// all of it, for as long as the connection lives.
+/// A line of this many bytes is sent as its own frame, piece by piece: the library would keep a buffer of
+/// that size for as long as the connection lives.
 const LARGE: usize = 64 * 1024;
 
 type Socket = WebSocketStream<Metered<BoxedStream>>;
@@ -81,7 +80,7 @@ impl WebSocket {
     /// The next line, as [`WebSocketReader::next`].
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         next_line(&mut self.socket, &mut self.lines).await
     }
@@ -89,7 +88,7 @@ impl WebSocket {
     /// Sends one line as one frame.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn send(&mut self, line: Vec<u8>) -> io::Result<()> {
         self.socket.send(text(line.into())?).await.map_err(to_io)
     }
@@ -169,7 +168,7 @@ pub struct WebSocketReader {
 }
 
 impl WebSocketReader {
-    /// Beats with every read.
+    /// Notes every read.
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }
@@ -182,9 +181,9 @@ impl WebSocketReader {
     /// The next line; `None` at the end. Cancel safe.
     ///
     /// # Errors
-    /// What the stream says, a line over the limit, or silence for too long.
+    /// The stream's error, a line over the limit, or a silence that is too long.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
-        // Lines that have already arrived must not keep all other tasks waiting.
+        // Lines that have already arrived must not starve other tasks.
         consume_budget().await;
         loop {
             if let Some(line) = self.lines.pop() {
@@ -195,7 +194,7 @@ impl WebSocketReader {
             }
             let between = std::mem::take(&mut self.is_between);
             let mut kept = between.then(|| self.lines.partial() + self.large.0.len());
-            // A long frame on a slow connection is no silence.
+            // A long frame on a slow connection is not silence.
             let (socket, empties) = (&self.socket, &mut self.empties);
             let next = poll_fn(|context| {
                 let mut socket = socket.lock();
@@ -246,7 +245,7 @@ impl WebSocketReader {
         std::mem::take(&mut self.lines.skipped)
     }
 
-    /// Throws away what still comes, until the end. `writer` is the other half of this.
+    /// Discards further input, until the end. `writer` is the other half of this.
     pub async fn discard(self, writer: WebSocketWriter) {
         drop(writer);
         if let Some(socket) = Arc::into_inner(self.socket.0) {
@@ -278,7 +277,7 @@ impl WebSocketWriter {
     /// Sends each line as one text frame, newline included, and flushes once.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn send(&mut self, lines: &[impl Pieces]) -> io::Result<()> {
         for line in lines {
             let length = line.length();
@@ -297,7 +296,7 @@ impl WebSocketWriter {
     /// [`LARGE`] bytes. True when that was everything; the rest goes out with the next call of any kind.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub fn try_send(&mut self, lines: &[impl Pieces]) -> io::Result<bool> {
         let mut socket = self.socket.lock();
         for line in lines {
@@ -323,7 +322,7 @@ impl WebSocketWriter {
     /// Sends what is left of earlier calls. Cancel safe.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|context| self.socket.lock().poll_flush_unpin(context))
             .await
@@ -378,7 +377,7 @@ impl WebSocketWriter {
     /// Sends a ping.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn ping(&mut self) -> io::Result<()> {
         self.feed(Message::Ping(Bytes::new())).await?;
         self.flush().await
@@ -387,7 +386,7 @@ impl WebSocketWriter {
     /// Sends a close frame.
     ///
     /// # Errors
-    /// What the stream says.
+    /// The stream's error.
     pub async fn close(&mut self) -> io::Result<()> {
         let closed = poll_fn(|context| self.socket.lock().poll_close_unpin(context));
         match closed.await {

@@ -1,23 +1,23 @@
-//! What comes first on a WebSocket port: an upgrade, an HTTP request that is none, or no HTTP at all.
+//! The first bytes on a WebSocket port: an upgrade, another HTTP request, or something other than HTTP.
 
 use crate::transport::foreign::{self, http_answer};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// The path that tells whether the server runs.
+/// The path of the liveness check.
 const HEALTH: &str = "/healthz";
 
-/// The path that tells whether the MCP server answers.
+/// The path of the readiness check.
 const READINESS: &str = "/readyz";
 
-/// What somebody without a WebSocket is told.
+/// The text for clients without WebSocket.
 const UPGRADE: &str = "this port speaks MCP over WebSocket: connect with 'mcp-remote client ws', or with any WebSocket client\n";
 
 /// The length of every `Sec-WebSocket-Key`.
 const KEY: usize = 24;
 
-/// What has come first.
+/// The first bytes of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
     /// The head of an upgrade, and what has come behind it.
@@ -26,7 +26,7 @@ pub enum Request {
     Plain(Answer),
     /// A health check that asks whether the MCP server answers; with whether the answer has a body.
     Readiness(bool),
-    /// Something else than HTTP.
+    /// Something other than HTTP.
     Foreign,
     /// Nothing, or a part of a head: the far end has hung up.
     End,
@@ -53,7 +53,7 @@ impl Answer {
 /// the time.
 ///
 /// # Errors
-/// What the stream says.
+/// The stream's error.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Result<Request> {
     let mut read = BytesMut::with_capacity(1024);
     while read.len() < limit {
@@ -61,7 +61,8 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), limit: usize) -> io::Re
         if stream.read_buf(&mut read).await? == 0 {
             return Ok(Request::End);
         }
-        // Whoever sends byte by byte does not make us look at everything each time.
+        // Resume the search where it ended, so that a sender of single bytes does not cost
+        // quadratic time.
         let from = searched.saturating_sub(3);
         let Some(first) = read.iter().position(|byte| !b"\r\n".contains(byte)) else {
             continue;

@@ -1,4 +1,4 @@
-//! The upgrade from HTTP: who may ask for it, and what else is said with it.
+//! The upgrade from HTTP: which origins may request it, and its other headers.
 
 use super::{Frames, Lines, Metered, WebSocket, config, to_io};
 use crate::http::Forwarded;
@@ -17,28 +17,28 @@ use tokio_tungstenite::tungstenite::http::{
 };
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-/// The most of a refused origin that is told and logged, in characters.
+/// The most of a refused origin that is quoted and logged, in characters.
 const MAX_LOGGED_ORIGIN: usize = 256;
 
 /// The subprotocol that MCP clients offer.
 const SUBPROTOCOL: &str = "mcp";
 
-/// What the upgrade request said beyond the upgrade.
+/// The other headers of the upgrade request.
 #[derive(Debug, Default)]
 pub struct Upgrade {
     /// The token of `Authorization: Bearer`.
     pub bearer: Option<Secret>,
-    /// Whom a proxy speaks for.
+    /// The client behind a proxy.
     pub forwarded: Forwarded,
 }
 
 /// Why there is no WebSocket.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
-    /// A web page asked, from an origin that is not allowed.
+    /// It comes from a web page whose origin is not allowed.
     #[error("origin '{0}' is not allowed")]
     Origin(String),
-    /// A token in the URL, which ends up in the logs and histories of whatever lies between.
+    /// A token in the URL, which ends up in logs and histories.
     #[error("a token in the URL; it belongs in 'Authorization: Bearer' or in the first frame")]
     TokenInUrl,
     /// The stream failed before there was a request.
@@ -213,7 +213,7 @@ impl Accepted {
     }
 }
 
-/// The origin of a web page that may not come in. Programs send no `Origin`.
+/// The origin of a web page that is not allowed. Programs send no `Origin`.
 fn refused_origin(headers: &HeaderMap, allowed: &[String]) -> Option<String> {
     let origin = String::from_utf8_lossy(headers.get(header::ORIGIN)?.as_bytes()).into_owned();
     let refused = !allowed.contains(&origin);
