@@ -404,7 +404,7 @@ impl World {
             assert!(round < 100, "it never settles");
         }
         for session in self.peers.keys() {
-            assert_eq!(self.router.owed(*session), 0, "{session} waits");
+            assert_eq!(self.router.pending_requests(*session), 0, "{session} waits");
         }
         for session in self.peers.keys().copied().collect::<Vec<_>>() {
             self.router.detach(session, &mut self.out);

@@ -212,7 +212,7 @@ impl Writer {
     /// Reopens the file, for example because it was rotated. A line that is half written in the old file will
     /// be complete in the new one.
     fn reopen(&mut self) {
-        match descriptors::lend(|| self.place.open()) {
+        match descriptors::with_reserve(|| self.place.open()) {
             Ok(file) => {
                 self.file = file;
                 let done = self.lines.get(..self.written).unwrap_or_default();

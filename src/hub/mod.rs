@@ -216,7 +216,7 @@ impl Hub {
     }
 
     fn in_flight(&self, session: SessionId) -> usize {
-        self.0.lock().routing.owed(session)
+        self.0.lock().routing.pending_requests(session)
     }
 
     /// Completes when no request is pending any more, or after `limit`.
@@ -339,7 +339,7 @@ impl Shared {
     }
 
     /// Waits while too many answers are queued for a process that keeps sending requests.
-    async fn heard_out(&self, process: ProcessId) {
+    async fn wait_for_answers_written(&self, process: ProcessId) {
         let goes_on = || self.lock().out.answers[process.0] > HIGH_WATER;
         while goes_on() {
             let drained = self.drained.notified();

@@ -122,15 +122,15 @@ impl Routing {
     pub(super) fn is_busy(&self) -> bool {
         match self {
             Self::Shared(router) => router.is_busy(),
-            Self::Isolated(router) => router.owed() > 0,
+            Self::Isolated(router) => router.pending_requests() > 0,
         }
     }
 
     /// How many requests of this peer wait for an answer.
-    pub(super) fn owed(&self, id: SessionId) -> usize {
+    pub(super) fn pending_requests(&self, id: SessionId) -> usize {
         match self {
-            Self::Shared(router) => router.owed(id),
-            Self::Isolated(router) => router.owed(),
+            Self::Shared(router) => router.pending_requests(id),
+            Self::Isolated(router) => router.pending_requests(),
         }
     }
 

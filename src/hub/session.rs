@@ -204,7 +204,7 @@ impl Session {
 
     /// How many requests of the peer are pending, in the child or in the outbox.
     #[must_use]
-    pub fn owed(&self) -> usize {
+    pub fn pending_requests(&self) -> usize {
         self.attachment.in_flight() + self.outbox.unsent()
     }
 

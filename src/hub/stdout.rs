@@ -19,7 +19,7 @@ pub(super) async fn read(
     let mut silent = true;
     loop {
         let next = async {
-            shared.heard_out(process).await;
+            shared.wait_for_answers_written(process).await;
             stdout.next().await
         };
         let line = batch.next(next).await;

@@ -112,7 +112,7 @@ impl Session {
         match (message.get("method").and_then(Value::as_str), id) {
             (Some(method), Some(id)) => Ok(answer(method, id)),
             (Some(method), None) => {
-                self.heard(method);
+                self.on_list_changed(method);
                 Ok(Step::default())
             }
             (None, Some(id)) if self.is_mine(id) => self.answered(&message),
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    fn heard(&mut self, method: &str) {
+    fn on_list_changed(&mut self, method: &str) {
         let list = match method {
             "notifications/tools/list_changed" => Method::ListTools,
             "notifications/prompts/list_changed" => Method::ListPrompts,

@@ -58,7 +58,7 @@ impl Process {
 
     /// Sends the process the line of the peer `from` that `write` writes, or queues it for its turn. It
     /// `takes_place` if it is a request that will be answered by itself.
-    pub(super) fn say(
+    pub(super) fn send_or_queue(
         &mut self,
         from: SessionId,
         origin: Origin<'_>,

@@ -126,7 +126,7 @@ impl Router {
                 if let Some(session) = peers.get(from) {
                     let origin = session.origin(None, peers.newest_id);
                     let write = |line: &mut Chunks| message.write(None, &[], line);
-                    process.say(from, origin, false, out, write);
+                    process.send_or_queue(from, origin, false, out, write);
                 }
             }
         }

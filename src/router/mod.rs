@@ -235,7 +235,7 @@ impl Router {
 
     /// How many requests of this peer are pending.
     #[must_use]
-    pub fn owed(&self, id: SessionId) -> usize {
+    pub fn pending_requests(&self, id: SessionId) -> usize {
         let processes = self.processes.iter();
         let waiting = processes.filter(|process| process.initialize_of(id).is_some());
         let session = self.peers.get(id);
@@ -321,7 +321,7 @@ impl Router {
                 Receiver::Session(id) => {
                     let session = self.peers.get(id);
                     session
-                        .filter(|session| session.hears_broadcasts())
+                        .filter(|session| session.gets_broadcasts())
                         .map(|_| id)
                 }
                 Receiver::Listen(process, ours) => {

@@ -58,7 +58,7 @@ impl Peers {
         let legacy = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.hears_broadcasts());
+            .filter(|(_, session)| session.gets_broadcasts());
         legacy
             .filter(|(_, session)| wanted(session))
             .map(|(id, _)| *id)

@@ -76,7 +76,7 @@ impl Process {
             return Delivery::Given;
         }
         let takes_place = !matches!(purpose, Purpose::Listen(_));
-        self.say(from, origin, takes_place, out, write)
+        self.send_or_queue(from, origin, takes_place, out, write)
     }
 
     /// The purpose of a request; some are answered by the router itself.

@@ -143,7 +143,7 @@ impl Session {
     }
 
     /// True if it gets the broadcasts of a legacy process.
-    pub(super) fn hears_broadcasts(&self) -> bool {
+    pub(super) fn gets_broadcasts(&self) -> bool {
         self.initialized && !self.modern
     }
 

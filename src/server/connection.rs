@@ -212,7 +212,7 @@ async fn drive(
 
 /// Completes when the peer has no pending requests and has received everything.
 async fn everything_sent(session: &Session, activity: &Activity) {
-    while session.owed() > 0 || activity.is_sending() {
+    while session.pending_requests() > 0 || activity.is_sending() {
         activity.wait().await;
     }
 }

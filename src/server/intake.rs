@@ -101,7 +101,7 @@ impl<'a> Intake<'a> {
             self.kept.set(self.bytes + self.current);
             let arrived = Arrived::read(line);
             if !heeded {
-                self.heed(arrived.control.as_ref())?;
+                self.on_acknowledgement(arrived.control.as_ref())?;
             }
             match arrived.control {
                 Some(Control::Ack { .. }) if self.resumable => {}
@@ -118,7 +118,7 @@ impl<'a> Intake<'a> {
                 Line::Whole(line) => Control::read(line),
                 Line::TooLong(_) => None,
             };
-            self.heed(control.as_ref())?;
+            self.on_acknowledgement(control.as_ref())?;
             match control {
                 Some(Control::Ack { .. }) if self.resumable => {}
                 _ => return Ok(line),
@@ -127,7 +127,7 @@ impl<'a> Intake<'a> {
     }
 
     /// An acknowledgement in a control line counts at once, even if other lines wait before it.
-    fn heed(&mut self, control: Option<&Control>) -> Result<(), Event> {
+    fn on_acknowledgement(&mut self, control: Option<&Control>) -> Result<(), Event> {
         let received = match control {
             Some(Control::Ack { received } | Control::Drain { received, .. }) => *received,
             _ => return Ok(()),
@@ -220,7 +220,7 @@ impl<'a> Intake<'a> {
         let allowance = match message {
             Ok(message) if matches!(message.kind(), Kind::Request(_)) => user_limit.take(),
             _ => {
-                self.hear_until(user_limit.wait()).await?;
+                self.read_ahead_until(user_limit.wait()).await?;
                 Ok(())
             }
         };
@@ -229,7 +229,7 @@ impl<'a> Intake<'a> {
             // A new process of its own has room even if the shared one has none.
             Ok(message) if !placement.moves_with(message) => match session.find_room(message) {
                 Some(room) => Some(room),
-                None => Some(self.hear_until(session.room(message)).await?),
+                None => Some(self.read_ahead_until(session.room(message)).await?),
             },
             _ => None,
         };
@@ -238,7 +238,7 @@ impl<'a> Intake<'a> {
 
     /// Waits until there is `room` for the last line. Meanwhile a client that can resume is read
     /// ahead; of any other only its disconnection is noticed.
-    async fn hear_until<T>(&mut self, room: impl Future<Output = T>) -> Result<T, Event> {
+    async fn read_ahead_until<T>(&mut self, room: impl Future<Output = T>) -> Result<T, Event> {
         self.session.flush();
         let limit = if self.resumable { AHEAD } else { 1 };
         let mut room = std::pin::pin!(room);

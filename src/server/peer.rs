@@ -194,7 +194,7 @@ fn note_identity(identity: &Identity, settings: &Settings, trail: &mut Trail) {
 }
 
 /// Waits for the first byte; `None` if none comes.
-async fn hear(
+async fn first_byte(
     socket: Socket,
     protocol: Protocol,
     (spot, deadline): (&Spot, Instant),
@@ -269,7 +269,7 @@ async fn begin(
         Entrance::Upgraded(opened) => return Some(*opened),
     };
     if settings.must_speak(protocol) || settings.access.borrow().tls.is_some() {
-        socket = hear(socket, protocol, (spot, deadline), settings, trail).await?;
+        socket = first_byte(socket, protocol, (spot, deadline), settings, trail).await?;
     }
     match tokio::time::timeout_at(deadline, open(socket, protocol, settings, trail)).await {
         Ok(Ok(opened)) => Some(opened),

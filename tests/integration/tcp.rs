@@ -45,7 +45,7 @@ fn an_answer_is_one_line() {
 
 /// `printf … | nc` says no more but still listens.
 #[test]
-fn a_peer_that_says_no_more_gets_its_answers() {
+fn half_closed_peer_gets_its_answers() {
     let server = TestServer::start("tcp");
     let mut peer = server.peer();
     peer.send(&request(0, "x", json!({"delayMs": 300})));
@@ -149,7 +149,7 @@ fn peer_that_closes_altogether_has_its_calls_cancelled() {
 
 /// Bug: an answer that was half written when the peer had said all was cut off.
 #[test]
-fn a_peer_that_says_no_more_gets_long_answers_whole() {
+fn half_closed_peer_gets_long_answers_whole() {
     let server = TestServer::start("tcp");
     let mut peer = server.peer();
     let bytes = 8 << 20;

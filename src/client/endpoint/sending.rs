@@ -14,7 +14,7 @@ impl Endpoint {
         }
         let lines = self.take_lines();
         if lines.is_empty() {
-            if self.says_goodbye() {
+            if self.is_goodbye_due() {
                 return send(&Control::Leave);
             }
             if self.is_done() {
@@ -67,7 +67,7 @@ impl Endpoint {
     }
 
     /// True once on a connection, when a goodbye is to be sent with no line before it.
-    fn says_goodbye(&mut self) -> bool {
+    fn is_goodbye_due(&mut self) -> bool {
         let served = self.is_host_served() && !self.pending.expects_complaint();
         let leaves = self.host == HostPhase::Abandoned || served;
         match &mut self.phase {

@@ -136,7 +136,7 @@ async fn on_signals(
             Asked::HangUp => {
                 supervisor.reloading();
                 audit.reopen();
-                audit.reloaded(&descriptors::lend(|| reloader.reload()));
+                audit.reloaded(&descriptors::with_reserve(|| reloader.reload()));
                 supervisor.ready();
             }
         }

@@ -147,13 +147,13 @@ async fn an_owner_that_keeps_the_writer_hears_of_each_line() {
     let lease = session.lend(&mut writer).unwrap();
     session.keep_writer();
     assert!(session.changed().now_or_never().is_some());
-    assert_eq!(session.owed(), 1, "until the owner has looked");
+    assert_eq!(session.pending_requests(), 1, "until the owner has looked");
     session.reply(b"line\n".to_vec());
     session.flush();
     assert!(session.changed().now_or_never().is_some());
     lease.end().unwrap();
     assert_eq!(lines(&session), [b"line\n"]);
-    assert_eq!(session.owed(), 0);
+    assert_eq!(session.pending_requests(), 0);
 }
 
 #[tokio::test]

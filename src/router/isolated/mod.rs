@@ -116,7 +116,7 @@ impl IsolatedRouter {
 
     /// How many requests of the peer are pending.
     #[must_use]
-    pub fn owed(&self) -> usize {
+    pub fn pending_requests(&self) -> usize {
         let open = self.in_flight.values();
         // Servers need not answer cancelled requests.
         open.filter(|open| !open.cancelled).count()

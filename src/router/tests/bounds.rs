@@ -52,7 +52,7 @@ fn what_fits_to_the_byte_passes_and_one_byte_less_does_not() {
         bench.out.limits.to_child = written - 1;
         let refused = Err(TooLarge { limit: written - 1 });
         assert_eq!(bench.try_peer(peer, &line), refused, "{line}");
-        assert_eq!(bench.router.owed(peer), 1);
+        assert_eq!(bench.router.pending_requests(peer), 1);
         assert!(bench.peers_heard().is_empty());
         let heard = bench.child_heard(0);
         if line.contains("result") {
@@ -123,7 +123,7 @@ fn what_is_too_long_for_a_peer_is_answered() {
     let answer = bench.told(peer);
     assert_eq!(answer["id"], "six");
     assert_eq!(answer["error"]["data"]["reason"], "answer-too-large");
-    assert_eq!(bench.router.owed(peer), 1);
+    assert_eq!(bench.router.pending_requests(peer), 1);
     bench.child(0, &format!(r#"{{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{{"x":"{text}"}}}}"#));
     assert!(bench.peers_heard().is_empty());
     let refusal = &bench.child_heard(0)[0];

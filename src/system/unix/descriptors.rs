@@ -92,7 +92,7 @@ pub fn restore() -> bool {
 }
 
 /// Lets `task` have the reserve.
-pub fn lend<T>(task: impl FnOnce() -> T) -> T {
+pub fn with_reserve<T>(task: impl FnOnce() -> T) -> T {
     held().clear();
     let outcome = task();
     restore();
@@ -122,7 +122,7 @@ pub fn start<T>(
         outcome => return outcome,
     }
     // Above the original limit it cannot inherit that, and gets it a moment after its start.
-    let started = lend(start)?;
+    let started = with_reserve(start)?;
     if let Some(pid) = pid(&started) {
         limit(pid, *original);
     }

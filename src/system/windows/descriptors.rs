@@ -26,7 +26,7 @@ pub fn restore() -> bool {
 }
 
 /// Runs `task`.
-pub fn lend<T>(task: impl FnOnce() -> T) -> T {
+pub fn with_reserve<T>(task: impl FnOnce() -> T) -> T {
     task()
 }
 

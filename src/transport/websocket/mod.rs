@@ -96,7 +96,7 @@ impl WebSocket {
     /// Says goodbye and waits for the far end to hang up.
     pub async fn close(&mut self) {
         if self.socket.close(None).await.is_ok() {
-            hear_out(&mut self.socket).await;
+            read_to_end_of_socket(&mut self.socket).await;
         }
     }
 
@@ -249,7 +249,7 @@ impl WebSocketReader {
     pub async fn discard(self, writer: WebSocketWriter) {
         drop(writer);
         if let Some(socket) = Arc::into_inner(self.socket.0) {
-            hear_out(&mut unpoisoned(socket.into_inner())).await;
+            read_to_end_of_socket(&mut unpoisoned(socket.into_inner())).await;
         }
     }
 }
@@ -257,7 +257,7 @@ impl WebSocketReader {
 /// Throws away what still comes. Where the frames have become unreadable (one was too long, say)
 /// the bytes behind them are read as well: closing on unread bytes would reset the connection, and
 /// our last words with it.
-async fn hear_out(socket: &mut Socket) {
+async fn read_to_end_of_socket(socket: &mut Socket) {
     while let Some(Ok(_)) = socket.next().await {}
     let stream = socket.get_mut();
     stream.allowance = None;

@@ -56,7 +56,7 @@ impl Dialing {
     }
 
     /// Notes that this exchange has had an event.
-    pub(super) fn heard_of(&mut self, exchange: ExchangeId) {
+    pub(super) fn on_event_of(&mut self, exchange: ExchangeId) {
         self.probe.take_if(|probe| *probe == exchange);
     }
 

@@ -15,7 +15,7 @@ use std::time::Instant;
 impl Machine {
     /// The server has been reached for this exchange.
     pub(in crate::client::http) fn on_connected(&mut self, exchange: ExchangeId) {
-        self.dialing.heard_of(exchange);
+        self.dialing.on_event_of(exchange);
     }
 
     /// Handles an event of an exchange.
@@ -25,7 +25,7 @@ impl Machine {
         event: Event,
         now: Instant,
     ) {
-        self.dialing.heard_of(exchange);
+        self.dialing.on_event_of(exchange);
         if let Event::Opened(head) | Event::Answered(head, _) = &event
             && !matches!(head.status, 429 | 500..)
         {

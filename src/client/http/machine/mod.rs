@@ -227,7 +227,7 @@ impl Machine {
     /// An exchange is abandoned: another one probes whether the server can be reached.
     fn forget_exchange(&mut self, exchange: ExchangeId) {
         self.exchanges.remove(&exchange);
-        self.dialing.heard_of(exchange);
+        self.dialing.on_event_of(exchange);
     }
 
     /// Tells the host that a request has failed.

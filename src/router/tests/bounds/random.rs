@@ -154,7 +154,7 @@ impl World {
         };
         let answers = matches!(message.kind(), crate::jsonrpc::Kind::Response(_));
         let permit = Rights::everything().decide(message).unwrap();
-        let owed = self.bench.router.owed(peer);
+        let owed = self.bench.router.pending_requests(peer);
         let sent = self
             .bench
             .router
@@ -162,7 +162,7 @@ impl World {
         if sent.is_err() && !answers {
             let out = &self.bench.out;
             assert!(out.to_child.iter().all(|lines| lines.is_empty()) && out.to_peer.is_empty());
-            assert_eq!(self.bench.router.owed(peer), owed);
+            assert_eq!(self.bench.router.pending_requests(peer), owed);
         }
     }
 
@@ -297,7 +297,7 @@ proptest! {
         let sent = router.peer_message(&Rights::everything().decide(message).unwrap(), &mut out);
         prop_assert_eq!(sent.is_ok(), written <= limit);
         prop_assert_eq!(out.to_child[0].len(), if sent.is_ok() { written + 1 } else { 0 });
-        prop_assert_eq!(router.owed(), usize::from(sent.is_ok()));
+        prop_assert_eq!(router.pending_requests(), usize::from(sent.is_ok()));
         for line in [
             format!(r#"{{"jsonrpc":"2.0","id":"{id}","result":["{answer}"]}}"#),
             format!(r#"{{"jsonrpc":"2.0","id":"q","method":"roots/list","params":["{answer}"]}}"#),

@@ -312,7 +312,7 @@ impl World {
         }
         for (session, peer) in &self.peers {
             assert!(peer.open.is_empty(), "{session} waits for {:?}", peer.open);
-            assert_eq!(self.bench.router.owed(*session), 0);
+            assert_eq!(self.bench.router.pending_requests(*session), 0);
             let mut processes = self.bench.router.processes.iter();
             assert!(!processes.any(|process| process.in_flight.is_at_work_for(*session)));
         }

@@ -52,7 +52,7 @@ fn a_refusal_is_for_whoever_asked() {
     refuse(&mut bench, &id);
     assert!(bench.peers_heard().is_empty());
     let (id, name) = asked(&mut bench);
-    assert_eq!((&*name, bench.router.owed(c)), ("b", 2));
+    assert_eq!((&*name, bench.router.pending_requests(c)), ("b", 2));
     accept(&mut bench, &id);
     let told = bench.peers_heard();
     assert_eq!(
@@ -151,7 +151,7 @@ fn what_is_read_of_it_is_checked_first() {
             "{text}"
         );
         assert!(bench.child_heard(0).is_empty());
-        assert_eq!(bench.router.owed(a), 0);
+        assert_eq!(bench.router.pending_requests(a), 0);
     }
     let good = [
         ("clientInfo", json!({})),

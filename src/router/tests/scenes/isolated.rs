@@ -78,7 +78,7 @@ fn what_nobody_waits_for_reaches_nobody() {
 
     alone.peer(&call(1, &token));
     alone.peer(&cancel(&id));
-    assert_eq!(alone.router.owed(), 0);
+    assert_eq!(alone.router.pending_requests(), 0);
     assert_eq!(alone.told_json(&progress(&token)), None);
     assert_eq!(alone.told_json(&answer(&id)), None);
     // An error that names no request may be for anything.
@@ -117,7 +117,7 @@ fn ids_that_come_back_retyped_are_the_peers() {
                 r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#
             ));
             assert_eq!(told, Some(answer(&id)), "{id} as {other}");
-            assert_eq!(alone.router.owed(), 0);
+            assert_eq!(alone.router.pending_requests(), 0);
         }
     }
     // The one that was meant is there as well.
@@ -156,7 +156,7 @@ fn no_list_passes_whole_under_another_id() {
     for _ in 0..2 {
         alone.peer(&cancel(&json!(3)));
     }
-    assert_eq!(alone.router.owed(), 0);
+    assert_eq!(alone.router.pending_requests(), 0);
     alone.peer_with(&rights, &ping(&json!(3)));
     let told = std::mem::take(&mut alone.out.to_peer);
     assert_eq!(told.len(), 1, "its id is still in flight");
@@ -236,7 +236,7 @@ fn a_changed_list_is_told_once_a_second() {
 }
 
 #[test]
-fn a_peer_that_says_no_more_is_asked_no_more_and_gets_its_answers() {
+fn half_closed_peer_gets_answers_and_no_server_requests() {
     let mut alone = Alone::new();
     alone.peer(&call(1, &json!("token")));
     alone.peer(&json!({"jsonrpc": "2.0", "id": 2, "method": "subscriptions/listen", "params": {}}));
@@ -259,7 +259,7 @@ fn a_peer_that_says_no_more_is_asked_no_more_and_gets_its_answers() {
         (&json!("q"), &json!("q"))
     );
     assert_eq!(heard[1]["params"]["requestId"], 2);
-    assert_eq!(alone.router.owed(), 1);
+    assert_eq!(alone.router.pending_requests(), 1);
     assert!(alone.told_json(&answer(&json!(1))).is_some());
-    assert_eq!(alone.router.owed(), 0);
+    assert_eq!(alone.router.pending_requests(), 0);
 }

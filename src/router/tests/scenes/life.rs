@@ -328,7 +328,7 @@ fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
 }
 
 #[test]
-fn a_peer_that_says_no_more_listens_no_more() {
+fn half_closed_peer_has_no_listen_requests() {
     let mut bench = Bench::default();
     let a = bench.modern();
     bench.peer(a, LISTEN);
@@ -336,7 +336,7 @@ fn a_peer_that_says_no_more_listens_no_more() {
     bench.child(0, &acknowledgement(&listen));
     bench.told(a);
     bench.router.half_closed(a, &mut bench.out);
-    assert_eq!(bench.router.owed(a), 0);
+    assert_eq!(bench.router.pending_requests(a), 0);
     let cancelled = bench.child_heard(0).remove(0);
     assert_eq!(cancelled["method"], "notifications/cancelled");
     assert_eq!(cancelled["params"]["requestId"], listen["id"]);

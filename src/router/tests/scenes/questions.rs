@@ -384,7 +384,7 @@ fn questions_that_wait_are_few_and_short() {
 }
 
 #[test]
-fn a_peer_that_says_no_more_is_asked_no_more_and_gets_its_answers() {
+fn half_closed_peer_gets_answers_and_no_server_requests() {
     let mut bench = Bench::default();
     let a = bench.legacy(SAMPLING);
     let call = bench.call(a, 1);
@@ -394,14 +394,14 @@ fn a_peer_that_says_no_more_is_asked_no_more_and_gets_its_answers() {
     assert_eq!(failed["id"], "q");
     assert_eq!(failed["error"]["message"], "the client has disconnected");
     bench.refused(SAMPLE);
-    assert_eq!(bench.router.owed(a), 1);
+    assert_eq!(bench.router.pending_requests(a), 1);
     bench.done(&call);
     assert_eq!(bench.told(a)["id"], 1);
-    assert_eq!(bench.router.owed(a), 0);
+    assert_eq!(bench.router.pending_requests(a), 0);
 }
 
 #[test]
-fn a_peer_that_says_no_more_is_subscribed_no_more() {
+fn half_closed_peer_has_no_subscriptions() {
     let mut bench = Bench::default();
     let a = bench.legacy(SAMPLING);
     bench.peer(

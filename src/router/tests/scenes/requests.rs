@@ -304,7 +304,13 @@ fn params_that_would_change_what_others_get_are_checked() {
             "{text}"
         );
         assert!(bench.child_heard(0).is_empty(), "{line}");
-        assert_eq!((bench.router.owed(a), bench.router.owed(b)), (0, 0));
+        assert_eq!(
+            (
+                bench.router.pending_requests(a),
+                bench.router.pending_requests(b)
+            ),
+            (0, 0)
+        );
     }
     // A modern process has no level of its own.
     let mut bench = Bench::default();

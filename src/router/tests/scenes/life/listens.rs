@@ -33,7 +33,7 @@ fn an_open_listen_is_renewed_with_the_next_process() {
         ),
     );
     assert_eq!(bench.told(a)["params"]["requestId"], "listen-1");
-    assert_eq!(bench.router.owed(a), 0);
+    assert_eq!(bench.router.pending_requests(a), 0);
 }
 
 /// One message was given to process after process, and ended them all.
@@ -62,7 +62,7 @@ fn a_listen_that_no_process_has_acknowledged_is_not_given_to_the_next() {
     assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
     start_modern(&mut bench);
     assert!(bench.child_heard(0).is_empty());
-    assert_eq!(bench.router.owed(a), 0);
+    assert_eq!(bench.router.pending_requests(a), 0);
 }
 
 #[test]
