@@ -1,7 +1,7 @@
 //! Three people, one MCP server, one port: `mcp-remote` at work, in a few seconds.
 //!
 //! ```sh
-//! cargo run --release --example quickstart
+//! cargo run --example quickstart
 //! ```
 //!
 //! Nothing here is played: the real `mcp-remote` makes the secret and the tokens, puts the real
