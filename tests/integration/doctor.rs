@@ -161,6 +161,80 @@ fn the_network_is_told_apart() {
 }
 
 #[test]
+fn a_url_is_told_apart() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = free.local_addr().unwrap().port();
+    drop(free);
+    let [tcp, ws, http] = ["tcp", "ws", "http"].map(|it| Setup::new(it).start());
+    let ask = |transport: &str, scheme: &str, port: u16, path: &str| {
+        let url = format!("{scheme}://127.0.0.1:{port}{path}");
+        doctor(&["client", transport, "--url", &url], |_| {})
+    };
+    for (transport, scheme, port, path, step, says) in [
+        (
+            "http",
+            "http",
+            closed,
+            "/mcp",
+            "connect",
+            "Connection refused",
+        ),
+        (
+            "http",
+            "https",
+            http.port,
+            "/mcp",
+            "tls",
+            "does not speak TLS",
+        ),
+        ("http", "http", tcp.port, "/mcp", "mcp", "use 'client tcp'"),
+        ("http", "http", ws.port, "/mcp", "mcp", "use 'client ws'"),
+        ("ws", "wss", ws.port, "/", "tls", "does not speak TLS"),
+        (
+            "ws",
+            "ws",
+            http.port,
+            "/",
+            "upgrade",
+            "--url ws://HOST:PORT/mcp",
+        ),
+    ] {
+        assert_stops(ask(transport, scheme, port, path), step, says);
+    }
+}
+
+#[test]
+fn a_unix_socket_is_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mcp.sock").display().to_string();
+    let ask = |token: Option<&str>| {
+        doctor(&["client", "unix", "--path", &path], |command| {
+            command.envs(token.map(|token| ("MCP_REMOTE_JWT_TOKEN", token)));
+        })
+    };
+    assert_stops(ask(None), "connect", "--listen unix://");
+    let listen = format!("unix://{path}");
+    let _server = notes(Setup::new("tcp").secret().args(&["--listen", &listen])).start();
+    let token = token_with(&["user"]);
+    let (code, report) = ask(Some(&token));
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(
+        steps(&report),
+        ["token", "connect", "login", "resume", "mcp", "lists"]
+    );
+    assert_stops(
+        ask(Some(&token[..token.len() - 4])),
+        "login",
+        "inspect-token",
+    );
+    assert_stops(
+        ask(None),
+        "mcp",
+        "the server wants a token, and none is given",
+    );
+}
+
+#[test]
 fn tls_is_told_apart() {
     let files = Files::new();
     let ca = files.authority("ca");
