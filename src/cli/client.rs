@@ -20,7 +20,7 @@ Examples:
   A server behind a path:
     mcp-remote client ws --url wss://mcp.example.com/notes
 
-    Any MCP server with a URL:
+  Any MCP server with a URL:
     mcp-remote client http --url https://mcp.example.com/mcp --header \\
         'Authorization: Bearer ${TOKEN}'";
 
