@@ -158,8 +158,8 @@ mod tests {
     }
 
     proptest! {
-        /// The bounds hold; only what is idle ends, the longest idle one of whoever has most, or of the
-        /// owner himself.
+        /// The bounds hold; only idle sessions end: the longest idle one of the owner with the most, or of
+        /// the requesting owner.
         #[test]
         fn the_bounds_hold(steps in prop::collection::vec((0u8..4, 0u64..100, any::<bool>()), 1..200), limit in 1usize..8, each in 1usize..5) {
             let start = Instant::now();

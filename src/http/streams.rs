@@ -118,7 +118,7 @@ impl Streams {
     }
 
     /// The same for a session that another process has begun: no event gets an id that one of that
-    /// process may have, and whoever listened there may go on listening.
+    /// process may have, and clients that listened there may continue.
     #[must_use]
     pub fn revived(mut self, now: u64) -> Self {
         self.last = now;

@@ -26,7 +26,7 @@ pub(crate) struct Scanner<'a> {
     text: &'a [u8],
     window: &'a mut Window,
     pos: usize,
-    /// So many containers may still be opened inside each other.
+    /// How many more containers may be nested.
     room: usize,
     /// There is white space that is not a plain blank.
     odd_white: bool,
@@ -262,7 +262,7 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     fn nested(&mut self) -> Result<(), Fault> {
         let mut levels = Levels::new();
-        // The innermost open container; so many are open around it.
+        // The innermost open container, and how many are open around it.
         let (mut level, mut depth) = (Level::Array, 0);
         loop {
             let opens = match self.next_kind() {

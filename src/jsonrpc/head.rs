@@ -102,7 +102,7 @@ impl Head {
         }
     }
 
-    /// The id, unless nobody can tell which one is meant.
+    /// The id, unless it is ambiguous.
     #[inline]
     pub(super) fn id(&self, line: &[u8]) -> Option<RequestId> {
         let span = self.get(Member::Id).filter(|_| !self.id_spoiled)?;

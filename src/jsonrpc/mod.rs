@@ -1,7 +1,7 @@
 //! The one place where bytes become a message.
 //!
 //! [`Message::read`] takes one line and either understands it as exactly one JSON-RPC 2.0 request,
-//! notification or response, or refuses it. [`Message::write`] writes a message anew from what was
+//! notification or response, or refuses it. [`Message::write`] writes a message again from what was
 //! understood, so that nothing a peer sent reaches a child as it was sent. Payloads are carried,
 //! never rebuilt. No I/O, no policy.
 
@@ -100,7 +100,7 @@ pub struct Refusal {
     pub about: Vec<Kind>,
     /// For the peer and the log; quotes nothing of the line.
     pub reason: &'static str,
-    /// The line is longer than so many bytes.
+    /// The line is longer than this many bytes.
     pub limit: Option<usize>,
 }
 
@@ -151,7 +151,7 @@ impl Refusal {
         })
     }
 
-    /// The ids of the answers that were refused: whoever waits for them waits in vain.
+    /// The ids of the answers that were refused, whose requests will get no other answer.
     pub fn answers(&self) -> impl Iterator<Item = &RequestId> {
         self.about.iter().filter_map(|kind| match kind {
             Kind::Response(id) => id.as_ref(),

@@ -8,9 +8,10 @@
 //! # Invariants
 //! 1. A request of a peer is answered exactly once, or its peer is gone, or the peer cancelled it.
 //! 2. Nothing is delivered to a session that it does not belong to: answers, progress and
-//!    subscriptions go to the asker, questions of the child to the peer that they are certainly
-//!    for, or to nobody, tasks to their owner, broadcasts only to sessions that had their handshake.
-//! 3. A peer can answer only server requests that were sent to it, once, and cancel only its own requests.
+//!    subscriptions go to the requester, server requests to the peer that they are certainly for, or
+//!    to none, tasks to their owner, broadcasts only to sessions that had their handshake.
+//! 3. A peer can answer only server requests that were sent to it, once, and cancel only its own
+//!    requests.
 //! 4. A session, or all of one user, has at most [`MAX_IN_FLIGHT`] requests in flight, and [`MAX_CANCELLED`] cancelled
 //!    ones that may still be answered; when it leaves, no state remains.
 //! 5. A process sees `initialize` once unless it refused it, nothing of a legacy peer before it

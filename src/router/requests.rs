@@ -130,7 +130,8 @@ impl Process {
             && self.in_flight.listen_requests_of(from) < MAX_LISTEN_REQUESTS
     }
 
-    /// The answer where a task is unknown or somebody else's; `undeclared` where the client has declared none.
+    /// The error for a task that is unknown or belongs to another user; `undeclared` if the client has
+    /// declared none.
     fn no_such_task(&self, task: Option<&str>, undeclared: bool) -> OwnAnswer {
         OwnAnswer::NoSuchTask {
             foreign: task.is_some_and(|task| self.tasks.owner(task).is_some()),

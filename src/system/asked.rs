@@ -1,11 +1,11 @@
-//! What somebody outside asks of the program.
+//! Requests of the system to the program.
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// To stop; which signal it was, for the log.
     Stop(&'static str),
-    /// The terminal has closed, or somebody wants the files to be read again.
+    /// The terminal has closed, or a reload is requested.
     HangUp,
 }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// From so many bytes on a part is shared instead of copied.
+/// From this many bytes on a part is shared instead of copied.
 const LARGE: usize = 32 * 1024;
 
 /// Whole lines, or one line being written. `Debug` shows how long it is, never what it says.

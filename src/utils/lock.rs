@@ -2,12 +2,12 @@
 
 use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
 
-/// Locks `mutex`, whether or not somebody has panicked while holding it.
+/// Locks `mutex`, even if a thread has panicked while holding it.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     unpoisoned(mutex.lock())
 }
 
-/// What a lock gives, whether or not somebody has panicked while holding it.
+/// The result of a lock, even if a thread has panicked while holding it.
 pub(crate) fn unpoisoned<G>(result: LockResult<G>) -> G {
     result.unwrap_or_else(PoisonError::into_inner)
 }

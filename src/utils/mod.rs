@@ -23,7 +23,7 @@ pub mod tally;
 pub mod text;
 pub mod unique;
 
-/// So many random bytes as lower-case hexadecimal digits.
+/// This many random bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn random_hex(bytes: usize) -> String {
     let mut random = vec![0u8; bytes];

@@ -1,6 +1,6 @@
 //! The name that was meant.
 
-/// So many letters may differ.
+/// How many letters may differ.
 const SLIPS: usize = 2;
 
 /// The one of `known` that is so close to `name` that it was meant. `None` where `name` is one of them, or

@@ -37,7 +37,7 @@ impl<F: Future> Future for OwnWaker<F> {
             bell,
             waker,
         } = &mut *self;
-        // In this order: whoever rings after the look wakes this task.
+        // In this order: a wake-up after the check wakes this task.
         bell.task.register(context.waker());
         if bell.rung.swap(false, Ordering::AcqRel) {
             future.as_mut().poll(&mut Context::from_waker(waker))

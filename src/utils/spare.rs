@@ -4,7 +4,7 @@ use super::signal::Signal;
 use std::convert::Infallible;
 use std::time::Duration;
 
-/// So many bytes in use at once are worth giving back to the system.
+/// From this many bytes in use at once, memory is worth returning to the system.
 pub const LARGE: usize = 256 * 1024;
 
 /// What is kept is released when there was no large message for so long.
@@ -12,7 +12,7 @@ const QUIET: Duration = Duration::from_secs(1);
 
 static USED: Signal = Signal::new();
 
-/// Notes that so many bytes have been in use, in one piece or many.
+/// Notes that this many bytes have been in use, in one piece or many.
 pub fn used(bytes: usize) {
     if bytes >= LARGE {
         USED.raise();

@@ -1,7 +1,7 @@
 //! File descriptors: as many as the system lets us have, and a reserve of them.
 //!
-//! Connections may take all others. What must go on all the same gets the reserve: starting the MCP
-//! server again, opening the audit log anew, reading the policy anew.
+//! Connections may take all others. The reserve is for what must still work then: restarting the
+//! MCP server, reopening the audit log, reloading the policy.
 
 use crate::utils::lock::lock;
 use rustix::fs::{Mode, OFlags};
@@ -52,7 +52,7 @@ pub fn raise() {
     restore();
 }
 
-/// How many this process may have, where so many sockets and children may need more than that.
+/// The limit of this process, if this many sockets and children may need more than that.
 #[must_use]
 pub fn shortfall(sockets: u64, children: u64) -> Option<Shortfall> {
     let limit = LIMITS.get()?.raised.current?;
@@ -64,9 +64,9 @@ pub fn shortfall(sockets: u64, children: u64) -> Option<Shortfall> {
 /// Fewer descriptors than may be needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortfall {
-    /// So many there are.
+    /// The limit.
     pub limit: u64,
-    /// So many may be needed.
+    /// How many may be needed.
     pub needed: u64,
 }
 

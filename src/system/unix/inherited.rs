@@ -1,4 +1,4 @@
-//! Sockets that listen already: whoever started us has opened them and handed them over (sd_listen_fds(3)).
+//! Listening sockets that were inherited from our parent process (sd_listen_fds(3)).
 
 use listenfd::ListenFd;
 use std::io;

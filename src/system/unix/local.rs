@@ -29,16 +29,16 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Makes the socket at `path`. One that is there and that nobody listens on is replaced.
+    /// Creates the socket at `path`. A stale one is replaced.
     ///
     /// # Errors
-    /// Somebody listens there, something else is there, or what the system says.
+    /// Another process listens there, something else is there, or the system's error.
     pub fn bind(path: &Path) -> io::Result<Self> {
         remove_stale(path)?;
         let socket = UnixSocket::new_stream()?;
         // Never through a symbolic link, and never over a file: either is "address in use".
         socket.bind(path)?;
-        // Nobody can connect before `listen`, so nobody does while the mode is another one.
+        // No peer can connect before `listen`, so none does before the mode is set.
         fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
         let file = identity(path)?;
         Ok(Self {
@@ -48,7 +48,7 @@ impl Listener {
         })
     }
 
-    /// A socket that listens already, which whoever started us has handed over, and removes.
+    /// A listening socket that was inherited from our parent process, which also removes it.
     ///
     /// # Errors
     /// What the system says.
@@ -97,7 +97,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Removes a socket that nobody listens on: of a server that was killed.
+/// Removes a stale socket, left by a server that was killed.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type().is_socket(),

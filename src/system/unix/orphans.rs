@@ -36,13 +36,13 @@ static FAMILY: LazyLock<Mutex<Family>> = LazyLock::new(|| {
 
 #[derive(Debug)]
 struct Family {
-    /// What the names of our variables begin with: nobody else's do.
+    /// The unique prefix of our variables.
     prefix: String,
     /// Orphans become our children.
     adopts: bool,
     /// Every child that we have not started is an orphan of an MCP server.
     has_no_others: bool,
-    /// Our children that somebody waits for.
+    /// Our children whose end is awaited elsewhere.
     started: HashSet<Pid>,
     /// The numbers of the MCP servers that run.
     running: HashSet<u64>,
@@ -90,7 +90,7 @@ impl Descendants {
         start: impl FnOnce(&str) -> io::Result<T>,
         pid: impl FnOnce(&T) -> Option<Pid>,
     ) -> io::Result<(T, Self)> {
-        // Nobody takes the process for an orphan before it is known.
+        // Locked, so that the process is not taken for an orphan before it is known.
         let mut family = family();
         let number = family.next;
         let started = start(&format!("{}{number}", family.prefix))?;

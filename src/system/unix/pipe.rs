@@ -27,7 +27,7 @@ pub fn unread(_: &ChildStdin) -> Option<u64> {
     None
 }
 
-/// Lets the pipe from a process hold so many bytes. A user has so much memory for pipes only; without
+/// Sets the capacity of the pipe from a process, in bytes. A user has so much memory for pipes only; without
 /// it they work as well.
 #[cfg(target_os = "linux")]
 pub fn enlarge(stdout: &ChildStdout, bytes: usize) {
@@ -38,7 +38,8 @@ pub fn enlarge(stdout: &ChildStdout, bytes: usize) {
 #[cfg(not(target_os = "linux"))]
 pub fn enlarge(_: &ChildStdout, _: usize) {}
 
-/// Notices that a process has closed its stdin, also while nobody writes to it. It keeps our end open, too.
+/// Notices that a process has closed its stdin, even while nothing is written to it. It keeps our end open,
+/// too.
 #[derive(Debug)]
 pub struct HangUp(Option<Sender>);
 
@@ -61,7 +62,7 @@ impl HangUp {
     }
 }
 
-/// A pipe whose reader is gone is an error to whoever polls it (poll(2)).
+/// Polling a pipe whose reader is gone reports an error (poll(2)).
 #[cfg(target_os = "linux")]
 fn watched(stdin: &ChildStdin) -> Option<Sender> {
     use std::os::fd::AsFd;

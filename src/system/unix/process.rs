@@ -25,8 +25,7 @@ impl Group {
         Ok((process, group))
     }
 
-    /// Kills whoever is in the group, which must not have been waited for: its number may then be
-    /// somebody else's.
+    /// Kills the group, whose leader must not have been waited for: its number may then be reused.
     pub fn kill(&mut self) {
         signal(self.0, Signal::KILL);
     }
@@ -70,8 +69,8 @@ impl Tree {
         signal(self.group, Signal::KILL);
     }
 
-    /// Kills whoever is left in the group, once: its number may soon be somebody else's. Then whoever
-    /// has left it.
+    /// Kills what is left in the group, once: its number may soon be reused. Then kills what has left the
+    /// group.
     pub fn end(&mut self) {
         self.kill();
         if let Some(group) = self.group.take() {
@@ -83,7 +82,7 @@ impl Tree {
 
 fn signal(group: Option<Pid>, signal: Signal) {
     if let Some(group) = group {
-        // Fails when nobody is left in the group, which is what we want.
+        // Fails if the group is empty, which is what we want.
         let _gone = kill_process_group(group, signal);
     }
 }

@@ -47,7 +47,7 @@ fn tell(sign: char, group: Pid) {
 fn start() -> Option<Mutex<PipeWriter>> {
     let started = std::io::pipe().and_then(|(words, mut pipe)| {
         writeln!(pipe, "={}", orphans::prefix())?;
-        // Who starts a process waits for it, and nobody else shall.
+        // A process must be waited for only where it was started.
         std::thread::Builder::new().spawn(move || {
             let ended = orphans::start_helper(|| reaper()?.stdin(words).spawn())
                 .and_then(|mut reaper| reaper.wait());

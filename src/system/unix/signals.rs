@@ -59,7 +59,7 @@ impl HangUp {
     }
 }
 
-/// True where whoever started us has SIGHUP ignored, as `nohup` does.
+/// True if SIGHUP was ignored when we were started, as with `nohup`.
 fn is_ignored() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hang_up(&status))
 }

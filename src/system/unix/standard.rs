@@ -17,7 +17,7 @@ use tokio::net::unix::pipe;
 /// Our stdin.
 #[derive(Debug)]
 pub enum Input {
-    /// A pipe, opened anew.
+    /// A pipe, reopened.
     Pipe(pipe::Receiver),
     /// A socket.
     Socket(UnixStream),
@@ -28,7 +28,7 @@ pub enum Input {
 /// Our stdout.
 #[derive(Debug)]
 pub enum Output {
-    /// A pipe, opened anew.
+    /// A pipe, reopened.
     Pipe(pipe::Sender),
     /// A socket.
     Socket(UnixStream),
@@ -68,8 +68,8 @@ fn kind(stream: &impl AsFd) -> Option<FileType> {
     Some(FileType::from_raw_mode(fstat(stream).ok()?.st_mode))
 }
 
-/// Unlike a pipe a socket cannot be opened anew, so this one becomes non-blocking for whoever shares
-/// it. It must not be our stderr as well: log lines would get lost.
+/// Unlike a pipe a socket cannot be reopened, so it becomes non-blocking for all processes that
+/// share it. It must not be our stderr as well: log lines would get lost.
 fn socket(stream: &impl AsFd) -> io::Result<UnixStream> {
     let (own, stderr) = (fstat(stream)?, fstat(io::stderr())?);
     let shared = (own.st_dev, own.st_ino) == (stderr.st_dev, stderr.st_ino);

@@ -15,7 +15,7 @@ pub const VARIABLES: [&str; 6] = [
     "LISTEN_PID",
 ];
 
-/// A handle on the service manager; the default one tells nobody. Cheap to clone.
+/// A handle on the service manager; the default one does nothing. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Supervisor {
     socket: Option<Arc<(UnixDatagram, SocketAddr)>>,
@@ -45,7 +45,7 @@ impl Supervisor {
         })
     }
 
-    /// True where somebody is told.
+    /// True if there is a service manager.
     #[must_use]
     pub fn is_there(&self) -> bool {
         self.socket.is_some()

@@ -5,9 +5,9 @@ use std::io;
 /// Fewer descriptors than may be needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortfall {
-    /// So many there are.
+    /// The limit.
     pub limit: u64,
-    /// So many may be needed.
+    /// How many may be needed.
     pub needed: u64,
 }
 

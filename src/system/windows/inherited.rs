@@ -1,4 +1,4 @@
-//! Sockets that others have opened: nobody hands any over on Windows.
+//! Inherited sockets, which do not exist on Windows.
 
 use std::convert::Infallible;
 use std::io;

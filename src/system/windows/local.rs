@@ -1,4 +1,4 @@
-//! Unix sockets, which tokio does not have on Windows: whoever asks for one is told so.
+//! Unix sockets, which tokio does not support on Windows: using one is an error.
 
 use std::convert::Infallible;
 use std::io;

@@ -28,7 +28,7 @@ impl Group {
         Ok((process, Self(Some(job))))
     }
 
-    /// Kills whoever is in the job.
+    /// Kills the processes of the job.
     pub fn kill(&mut self) {
         self.0 = None;
     }
@@ -64,7 +64,7 @@ impl Tree {
         self.0.kill();
     }
 
-    /// Kills whoever is left.
+    /// Kills what is left.
     pub fn end(&mut self) {
         self.0.kill();
     }

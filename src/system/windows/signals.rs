@@ -1,4 +1,4 @@
-//! The events that stop us. Nothing makes us read our files again: start the program anew.
+//! The events that stop us. There is no event for a reload: restart the program instead.
 
 use crate::system::asked::{Asked, HangUp};
 use tokio::signal::windows::{

@@ -1,4 +1,4 @@
-//! Service managers that speak sd_notify: there are none on Windows, and nobody is told.
+//! Service managers that speak sd_notify, which do not exist on Windows.
 
 use std::time::Duration;
 
@@ -30,15 +30,15 @@ impl Supervisor {
         None
     }
 
-    /// Nobody is told.
+    /// Does nothing.
     pub fn ready(&self) {}
 
-    /// Nobody is told.
+    /// Does nothing.
     pub fn reloading(&self) {}
 
-    /// Nobody is told.
+    /// Does nothing.
     pub fn stopping(&self) {}
 
-    /// Nobody is told.
+    /// Does nothing.
     pub fn alive(&self) {}
 }
