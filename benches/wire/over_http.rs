@@ -17,7 +17,7 @@ const ALL_CPU: &str = "CPU of all processes, µs/request";
 const LEAST: Goal = Goal::AtLeast(5.0);
 
 impl Bench {
-    /// The memory of sessions without a connection, and of those whose client listens.
+    /// The memory of sessions without a connection, and of the streams that their clients listen on.
     pub fn sessions(&mut self) -> io::Result<()> {
         let title = "Memory at rest, http";
         eprintln!("{title} …");
@@ -46,22 +46,20 @@ impl Bench {
                 rig.peers.last_mut().map_or(Ok(()), |peer| peer.listen())?;
             }
             settle();
-            let listening = resident(&rig)? - with_sessions;
+            let idle = with_sessions - before;
+            let stream = (resident(&rig)? - with_sessions).saturating_sub(idle);
             let each = |bytes: u64| vec![bytes as f64 / 1024.0 / *count as f64];
-            let (idle, stream) = match count {
-                100 => (
+            let names = match count {
+                100 => [
                     "of 100 sessions without a connection each, KiB",
-                    "of 100 sessions that listen each, KiB",
-                ),
-                _ => (
+                    "of 100 open streams of GET each, with their connection, KiB",
+                ],
+                _ => [
                     "of 5,000 sessions without a connection each, KiB",
-                    "of 5,000 sessions that listen each, KiB",
-                ),
+                    "of 5,000 open streams of GET each, with their connection, KiB",
+                ],
             };
-            for (metric, bytes, goal) in [
-                (idle, with_sessions - before, 8.0),
-                (stream, listening, 24.0),
-            ] {
+            for (metric, bytes, goal) in [(names[0], idle, 8.0), (names[1], stream, 24.0)] {
                 let goal = Some(Goal::AtMost(goal));
                 self.single(title, "server http", metric, each(bytes), goal);
             }

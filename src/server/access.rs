@@ -139,6 +139,12 @@ impl Authorization {
         }
     }
 
+    /// True where this token holds without another look: nothing has changed, and it has not expired.
+    pub(super) fn is_current(&self) -> bool {
+        let has_changed = self.access.has_changed().unwrap_or(true);
+        !has_changed && self.identity.expires.is_none_or(|expires| now() < expires)
+    }
+
     /// Waits for the next change and applies it. Cancel safe.
     ///
     /// # Errors

@@ -135,9 +135,9 @@ async fn in_session(
     };
     // Ends a session whose `initialize` fails or is abandoned.
     let tentative = is_new.then(|| Tentative::new(&session));
-    let (mut reply, is_result) = ask(&session, bearer, &authorization, &permit, way).await?;
-    if let Some(tentative) = tentative
-        && is_result
+    let (mut reply, answer) = ask(&session, bearer, &authorization, &permit, way).await?;
+    if let (Some(tentative), Some(answer)) = (tentative, answer)
+        && is_result(&answer)
     {
         tentative.survives();
         if let Ok(id) = HeaderValue::from_str(&session.id) {
@@ -165,14 +165,14 @@ async fn tell(
     Ok(reply::empty(StatusCode::ACCEPTED))
 }
 
-/// Passes on a request, and waits for its answer. Returns also whether that is a result.
+/// Passes on a request, and waits for the first message. Returns also the answer, if it is one.
 async fn ask(
     session: &Arc<HttpSession>,
     bearer: &Bearer,
     authorization: &Authorization,
     permit: &Permit,
     way: Way,
-) -> Result<(Reply, bool), Reply> {
+) -> Result<(Reply, Option<Line>), Reply> {
     let message = permit.message();
     let opened = session.streams().open(message, way.accepts.stream);
     let Ok(reading) = opened else {
@@ -200,8 +200,8 @@ struct Way {
 }
 
 /// Waits for the first message: the answer is sent as JSON, anything else begins a stream. Returns
-/// also whether it is an answer with a result.
-async fn answer(reader: Reader, way: Way) -> Result<(Reply, bool), Reply> {
+/// also the answer, if it is one.
+async fn answer(reader: Reader, way: Way) -> Result<(Reply, Option<Line>), Reply> {
     let first = match way.patience.filter(|_| way.accepts.stream) {
         Some(patience) => tokio::time::timeout(patience, reader.next()).await.ok(),
         None => Some(reader.next().await),
@@ -214,11 +214,11 @@ async fn answer(reader: Reader, way: Way) -> Result<(Reply, bool), Reply> {
         None => None,
     };
     let answer = event.as_ref().filter(|event| event.is_answer);
-    let is_result = answer.is_some_and(|event| is_result(&event.line));
-    if let Some(event) = answer
+    let answer = answer.map(|event| event.line.clone());
+    if let Some(line) = &answer
         && way.accepts.json
     {
-        return Ok((reply::json(StatusCode::OK, &event.line), is_result));
+        return Ok((reply::json(StatusCode::OK, line), answer));
     }
     let before_all = reader.make_resumable();
     let mut begin = Vec::new();
@@ -229,7 +229,7 @@ async fn answer(reader: Reader, way: Way) -> Result<(Reply, bool), Reply> {
         begin.push(write_event(Some(event.id), Some(&event.line)));
     }
     let events = feed::events(reader, begin, way.pace);
-    Ok((reply::events(events), is_result))
+    Ok((reply::events(events), answer))
 }
 
 fn is_result(line: &Line) -> bool {

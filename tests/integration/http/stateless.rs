@@ -1,6 +1,6 @@
 //! 2026-07-28, which has no sessions.
 
-use crate::common::{Setup, TestServer, token_with};
+use crate::common::{Setup, TestServer, now, token, token_with};
 use crate::process::eventually;
 use crate::support::http::{Http, Session, VERSION, expect_stream, modern, with};
 use serde_json::json;
@@ -191,6 +191,23 @@ fn denials_have_their_status() {
     let (headers, body) = modern(1, "tools/list", json!({}));
     let answer = Http::connect(server.port).post(&with(&headers, "", ""), &body);
     assert_eq!(answer.status(), 401);
+}
+
+/// It was good on the same connection just before.
+#[test]
+fn a_token_that_has_expired_is_refused() {
+    let server = Setup::new("http").secret().echo(&["--modern"]).start();
+    let token = token(&json!({"user": "alice", "roles": ["user"], "exp": now() + 2}));
+    let bearer = format!("Bearer {token}");
+    let (headers, body) = modern(1, "tools/list", json!({}));
+    let headers = with(&headers, "Authorization", &bearer);
+    let mut http = Http::connect(server.port);
+    assert_eq!(http.post(&headers, &body).status(), 200);
+    eventually("it expires", || {
+        let status = http.post(&headers, &body).status();
+        assert!(status == 200 || status == 401, "{status}");
+        (status == 401).then_some(())
+    });
 }
 
 #[test]
