@@ -1,7 +1,7 @@
 //! `generate-permissions`.
 
 use super::ask_server::{ask, command_line};
-use super::offers::{Access, report, tables};
+use super::offers::{RoleAccess, report, tables};
 use super::update_permissions::{self, Change, Update};
 use super::{Failure, logs, pins, print, runtime};
 use crate::cli::GeneratePermissionsArgs;
@@ -52,7 +52,7 @@ pub(super) fn run(args: GeneratePermissionsArgs, release: fn()) -> Result<(), Fa
     let policy = Policy::parse(&text)
         .map_err(|err| Failure::caused("could not write a policy for this server", err))?;
     let names: Vec<String> = roles.iter().map(|role| role.name().to_owned()).collect();
-    let access = Access::new(&policy, &names);
+    let access = RoleAccess::new(&policy, &names);
     if let Some(output) = &args.output {
         write(output, &text, args.force)?;
     }
@@ -94,7 +94,7 @@ fn draft_policy(inventory: &mut Inventory, roles: &[Role]) -> String {
 /// Prints everything as JSON, with the policy where no file has it.
 fn print_report(
     inventory: &Inventory,
-    access: &Access,
+    access: &RoleAccess,
     policy: &str,
     output: Option<&Path>,
 ) -> Result<(), Failure> {
@@ -108,7 +108,7 @@ fn print_report(
 }
 
 /// The server, the tables, and notes.
-fn summary(inventory: &Inventory, access: &Access) -> String {
+fn summary(inventory: &Inventory, access: &RoleAccess) -> String {
     let server = inventory
         .server
         .as_deref()
@@ -189,7 +189,7 @@ fn update(
         update_permissions::replace(&old.path, &text)?;
     }
     let roles: Vec<String> = policy.role_names().map(str::to_owned).collect();
-    let access = Access::new(&policy, &roles);
+    let access = RoleAccess::new(&policy, &roles);
     if as_json {
         let mut report = report(inventory, &access);
         report["file"] = json!(old.path.display().to_string());

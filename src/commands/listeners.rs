@@ -10,7 +10,7 @@ use crate::utils::host::with_port;
 use std::io;
 
 /// Where to listen.
-pub(super) struct Places {
+pub(super) struct ListenPlan {
     pub kind: ListenerKind,
     pub host: Option<String>,
     pub port: u16,
@@ -29,7 +29,7 @@ fn inherit(sockets: Sockets, kind: ListenerKind) -> io::Result<Vec<Listening>> {
         .collect()
 }
 
-impl Places {
+impl ListenPlan {
     /// Opens all of them; `loopback` is for a port without a host.
     pub(super) async fn open(self, loopback: bool) -> Result<Vec<Listening>, Failure> {
         let Self {

@@ -7,11 +7,11 @@ use crate::utils::escape::escape;
 use serde_json::{Value, json};
 
 /// The roles of a policy, and what each may do.
-pub(super) struct Access {
+pub(super) struct RoleAccess {
     roles: Vec<(String, Rights)>,
 }
 
-impl Access {
+impl RoleAccess {
     pub(super) fn new(policy: &Policy, roles: &[String]) -> Self {
         let of_role = |role: &String| (role.clone(), policy.rights(std::slice::from_ref(role)));
         Self {
@@ -60,7 +60,7 @@ fn names(inventory: &Inventory, section: usize) -> Vec<&String> {
 }
 
 /// One table for each kind of things that the server offers.
-pub(super) fn tables(inventory: &Inventory, access: &Access) -> String {
+pub(super) fn tables(inventory: &Inventory, access: &RoleAccess) -> String {
     let mut tables = Vec::new();
     for (section, (title, kind, method)) in SECTIONS.into_iter().enumerate() {
         let names = names(inventory, section);
@@ -87,7 +87,7 @@ pub(super) fn tables(inventory: &Inventory, access: &Access) -> String {
     tables.join("\n")
 }
 
-fn head(title: &str, hints: bool, access: &Access) -> Vec<String> {
+fn head(title: &str, hints: bool, access: &RoleAccess) -> Vec<String> {
     let mut head = vec![title.to_owned()];
     head.extend(hints.then(|| "hint".to_owned()));
     head.extend(access.roles.iter().map(|(role, _)| escape(role)));
@@ -119,7 +119,7 @@ fn align(rows: &[Vec<String>]) -> String {
 }
 
 /// The same for machines.
-pub(super) fn report(inventory: &Inventory, access: &Access) -> Value {
+pub(super) fn report(inventory: &Inventory, access: &RoleAccess) -> Value {
     let list = |section: usize, key: &str| {
         let (_, kind, method) = SECTIONS[section];
         let names = names(inventory, section).into_iter();

@@ -2,7 +2,7 @@
 
 use crate::auth::{Identity, TokenError};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line, refusal_line};
-use crate::metrics::Failure;
+use crate::metrics::AuthFailure;
 use crate::transport::foreign;
 use crate::transport::line::LineError;
 use serde::Serialize;
@@ -56,16 +56,16 @@ pub enum Refused {
 impl Refused {
     /// What it counts as, where it has to do with the token.
     #[must_use]
-    pub fn failure(&self) -> Option<Failure> {
+    pub fn failure(&self) -> Option<AuthFailure> {
         match self {
             Self::Token { error, .. } => Some(match error {
-                TokenError::Expired => Failure::Expired,
-                TokenError::Revoked => Failure::Revoked,
-                _ => Failure::InvalidToken,
+                TokenError::Expired => AuthFailure::Expired,
+                TokenError::Revoked => AuthFailure::Revoked,
+                _ => AuthFailure::InvalidToken,
             }),
-            Self::Mistake(_) => Some(Failure::InvalidToken),
-            Self::NoToken(_) | Self::Http => Some(Failure::NoToken),
-            Self::Roles { .. } => Some(Failure::Roles),
+            Self::Mistake(_) => Some(AuthFailure::InvalidToken),
+            Self::NoToken(_) | Self::Http => Some(AuthFailure::NoToken),
+            Self::Roles { .. } => Some(AuthFailure::Roles),
             Self::Full | Self::TooManyOfUser | Self::Stopping | Self::Gone(_) | Self::HungUp => {
                 None
             }

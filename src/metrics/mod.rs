@@ -34,7 +34,7 @@ pub fn clock() -> Option<Instant> {
 }
 
 /// Counts a peer that is not admitted.
-pub fn refused(why: Failure) {
+pub fn refused(why: AuthFailure) {
     if let Some(metrics) = get() {
         count(&metrics.failures[why.index()]);
     }
@@ -84,7 +84,7 @@ pub enum Verdict {
 
 /// Why a peer was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum AuthFailure {
     /// The token is invalid.
     InvalidToken,
     /// The token has expired.
@@ -118,7 +118,7 @@ macro_rules! label {
 
 label!(Transport: "tcp", "websocket", "http", "unix");
 label!(Verdict: "passed", "blocked", "invalid", "rate_limited", "refused");
-label!(Failure: "invalid_token", "expired", "revoked", "no_token", "timeout", "roles");
+label!(AuthFailure: "invalid_token", "expired", "revoked", "no_token", "timeout", "roles");
 
 /// One row for each method of the catalogue, and these.
 const OTHER: usize = Method::ALL.len();

@@ -1,7 +1,7 @@
 //! The numbers as Prometheus reads them.
 
 use super::histogram::Histogram;
-use super::{Counters, Failure, Label, Metrics, OTHER, ROWS, Transport, Verdict};
+use super::{AuthFailure, Counters, Label, Metrics, OTHER, ROWS, Transport, Verdict};
 use crate::mcp::Method;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -110,7 +110,7 @@ fn connections(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Resul
         "Sessions that are open, connected or waiting for their client",
         &metrics.open_sessions,
     )?;
-    counters::<Failure, 6>(
+    counters::<AuthFailure, 6>(
         out,
         "authentication_failures",
         "Peers that were not let in",

@@ -6,7 +6,7 @@ use super::listeners::ListenerKind;
 use crate::audit::Trail;
 use crate::handshake::{self, MAX_TOKEN_LINE};
 use crate::jsonrpc::{Code, ErrorData, Executed, error_line};
-use crate::metrics::{self, Failure};
+use crate::metrics::{self, AuthFailure};
 use crate::transport::foreign;
 use crate::transport::socket::Socket;
 use crate::transport::tls::{self, AcceptError, Holder, Mismatch, Plain, Shown};
@@ -47,7 +47,7 @@ pub(super) async fn silent(
     tracing::debug!("refused: {reason}");
     refused(trail, &reason);
     if wants_token {
-        metrics::refused(Failure::Timeout);
+        metrics::refused(AuthFailure::Timeout);
         let line = handshake::authentication_timeout(settings.auth_timeout);
         over(Box::new(stream)).close_with(line).await;
     }

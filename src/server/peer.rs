@@ -19,7 +19,7 @@ use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::control::{Control, SessionKey};
 use crate::handshake::{self, Refused};
-use crate::metrics::{self, Failure, Transport};
+use crate::metrics::{self, AuthFailure, Transport};
 use crate::transport::line::LineError;
 use crate::transport::outlet::Lendable;
 use crate::transport::proxy_header;
@@ -365,7 +365,7 @@ async fn enter(
         }
         Err(_) => {
             let reason = "no token in time";
-            metrics::refused(Failure::Timeout);
+            metrics::refused(AuthFailure::Timeout);
             tracing::info!("refused: {reason}");
             refused(trail, &reason);
             Some(handshake::authentication_timeout(settings.auth_timeout))

@@ -5,7 +5,7 @@ mod table;
 pub(super) use table::table;
 
 use super::ask_server::{ask, command_line};
-use super::offers::{Access, tables};
+use super::offers::{RoleAccess, tables};
 use super::{Exit, Failure, logs, pins, print, read_policy, runtime};
 use crate::auth::{Members, claim};
 use crate::cli::CheckArgs;
@@ -144,7 +144,7 @@ fn against(args: &CheckArgs, policy: &Policy) -> Result<(), Failure> {
     let inventory = runtime.block_on(ask(&command, AGAINST_LIMIT));
     drop(runtime);
     orphans::finish();
-    let access = Access::new(policy, &roles);
+    let access = RoleAccess::new(policy, &roles);
     print(&tables(&inventory?, &access))?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::super::access::Reloader;
 use super::super::ask_server::{ask, command_line};
-use super::super::listeners::Places;
+use super::super::listeners::ListenPlan;
 use super::report::{Report, Stopped};
 use crate::audit;
 use crate::cli::ServerArgs;
@@ -92,7 +92,7 @@ fn dates(file: &Path, report: &mut Report) -> Result<(), Stopped> {
 }
 
 async fn ports(args: &ServerArgs, loopback: bool, report: &mut Report) -> Result<(), Stopped> {
-    let places = Places {
+    let places = ListenPlan {
         inherited: Sockets::default(),
         kind: args.transport.into(),
         host: args.host.clone(),

@@ -6,7 +6,7 @@ mod warnings;
 
 use super::access::Reloader;
 use super::banner::Banner;
-use super::listeners::{self, Places};
+use super::listeners::{self, ListenPlan};
 use super::{Failure, logs, runtime, warn_of_port_of_a_service};
 use crate::audit;
 use crate::cli::{LogFormat, ServerArgs};
@@ -84,7 +84,7 @@ fn explain(err: HubError) -> Failure {
 }
 
 async fn serve(
-    places: Places,
+    places: ListenPlan,
     settings: Settings,
     backend: Backend,
     reloader: &Reloader,

@@ -1,7 +1,7 @@
 //! The arguments of `server` as the settings of what runs.
 
 use super::environment::environment;
-use super::{Failure, Places, explain};
+use super::{Failure, ListenPlan, explain};
 use crate::audit;
 use crate::backlog;
 use crate::child::CommandLine;
@@ -70,9 +70,9 @@ pub(super) fn backend(args: &mut ServerArgs, has_users: bool) -> Result<Backend,
 }
 
 /// Where to listen. Takes what it needs out of `args`.
-pub(super) fn places(args: &mut ServerArgs, inherited: Sockets) -> Places {
+pub(super) fn places(args: &mut ServerArgs, inherited: Sockets) -> ListenPlan {
     let further = std::mem::take(&mut args.listen).into_iter();
-    Places {
+    ListenPlan {
         kind: args.transport.into(),
         inherited,
         host: args.host.take(),

@@ -15,7 +15,7 @@ use crate::auth::Identity;
 use crate::backlog;
 use crate::handshake::Refused;
 use crate::http::{Forwarded, Site, bearer};
-use crate::metrics::{self, Failure};
+use crate::metrics::{self, AuthFailure};
 use crate::transport::tls::Holder;
 use crate::transport::websocket::{Accepted, Upgrade};
 use crate::utils::lock::lock;
@@ -160,7 +160,7 @@ impl Visitor {
         } else {
             let Some(token) = bearer(headers) else {
                 let shown = headers.contains_key(AUTHORIZATION);
-                metrics::refused(Failure::NoToken);
+                metrics::refused(AuthFailure::NoToken);
                 return Err(self.refuse("no token", address, reply::unauthorized(shown)));
             };
             if let Some(known) = self.known(&token, address) {
