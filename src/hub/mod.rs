@@ -10,6 +10,7 @@ mod deadline;
 mod driver;
 mod error;
 mod from_child;
+mod learning;
 mod outbox;
 mod process;
 mod restarts;
@@ -86,6 +87,8 @@ struct Shared {
     timed: Signal,
     /// Lines for a process have been written.
     drained: Notify,
+    /// The list of tools of a process is known, or may be requested again.
+    learned: Notify,
     /// A process has started, or a session has moved to another hub.
     started: Notify,
     /// Counts lines of all processes that were not messages …
@@ -162,6 +165,7 @@ impl Hub {
             timed: Signal::new(),
             drained: Notify::new(),
             started: Notify::new(),
+            learned: Notify::new(),
             junk: Seldom::new(),
             mended: Seldom::new(),
             commands,
@@ -289,6 +293,9 @@ impl Shared {
         }
         if std::mem::take(&mut state.out.timed) {
             self.timed.raise();
+        }
+        if std::mem::take(&mut state.out.learned) {
+            self.learned.notify_waiters();
         }
         for command in state.out.commands.drain(..) {
             // Without a driver the server is stopping.

@@ -2,10 +2,10 @@
 //! an isolated one. Nothing else in the hub knows which of the two it is.
 
 use crate::jsonrpc::Message;
-use crate::permissions::Permit;
+use crate::permissions::{Permit, PinnedCall};
 use crate::router::{
     Cause, Counted, Exit, IsolatedRouter, Output, Presence, ProcessId, Profile, Room, Router,
-    SessionId, TooLarge, Window,
+    SessionId, TooLarge, ToolsKnown, Window,
 };
 use std::time::{Duration, Instant};
 
@@ -76,6 +76,28 @@ impl Routing {
                 router.peer_message(from, permit, out)
             }
             Self::Isolated(router) => router.peer_message(permit, out),
+        }
+    }
+
+    /// See [`Router::learn_tools`].
+    pub(super) fn learn_tools(
+        &mut self,
+        from: SessionId,
+        call: (&Message, &PinnedCall),
+        now: Instant,
+        out: &mut Output,
+    ) -> ToolsKnown {
+        match self {
+            Self::Shared(router) => router.learn_tools(from, call, now, out),
+            Self::Isolated(router) => router.learn_tools(call, now, out),
+        }
+    }
+
+    /// See [`Router::give_up_tools`].
+    pub(super) fn give_up_tools(&mut self, from: SessionId, message: &Message, out: &mut Output) {
+        match self {
+            Self::Shared(router) => router.give_up_tools(from, message, out),
+            Self::Isolated(router) => router.give_up_tools(out),
         }
     }
 

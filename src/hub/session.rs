@@ -2,11 +2,12 @@
 
 use super::Hub;
 use super::attachment::Attachment;
+use super::learning;
 use super::outbox::{Cut, Lines, Outbox};
 use super::room::Room;
 use super::routing::Routing;
 use crate::jsonrpc::Message;
-use crate::permissions::Permit;
+use crate::permissions::{Permit, PinnedCall};
 use crate::replay::Replay;
 use crate::router::{Counted, Output, Presence, Profile, SessionId, TooLarge};
 use crate::transport::Writer;
@@ -21,6 +22,8 @@ pub enum Sent {
     Handled,
     /// It names another user's task, and has been answered as if there were no such task.
     ForeignTask,
+    /// It calls a tool that has changed since the tools were accepted, and has been dropped.
+    Withheld,
 }
 
 /// One peer's place at the hub. Dropping it ends it: its requests are cancelled.
@@ -82,6 +85,14 @@ impl Session {
         }
     }
 
+    /// Waits until the tools of the process that would serve a call are known; requests its list if necessary.
+    /// `message` is the call of a pinned tool. False if the process does not answer with a list, or not within
+    /// `--handshake-timeout`. Cancel safe.
+    pub async fn learn_tools(&self, message: &Message, call: &PinnedCall) -> bool {
+        let at = (self.attachment.hub(), self.attachment.id());
+        learning::learn_tools(at, (message, call), &self.outbox).await
+    }
+
     /// True while the process that would serve this message has ended, or is about to start.
     fn is_down(&self, message: &Message) -> bool {
         let state = self.attachment.hub().0.lock();
@@ -107,6 +118,8 @@ impl Session {
             routing.peer_message(id, permit, now, out)?;
             if std::mem::take(&mut out.foreign_task) {
                 Ok(Sent::ForeignTask)
+            } else if std::mem::take(&mut out.withheld) {
+                Ok(Sent::Withheld)
             } else {
                 Ok(Sent::Handled)
             }

@@ -23,7 +23,7 @@ pub use edit::append;
 pub use error::{PolicyError, Position};
 pub use list::ListFilter;
 pub use pattern::matches;
-pub use pins::{Difference, Drift, PinnedTools, Pins, Tell};
+pub use pins::{Difference, Drift, PinnedCall, PinnedTools, Pins, Tell};
 pub use policy::Policy;
 pub use rights::Rights;
 pub use role::Role;
@@ -42,6 +42,7 @@ use std::sync::Arc;
 pub struct Permit {
     message: Message,
     list: Option<Box<ListFilter>>,
+    pinned: Option<Box<PinnedCall>>,
 }
 
 impl Permit {
@@ -55,6 +56,19 @@ impl Permit {
     #[must_use]
     pub fn list(&self) -> Option<&ListFilter> {
         self.list.as_deref()
+    }
+
+    /// What it calls, where that is a pinned tool.
+    #[must_use]
+    pub fn pinned(&self) -> Option<&PinnedCall> {
+        self.pinned.as_deref()
+    }
+
+    /// The denial of a call whose tool is found not to be as it was accepted.
+    #[must_use]
+    pub fn withheld(&self) -> Denial {
+        let tool = self.pinned().map(|call| (ItemKind::Tool, &*call.name));
+        Denial::new(&self.message, tool, Reason::Words(pins::CHANGED))
     }
 }
 

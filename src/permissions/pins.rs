@@ -2,7 +2,7 @@
 //! what a server says about its tools.
 
 use super::rules::name_of;
-use crate::json::members;
+use crate::json::{elements, members, unescape};
 use crate::utils::lock::lock;
 use crate::utils::unique::Unique;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 const MAX_TOLD: usize = 256;
 
 const APPEARED: &str = "it was not there when the tools were accepted (--pin-tools)";
-const CHANGED: &str = "it has changed since the tools were accepted (--pin-tools)";
+pub(super) const CHANGED: &str = "it has changed since the tools were accepted (--pin-tools)";
 
 /// The definition of a tool, without its name, and without `_meta`, which is for programs.
 type Definition = Map<String, Value>;
@@ -149,6 +149,19 @@ fn changed_members<'a>(
     pairs.filter(|(_, before, now)| before != now).collect()
 }
 
+/// A call of a pinned tool. Whether the tool is as it was accepted depends on the process that is called.
+#[derive(Clone, Debug)]
+pub struct PinnedCall {
+    /// What is accepted.
+    pub(crate) pins: Arc<Pins>,
+    /// The tool.
+    pub(crate) name: String,
+}
+
+/// A result is not a page of a list of tools.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NoPage;
+
 /// Called with each tool that is withheld.
 pub type Tell = Arc<dyn Fn(&str, Drift) + Send + Sync>;
 
@@ -216,6 +229,39 @@ impl Pins {
             return Some(APPEARED);
         }
         lock(&self.seen).changed.contains(name).then_some(CHANGED)
+    }
+
+    /// Checks a page of the list of tools. Adds the names of pinned tools that have changed to `changed`; returns the
+    /// cursor of the next page, if there is one.
+    ///
+    /// # Errors
+    /// It is not such a page, or JSON parsers could disagree about it.
+    pub(crate) fn look(
+        &self,
+        page: &[u8],
+        changed: &mut BTreeSet<String>,
+    ) -> Result<Option<String>, NoPage> {
+        let [tools, cursor] = members(page, ["tools", "nextCursor"]).ok_or(NoPage)?;
+        let tools = tools.ok_or(NoPage)?.of(page);
+        let looked = elements(tools, |tool| {
+            let tool = tool.of(tools);
+            let name = members(tool, ["name"]).and_then(|[name]| name_of(name?.of(tool)));
+            if !self.shows(tool)
+                && let Some(name) = name
+                && self.pinned.tools.contains_key(&*name)
+            {
+                changed.insert(name.into_owned());
+            }
+        });
+        looked.ok_or(NoPage)?;
+        let cursor = cursor.map(|cursor| cursor.of(page));
+        match cursor.filter(|cursor| *cursor != b"null") {
+            Some(cursor) => {
+                let cursor = unescape(cursor).ok_or(NoPage)?;
+                Ok(Some(cursor.into_owned()))
+            }
+            None => Ok(None),
+        }
     }
 
     /// Checks an element of the list of tools. True if it may be shown: it is as accepted, and all parsers
@@ -317,6 +363,33 @@ mod tests {
         );
         assert!(shows(&tool("a", "adds").to_string()), "it is what it was");
         assert_eq!(pins.refuses("a"), None);
+    }
+
+    #[test]
+    fn a_page_of_the_list_says_what_has_changed() {
+        let (pins, _) = pins(&[tool("a", "1"), tool("b", "1"), tool("c", "1")]);
+        let mut changed = BTreeSet::new();
+        let page =
+            json!({"tools": [tool("a", "2"), tool("b", "1"), tool("x", "1")], "nextCursor": "\n"});
+        let next = pins.look(page.to_string().as_bytes(), &mut changed);
+        assert_eq!(next, Ok(Some("\n".to_owned())));
+        // Listed twice, it is not what it was, in whatever order.
+        let page =
+            json!({"tools": [tool("c", "2"), tool("c", "1"), tool("a", "1")], "nextCursor": null});
+        let next = pins.look(page.to_string().as_bytes(), &mut changed);
+        assert_eq!(next, Ok(None));
+        assert_eq!(changed.into_iter().collect::<Vec<_>>(), ["a", "c"]);
+        for wrong in [
+            "[]",
+            "{}",
+            r#"{"tools":{}}"#,
+            r#"{"tools":[],"tools":[]}"#,
+            r#"{"tools":[],"Tools":[]}"#,
+            r#"{"tools":[],"nextCursor":1}"#,
+        ] {
+            let looked = pins.look(wrong.as_bytes(), &mut BTreeSet::new());
+            assert_eq!(looked, Err(NoPage), "{wrong}");
+        }
     }
 
     #[test]

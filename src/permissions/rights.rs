@@ -2,7 +2,7 @@
 
 use super::arguments::{Claims, Violation};
 use super::list::ListFilter;
-use super::pins::Pins;
+use super::pins::{PinnedCall, Pins};
 use super::rules::{NO_POLICY, Reason, Rules, Use, Verdict, name_of};
 use super::{Denial, Permit};
 use crate::json::{elements, members};
@@ -88,10 +88,23 @@ impl Rights {
             Some(rules) => judge(rules, &self.claims, &message)?,
             None => None,
         };
+        let mut pinned = None;
         if let Some(pins) = &self.pins {
-            list = judge_pinned(pins, list, &message)?;
+            (list, pinned) = judge_pinned(pins, list, &message)?;
         }
-        Ok(Permit { message, list })
+        Ok(Permit {
+            message,
+            list,
+            pinned,
+        })
+    }
+
+    /// What this message calls, where it calls a pinned tool and the rules allow that.
+    #[must_use]
+    pub fn pinned_call(&self, message: &Message) -> Option<Box<PinnedCall>> {
+        let pins = self.pins.as_ref()?;
+        let (_, call) = judge_pinned(pins, None, message).ok()?;
+        call.filter(|_| self.allows(message))
     }
 
     /// True where [`Rights::decide`] would let this message pass.
@@ -186,21 +199,27 @@ fn judge(
     }
 }
 
+/// What a list has to be passed through, and what a call of a pinned tool calls.
+type Pinned = (Option<Box<ListFilter>>, Option<Box<PinnedCall>>);
+
 /// Decides on the tool of a call; a list of tools is cut down to what is as it was pinned.
 fn judge_pinned(
     pins: &Arc<Pins>,
     list: Option<Box<ListFilter>>,
     message: &Message,
-) -> Result<Option<Box<ListFilter>>, Denial> {
+) -> Result<Pinned, Denial> {
     let deny = |reason| Denial::new(message, None, reason);
     let Some(method) = message.mcp_method() else {
-        return Ok(list);
+        return Ok((list, None));
     };
     match method.names() {
         Names::Item(ItemKind::Tool, field) => {
             let name = message.text(field).ok_or_else(|| deny(UNNAMED))?;
             match pins.refuses(&name) {
-                None => Ok(list),
+                None => {
+                    let (pins, name) = (Arc::clone(pins), name.into_owned());
+                    Ok((list, Some(Box::new(PinnedCall { pins, name }))))
+                }
                 Some(why) => {
                     let item = Some((ItemKind::Tool, &*name));
                     Err(Denial::new(message, item, Reason::Words(why)))
@@ -212,9 +231,9 @@ fn judge_pinned(
                 return Err(deny(LIST_AS_TASK));
             }
             let list = list.map_or_else(|| ListFilter::new(None, method, tools), |list| *list);
-            Ok(Some(Box::new(list.pinned(pins))))
+            Ok((Some(Box::new(list.pinned(pins))), None))
         }
-        _ => Ok(list),
+        _ => Ok((list, None)),
     }
 }
 

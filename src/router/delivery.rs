@@ -16,7 +16,7 @@ const MAX_LEFT: usize = 16 * 1024;
 
 impl Process {
     /// True while lines for the process are held here.
-    fn is_holding(&self) -> bool {
+    pub(super) fn is_holding(&self) -> bool {
         self.down
             || matches!(self.handshake, Handshake::Sent(_))
             || matches!(self.service, Service::Probing(_) | Service::Returning(_))
@@ -94,14 +94,17 @@ impl Process {
     }
 
     /// Sends the process the lines whose turn it is; true if there were any.
-    pub(super) fn advance(&mut self, peers: &Peers, out: &mut Output) -> bool {
+    pub(super) fn advance(&mut self, peers: &mut Peers, out: &mut Output) -> bool {
         let mut advanced = false;
         while self.takes_more(out.unwritten(self.id)) {
             let Some(next) = self.queue.pop() else {
                 break;
             };
-            if let Some(session) = peers.get(next.session) {
-                let origin = session.origin(next.waiting.request, peers.newest_id);
+            let request = next.waiting.request;
+            if request.is_some_and(|ours| self.refuse_queued(ours, peers, out)) {
+                // It has got an error.
+            } else if let Some(session) = peers.get(next.session) {
+                let origin = session.origin(request, peers.newest_id);
                 self.give_next(origin, next.waiting, out);
             }
             advanced = true;
@@ -171,6 +174,7 @@ impl Process {
         self.evidence.release(latest);
         out.lines(self.id).append(&mut self.held);
         self.pass_turn(latest, out);
+        self.tools.tell_ready(out);
     }
 
     /// Drops held lines.

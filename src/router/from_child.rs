@@ -2,7 +2,7 @@
 
 use super::process::Service;
 use super::{Output, ProcessId, Router};
-use crate::jsonrpc::{Kind, Message};
+use crate::jsonrpc::{Kind, Message, RequestId};
 use std::time::Instant;
 
 impl Router {
@@ -17,7 +17,7 @@ impl Router {
         let (from, peers) = self.process(process);
         match message.kind() {
             Kind::Response(Some(id)) => match id.integer() {
-                Some(ours) => self.answer(process, ours, message, out),
+                Some(ours) => self.answer(process, (ours, message), now, out),
                 None => tracing::debug!(%id, "dropped an answer to nothing that was asked"),
             },
             Kind::Response(_) => {
@@ -29,7 +29,13 @@ impl Router {
         }
     }
 
-    fn answer(&mut self, id: ProcessId, ours: i64, message: &Message, out: &mut Output) {
+    fn answer(
+        &mut self,
+        id: ProcessId,
+        (ours, message): (i64, &Message),
+        now: impl FnOnce() -> Instant,
+        out: &mut Output,
+    ) {
         let (process, peers) = self.process(id);
         process.answered(ours, peers.newest_id, out);
         if process.handshake_is_answered_by(ours) {
@@ -39,6 +45,9 @@ impl Router {
         } else if process.service == Service::Returning(Some(ours)) {
             process.service = Service::Modern;
             process.renew_listen_requests(peers.newest_id, out);
+        } else if process.tools.is_asked(&RequestId::Number(ours)) {
+            let next = || RequestId::Number(peers.fresh_id());
+            process.tools.answered(message, now(), next, id, out);
         } else {
             process.answer(ours, message, peers, out);
         }

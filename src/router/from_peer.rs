@@ -71,7 +71,9 @@ impl Router {
             self.is_ready(from, out);
         }
         let (process, peers) = self.process(process);
-        process.request(from, id, permit, peers, out);
+        if process.tools.admit(permit, (from, id), out) {
+            process.request(from, id, permit, peers, out);
+        }
     }
 
     /// The error for a request that is refused no matter which process would serve it.

@@ -28,6 +28,8 @@ impl Router {
         }
         let fresh = Process::new(id, self.window);
         let mut old = std::mem::replace(&mut self.processes[id.0], fresh);
+        // Calls that wait for its list of tools have to request that of the next process.
+        out.learned = true;
         old.subscriptions.lapse();
         let _lost = out.take(id, Chunks::default());
         let kept = old.end_requests(exit, &self.blame, &mut self.peers, out);

@@ -20,6 +20,9 @@ impl Process {
         peers: &mut Peers,
         out: &mut Output,
     ) {
+        if message.mcp_method() == Some(Method::ToolsChanged) {
+            self.tools.outdate();
+        }
         if message.subscription().is_some() {
             return self.subscription_notification(message, now, peers, out);
         }

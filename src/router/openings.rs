@@ -2,9 +2,10 @@
 
 use super::SessionId;
 use super::evidence::Sender;
-use super::revision::Revision;
+use super::revision::{self, Revision};
 use super::versions::{Asked, Version};
 use crate::backlog::Piece;
+use crate::json::write_string;
 use crate::jsonrpc::{Message, RequestId};
 
 /// The `clientInfo` of the router itself.
@@ -13,6 +14,15 @@ pub(super) const OURSELVES: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     r#""}"#
 );
+
+/// Writes the `_meta` of a request of the router's own to a modern process.
+pub(super) fn write_meta(out: &mut Vec<u8>) {
+    out.extend(b"\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");
+    write_string(revision::MODERN, out);
+    out.extend(b",\"io.modelcontextprotocol/clientInfo\":");
+    out.extend(OURSELVES.as_bytes());
+    out.extend(b",\"io.modelcontextprotocol/clientCapabilities\":{}}");
+}
 
 /// The state of the handshake.
 #[derive(Debug, Default)]

@@ -70,6 +70,10 @@ pub struct Output {
     pub queued: [usize; PROCESSES],
     /// The message of a peer has named another user's task, which is answered like an unknown one.
     pub foreign_task: bool,
+    /// The message of a peer calls a tool that has changed since the tools were accepted, and has been dropped.
+    pub withheld: bool,
+    /// The list of tools of a process is known, or may be requested again.
+    pub learned: bool,
     /// When the event happened, if times are measured …
     pub now: Option<Instant>,
     /// … and how long the process has taken for its answer.

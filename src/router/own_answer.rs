@@ -72,6 +72,14 @@ pub(super) fn nobody_to_ask(id: &RequestId, method: &str) -> Vec<u8> {
     error_line(Some(id), Code::MethodNotFound, &text, NO_DATA)
 }
 
+/// The answer to a call of a pinned tool while the tools of the process are not known.
+#[must_use]
+pub fn tools_unknown(id: &RequestId) -> Vec<u8> {
+    let data = ErrorData::new("tools-unknown", Executed::No);
+    let text = "The MCP server has not said what its tools are, so none of them can be called (--pin-tools)";
+    error_line(Some(id), Code::InternalError, text, Some(&data))
+}
+
 /// The error that replaces a list which might contain items that the peer may not see.
 pub(super) fn unreadable_list(id: &RequestId) -> Vec<u8> {
     tracing::warn!(

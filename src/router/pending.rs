@@ -5,7 +5,7 @@ use super::levels::Level;
 use super::listen_requests::ListenRequest;
 use crate::backlog::{Piece, Sum};
 use crate::jsonrpc::{Message, RequestId};
-use crate::permissions::ListFilter;
+use crate::permissions::{ListFilter, PinnedCall};
 use std::time::Instant;
 
 /// The purpose of a request in flight, beyond being answered.
@@ -57,6 +57,8 @@ pub(super) struct Pending {
     /// When it was sent to the process, if times are measured.
     pub since: Option<Instant>,
     pub purpose: Purpose,
+    /// The call of a pinned tool, while it is queued.
+    pub pinned: Option<Box<PinnedCall>>,
     /// Counts the memory of all this.
     pub _kept: Piece,
 }
@@ -103,6 +105,7 @@ impl Pending {
             delivery: Delivery::Given,
             since: None,
             purpose,
+            pinned: None,
             _kept: kept.piece(size),
         }
     }

@@ -3,14 +3,14 @@
 
 use super::evidence::{Evidence, Origin};
 use super::in_flight::InFlight;
+use super::known_tools::KnownTools;
 use super::levels::Level;
 use super::listen_requests::LISTEN;
-use super::openings::{Handshake, OURSELVES, Opening};
+use super::openings::{Handshake, Opening, write_meta};
 use super::peers::Peers;
 use super::pending::{Delivery, Pending, Purpose};
 use super::queue::{Queue, Window};
 use super::requesters::{Forgotten, Owners};
-use super::revision;
 use super::server_requests::ServerRequests;
 use super::session::Session;
 use super::subscriptions::Subscriptions;
@@ -82,6 +82,8 @@ pub(super) struct Process {
     pub subscriptions: Subscriptions,
     pub server_requests: ServerRequests,
     pub tasks: Tasks,
+    /// What it says of its tools, where they are pinned.
+    pub tools: KnownTools,
 }
 
 impl Process {
@@ -269,11 +271,9 @@ pub(super) fn send_discover(process: ProcessId, ours: i64, out: &mut Output) {
     let out = out.lines(process).small();
     out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
     RequestId::Number(ours).write(out);
-    out.extend(b",\"method\":\"server/discover\",\"params\":{\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":");
-    write_string(revision::MODERN, out);
-    out.extend(b",\"io.modelcontextprotocol/clientInfo\":");
-    out.extend(OURSELVES.as_bytes());
-    out.extend(b",\"io.modelcontextprotocol/clientCapabilities\":{}}}}\n");
+    out.extend(b",\"method\":\"server/discover\",\"params\":{");
+    write_meta(out);
+    out.extend(b"}}\n");
 }
 
 /// True if such a request fits the limit, under any id.

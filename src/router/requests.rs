@@ -47,6 +47,9 @@ impl Process {
         if pending.is_sent(ours) {
             let origin = session.origin(Some(ours), latest);
             pending.delivery = self.send_request(from, message, &pending.purpose, origin, out);
+            if pending.delivery == Delivery::Queued {
+                pending.pinned = permit.pinned().cloned().map(Box::new);
+            }
         }
         self.in_flight.insert(ours, pending);
     }

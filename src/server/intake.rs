@@ -10,6 +10,7 @@ use crate::hub::{Room, Session};
 use crate::jsonrpc::{Kind, MAX_PEER_DEPTH, Message, Outline, Refusal};
 use crate::liveness::ACK_BYTES;
 use crate::metrics;
+use crate::permissions::Rights;
 use crate::replay::{Replay, cost};
 use crate::transport::Reader;
 use crate::transport::empty::Empties;
@@ -215,6 +216,7 @@ impl<'a> Intake<'a> {
         &mut self,
         message: &Result<Message, Refusal>,
         placement: &Placement,
+        rights: &Rights,
         user_limit: &mut UserLimit<'_>,
     ) -> Result<Admitted<'a>, Event> {
         let allowance = match message {
@@ -225,6 +227,15 @@ impl<'a> Intake<'a> {
             }
         };
         let session = self.session;
+        let call = message.as_ref().ok();
+        let call = call.and_then(|message| Some((message, rights.pinned_call(message)?)));
+        let knows_tools = match &call {
+            Some((message, call)) if allowance.is_ok() => {
+                let learned = session.learn_tools(message, call);
+                Box::pin(self.read_ahead_until(learned)).await?
+            }
+            _ => true,
+        };
         let room = match message {
             // A new process of its own has room even if the shared one has none.
             Ok(message) if !placement.moves_with(message) => match session.find_room(message) {
@@ -233,7 +244,11 @@ impl<'a> Intake<'a> {
             },
             _ => None,
         };
-        Ok(Admitted { allowance, room })
+        Ok(Admitted {
+            allowance,
+            room,
+            knows_tools,
+        })
     }
 
     /// Waits until there is `room` for the last line. Meanwhile a client that can resume is read
@@ -281,6 +296,8 @@ pub(super) struct Admitted<'a> {
     /// If requests of this user are refused, for how much longer.
     pub allowance: Result<(), Duration>,
     pub room: Option<Room<'a>>,
+    /// False for a call of a pinned tool if the tools of the MCP server are not known.
+    pub knows_tools: bool,
 }
 
 impl Default for Admitted<'_> {
@@ -288,6 +305,7 @@ impl Default for Admitted<'_> {
         Self {
             allowance: Ok(()),
             room: None,
+            knows_tools: true,
         }
     }
 }

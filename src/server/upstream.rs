@@ -16,8 +16,8 @@ use crate::jsonrpc::{
     RequestId, error_line, too_large_line, unreadable_answer,
 };
 use crate::metrics;
-use crate::permissions::{Permit, Rights};
-use crate::router::TooLarge;
+use crate::permissions::{Denial, Permit, Rights};
+use crate::router::{TooLarge, tools_unknown};
 use std::time::Duration;
 
 /// Records what became of each message.
@@ -63,8 +63,16 @@ async fn carry_upstream(
             Some(_) if intake.activity.phase() == Phase::Draining => continue,
             Some(_) => intake.activity.mark(),
         }
-        let Admitted { allowance, room } = match &message {
-            Some(message) => intake.admit(message, placement, &mut user_limit).await?,
+        let Admitted {
+            allowance,
+            room,
+            knows_tools,
+        } = match &message {
+            Some(message) => {
+                let rights = authorization.rights();
+                let admit = intake.admit(message, placement, rights, &mut user_limit);
+                admit.await?
+            }
             None => Admitted::default(),
         };
         // The server may have begun to stop meanwhile.
@@ -74,6 +82,12 @@ async fn carry_upstream(
         authorization.renew().map_err(Event::Invalidated)?;
         match (message, allowance) {
             (None, _) => {}
+            (Some(message), Ok(())) if !knows_tools => {
+                let id = message.as_ref().ok().and_then(Message::id);
+                if let Some(id) = id {
+                    intake.session.reply(tools_unknown(id));
+                }
+            }
             (Some(message), Ok(())) => {
                 if let Some(permit) = pass(message, intake.session, authorization.rights(), records)
                 {
@@ -109,6 +123,7 @@ fn send(
     match session.send(permit, room) {
         Ok(Sent::Handled) => passed(records.trail, message, authorization.rights()),
         Ok(Sent::ForeignTask) => records.refusals.foreign_task(message),
+        Ok(Sent::Withheld) => block(&permit.withheld(), session, records),
         Err(TooLarge { limit }) => {
             records.refusals.too_large(message);
             if let Kind::Request(id) = message.kind() {
@@ -165,12 +180,16 @@ fn pass(
     match rights.decide(message) {
         Ok(permit) => Some(permit),
         Err(denial) => {
-            records.refusals.blocked(&denial);
-            if let Some(line) = denial.to_line() {
-                session.reply(line);
-            }
+            block(&denial, session, records);
             None
         }
+    }
+}
+
+fn block(denial: &Denial, session: &Session, records: Records<'_>) {
+    records.refusals.blocked(denial);
+    if let Some(line) = denial.to_line() {
+        session.reply(line);
     }
 }
 

@@ -4,7 +4,17 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is no flag, what each says of its value, and the constant of the source.
-const FIXED: [(&str, &str, &str); 67] = [
+const FIXED: [(&str, &str, &str); 69] = [
+    (
+        "pages of the list of tools, with `--pin-tools`",
+        "1,000",
+        "MAX_PAGES: usize = 1000",
+    ),
+    (
+        "times that it is read again because it changes meanwhile",
+        "4",
+        "MAX_REREADS: usize = 4",
+    ),
     (
         "tools that are not [as they were accepted](policy.md#tools-as-they-were-accepted), beyond those in the file, and are told of",
         "256",

@@ -2,20 +2,34 @@
 
 use crate::common::{Setup, TestServer, request};
 use crate::process::{Outcome, assert_fails, binary, run};
-use crate::support::http::Session;
+use crate::support::http::{Http, Session, modern, with};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// An MCP server of older revisions whose list of tools, in two pages, is in two files.
+/// An MCP server of all revisions whose list of tools, in two pages, is in two files. It keeps the names of the tools
+/// that it is called; a file `mute` keeps it from telling its tools, `broken` has it answer with an error.
 const SERVER: &str = r#"
 while read -r line; do
   id=$(printf '%s' "$line" | grep -o '"id":[^,}]*' | head -n 1 | cut -d : -f 2-)
   [ -n "$id" ] || continue
   case "$line" in
     *'"initialize"'*) result='{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"pages","version":"1"}}' ;;
-    *'"cursor"'*) result=$(cat second) ;;
-    *'"tools/list"'*) result=$(cat first) ;;
-    *'"tools/call"'*) result='{"content":[]}' ;;
+    *'"server/discover"'*) result='{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}' ;;
+    *'"tools/list"'*)
+      echo listed >> seen
+      [ ! -e mute ] || continue
+      if [ -e broken ]; then
+        printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32603,"message":"broken"}}\n' "$id"
+        continue
+      fi
+      case "$line" in *'"cursor":"2"'*) result=$(cat second) ;; *) result=$(cat first) ;; esac ;;
+    *'"tools/call"'*)
+      printf '%s\n' "$line" | grep -o '"name":"[a-z]*"' | tail -n 1 >> seen
+      case "$line" in
+        *'"ends"'*) exit 1 ;;
+        *'"tells"'*) printf '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n' ;;
+      esac
+      result='{"content":[]}' ;;
     *) printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"Method not found"}}\n' "$id"; continue ;;
   esac
   printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n' "$id" "$result"
@@ -72,6 +86,18 @@ fn serve(transport: &'static str, flags: &[&str], folder: &Path) -> TestServer {
 
 type Ask = Box<dyn FnMut(&str, Value) -> Value>;
 
+/// What asks this server, as a client of the newest revision.
+fn modern_asker(server: &TestServer) -> Ask {
+    let (port, mut id) = (server.port, 0);
+    Box::new(move |method, params| {
+        id += 1;
+        let (headers, body) = modern(id, method, params);
+        Http::connect(port)
+            .post(&with(&headers, "", ""), &body)
+            .json()
+    })
+}
+
 /// What asks this server.
 fn asker(server: &TestServer) -> Ask {
     if server.transport == "http" {
@@ -80,7 +106,12 @@ fn asker(server: &TestServer) -> Ask {
     }
     let mut peer = server.peer();
     peer.initialize();
-    Box::new(move |method, params| peer.ask(1, method, params))
+    Box::new(move |method, params| {
+        peer.send(&request(1, method, params));
+        std::iter::repeat_with(|| peer.next())
+            .find(|line| line["id"] == 1)
+            .unwrap()
+    })
 }
 
 fn names(ask: &mut Ask) -> Vec<Vec<String>> {
@@ -91,8 +122,12 @@ fn names(ask: &mut Ask) -> Vec<Vec<String>> {
     pages.map(list).to_vec()
 }
 
+fn call(ask: &mut Ask, name: &str) -> Value {
+    ask("tools/call", json!({"name": name, "arguments": {}}))
+}
+
 fn may_call(ask: &mut Ask, name: &str) -> bool {
-    let answer = ask("tools/call", json!({"name": name, "arguments": {}}));
+    let answer = call(ask, name);
     if answer["result"].is_object() {
         return true;
     }
@@ -167,6 +202,141 @@ fn tools_that_change_or_appear_are_withheld_until_they_are_accepted() {
         offer(folder, &[], &[tool("c", "new")]);
         assert_eq!(names(&mut ask), [vec![], vec!["c"]]);
         assert!(may_call(&mut ask, "c"));
+    }
+}
+
+/// What the MCP server has been called, and a mark for each page that it was asked for.
+fn seen(folder: &Path) -> Vec<String> {
+    let seen = std::fs::read_to_string(folder.join("seen")).unwrap_or_default();
+    let word = |line: &str| {
+        line.trim_start_matches("\"name\":")
+            .trim_matches('"')
+            .to_owned()
+    };
+    seen.lines().map(word).collect()
+}
+
+fn called(folder: &Path) -> Vec<String> {
+    seen(folder)
+        .into_iter()
+        .filter(|word| word != "listed")
+        .collect()
+}
+
+/// A folder with pinned tools `a`, `b` and more, of which `b` has changed since.
+fn changed(more: &[&str]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let more = more.iter().map(|name| tool(name, "x"));
+    let first: Vec<Value> = [tool("a", "adds")].into_iter().chain(more).collect();
+    offer(folder.path(), &first, &[tool("b", "begs")]);
+    pin(folder.path());
+    offer(folder.path(), &first, &[tool("b", "evil")]);
+    std::fs::remove_file(folder.path().join("seen")).unwrap();
+    folder
+}
+
+/// Nobody has to list the tools for that.
+#[test]
+fn a_tool_that_has_changed_is_refused_at_its_first_call() {
+    for (transport, flags) in [
+        ("tcp", &[][..]),
+        ("ws", &["--isolate"]),
+        ("http", &[]),
+        ("http", &["--isolate"]),
+    ] {
+        let folder = changed(&[]);
+        let folder = folder.path();
+        let server = serve(transport, flags, folder);
+        let mut askers = vec![asker(&server)];
+        if transport == "http" {
+            askers.push(modern_asker(&server));
+        }
+        for ask in &mut askers {
+            assert!(!may_call(ask, "b"));
+            assert!(may_call(ask, "a") && !may_call(ask, "b"));
+        }
+        let expected = vec!["a"; askers.len()];
+        assert_eq!(called(folder), expected);
+        for told in ["a tool that has changed since", "blocked"] {
+            server.log.wait_for(told);
+        }
+        crate::process::eventually("an event", || {
+            let audit = std::fs::read_to_string(server.beside("audit")).unwrap();
+            audit.contains(r#""event":"block""#).then_some(())
+        });
+    }
+}
+
+/// Each process is asked once, not for every call, and again when it says that its tools have changed, and a new
+/// one for itself.
+#[test]
+fn the_list_is_asked_for_again_after_a_change_and_a_restart() {
+    for (transport, flags) in [
+        ("tcp", &[][..]),
+        ("ws", &["--isolate"]),
+        ("http", &["--isolate"]),
+    ] {
+        let folder = changed(&["tells", "ends"]);
+        let folder = folder.path();
+        let first =
+            ["a", "tells", "ends"].map(|name| tool(name, if name == "a" { "adds" } else { "x" }));
+        offer(folder, &first, &[tool("b", "begs")]);
+        let server = serve(transport, flags, folder);
+        let mut ask = asker(&server);
+        for name in ["a", "b", "a"] {
+            assert!(may_call(&mut ask, name));
+        }
+        assert_eq!(seen(folder), ["listed", "listed", "a", "b", "a"]);
+        // The server does not say it: what was known counts for a while.
+        offer(folder, &first, &[tool("b", "evil")]);
+        assert!(may_call(&mut ask, "b"));
+        assert!(may_call(&mut ask, "tells") && !may_call(&mut ask, "b"));
+        assert!(may_call(&mut ask, "a"));
+        let after = ["b", "tells", "listed", "listed", "a"];
+        assert_eq!(seen(folder)[5..], after);
+        if !flags.is_empty() {
+            continue;
+        }
+        offer(folder, &first, &[tool("b", "begs")]);
+        assert!(may_call(&mut ask, "tells") && may_call(&mut ask, "a"));
+        offer(folder, &first, &[tool("b", "evil")]);
+        let ended = call(&mut ask, "ends");
+        assert_eq!(ended["error"]["data"]["reason"], "child-exited");
+        assert!(!may_call(&mut ask, "b") && may_call(&mut ask, "a"));
+        assert_eq!(called(folder)[6..], ["tells", "a", "ends", "a"]);
+    }
+}
+
+#[test]
+fn no_pinned_tool_is_called_while_the_list_is_not_known() {
+    for (transport, flags) in [
+        ("tcp", &["--handshake-timeout", "1s"][..]),
+        ("ws", &["--handshake-timeout", "1s", "--isolate"]),
+        ("http", &["--handshake-timeout", "1s"]),
+    ] {
+        let folder = changed(&[]);
+        let folder = folder.path();
+        let server = serve(transport, flags, folder);
+        let mut ask = asker(&server);
+        for file in ["mute", "broken"] {
+            std::fs::write(folder.join(file), "").unwrap();
+            for _ in 0..2 {
+                let error = &call(&mut ask, "a")["error"];
+                assert_eq!(error["code"], -32603, "{error}");
+                let text = error["message"].as_str().unwrap();
+                assert!(text.contains("has not said what its tools are"), "{text}");
+                let data =
+                    json!({"source": "mcp-remote", "reason": "tools-unknown", "executed": "no"});
+                assert_eq!(error["data"], data);
+            }
+            std::fs::remove_file(folder.join(file)).unwrap();
+        }
+        assert_eq!(called(folder), [""; 0]);
+        assert!(may_call(&mut ask, "a") && !may_call(&mut ask, "b"));
+        assert_eq!(called(folder), ["a"]);
+        server
+            .log
+            .wait_for("has not said in time what its tools are");
     }
 }
 

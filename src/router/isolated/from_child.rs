@@ -18,10 +18,20 @@ impl IsolatedRouter {
     ) {
         match message.kind() {
             Kind::Request(id) => self.server_request(id, message, now, out),
+            Kind::Response(Some(id)) if self.tools.is_asked(id) => {
+                self.tools_told(message, now, out)
+            }
             Kind::Response(Some(id)) => self.answer(id, message, out),
             Kind::Response(None) => self.pass_on(message, now, out),
             Kind::Notification => self.notification(message, now, out),
         }
+    }
+
+    /// The process has answered what it was asked about its tools.
+    fn tools_told(&mut self, message: &Message, now: impl Fn() -> Instant, out: &mut Output) {
+        let next = self.own_id();
+        let first = ProcessId::FIRST;
+        self.tools.answered(message, now(), || next, first, out);
     }
 
     /// Passes on a server request, if the peer can receive it.
@@ -54,6 +64,7 @@ impl IsolatedRouter {
 
     fn notification(&mut self, message: &Message, now: impl Fn() -> Instant, out: &mut Output) {
         match message.mcp_method() {
+            Some(Method::ToolsChanged) => self.tools.outdate(),
             Some(Method::Progress) => return self.progress(message, out),
             Some(Method::Cancelled) => {
                 if let Some((id, _)) = message.quoted_id(Field::RequestId) {
@@ -99,6 +110,7 @@ impl IsolatedRouter {
             tracing::debug!("dropped an answer that nobody waits for");
             return;
         };
+        self.tools.tell_ready(out);
         if open.cancelled {
             tracing::debug!("dropped the answer to a request that was cancelled");
             return;

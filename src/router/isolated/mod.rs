@@ -4,6 +4,7 @@ mod from_child;
 
 use super::ask_client::{OVERDUE, overdue};
 use super::changes::Changes;
+use super::known_tools::{KnownTools, ToolsKnown};
 use super::levels::{self, Level};
 use super::{
     Counted, Exit, MAX_IN_FLIGHT, Output, PEER_LEFT, ProcessId, Profile, SessionId, TooLarge,
@@ -12,7 +13,7 @@ use super::{
 use crate::backlog::{Piece, Sum};
 use crate::jsonrpc::{Code, Executed, Field, Kind, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::Method;
-use crate::permissions::{ListFilter, Permit};
+use crate::permissions::{ListFilter, Permit, PinnedCall};
 use crate::utils::chunks::Chunks;
 use crate::utils::tally::Share;
 use foldhash::HashMap;
@@ -66,6 +67,10 @@ pub struct IsolatedRouter {
     opening: Option<Opening>,
     /// How many first requests there have been.
     openings: i64,
+    /// What the process says of its tools, where they are pinned.
+    tools: KnownTools,
+    /// How often it has been asked.
+    own_ids: u64,
 }
 
 /// An `initialize` or `server/discover`: a process that does not answer it is broken.
@@ -147,6 +152,9 @@ impl IsolatedRouter {
                 }
                 if let Err(refusal) = self.check_new(id) {
                     out.to_peer.push((Self::SESSION, refusal.into()));
+                    return Ok(());
+                }
+                if !self.tools.admit(permit, (Self::SESSION, id), out) {
                     return Ok(());
                 }
                 self.open(id, permit, out);
@@ -269,13 +277,47 @@ impl IsolatedRouter {
             let text = "Invalid Request: id is not a string or a plain integer";
             return Err(error_line(Some(id), Code::InvalidRequest, text, NO_DATA));
         }
-        if self.in_flight.contains_key(id) {
+        if self.in_flight.contains_key(id) || self.tools.is_asked(id) {
             return Err(session::still_in_flight(id));
         }
         if self.counted.sum() >= MAX_IN_FLIGHT {
             return Err(session::too_many_in_flight(id));
         }
         Ok(())
+    }
+
+    /// See [`super::Router::learn_tools`].
+    pub fn learn_tools(
+        &mut self,
+        (message, call): (&Message, &PinnedCall),
+        now: Instant,
+        out: &mut Output,
+    ) -> ToolsKnown {
+        if self.opening.is_some() {
+            return self.tools.wait();
+        }
+        if self.tools.is_due(call, now) {
+            let id = self.own_id();
+            let lines = out.lines(ProcessId::FIRST);
+            self.tools.ask(id, call, message.is_modern(), lines);
+        }
+        self.tools.state(call)
+    }
+
+    /// See [`super::Router::give_up_tools`].
+    pub fn give_up_tools(&mut self, out: &mut Output) {
+        self.tools.give_up(out);
+    }
+
+    /// An id that the peer does not use.
+    fn own_id(&mut self) -> RequestId {
+        loop {
+            self.own_ids += 1;
+            let id = RequestId::String(format!("mcp-remote/tools/{}", self.own_ids).into());
+            if !self.in_flight.contains_key(&id) {
+                return id;
+            }
+        }
     }
 
     /// When to call [`IsolatedRouter::tell_changes`].
@@ -326,6 +368,8 @@ impl IsolatedRouter {
         }
         self.tokens.clear();
         self.opening = None;
+        self.tools = KnownTools::default();
+        out.learned = true;
         self.count();
     }
 }

@@ -16,8 +16,8 @@ use crate::jsonrpc::{
     error_line, too_large_line, unreadable_answer,
 };
 use crate::metrics;
-use crate::permissions::Permit;
-use crate::router::TooLarge;
+use crate::permissions::{Denial, Permit};
+use crate::router::{self, TooLarge};
 use crate::transport::outlet::Flush;
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
@@ -99,16 +99,20 @@ pub(super) async fn judge(
         return Err(stopped);
     }
     let challenge = lacks(visitor, authorization, &message);
-    authorization.rights().decide(message).map_err(|denial| {
-        bearer.refusals.blocked(&denial);
-        Stopped {
-            line: denial.to_line(),
-            code: denial.code(),
-            challenge,
-            later: false,
-            is_down: false,
-        }
-    })
+    let judged = authorization.rights().decide(message);
+    judged.map_err(|denial| denied(&denial, bearer, challenge))
+}
+
+/// Puts a denial on record; gives what is answered.
+fn denied(denial: &Denial, bearer: &Bearer, challenge: Option<HeaderValue>) -> Stopped {
+    bearer.refusals.blocked(denial);
+    Stopped {
+        line: denial.to_line(),
+        code: denial.code(),
+        challenge,
+        later: false,
+        is_down: false,
+    }
 }
 
 /// The challenge for a request that a token with a further role could make, for clients that can request one.
@@ -160,6 +164,17 @@ fn restarting(message: &Message) -> Stopped {
     }
 }
 
+/// The answer to a call of a pinned tool if the tools of the MCP server are not known.
+fn tools_unknown(message: &Message) -> Stopped {
+    Stopped {
+        line: request_id(message).map(router::tools_unknown),
+        code: Code::InternalError,
+        challenge: None,
+        later: true,
+        is_down: false,
+    }
+}
+
 /// Hands a message to the MCP server, once there is room for it.
 pub(super) async fn hand_over(
     placement: &Placement,
@@ -175,6 +190,11 @@ pub(super) async fn hand_over(
     } else {
         if timeout(RESTART, session.up(message)).await.is_err() {
             return Err(restarting(message));
+        }
+        if let Some(call) = permit.pinned()
+            && !Box::pin(session.learn_tools(message, call)).await
+        {
+            return Err(tools_unknown(message));
         }
         Some(session.room(message).await)
     };
@@ -201,6 +221,7 @@ pub(super) async fn hand_over(
             bearer.refusals.foreign_task(message);
             Ok(())
         }
+        Ok(Sent::Withheld) => Err(denied(&permit.withheld(), bearer, None)),
         Err(TooLarge { limit }) => {
             bearer.refusals.too_large(message);
             let id = request_id(message);

@@ -4,6 +4,7 @@ mod handshake;
 mod isolated;
 mod legacy_and_modern;
 mod life;
+mod pinned;
 mod questions;
 mod requests;
 mod shared;

@@ -1,0 +1,208 @@
+//! Calls of pinned tools, and what their process says of its tools.
+
+use super::*;
+use crate::permissions::{PinnedTools, Pins};
+use crate::router::{ToolsKnown, Window};
+use std::sync::Arc;
+
+const LIST_CHANGED: &str = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
+
+fn rights() -> Rights {
+    let tool = json!({"name": "t", "description": "good"});
+    let pinned = PinnedTools::of([("t", &tool)]);
+    let pins = Pins::new(pinned, Arc::new(|_, _| {}));
+    Rights::everything().pinned(Some(pins.into()))
+}
+
+fn call(id: u32) -> String {
+    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "t"}}).to_string()
+}
+
+impl Bench {
+    fn learn(&mut self, from: SessionId, rights: &Rights) -> ToolsKnown {
+        let message = Message::read(call(0).into(), MAX_PEER_DEPTH).unwrap();
+        let call = rights.pinned_call(&message).unwrap();
+        let Self { router, out, clock } = self;
+        router.learn_tools(from, (&message, &call), clock.0, out)
+    }
+
+    fn call_pinned(&mut self, from: SessionId, rights: &Rights, id: u32) {
+        let message = Message::read(call(id).into(), MAX_PEER_DEPTH).unwrap();
+        let permit = rights.decide(message).unwrap();
+        let sent = self.router.peer_message(from, &permit, &mut self.out);
+        assert_eq!(sent, Ok(()));
+    }
+
+    /// The methods and ids of what the process has been sent.
+    fn methods_asked(&mut self) -> Vec<(String, Value)> {
+        let lines = self.child_heard(0).into_iter();
+        let asked = |line: Value| {
+            (
+                line["method"].as_str().unwrap().to_owned(),
+                line["id"].clone(),
+            )
+        };
+        lines.map(asked).collect()
+    }
+
+    /// The process, which has been asked for nothing but its tools, says that this is all of them.
+    fn lists(&mut self, description: &str) {
+        let asked = self.methods_asked();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert_eq!(asked[0].0, "tools/list");
+        let tools = json!([{"name": "t", "description": description}]);
+        let answer = json!({"jsonrpc": "2.0", "id": asked[0].1, "result": {"tools": tools}});
+        self.child(0, &answer.to_string());
+    }
+}
+
+#[test]
+fn the_list_is_read_again_where_it_changes_meanwhile_but_not_for_ever() {
+    let (mut bench, rights) = (Bench::default(), rights());
+    let peer = bench.legacy("{}");
+    let asked = ToolsKnown::Asked { failures: 0 };
+    assert_eq!(bench.learn(peer, &rights), asked);
+    for _ in 0..4 {
+        bench.child(0, LIST_CHANGED);
+        bench.lists("good");
+        assert_eq!(bench.learn(peer, &rights), asked);
+        assert!(!std::mem::take(&mut bench.out.learned));
+    }
+    bench.child(0, LIST_CHANGED);
+    bench.lists("good");
+    assert!(std::mem::take(&mut bench.out.learned));
+    assert_eq!(bench.learn(peer, &rights), ToolsKnown::Yes);
+}
+
+/// Another process may say otherwise: one of another user, say.
+#[test]
+fn each_process_answers_for_its_own_tools() {
+    let rights = rights();
+    let [mut evil, mut good] = [Bench::default(), Bench::default()];
+    let peers = [evil.legacy("{}"), good.legacy("{}")];
+    evil.learn(peers[0], &rights);
+    good.learn(peers[1], &rights);
+    evil.lists("evil");
+    good.lists("good");
+    evil.call_pinned(peers[0], &rights, 1);
+    assert!(std::mem::take(&mut evil.out.withheld));
+    assert_eq!(evil.methods_asked(), []);
+    good.call_pinned(peers[1], &rights, 1);
+    assert!(!good.out.withheld);
+    assert_eq!(good.methods_asked()[0].0, "tools/call");
+    // A file that was read again is another one.
+    let renewed = self::rights();
+    good.call_pinned(peers[1], &renewed, 2);
+    assert_eq!(
+        good.told(peers[1])["error"]["data"]["reason"],
+        "tools-unknown"
+    );
+    assert_eq!(
+        good.learn(peers[1], &renewed),
+        ToolsKnown::Asked { failures: 0 }
+    );
+}
+
+#[test]
+fn an_old_list_counts_until_there_is_another() {
+    let (mut bench, rights) = (Bench::default(), rights());
+    let peer = bench.legacy("{}");
+    bench.learn(peer, &rights);
+    bench.lists("good");
+    bench.clock.0 += Duration::from_secs(59);
+    assert_eq!(bench.learn(peer, &rights), ToolsKnown::Yes);
+    assert_eq!(bench.methods_asked(), []);
+    bench.clock.0 += Duration::from_secs(1);
+    assert_eq!(bench.learn(peer, &rights), ToolsKnown::Yes);
+    bench.call_pinned(peer, &rights, 1);
+    let asked = bench.methods_asked();
+    let methods: Vec<&str> = asked.iter().map(|(method, _)| method.as_str()).collect();
+    assert_eq!(methods, ["tools/list", "tools/call"]);
+    // It says nothing of use: from here on nothing is known.
+    let answer = json!({"jsonrpc": "2.0", "id": asked[0].1, "result": {"tools": 1}});
+    bench.child(0, &answer.to_string());
+    let failed = ToolsKnown::Asked { failures: 1 };
+    assert_eq!(bench.learn(peer, &rights), failed);
+    bench.call_pinned(peer, &rights, 2);
+    assert_eq!(bench.told(peer)["error"]["data"]["executed"], "no");
+    bench.lists("good");
+    assert_eq!(bench.learn(peer, &rights), ToolsKnown::Yes);
+}
+
+/// A call that waits for its turn is judged by what is known when that comes, also by the next process.
+#[test]
+fn calls_that_wait_are_judged_when_their_turn_comes() {
+    for restart in [false, true] {
+        let (mut bench, rights) = (Bench::default(), rights());
+        let window = Window {
+            requests: 1,
+            ..Window::default()
+        };
+        bench.router = Router::with_window(window);
+        let peer = bench.legacy("{}");
+        bench.learn(peer, &rights);
+        bench.lists("good");
+        (1..4).for_each(|id| bench.call_pinned(peer, &rights, id));
+        let first = bench.methods_asked();
+        assert_eq!(first.len(), 1);
+        if restart {
+            bench.exit(0, true);
+            assert_eq!(bench.told(peer)["id"], 1);
+            bench.start(0);
+            let initialize = bench.child_heard(0).remove(0);
+            let answer = json!({"jsonrpc": "2.0", "id": initialize["id"], "result": {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}});
+            bench.child(0, &answer.to_string());
+        } else {
+            bench.child(0, LIST_CHANGED);
+            let answer = json!({"jsonrpc": "2.0", "id": first[0].1, "result": {}});
+            bench.child(0, &answer.to_string());
+            let told = bench.peers_heard();
+            assert_eq!(told.last().unwrap().1["id"], 1);
+        }
+        let asked = bench.methods_asked();
+        assert!(
+            asked.iter().all(|(method, _)| method != "tools/call"),
+            "{asked:?}"
+        );
+        let told = bench.peers_heard();
+        let told: Vec<_> = told
+            .iter()
+            .map(|(_, line)| (&line["id"], &line["error"]["data"]["reason"]))
+            .collect();
+        let unknown = json!("tools-unknown");
+        assert_eq!(told, [(&json!(2), &unknown), (&json!(3), &unknown)]);
+        // Their places are free again.
+        bench.learn(peer, &rights);
+        bench.lists("good");
+        bench.call_pinned(peer, &rights, 4);
+        assert_eq!(bench.methods_asked()[0].0, "tools/call");
+        assert_eq!(bench.router.pending_requests(peer), 1);
+    }
+}
+
+/// A process that has not had its handshake is not asked before.
+#[test]
+fn nothing_is_asked_before_the_process_is_ready() {
+    let (mut bench, rights) = (Bench::default(), rights());
+    let peer = bench.attach();
+    assert_eq!(bench.learn(peer, &rights), ToolsKnown::NotReady);
+    let heard = bench.child_heard(0);
+    assert_eq!(
+        (heard.len(), &heard[0]["method"]),
+        (1, &json!("initialize"))
+    );
+    bench.call_pinned(peer, &rights, 1);
+    assert_eq!(bench.told(peer)["error"]["data"]["reason"], "tools-unknown");
+    assert!(!bench.out.learned);
+    let answer = json!({"jsonrpc": "2.0", "id": heard[0]["id"], "result": {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}});
+    bench.child(0, &answer.to_string());
+    assert!(std::mem::take(&mut bench.out.learned), "who waits is told");
+    assert_eq!(bench.child_heard(0).len(), 1, "notifications/initialized");
+    assert_eq!(
+        bench.learn(peer, &rights),
+        ToolsKnown::Asked { failures: 0 }
+    );
+    bench.lists("good");
+    bench.call_pinned(peer, &rights, 2);
+    assert_eq!(bench.methods_asked()[0].0, "tools/call");
+}
