@@ -162,6 +162,54 @@ fn a_token_without_roles_under_a_policy_is_warned_of() {
     assert!(!open.stop().contains(warning));
 }
 
+#[test]
+fn user_and_roles_are_taken_from_the_claims_that_are_named() {
+    let claims = json!({
+        "sub": "subject", "user": "other", "email": "ann@example.com", "list": ["ann"],
+        "org": {"id": "ann", "groups": ["user"]}, "https://example.com/id": "ann",
+        "https://example.com/roles": "user admin",
+    });
+    let ann = (json!("ann"), json!(["user"]));
+    for (user, roles, expected) in [
+        ("org.id", "org.groups", ann.clone()),
+        ("/org/id", "/org/groups", ann.clone()),
+        (
+            "email",
+            "org.groups",
+            (json!("ann@example.com"), ann.1.clone()),
+        ),
+        (
+            "/https:~1~1example.com~1id",
+            "/https:~1~1example.com~1roles",
+            (ann.0.clone(), json!(["user", "admin"])),
+        ),
+        // No other claim stands in for one that is missing.
+        ("no", "no.such", (Value::Null, json!([]))),
+    ] {
+        let flags = ["--user-claim", user, "--roles-claim", roles];
+        let server = Setup::new("tcp").secret().args(&flags).start();
+        let answer = TestPeer::connect("tcp", server.port).login(&token(&claims));
+        let result = &answer["result"];
+        let got = (result["user"].clone(), result["roles"].clone());
+        assert_eq!(got, expected, "{user} {roles}: {answer}");
+    }
+    for (flag, claim) in [
+        ("--user-claim", "list"),
+        ("--user-claim", "org"),
+        ("--roles-claim", "org"),
+    ] {
+        let server = Setup::new("tcp").secret().args(&[flag, claim]).start();
+        assert_refused(&server, &token(&claims));
+        let wrong = format!("claim '{claim}' has the wrong type");
+        server.log.wait_for(&wrong);
+    }
+    for (flag, value) in [("--jwt-leeway", "soon"), ("--jwt-leeway", "-1s")] {
+        let flag = format!("{flag}={value}");
+        let outcome = Setup::new("tcp").secret().args(&[&flag]).run();
+        assert_fails(&outcome, 2, "--jwt-leeway");
+    }
+}
+
 /// Rightly signed, but `jsonwebtoken` makes no such tokens.
 #[test]
 fn repeated_members_and_critical_extensions_are_refused() {
