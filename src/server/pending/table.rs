@@ -1,6 +1,7 @@
 //! Which connections are pending, and which is evicted for the next. No I/O, no clock: the time is passed in.
 
 use crate::account::Network;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -57,21 +58,45 @@ impl<T: Signal> Table<T> {
     /// Whether a connection from this network can be admitted.
     pub(super) fn room(&self, network: Network, now: Instant) -> Room {
         if self.is_full_for(network, now)
-            && let Ok(number) = self.evictable(network, now)
+            && let Some(number) = self.evictable(network, now)
         {
             return Room::Evict(number);
         }
         if self.all.len() < self.limit {
             return Room::Free;
         }
-        let Some(crowd) = self.largest_crowd() else {
-            return Room::Free;
-        };
-        match self.evictable(crowd, now) {
-            Ok(number) => Room::Evict(number),
-            Err(Some((oldest, _))) if crowd != network => Room::Evict(oldest),
-            Err(Some((_, until))) => Room::FullUntil(until),
-            Err(None) => Room::Free,
+        self.victim(network, now)
+    }
+
+    /// Which connection is evicted for one from `network` when there is no room: one of the largest crowd, a
+    /// silent one if there is any. A smaller crowd never gives way to a larger one, and a protected
+    /// connection only to a crowd that stays smaller than its own.
+    fn victim(&self, network: Network, now: Instant) -> Room {
+        let own = self.count(network);
+        let (mut best, mut full_until) = (None, None);
+        for (number, entry) in &self.all {
+            let crowd = self.count(entry.network);
+            let class = match entry.protected_until {
+                _ if crowd < own => continue,
+                None => 0,
+                Some(until) if until <= now => 1,
+                Some(until) => {
+                    full_until = Some(full_until.map_or(until, |least: Instant| least.min(until)));
+                    if crowd <= own + 1 {
+                        continue;
+                    }
+                    2
+                }
+            };
+            let rank = (Reverse(crowd), class);
+            if best.is_none_or(|(least, _)| rank < least) {
+                best = Some((rank, *number));
+            }
+        }
+        match (best, full_until) {
+            (Some((_, number)), _) => Room::Evict(number),
+            (None, Some(until)) => Room::FullUntil(until),
+            (None, None) => Room::Free,
         }
     }
 
@@ -106,8 +131,9 @@ impl<T: Signal> Table<T> {
             return;
         };
         if self.is_full_for(network, now) {
-            let oldest = self.of(network).map(|(number, _)| number).next();
-            oldest.into_iter().for_each(|oldest| self.evict(oldest));
+            let oldest = || self.of(network).map(|(number, _)| number).next();
+            let number = self.evictable(network, now).or_else(oldest);
+            number.into_iter().for_each(|number| self.evict(number));
         }
         let moved = Entry {
             network,
@@ -130,38 +156,21 @@ impl<T: Signal> Table<T> {
         self.counts.get(&network).copied().unwrap_or_default()
     }
 
-    /// The network with the most entries; among equals that of the oldest entry.
-    fn largest_crowd(&self) -> Option<Network> {
-        let most = self.counts.values().max()?;
-        let mut networks = self.all.values().map(|entry| entry.network);
-        networks.find(|network| self.count(*network) == *most)
-    }
-
     /// Those of a network, by age.
     fn of(&self, network: Network) -> impl Iterator<Item = (u64, &Entry<T>)> {
         let entries = self.all.iter().map(|(number, entry)| (*number, entry));
         entries.filter(move |(_, entry)| entry.network == network)
     }
 
-    /// The oldest silent one of a network, else the one whose protection has ended first.
-    ///
-    /// # Errors
-    /// All are protected: the one whose protection ends first, and when.
-    fn evictable(&self, network: Network, now: Instant) -> Result<u64, Option<(u64, Instant)>> {
-        let mut first = None;
-        for (number, entry) in self.of(network) {
-            match entry.protected_until {
-                None => return Ok(number),
-                Some(until) if first.is_none_or(|(_, least)| until < least) => {
-                    first = Some((number, until));
-                }
-                Some(_) => {}
-            }
-        }
-        match first {
-            Some((number, until)) if until <= now => Ok(number),
-            first => Err(first),
-        }
+    /// The oldest silent one of a network, else the oldest that is not protected.
+    fn evictable(&self, network: Network, now: Instant) -> Option<u64> {
+        let silent = self
+            .of(network)
+            .find(|(_, entry)| entry.protected_until.is_none());
+        let unprotected =
+            |(_, entry): &(u64, &Entry<T>)| entry.protected_until.is_some_and(|until| until <= now);
+        let found = silent.or_else(|| self.of(network).find(unprotected));
+        found.map(|(number, _)| number)
     }
 
     pub(super) fn evict_oldest(&mut self) {

@@ -59,7 +59,7 @@ impl Scene {
         *all.find(|(_, entry)| entry.signal.0 == name).unwrap().0
     }
 
-    fn speaks(&mut self, name: &str) {
+    fn on_first_byte(&mut self, name: &str) {
         self.table.on_first_byte(self.number(name), self.now);
     }
 }
@@ -114,10 +114,10 @@ fn a_connection_that_has_spoken_is_protected_from_its_own_crowd() {
     for name in ["a", "b", "c"] {
         assert_eq!(scene.enter(name, 1), Some(vec![]));
     }
-    scene.speaks("a");
+    scene.on_first_byte("a");
     assert_eq!(scene.enter("d", 1), Some(vec!["b"]));
-    scene.speaks("c");
-    scene.speaks("d");
+    scene.on_first_byte("c");
+    scene.on_first_byte("d");
     assert_eq!(scene.enter("e", 1), None);
     // Another address does not wait for the crowd.
     assert_eq!(scene.enter("x", 2), Some(vec!["a"]));
@@ -126,13 +126,45 @@ fn a_connection_that_has_spoken_is_protected_from_its_own_crowd() {
     assert_eq!(scene.enter("e", 1), Some(vec!["c"]));
 }
 
+/// Bug: of crowds of one, the oldest connection went although it was being authenticated.
+#[test]
+fn a_connection_that_has_spoken_is_protected_from_silent_ones_of_many_addresses() {
+    let mut scene = Scene::new(3, 3, Duration::ZERO);
+    for (name, from) in [("a", 1), ("b", 2), ("c", 3)] {
+        assert_eq!(scene.enter(name, from), Some(vec![]));
+    }
+    scene.on_first_byte("a");
+    assert_eq!(scene.enter("d", 4), Some(vec!["b"]));
+    assert_eq!(scene.enter("e", 5), Some(vec!["c"]));
+    // It is one of many at work: the next one waits.
+    scene.on_first_byte("d");
+    scene.on_first_byte("e");
+    assert_eq!(scene.enter("f", 6), None);
+    scene.now += PROTECTED;
+    assert_eq!(scene.enter("f", 6), Some(vec!["a"]));
+}
+
+#[test]
+fn a_small_crowd_does_not_give_way_to_a_larger_one() {
+    let mut scene = Scene::new(4, 4, Duration::from_secs(1));
+    for (name, from) in [("a", 1), ("b", 1), ("c", 1), ("x", 2)] {
+        assert_eq!(scene.enter(name, from), Some(vec![]));
+    }
+    for name in ["a", "b", "c"] {
+        scene.on_first_byte(name);
+    }
+    assert_eq!(scene.enter("d", 1), None);
+    assert_eq!(scene.enter("y", 3), Some(vec!["a"]));
+    assert_eq!(scene.enter("z", 2), Some(vec!["x"]));
+}
+
 #[test]
 fn a_connection_through_a_proxy_counts_for_its_client() {
     let mut scene = Scene::new(9, 2, Duration::from_secs(3600));
     let mut come = |name: &'static str, from: u8| {
         assert_eq!(scene.enter(name, 9), Some(vec![]), "{name}");
         let number = scene.number(name);
-        scene.speaks(name);
+        scene.on_first_byte(name);
         scene.table.moves(number, address(from), scene.now);
         scene.gone.take()
     };
@@ -179,7 +211,7 @@ proptest! {
                     let full = numbers.len() == limit;
                     let entered = scene.enter("", who).is_some();
                     prop_assert!(entered || full, "it waits where there is room");
-                    prop_assert!(entered || scene.table.evictable(address(who), scene.now).is_err());
+                    prop_assert!(entered || scene.table.evictable(address(who), scene.now).is_none());
                     prop_assert!(!(entered && full && protected) || scene.table.all.len() == limit);
                 }
                 Event::Speaks(pick) if !numbers.is_empty() => {
