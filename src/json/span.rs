@@ -46,6 +46,11 @@ impl Quoted {
         !self.escapes || memchr::memchr(b'\\', self.span.of(line)).is_none()
     }
 
+    /// True if it has no agreed text, where `text` is what [`Self::text`] gives.
+    pub(crate) fn is_ambiguous(self, text: &[u8]) -> bool {
+        text.is_empty() && self.span.len() > 2
+    }
+
     /// Its text, escapes undone. Empty where it has no agreed one, as with half a surrogate pair: no
     /// known name is empty.
     pub(crate) fn text(self, line: &[u8]) -> Cow<'_, [u8]> {

@@ -7,7 +7,7 @@ use super::span::Span;
 use super::window::Window;
 
 /// Where the members `names` of one object stand, within its text. `None` when `text` is no object,
-/// or when one of them stands twice or under a look-alike name: some reader would see another
+/// or when one of them stands twice or under a look-alike name, or some name has no agreed text: some reader would see another
 /// value than we do.
 pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[Option<Span>; N]> {
     let mut found = [None; N];
@@ -16,7 +16,9 @@ pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[
     let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
     let read = scanner.object(|scanner, key| {
         let span = scanner.value()?;
-        let key = key.text(text);
+        let quoted = key;
+        let key = quoted.text(text);
+        spoiled |= quoted.is_ambiguous(&key);
         match names.iter().position(|name| name.as_bytes() == &*key) {
             Some(at) => spoiled |= found[at].replace(span).is_some(),
             None => spoiled |= names.iter().any(|name| looks_like(&key, name)),
@@ -38,9 +40,10 @@ pub(crate) fn member(
     let mut window = Window::of(text);
     let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
     let whole = scanner.object(|scanner, key| {
-        let key = key.text(text);
+        let quoted = key;
+        let key = quoted.text(text);
         if *key != *name.as_bytes() {
-            return match looks_like(&key, name) {
+            return match quoted.is_ambiguous(&key) || looks_like(&key, name) {
                 true => Err(Fault::Syntax),
                 false => scanner.value().map(drop),
             };
@@ -109,6 +112,7 @@ mod tests {
             r#"{"Name":1}"#,
             r#"{"name":1,"_URI":1}"#,
             r#"{"name":1,"name\u0000":1}"#,
+            r#"{"name":1,"name\ud800":1}"#,
             r#"["name"]"#,
             "null",
         ] {
@@ -124,6 +128,8 @@ mod tests {
             r#"{"name":{"a":"b"},"x":1}"#,
             r#"{"name":1,"name":1}"#,
             r#"{"name":1,"Name":1}"#,
+            r#"{"name":1,"name\ud800":1}"#,
+            r#"{"name":1,"":1}"#,
             r#"{"name":1,"x":}"#,
             r#"["name"]"#,
             "null",

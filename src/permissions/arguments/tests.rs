@@ -57,6 +57,7 @@ fn arguments_pass_denied_or_invalid() {
         (&path, r#"{"path":"/srv/a"}"#, "passes"),
         (&path, r#"{"p\u0061th":"\/srv\/a"}"#, "passes"),
         (&path, r#"{"path":"/srv/../a"}"#, "denied"),
+        (&path, r#"{"path":"/srv/a","path\ud800":"/etc"}"#, "invalid"),
         (&path, r#"{"path":["/srv/a"]}"#, "denied"),
         (&path, r#"{"path":null}"#, "denied"),
         (&path, "{}", "denied"),
@@ -119,6 +120,10 @@ fn the_arguments_themselves_stand_once_under_their_name() {
         ),
         (
             r#"{"name":"t","arguments":{"a":1},"Arguments":{"b":1}}"#,
+            Some(-32600),
+        ),
+        (
+            r#"{"name":"t","arguments":{"a":1},"arguments\ud800":{"b":1}}"#,
             Some(-32600),
         ),
         (r#"{"name":"t","ARGUMENTS":{"b":1}}"#, Some(-32600)),

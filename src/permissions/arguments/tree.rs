@@ -280,7 +280,13 @@ impl Walk<'_> {
         }
         let mut seen = vec![false; ruled.nodes.len()];
         scanner.object(|scanner, key| {
-            let key = key.text(self.text);
+            let quoted = key;
+            let key = quoted.text(self.text);
+            if quoted.is_ambiguous(&key) {
+                let why = "a name in it holds half a surrogate pair";
+                let violation = Violation::invalid(&ruled.pointer);
+                return Err(Violation { why, ..violation }.into());
+            }
             let name = std::str::from_utf8(&key).unwrap_or_default();
             let Some(at) = ruled.by_name.get(name) else {
                 return self.other(scanner, ruled, name);
