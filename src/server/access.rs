@@ -141,8 +141,18 @@ impl Authorization {
 
     /// True where this token holds without another look: nothing has changed, and it has not expired.
     pub(super) fn is_current(&self) -> bool {
-        let has_changed = self.access.has_changed().unwrap_or(true);
-        !has_changed && self.identity.expires.is_none_or(|expires| now() < expires)
+        !self.access.has_changed().unwrap_or(true) && !self.has_expired()
+    }
+
+    /// True while the peer's token is accepted. Applies changes, as `renew` does.
+    pub(super) fn holds(&mut self) -> bool {
+        self.renew().is_ok() && !self.has_expired()
+    }
+
+    fn has_expired(&self) -> bool {
+        self.identity
+            .expires
+            .is_some_and(|expires| now() >= expires)
     }
 
     /// Waits for the next change and applies it. Cancel safe.
@@ -207,21 +217,23 @@ pub(super) fn now() -> u64 {
         .as_secs()
 }
 
-/// Completes when the token is no longer valid; until then passes changed rights to the hub.
+/// Completes when the token is no longer valid; until then passes changed rights to the hub, where there is a
+/// session. Cancel safe.
 pub(super) async fn invalidated(
     authorization: &mut Authorization,
-    session: &Session,
+    session: Option<&Session>,
 ) -> Invalidated {
-    let identity = authorization.identity().clone();
-    let mut expiry = std::pin::pin!(expiry(&identity));
+    let mut expiry = std::pin::pin!(expiry(authorization.identity().expires));
     loop {
         let renewed = tokio::select! {
             () = &mut expiry => return Invalidated::Expired,
             renewed = authorization.renewed() => renewed,
         };
-        match renewed {
-            Ok(()) => session.set_rights(authorization.profile()),
-            Err(invalidated) => return invalidated,
+        if let Err(invalidated) = renewed {
+            return invalidated;
+        }
+        if let Some(session) = session {
+            session.set_rights(authorization.profile());
         }
     }
 }
@@ -236,9 +248,9 @@ pub(super) async fn revoked(mut authorization: Authorization, session: Option<&S
     }
 }
 
-/// Completes when the token expires; never if it does not.
-pub(super) async fn expiry(identity: &Identity) {
-    let Some(expires) = identity.expires else {
+/// Completes when a token with this expiry, in seconds since 1970, expires; never if it does not.
+pub(super) async fn expiry(expires: Option<u64>) {
+    let Some(expires) = expires else {
         return std::future::pending().await;
     };
     loop {

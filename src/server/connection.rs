@@ -162,7 +162,7 @@ impl Carrier<'_> {
                 warn_of_backlog(excess);
                 Event::Backlog
             }
-            invalidated = invalidated(authorization, session) => Event::Invalidated(invalidated),
+            invalidated = invalidated(authorization, Some(session)) => Event::Invalidated(invalidated),
             () = activity.idle(session) => Event::Idle,
             () = activity.silence(timeout) => Event::Silent,
         }

@@ -70,7 +70,7 @@ pub(super) async fn hello(
     let (authorization, holder) = (link.authorization.clone(), link.holder.clone());
     let bad = async {
         tokio::select! {
-            () = expiry(authorization.identity()) => Invalidated::Expired,
+            () = expiry(authorization.identity().expires) => Invalidated::Expired,
             () = revoked(authorization.clone(), None) => Invalidated::Revoked,
         }
     };

@@ -55,3 +55,4 @@ mod revival;
 mod secure;
 mod sessions;
 mod stateless;
+mod tokens;

@@ -77,7 +77,7 @@ pub(super) async fn listen(
             reading
         }
     };
-    let source = Reader::new(&session, reading);
+    let source = Reader::new(&session, reading, bearer.authorization.clone());
     let begin = vec![Bytes::from_static(COMMENT)];
     let pace = visitor.context.settings.keepalive_interval;
     Ok(reply::events(feed::events(source, begin, pace)))

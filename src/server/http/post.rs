@@ -135,7 +135,7 @@ async fn in_session(
     };
     // Ends a session whose `initialize` fails or is abandoned.
     let tentative = is_new.then(|| Tentative::new(&session));
-    let (mut reply, answer) = ask(&session, bearer, &authorization, &permit, way).await?;
+    let (mut reply, answer) = ask(&session, bearer, authorization, &permit, way).await?;
     if let (Some(tentative), Some(answer)) = (tentative, answer)
         && is_result(&answer)
     {
@@ -169,7 +169,7 @@ async fn tell(
 async fn ask(
     session: &Arc<HttpSession>,
     bearer: &Bearer,
-    authorization: &Authorization,
+    authorization: Authorization,
     permit: &Permit,
     way: Way,
 ) -> Result<(Reply, Option<Line>), Reply> {
@@ -178,8 +178,9 @@ async fn ask(
     let Ok(reading) = opened else {
         return Err(stopped(gate::still_in_flight(message)));
     };
-    let reader = Reader::new(session, reading);
-    if let Err(why) = gate::hand_over(&session.placement, bearer, authorization, permit).await {
+    let reader = Reader::new(session, reading, authorization);
+    let sent = gate::hand_over(&session.placement, bearer, reader.authorization(), permit);
+    if let Err(why) = sent.await {
         if let Some(id) = message.id() {
             session.streams().cancel(id);
         }
@@ -201,12 +202,13 @@ struct Way {
 
 /// Waits for the first message: the answer is sent as JSON, anything else begins a stream. Returns
 /// also the answer, if it is one.
-async fn answer(reader: Reader, way: Way) -> Result<(Reply, Option<Line>), Reply> {
+async fn answer(mut reader: Reader, way: Way) -> Result<(Reply, Option<Line>), Reply> {
     let first = match way.patience.filter(|_| way.accepts.stream) {
         Some(patience) => tokio::time::timeout(patience, reader.next()).await.ok(),
         None => Some(reader.next().await),
     };
     let event = match first {
+        Some(None) if reader.is_invalidated() => return Err(reply::unauthorized(true)),
         Some(None) if reader.session().is_over() => return Err(reply::session_ended()),
         // It has been cancelled.
         Some(None) => return Err(reply::empty(StatusCode::NO_CONTENT)),

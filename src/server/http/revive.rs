@@ -118,7 +118,8 @@ async fn ask(
     permit: &Permit,
 ) -> Result<Line, Reply> {
     let opened = session.streams().open(permit.message(), false);
-    let reader = Reader::new(session, opened.map_err(|_| later())?);
+    let opened = opened.map_err(|_| later())?;
+    let mut reader = Reader::new(session, opened, authorization.clone());
     let sent = gate::hand_over(&session.placement, bearer, authorization, permit).await;
     sent.map_err(stopped)?;
     match tokio::time::timeout(PATIENCE, reader.next()).await {

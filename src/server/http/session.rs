@@ -163,10 +163,14 @@ impl Drop for Tentative<'_> {
     }
 }
 
-/// The reader of one of its streams, until it is dropped.
+/// The reader of one of its streams, until it is dropped. It ends with the token of its request, even where the
+/// session goes on with another.
 pub(super) struct Reader {
     session: Arc<HttpSession>,
     reading: Reading,
+    authorization: Authorization,
+    /// `authorization` is no longer valid.
+    is_invalidated: bool,
 }
 
 /// An event for a client.
@@ -177,16 +181,31 @@ pub(super) struct Event {
 }
 
 impl Reader {
-    pub(super) fn new(session: &Arc<HttpSession>, reading: Reading) -> Self {
+    pub(super) fn new(
+        session: &Arc<HttpSession>,
+        reading: Reading,
+        authorization: Authorization,
+    ) -> Self {
         session.attended.notify_one();
         Self {
             session: Arc::clone(session),
             reading,
+            authorization,
+            is_invalidated: false,
         }
     }
 
     pub(super) fn session(&self) -> &HttpSession {
         &self.session
+    }
+
+    pub(super) fn authorization(&self) -> &Authorization {
+        &self.authorization
+    }
+
+    /// True once it has ended with its token.
+    pub(super) fn is_invalidated(&self) -> bool {
+        self.is_invalidated
     }
 
     /// See [`Streams::make_resumable`].
@@ -195,8 +214,13 @@ impl Reader {
     }
 
     /// The next event; `None` at the end. Cancel safe.
-    pub(super) async fn next(&self) -> Option<Event> {
+    pub(super) async fn next(&mut self) -> Option<Event> {
         loop {
+            // Checked before each event: a slow client takes what waits long after it came.
+            self.is_invalidated |= !self.authorization.holds();
+            if self.is_invalidated {
+                return None;
+            }
             let next = self.session.streams().next(&self.reading);
             match next {
                 Next::Event {
@@ -212,7 +236,13 @@ impl Reader {
                     });
                 }
                 Next::End => return None,
-                Next::Wait => self.reading.wake.wait().await,
+                Next::Wait => tokio::select! {
+                    () = self.reading.wake.wait() => {}
+                    invalidated = invalidated(&mut self.authorization, None) => {
+                        tracing::info!(reason = invalidated.name(), "a stream ends");
+                        self.is_invalidated = true;
+                    }
+                },
             }
         }
     }
@@ -291,7 +321,7 @@ async fn session_invalidated(session: &HttpSession) -> Invalidated {
     loop {
         let mut authorization = lock(&session.authorization).clone();
         tokio::select! {
-            invalidated = invalidated(&mut authorization, &session.placement.session) => return invalidated,
+            invalidated = invalidated(&mut authorization, Some(&session.placement.session)) => return invalidated,
             () = session.renewed.notified() => {}
         }
     }

@@ -108,7 +108,7 @@ impl Single {
                     () = session.changed() => {}
                     // The next `take` says why.
                     _cut = session.overflowed() => {}
-                    invalidated = invalidated(&mut self.authorization, session) => {
+                    invalidated = invalidated(&mut self.authorization, Some(session)) => {
                         tracing::info!(reason = invalidated.name(), "a request ends");
                         (self.done, self.invalidated) = (true, true);
                     }

@@ -1,0 +1,97 @@
+//! What ends with a token, where a session is used with several of its owner.
+
+use crate::common::{Setup, TestServer, now, token};
+use crate::support::http::{Session, call};
+use serde_json::json;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+
+/// A list of revoked tokens that the server reads.
+struct Revoked(TempDir);
+
+impl Revoked {
+    fn new() -> Self {
+        let list = Self(tempfile::tempdir().unwrap());
+        std::fs::write(list.path(), "").unwrap();
+        list
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("revoked")
+    }
+
+    fn setup(&self) -> Setup {
+        let path = self.path().display().to_string();
+        // Without keepalives a stream that does not end as it should fails its test by the timeout of its reads.
+        let quiet = ["--keepalive-interval", "10m"];
+        let setup = Setup::new("http").secret().args(&quiet);
+        setup.args(&["--revoked", &path])
+    }
+
+    fn revoke(&self, server: &TestServer, id: &str) {
+        std::fs::write(self.path(), format!("{id}\n")).unwrap();
+        server.reload();
+    }
+}
+
+/// A token of ann with these roles, good for so many seconds.
+fn of_ann(id: &str, roles: &[&str], seconds: u64) -> String {
+    token(&json!({"user": "ann", "roles": roles, "jti": id, "exp": now() + seconds}))
+}
+
+/// The same session with another token.
+fn with_token(session: &Session, token: &str) -> Session {
+    Session {
+        id: session.id.clone(),
+        token: format!("Bearer {token}"),
+        ..*session
+    }
+}
+
+/// Bug: a stream went on after its token had expired or was revoked, as long as the session had another one.
+#[test]
+fn a_stream_ends_with_the_token_that_opened_it() {
+    for expires in [true, false] {
+        let list = Revoked::new();
+        let server = list.setup().start();
+        let seconds = if expires { 4 } else { 600 };
+        let session = Session::begin_with(server.port, &of_ann("one", &["r"], seconds));
+        let later = with_token(&session, &of_ann("two", &["r"], 900));
+        let mut general = session.listen("");
+        let mut posted = session.stream(&call(
+            2,
+            json!({"name": "x", "progress": 1, "silent": true, "_meta": {"progressToken": 1}}),
+        ));
+        let last_event = posted.event().unwrap().id.unwrap();
+        assert!(posted.event().is_some());
+        let json_only = [("Accept", "application/json")];
+        let silent = call(3, json!({"name": "waits", "silent": true}));
+        let mut pending = session.send("POST", &json_only, &silent);
+        server.wait_seen("waits");
+        let mut others = later.stream(&call(
+            4,
+            json!({"name": "x", "progress": 1, "silent": true, "_meta": {"progressToken": 2}}),
+        ));
+        assert!(others.event().is_some());
+        if !expires {
+            list.revoke(&server, "one");
+        }
+        assert_eq!(general.event(), None);
+        assert_eq!(posted.event(), None);
+        assert_eq!(pending.answer().status(), 401);
+        assert_eq!(session.post(LIST).status(), 401);
+        // The session goes on, and so do the streams of its other token.
+        assert_eq!(later.post(LIST).status(), 200);
+        let mut resumed = later.listen(&last_event);
+        assert_eq!(
+            resumed.event().unwrap().data["method"],
+            "notifications/progress"
+        );
+        let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 4}});
+        assert_eq!(later.post(&cancel.to_string()).status(), 202);
+        assert!(others.event().is_some(), "the progress");
+        assert_eq!(others.event(), None);
+    }
+}
