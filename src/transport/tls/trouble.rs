@@ -30,11 +30,17 @@ pub fn explain(err: &io::Error) -> Option<String> {
 #[must_use]
 pub fn is_unknown_authority(err: &io::Error) -> bool {
     let inner = err.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(Error::InvalidCertificate(err)) if is_from_stranger(err))
+}
+
+/// An authority that is trusted here may have the name of the certificate's issuer, with another key,
+/// even of another kind; the signature does not fit that key then.
+fn is_from_stranger(err: &CertificateError) -> bool {
     matches!(
-        inner,
-        Some(Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::BadSignature
-        ))
+        err,
+        CertificateError::UnknownIssuer
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
     )
 }
 
@@ -47,8 +53,7 @@ pub fn is_plain(err: &io::Error) -> bool {
 
 fn about_certificate(err: &CertificateError) -> String {
     match err {
-        // An authority that is trusted here may have the same name, with another key.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => "the server's certificate comes from an authority that is not trusted here; name the file with the authority's certificate by --tls-ca".to_owned(),
+        err if is_from_stranger(err) => "the server's certificate comes from an authority that is not trusted here; name the file with the authority's certificate by --tls-ca".to_owned(),
         CertificateError::NotValidForName => "the server's certificate is for another name; use that name as --host".to_owned(),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
             "the server's certificate is not for '{}' but for {}; use a name that it is for as --host",
@@ -70,7 +75,24 @@ fn about_certificate(err: &CertificateError) -> String {
         {
             "the server shows the certificate of an authority (CA:TRUE) as its own; make it one with basicConstraints=CA:FALSE".to_owned()
         }
-        err => format!("the server's certificate is no good ({err}); give the server another one"),
+        err => format!("the server's certificate {}; give the server another one", flaw(err)),
+    }
+}
+
+/// What is wrong with a certificate, whatever its issuer.
+fn flaw(err: &CertificateError) -> &'static str {
+    match err {
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "is not for servers (its extendedKeyUsage lacks serverAuth)"
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. } => {
+            "is signed by an algorithm that is not accepted, such as SHA-1"
+        }
+        CertificateError::UnhandledCriticalExtension => {
+            "has a critical extension that is not supported"
+        }
+        CertificateError::Revoked => "has been revoked",
+        _ => "is not valid",
     }
 }
 
@@ -123,5 +145,38 @@ fn roughly(seconds: u64) -> String {
         0 => humantime::format_duration(Duration::from_secs(seconds)).to_string(),
         1 => "1 day".to_owned(),
         days => format!("{days} days"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bug: an authority of the same name with a key of another kind, and every rare fault, was shown as Rust's
+    /// Debug output.
+    #[test]
+    fn a_certificate_is_described_in_words() {
+        let other_kind_of_key =
+            CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: vec![6, 8, 42],
+                public_key_algorithm_id: vec![6, 9, 42],
+            };
+        let old_algorithm = CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: vec![6, 9, 42],
+            supported_algorithms: Vec::new(),
+        };
+        for (err, says, is_unknown) in [
+            (CertificateError::UnknownIssuer, "--tls-ca", true),
+            (CertificateError::BadSignature, "--tls-ca", true),
+            (other_kind_of_key, "--tls-ca", true),
+            (old_algorithm, "such as SHA-1", false),
+            (CertificateError::InvalidPurpose, "serverAuth", false),
+            (CertificateError::BadEncoding, "is not valid", false),
+        ] {
+            let err = io::Error::other(Error::InvalidCertificate(err));
+            assert_eq!(is_unknown_authority(&err), is_unknown, "{err}");
+            let text = explain(&err).unwrap();
+            assert!(text.contains(says) && !text.contains('['), "{text}");
+        }
     }
 }
