@@ -34,12 +34,25 @@ pub(super) fn metrics(text: &str) -> Result<Listen, String> {
 }
 
 fn plain(text: &str, kind: ListenerKind) -> Result<Listen, String> {
-    match format!("tcp://{text}").parse()? {
-        Listen::Port { host, port, .. } if !text.ends_with('/') => {
-            Ok(Listen::Port { kind, host, port })
-        }
-        _ => Err("host and port are needed, such as 127.0.0.1:9090".to_owned()),
+    if text.contains(['/', '?', '#', '@']) {
+        return Err("only host and port are needed, such as 127.0.0.1:9464".to_owned());
     }
+    let (host, port) = split(text, "", "127.0.0.1:9464")?;
+    Ok(Listen::Port { kind, host, port })
+}
+
+/// Host and port of `authority`. An error shows how it is written after `scheme`, as in `example`.
+fn split(authority: &str, scheme: &str, example: &str) -> Result<(String, u16), String> {
+    let (name, port) = authority
+        .rsplit_once(':')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| format!("host and port are needed, such as {example}"))?;
+    let port = port.parse().map_err(|_| "the port is not a number")?;
+    if name.contains(':') && !name.starts_with('[') {
+        let text = format!("an IPv6 address stands in brackets: {scheme}[::1]:8080");
+        return Err(text);
+    }
+    Ok((host::parse(name)?, port))
 }
 
 impl FromStr for Listen {
@@ -66,15 +79,7 @@ impl FromStr for Listen {
         if authority.contains(['/', '?', '#', '@']) {
             return Err("only host and port are needed; the path is that of --path".to_owned());
         }
-        let (name, port) = authority
-            .rsplit_once(':')
-            .filter(|(name, _)| !name.is_empty())
-            .ok_or("host and port are needed, such as tcp://0.0.0.0:8080")?;
-        let port = port.parse().map_err(|_| "the port is not a number")?;
-        if name.contains(':') && !name.starts_with('[') {
-            return Err("an IPv6 address stands in brackets: tcp://[::1]:8080".to_owned());
-        }
-        let host = host::parse(name)?;
+        let (host, port) = split(authority, "tcp://", "tcp://0.0.0.0:8080")?;
         Ok(Self::Port { kind, host, port })
     }
 }
@@ -132,6 +137,32 @@ mod tests {
         ] {
             let why = url.parse::<Listen>().unwrap_err();
             assert!(why.contains(says), "{url}: {why}");
+        }
+    }
+
+    /// Bug: `--metrics 9464` was answered with a URL of `tcp://`, which is refused there.
+    #[test]
+    fn the_address_of_health_checks_is_no_url() {
+        let host = "127.0.0.1".to_owned();
+        let kind = ListenerKind::Metrics;
+        let port = 9464;
+        assert_eq!(
+            metrics("127.0.0.1:9464"),
+            Ok(Listen::Port { kind, host, port })
+        );
+        for (text, says) in [
+            ("9464", "such as 127.0.0.1:9464"),
+            ("127.0.0.1", "such as 127.0.0.1:9464"),
+            ("tcp://127.0.0.1:9464", "only host and port"),
+            ("127.0.0.1:9464/metrics", "only host and port"),
+            ("127.0.0.1:x", "the port is not a number"),
+            ("::1:9464", "brackets: [::1]"),
+        ] {
+            for read in [health, metrics] {
+                let why = read(text).unwrap_err();
+                assert!(why.contains(says), "{text}: {why}");
+                assert!(!why.contains("tcp://"), "{text}: {why}");
+            }
         }
     }
 }
