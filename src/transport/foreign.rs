@@ -8,6 +8,13 @@ const PLAIN_TCP: &str = "this port takes MCP messages over plain TCP connections
 /// What an HTTP port of ours says where there is no MCP.
 pub const NOTHING_HERE: &str = "there is nothing here; MCP is at another path, see --path\n";
 
+/// What a port for health checks says elsewhere.
+pub const NO_MCP_BUT_HEALTH: &str =
+    "there is no MCP on this port; its health checks are /healthz and /readyz\n";
+
+/// What a port for metrics says elsewhere.
+pub const NO_MCP_BUT_METRICS: &str = "there is no MCP on this port; its metrics are at /metrics\n";
+
 /// For a client: the server speaks another transport. Retrying will not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrongTransport {
@@ -19,11 +26,18 @@ pub enum WrongTransport {
     WebSocket,
     /// HTTP of ours, with MCP at another path.
     #[error(
-        "this is a port of 'server http', with MCP at another path; use 'client ws' with --url ws://HOST:PORT/mcp, or its --path"
+        "this is a port of 'server http', with MCP at another path; use 'client http' with --url http://HOST:PORT/mcp, 'client ws' with --url ws://HOST:PORT/mcp, or the --path of the server"
     )]
     Path,
+    /// HTTP of ours, for health checks or metrics alone.
+    #[error(
+        "this port has the health checks or the metrics of a server, and no MCP; use the port of its --port or --listen"
+    )]
+    NoMcp,
     /// HTTP, which may be upgraded to WebSocket.
-    #[error("HTTP is spoken on this port; use 'client ws' if it takes WebSockets")]
+    #[error(
+        "HTTP is spoken on this port; use 'client http' with --url http://HOST:PORT/mcp, or 'client ws' if it takes WebSockets"
+    )]
     Http,
 }
 
@@ -35,6 +49,7 @@ impl WrongTransport {
         match status {
             400 if says(PLAIN_TCP) => Some(Self::Tcp),
             404 if says(NOTHING_HERE) => Some(Self::Path),
+            404 if says(NO_MCP_BUT_HEALTH) || says(NO_MCP_BUT_METRICS) => Some(Self::NoMcp),
             426 => Some(Self::WebSocket),
             _ => None,
         }

@@ -9,7 +9,7 @@ use super::visitor::{Bearer, Visitor};
 use crate::account::Address;
 use crate::http::{Denied, SiteError, is_json};
 use crate::metrics;
-use crate::transport::foreign::NOTHING_HERE;
+use crate::transport::foreign::{NO_MCP_BUT_HEALTH, NO_MCP_BUT_METRICS, NOTHING_HERE};
 use crate::transport::websocket::Accepted;
 use hyper::body::Incoming;
 use hyper::header::{
@@ -115,7 +115,12 @@ async fn serve(
         };
     }
     if Some(request.uri().path()) != visitor.site.path.as_deref() {
-        return Err(reply::text(StatusCode::NOT_FOUND, NOTHING_HERE));
+        let text = match &visitor.site.path {
+            Some(_) => NOTHING_HERE,
+            None if visitor.site.metrics => NO_MCP_BUT_METRICS,
+            None => NO_MCP_BUT_HEALTH,
+        };
+        return Err(reply::text(StatusCode::NOT_FOUND, text));
     }
     if request.method() == Method::OPTIONS {
         return Ok(preflight(from_page));

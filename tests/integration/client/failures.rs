@@ -100,8 +100,17 @@ fn the_wrong_transport_is_seen_at_once() {
     for (server, client, remedy) in [
         ("tcp", "ws", "client tcp"),
         ("ws", "tcp", "client ws"),
-        ("http", "tcp", "client ws"),
-        ("http", "ws", "--url ws://HOST:PORT/mcp"),
+        (
+            "http",
+            "tcp",
+            "'client http' with --url http://HOST:PORT/mcp",
+        ),
+        (
+            "http",
+            "ws",
+            "'client http' with --url http://HOST:PORT/mcp",
+        ),
+        ("http", "ws", "'client ws' with --url ws://HOST:PORT/mcp"),
     ] {
         for (setup, token) in [
             (Setup::new(server), None),
