@@ -76,7 +76,8 @@ fn warn_of_readers(file: &Path) {
     if let Ok(metadata) = file.metadata()
         && files::is_readable_by_all(&metadata)
     {
-        tracing::warn!(file = %file.display(), "every user of this machine can read this secret: chmod 600");
+        let file = file.display();
+        tracing::warn!("every user of this machine can read {file}: chmod 600 {file}");
     }
 }
 

@@ -34,7 +34,7 @@ fn a_server_names_what_was_meant() {
         "allowedMethods 'tool/*' (line 1) meant=\"tools/*\"",
         "role=\"usr\" meant=\"user\"",
         "--allow-origin is no origin",
-        "every user of this machine can read this secret",
+        &format!("can read {0}: chmod 600 {0}", secret.display()),
     ] {
         let line = server.log.wait_for(part);
         assert!(line.contains("WARN"), "{line}");
@@ -70,7 +70,9 @@ fn a_client_says_that_others_can_read_its_token() {
     let outcome = run(&mut client, (request(1, "x", json!({})) + "\n").as_bytes());
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(
-        outcome.stderr.contains("can read this secret: chmod 600"),
+        outcome
+            .stderr
+            .contains(&format!("can read {0}: chmod 600 {0}\n", file.display())),
         "{outcome:?}"
     );
     let home = run(
