@@ -73,7 +73,7 @@ impl Shared {
         if let Some(count) = self.junk.count() {
             tracing::warn!(
                 count,
-                "dropped a line of the MCP server's stdout that is no JSON-RPC message"
+                "dropped a line of the MCP server's stdout that is no JSON-RPC message; its log and other output belong on stderr"
             );
         }
     }
