@@ -26,6 +26,9 @@ pub(super) enum DialError {
     /// The server refuses us; another attempt would not help.
     #[error("{0}")]
     Rejected(String),
+    /// The server does not take tokens; another attempt would not help.
+    #[error("{0}")]
+    NotAsked(String),
     /// There is no token, or none that a server would accept.
     #[error("the token {0}")]
     Token(String),
@@ -38,6 +41,7 @@ impl From<Rejected> for DialError {
     fn from(rejected: Rejected) -> Self {
         match rejected {
             Rejected::ByServer(reason) => Self::Rejected(reason),
+            Rejected::NotAsked(reason) => Self::NotAsked(reason),
             Rejected::Lost(LineError::Io(err)) => Self::Io(err),
             Rejected::Lost(err) => Self::Io(io::Error::other(err)),
         }

@@ -35,7 +35,7 @@ pub enum ClientError {
         /// Its challenge, in words.
         wants: String,
     },
-    /// TLS fails, only one end uses it, or the transport is another one; retrying will not help.
+    /// TLS or tokens are used by one end only, TLS fails, or the transport is another one; retrying will not help.
     #[error("no connection to {address}: {reason}")]
     Mismatch {
         /// Host and port.
@@ -78,8 +78,19 @@ impl ClientError {
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
-            Self::Connect { .. } => {
-                Some("is the server running there, and is this the right port and transport?")
+            // Of a Unix socket the address is a path.
+            Self::Connect { address, .. } if address.contains('/') => Some(
+                "does the server listen there (--listen unix://…), and may this user use the socket?",
+            ),
+            Self::Connect { .. }
+            | Self::GaveUp {
+                connected: false, ..
+            } => Some("is the server running there, and are host, port and transport right?"),
+            Self::GaveUp { .. } => Some(
+                "is the server still running there? With --max-attempts 0 the client never gives up",
+            ),
+            Self::Rejected(reason) if reason.starts_with("Insufficient roles") => {
+                Some("use a token with one of these roles")
             }
             Self::Rejected(_) => Some(
                 "check the token (--jwt-token, MCP_REMOTE_JWT_TOKEN), its expiry and its roles",
@@ -92,7 +103,7 @@ impl ClientError {
             ),
             Self::Lost { .. } => Some("use --auto-reconnect to reconnect automatically"),
             Self::Unanswered { .. } => Some("--answer-timeout is how long to wait"),
-            Self::Token(_) | Self::Mismatch { .. } | Self::GaveUp { .. } => None,
+            Self::Token(_) | Self::Mismatch { .. } => None,
         }
     }
 

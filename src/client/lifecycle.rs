@@ -126,6 +126,7 @@ impl<'a> Lifecycle<'a> {
     fn after_failure(&mut self, err: DialError) -> Result<Duration, ClientError> {
         let err = match err {
             DialError::Rejected(reason) => return Err(ClientError::Rejected(reason)),
+            DialError::NotAsked(reason) => return Err(self.mismatch(reason)),
             // Whatever renews the token may have been suspended with us.
             DialError::Token(_) if self.connected && self.settings.tokens.can_change() => {
                 tracing::warn!(%err, "could not connect");

@@ -45,8 +45,8 @@ impl ListenPlan {
         }
         for place in &further {
             let opened = open(place).await.map_err(|err| {
-                let remedy = "choose another --listen, or stop what listens there";
-                failure(&place.to_string(), err, remedy)
+                let in_use = "choose another --listen, or stop what listens there";
+                failure(&place.to_string(), err, in_use)
             })?;
             all.push(opened);
         }
@@ -61,8 +61,8 @@ async fn bind(host: Option<String>, port: u16, loopback: bool) -> Result<Listene
             Some(host) => with_port(&host, port),
             None => format!("port {port}"),
         };
-        let remedy = "choose another --port or --host, or stop what listens there";
-        failure(&place, err, remedy)
+        let in_use = "choose another --port or --host, or stop what listens there";
+        failure(&place, err, in_use)
     })
 }
 
@@ -75,7 +75,18 @@ async fn open(place: &Listen) -> io::Result<Listening> {
     })
 }
 
-fn failure(place: &str, err: io::Error, remedy: &'static str) -> Failure {
+/// `in_use` is the remedy where something listens there already.
+fn failure(place: &str, err: io::Error, in_use: &'static str) -> Failure {
+    let remedy = match err.kind() {
+        io::ErrorKind::AddrInUse => in_use,
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; choose one of its own, or 0.0.0.0 for all"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not listen there; a port from 1024 on needs no privilege"
+        }
+        _ => "is the name or the path right, and can this machine use it?",
+    };
     Failure::caused(format!("could not listen on {place}"), err).with_remedy(Some(remedy))
 }
 

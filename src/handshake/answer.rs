@@ -73,7 +73,9 @@ pub(super) fn refusal(line: &Bytes) -> Option<(Option<Value>, String)> {
     } else if error.code == Code::AuthenticationTimeout as i64 {
         text("timeout")?
     } else if error.code == Code::InsufficientRoles as i64 {
-        format!("one of {} is required", data.get("required")?)
+        let required = data.get("required")?.as_array()?;
+        let required: Vec<&str> = required.iter().filter_map(Value::as_str).collect();
+        format!("one of the roles {} is required", required.join(", "))
     } else {
         return None;
     };

@@ -14,6 +14,9 @@ pub enum Rejected {
     /// The server said no; trying again will not help.
     #[error("authentication failed: {0}")]
     ByServer(String),
+    /// The other end does not take tokens; without one it may let us in.
+    #[error("{0}")]
+    NotAsked(String),
     /// The connection failed; trying again may help.
     #[error("connection lost during authentication: {0}")]
     Lost(#[from] LineError),
@@ -56,12 +59,13 @@ pub async fn present(connection: &mut Connection, token: &Secret) -> Result<bool
         }) => Ok(resume),
         Ok(Answer {
             error: Some(error), ..
-        }) => Err(Rejected::ByServer(format!(
-            "the server answered '{}'; does it want a token at all?",
+        }) => Err(Rejected::NotAsked(format!(
+            "the server has no secret and takes no token (its answer is '{}'); leave the token out",
             error.message
         ))),
-        _ => Err(Rejected::ByServer(
-            "the server answered something else; is it mcp-remote?".to_owned(),
+        _ => Err(Rejected::NotAsked(
+            "the server does not answer the token as mcp-remote does; is it one, on this port?"
+                .to_owned(),
         )),
     }
 }

@@ -40,7 +40,7 @@ mod tests {
         let roles = Refused::Roles { identity, required };
         assert_eq!(
             roles.to_line().and_then(read).as_deref(),
-            Some("Insufficient roles (one of [\"a\",\"b\"] is required)")
+            Some("Insufficient roles (one of the roles a, b is required)")
         );
         for other in [
             r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32002,"message":"x","data":{"reason":"y"}}}"#,

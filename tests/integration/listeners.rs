@@ -162,3 +162,20 @@ fn http_is_turned_away_at_a_unix_socket() {
     assert!(line.starts_with("HTTP/1.1 400"), "{line}");
     assert!(!server.seen().contains("evil"));
 }
+
+/// Bug: it said "stop what listens there", whatever was wrong.
+#[test]
+fn what_keeps_a_port_from_opening_is_told_apart() {
+    // The address is one of those that are for documentation alone (RFC 5737).
+    for (url, says) in [
+        (
+            "tcp://203.0.113.5:0",
+            "this machine does not have that address",
+        ),
+        ("tcp://nowhere.invalid:0", "is the name or the path right"),
+    ] {
+        let outcome = Setup::new("tcp").args(&["--listen", url]).run();
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains(says), "{outcome:?}");
+    }
+}

@@ -267,6 +267,7 @@ pub(super) async fn authenticate(
             Ok(Some(can_resume))
         }
         Ok(Err(Rejected::ByServer(reason))) => Err(report.failed(step, reason, Some(remedy))),
+        Ok(Err(Rejected::NotAsked(reason))) => Err(report.failed(step, reason, None)),
         Ok(Err(Rejected::Lost(LineError::Io(err)))) => Err(broken(step, &err, report)),
         Ok(Err(Rejected::Lost(err))) => Err(report.failed(step, err.to_string(), None)),
         Err(_) => {
