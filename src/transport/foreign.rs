@@ -1,5 +1,6 @@
 //! Programs that speak a protocol other than that of the port they have connected to.
 
+use memchr::memmem;
 use std::io;
 
 /// The answer of a TCP port to an HTTP request, for people and for our client.
@@ -14,6 +15,9 @@ pub const NO_MCP_BUT_HEALTH: &str =
 
 /// What a port for metrics says elsewhere.
 pub const NO_MCP_BUT_METRICS: &str = "there is no MCP on this port; its metrics are at /metrics\n";
+
+/// For a client without TLS on a port that has it.
+pub const WANTS_TLS: &str = "the server wants TLS; use --tls or wss://, or https:// over HTTP";
 
 /// For a client: the server speaks another transport. Retrying will not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +73,14 @@ pub fn explain(err: &io::Error) -> Option<String> {
     Some(wrong.to_string())
 }
 
+/// True for the answer of a server with TLS to plain HTTP. Each has its own words: ours says "TLS", most
+/// others "HTTPS".
+#[must_use]
+pub fn wants_tls(status: u16, body: &[u8]) -> bool {
+    let says = |word: &str| memmem::find(body, word.as_bytes()).is_some();
+    status == 400 && (says("TLS") || says("HTTPS"))
+}
+
 /// True for the first line of an HTTP answer.
 #[must_use]
 pub fn is_http_answer(line: &[u8]) -> bool {
@@ -121,6 +133,21 @@ pub fn no_http() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bug: who came to a port for health checks or metrics was sent to another path of it.
+    #[test]
+    fn ports_without_mcp_say_what_they_have() {
+        for (text, names) in [
+            (NO_MCP_BUT_HEALTH, "/healthz"),
+            (NO_MCP_BUT_METRICS, "/metrics"),
+        ] {
+            assert!(text.contains(names), "{text}");
+            let wrong = WrongTransport::of_answer(404, text.as_bytes());
+            assert_eq!(wrong, Some(WrongTransport::NoMcp));
+        }
+        let elsewhere = WrongTransport::of_answer(404, NOTHING_HERE.as_bytes());
+        assert_eq!(elsewhere, Some(WrongTransport::Path));
+    }
 
     #[test]
     fn http_requests_are_recognised() {

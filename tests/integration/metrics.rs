@@ -109,7 +109,9 @@ fn what_peers_do_is_counted() {
         port,
         &[("mcp_remote_open_connections{transport=\"tcp\"}", 0.0)],
     );
-    assert!(get(port, "/").starts_with("HTTP/1.1 404"));
+    let elsewhere = get(port, "/");
+    assert!(elsewhere.starts_with("HTTP/1.1 404"), "{elsewhere}");
+    assert!(elsewhere.ends_with("/metrics\n"), "{elsewhere}");
 }
 
 #[test]

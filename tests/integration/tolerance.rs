@@ -244,6 +244,7 @@ fn a_server_that_logs_to_stdout_does_not_fill_the_log() {
         let log = server.log.text();
         let warnings = log.matches("that is no JSON-RPC message").count();
         assert_eq!(warnings, 2, "the first and the tenth: {log}");
+        assert!(log.contains("belong on stderr"), "{log}");
     }
 }
 

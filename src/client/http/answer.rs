@@ -3,8 +3,9 @@
 //! Pure: a response goes in, an [`Outcome`] comes out.
 
 use super::exchange::{Content, Head};
+use crate::handshake;
 use crate::jsonrpc::{Executed, Kind, MAX_CHILD_DEPTH, Message, RequestId};
-use crate::transport::foreign::WrongTransport;
+use crate::transport::foreign::{self, WrongTransport};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ pub(super) enum Outcome {
     SessionLost,
     /// The server requires a token, or another one; with its challenge.
     Unauthorized(Option<String>),
+    /// The token has none of the roles that the server requires of everybody; in words.
+    Unentitled(String),
+    /// The server wants TLS, if there is none.
+    WantsTls(Refused),
     /// The server has not accepted it, and asks to retry after this time.
     Later(Duration),
     /// The server has moved to this location.
@@ -46,6 +51,11 @@ pub(super) fn judge(
     if head.status == 401 {
         return Outcome::Unauthorized(head.challenge.clone());
     }
+    if head.status == 403
+        && let Some(refusal) = handshake::read_refusal(body)
+    {
+        return Outcome::Unentitled(refusal);
+    }
     let message = match head.content {
         Content::Json => Message::read(body.clone(), MAX_CHILD_DEPTH).ok(),
         _ => None,
@@ -63,6 +73,7 @@ pub(super) fn judge(
     match (answer, request) {
         (Some(answer), Some(_)) => Outcome::Answer(Box::new(answer)),
         (_, None) if head.is_success() => Outcome::Accepted,
+        _ if foreign::wants_tls(head.status, body) => Outcome::WantsTls(refused(head, body)),
         _ => Outcome::Failed(refused(head, body)),
     }
 }
@@ -158,6 +169,8 @@ mod tests {
             Outcome::Moved(place) => place,
             Outcome::Later(wait) => format!("{wait:?}"),
             Outcome::Unauthorized(_) => "unauthorized".to_owned(),
+            Outcome::Unentitled(text) => text,
+            Outcome::WantsTls(_) => "TLS".to_owned(),
             Outcome::SessionLost => "lost".to_owned(),
             Outcome::Accepted => "accepted".to_owned(),
         }
@@ -169,6 +182,7 @@ mod tests {
         let other = r#"{"jsonrpc":"2.0","id":2,"result":{}}"#;
         let error = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"x"}}"#;
         let no_id = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}"#;
+        let roles = r#"{"jsonrpc":"2.0","error":{"code":-32001,"message":"Insufficient roles","data":{"required":["boss"],"provided":[]}}}"#;
         for (status, body, in_session, expected) in [
             (200, ok, true, "answer None"),
             (
@@ -187,6 +201,14 @@ mod tests {
             (400, "", true, "No"),
             (401, error, true, "unauthorized"),
             (403, "", true, "No"),
+            (403, error, true, "answer Some(-32601)"),
+            (
+                403,
+                roles,
+                true,
+                "Insufficient roles (one of the roles boss is required)",
+            ),
+            (400, "this port speaks TLS", false, "TLS"),
             (404, "", true, "lost"),
             (404, "", false, "No"),
             (404, error, false, "answer Some(-32601)"),

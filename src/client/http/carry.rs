@@ -5,7 +5,7 @@ use super::headers::SESSION;
 use super::pool::Pool;
 use crate::control::MAX_SERVER_LINE;
 use crate::transport::sse::Decoder;
-use crate::transport::tls;
+use crate::transport::{foreign, tls};
 use crate::utils::chain::Chain;
 use crate::utils::secret::Secret;
 use bytes::Bytes;
@@ -278,7 +278,10 @@ fn no_token(reason: String) -> Failed {
 fn failed(err: &(dyn Error + 'static), sent: bool) -> Failed {
     let mut causes =
         std::iter::successors(Some(err), |err: &&(dyn Error + 'static)| (*err).source());
-    let explained = causes.find_map(|err| tls::explain(err.downcast_ref::<io::Error>()?));
+    let explained = causes.find_map(|err| {
+        let err = err.downcast_ref::<io::Error>()?;
+        tls::explain(err).or_else(|| foreign::explain(err))
+    });
     Failed {
         // If the server refuses the TLS handshake, it has read nothing that was sent with it.
         sent: sent && explained.is_none(),

@@ -46,7 +46,7 @@ pub(super) async fn dial(
 async fn open(place: &Place, tls: Option<&Connector>, proxy: Option<&Proxy>) -> io::Result<Opened> {
     let stream = reach(place, proxy).await?;
     let stream: BoxedStream = match tls {
-        None => Box::new(Plain::new(stream, Vec::new())),
+        None => Box::new(Plain::new(stream, Vec::new()).for_http()),
         Some(connector) => connector.connect(stream).await?,
     };
     http1::Builder::new()

@@ -319,6 +319,7 @@ impl Client {
                     .map(challenge::describe)
                     .unwrap_or_default(),
             },
+            GiveUp::Unentitled(refusal) => ClientError::Rejected(refusal),
             GiveUp::Token(fault) => ClientError::Token(fault),
             GiveUp::Unanswered => ClientError::Unanswered {
                 address,

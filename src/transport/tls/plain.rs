@@ -1,6 +1,8 @@
 //! Plain text that notices when the far end speaks TLS.
 
 use super::{ALERT, HANDSHAKE};
+use crate::transport::foreign::WrongTransport;
+use memchr::memmem;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -29,6 +31,8 @@ pub struct Plain<S> {
     stream: S,
     /// The answer to a far end that speaks TLS, until its first byte has arrived.
     answer: Option<Vec<u8>>,
+    /// Answers are HTTP, so one that begins as JSON comes from another kind of port.
+    is_http: bool,
     /// Is called then, too, because not every reader reports its errors.
     notice: fn(),
 }
@@ -40,8 +44,16 @@ impl<S> Plain<S> {
         Self {
             stream,
             answer: Some(answer),
+            is_http: false,
             notice: || {},
         }
+    }
+
+    /// Has reading fail, too, where a port for lines answers what is no HTTP.
+    #[must_use]
+    pub fn for_http(mut self) -> Self {
+        self.is_http = true;
+        self
     }
 
     /// Has `notice` called when the far end turns out to speak TLS.
@@ -71,6 +83,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Plain<S> {
             (self.notice)();
             let _told = Pin::new(&mut self.stream).poll_write(context, &answer);
             return Poll::Ready(Err(Mismatch.into()));
+        }
+        if self.is_http && first == Some(b'{') {
+            // Only a port with TLS does not recognise our HTTP.
+            let said = buffer.filled().get(before..).unwrap_or_default();
+            let wants_tls = memmem::find(said, b"\"tls-required\"").is_some();
+            buffer.set_filled(before);
+            return Poll::Ready(Err(match wants_tls {
+                true => Mismatch.into(),
+                false => WrongTransport::Tcp.into(),
+            }));
         }
         Poll::Ready(Ok(()))
     }

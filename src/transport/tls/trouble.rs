@@ -1,6 +1,7 @@
 //! What is wrong between a client and a server that will not go away by itself, in words.
 
 use super::plain::is_mismatch;
+use crate::transport::foreign::WANTS_TLS;
 use std::io;
 use std::time::Duration;
 use tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
@@ -10,7 +11,7 @@ use tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
 #[must_use]
 pub fn explain(err: &io::Error) -> Option<String> {
     if is_mismatch(err) {
-        return Some("the server wants TLS; use --tls or wss://, or https:// over HTTP".to_owned());
+        return Some(WANTS_TLS.to_owned());
     }
     match err.get_ref()?.downcast_ref::<Error>()? {
         // Only what is no TLS at all looks like that.

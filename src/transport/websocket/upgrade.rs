@@ -3,7 +3,7 @@
 use super::{Frames, Lines, Metered, WebSocket, config, to_io};
 use crate::http::Forwarded;
 use crate::transport::foreign::WrongTransport;
-use crate::transport::{BoxedStream, tls};
+use crate::transport::{BoxedStream, foreign, tls};
 use crate::utils::secret::Secret;
 use bytes::Bytes;
 use std::io;
@@ -78,12 +78,9 @@ fn wrong_transport(answer: &HttpResponse<Option<Vec<u8>>>) -> Option<WrongTransp
         .filter(|wrong| *wrong != WrongTransport::WebSocket)
 }
 
-/// Servers that speak TLS say so to plain HTTP, in their own words: ours "TLS", most others "HTTPS".
 fn wants_tls(answer: &HttpResponse<Option<Vec<u8>>>) -> bool {
     let body = answer.body().as_deref().unwrap_or_default();
-    let body = String::from_utf8_lossy(body);
-    answer.status() == StatusCode::BAD_REQUEST
-        && ["TLS", "HTTPS"].iter().any(|word| body.contains(word))
+    foreign::wants_tls(answer.status().as_u16(), body)
 }
 
 impl WebSocket {

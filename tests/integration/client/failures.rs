@@ -142,6 +142,43 @@ fn a_url_of_the_wrong_transport_is_named() {
     }
 }
 
+/// Bug: the host got an error that named neither cause nor remedy, nothing was on stderr, and the exit code was 0.
+#[test]
+fn a_client_over_http_names_what_it_lacks() {
+    let files = Files::new();
+    let roles = |setup: Setup| setup.secret().args(&["--require-roles", "boss"]);
+    for (server, says) in [
+        (
+            files.server("tcp").start(),
+            "use --tls or wss://, or https://",
+        ),
+        (
+            files.server("http").start(),
+            "use --tls or wss://, or https://",
+        ),
+        (
+            roles(Setup::new("http")).start(),
+            "one of the roles boss is required",
+        ),
+    ] {
+        let url = format!("http://127.0.0.1:{}/mcp", server.port);
+        let mut client = binary();
+        client
+            .args(["client", "http", "--url", &url])
+            .env("MCP_REMOTE_JWT_TOKEN", token_with(&["user"]));
+        let outcome = run(&mut client, request(7, "ping", json!({})).as_bytes());
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains(says), "{outcome:?}");
+        let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let error = &answer["error"];
+        assert!(
+            error["message"].as_str().unwrap().contains(says),
+            "{answer}"
+        );
+        assert_eq!(error["data"]["executed"], "no", "{answer}");
+    }
+}
+
 /// A port of 127.0.0.1 on which no connection is answered, since the queue is full; and what fills it.
 fn silent_port() -> (u16, Vec<Socket>) {
     let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

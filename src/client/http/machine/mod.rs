@@ -66,7 +66,9 @@ pub(super) enum Action {
 pub(super) enum GiveUp {
     /// The server requires a token; with its challenge.
     Unauthorized(Option<String>),
-    /// TLS fails.
+    /// The token lacks the roles that the server requires of everybody; in words.
+    Unentitled(String),
+    /// TLS fails, or only one end uses it, or the transport is another one.
     Tls(String),
     /// There is no token, or none that a server would accept.
     Token(String),

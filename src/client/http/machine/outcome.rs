@@ -8,6 +8,7 @@ use super::{Action, GiveUp, Machine, Purpose};
 use crate::client::endpoint::Failure;
 use crate::jsonrpc::{ErrorData, Executed};
 use crate::mcp::Method;
+use crate::transport::foreign;
 use crate::utils::span::brief;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,10 @@ impl Machine {
         };
         match outcome {
             Outcome::Accepted | Outcome::Answer(_) => None,
-            Outcome::Failed(refused) => Some((queued, refused)),
+            Outcome::WantsTls(_) if !self.place.tls => {
+                self.give_up_before(queued, GiveUp::Tls(foreign::WANTS_TLS.to_owned()))
+            }
+            Outcome::Failed(refused) | Outcome::WantsTls(refused) => Some((queued, refused)),
             Outcome::SessionLost => {
                 self.on_session_lost(session, now);
                 let copy = queued.clone();
@@ -42,9 +46,10 @@ impl Machine {
                 (!is_posted_again).then(|| (copy, failed(text, 404)))
             }
             Outcome::Unauthorized(challenge) => {
-                self.outgoing.put_back(queued);
-                self.failure = Some(GiveUp::Unauthorized(challenge));
-                None
+                self.give_up_before(queued, GiveUp::Unauthorized(challenge))
+            }
+            Outcome::Unentitled(refusal) => {
+                self.give_up_before(queued, GiveUp::Unentitled(refusal))
             }
             Outcome::Later(wait) if self.dialing.may_retry() => {
                 self.outgoing.put_back(queued);
@@ -62,22 +67,38 @@ impl Machine {
                     503,
                 ),
             )),
-            Outcome::Moved(location) => match self.place.redirect(&location) {
-                Some(target) if self.moves < MAX_MOVES => {
-                    self.moves += 1;
-                    self.place.target = target;
-                    self.outgoing.put_back(queued);
-                    None
-                }
-                _ => {
-                    self.moves = 0;
-                    let text = format!(
-                        "the server sends us to {location}, which is not on the host that --url names; give that place by --url if it is the right one"
-                    );
-                    Some((queued, failed(&text, 307)))
-                }
-            },
+            Outcome::Moved(location) => self.on_moved(&location, queued),
         }
+    }
+
+    /// The server names another place for a message.
+    fn on_moved(&mut self, location: &str, queued: Queued) -> Option<(Queued, Refused)> {
+        match self.place.redirect(location) {
+            Some(target) if self.moves < MAX_MOVES => {
+                self.moves += 1;
+                self.place.target = target;
+                self.outgoing.put_back(queued);
+                None
+            }
+            _ => {
+                self.moves = 0;
+                let refused = Refused {
+                    text: format!(
+                        "the server sends us to {location}, which is not on the host that --url names; give that place by --url if it is the right one"
+                    ),
+                    status: 307,
+                    executed: Executed::No,
+                };
+                Some((queued, refused))
+            }
+        }
+    }
+
+    /// Gives up; the server has not executed this message.
+    fn give_up_before(&mut self, queued: Queued, reason: GiveUp) -> Option<(Queued, Refused)> {
+        self.outgoing.put_back(queued);
+        self.failure = Some(reason);
+        None
     }
 
     pub(super) fn on_refused(&mut self, queued: &Queued, refused: &Refused) {
