@@ -7,7 +7,7 @@
 //! 1. A message goes to one stream: an answer to that of its request, progress to that of its token, a
 //!    question to that of the youngest request, a log message to that of the only one, everything else to
 //!    the general one. Where several run, a log message is on the general stream if the client listens there.
-//! 2. A stream has one reader: whoever comes later takes it over.
+//! 2. A stream has one reader: whoever comes later takes it over. A new owner of the session takes over all.
 //! 3. Each reader gets the events of its stream in order, from where it begins, and none twice.
 //! 4. What waits and what is kept is bounded: what has been sent goes first, then the fullest stream ends.
 
@@ -257,6 +257,22 @@ impl Streams {
             }
         }
         self.sweep(now);
+    }
+
+    /// Takes all streams from their readers. The rest of each is kept for a client that resumes it.
+    pub fn displace_all(&mut self, now: Instant) {
+        for stream in self.streams.values_mut() {
+            stream.wake();
+            if stream.reader.take().is_some() {
+                stream.left = Some(now);
+                stream.resumable = true;
+            }
+        }
+    }
+
+    /// True unless the stream has another reader, or none.
+    pub fn is_read_by(&mut self, reading: &Reading) -> bool {
+        self.read_by(reading).is_some()
     }
 
     /// A message for the client.

@@ -65,6 +65,30 @@ fn lines(streams: &mut Streams, reading: &Reading) -> Vec<String> {
         .collect()
 }
 
+/// What the former owner has begun, and only that, is there for the next one.
+#[test]
+fn a_new_owner_takes_over_all_streams() {
+    let mut streams = streams();
+    let general = streams.listen();
+    let pending = open(&mut streams, 1);
+    push(&mut streams, &told("tools/list_changed"));
+    let now = Instant::now();
+    streams.displace_all(now);
+    for reading in [&general, &pending] {
+        assert!(reading.wake.wait().now_or_never().is_some());
+        assert!(!streams.is_read_by(reading));
+        assert_eq!(streams.next(reading), Next::End);
+        streams.leave(reading, now);
+    }
+    assert!(!streams.is_attended());
+    push(&mut streams, &answer(1));
+    let before_all = streams.make_resumable(&pending);
+    let resumed = streams.resume(before_all).unwrap();
+    assert_eq!(lines(&mut streams, &resumed), [answer(1)]);
+    let general = streams.listen();
+    assert_eq!(lines(&mut streams, &general), [told("tools/list_changed")]);
+}
+
 #[test]
 fn each_message_goes_to_one_stream() {
     let mut streams = streams();

@@ -63,20 +63,19 @@ pub(super) async fn listen(
         return Err(reply::not_acceptable());
     }
     let session = find(visitor, bearer, headers).await?;
-    session.uses(&bearer.authorization);
+    let used = session.uses(&bearer.owner, &bearer.authorization);
+    used.ok_or_else(reply::session_ended)?;
     let last = only(headers, &LAST_EVENT_ID).map_err(reply::denied)?;
-    let reading = match last {
-        None => session.streams().listen(),
-        Some(id) => {
-            let resumed = EventId::parse(id).map(|id| session.streams().resume(id));
-            let Some(Ok(reading)) = resumed else {
-                let reason = "what followed this Last-Event-ID is not kept any more";
-                let denied = Denied::plain(StatusCode::BAD_REQUEST, "event-unknown", reason);
-                return Err(reply::denied(denied));
-            };
-            reading
-        }
+    let attach = || match last {
+        None => Some(session.streams().listen()),
+        Some(id) => session.streams().resume(EventId::parse(id)?).ok(),
     };
+    let reading = session.for_owner(&bearer.owner, attach);
+    let reading = reading.ok_or_else(reply::session_ended)?.ok_or_else(|| {
+        let reason = "what followed this Last-Event-ID is not kept any more";
+        let denied = Denied::plain(StatusCode::BAD_REQUEST, "event-unknown", reason);
+        reply::denied(denied)
+    })?;
     let source = Reader::new(&session, reading, bearer.authorization.clone());
     let begin = vec![Bytes::from_static(COMMENT)];
     let pace = visitor.context.settings.keepalive_interval;

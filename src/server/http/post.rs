@@ -99,7 +99,7 @@ async fn in_session(
     visitor: &Visitor,
     bearer: &Bearer,
     headers: &HeaderMap,
-    authorization: Authorization,
+    mut authorization: Authorization,
     accepts: Accepts,
     message: Message,
 ) -> Result<Reply, Reply> {
@@ -114,6 +114,10 @@ async fn in_session(
     };
     let permit = gate::judge(visitor, bearer, &authorization, message).await;
     let permit = permit.map_err(stopped)?;
+    // It may have waited for the rate limit.
+    if !authorization.holds() {
+        return Err(reply::unauthorized(true));
+    }
     let message = permit.message();
     let is_new = known.is_none();
     let session = match known {
@@ -123,7 +127,8 @@ async fn in_session(
             begin::begin(visitor, bearer, &authorization, new)?
         }
     };
-    session.uses(&authorization);
+    let used = session.uses(&bearer.owner, &authorization);
+    used.ok_or_else(reply::session_ended)?;
     if !matches!(message.kind(), Kind::Request(_)) {
         return tell(&session, bearer, &authorization, &permit).await;
     }
@@ -174,8 +179,9 @@ async fn ask(
     way: Way,
 ) -> Result<(Reply, Option<Line>), Reply> {
     let message = permit.message();
-    let opened = session.streams().open(message, way.accepts.stream);
-    let Ok(reading) = opened else {
+    let open = || session.streams().open(message, way.accepts.stream);
+    let opened = session.for_owner(&bearer.owner, open);
+    let Ok(reading) = opened.ok_or_else(reply::session_ended)? else {
         return Err(stopped(gate::still_in_flight(message)));
     };
     let reader = Reader::new(session, reading, authorization);
@@ -210,6 +216,9 @@ async fn answer(mut reader: Reader, way: Way) -> Result<(Reply, Option<Line>), R
     let event = match first {
         Some(None) if reader.is_invalidated() => return Err(reply::unauthorized(true)),
         Some(None) if reader.session().is_over() => return Err(reply::session_ended()),
+        // The new owner of the session can resume the stream.
+        Some(None) if reader.is_displaced() && way.primes && way.accepts.stream => None,
+        Some(None) if reader.is_displaced() => return Err(reply::session_ended()),
         // It has been cancelled.
         Some(None) => return Err(reply::empty(StatusCode::NO_CONTENT)),
         Some(Some(event)) => Some(event),

@@ -116,9 +116,18 @@ impl HttpSession {
         lock(&self.owner).clone()
     }
 
-    /// It is this one's from here on.
+    /// It is this one's from here on, and the streams of the former one end.
     pub(super) fn belongs_to(&self, owner: Owner) {
-        *lock(&self.owner) = owner;
+        let mut current = lock(&self.owner);
+        *current = owner;
+        self.streams().displace_all(Instant::now().into_std());
+    }
+
+    /// Takes a step of this owner, unless the session has got another one meanwhile.
+    pub(super) fn for_owner<T>(&self, owner: &Owner, step: impl FnOnce() -> T) -> Option<T> {
+        // The lock is held to the end, so that the session gets no other owner before the step is done.
+        let current = lock(&self.owner);
+        (*current == *owner).then(step)
     }
 
     /// Goes on with another token, which has more roles.
@@ -129,8 +138,12 @@ impl HttpSession {
         self.renewed.notify_one();
     }
 
-    /// Takes note of a token that its owner has shown.
-    pub(super) fn uses(&self, authorization: &Authorization) {
+    /// Takes note of a token that `owner` has shown; `None` if the session is another's by now.
+    pub(super) fn uses(&self, owner: &Owner, authorization: &Authorization) -> Option<()> {
+        self.for_owner(owner, || self.note(authorization))
+    }
+
+    fn note(&self, authorization: &Authorization) {
         self.mark();
         let mut known = lock(&self.authorization);
         let expires =
@@ -201,6 +214,11 @@ impl Reader {
 
     pub(super) fn authorization(&self) -> &Authorization {
         &self.authorization
+    }
+
+    /// True once its session has another owner, or its stream another reader.
+    pub(super) fn is_displaced(&self) -> bool {
+        !self.session.streams().is_read_by(&self.reading)
     }
 
     /// True once it has ended with its token.

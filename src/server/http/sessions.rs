@@ -73,7 +73,8 @@ impl HttpSessions {
         self.lock().get(owner, id).cloned()
     }
 
-    /// The session with this id that began with fewer roles of the same user, and is this one's from here on.
+    /// The session with this id that began with fewer roles of the same user, and is this one's from here on: the
+    /// streams of the former owner end.
     pub(super) fn widen(
         &self,
         owner: &Owner,

@@ -364,7 +364,7 @@ fn a_session_goes_on_with_a_token_of_more_roles() {
         };
         let narrow = of("ann", &["read"]);
         let session = Session::begin_with(server.port, narrow.trim_start_matches("Bearer "));
-        let listener = session.listen("");
+        let mut listener = session.listen("");
         let post = |bearer: &str, body: &str| {
             let named = [
                 ("Mcp-Session-Id", session.id.as_str()),
@@ -388,13 +388,19 @@ fn a_session_goes_on_with_a_token_of_more_roles() {
             assert_eq!((answer.status(), answer.code()), (200, 0), "{answer:?}");
         }
         assert_eq!(post(&narrow, &write).status(), 404);
-        // The session has the rights of its new token, and the stream that was open is still its own.
+        // The session has the rights of its new token, and the stream of the former one has ended.
+        assert_eq!(listener.event(), None);
+        let session = Session {
+            id: session.id.clone(),
+            token: wide.clone(),
+            ..session
+        };
+        let mut listener = session.listen("");
         let subscribe =
             r#"{"jsonrpc":"2.0","id":3,"method":"resources/subscribe","params":{"uri":"x:a"}}"#;
         assert_eq!(post(&wide, subscribe).code(), 0);
         let asks = json!({"name": "read", "notify": "notifications/tools/list_changed"});
         assert_eq!(post(&wide, &call(4, asks)).status(), 200);
-        let mut listener = listener;
         let told = listener.event().unwrap();
         assert_eq!(told.data["method"], "notifications/tools/list_changed");
         let named = [

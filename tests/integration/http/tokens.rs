@@ -1,7 +1,7 @@
 //! What ends with a token, where a session is used with several of its owner.
 
 use crate::common::{Setup, TestServer, now, token};
-use crate::support::http::{Session, call};
+use crate::support::http::{Session, call, expect_stream};
 use serde_json::json;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -94,4 +94,55 @@ fn a_stream_ends_with_the_token_that_opened_it() {
         assert!(others.event().is_some(), "the progress");
         assert_eq!(others.event(), None);
     }
+}
+
+/// Bug: streams that a token with fewer roles had opened got what only the further token may see.
+#[test]
+fn a_token_of_more_roles_ends_the_streams_of_the_former_one() {
+    let list = Revoked::new();
+    let server = list.setup().start();
+    let session = Session::begin_with(server.port, &of_ann("narrow", &["r"], 600));
+    let wide = with_token(&session, &of_ann("wide", &["r", "w"], 600));
+    let mut general = session.listen("");
+    let pending = session.send(
+        "POST",
+        &[],
+        &call(2, json!({"name": "waits", "delayMs": 1000})),
+    );
+    server.wait_seen("waits");
+    let json_only = [("Accept", "application/json")];
+    let silent = call(3, json!({"name": "stays", "silent": true}));
+    let mut unstreamed = session.send("POST", &json_only, &silent);
+    server.wait_seen("stays");
+    assert_eq!(wide.post(LIST).status(), 200);
+    assert_eq!(general.event(), None);
+    assert_eq!(unstreamed.answer().status(), 404);
+    // The request that was in flight is not lost: its client resumes the stream.
+    let mut pending = pending;
+    expect_stream(&mut pending);
+    let last_event = pending.event().unwrap().id.unwrap();
+    assert_eq!(pending.event(), None);
+    assert_eq!(wide.listen(&last_event).event().unwrap().data["id"], 2);
+}
+
+/// Bug: a message that had waited for the rate limit brought the token with fewer roles back, so that the session
+/// did not end with the token that it belonged to by then.
+#[test]
+fn a_late_message_does_not_bring_a_former_token_back() {
+    let list = Revoked::new();
+    let limit = ["--rate-limit", "1", "--rate-burst", "4"];
+    let server = list.setup().args(&limit).start();
+    let session = Session::begin_with(server.port, &of_ann("narrow", &["r"], 900));
+    let wide = with_token(&session, &of_ann("wide", &["r", "w"], 600));
+    let again = with_token(&session, &of_ann("again", &["r", "w"], 500));
+    while !session.post(LIST).body.contains("rate-limited") {}
+    let told = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
+    // The last of them waits for seconds.
+    let waiting: Vec<_> = (0..4).map(|_| session.send("POST", &[], told)).collect();
+    let mut general = wide.listen("");
+    let statuses = waiting.into_iter().map(|mut http| http.answer().status());
+    assert!(statuses.collect::<Vec<_>>().contains(&404));
+    list.revoke(&server, "wide");
+    assert_eq!(general.event(), None);
+    assert_eq!(again.send("GET", &[], "").answer().status(), 404);
 }
