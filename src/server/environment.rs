@@ -144,6 +144,16 @@ impl Environment {
         values.any(|value| value.contains(&Piece::Session))
     }
 
+    /// The claims of this token that its variables name, as text.
+    pub(super) fn claims_of(&self, identity: &Identity) -> Vec<Option<String>> {
+        let pieces = self.variables.iter().flat_map(|variable| &variable.value);
+        let claims = pieces.filter_map(|piece| match piece {
+            Piece::Claim(pointer) => Some(claim_text(identity, pointer)),
+            Piece::Text(_) | Piece::User | Piece::Session => None,
+        });
+        claims.collect()
+    }
+
     /// The variables of a process for this user.
     pub(super) fn of(
         &self,
@@ -178,17 +188,25 @@ impl Variable {
                     let user = identity.user.as_deref();
                     text += user.ok_or(Unfit::NoUser("{user}"))?;
                 }
-                Piece::Claim(pointer) => match identity.claim(pointer) {
-                    Some(Value::String(claim)) => text += &claim,
-                    Some(claim @ (Value::Number(_) | Value::Bool(_))) => text += &claim.to_string(),
-                    _ => return Err(Unfit::NoClaim(pointer.clone())),
-                },
+                Piece::Claim(pointer) => {
+                    let claim = claim_text(identity, pointer);
+                    text += &claim.ok_or_else(|| Unfit::NoClaim(pointer.clone()))?;
+                }
             }
         }
         if text.contains(is_unfit) {
             return Err(Unfit::Value(self.name.clone()));
         }
         Ok(text)
+    }
+}
+
+/// A claim that is text, a number, true or false.
+fn claim_text(identity: &Identity, pointer: &str) -> Option<String> {
+    match identity.claim(pointer)? {
+        Value::String(claim) => Some(claim),
+        claim @ (Value::Number(_) | Value::Bool(_)) => Some(claim.to_string()),
+        _ => None,
     }
 }
 

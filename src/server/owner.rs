@@ -1,5 +1,6 @@
 //! The owner of a session.
 
+use super::environment::Environment;
 use crate::auth::Identity;
 use crate::transport::tls::Holder;
 use std::collections::BTreeSet;
@@ -11,14 +12,22 @@ pub(super) struct Owner {
     /// Each once, in order.
     roles: BTreeSet<String>,
     certificate: Option<Holder>,
+    /// The claims that the environment of its MCP server is made of.
+    claims: Vec<Option<String>>,
 }
 
 impl Owner {
-    pub(super) fn new(identity: &Identity, certificate: Option<Holder>) -> Self {
+    /// `environment` is that of isolated processes.
+    pub(super) fn new(
+        identity: &Identity,
+        certificate: Option<Holder>,
+        environment: &Environment,
+    ) -> Self {
         Self {
             user: identity.user.clone(),
             roles: identity.roles.iter().cloned().collect(),
             certificate,
+            claims: environment.claims_of(identity),
         }
     }
 
@@ -26,7 +35,8 @@ impl Owner {
     /// further scope, say.
     pub(super) fn exceeds(&self, other: &Self) -> bool {
         self.user.is_some()
-            && (&self.user, &self.certificate) == (&other.user, &other.certificate)
+            && (&self.user, &self.certificate, &self.claims)
+                == (&other.user, &other.certificate, &other.claims)
             && self.roles.len() > other.roles.len()
             && self.roles.is_superset(&other.roles)
     }
@@ -35,6 +45,7 @@ impl Owner {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let certificate = self.certificate.as_ref().map(Holder::as_bytes);
         // Strings and numbers always serialize.
-        serde_json::to_vec(&(&self.user, &self.roles, certificate)).unwrap_or_default()
+        serde_json::to_vec(&(&self.user, &self.roles, certificate, &self.claims))
+            .unwrap_or_default()
     }
 }

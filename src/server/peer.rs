@@ -9,7 +9,6 @@ use super::listeners::ListenerKind;
 use super::open::{
     Opened, TLS, UPGRADE_ALLOWANCE, note_stranger, open, refused, silent, turn_down,
 };
-use super::owner::Owner;
 use super::pending::Spot;
 use super::places::{NoPlace, Place};
 use super::session::{self, Unopened};
@@ -61,7 +60,8 @@ fn place(
             Err(NoPlace::TooManyOfUser) => Refused::TooManyOfUser,
         }
     };
-    if context.registry.knows(&Owner::new(identity, certificate)) {
+    let owner = context.sharing.owner(identity, certificate);
+    if context.registry.knows(&owner) {
         Ok(Entry::Returning(refusal))
     } else {
         Err(refusal)
@@ -311,7 +311,7 @@ impl Entered {
         Box::new(Link {
             reader,
             writer: Lendable::new(writer),
-            owner: Owner::new(&self.identity, self.certificate),
+            owner: context.sharing.owner(&self.identity, self.certificate),
             holder,
             authorization: Authorization::new(access, self.identity),
             address: self.address,

@@ -176,6 +176,7 @@ impl std::fmt::Debug for Handover {
 #[cfg(test)]
 mod tests {
     use super::super::access::{Access, Authorization};
+    use super::super::environment::Environment;
     use super::*;
     use crate::account::Address;
     use crate::audit::{Log, Trail};
@@ -203,7 +204,7 @@ mod tests {
             user: Some(user.to_owned()),
             ..Identity::default()
         };
-        let owner = Owner::new(&identity, None);
+        let owner = Owner::new(&identity, None, &Environment::default());
         let (_, access) = tokio::sync::watch::channel(Arc::new(access));
         let address = Address::Unix;
         let link = Box::new(Link {

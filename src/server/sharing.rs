@@ -3,6 +3,7 @@
 use super::access::Authorization;
 use super::environment::Environment;
 use super::isolated::{ChildPer, Isolated, NoProcess, Own};
+use super::owner::Owner;
 use super::places::{Bounds, Places, Spot};
 use super::stopping::Stopping;
 use super::users::{Seat, Users};
@@ -14,6 +15,7 @@ use crate::jsonrpc::{Kind, Message};
 use crate::metrics::{Open, Transport};
 use crate::permissions::Permit;
 use crate::router::{self, Counted, Profile};
+use crate::transport::tls::Holder;
 use crate::utils::lock::lock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -88,6 +90,11 @@ impl Sharing {
             isolated,
         };
         (sharing, driver)
+    }
+
+    /// The owner of the sessions of this peer: its process must not serve the token of another environment.
+    pub(super) fn owner(&self, identity: &Identity, certificate: Option<Holder>) -> Owner {
+        Owner::new(identity, certificate, &self.isolated.environment)
     }
 
     /// Completes when no request is pending in the shared processes any more, or after `limit`.

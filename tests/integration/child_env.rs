@@ -232,6 +232,30 @@ fn sessions_of_one_user_can_share_a_process() {
     }
 }
 
+/// Bug: the process of one tenant served the token of another, of the same user and roles.
+#[test]
+fn a_session_is_resumed_only_with_the_same_environment() {
+    for transport in BOTH {
+        let flags = ["--isolate", "--child-env", "ORG={claim:/org/id}"];
+        let server = Setup::new(transport).secret().args(&flags).start();
+        let mut first = server.peer_with(&token(&of("alice")));
+        let session = first.resume(&Value::Null, 0)["params"]["session"].clone();
+        assert_eq!(first.ask(1, "ping", json!({}))["id"], 1);
+        drop(first);
+        server.log.wait_for("waiting for the client to come back");
+        let mut elsewhere = of("alice");
+        elsewhere["org"]["id"] = json!(8);
+        for (claims, resumed) in [(elsewhere, false), (of("alice"), true)] {
+            let mut peer = server.peer_with(&token(&claims));
+            let answer = peer.resume(&session, 1);
+            assert_eq!(
+                answer["params"]["resumed"], resumed,
+                "{transport}: {answer}"
+            );
+        }
+    }
+}
+
 /// One whose process has exited gets a new one with the next session.
 #[test]
 fn a_process_of_a_user_that_exits_is_started_again() {

@@ -232,10 +232,12 @@ impl Visitor {
             trail.authenticated();
         }
         let trail = Arc::new(trail);
+        let certificate = self.certificate.clone();
+        let owner = self.context.sharing.owner(identity, certificate);
         let bearer = Arc::new(Bearer {
             refusals: Refusals::new(Arc::clone(&trail)),
             trail,
-            owner: Owner::new(authorization.identity(), self.certificate.clone()),
+            owner,
             of_user: state.place.as_ref().map(Place::of_user).unwrap_or_default(),
             holder: self.context.holder(&authorization, address),
             span: own.unwrap_or_else(Span::none),

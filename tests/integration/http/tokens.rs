@@ -146,3 +146,24 @@ fn a_late_message_does_not_bring_a_former_token_back() {
     assert_eq!(general.event(), None);
     assert_eq!(again.send("GET", &[], "").answer().status(), 404);
 }
+
+/// Bug: the process of one tenant served the token of another, of the same user and roles or of more.
+#[test]
+fn a_session_is_not_that_of_a_token_with_another_environment() {
+    let flags = ["--isolate", "--child-env", "TENANT={claim:/tenant}"];
+    let server = Setup::new("http").secret().args(&flags).start();
+    let of = |tenant: &str, roles: &[&str], more: u64| {
+        let exp = now() + 600 + more;
+        token(&json!({"user": "ann", "roles": roles, "tenant": tenant, "exp": exp}))
+    };
+    let session = Session::begin_with(server.port, &of("a", &["r"], 0));
+    for (tenant, roles, status) in [
+        ("b", &["r"][..], 404),
+        ("c", &["r", "w"], 404),
+        ("a", &["r"], 200),
+        ("a", &["r", "w"], 200),
+    ] {
+        let shown = with_token(&session, &of(tenant, roles, 1));
+        assert_eq!(shown.post(LIST).status(), status, "{tenant} {roles:?}");
+    }
+}
