@@ -4,7 +4,7 @@
 use super::Failure;
 use crate::inventory::{Inventory, pattern_of_template};
 use crate::mcp::ItemKind;
-use crate::permissions::{Effect, Policy, Role, append, matches};
+use crate::permissions::{Effect, Policy, Role, append, matches, may_meet};
 use crate::utils::text;
 use std::fmt;
 use std::fs::File;
@@ -145,7 +145,8 @@ pub(super) fn update(old: &Old, inventory: &Inventory) -> Result<Update, Failure
         }));
         let gone = rules.iter().filter(|rule| {
             let mut offered = offered.iter();
-            !offered.any(|name| rule.pattern() == name || matches(rule.pattern(), name))
+            // A name with a '*' is that of a template here, which offers all that it matches.
+            !offered.any(|name| rule.pattern() == name || may_meet(rule.pattern(), name))
         });
         changes.extend(gone.map(|rule| Change::Gone(rule.to_string())));
     }

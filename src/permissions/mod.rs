@@ -22,7 +22,7 @@ pub use arguments::{ArgumentRule, Violation};
 pub use edit::append;
 pub use error::{PolicyError, Position};
 pub use list::ListFilter;
-pub use pattern::matches;
+pub use pattern::{matches, may_meet};
 pub use pins::{Difference, Drift, PinnedCall, PinnedTools, Pins, Tell};
 pub use policy::Policy;
 pub use rights::Rights;

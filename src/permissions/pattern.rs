@@ -214,6 +214,17 @@ pub fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// False only where no name matches both patterns, each of which may be a name.
+#[must_use]
+pub fn may_meet(one: &str, other: &str) -> bool {
+    match (Glob::new(one), Glob::new(other)) {
+        (Some(one), Some(other)) => one.may_meet(&other),
+        (Some(glob), None) => glob.matches(other),
+        (None, Some(glob)) => glob.matches(one),
+        (None, None) => one == other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

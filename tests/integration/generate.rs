@@ -194,6 +194,24 @@ fn an_update_denies_what_is_new_and_keeps_what_is_written() {
     }
 }
 
+/// Bug: a block that a template makes needed was reported as gone.
+#[test]
+fn what_a_template_may_offer_is_not_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("permissions.json");
+    let rules = json!(["note:///private*", "note:///diary", "task:///*"]);
+    let policy =
+        json!({"permissions": {"user": {"allowedMethods": ["*"], "blockedResources": rules}}});
+    std::fs::write(&file, policy.to_string()).unwrap();
+    let updated = generate(&["--update", &text(&file)], folder.path());
+    let gone = updated.stdout.lines();
+    let gone: Vec<&str> = gone.filter(|line| line.starts_with("gone: ")).collect();
+    assert!(
+        matches!(&gone[..], [one] if one.contains("'task:///*'")),
+        "{updated:?}"
+    );
+}
+
 #[test]
 fn a_server_that_says_nothing_is_told_apart() {
     let ask = |flags: &[&str], command: &[&str]| {
