@@ -34,9 +34,9 @@ pub struct CompletionsArgs {
 /// `man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Which command has the page; without one it is that of the program
+    /// Which command has the page, such as server or doctor client; without one it is that of the program
     #[arg(value_name = "COMMAND")]
-    pub command: Option<String>,
+    pub command: Vec<String>,
     /// Write all pages into this folder, which is made where it is missing
     #[arg(
         long,

@@ -23,14 +23,23 @@ pub(super) fn run(args: &ManArgs) -> Result<(), Failure> {
             Failure::caused(text, err).with_remedy(Some("choose another --output"))
         });
     }
-    let command = match &args.command {
-        Some(name) => whole
-            .find_subcommand(name)
-            .ok_or_else(|| unknown(name, &whole))?,
-        None => &whole,
+    let command = match args.command.join("-") {
+        none if none.is_empty() => &whole,
+        name => find(&whole, &name).ok_or_else(|| unknown(&name, &whole))?,
     };
     print(&page(&man(command))?)?;
     Ok(())
+}
+
+/// The command of which the page has this name; in that of a nested one a dash follows the outer.
+fn find<'a>(outer: &'a Command, name: &str) -> Option<&'a Command> {
+    outer.get_subcommands().find_map(|inner| {
+        let rest = name.strip_prefix(inner.get_name())?;
+        match rest.strip_prefix('-') {
+            Some(rest) => find(inner, rest),
+            None => rest.is_empty().then_some(inner),
+        }
+    })
 }
 
 fn write_all(command: &Command, folder: &Path) -> io::Result<()> {
@@ -42,7 +51,11 @@ fn write_all(command: &Command, folder: &Path) -> io::Result<()> {
 
 fn man(command: &Command) -> Man {
     let source = concat!("mcp-remote ", env!("CARGO_PKG_VERSION"));
-    Man::new(command.clone()).source(source)
+    let mut command = command.clone();
+    // The generator's own has neither the values of flags nor the '--' ahead of a command.
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").to_owned();
+    Man::new(command.override_usage(usage)).source(source)
 }
 
 fn page(man: &Man) -> io::Result<String> {

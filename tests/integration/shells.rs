@@ -161,6 +161,15 @@ fn man_reads_every_page() {
     assert!(words.contains("MCP_REMOTE_PERMISSIONS_CONFIG"), "{text}");
     // Examples stay as they were typed.
     assert!(text.contains("permissions.json -- \\\n"), "{text}");
+    assert!(
+        words.contains("[OPTIONS] --port <PORT> <TRANSPORT> -- <CMD>..."),
+        "{text}"
+    );
+    for nested in [&["doctor", "client"][..], &["doctor-client"]] {
+        let page = outcome(binary().arg("man").args(nested));
+        let file = std::fs::read_to_string(pages.join("mcp-remote-doctor-client.1")).unwrap();
+        assert_eq!(page, file);
+    }
     // On stdout it is the same.
     let page = outcome(binary().args(["man", "server"]));
     let file = std::fs::read_to_string(pages.join("mcp-remote-server.1")).unwrap();
