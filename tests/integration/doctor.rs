@@ -282,6 +282,14 @@ fn authentication_is_told_apart() {
     let ask = |token: Option<&str>| client("tcp", server.port, &[], token);
     let expired = token(&json!({"user": "alice", "roles": ["user"], "exp": now() - 3 * 3600}));
     assert_stops(ask(Some(&expired)), "token", "expired 3h ago");
+    // Within what clocks may differ by, the server decides.
+    let just_now = token(&json!({"user": "alice", "roles": ["user"], "exp": now() - 1}));
+    let asked = ask(Some(&just_now));
+    let shown = &asked.1["steps"][0];
+    assert_eq!(shown["outcome"], "warning", "{shown}");
+    let detail = shown["detail"].as_str().unwrap();
+    assert!(detail.contains("with the roles user, expired "), "{shown}");
+    assert_stops(asked, "login", "has neither expired nor been revoked");
     assert_stops(ask(Some("Bearer x.y.z")), "token", "begins with 'Bearer'");
     let mut forged = token_with(&["user"]);
     forged.truncate(forged.len() - 4);

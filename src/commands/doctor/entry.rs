@@ -41,7 +41,7 @@ pub(super) fn text(args: &ClientArgs) -> String {
     let entries = entries(args);
     let whole = |key: &str| escape_lines(&format!("{:#}", json!({key: entries[key]})));
     let mut text = format!(
-        "\nAll works. An entry for Claude Desktop (claude_desktop_config.json), Claude Code (.mcp.json)\nand Cursor (.cursor/mcp.json):\n\n{}\n\nFor VS Code (.vscode/mcp.json):\n\n{}\n",
+        "\nEverything works. An entry for Claude Desktop (claude_desktop_config.json),\nClaude Code (.mcp.json) and Cursor (.cursor/mcp.json):\n\n{}\n\nFor VS Code (.vscode/mcp.json):\n\n{}\n",
         whole("mcpServers"),
         whole("servers")
     );

@@ -45,7 +45,7 @@ pub(super) async fn token(tokens: &Tokens, report: &mut Report) -> Result<Option
     let says = token.as_ref().map(says);
     match (checked, says) {
         (Err(fault), says) => {
-            let says = says.flatten().map(|says| says.text + "; ");
+            let says = says.flatten().map(|says| says.bearer + "; ");
             let detail = format!("{}the token {fault}", says.unwrap_or_default());
             Err(report.failed("token", detail, None))
         }
@@ -58,7 +58,10 @@ pub(super) async fn token(tokens: &Tokens, report: &mut Report) -> Result<Option
             Ok(token)
         }
         (Ok(token), Some(Some(says))) => {
-            if says.has_roles {
+            if says.has_ended {
+                let remedy = "get another token: servers refuse this one";
+                report.doubtful("token", says.text, remedy);
+            } else if says.has_roles {
                 report.good("token", says.text);
             } else {
                 let remedy = "with a policy on the server it may do nothing: make one with --roles";
@@ -71,8 +74,11 @@ pub(super) async fn token(tokens: &Tokens, report: &mut Report) -> Result<Option
 
 /// What a token says of itself.
 struct Says {
+    bearer: String,
+    /// Bearer and end.
     text: String,
     has_roles: bool,
+    has_ended: bool,
 }
 
 fn says(token: &Secret) -> Option<Says> {
@@ -93,14 +99,18 @@ fn says(token: &Secret) -> Option<Says> {
         true => "without roles".to_owned(),
         false => format!("with the roles {}", roles.join(", ")),
     };
-    let end = match claims.get("exp").and_then(Value::as_f64) {
-        Some(exp) if exp > now() as f64 => format!(", ends in {}", span(exp - now() as f64)),
-        Some(_) => String::new(),
+    let left = claims.get("exp").and_then(Value::as_f64);
+    let left = left.map(|exp| exp - now() as f64);
+    let end = match left {
+        Some(left) if left > 0.0 => format!(", ends in {}", span(left)),
+        Some(left) => format!(", expired {} ago", span(-left)),
         None => ", never ends".to_owned(),
     };
     Some(Says {
         text: format!("{user}, {with}{end}"),
+        bearer: format!("{user}, {with}"),
         has_roles: !roles.is_empty(),
+        has_ended: left.is_some_and(|left| left <= 0.0),
     })
 }
 
@@ -260,7 +270,7 @@ pub(super) async fn authenticate(
         return Ok(None);
     };
     let step = "login";
-    let remedy = "check that the token was made with this server's secret, has not been revoked, and has the roles that the server requires; 'mcp-remote inspect-token' on the server says why";
+    let remedy = "check that the token was made with this server's secret, has neither expired nor been revoked, and has the roles that the server requires; 'mcp-remote inspect-token' on the server says why";
     match timeout(LIMIT, handshake::present(connection, token)).await {
         Ok(Ok(can_resume)) => {
             report.good(step, "the server accepts it");

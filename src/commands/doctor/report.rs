@@ -5,8 +5,11 @@ use crate::utils::escape::escape;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// The width of a remedy, in characters.
-const REMEDY_WIDTH: usize = 70;
+/// The width of a line, in characters.
+const WIDTH: usize = 80;
+
+/// Where the lines of a step begin, but for the first.
+const INDENT: usize = 9;
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,15 +102,10 @@ impl Report {
         self.since = Instant::now();
         if !self.as_json {
             let took = pretty(step.took);
-            let mut line = format!(
-                "{:8} {:10} {:>7}  {}\n",
-                outcome.word(),
-                name,
-                took,
-                step.detail
-            );
-            for part in step.remedy.iter().flat_map(|remedy| wrapped(remedy)) {
-                line.push_str(&format!("{:9}{part}\n", ""));
+            let head = format!("{:8} {:11} {:>7} ", outcome.word(), name, took);
+            let mut line = wrapped(&head, &step.detail, INDENT);
+            if let Some(remedy) = &step.remedy {
+                line += &wrapped(&format!("{:INDENT$}→", ""), remedy, INDENT + 2);
             }
             // With stdout gone there is nobody left to tell.
             let _nobody = print(&line);
@@ -143,18 +141,21 @@ impl Report {
 #[derive(Debug)]
 pub(super) struct Stopped;
 
-/// Lines that fit a narrow terminal.
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines = vec!["→".to_owned()];
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + word.chars().count() < REMEDY_WIDTH => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(format!("  {word}")),
+/// The text behind `head`, in lines that fit a narrow terminal; all but the first begin at `indent`.
+fn wrapped(head: &str, text: &str, indent: usize) -> String {
+    let mut lines = head.to_owned();
+    let mut width = head.chars().count();
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if width + 1 + length > WIDTH {
+            lines.push_str(&format!("\n{:indent$}{word}", ""));
+            width = indent + length;
+        } else {
+            lines.push_str(&format!(" {word}"));
+            width += 1 + length;
         }
     }
+    lines.push('\n');
     lines
 }
 
