@@ -126,6 +126,12 @@ fn tokens_say_what_they_are_worth() {
         b"",
     );
     let meant = "note: the file has no role 'raeder'; did you mean 'reader'?";
+    assert!(checked.stdout.starts_with(meant), "{checked:?}");
+    let flags = ["--roles", "reader", "--method", "tools/cal"];
+    let policy = ["--permissions-config", "examples/permissions-tools.json"];
+    let checked = run(binary().arg("check").args(policy).args(flags), b"");
+    let meant = "note: MCP has no method 'tools/cal'; did you mean 'tools/call'?";
+    assert!(checked.stdout.starts_with("allowed: "), "{checked:?}");
     assert!(checked.stdout.contains(meant), "{checked:?}");
     for part in [
         "The policy has no role 'raeder'.",
@@ -195,4 +201,37 @@ fn examples_of_help_fit_a_terminal_of_80_columns() {
         }
     }
     assert!(seen > 30);
+}
+
+#[test]
+fn settings_without_effect_are_named() {
+    let warned = "has no effect: this server has no listener for";
+    let path = ["--path", "/notes"];
+    let origin = ["--allow-origin", "https://example.com"];
+    let public = ["--public-url", "https://mcp.example.com"];
+    for (transport, flags, wanted) in [
+        ("tcp", [path, origin].concat(), 2),
+        ("tcp", public.to_vec(), 1),
+        ("ws", [path, origin].concat(), 1),
+        ("http", [path, origin, public].concat(), 0),
+        ("tcp", vec!["--path", "/mcp"], 0),
+    ] {
+        let log = Setup::new(transport).args(&flags).start().stop();
+        assert_eq!(log.matches(warned).count(), wanted, "{flags:?}: {log}");
+    }
+    let server = Setup::new("tcp").start();
+    let port = server.port.to_string();
+    for (flags, wanted) in [
+        (&["--max-attempts", "0"][..], true),
+        (&["--reconnect-delay", "10"], true),
+        (&["--max-attempts", "0", "--auto-reconnect"], false),
+        (&[], false),
+    ] {
+        let client = ["client", "tcp", "--port", &port];
+        let outcome = run(binary().args(client).args(flags), b"");
+        let warned = outcome
+            .stderr
+            .contains("have no effect without --auto-reconnect");
+        assert_eq!((outcome.code, warned), (Some(0), wanted), "{outcome:?}");
+    }
 }

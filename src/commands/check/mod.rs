@@ -70,8 +70,27 @@ fn check(args: &CheckArgs) -> Result<bool, Failure> {
         }
         unknown.push('\n');
     }
-    print(&(text + &unknown))?;
+    if let Some(method) = &args.method
+        && let Some(meant) = misspelt_method(method)
+    {
+        let _written = writeln!(
+            unknown,
+            "note: MCP has no method '{method}'; did you mean '{meant}'?"
+        );
+    }
+    // A table is long, and a verdict stands on the first line.
+    let is_table = args.method.is_none() && item(args).is_none();
+    print(&if is_table {
+        unknown + &text
+    } else {
+        text + &unknown
+    })?;
     Ok(allowed)
+}
+
+/// The method of MCP that was surely meant, where it has none of this name.
+fn misspelt_method(method: &str) -> Option<&'static str> {
+    nearest(method, Method::ALL.iter().map(|method| method.name()))
 }
 
 /// Prints how the command is used, and exits.
@@ -120,7 +139,10 @@ fn of_item(
 ) -> Result<(String, bool), Failure> {
     let (kind, name) = item;
     if rights.judge_item(method, kind, name).is_none() {
-        let text = format!("rules on {} say nothing about '{method}'", kind.plural());
+        let mut text = format!("rules on {} say nothing about '{method}'", kind.plural());
+        if let Some(meant) = misspelt_method(method) {
+            let _written = write!(text, "; did you mean '{meant}'?");
+        }
         misuse(ErrorKind::ArgumentConflict, text);
     }
     let (text, allowed) = one(rights, method, Some(item));
