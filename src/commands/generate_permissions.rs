@@ -17,8 +17,8 @@ use std::path::Path;
 
 /// What the hints in the table are worth.
 const ABOUT_HINTS: &str = "\
-Hints are what the server says of its own tools, and nothing checks them. What is not
-read-only counts as destructive unless it says otherwise, as in MCP.";
+Hints are what the server says of its own tools, and nothing checks them. What
+is not read-only counts as destructive unless it says otherwise, as in MCP.";
 
 pub(super) fn run(args: GeneratePermissionsArgs, release: fn()) -> Result<(), Failure> {
     let _logs = logs::start_quiet();
