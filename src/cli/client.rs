@@ -1,6 +1,6 @@
 //! The command line of `client`.
 
-use super::{KeepaliveArgs, LogArgs, TokenArgs, positive_duration};
+use super::{KeepaliveArgs, LogArgs, TokenArgs, port, positive_duration};
 use crate::utils::host;
 use crate::utils::secret::Secret;
 use clap::builder::FalseyValueParser;
@@ -21,8 +21,8 @@ Examples:
     mcp-remote client ws --url wss://mcp.example.com/notes
 
   Any MCP server with a URL:
-    mcp-remote client http --url https://mcp.example.com/mcp --header \\
-        'Authorization: Bearer ${TOKEN}'";
+    mcp-remote client http --url https://mcp.example.com/mcp \\
+        --header 'Authorization: Bearer ${TOKEN}'";
 
 /// `tcp`, `ws`, `http` or `unix`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,13 +37,19 @@ pub enum ClientTransport {
     Unix,
 }
 
+/// The default of `--max-attempts`.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// The default of `--reconnect-delay`, in milliseconds.
+const RECONNECT_DELAY: u64 = 1000;
+
 /// `client`.
 #[derive(Debug, Args)]
 pub struct ClientArgs {
     /// The transport
     pub transport: ClientTransport,
     /// Port to connect to; not needed with --url or --path
-    #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT", value_parser = |text: &str| port(text, 1))]
     pub port: Option<u16>,
     /// Host to connect to, name or address
     #[arg(
@@ -123,7 +129,7 @@ pub struct ClientArgs {
         long,
         value_name = "N",
         env = "MCP_REMOTE_MAX_ATTEMPTS",
-        default_value_t = 5,
+        default_value_t = MAX_ATTEMPTS,
         help_heading = "Reconnection"
     )]
     pub max_attempts: u32,
@@ -133,7 +139,7 @@ pub struct ClientArgs {
         long,
         value_name = "MS",
         env = "MCP_REMOTE_RECONNECT_DELAY",
-        default_value_t = 1000,
+        default_value_t = RECONNECT_DELAY,
         help_heading = "Reconnection"
     )]
     pub reconnect_delay: u64,
@@ -146,4 +152,13 @@ pub struct ClientArgs {
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+impl ClientArgs {
+    /// True where there is a setting of reconnection, but nothing reconnects.
+    #[must_use]
+    pub fn has_idle_reconnection(&self) -> bool {
+        let settings = (self.max_attempts, self.reconnect_delay);
+        !self.auto_reconnect && settings != (MAX_ATTEMPTS, RECONNECT_DELAY)
+    }
 }

@@ -5,6 +5,7 @@ mod doctor;
 mod listen;
 mod server;
 mod setup;
+mod tips;
 mod tokens;
 
 pub use client::{ClientArgs, ClientTransport};
@@ -19,7 +20,6 @@ pub use tokens::{
 use crate::client::http::Place;
 use crate::utils::secret::Secret;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use client::CLIENT_EXAMPLES;
 use doctor::DOCTOR_EXAMPLES;
@@ -84,10 +84,7 @@ impl Cli {
         let parsed = command.try_get_matches();
         let parsed = parsed.and_then(|matches| Self::from_arg_matches(&matches));
         parsed.unwrap_or_else(|mut err| {
-            if let Some(tip) = missing_dashes(&err, &typed) {
-                let tips = ContextValue::StyledStrs(vec![tip.into()]);
-                err.insert(ContextKind::Suggested, tips);
-            }
+            tips::add(&mut err, &typed);
             err.exit()
         })
     }
@@ -106,21 +103,6 @@ impl Cli {
             .subcommand_required(true)
             .subcommands(visible)
     }
-}
-
-/// What to say where the command of an MCP server stands behind no `--`.
-fn missing_dashes(err: &clap::Error, typed: &[OsString]) -> Option<String> {
-    let starts = ["server", "generate-permissions"];
-    let starts = typed
-        .iter()
-        .any(|word| starts.iter().any(|name| word == name));
-    let unknown = match (err.kind(), err.get(ContextKind::InvalidArg)?) {
-        (ErrorKind::UnknownArgument, ContextValue::String(unknown)) => unknown,
-        _ => return None,
-    };
-    let has_dashes = typed.iter().any(|word| word == "--");
-    (starts && !has_dashes && !unknown.starts_with('-'))
-        .then(|| format!("the command of the MCP server stands behind '--': -- {unknown} …"))
 }
 
 /// The subcommands.
@@ -288,8 +270,8 @@ pub struct KeepaliveArgs {
 #[derive(Debug, Default, Args)]
 pub struct SecretArgs {
     /// Secret that tokens are signed with; visible to every user of this machine, better use the
-    /// environment. May be repeated: a token is good if any accepts it, new ones are signed with
-    /// the first [env: MCP_REMOTE_JWT_SECRET=]
+    /// environment. May be repeated: a token is good if any accepts it; 'generate-token'
+    /// signs with the first [env: MCP_REMOTE_JWT_SECRET=]
     #[arg(
         long,
         value_name = "SECRET",
@@ -422,11 +404,17 @@ pub struct TokenArgs {
     pub jwt_token_file: Option<PathBuf>,
 }
 
+/// A port, no less than `lowest`.
+fn port(text: &str, lowest: u16) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|&port| port >= lowest);
+    port.ok_or_else(|| format!("a port is a number from {lowest} to 65535"))
+}
+
 fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|err| format!("{err}; use for instance 60s, 30m, 12h, 7d or 1y"))?;
     if duration.is_zero() {
-        Err("must be more than nothing".to_owned())
+        Err("must be greater than zero".to_owned())
     } else {
         Ok(duration)
     }

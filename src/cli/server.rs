@@ -1,7 +1,7 @@
 //! The command line of `server`.
 
 use super::listen::{Listen, health, metrics};
-use super::{DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, positive_duration};
+use super::{DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, port, positive_duration};
 use crate::jsonrpc::MAX_LINE;
 use crate::server::{ChildPer, Isolation, ListenerKind, Variable};
 use crate::transport::Protocol;
@@ -53,6 +53,9 @@ impl From<ServerTransport> for ListenerKind {
     }
 }
 
+/// The default of `--path`.
+const PATH: &str = "/mcp";
+
 /// Scheme, host and port of a URL.
 #[derive(Clone, Debug)]
 pub struct Origin(pub String);
@@ -94,7 +97,7 @@ pub struct ServerArgs {
     /// The transport
     pub transport: ServerTransport,
     /// Port to listen on; 0 takes any free one
-    #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT")]
+    #[arg(long, value_name = "PORT", env = "MCP_REMOTE_PORT", value_parser = |text: &str| port(text, 0))]
     pub port: u16,
     /// Name or address to listen on [default: all interfaces with a secret, loopback without]
     #[arg(long, value_name = "HOST", env = "MCP_REMOTE_HOST", value_parser = host::parse)]
@@ -129,7 +132,7 @@ pub struct ServerArgs {
     #[arg(long, env = "MCP_REMOTE_PROXY_PROTOCOL", value_parser = FalseyValueParser::new(), requires = "trusted_proxy")]
     pub proxy_protocol: bool,
     /// Path with MCP, over HTTP
-    #[arg(long, value_name = "PATH", env = "MCP_REMOTE_PATH", default_value = "/mcp", value_parser = path)]
+    #[arg(long, value_name = "PATH", env = "MCP_REMOTE_PATH", default_value = PATH, value_parser = path)]
     pub path: String,
     /// Where clients find the server, over HTTP and through a reverse proxy: https://mcp.example.com. Its
     /// name is taken for the server's own, and web pages from there may connect
@@ -365,6 +368,32 @@ pub struct ServerArgs {
     /// The MCP server and its arguments, behind '--'
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+impl ServerArgs {
+    /// Settings that no listener looks at, each with the listeners that would.
+    pub fn idle(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let kinds = || {
+            let further = self.listen.iter().filter_map(|listen| match listen {
+                Listen::Port { kind, .. } => Some(*kind),
+                Listen::Unix(_) => None,
+            });
+            further.chain([self.transport.into()])
+        };
+        let http = kinds().any(|kind| kind == ListenerKind::Http);
+        let web = http || kinds().any(|kind| kind == ListenerKind::Lines(Protocol::WebSocket));
+        let settings = [
+            ("--path", "HTTP", !http && self.path != PATH),
+            ("--public-url", "HTTP", !http && self.public_url.is_some()),
+            (
+                "--allow-origin",
+                "WebSocket or HTTP",
+                !web && !self.allow_origin.is_empty(),
+            ),
+        ];
+        let idle = settings.into_iter().filter(|&(_, _, idle)| idle);
+        idle.map(|(flag, listeners, _)| (flag, listeners))
+    }
 }
 
 fn message_size(text: &str) -> Result<ByteSize, String> {

@@ -11,8 +11,8 @@ use std::time::Duration;
 pub(super) const TOKEN_EXAMPLES: &str = "\
 Examples:
   Into a variable:
-    TOKEN=$(mcp-remote generate-token --user alice --roles \\
-        user,editor --expires-in 7d --quiet)
+    TOKEN=$(mcp-remote generate-token --user alice \\
+        --roles user,editor --expires-in 7d --quiet)
 
   Secret and token in one go, to try things out:
     mcp-remote generate-token --auto-secret --user alice --roles admin
@@ -27,8 +27,8 @@ Examples:
   Why is it refused? (The secret is in MCP_REMOTE_JWT_SECRET.)
     mcp-remote inspect-token --jwt-token-file token --revoked revoked.txt
 
-The first of these counts: TOKEN, --jwt-token, --jwt-token-file, MCP_REMOTE_JWT_TOKEN,
-MCP_REMOTE_JWT_TOKEN_FILE, stdin.";
+The first of these counts: TOKEN, --jwt-token, --jwt-token-file,
+MCP_REMOTE_JWT_TOKEN, MCP_REMOTE_JWT_TOKEN_FILE, stdin.";
 
 pub(super) const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -36,12 +36,12 @@ Examples:
     mcp-remote check --permissions-config permissions.json --roles user,editor
 
   One tool, in a script:
-    if mcp-remote check --permissions-config permissions.json --tool \\
-        delete_file --roles user; then …
+    if mcp-remote check --permissions-config permissions.json \\
+        --tool delete_file --roles user; then …
 
   Whether a tool is shown in the list:
-    mcp-remote check --permissions-config permissions.json --roles \\
-        user --method tools/list --tool x
+    mcp-remote check --permissions-config permissions.json \\
+        --roles user --method tools/list --tool x
 
   A table of what a server offers, and which role may use it:
     mcp-remote check --permissions-config permissions.json --against -- \\

@@ -2,6 +2,7 @@
 //! the other end.
 
 use super::doctor::entry::{PATIENCE, TOKEN_FILE, entry};
+use crate::cli::ServerArgs;
 use crate::server::{Access, ListenerKind, Listening};
 use crate::system;
 use crate::transport::Protocol;
@@ -9,7 +10,12 @@ use crate::utils::escape::escape;
 use crate::utils::host::with_port;
 use serde_json::json;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+/// The file into which the command of the banner writes a token.
+const NEW_TOKEN: &str = "token";
 
 /// What is known before the listeners are open.
 #[derive(Debug)]
@@ -22,6 +28,10 @@ pub(super) struct Banner {
     pub path: String,
     /// Where clients find it over HTTP.
     pub public_origin: Option<String>,
+    /// The command that makes a token, if this program can make one.
+    pub make_token: Option<String>,
+    /// What the certificate calls this machine.
+    pub certified: Option<String>,
 }
 
 impl Banner {
@@ -36,14 +46,13 @@ impl Banner {
         lines.push(row("encrypted", encryption(tls, outside)));
         if let Some(client) = listeners.iter().find_map(|it| self.client(it, tls)) {
             let file = tokens.then(|| TOKEN_FILE.to_owned());
+            let mut command = format!("mcp-remote {}", client.join(" "));
             if tokens {
-                let make = "mcp-remote generate-token --user NAME --roles ROLE --quiet";
-                lines.push(row("a token", make));
+                command += &format!(" --jwt-token-file {NEW_TOKEN}");
             }
-            lines.push(row(
-                "the client",
-                &format!("mcp-remote {}", client.join(" ")),
-            ));
+            let make = self.make_token.iter();
+            lines.extend(make.map(|make| row("a token", make)));
+            lines.push(row("the client", &command));
             lines.push(row(
                 "the host",
                 "Claude Desktop, Claude Code, Cursor, as JSON:",
@@ -53,11 +62,12 @@ impl Banner {
                 .chain(PATIENCE.map(str::to_owned))
                 .collect();
             let entry = json!({"mcpServers": {"remote": entry(&patient, file)}});
-            lines.push(entry.to_string());
+            lines.push(format!("{entry:#}"));
         }
         lines.push(String::new());
         lines
             .iter()
+            .flat_map(|text| text.split('\n'))
             .map(|line| escape(line).to_string())
             .collect::<Vec<_>>()
             .join("\n")
@@ -85,7 +95,9 @@ impl Banner {
             Listening::Port(ListenerKind::Health | ListenerKind::Metrics, _) => return None,
             Listening::Port(kind, listeners) => {
                 let port = listeners.port().ok()?;
-                let host = host(listeners.addresses().next()?.ip());
+                let certified = self.certified.clone();
+                let address = listeners.addresses().next()?.ip();
+                let host = certified.unwrap_or_else(|| host(address));
                 let scheme = if tls { "https" } else { "http" };
                 match kind {
                     ListenerKind::Http => {
@@ -103,6 +115,55 @@ impl Banner {
         }
         Some(words)
     }
+}
+
+/// The command that makes a token which this server accepts; `None` where others make its tokens.
+pub(super) fn make_token(args: &ServerArgs) -> Option<String> {
+    if args.demands.jwks.is_some() {
+        return None;
+    }
+    let in_environment = || {
+        let file = std::env::var_os("MCP_REMOTE_JWT_SECRET_FILE").map(PathBuf::from);
+        file.filter(|_| std::env::var_os("MCP_REMOTE_JWT_SECRET").is_none())
+    };
+    let file = match &*args.secret.jwt_secret {
+        [] => args.secret.jwt_secret_file.clone().or_else(in_environment),
+        _ => None,
+    };
+    let mut command = "mcp-remote generate-token --user NAME --roles ROLE".to_owned();
+    if let Some(file) = file {
+        let file = std::path::absolute(&file).unwrap_or(file);
+        command += &format!(" --jwt-secret-file {}", quoted(&file.display().to_string()));
+    } else if !args.secret.jwt_secret.is_empty() {
+        command += " --jwt-secret SECRET";
+    }
+    for (flag, value) in [
+        ("--issuer", &args.demands.jwt_issuer),
+        ("--audience", &args.demands.jwt_audience),
+    ] {
+        if let Some(value) = value {
+            command += &format!(" {flag} {}", quoted(value));
+        }
+    }
+    Some(format!("(umask 077; {command} --quiet > {NEW_TOKEN})"))
+}
+
+/// The text as one word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:@+".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// The first name in a certificate that is no wildcard: clients must use one of its names.
+pub(super) fn certified(file: &Path) -> Option<String> {
+    let certificate = CertificateDer::from_pem_file(file).ok()?;
+    let certificate = webpki::EndEntityCert::try_from(&certificate).ok()?;
+    let mut names = certificate.valid_dns_names();
+    names.find(|name| !name.starts_with('*')).map(str::to_owned)
 }
 
 fn row(name: &str, text: &str) -> String {

@@ -17,6 +17,11 @@ pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
             "--jwt-token can be read in 'ps' by every user of this machine: use MCP_REMOTE_JWT_TOKEN or --jwt-token-file"
         );
     }
+    if args.has_idle_reconnection() {
+        tracing::warn!(
+            "--max-attempts and --reconnect-delay have no effect without --auto-reconnect: add it"
+        );
+    }
     let token = args.token.jwt_token_file.clone();
     let token = token.or_else(|| std::env::var_os("MCP_REMOTE_JWT_TOKEN_FILE").map(Into::into));
     let files = token.iter().chain(&args.tls_key).chain(&args.header_file);
@@ -93,7 +98,7 @@ pub(super) fn settings(args: &ClientArgs) -> Result<Kind, Failure> {
 
 fn unix(args: &ClientArgs) -> Result<Place, Failure> {
     let path = args.path.clone().ok_or_else(|| {
-        Failure::usage("'client unix' takes the socket of the server by --path /path/to.sock")
+        Failure::usage("'client unix' needs --path /path/to.sock, the socket of the server")
     })?;
     if args.tls || args.url.is_some() {
         return Err(Failure::usage(

@@ -30,9 +30,10 @@ const OURS: [&str; 17] = [
 ];
 
 pub(super) fn settings(args: &ClientArgs) -> Result<Settings, Failure> {
-    let url = args.url.as_deref().ok_or_else(|| {
-        Failure::usage("'client http' takes the place of the server by --url https://host/path")
-    })?;
+    let url = args
+        .url
+        .as_deref()
+        .ok_or_else(|| Failure::usage("'client http' needs --url https://host/path"))?;
     let place = Place::parse(url).map_err(|why| {
         Failure::usage(format!(
             "--url is not of the form https://host:port/path: {why}"

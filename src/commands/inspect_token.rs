@@ -32,10 +32,7 @@ const KNOWN: [(&str, &str); 9] = [
 
 pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<(), Failure> {
     let token = read_token(&args)?;
-    let (header, claims) = auth::read_unverified(&token).map_err(|err| match err {
-        TokenError::Repeated => Failure::new(format!("no server takes this token: {err}")),
-        _ => Failure::new("this is no token: one has three parts with dots between them, the first two base64url of JSON objects"),
-    })?;
+    let (header, claims) = auth::read_unverified(&token).map_err(|err| unreadable(&err, &args))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let mut text = describe(&header, &claims, now);
     let source = KeySource::new(args.secret, &args.demands)?;
@@ -56,7 +53,9 @@ pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<(), Failure> 
                     (None, None) => format!("\nSigned with: secret {}\n", signer.number),
                 };
             }
-            let refusal = verified.err().map(|err| match err {
+            let refusal =
+                verified.err().map(|err| {
+                    (remedy(&err), match err {
                 TokenError::Untrusted if args.demands.jwks.is_some() => {
                     "no key of --jwks has signed it, or not with the algorithm of that key"
                         .to_owned()
@@ -66,10 +65,11 @@ pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<(), Failure> 
                     format!("its key, {}, is not in the set of --jwks", plain(id))
                 }
                 err => explain(&err, &header, &claims, now),
-            });
+            })
+                });
             match &refusal {
                 None => text += "\nAccepted\n",
-                Some(why) => text += &format!("\nRefused: {why}\n"),
+                Some((_, why)) => text += &format!("\nRefused: {why}\n"),
             }
             refusal
         }
@@ -80,7 +80,44 @@ pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<(), Failure> 
     print(&text)?;
     match refusal {
         None => Ok(()),
-        Some(why) => Err(Failure::new(format!("the token is refused: {why}"))),
+        Some((remedy, why)) => {
+            Err(Failure::new(format!("the token is refused: {why}")).with_remedy(Some(remedy)))
+        }
+    }
+}
+
+/// What to do about a token that is refused.
+fn remedy(err: &TokenError) -> &'static str {
+    match err {
+        TokenError::Untrusted | TokenError::UnknownKey => {
+            "check that it was made for this server, and that the secret or key set here is the server's"
+        }
+        TokenError::NotYetValid(_) => {
+            "wait, set this machine's clock, or allow for it with --jwt-leeway"
+        }
+        TokenError::Issuer | TokenError::Audience => {
+            "get one for this server, or check --jwt-issuer and --jwt-audience"
+        }
+        TokenError::Revoked => "get another one, or remove it from the file of --revoked",
+        TokenError::Expired
+        | TokenError::Malformed(_)
+        | TokenError::Repeated
+        | TokenError::Critical => "get another one, for instance from 'mcp-remote generate-token'",
+    }
+}
+
+/// Why what was given cannot be read as a token.
+fn unreadable(err: &TokenError, args: &InspectTokenArgs) -> Failure {
+    let is_file = |text: &Secret| Path::new(text.expose()).is_file();
+    match err {
+        TokenError::Repeated => Failure::new(format!("no server takes this token: {err}")),
+        _ if args.positional.as_ref().is_some_and(is_file) => {
+            Failure::new("this is not a token but the name of a file")
+                .with_remedy(Some("give it with --jwt-token-file"))
+        }
+        _ => Failure::new(
+            "this is not a token: one has three parts with dots between them, the first two base64url of JSON objects",
+        ),
     }
 }
 
@@ -119,7 +156,11 @@ fn read_token(args: &InspectTokenArgs) -> Result<Secret, Failure> {
         Some(token) => token,
         None => read_stdin()?.into(),
     };
-    Ok(token.expose().trim().to_owned().into())
+    match token.expose().trim() {
+        "" => Err(Failure::new("no token given")
+            .with_remedy(Some("give it as TOKEN, with --jwt-token-file, or on stdin"))),
+        token => Ok(token.to_owned().into()),
+    }
 }
 
 fn read_stdin() -> Result<String, Failure> {

@@ -313,7 +313,7 @@ fn misuse_is_told_at_start() {
         assert_usage(&run(&[&["--isolate"], flags].concat()), says);
     }
     let outcome = run(&["--isolate", "--child-env-dir", "/no/folder"]);
-    crate::process::assert_fails(&outcome, 1, "/no/folder is no folder");
+    crate::process::assert_fails(&outcome, 1, "/no/folder is not a folder");
     let outcome = Setup::new("tcp")
         .args(&["--isolate", "--child-env", "A={user}"])
         .run();

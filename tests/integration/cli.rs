@@ -52,7 +52,7 @@ fn bad_usage_is_told_in_one_line() {
         (
             "server tcp --port 1 --auth-timeout 0s -- x",
             2,
-            "more than nothing",
+            "greater than zero",
         ),
         ("server tcp --port 1 --idle-timeout soon -- x", 2, "30m"),
         (
@@ -78,10 +78,34 @@ fn bad_usage_is_told_in_one_line() {
         ("client", 2, "required arguments"),
         ("client tcp", 2, "--port"),
         ("client ws", 2, "with 'client ws' or --url URL"),
-        ("client http", 2, "by --url https://host/path"),
-        ("client unix", 2, "by --path"),
+        ("client http", 2, "needs --url https://host/path"),
+        ("client unix", 2, "needs --path"),
         ("client tcp --port 1 --tls-ca x.pem", 2, "add --tls"),
-        ("client tcp --port 0", 2, "0 is not in"),
+        ("client tcp --port 0", 2, "a number from 1 to 65535"),
+        ("client tcp --port abc", 2, "a number from 1 to 65535"),
+        ("server tcp --port abc -- x", 2, "a number from 0 to 65535"),
+        (
+            "client tcp --port 1 --token x",
+            2,
+            "exists: '--jwt-token'\n",
+        ),
+        ("client tcp 18180", 2, "the port has a flag: --port 18180"),
+        (
+            "server tcp 18180 -- x",
+            2,
+            "the port has a flag: --port 18180",
+        ),
+        (
+            "client http https://h/mcp",
+            2,
+            "the URL has a flag: --url https://h/mcp",
+        ),
+        (
+            "server tcp --port 1 --isolate always -- x",
+            2,
+            "--isolate=always",
+        ),
+        ("server tcp --port 1 npx x", 2, "behind '--': -- npx"),
         (
             "client tcp --url ws://localhost:1",
             2,
@@ -106,7 +130,7 @@ fn bad_usage_is_told_in_one_line() {
         (
             "generate-token --jwt-secret x --expires-in 0s",
             2,
-            "more than nothing",
+            "greater than zero",
         ),
     ] {
         let arguments: Vec<&str> = arguments.split(' ').collect();

@@ -361,7 +361,7 @@ fn what_is_not_safe_or_makes_no_sense_is_refused() {
         (
             &["--jwks", &url, "--jwks-max-age", "0s"],
             2,
-            "more than nothing",
+            "greater than zero",
         ),
     ] {
         let flags = flags.iter().chain(&["--jwt-audience", "mcp"]);

@@ -1,6 +1,7 @@
 //! Servers that are started by hand, on a real terminal.
 
-use crate::common::example;
+use crate::certificates::Files;
+use crate::common::{SECRET, example};
 use crate::process::{Process, binary, eventually, is_alive, kill, run, wait_gone};
 use serde_json::Value;
 use std::path::Path;
@@ -145,11 +146,8 @@ fn a_server_started_by_hand_says_how_to_reach_it() {
     let first = shown.lines().find(|line| line.contains("INFO")).unwrap();
     let time = first.strip_prefix("\u{1b}[2m").unwrap();
     assert_eq!(time.find('Z'), Some("12:00:00".len()), "{first}");
-    let entry = shown
-        .lines()
-        .find(|line| line.starts_with("{\"mcp"))
-        .unwrap();
-    let entry: Value = serde_json::from_str(entry.trim()).unwrap();
+    let entry = &shown[shown.find("\n{").unwrap()..shown.find("\n}").unwrap() + 2];
+    let entry: Value = serde_json::from_str(entry).unwrap();
     let entry = &entry["mcpServers"]["remote"];
     let mut client = Command::new(entry["command"].as_str().unwrap());
     for argument in entry["args"].as_array().unwrap() {
@@ -158,4 +156,48 @@ fn a_server_started_by_hand_says_how_to_reach_it() {
     let ask = b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"}\n";
     let outcome = run(&mut client, ask);
     assert!(outcome.stdout.contains("\"id\":7"), "{outcome:?}");
+}
+
+/// Bug: the command for a token found no secret, and the one for the client had no token.
+#[test]
+fn the_commands_of_the_banner_work_in_any_folder_as_they_are_pasted() {
+    let files = Files::new();
+    let flags = "--host 0.0.0.0 --jwt-secret-file secret --jwt-issuer 'an issuer' --jwt-audience notes --tls-cert server.pem --tls-key server.key";
+    let before = format!(
+        "umask 077; printf %s {SECRET:?} > secret; cp {} {} .; exec",
+        files.path("server.pem"),
+        files.path("server.key")
+    );
+    let started = OnTerminal::start_with(&before, flags, "");
+    started.wait_for("MCP server started");
+    let shown = std::fs::read_to_string(started.folder.path().join("typescript")).unwrap();
+    let row = |name: &str| {
+        let mut lines = shown.lines().map(str::trim);
+        let line = lines.find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name}: {shown}"))
+            .trim()
+            .to_owned()
+    };
+    let client = row("the client");
+    assert!(client.contains("--host localhost --port "), "{client}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let program = Path::new(binary().get_program())
+        .parent()
+        .unwrap()
+        .to_owned();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    shell.current_dir(elsewhere.path()).env("PATH", path);
+    let pasted = format!(
+        "{} && {client} --tls-ca {}",
+        row("a token"),
+        files.path("ca.pem")
+    );
+    let ask = b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"}\n";
+    let outcome = run(shell.args(["-c", &pasted]), ask);
+    assert!(
+        outcome.stdout.contains("\"id\":7,\"result\""),
+        "{pasted}: {outcome:?}"
+    );
+    assert!(!outcome.stderr.contains("chmod"), "{outcome:?}");
 }

@@ -196,7 +196,7 @@ impl Tokens {
             },
             Some(TokenSource::Command(command)) => helper::run(command, COMMAND_TIMEOUT)
                 .await
-                .map_err(|err| format!("could not be had from --jwt-token-command: {err}")),
+                .map_err(|err| format!("could not be obtained with --jwt-token-command: {err}")),
         };
         let read = read.and_then(|token: Secret| match token.expose() {
             "" => Err("is empty where it comes from".to_owned()),

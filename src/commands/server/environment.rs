@@ -39,7 +39,7 @@ pub(super) fn environment(args: &mut ServerArgs, has_users: bool) -> Result<Envi
         .as_ref()
         .filter(|folder| !folder.is_dir())
     {
-        let text = format!("--child-env-dir {} is no folder", folder.display());
+        let text = format!("--child-env-dir {} is not a folder", folder.display());
         return Err(Failure::new(text));
     }
     if !has_users {

@@ -5,7 +5,7 @@ mod settings;
 mod warnings;
 
 use super::access::Reloader;
-use super::banner::Banner;
+use super::banner::{self, Banner};
 use super::listeners::{self, ListenPlan};
 use super::{Failure, logs, runtime, warn_of_port_of_a_service};
 use crate::audit;
@@ -35,8 +35,11 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
     descriptors::raise();
     orphans::adopt();
     warnings::few_descriptors(&args);
+    warnings::idle_settings(&args);
     warnings::odd_origins(&args.allow_origin);
     let policy_file = args.permissions_config.clone();
+    let make_token = banner::make_token(&args);
+    let certified = args.tls_cert.as_deref().and_then(banner::certified);
     let resource = settings::resource(&args);
     let runtime = runtime(release)?;
     let audit = open_audit_log(
@@ -58,6 +61,8 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         policy: policy_file,
         path: settings.path.clone(),
         public_origin: settings.public_origin.clone(),
+        make_token: make_token.filter(|_| has_users),
+        certified,
     });
     let outcome = runtime.block_on(serve(places, settings, backend, &reloader, banner));
     // Ends whatever is still connected, which is an event each.

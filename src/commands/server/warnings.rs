@@ -15,6 +15,13 @@ pub(super) fn odd_origins(origins: &[String]) {
     }
 }
 
+/// Warns of settings for listeners that this server does not have.
+pub(super) fn idle_settings(args: &ServerArgs) {
+    for (flag, listeners) in args.idle() {
+        tracing::warn!("{flag} has no effect: this server has no listener for {listeners}");
+    }
+}
+
 /// An Origin header has a scheme and a host, and nothing after them.
 fn is_origin(origin: &str) -> bool {
     let host = origin.split_once("://").map(|(_, host)| host);

@@ -91,8 +91,10 @@ fn a_token_is_shown_without_its_secret() {
             "{outcome:?}"
         );
     }
-    for bad in ["", "x", "a.b.c"] {
-        assert_fails(&inspect(&["-"], bad.as_bytes()), 1, "this is no token");
+    assert_fails(&inspect(&["-"], b" \n"), 1, "no token given");
+    assert_fails(&inspect(&[&file], b""), 1, "with --jwt-token-file");
+    for bad in ["x", "a.b.c"] {
+        assert_fails(&inspect(&["-"], bad.as_bytes()), 1, "this is not a token");
     }
 }
 
@@ -183,7 +185,9 @@ fn a_token_is_judged_as_the_server_would() {
                 let (out, err) = (verdict.strip_prefix("Refused: "), &outcome.stderr);
                 assert!(out.is_some_and(|out| out.contains(why)), "{outcome:?}");
                 assert!(
-                    err.starts_with("error: the token is refused: ") && err.contains(why),
+                    err.starts_with("error: the token is refused: ")
+                        && err.contains(why)
+                        && err.contains("; "),
                     "{err}"
                 );
             }
@@ -193,7 +197,7 @@ fn a_token_is_judged_as_the_server_would() {
     }
     let broken = files.write("revoked", "x y");
     let outcome = inspect(&["a.b.c", "--jwt-secret", OLD, "--revoked", &broken], b"");
-    assert_fails(&outcome, 1, "this is no token");
+    assert_fails(&outcome, 1, "this is not a token");
 }
 
 #[test]
