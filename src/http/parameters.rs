@@ -2,10 +2,11 @@
 //! Parameters"): which ones the schema of a tool names, and whether both agree.
 
 use super::mirror::{decoded, value};
-use crate::json::{elements, members, unescape};
+use crate::json::{Scalar, elements, member_of_any_name, members, unescape};
 use crate::jsonrpc::{Field, Message};
 use hyper::header::{HeaderMap, HeaderName};
-use serde_json::{Number, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
 
 /// The member of a schema that names a header.
@@ -16,6 +17,9 @@ const MAX_TOOLS: usize = 4096;
 
 /// The most such members that a tool may have.
 const MAX_PARAMETERS: usize = 64;
+
+/// The member of `params` with the arguments.
+const ARGUMENTS: &str = "arguments";
 
 /// Members of a schema that hold examples of data, not schemas.
 const DATA: [&str; 4] = ["default", "examples", "const", "enum"];
@@ -29,13 +33,26 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Its value among the arguments of a call.
-    #[must_use]
-    pub fn value<'a>(&self, arguments: &'a Value) -> Option<&'a Value> {
-        let mut path = self.path.iter();
-        path.try_fold(arguments, |value, key| value.get(key))
+    /// Its value in the `params` of a call; `None` if it is absent or null.
+    ///
+    /// # Errors
+    /// It is no scalar, or programs may see different values: on the way to it, a name stands twice or
+    /// under a look-alike, or something else than an object holds it.
+    pub(crate) fn value<'a>(&self, params: &'a [u8]) -> Result<Option<Scalar<'a>>, Unreadable> {
+        let mut value = params;
+        for name in std::iter::once(ARGUMENTS).chain(self.path.iter().map(String::as_str)) {
+            match member_of_any_name(value, name).ok_or(Unreadable)? {
+                Some(span) if span.of(value) != b"null" => value = span.of(value),
+                _ => return Ok(None),
+            }
+        }
+        Scalar::read(value).map(Some).ok_or(Unreadable)
     }
 }
+
+/// An argument that is not read in one way only.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable;
 
 /// The tools of a server that have such parameters, by name.
 #[derive(Debug, Default)]
@@ -60,7 +77,7 @@ impl Mirrored {
     }
 
     /// Checks the headers of a call: an annotated argument must be in both or in neither, with the same
-    /// value.
+    /// value. One that programs may read in different ways matches no header, and not its absence either.
     ///
     /// # Errors
     /// What is wrong.
@@ -70,7 +87,6 @@ impl Mirrored {
             return Ok(());
         };
         let params = call.params().unwrap_or(b"{}");
-        let params: Value = serde_json::from_slice(params).unwrap_or_default();
         for parameter in parameters {
             let name = format!("mcp-param-{}", parameter.header.to_ascii_lowercase());
             // It was checked to be a valid header name.
@@ -78,11 +94,13 @@ impl Mirrored {
                 continue;
             };
             let said = value(headers, &name)?.map(decoded).transpose()?;
-            let meant = params.get("arguments").and_then(|it| parameter.value(it));
-            match (said, meant.filter(|value| is_scalar(value))) {
+            let meant = parameter.value(params).map_err(|_: Unreadable| {
+                "Header mismatch: an argument that an Mcp-Param header repeats is ambiguous or no scalar"
+            })?;
+            match (said, meant) {
                 (None, None) => {}
                 (None, Some(_)) => return Err("Header mismatch: an Mcp-Param header is missing"),
-                (Some(said), Some(meant)) if is_same(&said, meant) => {}
+                (Some(said), Some(meant)) if is_same(&said, &meant) => {}
                 (Some(_), _) => {
                     return Err("Header mismatch: an Mcp-Param header is not the argument");
                 }
@@ -92,28 +110,17 @@ impl Mirrored {
     }
 }
 
-fn is_scalar(value: &Value) -> bool {
-    matches!(value, Value::String(_) | Value::Bool(_) | Value::Number(_))
-}
-
 /// True if a header has this value: numbers are compared by value (`42.0` is `42`).
-fn is_same(said: &str, meant: &Value) -> bool {
+fn is_same(said: &str, meant: &Scalar<'_>) -> bool {
     match meant {
-        Value::String(text) => text == said,
-        Value::Bool(value) => said == if *value { "true" } else { "false" },
-        Value::Number(meant) => {
-            let said = serde_json::from_str::<Number>(said).ok();
-            said.is_some_and(|said| match (whole(&said), whole(meant)) {
-                (Some(said), Some(meant)) => said == meant,
-                _ => said.as_f64() == meant.as_f64(),
-            })
+        Scalar::Text(text) => text == said,
+        Scalar::Bool(value) => said == if *value { "true" } else { "false" },
+        Scalar::Number(_) => {
+            let said = serde_json::from_str::<&RawValue>(said);
+            said.is_ok_and(|said| Scalar::read(said.get().as_bytes()).as_ref() == Some(meant))
         }
-        _ => false,
+        Scalar::Null => false,
     }
-}
-
-fn whole(number: &Number) -> Option<i128> {
-    number.as_i128()
 }
 
 /// The name of a tool in a list.
@@ -315,6 +322,112 @@ mod tests {
                 check(name, arguments, headers),
                 right,
                 "{name} {arguments} {headers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_programs_may_read_in_different_ways_agrees_with_no_header() {
+        const PROPERTIES: &str = r#""region":{"type":"string","x-mcp-header":"Region"},
+            "größe":{"type":"integer","x-mcp-header":"Size"},
+            "deep":{"type":"object","properties":{"n":{"type":"integer","x-mcp-header":"N"}}}"#;
+        let list = format!(
+            r#"{{"tools":[{{"name":"t","inputSchema":{{"properties":{{{PROPERTIES}}}}}}}]}}"#
+        );
+        let mut known = Mirrored::default();
+        known.learn(list.as_bytes());
+        let check = |members: &str, headers: &[(&'static str, &str)]| {
+            let line = format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"t",{members}}}}}"#
+            );
+            let call = Message::read(line.into(), MAX_PEER_DEPTH).unwrap();
+            let headers = headers.iter().map(|(name, value)| {
+                let value = HeaderValue::from_str(value).unwrap();
+                (HeaderName::from_static(name), value)
+            });
+            known.check(&headers.collect(), &call).is_ok()
+        };
+        const NORTH: &[(&str, &str)] = &[("mcp-param-region", "north")];
+        for (members, headers, right) in [
+            (
+                r#""arguments":{"region":"south","x":1e999}"#,
+                &[][..],
+                false,
+            ),
+            (r#""arguments":{"region":"north","x":1e999}"#, NORTH, true),
+            (r#""arguments":{"region":"south","x":"\ud800"}"#, &[], false),
+            (
+                r#""arguments":{"region":"north","x":"\ud800"}"#,
+                NORTH,
+                true,
+            ),
+            (
+                r#""arguments":{"region":"south"},"arguments":{"region":"north"}"#,
+                NORTH,
+                false,
+            ),
+            (
+                r#""arguments":{"region":"south","region":"north"}"#,
+                NORTH,
+                false,
+            ),
+            (
+                r#""arguments":{"region":"north","Region":"south"}"#,
+                NORTH,
+                false,
+            ),
+            (r#""arguments":{"Region":"south"}"#, &[], false),
+            (r#""Arguments":{"region":"south"}"#, &[], false),
+            (r#""arguments":{"region\u0000":"south"}"#, &[], false),
+            (r#""arguments":{"region":["south"]}"#, &[], false),
+            (r#""arguments":{"region":"south\u0000"}"#, &[], false),
+            (
+                r#""arguments":{"region":"north","region\ud800":"south"}"#,
+                NORTH,
+                false,
+            ),
+            (r#""arguments":["south"]"#, &[], false),
+            (r#""arguments":{"deep":[1]}"#, &[], false),
+            (
+                r#""arguments":{"deep":{"n":1,"N":2}}"#,
+                &[("mcp-param-n", "1")],
+                false,
+            ),
+            (r#""arguments":null"#, &[], true),
+            (r#""arguments":{"deep":null}"#, &[], true),
+            // Names that are not in ASCII are told apart, too.
+            (
+                r#""arguments":{"größe":1,"größen":2,"länge":3}"#,
+                &[("mcp-param-size", "1")],
+                true,
+            ),
+            (
+                r#""arguments":{"größe":1,"GRÖSSE":2}"#,
+                &[("mcp-param-size", "1")],
+                false,
+            ),
+        ] {
+            assert_eq!(check(members, headers), right, "{members} {headers:?}");
+        }
+        for (meant, said, right) in [
+            (
+                "1000000000000000000000000000000000000000000001",
+                "1000000000000000000000000000000000000000000002",
+                false,
+            ),
+            ("18446744073709551617", "18446744073709551616", false),
+            ("18446744073709551617", "18446744073709551617.0", true),
+            ("9007199254740993.0", "9007199254740992.0", false),
+            ("1e3", "1000", true),
+            ("1", "+1", false),
+            ("1", "01", false),
+            ("1", "", false),
+        ] {
+            let members = format!(r#""arguments":{{"deep":{{"n":{meant}}}}}"#);
+            assert_eq!(
+                check(&members, &[("mcp-param-n", said)]),
+                right,
+                "{meant} {said}"
             );
         }
     }

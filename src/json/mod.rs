@@ -1,15 +1,17 @@
-//! JSON text: read strictly and in place, never into values. It knows nothing of JSON-RPC.
+//! JSON text: read strictly and in place, into no values but scalars. It knows nothing of JSON-RPC.
 
 mod names;
+mod scalar;
 mod scan;
 mod span;
 mod strict;
 mod structure;
 mod window;
 
-pub(crate) use names::{folds_to, looks_like_folded};
+pub(crate) use names::{fold, folds_to, looks_like_folded};
+pub(crate) use scalar::{Number, Scalar};
 pub(crate) use scan::{Fault, MAX_DEPTH, Scanner};
 pub(crate) use span::{Quoted, Span, plain, plain_bytes, unescape, write_string};
-pub(crate) use strict::{elements, filter_array, member, members};
+pub(crate) use strict::{elements, filter_array, member, member_of_any_name, members};
 pub(crate) use structure::{Part, Structure};
 pub(crate) use window::Window;

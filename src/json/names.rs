@@ -40,6 +40,16 @@ pub(crate) fn looks_like(name: &[u8], known: &str) -> bool {
     Folded(name).eq(Folded(known.as_bytes()))
 }
 
+/// A name of any characters as the loosest reader takes it: up to a NUL, without `_` and `-`, case folded.
+pub(crate) fn fold(name: &str) -> String {
+    name.chars()
+        .take_while(|c| *c != '\0')
+        .filter(|c| !matches!(c, '_' | '-'))
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
 /// True when `name` equals `exact` (ASCII, lower case) once case is folded as Go does.
 pub(crate) fn folds_to(mut name: &[u8], exact: &str) -> bool {
     exact.bytes().all(|byte| {

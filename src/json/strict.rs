@@ -1,7 +1,7 @@
 //! Parts of a payload that policy reads only where it has rules, as strictly as the gate reads the
 //! rest.
 
-use super::names::looks_like;
+use super::names::{fold, looks_like};
 use super::scan::{Fault, MAX_DEPTH, Scanner};
 use super::span::Span;
 use super::window::Window;
@@ -23,6 +23,29 @@ pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[
             Some(at) => spoiled |= found[at].replace(span).is_some(),
             None => spoiled |= names.iter().any(|name| looks_like(&key, name)),
         }
+        Ok::<(), Fault>(())
+    });
+    (read.is_ok() && !spoiled).then_some(found)
+}
+
+/// The same for one name, which may have any characters: [`members`] takes names in ASCII only.
+pub(crate) fn member_of_any_name(text: &[u8], name: &str) -> Option<Option<Span>> {
+    let folded = fold(name);
+    let mut found = None;
+    let mut spoiled = false;
+    let mut window = Window::of(text);
+    let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
+    let read = scanner.object(|scanner, key| {
+        let span = scanner.value()?;
+        let quoted = key;
+        let key = quoted.text(text);
+        spoiled |= quoted.is_ambiguous(&key);
+        let key = std::str::from_utf8(&key).map_err(|_| Fault::Syntax)?;
+        spoiled |= if key == name {
+            found.replace(span).is_some()
+        } else {
+            fold(key) == folded
+        };
         Ok::<(), Fault>(())
     });
     (read.is_ok() && !spoiled).then_some(found)

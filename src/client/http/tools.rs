@@ -6,10 +6,10 @@
 use super::exchange::Header;
 use super::headers::encode;
 use crate::http::{Parameter, parameters, tool_name};
-use crate::json::{Span, elements, filter_array, members};
+use crate::json::{Scalar, Span, elements, filter_array, members};
 use crate::jsonrpc::{Edit, Field, Message, Replacement};
 use foldhash::HashMap;
-use serde_json::Value;
+use std::borrow::Cow;
 
 /// The most tools with such parameters that are remembered; calls of others go without these
 /// headers.
@@ -92,37 +92,27 @@ impl Tools {
         let Some(parameters) = parameters else {
             return Vec::new();
         };
-        let params = call
-            .params()
-            .and_then(|raw| serde_json::from_slice::<Value>(raw).ok());
-        let Some(params) = params else {
+        let Some(params) = call.params() else {
             return Vec::new();
         };
         let headers = parameters.iter().filter_map(|parameter| {
-            let value = parameter.value(params.get("arguments")?)?;
+            // Without a header, the server refuses what programs may read in different ways.
+            let value = parameter.value(params).ok().flatten()?;
             let name = format!("Mcp-Param-{}", parameter.header).into();
-            Some((name, encode(&text(value)?)))
+            Some((name, encode(&text(&value)?)))
         });
         headers.collect()
     }
 }
 
 /// A value as a header; `None` if it cannot be one.
-fn text(value: &Value) -> Option<String> {
+fn text<'a>(value: &'a Scalar<'_>) -> Option<Cow<'a, str>> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(value) => Some(value.to_string()),
-        Value::Number(number) => {
-            let whole = number
-                .as_f64()
-                .filter(|value| value.fract() == 0.0 && value.abs() < 9.1e15);
-            match (number.is_f64(), whole) {
-                // JSON may write an integer with a decimal point.
-                (true, Some(value)) => Some(format!("{value:.0}")),
-                _ => Some(number.to_string()),
-            }
-        }
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Scalar::Text(text) => Some(Cow::Borrowed(text)),
+        Scalar::Bool(value) => Some(value.to_string().into()),
+        // JSON may write an integer with a decimal point.
+        Scalar::Number(number) => Some(number.to_json().into()),
+        Scalar::Null => None,
     }
 }
 

@@ -7,18 +7,16 @@
 mod read;
 mod test;
 mod tree;
-mod value;
 
 pub(super) use read::{ItemRules, read_items};
 pub(super) use tree::Tree;
 
-use crate::json::{member, members};
+use crate::json::{Scalar, member, members};
 use crate::utils::shorten::shorten;
 use foldhash::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use test::Test;
-use value::Scalar;
 
 /// What rules may ask of the claims of one peer.
 #[derive(Debug, Default)]

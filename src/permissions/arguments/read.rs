@@ -2,8 +2,8 @@
 
 use super::test::{Operand, Test, is_plain};
 use super::tree::{Conflict, Tree};
-use super::value::{Number, Scalar};
 use super::{ArgumentRule, Presence};
+use crate::json::{Number, Scalar};
 use crate::permissions::error::{PolicyError, Position};
 use crate::permissions::object::Members;
 use crate::permissions::pattern::Glob;

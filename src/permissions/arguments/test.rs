@@ -1,7 +1,7 @@
 //! One test of one value.
 
-use super::value::{Number, Scalar};
 use super::{Claim, Claims};
+use crate::json::{Number, Scalar};
 use crate::permissions::pattern::Glob;
 use crate::permissions::uri;
 

@@ -2,7 +2,7 @@
 
 use super::test::{Outcome, Test};
 use super::{ArgumentRule, Claims, Presence, Violation};
-use crate::json::{Fault, MAX_DEPTH, Scanner, Window};
+use crate::json::{Fault, MAX_DEPTH, Scanner, Window, fold};
 use foldhash::HashMap;
 use std::sync::Arc;
 
@@ -325,14 +325,4 @@ impl Walk<'_> {
 
 fn member_pointer(parent: &str, name: &str) -> String {
     format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
-}
-
-/// A name as the loosest reader takes it: up to a NUL, without `_` and `-`, case folded.
-fn fold(name: &str) -> String {
-    name.chars()
-        .take_while(|c| *c != '\0')
-        .filter(|c| !matches!(c, '_' | '-'))
-        .flat_map(char::to_uppercase)
-        .flat_map(char::to_lowercase)
-        .collect()
 }

@@ -64,6 +64,16 @@ fn m3_arguments_are_mirrored_as_the_schema_says() {
         (r#"{"limit":-7}"#, &[("Limit", "-7")]),
         (r#"{"limit":42.0}"#, &[("Limit", "42")]),
         (
+            r#"{"limit":18446744073709551617}"#,
+            &[("Limit", "18446744073709551617")],
+        ),
+        // The server refuses it, whatever the header says.
+        (
+            r#"{"region":"a","Region":"b","limit":1}"#,
+            &[("Limit", "1")],
+        ),
+        (r#"{"region":"a","query":1e999}"#, &[("Region", "a")]),
+        (
             r#"{"limit":9007199254740991}"#,
             &[("Limit", "9007199254740991")],
         ),

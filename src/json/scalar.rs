@@ -1,13 +1,13 @@
 //! JSON scalars, compared exactly: numbers by value however they are written and however large, strings
 //! by code points.
 
-use crate::json::unescape;
+use super::span::unescape;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// A JSON value that is neither an object nor an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Scalar<'a> {
+pub(crate) enum Scalar<'a> {
     Null,
     Bool(bool),
     Number(Number),
@@ -17,7 +17,7 @@ pub(super) enum Scalar<'a> {
 impl<'a> Scalar<'a> {
     /// Reads valid JSON. `None` for objects and arrays, and for what readers do not agree on: strings
     /// with half a surrogate pair or a NUL, numbers whose exponent has more than 17 digits.
-    pub(super) fn read(raw: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(raw: &'a [u8]) -> Option<Self> {
         match raw.first()? {
             b'n' => Some(Self::Null),
             b't' => Some(Self::Bool(true)),
@@ -30,7 +30,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    pub(super) fn into_owned(self) -> Scalar<'static> {
+    pub(crate) fn into_owned(self) -> Scalar<'static> {
         match self {
             Self::Null => Scalar::Null,
             Self::Bool(truth) => Scalar::Bool(truth),
@@ -42,7 +42,7 @@ impl<'a> Scalar<'a> {
 
 /// A decimal number: 0.`digits` times ten to the power of `exponent`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Number {
+pub(crate) struct Number {
     negative: bool,
     /// Without zeros at either end; empty for zero.
     digits: Box<[u8]>,
@@ -52,9 +52,12 @@ pub(super) struct Number {
 /// More digits of an exponent are not read, so that sums of it do not overflow.
 const MAX_EXPONENT_DIGITS: usize = 17;
 
+/// Whole numbers of more digits are written with an exponent.
+const MAX_WHOLE: usize = 400;
+
 impl Number {
     /// Reads a valid JSON number.
-    pub(super) fn read(raw: &[u8]) -> Option<Self> {
+    pub(crate) fn read(raw: &[u8]) -> Option<Self> {
         let (negative, rest) = match raw {
             [b'-', rest @ ..] => (true, rest),
             rest => (false, rest),
@@ -85,6 +88,22 @@ impl Number {
             digits: digits.get(leading..length)?.into(),
             exponent,
         })
+    }
+
+    /// Writes it as JSON: without a point and an exponent where it is whole and not too long, otherwise
+    /// with both.
+    pub(crate) fn to_json(&self) -> String {
+        let sign = if self.negative { "-" } else { "" };
+        let digits: String = self.digits.iter().map(|digit| char::from(*digit)).collect();
+        let zeros = usize::try_from(self.exponent)
+            .ok()
+            .filter(|length| *length <= MAX_WHOLE)
+            .and_then(|length| length.checked_sub(digits.len()));
+        match zeros {
+            Some(_) if digits.is_empty() => "0".to_owned(),
+            Some(zeros) => format!("{sign}{digits}{}", "0".repeat(zeros)),
+            None => format!("{sign}0.{digits}e{}", self.exponent),
+        }
     }
 
     fn compare_sizes(&self, other: &Self) -> Ordering {
@@ -172,6 +191,25 @@ mod tests {
         ];
         for pair in ascending.windows(2) {
             assert!(number(pair[0]) < number(pair[1]), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are_read() {
+        for (text, written) in [
+            ("-0.0", "0"),
+            ("42.0", "42"),
+            ("-4.2e3", "-4200"),
+            ("1e-400", "0.1e-399"),
+            ("42.5", "0.425e2"),
+            ("18446744073709551617.00", "18446744073709551617"),
+            ("1e99999999999999999", "0.1e100000000000000000"),
+        ] {
+            assert_eq!(number(text).to_json(), written);
+        }
+        let long = format!("-{}", "9".repeat(MAX_WHOLE + 1));
+        for text in [&long, &long[1..MAX_WHOLE], "1e399", "1e400"] {
+            assert_eq!(number(&number(text).to_json()), number(text), "{text}");
         }
     }
 
