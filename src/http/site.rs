@@ -80,7 +80,7 @@ impl Site {
         let own = || {
             let authority = origin.strip_prefix(scheme)?;
             let default = if self.tls { 443 } else { 80 };
-            let (name, port) = split(authority);
+            let (name, port) = split(authority)?;
             let port = match port {
                 Some(port) => port.parse().ok()?,
                 None => default,
@@ -95,24 +95,27 @@ impl Site {
     /// True for a `Host` that is valid for a server on loopback. Any port, because it may be
     /// forwarded.
     fn is_own(&self, host: &str) -> bool {
-        let (name, _) = split(host);
+        let Some((name, _)) = split(host) else {
+            return false;
+        };
         let public = self.public_origin.as_deref();
-        let public = public.and_then(|origin| origin.split_once("://"));
-        is_loopback(name)
-            || public.is_some_and(|(_, authority)| split(authority).0.eq_ignore_ascii_case(name))
+        let public = public
+            .and_then(|origin| origin.split_once("://"))
+            .and_then(|(_, authority)| split(authority));
+        is_loopback(name) || public.is_some_and(|(public, _)| public.eq_ignore_ascii_case(name))
     }
 }
 
-/// Name and port of `name:port`.
-fn split(authority: &str) -> (&str, Option<&str>) {
+/// Name and port of `name:port`; `None` if the port is not made of digits.
+fn split(authority: &str) -> Option<(&str, Option<&str>)> {
     let after_name = authority.rfind(']').map_or(0, |end| end + 1);
-    match authority[after_name..].rfind(':') {
-        Some(colon) => {
-            let at = after_name + colon;
-            (&authority[..at], Some(&authority[at + 1..]))
-        }
-        None => (authority, None),
-    }
+    let Some(colon) = authority[after_name..].rfind(':') else {
+        return Some((authority, None));
+    };
+    let at = after_name + colon;
+    let port = &authority[at + 1..];
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    is_port.then_some((&authority[..at], Some(port)))
 }
 
 fn is_loopback(name: &str) -> bool {
@@ -179,6 +182,10 @@ mod tests {
             "app.example.com",
             "[::1].evil.com",
             "localhost@evil.com",
+            "localhost:evil.com",
+            "localhost:+8080",
+            "localhost:",
+            "[::1]:x",
         ] {
             assert_eq!(
                 admit(&own, &[host], &[]),
@@ -223,6 +230,9 @@ mod tests {
         }
         for origins in [
             &["http://localhost:8081"][..],
+            &["http://localhost:+8080"],
+            &["http://[::1]:+8080"],
+            &["http://localhost:"],
             &["https://localhost:8080"],
             &["http://localhost"],
             &["null"],
