@@ -34,7 +34,11 @@ pub enum Era {
 pub fn era(headers: &HeaderMap, message: &Message) -> Result<Era, Denied> {
     let id = message.id();
     let named = only(headers, &PROTOCOL_VERSION)?;
-    let declared = declared(message);
+    // The router may take a spoiled '_meta' for that of a modern message.
+    let declared = declared(message).ok_or_else(|| {
+        let reason = "Header mismatch: a member of '_meta' stands twice or under a look-alike name";
+        mismatch(id, reason)
+    })?;
     let Some(named) = named else {
         return match declared.version {
             Some(_) => Err(mismatch(
@@ -94,19 +98,23 @@ struct Declared {
     capabilities: bool,
 }
 
-fn declared(message: &Message) -> Declared {
-    let read = || {
-        let params = message.params()?;
-        let [meta] = members(params, ["_meta"])?;
-        let meta = meta?.of(params);
-        let [version, capabilities] = members(meta, [VERSION_MEMBER, CAPABILITIES_MEMBER])?;
-        let text = |raw| unescape(raw).unwrap_or_default().into_owned();
-        Some(Declared {
-            version: version.map(|span| text(span.of(meta))),
-            capabilities: capabilities.is_some_and(|span| span.of(meta).starts_with(b"{")),
-        })
+/// `None` where programs may read different values.
+fn declared(message: &Message) -> Option<Declared> {
+    let params = message.params().unwrap_or(b"{}");
+    if !params.starts_with(b"{") {
+        return Some(Declared::default());
+    }
+    let [meta] = members(params, ["_meta"])?;
+    let meta = match meta.map_or(&b"null"[..], |span| span.of(params)) {
+        b"null" => return Some(Declared::default()),
+        meta => meta,
     };
-    read().unwrap_or_default()
+    let [version, capabilities] = members(meta, [VERSION_MEMBER, CAPABILITIES_MEMBER])?;
+    let text = |raw| unescape(raw).unwrap_or_default().into_owned();
+    Some(Declared {
+        version: version.map(|span| text(span.of(meta))),
+        capabilities: capabilities.is_some_and(|span| span.of(meta).starts_with(b"{")),
+    })
 }
 
 /// The error if a header and the body differ.
@@ -236,6 +244,25 @@ mod tests {
             ),
         ] {
             assert_eq!(found(&line, headers), expected, "{line} {headers:?}");
+        }
+        let version = format!(r#""{VERSION_MEMBER}":"2026-07-28""#);
+        let capabilities = format!(r#""{CAPABILITIES_MEMBER}":{{}}"#);
+        for spoiled in [
+            format!("{version},{capabilities},{capabilities}"),
+            format!(
+                "{version},{},{capabilities}",
+                version.replace("protocolV", "Protocolv")
+            ),
+            version.replace("protocolVersion", "protocol_version"),
+        ] {
+            for headers in [&[][..], &[(VERSION, "2025-11-25")], &now] {
+                let found = found(&meta(&spoiled), headers);
+                assert_eq!(found, Err((400, -32020)), "{spoiled} {headers:?}");
+            }
+        }
+        for plain in [r#","params":[1]"#, r#","params":{"_meta":null}"#] {
+            let line = LIST.replace("tools/list", "x/y").replace("META", plain);
+            assert_eq!(found(&line, &[]), Ok(Era::Session), "{line}");
         }
         // N4, N5
         let answer = r#"{"jsonrpc":"2.0","id":7,"result":{}}"#;

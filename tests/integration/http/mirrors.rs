@@ -2,7 +2,7 @@
 //! decides on is what proxies on the way have gone by.
 
 use crate::common::{Setup, token_with};
-use crate::support::http::{Http, modern, with};
+use crate::support::http::{Http, Session, modern, with};
 use serde_json::json;
 
 /// An MCP server whose tools all have a parameter that is mirrored, and that keeps what it reads in the file `$0`.
@@ -12,6 +12,7 @@ while read -r line; do
   id=$(printf '%s' "$line" | grep -o '"id":[^,}]*' | head -n 1 | cut -d : -f 2-)
   tool='"inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}'
   case "$line" in
+    *'"initialize"'*) result='{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"t","version":"1"}}' ;;
     *'"server/discover"'*) result='{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}' ;;
     *'"tools/list"'*) result="{\"tools\":[{\"name\":\"open\",$tool},{\"name\":\"closed\",$tool},{\"name\":\"ruled\",$tool}]}" ;;
     *) result='{"content":[]}' ;;
@@ -69,6 +70,46 @@ fn headers_are_compared_before_the_policy_is_asked() {
             assert_eq!(got, expected, "{tool} {name} {value:?}: {answer:?}");
         }
     }
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert_eq!(seen.matches("tools/call").count(), 1, "{seen}");
+}
+
+/// In a session headers are not compared, so what a router may take for modern is not served there.
+#[test]
+fn a_spoiled_meta_is_served_neither_alone_nor_in_a_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = folder.path().join("seen");
+    let server = Setup::new("http")
+        .program(&["sh", "-c", SERVER, &seen.display().to_string()])
+        .start();
+    let session = Session::begin(server.port);
+    let (_, right) = modern(7, "tools/call", json!({"name": "closed"}));
+    let version = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28""#;
+    let capabilities = r#""io.modelcontextprotocol/clientCapabilities":{}"#;
+    let look_alike = version.replace("protocolV", "Protocolv");
+    for (member, instead) in [
+        (capabilities, format!("{capabilities},{capabilities}")),
+        (version, format!("{version},{look_alike}")),
+        (version, look_alike),
+    ] {
+        assert!(right.contains(member), "{right}");
+        let body = right.replace(member, &instead);
+        for version in ["", "2025-11-25"] {
+            let headers = [
+                ("Mcp-Session-Id", session.id.as_str()),
+                ("Mcp-Method", "tools/list"),
+                ("Mcp-Name", "open"),
+                ("MCP-Protocol-Version", version),
+            ];
+            let answer = Http::connect(server.port).post(&headers, &body);
+            let got = (answer.status(), answer.code());
+            assert_eq!(got, (400, -32020), "{body} {version:?}: {answer:?}");
+        }
+    }
+    let (mut headers, body) = modern(8, "tools/call", json!({"name": "plain"}));
+    headers.push(("Mcp-Session-Id".to_owned(), session.id.clone()));
+    let answer = Http::connect(server.port).post(&with(&headers, "", ""), &body);
+    assert_eq!(answer.status(), 200, "{answer:?}");
     let seen = std::fs::read_to_string(seen).unwrap();
     assert_eq!(seen.matches("tools/call").count(), 1, "{seen}");
 }
