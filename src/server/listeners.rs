@@ -102,8 +102,10 @@ impl ListenerSet {
                     Way::Http(Arc::new(site(listeners, settings)))
                 }
                 Listening::Port(ListenerKind::Health, _) => Way::Http(Arc::new(HEALTH)),
-                Listening::Port(ListenerKind::Metrics, _) => Way::Http(Arc::new(Site {
+                Listening::Port(ListenerKind::Metrics, listeners) => Way::Http(Arc::new(Site {
                     metrics: true,
+                    // A page whose name resolves to this machine sends no Origin.
+                    loopback: !listeners.is_reachable_from_outside(),
                     ..HEALTH
                 })),
                 Listening::Unix(_) => Way::Lines(Protocol::Unix),

@@ -3,6 +3,7 @@
 use crate::certificates::Files;
 use crate::common::{Setup, TestServer, now, request, token, token_with};
 use crate::process::{Process, binary, eventually, run};
+use crate::support::http::Http;
 use crate::wire::TestPeer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -42,6 +43,39 @@ fn expect(port: u16, expected: &[(&str, f64)]) -> String {
             .all(|(line, wanted)| value(&text, line) == *wanted);
         all.then_some(text)
     })
+}
+
+/// A page whose name resolves to this machine may send requests to it, and its browser adds no Origin.
+#[test]
+fn on_loopback_they_are_told_under_names_of_loopback_only() {
+    let status = |port: u16, path: &str, host: &str| {
+        let mut http = Http::connect(port);
+        http.raw(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+        http.answer().status()
+    };
+    let (server, health) = measured(Setup::new("tcp").args(&["--health", "127.0.0.1:0"]));
+    let port = server.next_listener().parse().unwrap();
+    let own = format!("127.0.0.1:{port}");
+    for host in [own.as_str(), "localhost", "[::1]:9464"] {
+        assert_eq!(status(port, "/metrics", host), 200, "{host}");
+    }
+    for host in [
+        "evil.example.com",
+        "localhost.evil.example.com",
+        "localhost:evil.example.com",
+    ] {
+        assert_eq!(status(port, "/metrics", host), 403, "{host}");
+        assert_eq!(status(health, "/healthz", host), 200, "{host}");
+    }
+}
+
+#[test]
+fn beyond_loopback_they_are_told_under_any_name() {
+    let server = Setup::new("tcp").args(&["--metrics", "0.0.0.0:0"]).start();
+    let port = server.next_listener().parse().unwrap();
+    let mut http = Http::connect(port);
+    http.raw(b"GET /metrics HTTP/1.1\r\nHost: pod.example.com\r\n\r\n");
+    assert_eq!(http.answer().status(), 200);
 }
 
 #[test]

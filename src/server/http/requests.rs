@@ -76,11 +76,13 @@ fn hosts_agree(request: &Request<Incoming>) -> bool {
 fn foreign(visitor: &Visitor, client: Address, err: SiteError) -> Reply {
     let (status, word, reason) = match err {
         SiteError::NoHost => (StatusCode::BAD_REQUEST, "host", "there has to be one Host"),
-        SiteError::ForeignHost => (
-            StatusCode::FORBIDDEN,
-            "host",
-            "this Host is not allowed on loopback; see --public-url",
-        ),
+        SiteError::ForeignHost => {
+            let reason = match visitor.site.metrics {
+                true => "this Host is not allowed on loopback; use localhost or 127.0.0.1",
+                false => "this Host is not allowed on loopback; see --public-url",
+            };
+            (StatusCode::FORBIDDEN, "host", reason)
+        }
         SiteError::ForeignOrigin => (
             StatusCode::FORBIDDEN,
             "origin",
