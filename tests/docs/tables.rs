@@ -41,7 +41,9 @@ fn of_program(command: &str) -> BTreeMap<String, Flag> {
             .iter()
             .any(|dash| line.trim_start().starts_with(dash))
     };
-    let lines: Vec<&str> = help.lines().collect();
+    // A line of an example may begin with a flag, too.
+    let (described, _) = help.split_once("Examples:\n").unwrap_or((&help, ""));
+    let lines: Vec<&str> = described.lines().collect();
     let mut flags = BTreeMap::new();
     for at in 0..lines.len() {
         let Some(head) = lines[at].trim().strip_prefix("--") else {
