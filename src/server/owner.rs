@@ -6,7 +6,7 @@ use crate::transport::tls::Holder;
 use std::collections::BTreeSet;
 
 /// The owner of a session, who alone may resume it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
     user: Option<String>,
     /// Each once, in order.
@@ -14,6 +14,16 @@ pub(super) struct Owner {
     certificate: Option<Holder>,
     /// The claims that the environment of its MCP server is made of.
     claims: Vec<Option<String>>,
+}
+
+impl std::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Claims may hold secrets.
+        f.debug_struct("Owner")
+            .field("user", &self.user)
+            .field("roles", &self.roles)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Owner {
