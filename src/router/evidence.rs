@@ -45,7 +45,7 @@ pub enum Cause {
     /// The same, while it was probed for its protocol generation, which some legacy servers do not
     /// survive.
     Probe,
-    /// It was sent nothing but the state of its predecessor.
+    /// It was sent nothing but the state of its predecessor, or requests of our own.
     Renewal,
     /// Only messages of this sender were unanswered.
     Sender(Sender),
@@ -106,7 +106,7 @@ pub(super) struct Evidence {
     /// The newest id when a message without an answer was last delivered: once a younger request is
     /// answered, the process has survived that message.
     latest: i64,
-    /// It was sent the state of its predecessor, or the identity of its first client.
+    /// It was sent the state of its predecessor, the identity of its first client, or another request of our own.
     is_renewed: bool,
 }
 
@@ -133,7 +133,7 @@ impl Evidence {
         self.delivered.unanswerable.join(unanswerable);
     }
 
-    /// Notes that the process is sent its predecessor's state; `unanswered` if the answer to the
+    /// Notes that the process is sent its predecessor's state, or a request of our own; `unanswered` if the answer to the
     /// request `latest` will show that it survives that.
     pub(super) fn renew(&mut self, unanswered: Option<i64>) {
         self.is_renewed = true;

@@ -228,6 +228,8 @@ impl Process {
         value: &str,
         out: &mut Output,
     ) {
+        // A process that ends next may have ended because of it.
+        self.evidence.renew(None);
         write_request(ours, method, member, value, self.sink(out));
     }
 

@@ -296,6 +296,41 @@ fn a_new_process_hears_a_request_first() {
     run(&events, window);
 }
 
+/// Bug: a process that had been sent our `resources/unsubscribe` alone seemed to end by itself.
+#[test]
+fn a_process_that_ends_after_a_request_of_our_own_does_not_end_by_itself() {
+    let connect = |modern| Event::Connect { modern, user: 0 };
+    let answer = |error| Event::Answer {
+        pick: 0,
+        error,
+        task: None,
+    };
+    let die = Event::Die {
+        process: 0,
+        forgets: false,
+        suspicious: false,
+    };
+    let subscribe = Event::Subscribe {
+        peer: 2,
+        uri: 0,
+        on: true,
+    };
+    let events = [
+        connect(false),
+        connect(true),
+        answer(true),
+        subscribe,
+        Event::Leave { peer: 1 },
+        answer(false),
+        die.clone(),
+        Event::Return { process: 0 },
+        Event::HalfClose { peer: 0 },
+        die,
+    ];
+    let (requests, bytes) = (1, 1);
+    run(&events, Window { requests, bytes });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
