@@ -1,11 +1,11 @@
-//! How many instructions the pure parts take, counted by valgrind, each against its budget.
+//! How many instructions the pure parts take, counted by valgrind and compared with a budget.
 //!
 //! `cargo bench --bench instructions` prints a table and fails where a budget is exceeded;
-//! `-- --write` makes the counts the new budgets; other words choose cases by their names.
+//! `-- --write` makes the counts the new budgets; any other argument selects cases by name.
 //!
-//! A case is run in two processes, one of which stops before the part that counts, and the
-//! difference is what that took. This is the same on every machine, however busy: valgrind shows a
-//! program always the same processor.
+//! A case runs in two processes, one of which stops before the measured part; the difference is
+//! the cost. It is the same on every machine, however busy, since valgrind always presents the
+//! same processor to a program.
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 
@@ -20,16 +20,16 @@ use std::{env, fs, io, thread};
 
 const BUDGETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/budgets.txt");
 
-/// What a case may take more than its budget.
+/// How far a case may exceed its budget.
 const LEEWAY: f64 = 1.05;
 
-/// How often a case is counted at most.
+/// The maximum number of counts of a case.
 const COUNTS: usize = 3;
 
-/// A process counts as warm after so many runs.
+/// A process is warm after this many runs.
 const WARM_UP: usize = 128;
 
-/// What counts of each case is about so many bytes of messages, but at most so many runs.
+/// The measured part handles about this many bytes of messages, in at most this many runs.
 const BYTES: usize = 2 << 20;
 const MOST_RUNS: usize = 1024;
 
@@ -40,7 +40,7 @@ fn runs(case: &Case) -> usize {
 /// Runs a case to be counted from outside.
 struct Counted {
     runs: usize,
-    /// Without it, only everything up to the first run that counts.
+    /// Without it, only everything up to the first measured run.
     all: bool,
 }
 
@@ -53,7 +53,7 @@ impl Measure for Counted {
         let mut inputs = inputs.into_iter();
         let taken = if self.all { self.runs } else { 0 };
         inputs.by_ref().take(warm_up + taken).for_each(run);
-        // What was not run would cost its end.
+        // Dropping what was not run would be counted.
         std::mem::forget(inputs);
     }
 }
@@ -79,8 +79,8 @@ fn count(case: &Case) -> io::Result<f64> {
     Ok(more as f64 / runs(case) as f64)
 }
 
-/// As [`count`]. A count over its budget is taken again: where a hash table is put in order anew, which
-/// depends on the seed of the process, is chance, and nothing that one message costs.
+/// As [`count`]. A count over its budget is taken again: whether a hash table is rehashed
+/// depends on the seed of the process, and is not the cost of one message.
 fn count_fairly(case: &Case, budget: Option<&f64>) -> io::Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..COUNTS {
@@ -139,7 +139,7 @@ fn write_budgets(cases: &[Case], counts: &BTreeMap<String, f64>) -> io::Result<(
     fs::write(BUDGETS, text)
 }
 
-/// What must hold whatever the budgets say: a name, what it is and what it may be.
+/// What must hold whatever the budgets are: a name, the value and its limit.
 fn figures(counts: &BTreeMap<String, f64>) -> Vec<(String, f64, f64)> {
     let count = |name: &str| counts.get(name).copied();
     let mut figures = Vec::new();
@@ -176,8 +176,8 @@ fn figures(counts: &BTreeMap<String, f64>) -> Vec<(String, f64, f64)> {
     figures
 }
 
-/// Prints what was counted, and how far it is to the figures that are aimed at; true when every case is
-/// within its budget.
+/// Prints the counts and their distance to the targets; true when every case is within
+/// its budget.
 fn report(cases: &[Case], counts: &BTreeMap<String, f64>, budgets: &BTreeMap<String, f64>) -> bool {
     let mut good = true;
     let mut row = |name: &str, is: String, bound: String, ratio: f64, most: f64| {

@@ -1,4 +1,4 @@
-//! How long the pure parts take: `cargo bench --bench pure`, followed by `-- WORD` for some of them.
+//! How long the pure parts take: `cargo bench --bench pure`, with `-- WORD` to select some.
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 

@@ -1,13 +1,13 @@
-//! The messages that are measured, and the policies.
+//! The messages and policies that are measured.
 
 use std::fmt;
 
-/// What a payload mostly is.
+/// The kind of payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One long text.
     Text,
-    /// One long text with a line end or quotation mark here and there and not all of it ASCII.
+    /// One long text with an occasional newline or quotation mark, not all of it ASCII.
     Code,
     /// An array of small objects.
     Items,
@@ -68,15 +68,15 @@ impl fmt::Display for Shape {
     }
 }
 
-/// A request and its answer, without their newlines, and a notification with the same payload.
+/// A request and its response, without newlines, and a notification with the same payload.
 pub struct Lines {
     request: String,
-    /// What stands before and behind the id.
+    /// The text before and after the id.
     answer: (&'static str, String),
     notification: String,
 }
 
-/// Fills the gap between two texts so that all is `size` bytes long.
+/// Pads the gap between two texts so that the total is `size` bytes.
 fn fill(size: usize, before: &str, after: &str, shape: Shape) -> String {
     let value = shape.value(size.saturating_sub(before.len() + after.len()));
     format!("{before}{value}{after}")
@@ -85,7 +85,7 @@ fn fill(size: usize, before: &str, after: &str, shape: Shape) -> String {
 impl Lines {
     const ANSWER: &str = r#"{"jsonrpc":"2.0","id":"#;
 
-    /// Lines of `size` bytes (the answer's is a little off where its id has not four digits).
+    /// Lines of `size` bytes (the response is slightly off when its id does not have four digits).
     pub fn new(shape: Shape, size: usize) -> Self {
         let content = match shape {
             Shape::Items => [r#"{"content":[],"structuredContent":{"items":"#, "}}}"],
@@ -140,7 +140,7 @@ impl Lines {
         self.request.clone().into_bytes()
     }
 
-    /// The child's answer to the request with this id.
+    /// The child's response to the request with this id.
     pub fn answer(&self, id: &str) -> Vec<u8> {
         [self.answer.0, id, &self.answer.1].concat().into_bytes()
     }
@@ -158,7 +158,7 @@ pub fn call(id: usize, tool: &str, arguments: &str) -> String {
     )
 }
 
-/// The child's answer.
+/// The child's response.
 pub fn answer(id: &str, result: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
 }
@@ -169,7 +169,7 @@ pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","p
 /// … and ends the handshake.
 pub const READY: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-/// The child's answer to `initialize`.
+/// The child's response to `initialize`.
 pub fn initialized(id: &str) -> String {
     answer(
         id,
@@ -177,7 +177,7 @@ pub fn initialized(id: &str) -> String {
     )
 }
 
-/// What a peer may do, in ten rules.
+/// What a peer may do, as ten rules.
 pub const POLICY: &str = r#"{"permissions": {"user": {
     "allowedMethods": ["initialize", "ping", "tools/list", "tools/call", "notifications/*"],
     "blockedMethods": ["roots/list"],
@@ -190,7 +190,7 @@ pub const POLICY: &str = r#"{"permissions": {"user": {
 pub enum Naming {
     /// Each names one.
     Names,
-    /// Each names those that begin alike.
+    /// Each names those with a common prefix.
     Families,
 }
 
@@ -203,7 +203,7 @@ impl fmt::Display for Naming {
     }
 }
 
-/// A policy of so many rules, and a tool that its last rule but those that block allows.
+/// A policy with this many rules, and a tool that is allowed by its last rule other than the blocking ones.
 pub fn policy(naming: Naming, rules: usize) -> (String, &'static str) {
     let (end, tool) = match naming {
         Naming::Names => ("", "read_0"),
@@ -224,7 +224,7 @@ pub fn policy(naming: Naming, rules: usize) -> (String, &'static str) {
     (text, tool)
 }
 
-/// A policy with rules on the arguments of so many tools, `tool_0` the first.
+/// A policy with rules on the arguments of this many tools, starting with `tool_0`.
 pub fn rules_on_arguments(count: usize) -> String {
     let rule = |number| {
         format!(r#""tool_{number}":{{"arguments":{{"/path":{{"within":"/srv","minLength":1}}}}}}"#)

@@ -1,7 +1,7 @@
-//! What is measured, be it in time or in instructions: the pure parts of the program, one by one
+//! What is measured, in time or in instructions: the pure parts of the program, one by one
 //! and together, on messages of several sizes and shapes.
 //!
-//! Only what the library offers to everybody is used, so the parts may change inside.
+//! Only the library's public API is used, so the internals may change.
 
 mod messages;
 mod proxy;
@@ -20,9 +20,9 @@ use std::fmt;
 use std::hint::black_box;
 use wire::Transport;
 
-/// How something is measured: `prepare` makes what one `run` takes and does not count itself.
+/// How something is measured: `prepare` makes the input of one `run` and is not counted itself.
 pub trait Measure {
-    /// Runs it as often as it takes.
+    /// Runs it as many times as requested.
     fn measure<I>(self, prepare: impl FnMut() -> I, run: impl FnMut(I));
 }
 
@@ -35,25 +35,25 @@ pub struct Case {
 
 #[derive(Clone, Copy, Debug)]
 enum Part {
-    /// Reading a line strictly and writing it anew.
+    /// Reading a line strictly and writing it again.
     Gate(Shape),
-    /// Deciding on a tool call, with so many rules.
+    /// Deciding on a tool call, with this many rules.
     Policy { naming: Naming, rules: usize },
-    /// Deciding on a tool call where so many rules are on the arguments of other tools.
+    /// Deciding on a tool call when this many rules are on the arguments of other tools.
     OtherArguments { rules: usize },
     /// Deciding on a tool call with rules on one argument of this size.
     Arguments,
-    /// A request and an answer, for so many peers with so many requests in flight altogether.
+    /// A request and a response, for this many peers with this many requests in flight in total.
     Router { sessions: usize, in_flight: usize },
-    /// A request's line to the child's and its answer's line to the peer's: gate, policy, router.
+    /// A request from peer to child and its response back: gate, policy, router.
     RoundTrip(Shape),
-    /// The same for a list of tools, of which the peer may see half.
+    /// The same for a list of tools, half of which the peer may see.
     ToolsList,
     /// A line sent, kept, received and acknowledged.
     Replay,
-    /// Taking one line from a connection.
+    /// Reading one line from a connection.
     Read(Transport),
-    /// Giving one line to a connection.
+    /// Writing one line to a connection.
     Write(Transport),
 }
 
@@ -106,7 +106,7 @@ impl Case {
         all
     }
 
-    /// Bytes of the line, or of each of two.
+    /// Length of the line in bytes, or of each of two.
     pub fn size(&self) -> usize {
         self.size
     }
@@ -197,7 +197,7 @@ fn arguments(rules: usize, tool: &str, size: usize, by: impl Measure) {
 }
 
 fn router(sessions: usize, in_flight: usize, by: impl Measure) {
-    // The one tells how the other will number its requests.
+    // The first says how the second will number its requests.
     let mut rehearsal = Proxy::new(sessions, in_flight);
     let mut table = Proxy::new(sessions, in_flight);
     by.measure(

@@ -1,4 +1,4 @@
-//! Gate, policy and router put together as the hub does it, without the hub.
+//! Gate, policy and router combined as in the hub, without the hub.
 
 use super::messages;
 use bytes::{Bytes, BytesMut};
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Lines in pieces of memory that they share, as a connection gives them.
+/// Lines in shared buffers, as a connection delivers them.
 #[derive(Default)]
 pub struct Framed(BytesMut);
 
@@ -27,7 +27,7 @@ impl Framed {
     }
 }
 
-/// Lets go what was to be sent.
+/// Drops whatever was to be sent.
 pub fn send(out: &mut Output) {
     let out = black_box(out);
     out.to_child.iter_mut().for_each(Chunks::clear);
@@ -43,12 +43,12 @@ pub struct Proxy {
     sessions: Vec<SessionId>,
     /// Requests so far.
     asked: usize,
-    /// The child's ids of those in flight.
+    /// The child's ids of the requests in flight.
     waiting: VecDeque<String>,
 }
 
 impl Proxy {
-    /// One more request makes `in_flight` of them.
+    /// Sends one more request, for `in_flight` in total.
     pub fn new(sessions: usize, in_flight: usize) -> Self {
         let policy = Policy::parse(messages::POLICY).expect("a policy");
         let mut proxy = Self {
@@ -81,7 +81,7 @@ impl Proxy {
         proxy
     }
 
-    /// One more session, whose memory is counted.
+    /// Adds a session, whose memory is counted.
     fn attach(&mut self) -> SessionId {
         let account = Account::User(self.sessions.len().to_string());
         let counted = Counted {
@@ -91,8 +91,8 @@ impl Proxy {
         self.router.attach_of_user(Profile::anybody(), &counted)
     }
 
-    /// Tells how another proxy will get the next request (see [`Proxy::perform`]), and what the
-    /// child answers to the oldest.
+    /// Says how another proxy will get the next request (see [`Proxy::perform`]), and how the
+    /// child responds to the oldest.
     pub fn rehearse(&mut self) -> (Permit, Message) {
         let permit = self.begin();
         let id = self.waiting.pop_front().expect("it was just asked");
@@ -105,7 +105,7 @@ impl Proxy {
         (permit, answer)
     }
 
-    /// One request, one answer.
+    /// One request, one response.
     pub fn perform(&mut self, permit: &Permit, answer: &Message) {
         let session = self.next_session();
         self.ask(session, permit);
@@ -115,7 +115,7 @@ impl Proxy {
         self.send();
     }
 
-    /// What the gate and the policy make of a line, and where the router sends it.
+    /// Passes a line through gate and policy, and to wherever the router sends it.
     pub fn request(&mut self, line: Bytes) {
         let message = Message::read(line, MAX_PEER_DEPTH).expect("a message");
         let permit = self.rights.decide(message).expect("a permit");

@@ -1,4 +1,4 @@
-//! A connection that never waits: the same line comes again and again, what is sent is gone.
+//! A connection that never blocks: it repeats the same line, and discards what is sent.
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub enum Transport {
     /// By newlines.
     Lines,
-    /// As WebSocket frames of a client, so masked, that a server reads.
+    /// As masked WebSocket frames, sent by a client and read by a server.
     WebSocket,
 }
 
@@ -82,7 +82,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
 struct Wire {
     opening: Bytes,
     repeated: Bytes,
-    /// What is left of the one under way.
+    /// The unread rest of the current line.
     rest: Bytes,
 }
 

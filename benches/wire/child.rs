@@ -1,7 +1,7 @@
-//! The MCP server of the benchmarks: as cheap as one can be, so that what lies before it shows.
+//! The MCP server of the benchmarks: as cheap as possible, so that the cost of what is before it shows.
 //!
-//! It reads nothing of a line but the id and the first letter of the tool: `echo` answers with text
-//! as long as the line was, `take` with a word, `give` with as much text as `bytes` says.
+//! It reads only the id and the first letter of the tool from a line: `echo` responds with text
+//! as long as the line, `take` with a word, `give` with `bytes` bytes of text.
 
 use memchr::memchr;
 use memchr::memmem::find;
@@ -12,10 +12,10 @@ const TOOLS: &str = r#"{"tools":[{"name":"echo","inputSchema":{"type":"object"}}
 
 const HANDSHAKE: &str = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}"#;
 
-/// What a line of text looks like inside a JSON string: as source code does, with its newline.
+/// A line of text inside a JSON string: like source code, with its newline.
 pub const TEXT: &[u8; 64] = b"    let answer = request.answer(&mut connection, 512).await?; \\n";
 
-/// What an answer with text has before and behind it.
+/// What precedes and follows the text of a response.
 const BEFORE: &[u8] = br#"{"content":[{"type":"text","text":""#;
 const BEHIND: &[u8] = br#""}]}"#;
 
@@ -56,7 +56,7 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-/// The digits behind `name` near the begin of a line.
+/// The digits after `name` near the beginning of a line.
 fn number<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let head = &line[..line.len().min(256)];
     let rest = &head[find(head, name)? + name.len()..];

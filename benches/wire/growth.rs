@@ -1,4 +1,4 @@
-//! How cost grows with peers, with the size of messages, with rules, and with requests in flight.
+//! How cost grows with peers, message size, rules, and requests in flight.
 
 use crate::peer::{Ask, Wire};
 use crate::plot::{Curve, Plot};
@@ -20,7 +20,7 @@ fn full(wire: Wire) -> Spec {
     Spec::full(wire).named(wire.name())
 }
 
-/// In each round every point of every curve has its turn.
+/// Every point of every curve has one turn per round.
 fn interleave(
     points: &[usize],
     curves: &mut [(String, Vec<Rig>)],
@@ -30,7 +30,7 @@ fn interleave(
     for round in 0..=ROUNDS {
         for (at, point) in points.iter().enumerate() {
             for ((name, rigs), values) in curves.iter_mut().zip(&mut values) {
-                // Where one rig serves all points, it is the last.
+                // When one rig serves all points, it is the last.
                 let rig = at.min(rigs.len() - 1);
                 let value = turn(&mut rigs[rig], *point)
                     .map_err(|err| io::Error::other(format!("{name} at {point}: {err}")))?;
@@ -60,8 +60,8 @@ fn cpu(rig: &mut Rig, window: usize, count: usize) -> io::Result<f64> {
 }
 
 impl Bench {
-    /// All plots, everything on one CPU so that they repeat. Their yardstick is themselves: what they say
-    /// is how steep they are.
+    /// All plots, pinned to one CPU so that they are repeatable. They have no yardstick: only
+    /// their slope matters.
     pub fn growth(&mut self) -> io::Result<Vec<Plot>> {
         let _pinned = Pinned::to_one_cpu()?;
         Ok(vec![

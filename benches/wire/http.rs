@@ -1,4 +1,4 @@
-//! HTTP as the peer speaks it: requests, and where the message stands in a response.
+//! HTTP as the peer speaks it: requests, and the position of the message in a response.
 
 use memchr::memmem::find;
 use std::io;
@@ -20,15 +20,15 @@ pub fn get(out: &mut Vec<u8>, headers: &str) {
     out.extend_from_slice(head.as_bytes());
 }
 
-/// A response that has come whole.
+/// A response that has arrived completely.
 pub struct Response {
-    /// Where its message stands, in the body or as the last event of it.
+    /// The position of its message, in the body or as its last event.
     pub message: Range<usize>,
     pub session: Option<String>,
     pub end: usize,
 }
 
-/// The head at the beginning of `bytes`, without the empty line, if it has come.
+/// The head at the beginning of `bytes`, without the empty line, if it is complete.
 pub fn head(bytes: &[u8]) -> io::Result<Option<&str>> {
     let Some(end) = find(bytes, b"\r\n\r\n") else {
         return Ok(None);
@@ -47,7 +47,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     lines.find_map(|(found, value)| found.eq_ignore_ascii_case(name).then_some(value))
 }
 
-/// The response at the beginning of `bytes`, if all of it has come.
+/// The response at the beginning of `bytes`, if it is complete.
 pub fn response(bytes: &[u8]) -> io::Result<Option<Response>> {
     let Some(head) = head(bytes)? else {
         return Ok(None);
@@ -69,8 +69,8 @@ pub fn response(bytes: &[u8]) -> io::Result<Option<Response>> {
     }))
 }
 
-/// Where the last message stands in a body that comes in chunks, each of which has whole events, and
-/// where that body ends.
+/// The position of the last message in a chunked body, whose chunks hold whole events, and
+/// the end of that body.
 fn chunks(bytes: &[u8], mut at: usize) -> Option<(Range<usize>, usize)> {
     let mut message = at..at;
     loop {
@@ -95,8 +95,8 @@ fn chunks(bytes: &[u8], mut at: usize) -> Option<(Range<usize>, usize)> {
     }
 }
 
-/// Checks that this is the answer to the request of this id; the order of its members differs from server to
-/// server.
+/// Checks that this is the response to the request with this id; the order of members differs between
+/// servers.
 pub fn check_answer(message: &[u8], id: u64) -> io::Result<()> {
     let own = format!("\"id\":{id}");
     let after = find(message, own.as_bytes()).and_then(|at| message.get(at + own.len()));

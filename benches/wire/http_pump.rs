@@ -1,5 +1,5 @@
-//! The yardstick over HTTP: what is posted is a line for the child, and the child's next line is the answer. One
-//! request at a time, so that nothing has to be read to know which answer is whose.
+//! The yardstick over HTTP: each POST body is a line for the child, and the child's next line is the response.
+//! One request at a time, so that responses can be matched without reading them.
 
 use crate::pump::CHUNK;
 use http_body_util::{BodyExt, Full};
@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Reads one line after the other.
+/// Reads line by line.
 struct Lines<R> {
     source: R,
     input: Vec<u8>,
@@ -33,7 +33,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// The next line, with its newline; `None` at the end.
+    /// The next line, with its newline; `None` at EOF.
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         let mut searched = 0;
         loop {
@@ -85,7 +85,7 @@ async fn exchange(
     Ok(response)
 }
 
-/// Posts each line of stdin, and writes what is answered to stdout.
+/// Posts each line of stdin, and writes the responses to stdout.
 pub async fn connect(
     stream: TcpStream,
     stdin: impl AsyncRead + Unpin,

@@ -1,8 +1,8 @@
-//! The real binary beside the pump and a child without any proxy, in one run.
+//! The real binary, the pump, and a child without any proxy, compared in one run.
 //!
 //! `cargo bench --bench wire` takes some minutes, `-- --quick` less than one. Every figure is
-//! compared with its yardstick round by round, since only ratios hold on a machine that does other
-//! things as well. A table goes to stdout, and with `--json FILE` all values to a file.
+//! compared with its yardstick round by round, since only ratios are reliable on a machine that is
+//! also busy with other things. A table goes to stdout, and with `--json FILE` all values to a file.
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 
@@ -36,19 +36,19 @@ struct Options {
     /// Only the scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Measures instead how cost grows, and draws that into this folder.
+    /// Measures instead how cost grows, and writes plots to this folder.
     #[arg(long)]
     growth: Option<PathBuf>,
     /// Where to write all values.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Cargo says so.
+    /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> io::Result<()> {
-    // The servers under test start us again as pump and child.
+    // The servers under test start this program again as pump and child.
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("child") => return child::run(),
@@ -86,7 +86,7 @@ fn main() -> io::Result<()> {
     );
     const ALL: &[Wire] = &[Wire::Lines, Wire::WebSocket, Wire::Http];
     const SOCKETS: &[Wire] = &[Wire::Lines, Wire::WebSocket];
-    // Whether a step is also a part of the quick run, and on which wires.
+    // Whether a step is also part of the quick run, and on which wires.
     let steps: [Step; 12] = [
         ("sequential", true, ALL, Bench::sequential),
         ("path", true, ALL, Bench::full_path),

@@ -1,4 +1,4 @@
-//! What is measured over HTTP alone: sessions at rest, and other programs that do the same.
+//! What is measured over HTTP alone: idle sessions, and other programs that do the same.
 
 use crate::peer::{Dialect, Wire};
 use crate::process::Process;
@@ -10,14 +10,14 @@ use crate::scenarios::{
 };
 use std::io;
 
-/// With the MCP server, which in one of two programs is the proxy's own process.
+/// Includes the MCP server, which in one of the two programs is the proxy's own process.
 const ALL_CPU: &str = "CPU of all processes, µs/request";
 
-/// How much of our CPU time others take at least.
+/// The minimum CPU time of the others relative to ours.
 const LEAST: Goal = Goal::AtLeast(5.0);
 
 impl Bench {
-    /// The memory of sessions without a connection, and of the streams that their clients listen on.
+    /// The memory of sessions without a connection, and of the streams that clients listen on.
     pub fn sessions(&mut self) -> io::Result<()> {
         let title = "Memory at rest, http";
         eprintln!("{title} …");
@@ -95,7 +95,7 @@ impl Bench {
         self.beside(title, &mut rigs)
     }
 
-    /// Compares all of these with the first.
+    /// Compares all others with the first.
     fn beside(&mut self, title: &str, rigs: &mut [Rig]) -> io::Result<()> {
         let own = rigs[0].name.clone();
         let count = self.effort.sequential;
@@ -123,7 +123,7 @@ impl Bench {
 }
 
 impl Rig {
-    /// Something else that serves HTTP at this port.
+    /// Another HTTP server at this port.
     fn of(name: &str, server: Process, port: u16) -> io::Result<Self> {
         let dialect = Dialect {
             wire: Wire::Http,

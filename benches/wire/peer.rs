@@ -1,5 +1,5 @@
-//! One peer of the servers under test: blocking, and as cheap as the servers deserve. It checks that
-//! each answer is the next one owed.
+//! One peer of the servers under test: blocking, and as cheap as possible. It checks that
+//! each response is the next one expected.
 
 use crate::{child, http};
 use memchr::memchr;
@@ -30,14 +30,14 @@ impl Wire {
     }
 }
 
-/// How the peer speaks to its server.
+/// How the peer talks to its server.
 #[derive(Clone, Default)]
 pub struct Dialect {
     pub wire: Wire,
-    /// What lies before the MCP server takes every message for a request, so it gets no notification.
+    /// The HTTP pump takes every message for a request, so no notification is sent.
     pub requests_only: bool,
     pub token: Option<String>,
-    /// It asks for a session, and acknowledges what it receives.
+    /// It requests a session, and acknowledges what it receives.
     pub resume: bool,
     pub tls: Option<Arc<ClientConfig>>,
 }
@@ -45,11 +45,11 @@ pub struct Dialect {
 /// What to ask for.
 #[derive(Clone, Copy)]
 pub enum Ask {
-    /// A request of so many bytes, and an answer as long.
+    /// A request of this many bytes, and a response of the same length.
     Echo(usize),
-    /// A request of so many bytes, and a short answer.
+    /// A request of this many bytes, and a short response.
     Take(usize),
-    /// A short request, and an answer of so many bytes.
+    /// A short request, and a response of this many bytes.
     Give(usize),
 }
 
@@ -112,7 +112,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Connects, authenticates and shakes hands.
+    /// Connects, authenticates and performs the handshake.
     pub fn connect(port: u16, dialect: &Dialect) -> io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
@@ -146,7 +146,7 @@ impl Peer {
         Ok(peer)
     }
 
-    /// Speaks to a process over its pipes, and shakes hands.
+    /// Talks to a process over its pipes, and performs the handshake.
     pub fn on_pipes(stdin: ChildStdin, stdout: ChildStdout, dialect: Dialect) -> io::Result<Self> {
         let mut peer = Self::over(Stream::Pipes(stdin, stdout), dialect);
         peer.shake_hands()?;
@@ -230,7 +230,7 @@ impl Peer {
             http::post(out, length, &self.headers);
         }
         if self.dialect.wire == Wire::WebSocket {
-            // Masked with zeros: the server has the same work, the peer has none.
+            // Masked with zeros: the same work for the server, none for the peer.
             out.push(0x81);
             match length {
                 0..126 => out.push(0x80 | length as u8),
@@ -275,7 +275,7 @@ impl Peer {
         });
     }
 
-    /// Sends what is queued.
+    /// Flushes the queue.
     pub fn flush(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.out)?;
         self.stream.flush()?;
@@ -284,12 +284,12 @@ impl Peer {
         Ok(())
     }
 
-    /// How many requests have no answer yet.
+    /// The number of requests in flight.
     pub fn owed(&self) -> u64 {
         self.asked - self.answered
     }
 
-    /// Waits until something arrives; gives the number of answers among it.
+    /// Waits until something arrives; returns the number of responses in it.
     pub fn answers(&mut self) -> io::Result<usize> {
         let mut count = 0;
         self.read()?;
@@ -299,7 +299,7 @@ impl Peer {
         Ok(count)
     }
 
-    /// Asks once and waits for the answer.
+    /// Sends one request and waits for the response.
     pub fn exchange(&mut self, ask: Ask) -> io::Result<()> {
         self.ask(ask);
         self.flush()?;
@@ -368,7 +368,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Where the next whole line stands, without its newline.
+    /// The next complete line, without its newline.
     fn line(&mut self) -> io::Result<Option<(usize, usize)>> {
         match self.dialect.wire {
             Wire::Lines => {}
@@ -386,7 +386,7 @@ impl Peer {
         Ok(Some(line))
     }
 
-    /// Listens for what belongs to no request; there is nothing to be read then.
+    /// Listens for messages that belong to no request; nothing is read then.
     pub fn listen(&mut self) -> io::Result<()> {
         http::get(&mut self.out, &self.headers);
         self.flush()?;

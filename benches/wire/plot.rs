@@ -1,18 +1,18 @@
-//! Curves as SVG, both axes logarithmic: what grows in proportion is a straight line with the slope
-//! of the grid's diagonals, what does not grow is level.
+//! Curves as SVG, both axes logarithmic: proportional growth is a straight line parallel to
+//! the grid's diagonals, no growth is level.
 
 use crate::report::{Spread, short};
 use std::fmt::Write;
 
-/// A curve: its name, and for each `x` what was measured.
+/// A curve: its name, and the measurements for each `x`.
 pub struct Curve {
     pub name: String,
     pub points: Vec<(f64, Spread)>,
 }
 
-/// A drawing of some curves.
+/// A plot of several curves.
 pub struct Plot {
-    /// Names the file, too.
+    /// Also the file name.
     pub name: &'static str,
     pub title: &'static str,
     pub x: &'static str,
@@ -26,14 +26,14 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 150.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 48.0;
-/// Told apart by those who see few colours, too.
+/// Distinguishable by the colour-blind.
 const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#777777"];
 
 /// A logarithmic axis from one power of ten to another.
 struct Axis {
     low: i32,
     high: i32,
-    /// Where it begins and ends in the drawing.
+    /// Where it begins and ends in the plot.
     ends: (f64, f64),
 }
 
@@ -70,7 +70,7 @@ fn tick(value: f64) -> String {
 }
 
 impl Plot {
-    /// The drawing, with bars from the lowest to the highest of what was measured.
+    /// The plot, with bars from the lowest to the highest measurement.
     pub fn svg(&self) -> String {
         let points = || self.curves.iter().flat_map(|curve| &curve.points);
         let x = Axis::over(points().map(|(x, _)| *x), (LEFT, WIDTH - RIGHT));

@@ -1,4 +1,4 @@
-//! Processes under test: start, what they cost, stop.
+//! Processes under test: starting them, their cost, stopping them.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -10,7 +10,7 @@ pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Already gone is what we want.
+        // It may already have exited.
         let _gone = self.0.kill();
         let _reaped = self.0.wait();
     }
@@ -37,12 +37,12 @@ impl Process {
         Ok((process, port))
     }
 
-    /// The time that all its threads have been on a CPU.
+    /// The CPU time of all its threads.
     pub fn cpu(&self) -> io::Result<Duration> {
         cpu(self.0.id())
     }
 
-    /// The same with the processes that it has started.
+    /// The same, including its child processes.
     pub fn cpu_with_children(&self) -> io::Result<Duration> {
         let mut spent = self.cpu()?;
         for task in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
@@ -54,12 +54,12 @@ impl Process {
         Ok(spent)
     }
 
-    /// What it holds in memory now, in bytes.
+    /// Its current memory, in bytes.
     pub fn resident(&self) -> io::Result<u64> {
         self.status("VmRSS:")
     }
 
-    /// The most that it has held, in bytes.
+    /// Its peak memory, in bytes.
     pub fn peak(&self) -> io::Result<u64> {
         self.status("VmHWM:")
     }
@@ -72,7 +72,7 @@ impl Process {
         Ok(kibibytes * 1024)
     }
 
-    /// Lets [`Process::peak`] begin anew.
+    /// Resets [`Process::peak`].
     pub fn reset_peak(&self) -> io::Result<()> {
         fs::write(format!("/proc/{}/clear_refs", self.0.id()), "5")
     }

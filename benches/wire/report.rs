@@ -1,8 +1,8 @@
-//! Figures: their medians, their ratios to a yardstick, as a table and as JSON.
+//! Figures: medians and ratios to a yardstick, as a table and as JSON.
 
 use serde_json::{Value, json};
 
-/// The smallest, the middle and the largest of some figures.
+/// The minimum, the median and the maximum of some figures.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub low: f64,
@@ -26,7 +26,7 @@ impl Spread {
     }
 }
 
-/// The part of sorted figures at `part`, 0 to 1.
+/// The quantile `part` (0 to 1) of sorted figures.
 pub fn quantile(sorted: &[f64], part: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
     sorted[(last as f64 * part).round() as usize]
@@ -37,11 +37,11 @@ pub fn quantile(sorted: &[f64], part: f64) -> f64 {
 pub enum Against {
     /// Divided by the yardstick's, round by round.
     Ratio,
-    /// The yardstick's taken away, round by round.
+    /// Minus the yardstick's, round by round.
     Difference,
 }
 
-/// A target of a figure, compared with its yardstick or by itself.
+/// The target of a figure, relative to its yardstick or absolute.
 #[derive(Clone, Copy)]
 pub enum Goal {
     AtMost(f64),
@@ -69,9 +69,9 @@ pub struct Row {
     pub scenario: String,
     pub name: String,
     pub metric: &'static str,
-    /// One value a round.
+    /// One value per round.
     pub values: Vec<f64>,
-    /// The yardstick's name and values, of the same rounds.
+    /// The yardstick's name and values, for the same rounds.
     pub yardstick: Option<(String, Against, Vec<f64>)>,
     pub goal: Option<Goal>,
 }
@@ -93,7 +93,7 @@ impl Row {
     }
 }
 
-/// All that was measured.
+/// All measurements.
 #[derive(Default)]
 pub struct Report(pub Vec<Row>);
 
@@ -172,7 +172,7 @@ impl Report {
     }
 }
 
-/// A number with three digits that count.
+/// A number with three significant digits.
 pub fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),

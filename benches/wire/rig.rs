@@ -1,5 +1,5 @@
-//! What is measured: a child behind nothing, behind the pump, or behind `mcp-remote` with this and
-//! that switched on.
+//! The setups that are measured: a child alone, behind the pump, or behind `mcp-remote` with various
+//! features enabled.
 
 use crate::peer::{Dialect, Peer, Wire};
 use crate::process::Process;
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 const SECRET: &str = "what the benchmarks sign their tokens with";
 
-/// What stands before the child.
+/// What is in front of the child.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Front {
     Nothing,
@@ -27,11 +27,11 @@ pub enum Front {
 pub enum Naming {
     /// One method each.
     Methods,
-    /// All methods with the same beginning.
+    /// All methods with the same prefix.
     Families,
 }
 
-/// How one thing that is measured is set up.
+/// How one setup is configured.
 #[derive(Clone)]
 pub struct Spec {
     pub name: String,
@@ -39,10 +39,10 @@ pub struct Spec {
     pub program: Option<PathBuf>,
     pub front: Front,
     pub wire: Wire,
-    /// Through a client process as well, whose stdio the peer speaks to.
+    /// Through a client process too, whose stdio the peer uses.
     pub client: bool,
     pub auth: bool,
-    /// A policy of so many rules on methods.
+    /// A policy with this many rules on methods.
     pub rules: Option<usize>,
     pub naming: Naming,
     /// Rules on tools besides.
@@ -83,7 +83,7 @@ impl Spec {
         Self::new("mcp-remote, bare", Front::Proxy, wire)
     }
 
-    /// `mcp-remote` with authentication, policy and resume: what the figures are about.
+    /// `mcp-remote` with authentication, policy and resume, which the figures are mainly about.
     pub fn full(wire: Wire) -> Self {
         Self {
             auth: true,
@@ -93,7 +93,7 @@ impl Spec {
         }
     }
 
-    /// A pump over HTTP answers everything with the next line of its child.
+    /// An HTTP pump responds to everything with the next line of its child.
     fn requests_only(&self) -> bool {
         self.front == Front::Pump && self.wire == Wire::Http
     }
@@ -116,7 +116,7 @@ impl Spec {
     }
 }
 
-/// The program, and files and certificates that it needs.
+/// The program, and the files and certificates it needs.
 pub struct Workshop {
     binary: PathBuf,
     folder: tempfile::TempDir,
@@ -180,7 +180,7 @@ impl Workshop {
         self.folder.path().join(name)
     }
 
-    /// A policy that allows what the peers do, the last of its `rules` only.
+    /// A policy that allows what the peers do only in the last of its `rules`.
     fn policy(&self, spec: &Spec, rules: usize) -> io::Result<PathBuf> {
         let family = match spec.naming {
             Naming::Methods => "",
@@ -216,12 +216,12 @@ pub struct Rig {
     pub client: Option<Process>,
     pub port: u16,
     pub dialect: Dialect,
-    /// Last, so that it outlives what lies before it.
+    /// Last, so that it outlives the fields before it.
     _child: Option<Process>,
 }
 
 impl Rig {
-    /// Starts it and connects so many peers.
+    /// Starts it and connects this many peers.
     pub fn start(spec: &Spec, workshop: &Workshop, peers: usize) -> io::Result<Self> {
         let mut rig = Self::empty(&spec.name);
         if spec.front == Front::Nothing {
@@ -237,7 +237,7 @@ impl Rig {
             wire: spec.wire,
             requests_only: spec.requests_only(),
             token: spec.auth.then(|| workshop.token.clone()),
-            // Over HTTP a session goes on without a word.
+            // Over HTTP a session continues without a handshake.
             resume: spec.resume && spec.wire != Wire::Http,
             tls: spec.tls.then(|| Arc::clone(&workshop.tls)),
         };
@@ -269,7 +269,7 @@ impl Rig {
         }
     }
 
-    /// A server that runs already, with one peer.
+    /// A server that is already running, with one peer.
     pub fn before(name: &str, server: Process, port: u16, dialect: Dialect) -> io::Result<Self> {
         let mut rig = Self::empty(name);
         (rig.server, rig.port, rig.dialect) = (Some(server), port, dialect);
@@ -288,28 +288,28 @@ impl Rig {
         &mut self.peers[0]
     }
 
-    /// The CPU time that what stands before the child has spent.
+    /// The CPU time used by what is in front of the child.
     pub fn cpu(&self) -> io::Result<Duration> {
         let processes = self.server.iter().chain(&self.client);
         processes.map(Process::cpu).sum()
     }
 
-    /// The same with what these have started.
+    /// The same, including their child processes.
     pub fn cpu_of_all(&self) -> io::Result<Duration> {
         let processes = self.server.iter().chain(&self.client);
         processes.map(Process::cpu_with_children).sum()
     }
 }
 
-/// The server on `rmcp` that the table of SDKs has, built as the program is.
+/// The `rmcp` server from the table of SDKs, built like the program.
 pub fn fixture(workshop: &Workshop) -> io::Result<PathBuf> {
     let target = workshop.target();
     build(target, &["--example", "rmcp_server"])?;
     Ok(target.join("release/examples/rmcp_server"))
 }
 
-/// Builds the program as its users do: with benchmarks and tests, cargo builds it with all that these
-/// want of its dependencies as well.
+/// Builds the program as its users do: with benchmarks and tests, cargo also enables the features that
+/// these need of shared dependencies.
 fn build(target: &Path, what: &[&str]) -> io::Result<()> {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--release", "--quiet", "--target-dir"])
@@ -344,7 +344,7 @@ fn piped(command: &mut Command, dialect: Dialect) -> io::Result<(Peer, Process)>
     Ok((Peer::on_pipes(stdin, stdout, dialect)?, process))
 }
 
-/// The command of the server; its logs go nowhere.
+/// The command of the server; its logs are discarded.
 pub fn serve(spec: &Spec, workshop: &Workshop) -> io::Result<Command> {
     let transport = spec.wire.name();
     if spec.front == Front::Pump {

@@ -1,4 +1,4 @@
-//! Other programs that put an MCP server on HTTP, as their registries have them: what `rivals/` pins.
+//! Other programs that put an MCP server on HTTP, from their registries, at the versions pinned in `rivals/`.
 
 use crate::process::Process;
 use crate::rig::this;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long one of them may take to listen.
+/// How long they may take to start listening.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A proxy before the benchmark's MCP server.
+/// A proxy in front of the benchmark's MCP server.
 #[derive(Clone, Copy)]
 pub enum Rival {
     Supergateway,
@@ -57,7 +57,7 @@ impl Rival {
         Ok(command)
     }
 
-    /// Starts it, and waits until it listens at the port that it gives.
+    /// Starts it, and waits until it listens at its port.
     pub fn start(self, packages: &Path) -> io::Result<(Process, u16)> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let process = Process(self.command(packages, port)?.spawn()?);

@@ -1,5 +1,5 @@
-//! What is measured, and how: in each round every rig has its turn, so that whatever else the machine
-//! does hits all of them.
+//! What is measured, and how: in each round every rig has its turn, so that other load on the machine
+//! affects them all.
 
 use crate::peer::{Ask, Peer, Wire};
 use crate::process::Process;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// A small message, in bytes.
 const SMALL: usize = 200;
-/// How many requests are in flight where messages are pipelined.
+/// How many requests are in flight when messages are pipelined.
 const WINDOW: usize = 64;
 pub const MIB: usize = 1 << 20;
 
@@ -22,13 +22,13 @@ pub const PROXY_CPU: &str = "proxy CPU, µs/request";
 #[derive(Clone, Copy)]
 pub struct Effort {
     pub rounds: usize,
-    /// Requests in one turn, one after the other.
+    /// Requests per turn, sequential.
     pub sequential: usize,
-    /// Requests in one turn, pipelined.
+    /// Requests per turn, pipelined.
     pub pipelined: usize,
-    /// Bytes in one turn, in large messages.
+    /// Bytes per turn, in large messages.
     pub bytes: usize,
-    /// Connections that do nothing.
+    /// Idle connections.
     pub idle: &'static [usize],
 }
 
@@ -49,7 +49,7 @@ impl Effort {
     };
 }
 
-/// Runs scenarios and gathers their figures.
+/// Runs scenarios and collects their figures.
 pub struct Bench {
     pub effort: Effort,
     pub workshop: Workshop,
@@ -59,7 +59,7 @@ pub struct Bench {
 /// The figures of one turn, in the order of the scenario's metrics.
 pub type Turn = Vec<f64>;
 
-/// Something to measure, its metrics, and for each metric how it is compared and its goal.
+/// A scenario, its metrics, and for each metric how it is compared and its target.
 pub struct Scenario<'a> {
     pub title: &'a str,
     pub metrics: &'a [(&'static str, Against)],
@@ -97,7 +97,7 @@ impl Bench {
                     let name = rigs[scenario.yardstick].name.clone();
                     (name, *against, column(scenario.yardstick, metric))
                 });
-                // Bare pipes have no proxy that could cost anything.
+                // Bare pipes have no proxy to add any cost.
                 if column(at, metric).iter().all(|value| value.is_nan()) {
                     continue;
                 }
@@ -121,7 +121,7 @@ impl Bench {
             .collect()
     }
 
-    /// One request after the other, everything on one CPU.
+    /// Sequential requests, everything on one CPU.
     pub fn sequential(&mut self, wire: Wire) -> io::Result<()> {
         let title = format!("One request after the other, {}, one CPU", wire.name());
         let specs = [
@@ -149,7 +149,7 @@ impl Bench {
             "One request after the other through client and server, {}, one CPU",
             wire.name()
         );
-        // Two pumps carry bytes, whatever the proxy makes of them; over HTTP they have to carry requests.
+        // Two pumps carry bytes, whatever the proxy turns them into; over HTTP they have to carry requests.
         let (pumps, limit) = match wire {
             Wire::Lines | Wire::WebSocket => (Wire::Lines, 1.15),
             Wire::Http => (Wire::Http, 1.3),
@@ -166,7 +166,7 @@ impl Bench {
         self.round_trips(&title, &specs, 1, goals)
     }
 
-    /// What each feature adds to one request.
+    /// What each feature adds to a request.
     pub fn features(&mut self, wire: Wire) -> io::Result<()> {
         let bare = Spec::bare(wire);
         let with = |name: &str, change: fn(&mut Spec)| {
@@ -306,7 +306,7 @@ impl Bench {
         })
     }
 
-    /// Large messages, each direction by itself.
+    /// Large messages, each direction separately.
     pub fn large(&mut self, wire: Wire, size: usize, up: bool) -> io::Result<()> {
         let direction = if up { "to the child" } else { "from the child" };
         let title = format!("{} MiB {direction}, {}", size / MIB, wire.name());
@@ -357,7 +357,7 @@ impl Bench {
             rig.peers[0].exchange(ask)?;
         }
         let peak = server.peak()?.saturating_sub(idle) as f64 / size as f64;
-        // Small exchanges let go of what was in use. What is free then is given back a second later.
+        // Small exchanges free what was in use. Freed memory is returned to the system a second later.
         for _ in 0..8 {
             rig.peers[0].exchange(Ask::Echo(SMALL))?;
         }
@@ -398,7 +398,7 @@ impl Bench {
         });
     }
 
-    /// From the start of the process to the first answer of its child.
+    /// From process start to the first response of its child.
     pub fn cold_start(&mut self) -> io::Result<()> {
         let specs = [
             Spec::direct(),
@@ -443,7 +443,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Resident memory of idle processes, and of each idle connection.
+    /// Resident memory of idle processes, and per idle connection.
     pub fn memory(&mut self) -> io::Result<()> {
         let title = "Memory at rest";
         eprintln!("{title} …");
@@ -497,7 +497,7 @@ impl Bench {
         Ok(())
     }
 
-    /// What a peer that stops reading, and idle ones, do to the p99 of another.
+    /// The effect of a peer that stops reading, and of idle ones, on another peer's p99.
     pub fn neighbours(&mut self, wire: Wire) -> io::Result<()> {
         raise_file_limit()?;
         let title = format!("What neighbours do to a peer, {}", wire.name());
@@ -537,7 +537,7 @@ impl Bench {
     }
 }
 
-/// Lets what is being set up come to rest.
+/// Waits until the setup has settled.
 pub fn settle() {
     std::thread::sleep(Duration::from_millis(300));
 }
@@ -553,7 +553,7 @@ pub fn latencies(peer: &mut Peer, count: usize) -> io::Result<Vec<f64>> {
     Ok(times)
 }
 
-/// The CPU time since `before` for each of `count` requests, in microseconds; none for a child alone.
+/// The CPU time since `before` per request for `count` requests, in microseconds; none for a child alone.
 pub fn per_request(rig: &Rig, before: Duration, count: usize) -> io::Result<f64> {
     if rig.server.is_none() {
         return Ok(f64::NAN);
@@ -562,7 +562,7 @@ pub fn per_request(rig: &Rig, before: Duration, count: usize) -> io::Result<f64>
     Ok(spent.as_secs_f64() * 1e6 / count as f64)
 }
 
-/// Sends `count` requests altogether, each peer with `window` of them in flight.
+/// Sends `count` requests in total, each peer with `window` of them in flight.
 pub fn crowd(peers: &mut [Peer], window: usize, count: usize) -> io::Result<()> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     for (at, peer) in peers.iter().enumerate() {
@@ -598,7 +598,7 @@ pub fn crowd(peers: &mut [Peer], window: usize, count: usize) -> io::Result<()> 
     Ok(())
 }
 
-/// Keeps this process, and what it starts meanwhile, on one CPU.
+/// Pins this process, and what it starts meanwhile, to one CPU.
 pub struct Pinned(CpuSet);
 
 impl Pinned {
@@ -614,12 +614,12 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // What was allowed before is allowed again.
+        // Restores the previous affinity.
         let _restored = sched_setaffinity(None, &self.0);
     }
 }
 
-/// Thousands of connections need as many files, here and in the servers.
+/// Thousands of connections need as many file descriptors, here and in the servers.
 pub fn raise_file_limit() -> io::Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
