@@ -1,30 +1,30 @@
-//! A scriptable MCP server for the tests: answers every request with what it saw of it.
+//! A scriptable MCP server for the tests: it responds to every request with what it saw of it.
 //!
 //! Flags: `--log FILE` (every line received, byte for byte), `--modern` (knows `server/discover`),
-//! `--initialize-delay MS`, `--ignore-eof`, `--work MS` (each
-//! request takes so long, one after the other). Members of `params` make a request special:
+//! `--initialize-delay MS`, `--ignore-eof`, `--work MS` (the time each
+//! request takes, one after the other). Members of `params` make a request special:
 //!
 //! | member | effect |
 //! |---|---|
-//! | `delayMs` | the answer comes so much later; others overtake it |
-//! | `laterMs` | the same for whatever the request leads to |
-//! | `progress` | so many `notifications/progress` under the request's token come first |
-//! | `raw` | the result is this JSON text, as it is |
-//! | `bytes` | the result holds a `blob` of so many bytes |
+//! | `delayMs` | delays the response by this long; others overtake it |
+//! | `laterMs` | the same for anything the request causes |
+//! | `progress` | this many `notifications/progress` with the request's token come first |
+//! | `raw` | the result is this JSON text, unchanged |
+//! | `bytes` | the result holds a `blob` of this many bytes |
 //! | `fill` | the text that `bytes`, `askBytes`, `notifyBytes` and `huge` are made of |
-//! | `huge` | the answer is so many bytes long, and more, and its id stands last |
-//! | `print` | this text goes to stdout first, as it is |
-//! | `stderr`, `stderrBytes` | this text, or so many bytes in lines, go to stderr first |
+//! | `huge` | the response is at least this many bytes long, with its id last |
+//! | `print` | this text is written to stdout first, unchanged |
+//! | `stderr`, `stderrBytes` | this text, or this many bytes in lines, is written to stderr first |
 //! | `notify` | a notification of this method comes first |
-//! | `notifyBytes` | and is so many bytes long, and more |
+//! | `notifyBytes` | and is at least this many bytes long |
 //! | `ask` | a request of this method, with the id `"asked"`, comes first |
-//! | `askBytes` | and is so many bytes long, and more |
-//! | `askTimes` | and that so many times |
+//! | `askBytes` | and is at least this many bytes long |
+//! | `askTimes` | and is sent this many times |
 //! | `spawn` | a grandchild is started; the result holds its `grandchild` pid |
-//! | `silent` | there is no answer |
-//! | `deaf` | stdin is not read any more |
-//! | `exit` | the process ends with this code instead of answering; `initialize`: in its `clientInfo` |
-//! | `refuse` | in the `clientInfo` of `initialize`: that is answered with an error |
+//! | `silent` | there is no response |
+//! | `deaf` | stdin is no longer read |
+//! | `exit` | the process exits with this code instead of responding; `initialize`: in its `clientInfo` |
+//! | `refuse` | in the `clientInfo` of `initialize`: the response is an error |
 
 use serde_json::{Value, json};
 use std::fs::File;
@@ -39,7 +39,7 @@ struct Flags {
     modern: bool,
     initialize_delay: u64,
     ignore_eof: bool,
-    /// What `initialize` is answered.
+    /// The result of `initialize`.
     capabilities: Option<Value>,
     work: u64,
 }
@@ -232,13 +232,13 @@ fn notify(method: &str, params: &Value) {
 
 fn print(text: &str) {
     let mut stdout = io::stdout().lock();
-    // Whoever does not read any more does not miss it.
+    // A reader that has left does not miss it.
     let _ = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
 }
 
-/// So many bytes of text, or nearly.
+/// About this many bytes of text.
 fn filled(fill: &str, bytes: u64) -> String {
     fill.repeat(bytes as usize / fill.len().max(1))
 }

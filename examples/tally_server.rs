@@ -1,14 +1,14 @@
-//! An MCP server that writes down what it executes, for the tests of broken connections.
+//! An MCP server that logs what it executes, for the tests of broken connections.
 //!
-//! Flags: `--log FILE`. A line there for each request executed, `run CLIENT N PID`, and for each
-//! thing that a session is made of: `method NAME PID`. Members of `params` of a request:
+//! Flags: `--log FILE`. It gets a line for each request executed, `run CLIENT N PID`, and for each
+//! message that sets up a session: `method NAME PID`. Members of `params` of a request:
 //!
 //! | member | effect |
 //! |---|---|
-//! | `client`, `n` | who asks, and the number of the request; both come back |
-//! | `pad` | its checksum comes back as `sum` |
-//! | `reply` | the result holds a `blob` of so many bytes, different for each `n` |
-//! | `delayMs` | the answer comes so much later; others overtake it |
+//! | `client`, `n` | the client, and the number of the request; both are returned |
+//! | `pad` | its checksum is returned as `sum` |
+//! | `reply` | the result holds a `blob` of this many bytes, different for each `n` |
+//! | `delayMs` | delays the response by this long; others overtake it |
 //! | `note` | a `notifications/progress` comes first, numbered for each client from 0 |
 
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ fn main() -> io::Result<()> {
 
 fn print(message: &Value) {
     let mut stdout = io::stdout().lock();
-    // Whoever does not read any more does not miss it.
+    // A reader that has left does not miss it.
     let _unread = stdout
         .write_all(format!("{message}\n").as_bytes())
         .and_then(|()| stdout.flush());

@@ -1,11 +1,11 @@
 //! The notes on disk: one file each, in one folder. Knows nothing of MCP.
 //!
-//! What goes wrong is told in a sentence for the reader of the answer, hence `Result<_, String>`.
+//! Errors are sentences for the reader of the response, hence `Result<_, String>`.
 
 use std::path::PathBuf;
 use std::{env, fs, io, process};
 
-/// A folder whose plain files are notes.
+/// A folder whose regular files are notes.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -14,9 +14,9 @@ impl Folder {
         Ok(Folder(path))
     }
 
-    /// A new folder for temporary files, with a first note in it.
+    /// A new temporary folder, with a first note in it.
     pub(crate) fn fresh() -> io::Result<Folder> {
-        // `create_dir` refuses what is already there, so nobody else can have prepared this one for us.
+        // `create_dir` fails if the folder exists, so another user cannot have prepared this one.
         let path = (0..100)
             .map(|attempt| env::temp_dir().join(format!("notes-{}-{attempt}", process::id())))
             .find(|path| fs::create_dir(path).is_ok())
@@ -30,7 +30,7 @@ impl Folder {
         &self.0
     }
 
-    /// The notes there are, in order. A file that no client could name is none.
+    /// All notes, in order. A file whose name no client could use is not a note.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
@@ -63,7 +63,7 @@ impl Folder {
         Ok(format!("Deleted '{name}'"))
     }
 
-    /// The lines of one note that hold `query`, in whatever case. A note that is no text has no lines.
+    /// The lines of one note that contain `query`, ignoring case. A note that is not text has no lines.
     pub(crate) fn search(&self, name: &str, query: &str) -> Vec<String> {
         let (text, query) = (self.read(name).unwrap_or_default(), query.to_lowercase());
         (1..)
@@ -73,7 +73,7 @@ impl Folder {
             .collect()
     }
 
-    /// Where a note of this name lies, or would. The only way from a name to a path.
+    /// The path of a note of this name, existing or not. The only way from a name to a path.
     fn file(&self, name: &str) -> Result<PathBuf, String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || " _.-".contains(c);
         if matches!(name.len(), 1..=100) && !name.starts_with('.') && name.chars().all(plain) {
@@ -83,7 +83,7 @@ impl Folder {
         Err(format!("'{name}' cannot be the name of a note: {rule}"))
     }
 
-    /// As `file`, for a note that is there; a link is none, since it could lead out of the folder.
+    /// As `file`, for an existing note; links are excluded, since they could lead out of the folder.
     fn existing(&self, name: &str) -> Result<PathBuf, String> {
         let path = self.file(name)?;
         match fs::symlink_metadata(&path) {

@@ -1,13 +1,13 @@
 //! A small MCP server on stdio: notes in a folder, one file each.
 //!
 //! ```sh
-//! cargo run --example notes_server -- ~/notes     # no folder given: a fresh one for temporary files
+//! cargo run --example notes_server -- ~/notes     # without a folder: a new temporary one
 //! ```
 //!
-//! It stands in for "any stdio MCP server" in the quickstart and in the tests, and it is short enough
-//! to be read in one go. Standard library and `serde_json` only, one thread, one request after the
-//! other. It remembers nothing about who asks, so clients of every MCP revision can take turns on one
-//! process: a request whose `_meta` names a protocol version is answered as 2026-07-28 wants it, any
+//! It stands in for "any stdio MCP server" in the quickstart and in the tests, and is short enough
+//! to read in one go. Standard library and `serde_json` only, one thread, one request at a
+//! time. It keeps no state about clients, so clients of every MCP revision can share one
+//! process: a request whose `_meta` names a protocol version is answered as 2026-07-28 requires, any
 //! other as the revisions with an `initialize` handshake do.
 
 mod folder;
@@ -23,9 +23,9 @@ use serde_json::{Map, Value, json};
 
 use folder::Folder;
 
-/// Revisions with a handshake, the newest first: what a client gets that asks for one we do not know.
+/// Revisions with a handshake, newest first: the first is offered to a client that asks for an unknown one.
 const HANDSHAKE_REVISIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
-/// Revisions without one, where every request speaks for itself.
+/// Revisions without one, where every request is self-contained.
 const STATELESS_REVISIONS: [&str; 1] = ["2026-07-28"];
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -38,7 +38,7 @@ type Outcome = Result<Value, Refusal>;
 
 fn main() -> ExitCode {
     match serve() {
-        // A client that closed its end of the pipe has left, which is no failure of ours.
+        // A client that closed its end of the pipe has left, which is not our failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             let _ = writeln!(io::stderr(), "notes_server: {error}");
             ExitCode::FAILURE
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Answers line by line until stdin ends.
+/// Handles line by line until stdin ends.
 fn serve() -> io::Result<()> {
     let notes = match env::args_os().nth(1).map(PathBuf::from) {
         Some(path) => Folder::open(path)?,
@@ -92,7 +92,7 @@ impl Refusal {
         }
     }
 
-    /// The client asked for something that is not there, or not as it has to be asked for.
+    /// The client asked for something that does not exist, or in the wrong way.
     fn params(message: impl Display) -> Refusal {
         Refusal::new(-32602, message)
     }
@@ -110,7 +110,7 @@ impl Refusal {
     }
 }
 
-/// The answer to one line, if it wants one.
+/// The response to one line, if it needs one.
 fn answer(notes: &Folder, line: &[u8]) -> Option<Value> {
     let message: Value = match serde_json::from_slice(line) {
         Ok(message) => message,
@@ -124,9 +124,9 @@ fn answer(notes: &Folder, line: &[u8]) -> Option<Value> {
     let valid_id = id.filter(|id| id.is_string() || id.is_i64() || id.is_u64());
     let method = message.get("method").and_then(Value::as_str);
     match (method, message.get("jsonrpc").and_then(Value::as_str)) {
-        // We never ask, so there is nothing that an answer could tell us.
+        // We send no requests, so a response means nothing to us.
         (None, _) if message.get("result").or(message.get("error")).is_some() => None,
-        // A notification: we need none of them, and none may be answered.
+        // A notification: we need none, and none may get a response.
         (Some(_), Some("2.0")) if id.is_none() => None,
         (Some(method), Some("2.0")) if valid_id.is_some() => {
             let outcome = match message.get("params") {
@@ -143,7 +143,7 @@ fn answer(notes: &Folder, line: &[u8]) -> Option<Value> {
     }
 }
 
-/// The family of revisions that a request belongs to. It says so itself: nothing is remembered.
+/// The family of revisions that a request belongs to, taken from the request alone.
 #[derive(Clone, Copy, PartialEq)]
 enum Era {
     Handshake,
@@ -179,7 +179,7 @@ impl Era {
         }
         result["resultType"] = json!("complete");
         result["_meta"] = json!({SERVER_INFO: offer::server_info()});
-        // What we offer never changes and is the same for all; notes change and are somebody's own.
+        // What we offer never changes and is the same for all; notes change and belong to one user.
         let (ttl, scope) = match method {
             "server/discover" | "tools/list" | "prompts/list" => (3_600_000, "public"),
             "resources/templates/list" => (3_600_000, "public"),
@@ -223,8 +223,8 @@ fn initialize(params: &Params) -> Outcome {
     ))
 }
 
-/// An unknown tool or a missing argument is refused as a request; what goes wrong inside the tool is its
-/// own answer (`isError`), which the model gets to see and can put right.
+/// An unknown tool or a missing argument is a request error; a failure inside the tool is a
+/// result (`isError`), which the model sees and can correct.
 fn call_tool(notes: &Folder, params: &Params) -> Outcome {
     let nothing = Map::new();
     let arguments = match params.get("arguments") {
@@ -247,7 +247,7 @@ fn call_tool(notes: &Folder, params: &Params) -> Outcome {
     Ok(json!({"content": [{"type": "text", "text": text}], "isError": failed}))
 }
 
-/// Tells a client that asked for it how far we are, note by note.
+/// Reports progress, note by note, to a client that asked for it.
 fn search(notes: &Folder, query: &str, meta: Option<&Value>) -> String {
     let token = meta.and_then(|meta| meta.get("progressToken"));
     let names = notes.names();
@@ -259,7 +259,7 @@ fn search(notes: &Folder, query: &str, meta: Option<&Value>) -> String {
             params["progress"] = json!(before + 1);
             params["total"] = json!(names.len());
             let method = "notifications/progress";
-            // Where this cannot be written, the answer cannot either, and that ends the server.
+            // If this cannot be written, neither can the response, and that ends the server.
             let _ = send(&json!({"jsonrpc": "2.0", "method": method, "params": params}));
         }
     }

@@ -1,4 +1,4 @@
-//! What the server offers, in MCP's words: its name, tools, prompt and resources. Only JSON is made here.
+//! What the server offers, in MCP's terms: its name, tools, prompt and resources. Only builds JSON.
 
 use serde_json::{Map, Value, json};
 
@@ -99,7 +99,7 @@ pub(crate) fn contents(name: &str, text: &str) -> Value {
 }
 
 fn uri_of(name: &str) -> String {
-    // The space is the only character of a name that cannot stand in a URI.
+    // A space is the only character of a name that is not allowed in a URI.
     format!("note:///{}", name.replace(' ', "%20"))
 }
 

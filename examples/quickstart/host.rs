@@ -1,4 +1,4 @@
-//! One person's MCP host: starts `mcp-remote client` as if it were the MCP server itself, and talks to
+//! One person's MCP host: starts `mcp-remote client` as if it were the MCP server itself, and uses
 //! its stdin and stdout.
 
 use std::fs::File;
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::programs::{Programs, end_of};
 
-/// Far more than any step takes; only so that a failure does not look like patience.
+/// Far more than any step takes; it only prevents a failure from hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Does not outlive this value, whatever happens.
+/// Does not outlive this value.
 pub(crate) struct Host {
     client: Child,
     lines: Receiver<String>,
@@ -32,7 +32,7 @@ impl Host {
             .stderr(log.try_clone()?)
             .spawn()?;
         let stdout = client.stdout.take().ok_or("the client has no stdout")?;
-        // A thread of its own reads, because a pipe knows no time-out.
+        // Read by a thread of its own, because a pipe has no timeout.
         let (sender, lines) = channel();
         thread::spawn(move || {
             let read = BufReader::new(stdout).lines().map_while(|line| line.ok());
@@ -51,7 +51,7 @@ impl Host {
         self.send(json!({"jsonrpc": "2.0", "method": method}))
     }
 
-    /// The next answer, which has to be the one to `id`.
+    /// The next response, which must be the one to `id`.
     pub(crate) fn answer(&mut self, id: u32) -> Result<Value> {
         loop {
             let line = self
@@ -68,7 +68,7 @@ impl Host {
         }
     }
 
-    /// Closes the client's stdin, as a host does that has finished; the client then ends by itself.
+    /// Closes the client's stdin, as a host does when it is done; the client then exits by itself.
     pub(crate) fn leave(mut self) -> Result<()> {
         drop(self.client.stdin.take());
         end_of(&mut self.client, "a client", PATIENCE)

@@ -4,10 +4,10 @@
 //! cargo run --example quickstart
 //! ```
 //!
-//! Nothing here is played: the real `mcp-remote` makes the secret and the tokens, puts the real
+//! Nothing here is faked: the real `mcp-remote` makes the secret and the tokens, puts the real
 //! `notes_server` on a free port, and serves one real `mcp-remote client` per person. This program is
-//! the MCP host of all three. It ends with an error when any answer is not the expected one, and takes
-//! its processes and its folder with it.
+//! the MCP host of all three. It fails when any response is not the expected one, and cleans up
+//! its processes and its folder.
 
 mod host;
 mod programs;
@@ -26,18 +26,18 @@ use programs::{Programs, Server};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
-/// Who takes part, with the role that the token says. The roles are those of `permissions.example.json`.
+/// The participants, with the role in their token. The roles are those of `permissions.example.json`.
 const PEOPLE: [(&str, &str); 3] = [("alice", "admin"), ("bob", "user"), ("carol", "readonly")];
 
-/// One row of the table: a request that all three send at the same moment, under the same id.
+/// One row of the table: a request that all three send at the same time, with the same id.
 struct Step {
     title: &'static str,
     method: &'static str,
-    /// The parameters of the request, by the name of the person.
+    /// The parameters of the request, by person.
     params: fn(&str) -> Value,
-    /// What the answer must contain, by the name of the person; `None` where it has to be a denial.
+    /// What the response must contain, by person; `None` where it must be denied.
     expect: fn(&str) -> Option<&str>,
-    /// The answer in a few words.
+    /// The response in a few words.
     show: fn(&Value) -> String,
 }
 
@@ -106,13 +106,13 @@ const STEPS: [Step; 8] = [
         title: "delete a resource",
         method: "resources/delete",
         params: |name| json!({"uri": format!("note:///{name}")}),
-        // No MCP revision has this method, so that the server does not know it either.
+        // No MCP revision has this method, so the server does not know it either.
         expect: |name| (name == "alice").then_some("Method not found"),
         show: |_| "passed, server: not found".to_owned(),
     },
 ];
 
-/// The note that a person reads: carol could not write one of her own.
+/// The note that a person reads: carol cannot write one of her own.
 fn note_of(name: &str) -> &str {
     if name == "carol" { "welcome" } else { name }
 }
@@ -133,7 +133,7 @@ fn play(programs: &Programs, out: &mut impl Write) -> Result<()> {
         .prefix("mcp-remote-quickstart-")
         .tempdir()?;
     let log_path = folder.path().join("log");
-    // What the programs say on stderr: shown only when something goes wrong.
+    // The programs' stderr: shown only when something fails.
     let log = File::create(&log_path)?;
     scene(programs, folder.path(), &log, out).map_err(|error| {
         let log = fs::read_to_string(&log_path).unwrap_or_default();
@@ -179,7 +179,7 @@ fn scene(programs: &Programs, folder: &Path, log: &File, out: &mut impl Write) -
     report(&rows, &denials, out)
 }
 
-/// One request of each person, all of them sent before any answer is read.
+/// One request per person, all sent before any response is read.
 fn ask_all(
     hosts: &mut [Host],
     id: u32,
@@ -231,7 +231,7 @@ fn report(rows: &[table::Row], denials: &[String], out: &mut impl Write) -> Resu
     Ok(())
 }
 
-/// The cell for one answer, or an error when it is not what this person should have got.
+/// The cell for one response, or an error when this person should not have got it.
 fn judge(step: &Step, name: &str, answer: &Value) -> Result<table::Cell> {
     let expected = match (step.expect)(name) {
         None => is_denial(answer),

@@ -1,4 +1,4 @@
-//! The programs of the quickstart: where they are, and `mcp-remote` in its parts as maker of tokens and
+//! The programs of the quickstart: where they are, and `mcp-remote` as token generator and
 //! as server.
 
 use std::env;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::Result;
 
 const LISTENING: &str = "MCP Remote TCP server listening on port ";
-/// The server gives its child four seconds before it kills it.
+/// The server gives its child four seconds before killing it.
 const STOP: Duration = Duration::from_secs(10);
 
 pub(crate) struct Programs {
@@ -23,8 +23,8 @@ pub(crate) struct Programs {
     notes_server: PathBuf,
 }
 
-/// Under cargo the programs are built, since `cargo run --example` builds no other target than the one
-/// it runs. Started by hand, this program expects them beside itself.
+/// Under cargo the programs are built first, since `cargo run --example` builds only the target that
+/// it runs. Started by hand, this program expects them next to itself.
 pub(crate) fn locate() -> Result<Programs> {
     let examples = env::current_exe()?
         .parent()
@@ -70,7 +70,7 @@ fn build(cargo: &OsStr, folder: &OsStr) -> Result<Programs> {
     if !output.status.success() {
         return Err("cargo could not build mcp-remote and notes_server".into());
     }
-    // Cargo says where it put them, whatever target folder or platform its settings name.
+    // Cargo reports where it put them, whatever target folder or platform is configured.
     let built = |name| {
         output.stdout.split(|byte| *byte == b'\n').find_map(|line| {
             let message: Value = serde_json::from_slice(line).ok()?;
@@ -90,7 +90,7 @@ fn build(cargo: &OsStr, folder: &OsStr) -> Result<Programs> {
 }
 
 impl Programs {
-    /// `mcp-remote`, untouched by settings that the user may have in the environment.
+    /// `mcp-remote`, unaffected by settings in the user's environment.
     pub(crate) fn mcp_remote(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.mcp_remote);
         command.args(arguments).stdin(Stdio::null());
@@ -127,7 +127,7 @@ fn stdout_of(command: &mut Command) -> Result<String> {
 pub(crate) struct Server {
     process: Child,
     port: String,
-    /// Held open, so that nothing the server still says can fail.
+    /// Held open, so that the server can still write to it.
     stdout: Lines<BufReader<ChildStdout>>,
 }
 
@@ -157,7 +157,7 @@ impl Server {
             .arg("--")
             .arg(&programs.notes_server)
             .arg(notes)
-            // By the environment: a secret on the command line would be seen in `ps`.
+            // Through the environment: a secret on the command line would be visible in `ps`.
             .env("MCP_REMOTE_JWT_SECRET", secret)
             .stdout(Stdio::piped())
             .stderr(log.try_clone()?)
@@ -197,7 +197,7 @@ impl Drop for Server {
     }
 }
 
-/// Waits for a process to end well.
+/// Waits for a process to exit successfully.
 pub(crate) fn end_of(process: &mut Child, name: &str, patience: Duration) -> Result<()> {
     let until = Instant::now() + patience;
     loop {

@@ -1,4 +1,4 @@
-//! The table at the end. Only text is made here.
+//! The table at the end. Only builds text.
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -7,7 +7,7 @@ pub(crate) struct Row {
     pub(crate) id: u32,
     pub(crate) title: &'static str,
     pub(crate) method: &'static str,
-    /// One for each person.
+    /// One per person.
     pub(crate) cells: Vec<Cell>,
 }
 
@@ -32,7 +32,7 @@ impl Cell {
         }
     }
 
-    /// Green or red, as a terminal understands it.
+    /// Green or red, as terminal escapes.
     fn colour(&self) -> &str {
         match self {
             Cell::Answered(_) => "\x1b[32m",
