@@ -1,5 +1,5 @@
-//! Arguments of a tool with rules: those that pass are, to a reader that keeps the last of equal
-//! members, what the rules say.
+//! Arguments of a tool with rules: those that pass satisfy the rules for a reader that keeps the
+//! last of duplicate members.
 
 use mcp_remote::permissions::{Policy, Rights};
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn is_below(path: &str) -> bool {
 }
 
 pub fn run(data: &[u8]) {
-    // The gate lets nothing else get so far.
+    // The gate stops anything else earlier.
     let Ok(arguments) = serde_json::from_slice::<Value>(data) else {
         return;
     };

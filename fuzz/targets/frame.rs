@@ -1,5 +1,5 @@
-//! Bytes into lines, over a plain stream and over WebSocket: whatever the pieces, nothing is lost,
-//! doubled, moved or longer than it may be.
+//! Bytes into lines, over a plain stream and over WebSocket: however they are split, nothing is lost,
+//! duplicated, reordered or too long.
 
 use bytes::Bytes;
 use mcp_remote::transport::line::{LineError, LineReader};
@@ -14,7 +14,7 @@ const UPGRADE: &[u8] =
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// Hands out its pieces one by one, then ends; takes whatever is written.
+/// Returns its pieces one by one, then ends; accepts all writes.
 struct Pieces(VecDeque<Vec<u8>>);
 
 impl AsyncRead for Pieces {
@@ -62,10 +62,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.with(|runtime| runtime.block_on(future))
 }
 
-/// Each piece is a turn of the whole machinery, and thousands of them find no more than these.
+/// Each piece costs a full turn, and thousands of them find no more than this many.
 const MAX_PIECES: usize = 64;
 
-/// The first byte chooses the transport, the second a limit or the size of pieces.
+/// The first byte selects the transport, the second a limit or the size of pieces.
 pub fn run(data: &[u8]) {
     let [kind, size, rest @ ..] = data else {
         return;
@@ -78,7 +78,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Pieces of `size`, or larger ones where these were too many.
+/// Pieces of `size`, or larger ones if these would be too many.
 fn pieces(bytes: &[u8], size: usize) -> impl Iterator<Item = Vec<u8>> {
     let size = size.max(bytes.len().div_ceil(MAX_PIECES));
     bytes.chunks(size).map(<[u8]>::to_vec)
@@ -101,7 +101,7 @@ fn stream(bytes: &[u8], limit: usize, size: usize) {
     let mut expected: Vec<_> = bytes.split(|byte| *byte == b'\n').map(judged).collect();
     match expected.pop().expect("split gives at least one") {
         Some(last) => assert_eq!(reader.rest(), last),
-        // Reported as soon as it was too long, and not again.
+        // Reported as soon as it was too long, and only once.
         None => assert_eq!(lines.pop(), Some(None)),
     }
     assert_eq!(lines, expected);
@@ -126,7 +126,7 @@ fn websocket(mut bytes: &[u8], size: usize) {
             data.extend(payload.iter().copied().filter(|byte| *byte != b'\n'));
         }
     }
-    // A client waits for the answer to its upgrade.
+    // A client waits for the response to its upgrade.
     let pieces = std::iter::once(UPGRADE.to_vec()).chain(pieces(&wire, size));
     let pieces = Pieces(pieces.collect());
     let limit = 300;

@@ -66,7 +66,7 @@ pub fn run(data: &[u8]) {
     let again = Message::read(Bytes::copy_from_slice(body), MAX_PEER_DEPTH).expect(text);
     assert_eq!((again.kind(), again.method()), (&kind, &*method));
     assert_eq!(written(again).as_deref(), Some(&*out));
-    // It refuses half a surrogate pair and numbers beyond f64, which others take.
+    // It rejects lone surrogates and numbers beyond f64, which others accept.
     let Ok(Value::Object(seen)) = serde_json::from_str(text) else {
         return;
     };

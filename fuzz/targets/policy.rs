@@ -1,4 +1,4 @@
-//! Policy files: what is taken is JSON, a block in any role wins, and nothing is allowed that no
+//! Policy files: what is accepted is JSON, a block in any role wins, and nothing is allowed that no
 //! role allows.
 
 use mcp_remote::jsonrpc::{MAX_PEER_DEPTH, Message};
@@ -29,7 +29,7 @@ pub fn run(data: &[u8]) {
         .keys()
         .cloned()
         .collect();
-    // What a name is blocked from is refused where no name can be read.
+    // A call with a blocked name is denied when no name can be read.
     let blocks_names = [
         "blockedTools",
         "blockedPrompts",

@@ -1,5 +1,5 @@
-//! Histories of a router, one event per few bytes, against a model that knows who asked what:
-//! every answer reaches its asker, once, and nobody else; in the end nothing is owed.
+//! Histories of a router, one event per few bytes, against a model that knows the sender of each request:
+//! every response reaches its requester, once, and no other peer; in the end nothing is pending.
 
 use mcp_remote::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use mcp_remote::permissions::{Permit, Rights};
@@ -11,17 +11,17 @@ use std::time::Instant;
 
 #[derive(Default)]
 struct Peer {
-    /// Methods and tags of what waits for an answer, by the text of its id.
+    /// Methods and tags of pending requests, by the text of the id.
     open: BTreeMap<String, (&'static str, String)>,
     cancelled: BTreeSet<String>,
-    /// Ids of cancelled requests, until they are used again.
+    /// Ids of cancelled requests, until they are reused.
     late: BTreeSet<String>,
-    /// Its last `initialize` came while another one was under way.
+    /// Its last `initialize` came while another one was in flight.
     refused: bool,
     asked: Vec<Value>,
 }
 
-/// What a process has been asked.
+/// The requests that a process has received.
 struct Seen {
     process: usize,
     id: Value,
@@ -38,7 +38,7 @@ struct World {
     seen: Vec<Seen>,
     questions: Vec<(usize, Value)>,
     up: [bool; PROCESSES],
-    /// Processes that may still come.
+    /// Processes that may still be started.
     wanted: [bool; PROCESSES],
     count: u32,
 }
@@ -48,7 +48,7 @@ fn permit(line: &str) -> Option<Permit> {
     Rights::everything().decide(message).ok()
 }
 
-/// Longer histories find little more, and take their time.
+/// Longer histories find little more, and are slow.
 const MAX_EVENTS: usize = 64;
 
 const LEVELS: [&str; 4] = ["debug", "info", "warning", "error"];
@@ -263,7 +263,7 @@ impl World {
         self.child(seen.process, &line);
     }
 
-    /// Takes what was said, and checks it, until nothing more waits for its turn.
+    /// Takes the output, and checks it, until nothing is queued any more.
     fn look(&mut self) {
         loop {
             self.pass_on();
@@ -365,7 +365,7 @@ impl World {
                     );
                     if peer.cancelled.remove(tag) {
                         match peer.open.get(&id.to_string()) {
-                            // It got the answer that all who wait for the same get.
+                            // It got the response shared by all that wait for the same.
                             Some((method, _)) => assert_eq!(*method, "resources/subscribe"),
                             None => return,
                         }
@@ -388,7 +388,7 @@ impl World {
         }
     }
 
-    /// Processes come back and answer: then nothing is owed.
+    /// Processes return and respond: then nothing is pending.
     fn settle(&mut self) {
         for round in 0.. {
             for process in 0..PROCESSES {

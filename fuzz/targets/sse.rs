@@ -1,5 +1,5 @@
-//! Bytes into server-sent events: whatever the pieces, the events are the same, and none is longer than
-//! it may be.
+//! Bytes into server-sent events: however they are split, the events are the same, and none is longer than
+//! the limit.
 
 use mcp_remote::transport::sse::{Decoder, Event, TooLong};
 

@@ -1,4 +1,4 @@
-//! Tokens: nobody comes in without our signature, and with it only as the claims say.
+//! Tokens: none is accepted without our signature, and with it only as the claims say.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use mcp_remote::auth::{Demands, Keys, Verifier};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 const SECRET: &str = "what the fuzzer signs with";
 const NOW: u64 = 1_800_000_000;
 
-/// The first byte chooses: a token as it is, or claims to sign.
+/// The first byte selects: a token as it is, or claims to sign.
 pub fn run(data: &[u8]) {
     let [kind, rest @ ..] = data else { return };
     let Ok(text) = std::str::from_utf8(rest) else {
