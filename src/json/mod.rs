@@ -1,4 +1,4 @@
-//! JSON text: read strictly and in place, into no values but scalars. It knows nothing of JSON-RPC.
+//! JSON text: parsed strictly and in place, into no values except scalars. Independent of JSON-RPC.
 
 mod names;
 mod scalar;

@@ -1,7 +1,7 @@
 //! How loose JSON readers compare the names of members.
 
-/// The first character of `name` as Go's `encoding/json` folds it, and what follows. `None` for one
-/// that is in no name of ours.
+/// The first character of `name` as Go's `encoding/json` folds it, and the rest. `None` for one
+/// that occurs in none of our names.
 fn fold_first(name: &[u8]) -> Option<(u8, &[u8])> {
     match name {
         // U+017F and U+212A.
@@ -12,7 +12,7 @@ fn fold_first(name: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// A name as the loosest reader sees it, byte by byte.
+/// A name as the most lenient reader sees it, byte by byte.
 struct Folded<'a>(&'a [u8]);
 
 impl Iterator for Folded<'_> {
@@ -20,7 +20,7 @@ impl Iterator for Folded<'_> {
 
     fn next(&mut self) -> Option<u8> {
         loop {
-            // No name of ours has this byte.
+            // None of our names has this byte.
             let (folded, rest) = match self.0 {
                 [] => return None,
                 name => fold_first(name).unwrap_or((0xff, &[])),
@@ -35,12 +35,12 @@ impl Iterator for Folded<'_> {
     }
 }
 
-/// True when the loosest reader takes `name` for `known`.
+/// True when the most lenient reader takes `name` for `known`.
 pub(crate) fn looks_like(name: &[u8], known: &str) -> bool {
     Folded(name).eq(Folded(known.as_bytes()))
 }
 
-/// A name of any characters as the loosest reader takes it: up to a NUL, without `_` and `-`, case folded.
+/// A name of any characters as the most lenient reader takes it: up to a NUL, without `_` and `-`, case folded.
 pub(crate) fn fold(name: &str) -> String {
     name.chars()
         .take_while(|c| *c != '\0')
@@ -60,7 +60,7 @@ pub(crate) fn folds_to(mut name: &[u8], exact: &str) -> bool {
     }) && name.is_empty()
 }
 
-/// As [`looks_like`], for a `known` that is written as it folds.
+/// As [`looks_like`], for a `known` that is already folded.
 pub(crate) fn looks_like_folded(name: &[u8], known: &str) -> bool {
     Folded(name).eq(known.bytes())
 }

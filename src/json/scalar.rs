@@ -1,4 +1,4 @@
-//! JSON scalars, compared exactly: numbers by value however they are written and however large, strings
+//! JSON scalars, compared exactly: numbers by value, however they are written and however large, strings
 //! by code points.
 
 use super::span::unescape;
@@ -15,8 +15,8 @@ pub(crate) enum Scalar<'a> {
 }
 
 impl<'a> Scalar<'a> {
-    /// Reads valid JSON. `None` for objects and arrays, and for what readers do not agree on: strings
-    /// with half a surrogate pair or a NUL, numbers whose exponent has more than 17 digits.
+    /// Parses valid JSON. `None` for objects and arrays, and for what readers disagree on: strings
+    /// with a lone surrogate or a NUL, numbers whose exponent has more than 17 digits.
     pub(crate) fn read(raw: &'a [u8]) -> Option<Self> {
         match raw.first()? {
             b'n' => Some(Self::Null),
@@ -40,23 +40,23 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// A decimal number: 0.`digits` times ten to the power of `exponent`.
+/// A decimal number: 0.`digits` × 10^`exponent`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Number {
     negative: bool,
-    /// Without zeros at either end; empty for zero.
+    /// Without leading and trailing zeros; empty for zero.
     digits: Box<[u8]>,
     exponent: i64,
 }
 
-/// More digits of an exponent are not read, so that sums of it do not overflow.
+/// Longer exponents are rejected, so that their sums do not overflow.
 const MAX_EXPONENT_DIGITS: usize = 17;
 
-/// Whole numbers of more digits are written with an exponent.
+/// Integers with more digits are written with an exponent.
 const MAX_WHOLE: usize = 400;
 
 impl Number {
-    /// Reads a valid JSON number.
+    /// Parses a valid JSON number.
     pub(crate) fn read(raw: &[u8]) -> Option<Self> {
         let (negative, rest) = match raw {
             [b'-', rest @ ..] => (true, rest),
@@ -90,7 +90,7 @@ impl Number {
         })
     }
 
-    /// Writes it as JSON: without a point and an exponent where it is whole and not too long, otherwise
+    /// Writes it as JSON: without a point or an exponent if it is an integer and not too long, otherwise
     /// with both.
     pub(crate) fn to_json(&self) -> String {
         let sign = if self.negative { "-" } else { "" };

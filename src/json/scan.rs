@@ -1,7 +1,7 @@
-//! A strict JSON reader that finds where things stand and copies nothing.
+//! A strict JSON parser that records positions and copies nothing.
 //!
 //! It accepts exactly RFC 8259 (no NaN, no comments, no trailing bytes) and leaves every value
-//! where it is: callers get spans. It knows nothing of JSON-RPC.
+//! where it is: callers get spans. Independent of JSON-RPC.
 
 mod levels;
 
@@ -11,7 +11,7 @@ use super::span::{Quoted, Span};
 use super::window::Window;
 use levels::{Level, Levels};
 
-/// Why a text is not the JSON we take.
+/// Why a text is not JSON that we accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Not JSON at all.
@@ -20,21 +20,21 @@ pub(crate) enum Fault {
     Depth,
 }
 
-/// A cursor over one text. What is read often is inlined, so that a cursor can stay in registers; the
-/// rest takes and gives parts of it.
+/// A cursor over one text. The hot functions are inlined, so that a cursor can stay in registers; the
+/// others take and return parts of it.
 pub(crate) struct Scanner<'a> {
     text: &'a [u8],
     window: &'a mut Window,
     pos: usize,
-    /// How many more containers may be nested.
+    /// How many more levels may be nested.
     room: usize,
-    /// There is white space that is not a plain blank.
+    /// There is white space other than a plain space.
     odd_white: bool,
 }
 
 impl<'a> Scanner<'a> {
-    /// Reads `text`, which must be valid UTF-8, and which `window` has been made for; at most `depth` containers may stand inside each
-    /// other, and never more than [`MAX_DEPTH`].
+    /// Parses `text`, which must be valid UTF-8 and match `window`; at most `depth` containers may be nested,
+    /// and never more than [`MAX_DEPTH`].
     #[inline(always)]
     pub(crate) fn new(text: &'a [u8], depth: usize, window: &'a mut Window) -> Self {
         Self {
@@ -46,12 +46,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// True when some of the white space read so far is a tab or the end of a line.
+    /// True when some of the white space so far is a tab or a line end.
     pub(crate) fn has_odd_white(&self) -> bool {
         self.odd_white
     }
 
-    /// True where some string read so far has more than ASCII in it, or may have.
+    /// True when some string so far contains non-ASCII characters, or may.
     pub(crate) fn is_not_ascii(&self) -> bool {
         self.window.is_not_ascii()
     }
@@ -61,7 +61,7 @@ impl<'a> Scanner<'a> {
         self.text.get(self.pos).copied()
     }
 
-    /// Consumes `byte`, if that comes next.
+    /// Consumes `byte`, if it is next.
     #[inline(always)]
     fn eat(&mut self, byte: u8) -> bool {
         if self.peek() == Some(byte) {
@@ -71,7 +71,7 @@ impl<'a> Scanner<'a> {
         false
     }
 
-    /// Consumes `bytes`, if those come next.
+    /// Consumes `bytes`, if they are next.
     #[inline(always)]
     pub(crate) fn eat_all<const N: usize>(&mut self, bytes: &[u8; N]) -> bool {
         let next = self.text.get(self.pos..).and_then(<[u8]>::first_chunk);
@@ -82,19 +82,19 @@ impl<'a> Scanner<'a> {
         same
     }
 
-    /// The byte behind the next one.
+    /// The byte after the next one.
     #[inline(always)]
     pub(crate) fn second(&self) -> Option<u8> {
         self.text.get(self.pos + 1).copied()
     }
 
-    /// Consumes `byte`, if that is the next that is not white space.
+    /// Consumes `byte`, if it is next after white space.
     #[inline(always)]
     fn eat_solid(&mut self, byte: u8) -> bool {
         self.eat(byte) || self.next_kind() == Some(byte) && self.eat(byte)
     }
 
-    /// The first byte of the next value, which says what it is; nothing is consumed.
+    /// The first byte of the next value, which determines its type; nothing is consumed.
     #[inline(always)]
     pub(crate) fn next_kind(&mut self) -> Option<u8> {
         match self.peek() {
@@ -116,7 +116,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads one container, calling `part` before each value in it, which must consume exactly that.
+    /// Parses one container, calling `part` before each value in it, which must consume exactly that.
     #[inline(always)]
     fn each<E: From<Fault>>(
         &mut self,
@@ -142,7 +142,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Reads one object, calling `member` with each key just before its value; `member` must consume
+    /// Parses one object, calling `member` with each key just before its value; `member` must consume
     /// exactly that value.
     #[inline(always)]
     pub(crate) fn object<E: From<Fault>>(
@@ -155,7 +155,7 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// Reads one object, calling `member` before each key; `member` must consume exactly that, its
+    /// Parses one object, calling `member` before each key; `member` must consume exactly that, its
     /// colon, and its value.
     #[inline(always)]
     pub(crate) fn members<E: From<Fault>>(
@@ -165,7 +165,7 @@ impl<'a> Scanner<'a> {
         self.each(Level::Object, member)
     }
 
-    /// Reads one array, calling `element` before each element; it must consume exactly that one.
+    /// Parses one array, calling `element` before each element; it must consume exactly that one.
     pub(crate) fn array<E: From<Fault>>(
         &mut self,
         element: impl FnMut(&mut Self) -> Result<(), E>,
@@ -173,7 +173,7 @@ impl<'a> Scanner<'a> {
         self.each(Level::Array, element)
     }
 
-    /// Where what `read` consumes stands, leading white space aside.
+    /// The span of what `read` consumes, without leading white space.
     #[inline(always)]
     pub(crate) fn spanned<E>(
         &mut self,
@@ -185,7 +185,7 @@ impl<'a> Scanner<'a> {
         Ok(self.span_from(start))
     }
 
-    /// Reads one value of any kind and says where it stood.
+    /// Parses one value of any kind and returns its span.
     #[inline(always)]
     pub(crate) fn value(&mut self) -> Result<Span, Fault> {
         let kind = self.next_kind();
@@ -199,7 +199,7 @@ impl<'a> Scanner<'a> {
         Ok(self.span_from(start))
     }
 
-    /// Reads what is neither a container nor a string, and begins with `first`.
+    /// Parses a value that is neither a container nor a string, and starts with `first`.
     #[inline(always)]
     fn scalar(&mut self, first: u8) -> Result<(), Fault> {
         match first {
@@ -250,7 +250,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Reads an object or array, without recursion.
+    /// Parses an object or array, without recursion.
     #[inline(always)]
     fn container(&mut self) -> Result<(), Fault> {
         let (pos, odd) = container(self.text, self.window, self.pos, self.room)?;
@@ -262,7 +262,7 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     fn nested(&mut self) -> Result<(), Fault> {
         let mut levels = Levels::new();
-        // The innermost open container, and how many are open around it.
+        // The innermost open container, and the number of open ones around it.
         let (mut level, mut depth) = (Level::Array, 0);
         loop {
             let opens = match self.next_kind() {
@@ -278,7 +278,7 @@ impl<'a> Scanner<'a> {
                 }
                 None => return Err(Fault::Syntax),
             };
-            // A value or a member follows in a container that is open.
+            // A value or a member follows in an open container.
             let mut more = false;
             if let Some(inner) = opens {
                 if depth == self.room {
@@ -292,7 +292,7 @@ impl<'a> Scanner<'a> {
                     level = inner;
                 }
             }
-            // Whatever ends behind the value.
+            // Whatever ends after the value.
             while !more {
                 if depth == 0 {
                     return Ok(());
@@ -312,7 +312,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Fails unless nothing but white space is left.
+    /// Fails unless only white space is left.
     pub(crate) fn end(&mut self) -> Result<(), Fault> {
         match self.next_kind() {
             None => Ok(()),
@@ -320,7 +320,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads a key and its colon.
+    /// Parses a key and its colon.
     #[inline(always)]
     pub(crate) fn key(&mut self) -> Result<Quoted, Fault> {
         self.next_kind();
@@ -345,20 +345,20 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads one string.
+    /// Parses one string.
     #[inline(always)]
     pub(crate) fn string(&mut self) -> Result<Span, Fault> {
         self.quoted().map(|quoted| quoted.span)
     }
 
-    /// Reads one string, and looks whether something in it is escaped.
+    /// Parses one string, and checks whether it contains an escape.
     #[inline(always)]
     pub(crate) fn quoted(&mut self) -> Result<Quoted, Fault> {
         let start = self.pos;
         if !self.eat(b'"') {
             return Err(Fault::Syntax);
         }
-        // Most end in the block that they begin in.
+        // Most end in the block in which they start.
         let near = self.window.near(self.pos);
         let found = near.or_else(|| Some((self.window.find(self.text, self.pos)?, true)));
         let (end, escapes) = found.ok_or(Fault::Syntax)?;
@@ -373,7 +373,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Gives where white space ends, and whether some of it is no plain blank.
+/// Returns the end of white space, and whether some of it is not a plain space.
 #[inline(never)]
 fn skip_white(text: &[u8], mut pos: usize) -> (usize, bool) {
     let mut odd = false;
@@ -384,7 +384,7 @@ fn skip_white(text: &[u8], mut pos: usize) -> (usize, bool) {
     (pos, odd)
 }
 
-/// Reads an object or array; gives where it ends, and whether white space in it is no plain blank.
+/// Parses an object or array; returns its end, and whether white space in it is not a plain space.
 #[inline(never)]
 fn container(
     text: &[u8],

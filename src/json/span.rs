@@ -1,8 +1,8 @@
-//! Where a value stands, and the text of a string that stands there.
+//! The position of a value, and the text of a string at that position.
 
 use std::borrow::Cow;
 
-/// Where a value stands in its line, in bytes. Lines are no longer than [`super::MAX_LINE`].
+/// The position of a value in its line, in bytes. Lines are no longer than [`super::MAX_LINE`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     pub start: u32,
@@ -21,7 +21,7 @@ impl Span {
         self.end as usize - self.start as usize
     }
 
-    /// This span, which counts from the start of `outer`, as that one counts.
+    /// This span, relative to the start of `outer`, in the coordinates of `outer`.
     pub(crate) fn within(self, outer: Self) -> Self {
         Self {
             start: outer.start + self.start,
@@ -30,28 +30,28 @@ impl Span {
     }
 }
 
-/// A string as it stands in its text.
+/// A string as it is written in its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quoted {
-    /// Quotes included.
+    /// Including the quotes.
     pub span: Span,
-    /// Something in it may be escaped.
+    /// It may contain an escape.
     pub(super) escapes: bool,
 }
 
 impl Quoted {
-    /// True where nothing in it is escaped.
+    /// True if it contains no escape.
     #[inline(always)]
     pub(crate) fn is_plain(self, line: &[u8]) -> bool {
         !self.escapes || memchr::memchr(b'\\', self.span.of(line)).is_none()
     }
 
-    /// True if it has no agreed text, where `text` is what [`Self::text`] gives.
+    /// True if it has no agreed text, where `text` is the result of [`Self::text`].
     pub(crate) fn is_ambiguous(self, text: &[u8]) -> bool {
         text.is_empty() && self.span.len() > 2
     }
 
-    /// Its text, escapes undone. Empty where it has no agreed one, as with half a surrogate pair: no
+    /// Its unescaped text. Empty if readers disagree on it, as with a lone surrogate: no
     /// known name is empty.
     pub(crate) fn text(self, line: &[u8]) -> Cow<'_, [u8]> {
         let raw = self.span.of(line);
@@ -66,8 +66,8 @@ impl Quoted {
     }
 }
 
-/// The text of a JSON string (quotes included) with its escapes undone; `None` when `raw` is no
-/// string or holds half a surrogate pair, which readers turn into different texts.
+/// The unescaped text of a JSON string (including its quotes); `None` when `raw` is not a
+/// string or contains a lone surrogate, which readers turn into different texts.
 pub(crate) fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
     if memchr::memchr(b'\\', raw).is_none() {
         return plain(raw).map(Cow::Borrowed);
@@ -75,19 +75,19 @@ pub(crate) fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice::<String>(raw).ok().map(Cow::Owned)
 }
 
-/// The text of a JSON string (quotes included) in which nothing is escaped; `None` when `raw` is no
+/// The text of a JSON string (including its quotes) that contains no escape; `None` when `raw` is not a
 /// string.
 pub(crate) fn plain(raw: &[u8]) -> Option<&str> {
     simdutf8::basic::from_utf8(plain_bytes(raw)?).ok()
 }
 
-/// The same, where it is known that they are UTF-8.
+/// The same, for bytes that are known to be UTF-8.
 pub(crate) fn plain_bytes(raw: &[u8]) -> Option<&[u8]> {
     raw.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }
 
-/// Appends `text` as a JSON string. Everything that some reader takes for the end of a line is
-/// escaped, besides what JSON itself demands.
+/// Appends `text` as a JSON string. Everything that some reader takes for a line end is
+/// escaped, besides what JSON itself requires.
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');

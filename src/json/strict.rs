@@ -1,4 +1,4 @@
-//! Parts of a payload that policy reads only where it has rules, as strictly as the gate reads the
+//! Parts of a payload that policy reads only if it has rules for them, as strictly as the gate reads the
 //! rest.
 
 use super::names::{fold, looks_like};
@@ -6,9 +6,9 @@ use super::scan::{Fault, MAX_DEPTH, Scanner};
 use super::span::Span;
 use super::window::Window;
 
-/// Where the members `names` of one object stand, within its text. `None` when `text` is no object,
-/// or when one of them stands twice or under a look-alike name, or some name has no agreed text: some reader would see another
-/// value than we do.
+/// The positions of the members `names` of one object, within its text. `None` when `text` is not an object,
+/// when one of them is duplicated or has a look-alike, or when readers disagree on some name: some reader
+/// would see another value than we do.
 pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[Option<Span>; N]> {
     let mut found = [None; N];
     let mut spoiled = false;
@@ -28,7 +28,7 @@ pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[
     (read.is_ok() && !spoiled).then_some(found)
 }
 
-/// The same for one name, which may have any characters: [`members`] takes names in ASCII only.
+/// The same for one name of any characters: [`members`] accepts only ASCII names.
 pub(crate) fn member_of_any_name(text: &[u8], name: &str) -> Option<Option<Span>> {
     let folded = fold(name);
     let mut found = None;
@@ -52,8 +52,8 @@ pub(crate) fn member_of_any_name(text: &[u8], name: &str) -> Option<Option<Span>
 }
 
 /// Calls `read` before the value of the member `name` of an object; it must consume exactly that value, and
-/// gets the text of the whole. False where there is no such member, where [`members`] would not find it, or
-/// where `read` fails.
+/// gets the whole text. False if there is no such member, if [`members`] would not find it, or
+/// if `read` fails.
 pub(crate) fn member(
     text: &[u8],
     name: &str,
@@ -79,8 +79,8 @@ pub(crate) fn member(
     whole.is_ok() && found
 }
 
-/// Calls `element` with where each element of an array stands, within its text. `None` when `text`
-/// is no array.
+/// Calls `element` with the position of each element of an array, within its text. `None` when `text`
+/// is not an array.
 pub(crate) fn elements(text: &[u8], mut element: impl FnMut(Span)) -> Option<()> {
     let mut window = Window::of(text);
     let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
@@ -91,8 +91,8 @@ pub(crate) fn elements(text: &[u8], mut element: impl FnMut(Span)) -> Option<()>
     read.ok()
 }
 
-/// A JSON array with only those elements that `keep` is true of, their text unchanged. What is no
-/// array becomes an empty one.
+/// A JSON array with only those elements for which `keep` is true, their text unchanged. Anything
+/// else becomes an empty array.
 pub(crate) fn filter_array(list: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
     let mut kept = b"[".to_vec();
     let mut window = Window::of(list);

@@ -1,24 +1,24 @@
-//! The strings and brackets of JSON text that comes in pieces, in constant memory.
+//! The strings and brackets of JSON text that arrives in pieces, in constant memory.
 
 /// What a byte is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     White,
-    /// A string, its quotes included.
+    /// A string, including its quotes.
     Text,
-    /// `{`, after which the depth is one more.
+    /// `{`, which increases the depth by one.
     Object,
     /// `[`, likewise.
     Array,
-    /// `}` or `]`, after which the depth is one less.
+    /// `}` or `]`, which decreases the depth by one.
     Close,
     Colon,
     Comma,
-    /// A number or a word, or no JSON at all.
+    /// A number or a literal, or not JSON at all.
     Other,
 }
 
-/// How far a text has been followed. It is taken for JSON: of anything else the depth may be any
+/// The state after part of a text. It is assumed to be JSON: for anything else the depth may be any
 /// number.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Structure {
@@ -29,12 +29,12 @@ pub(crate) struct Structure {
 }
 
 impl Structure {
-    /// How many objects and arrays are open.
+    /// The number of open objects and arrays.
     pub(crate) fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Follows one byte more.
+    /// Advances by one byte.
     pub(crate) fn take(&mut self, byte: u8) -> Part {
         if self.in_string {
             self.in_string = byte != b'"' || self.escaping;

@@ -1,32 +1,32 @@
-//! Where strings end: quotation marks, escapes and control characters of a text, found many bytes at
+//! Finds the end of strings: quotation marks, escapes and control characters of a text, many bytes at
 //! a time.
 
 use wide::u8x16;
 
-/// Bytes that are looked at together.
+/// Bytes processed together.
 const BLOCK: usize = 64;
 
-/// So many of them fit into a vector register.
+/// How many of them fit in a vector register.
 const LANES: usize = 16;
 const VECTORS: usize = BLOCK / LANES;
 
-/// So many blocks are looked at before the first of them is needed.
+/// How many blocks are processed before the first of them is needed.
 const BLOCKS: usize = 8;
 
-/// Before so many bytes it pays to look for blocks without a stop first.
+/// The remaining length from which it pays to look for blocks without a stop first.
 const LONG: usize = 4 * BLOCK;
 
-/// Some blocks in a row, and the stops in them: bytes that a string cannot go on with, or that end
-/// it. Blocks count from the start of the text.
+/// Consecutive blocks, and the stops in them: bytes that a string cannot contain, or that end
+/// it. Blocks are numbered from the start of the text.
 #[derive(Default)]
 pub(crate) struct Window {
     first: usize,
-    /// So many blocks are known.
+    /// The number of known blocks.
     known: usize,
-    /// A bit for each byte that is a quotation mark which nothing escapes, a control character, or
-    /// the begin of what is no escape.
+    /// A bit for each byte that is an unescaped quotation mark, a control character, or
+    /// the start of an invalid escape.
     stops: [u64; BLOCKS],
-    /// A bit for each block in which something is escaped.
+    /// A bit for each block that contains an escape.
     escapes: u64,
     /// The last byte of the last block escapes the next one.
     escaping: bool,
@@ -41,13 +41,13 @@ impl Window {
         window
     }
 
-    /// True where a block that was looked at has more than ASCII in it.
+    /// True if a block processed so far contains non-ASCII bytes.
     pub(crate) fn is_not_ascii(&self) -> bool {
         self.not_ascii
     }
 
-    /// The first stop from `pos` on, if it stands in the same block and that is known, and whether
-    /// something in that block is escaped.
+    /// The first stop from `pos` on, if it is in the same block and that is known, and whether
+    /// that block contains an escape.
     #[inline(always)]
     pub(crate) fn near(&self, pos: usize) -> Option<(usize, bool)> {
         let at = (pos / BLOCK).wrapping_sub(self.first);
@@ -61,8 +61,8 @@ impl Window {
         })
     }
 
-    /// The first stop from `pos` on, where a string is under way; what stood before it has been looked
-    /// at, or is over.
+    /// The first stop from `pos` on, inside a string; everything before it has been checked,
+    /// or is done.
     #[inline(never)]
     pub(crate) fn find(&mut self, text: &[u8], mut pos: usize) -> Option<usize> {
         while pos < text.len() {
@@ -76,7 +76,7 @@ impl Window {
                 return Some(pos + stops.trailing_zeros() as usize);
             }
             pos += BLOCK - pos % BLOCK;
-            // Where one block has no stop at all, the next ones may have none either.
+            // If one block has no stop at all, the next ones may have none either.
             if at + 1 == self.known
                 && self.stops.get(at) == Some(&0)
                 && !self.escaping
@@ -90,8 +90,8 @@ impl Window {
         None
     }
 
-    /// Looks at the blocks from `block` on. Where that is not the next one, it is reached over blocks
-    /// that escape nothing, or a string begins in it: then what is escaped before that is of no interest.
+    /// Processes the blocks from `block` on. If that is not the next one, the skipped blocks
+    /// escape nothing, or a string starts in it: then escapes before it do not matter.
     #[inline(never)]
     fn move_to(&mut self, text: &[u8], block: usize) {
         self.escaping &= block == self.first + self.known;
@@ -110,7 +110,7 @@ impl Window {
         self.not_ascii |= all.to_bitmask() != 0;
     }
 
-    /// Looks at the next block, all bytes of which it adds to `all`.
+    /// Processes the next block, and adds all its bytes to `all`.
     #[inline(always)]
     fn look_at(&mut self, text: &[u8], bytes: &[u8; BLOCK], all: &mut u8x16) {
         let vectors = vectors(bytes);
@@ -129,14 +129,14 @@ impl Window {
         }
     }
 
-    /// What the `backslashes` of the next block escape.
+    /// The bytes escaped by the `backslashes` of the next block.
     #[inline(always)]
     fn escaped(&mut self, backslashes: u64) -> u64 {
-        /// Every second byte, beginning with the second.
+        /// Every second byte, starting with the second.
         const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
         let carry = u64::from(self.escaping);
-        // In a run of backslashes every second one is escaped. Where a run ends is found by
-        // subtraction, and whether its length is odd by where it ends.
+        // In a run of backslashes every second one is escaped. The end of a run is found by
+        // subtraction, and whether its length is odd from its end.
         let first = backslashes & !carry;
         let ends = ((first << 1 | ODD).wrapping_sub(first)) ^ ODD;
         self.escaping = ends & backslashes & 1 << (BLOCK - 1) != 0;
@@ -144,7 +144,7 @@ impl Window {
     }
 }
 
-/// Those of the `escaped` bytes of a block that cannot be.
+/// Those `escaped` bytes of a block that may not be escaped.
 #[inline(always)]
 fn wrong(text: &[u8], block: usize, bytes: &[u8; BLOCK], escaped: u64) -> u64 {
     let mut worst = 0;
@@ -161,7 +161,7 @@ fn wrong(text: &[u8], block: usize, bytes: &[u8; BLOCK], escaped: u64) -> u64 {
     }
 }
 
-/// For each byte, what it is behind a backslash: 0 for an escape, 1 for the begin of one, 2 for none.
+/// For each byte, its meaning after a backslash: 0 for an escape, 1 for the start of one, 2 for none.
 const ESCAPES: [u8; 256] = {
     let mut escapes = [2; 256];
     let whole = b"\"\\/bfnrt";
@@ -210,8 +210,8 @@ fn controls(vector: u8x16) -> u8x16 {
     vector.min(u8x16::splat(0x1f)).simd_eq(vector)
 }
 
-/// How many blocks a string certainly goes on over, and whether they are more than ASCII. Cheaper
-/// than a look for stops, since it does not tell where one is.
+/// The number of blocks over which a string certainly continues, and whether they contain non-ASCII. Cheaper
+/// than looking for stops, since it does not say where one is.
 fn plain_blocks(rest: &[u8]) -> (usize, bool) {
     let mut all = u8x16::splat(0);
     let (blocks, _) = rest.as_chunks::<BLOCK>();
@@ -233,8 +233,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Where the string ends whose text begins at `pos`, byte by byte: at its quotation mark, or at
-    /// what cannot be in it.
+    /// The end of the string whose text starts at `pos`, byte by byte: its quotation mark, or a byte
+    /// that it cannot contain.
     fn plainly(text: &[u8], mut pos: usize) -> Option<usize> {
         loop {
             match text.get(pos..)? {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     proptest! {
-        /// Strings one after the other, and what stands between them jumped over.
+        /// Strings one after the other, skipping what is between them.
         #[test]
         fn finds_what_a_look_at_each_byte_finds(text in runs(), gaps in prop::collection::vec(0usize..1500, 8)) {
             let mut window = Window::of(&text);
@@ -290,7 +290,7 @@ mod tests {
                 prop_assert_eq!(end(found), end(expected), "from {}", pos);
                 let Some(found) = end(found) else { break };
                 prop_assert!(window.is_not_ascii() || text[pos..found].is_ascii());
-                // What a string begins with is not escaped.
+                // The first byte of a string is not escaped.
                 let from = (found + 1 + gap).min(text.len());
                 let run = text[from - 1..].iter().take_while(|byte| **byte == b'\\');
                 pos = (from + run.count()).min(text.len());

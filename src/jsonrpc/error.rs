@@ -1,4 +1,4 @@
-//! Errors that the proxy itself makes, as lines on the wire.
+//! Errors that the proxy itself generates, as lines on the wire.
 
 use super::RequestId;
 use crate::json::write_string;
@@ -12,25 +12,25 @@ use serde::Serialize;
 pub enum Code {
     /// Not JSON.
     ParseError = -32700,
-    /// JSON, but not a message we take.
+    /// JSON, but not a message we accept.
     InvalidRequest = -32600,
     /// Forbidden, or unknown.
     MethodNotFound = -32601,
-    /// Params that name what there is not.
+    /// Params that name something that does not exist.
     InvalidParams = -32602,
-    /// The proxy could not get an answer.
+    /// The proxy could not get a response.
     InternalError = -32603,
-    /// The headers of an HTTP request do not say what its body says (2026-07-28).
+    /// The headers of an HTTP request do not match its body (2026-07-28).
     HeaderMismatch = -32020,
     /// The client has not declared a capability that its request needs (2026-07-28).
     MissingCapability = -32021,
-    /// A revision of MCP that there is not (2026-07-28).
+    /// An MCP revision that does not exist (2026-07-28).
     UnsupportedVersion = -32022,
-    /// The token lacks every role that the server demands.
+    /// The token has none of the roles that the server requires.
     InsufficientRoles = -32001,
-    /// The token is not good.
+    /// The token is invalid.
     AuthenticationFailed = -32002,
-    /// No token within the time.
+    /// No token within the time limit.
     AuthenticationTimeout = -32003,
 }
 
@@ -40,11 +40,11 @@ pub enum Code {
 pub enum Executed {
     /// It never reached the MCP server.
     No,
-    /// It may have.
+    /// It may have reached it.
     Unknown,
 }
 
-/// The `data` of an error that the proxy makes about itself.
+/// The `data` of an error that the proxy generates.
 #[derive(Clone, Debug, Serialize)]
 pub struct ErrorData {
     source: &'static str,
@@ -61,7 +61,7 @@ pub struct ErrorData {
 }
 
 impl ErrorData {
-    /// `reason` is a fixed word that programs may test for.
+    /// `reason` is a fixed word that programs may check for.
     #[must_use]
     pub const fn new(reason: &'static str, executed: Executed) -> Self {
         Self {
@@ -82,28 +82,28 @@ impl ErrorData {
         self
     }
 
-    /// Adds what a person wants to know.
+    /// Adds a text for people.
     #[must_use]
     pub fn with_detail(mut self, detail: Option<String>) -> Self {
         self.detail = detail;
         self
     }
 
-    /// Adds when it makes sense to try again: never too early, so the last millisecond is whole.
+    /// Adds when to retry: rounded up to a whole millisecond, so never too early.
     #[must_use]
     pub fn with_retry_after(mut self, wait: std::time::Duration) -> Self {
         self.retry_after_ms = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).ok();
         self
     }
 
-    /// Adds the HTTP status that the MCP server gave.
+    /// Adds the MCP server's HTTP status.
     #[must_use]
     pub fn with_http_status(mut self, status: u16) -> Self {
         self.status = Some(format!("HTTP {status}"));
         self
     }
 
-    /// Adds how the MCP server ended. What it wrote on stderr is for its operator alone.
+    /// Adds how the MCP server exited. Its stderr is for the operator only.
     #[must_use]
     pub fn with_exit(mut self, status: String) -> Self {
         self.status = Some(status);
@@ -111,7 +111,7 @@ impl ErrorData {
     }
 }
 
-/// An error answer as one line, newline included. `id` is `None` for the JSON `null`.
+/// An error response as one line, newline included. `id` is `None` for the JSON `null`.
 #[must_use]
 pub fn error_line(
     id: Option<&RequestId>,
@@ -138,7 +138,7 @@ pub fn is_too_large(reason: &str) -> bool {
     reason == MESSAGE_TOO_LARGE.reason
 }
 
-/// Which form of a message is longer than it may be.
+/// Which form of a message is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measured {
     /// The line that has come.
@@ -147,7 +147,7 @@ pub enum Measured {
     AsWritten,
 }
 
-/// The answer to a message that is longer than `limit` bytes.
+/// The response to a message that is longer than `limit` bytes.
 #[must_use]
 pub fn too_large_line(id: Option<&RequestId>, limit: usize, measured: Measured) -> Vec<u8> {
     let form = match measured {
@@ -159,7 +159,7 @@ pub fn too_large_line(id: Option<&RequestId>, limit: usize, measured: Measured) 
     error_line(id, Code::InvalidRequest, &text, Some(&data))
 }
 
-/// The answer to a request of the MCP server in the place of one that cannot be read.
+/// The response to a request of the MCP server, in place of one that cannot be read.
 #[must_use]
 pub fn unreadable_answer(id: &RequestId) -> Vec<u8> {
     let data = ErrorData::new("answer-unreadable", Executed::Unknown);
@@ -167,7 +167,7 @@ pub fn unreadable_answer(id: &RequestId) -> Vec<u8> {
     error_line(Some(id), Code::InternalError, text, Some(&data))
 }
 
-/// The one error that ends a token exchange: without an id, as existing clients expect it.
+/// The one error that ends a token exchange: without an id, as existing clients expect.
 #[must_use]
 pub fn refusal_line(code: Code, message: &str, data: &impl Serialize) -> Vec<u8> {
     let mut line = b"{\"jsonrpc\":\"2.0\",\"error\":".to_vec();
@@ -179,7 +179,7 @@ pub fn refusal_line(code: Code, message: &str, data: &impl Serialize) -> Vec<u8>
 fn write_error(code: Code, message: &str, data: Option<&impl Serialize>, out: &mut Vec<u8>) {
     out.extend(format!("{{\"code\":{},\"message\":", code as i32).as_bytes());
     write_string(message, out);
-    // Plain structs of strings always serialise; were one not to, the error goes without data.
+    // Plain structs of strings always serialise; if one did not, the error is sent without data.
     if let Some(data) = data.and_then(|data| serde_json::to_vec(data).ok()) {
         out.extend(b",\"data\":");
         out.extend(data);
@@ -187,7 +187,7 @@ fn write_error(code: Code, message: &str, data: Option<&impl Serialize>, out: &m
     out.push(b'}');
 }
 
-/// For error lines that carry no data.
+/// For error lines without data.
 pub const NO_DATA: Option<&()> = None;
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! How the names of members that policy and router read are recognised.
+//! How the member names that policy and router read are recognised.
 //!
-//! Children read names loosely: Go folds case (U+017F and U+212A included), Go's second JSON
+//! Children parse names leniently: Go folds case (U+017F and U+212A included), Go's second JSON
 //! package also skips `_` and `-`, Python's SDK takes `request_id` for `requestId` and `meta` for
-//! `_meta`, and for readers in C a name ends at a NUL. A member that some child would take for one
+//! `_meta`, and for C readers a name ends at a NUL. A member that some child would take for one
 //! of ours, but that we would not, is a way past the gate, so such a name is recognised as a
-//! look-alike and spoils the message.
+//! look-alike and makes the message invalid.
 
 use crate::json::{Fault, Scanner, Span, looks_like_folded};
 use crate::mcp::{FIELDS, Field};
 
 const COUNT: usize = FIELDS.len();
 
-/// True for a byte with which a name may begin that looks like one of ours.
+/// True for a byte with which a name that looks like one of ours may start.
 fn is_initial(byte: u8) -> bool {
     matches!(
         byte.to_ascii_lowercase(),
@@ -23,18 +23,18 @@ fn is_initial(byte: u8) -> bool {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields {
     spans: [Span; COUNT],
-    /// A bit for each that was seen.
+    /// A bit for each that was found.
     seen: u32,
-    /// A bit for each that stands twice or under a look-alike name: some reader would see another
+    /// A bit for each that is duplicated or has a look-alike name: some reader would see another
     /// value than we do.
     spoiled: u32,
-    /// A bit for each that is a string in which something is escaped: only that may have no text that
-    /// all readers agree on.
+    /// A bit for each that is a string with an escape: only such a string may have a text that
+    /// readers disagree on.
     escaped: u32,
 }
 
 impl Fields {
-    /// Reads a key and its colon, and tells which field it is or looks like, as
+    /// Parses a key and its colon, and returns the field it is or looks like, as
     /// [`Fields::recognise`].
     #[inline(always)]
     pub(super) fn next(
@@ -63,8 +63,8 @@ impl Fields {
         Ok(Self::recognise(&key.text(line)))
     }
 
-    /// Which field `name` is or looks like, and whether it is exactly that; `None` for a name that
-    /// nobody confuses.
+    /// The field that `name` is or looks like, and whether it matches exactly; `None` for a name that
+    /// no reader confuses with ours.
     #[inline(never)]
     pub(crate) fn recognise(name: &[u8]) -> Option<(Field, bool)> {
         if !is_initial(*name.first()?) {
@@ -78,7 +78,7 @@ impl Fields {
 
     #[inline(never)]
     fn alike(name: &[u8]) -> Option<Field> {
-        // Most names are written as they fold.
+        // Most names are already folded.
         let folded = name.iter().all(u8::is_ascii_lowercase);
         let alike = |(_, known): &&(Field, &str)| {
             if folded {
@@ -90,7 +90,7 @@ impl Fields {
         FIELDS.iter().find(alike).map(|(field, _)| *field)
     }
 
-    /// Notes that `field` stands at `span`, under its exact name or not; `plain` where it is no string
+    /// Records that `field` is at `span`, under its exact name or not; `plain` if it is not a string
     /// with escapes.
     pub(crate) fn note(&mut self, field: Field, exact: bool, span: Span, plain: bool) {
         let bit = 1 << field as u32;
@@ -113,7 +113,7 @@ impl Fields {
         self.spoiled & (1 << field as u32) != 0
     }
 
-    /// True for a string in which something is escaped.
+    /// True for a string that contains an escape.
     pub(crate) fn is_escaped(&self, field: Field) -> bool {
         self.escaped & (1 << field as u32) != 0
     }
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(of("meta"), Some((Field::Meta, false)));
         assert_eq!(of("_meta"), Some((Field::Meta, true)));
         assert_eq!(of("name\0x"), Some((Field::Name, false)));
-        // The last two are passed over as they are.
+        // The last two are skipped unchanged.
         for other in [
             "names",
             "",

@@ -1,4 +1,4 @@
-//! The outermost object of a line: which members it has, and what they make it.
+//! The outermost object of a line: its members, and the kind of message they make it.
 
 use super::Kind;
 use super::id::RequestId;
@@ -6,7 +6,7 @@ use super::method::MethodName;
 use crate::json::{Fault, Quoted, Scanner, Span, folds_to, unescape};
 use crate::mcp;
 
-/// A member of the outermost object that means something.
+/// A member of the outermost object that has a meaning.
 #[derive(Clone, Copy)]
 pub(super) enum Member {
     Jsonrpc,
@@ -27,14 +27,14 @@ impl Member {
         (Self::Error, "error"),
     ];
 
-    /// Reads a key and its colon, and tells which one it is or looks like, and whether it is exactly
-    /// that.
+    /// Parses a key and its colon, and returns the member it is or looks like, and whether it matches
+    /// exactly.
     #[inline(always)]
     pub(super) fn next(
         scanner: &mut Scanner<'_>,
         line: &[u8],
     ) -> Result<Option<(Self, bool)>, Fault> {
-        // So they are almost always written.
+        // The usual spelling.
         let plain = match scanner.second() {
             Some(b'j') => scanner.eat_all(b"\"jsonrpc\":").then_some(Self::Jsonrpc),
             Some(b'i') => scanner.eat_all(b"\"id\":").then_some(Self::Id),
@@ -50,7 +50,7 @@ impl Member {
         Ok(Self::recognise(&key.text(line)))
     }
 
-    /// Which one `name` is or looks like, and whether it is exactly that.
+    /// The member that `name` is or looks like, and whether it matches exactly.
     #[inline(never)]
     pub(super) fn recognise(name: &[u8]) -> Option<(Self, bool)> {
         let exactly = match name {
@@ -72,7 +72,7 @@ impl Member {
     }
 }
 
-/// The name of a member, and where its value stands.
+/// The name of a member, and the position of its value.
 type Payload = (&'static str, Span);
 
 /// The members of the outermost object, as found.
@@ -81,7 +81,7 @@ pub(super) struct Head {
     spans: [Option<Span>; Member::ALL.len()],
     /// The last `method`, if it is a string.
     pub method_text: Option<Quoted>,
-    /// A known member stood twice or under a look-alike name.
+    /// A known member was duplicated or has a look-alike name.
     spoiled: bool,
     id_spoiled: bool,
 }
@@ -115,7 +115,7 @@ impl Head {
             .is_some_and(|span| span.of(line) == b"null")
     }
 
-    /// null stands for absent, where the member may be absent.
+    /// null means absent, for a member that may be absent.
     #[inline]
     fn given(&self, member: Member, line: &[u8]) -> Option<Span> {
         let span = self.get(member)?;
@@ -127,7 +127,7 @@ impl Head {
         self.get(Member::Result).is_some() || self.get(Member::Error).is_some()
     }
 
-    /// What a message with this id is, as far as can be told of one that is refused.
+    /// The kind of message with this id, as far as can be told for a refused one.
     #[cold]
     pub(super) fn about(&self, id: Option<&RequestId>) -> Option<Kind> {
         let has_method = self.get(Member::Method).is_some();
@@ -140,7 +140,7 @@ impl Head {
         }
     }
 
-    /// Says why this is no JSON-RPC message, whatever it contains; with `strict` only 2.0 is one.
+    /// Why this is not a JSON-RPC message, whatever it contains; with `strict` only 2.0 is one.
     #[inline]
     pub(super) fn check(
         &self,
@@ -163,7 +163,7 @@ impl Head {
         Ok(())
     }
 
-    /// The method of what is no answer.
+    /// The method of anything but a response.
     #[inline]
     pub(super) fn method(&self, line: &[u8]) -> Result<Option<MethodName>, &'static str> {
         if self.get(Member::Method).is_none() {
@@ -175,13 +175,13 @@ impl Head {
         let method = self.method_text.and_then(|text| read_method(text, line));
         match method {
             None => Err("method is not a string"),
-            // Text ends there for readers in C.
+            // For C readers the text ends there.
             Some(MethodName::Other(name)) if name.contains('\0') => Err("method holds a NUL"),
             Some(method) => Ok(Some(method)),
         }
     }
 
-    /// What kind of message it is, and the member that carries its payload.
+    /// The kind of message, and the member that holds its payload.
     #[inline]
     pub(super) fn kind_and_payload(
         &self,
@@ -221,7 +221,7 @@ impl Head {
     }
 }
 
-/// `None` for what is no string.
+/// `None` for anything but a string.
 fn read_method(quoted: Quoted, line: &[u8]) -> Option<MethodName> {
     if let Some(method) = mcp::Method::parse(&quoted.text(line)) {
         return Some(MethodName::Mcp(method));

@@ -1,14 +1,14 @@
-//! Request ids and progress tokens: the same type on the wire, and the same rules.
+//! Request ids and progress tokens: same type on the wire, same rules.
 
 use crate::json::{unescape, write_string};
 
 /// The largest integer that every JSON reader keeps exactly, 2^53 − 1.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// So many digits has that.
+/// The number of its digits.
 const MAX_DIGITS: usize = 16;
 
-/// The longest string id we keep, in bytes: ids wait in tables, and a peer must not fill those.
+/// The longest string id we keep, in bytes: ids are kept in tables, which a peer must not fill.
 pub const MAX_ID_LENGTH: usize = 1024;
 
 /// An id as JSON-RPC has it, compared as typed: `1` is neither `"1"` nor `1.0`.
@@ -25,7 +25,7 @@ pub enum RequestId {
 }
 
 impl RequestId {
-    /// How much memory it keeps beside its own place, in bytes.
+    /// The heap memory it uses, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         match self {
@@ -34,7 +34,7 @@ impl RequestId {
         }
     }
 
-    /// Reads an id from its JSON text; `None` when it is not one that we take.
+    /// Parses an id from its JSON text; `None` when we do not accept it.
     #[must_use]
     pub fn parse(raw: &[u8]) -> Option<Self> {
         match raw.first()? {
@@ -57,7 +57,7 @@ impl RequestId {
         (is_number && raw.len() <= MAX_ID_LENGTH).then(|| Self::OtherNumber(text.into()))
     }
 
-    /// The integer that this stands for, however it is written: some servers give an id back as `"3"`
+    /// The integer value, however it is written: some servers return an id as `"3"`
     /// or `3.0`. Only for ids that the proxy chose itself, which are all integers.
     #[must_use]
     pub fn integer(&self) -> Option<i64> {
@@ -83,7 +83,7 @@ impl RequestId {
     }
 }
 
-/// Reads an integer within ±(2^53 − 1) that is written plainly: no fraction, no exponent, no
+/// Parses an integer within ±(2^53 − 1) that is written plainly: no fraction, no exponent, no
 /// leading zero, no `-0`.
 fn parse_integer(raw: &[u8]) -> Option<i64> {
     let (negative, digits) = match raw {

@@ -1,4 +1,4 @@
-//! What the router and the policy need of the inside of `params` or `result`, found while the line is read
+//! What the router and the policy need from inside `params` or `result`, found while the line is read
 //! once.
 
 use super::field::Fields;
@@ -16,7 +16,7 @@ pub(super) struct Inner {
     pub related_task: Option<Span>,
     pub modern: bool,
     pub wants_logs: bool,
-    /// A member of `params` or `_meta` that is null for absent, from its key to its value.
+    /// A member of `params` or `_meta` with null for absent, from its key to its value.
     pub omitted: Option<Span>,
     meta_fault: Option<&'static str>,
 }
@@ -66,7 +66,7 @@ impl Inner {
                         if self.progress_token.is_none() && self.omitted.is_none() =>
                     {
                         match quoted(span.of(line)) {
-                            // Where a child is not shared, a token reaches it as it is.
+                            // With a child that is not shared, a token is passed through unchanged.
                             Some(RequestId::OtherNumber(_)) => {
                                 self.meta_fault = Some("progressToken is not a plain integer");
                             }
@@ -90,7 +90,7 @@ impl Inner {
         })
     }
 
-    /// The members of `_meta` that MCP names; each counts under its exact name only, and
+    /// The members of `_meta` that MCP defines; each counts under its exact name only, and
     /// once.
     fn modern_meta(&mut self, name: &[u8], span: Span, line: &[u8]) {
         let twice = match name.strip_prefix(b"io.modelcontextprotocol/") {
@@ -125,7 +125,7 @@ impl Inner {
         if spoiled && method.is_some() {
             return Some("a member of params stands twice or under a look-alike name");
         }
-        // Half a surrogate pair: Go reads another text than Python and Node do. NUL: C does.
+        // A lone surrogate: Go reads another text than Python and Node do. NUL: C does.
         let no_text = |field: &Field| {
             let raw = self.fields.get(*field).map(|span| span.of(line));
             self.fields.is_escaped(*field)
@@ -152,8 +152,8 @@ fn is_spoiled_within(method: mcp::Method, fields: &Fields, line: &[u8]) -> bool 
     }
 }
 
-/// Where a member stands in its object, from its key to its `value`, with the comma that goes when
-/// it goes. The key holds no quote.
+/// The position of a member in its object, from its key to its `value`, with the comma that is removed
+/// with it. The key contains no quote.
 #[cold]
 fn member_of(value: Span, line: &[u8]) -> Span {
     let is_white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
@@ -184,7 +184,7 @@ fn member_of(value: Span, line: &[u8]) -> Span {
     }
 }
 
-/// An id or token that stands in a payload.
+/// An id or token in a payload.
 pub(super) fn quoted(raw: &[u8]) -> Option<RequestId> {
     RequestId::parse(raw)
 }

@@ -1,8 +1,8 @@
-//! The name of what is asked or told.
+//! The method of a request or notification.
 
 use crate::mcp;
 
-/// A method's name, escapes undone.
+/// A method's name, unescaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum MethodName {
     /// One of MCP's.
@@ -11,7 +11,7 @@ pub(super) enum MethodName {
 }
 
 impl Default for MethodName {
-    /// That of a response, which has none.
+    /// For a response, which has none.
     fn default() -> Self {
         Self::Other(Box::default())
     }

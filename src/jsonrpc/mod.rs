@@ -2,7 +2,7 @@
 //!
 //! [`Message::read`] takes one line and either understands it as exactly one JSON-RPC 2.0 request,
 //! notification or response, or refuses it. [`Message::write`] writes a message again from what was
-//! understood, so that nothing a peer sent reaches a child as it was sent. Payloads are carried,
+//! parsed, so that nothing reaches a child in the form in which a peer sent it. Payloads are copied,
 //! never rebuilt. No I/O, no policy.
 
 mod error;
@@ -34,27 +34,27 @@ use inner::quoted;
 use method::MethodName;
 use std::borrow::Cow;
 
-/// How deep a peer's message may nest: what common readers take without complaint.
+/// How deep a peer's message may nest: what common readers accept.
 pub const MAX_PEER_DEPTH: usize = 128;
 
 /// How deep a child's message may nest.
 pub const MAX_CHILD_DEPTH: usize = json::MAX_DEPTH;
 
-/// The longest line that is ever read, in bytes, whatever the settings: where things stand in it is
+/// The longest line that is ever read, in bytes, whatever the settings: positions in it are
 /// kept in 32 bits.
 pub const MAX_LINE: usize = 1 << 30;
 
-/// Why a line that nests deeper than its reader goes is refused.
+/// Why a line that is nested too deep is refused.
 const TOO_DEEP: &str = "nested too deep";
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Wants an answer.
+    /// Needs a response.
     Request(RequestId),
-    /// Wants none.
+    /// Needs none.
     Notification,
-    /// Answers; an error answer may have no id.
+    /// A response; an error may have no id.
     Response(Option<RequestId>),
 }
 
@@ -74,9 +74,9 @@ pub struct Message {
     related_task: Option<Span>,
     modern: bool,
     wants_logs: bool,
-    /// A member of the payload that is null where it may be absent: it is not written.
+    /// A payload member with null for absent: it is not written.
     omitted: Option<Span>,
-    /// Some byte of the line would end a line, or is odd white space, for some reader.
+    /// Some byte of the line is a line end, or unusual white space, for some reader.
     needs_mending: bool,
 }
 
@@ -95,10 +95,10 @@ impl std::fmt::Debug for Message {
 pub struct Refusal {
     /// [`Code::ParseError`] or [`Code::InvalidRequest`].
     pub code: Code,
-    /// What stands on the line, as far as a tolerant second look can tell; at most
+    /// The messages on the line, as far as a lenient second pass can tell; at most
     /// [`MAX_SEEN`].
     pub about: Vec<Kind>,
-    /// For the peer and the log; quotes nothing of the line.
+    /// For the peer and the log; quotes nothing from the line.
     pub reason: &'static str,
     /// The line is longer than this many bytes.
     pub limit: Option<usize>,
@@ -121,8 +121,8 @@ impl Refusal {
         }
     }
 
-    /// A line of more than `limit` bytes, which has been passed over: all that is known of it is its
-    /// outline.
+    /// A line of more than `limit` bytes, which has been skipped: only its outline
+    /// is known.
     #[must_use]
     pub fn too_long(limit: usize, outline: Outline) -> Self {
         Self {
@@ -132,7 +132,7 @@ impl Refusal {
         }
     }
 
-    /// What its ids keep, in bytes.
+    /// The memory its ids use, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let ids = self.about.iter().filter_map(|kind| match kind {
@@ -151,7 +151,7 @@ impl Refusal {
         })
     }
 
-    /// The ids of the answers that were refused, whose requests will get no other answer.
+    /// The ids of the refused responses, whose requests will get no other response.
     pub fn answers(&self) -> impl Iterator<Item = &RequestId> {
         self.about.iter().filter_map(|kind| match kind {
             Kind::Response(id) => id.as_ref(),
@@ -159,8 +159,8 @@ impl Refusal {
         })
     }
 
-    /// The answers that the peer gets, a line each: one to every request that was refused, none to
-    /// notifications and answers, and one without an id where nothing can be made out.
+    /// The responses that the peer gets, one line each: one to every refused request, none to
+    /// notifications and responses, and one without an id if nothing can be made out.
     #[must_use]
     pub fn replies(&self) -> Vec<Vec<u8>> {
         let reply = |id| match self.limit {
@@ -177,7 +177,7 @@ impl Refusal {
         requests.collect()
     }
 
-    /// The message of those answers.
+    /// The error message of those responses.
     #[must_use]
     pub fn text(&self) -> String {
         let kind = match self.code {
@@ -198,7 +198,7 @@ impl From<Fault> for Refusal {
 }
 
 impl Message {
-    /// A copy to be kept: this one may be a small part of a large piece of memory.
+    /// A copy to keep: this one may be a small part of a large buffer.
     pub(crate) fn detached(&self) -> Self {
         Self {
             line: Bytes::copy_from_slice(&self.line),
@@ -206,7 +206,7 @@ impl Message {
         }
     }
 
-    /// What this message is.
+    /// The kind of this message.
     #[must_use]
     pub fn kind(&self) -> &Kind {
         &self.kind
@@ -218,7 +218,7 @@ impl Message {
         self.method.as_str()
     }
 
-    /// The method, where it is one of MCP's.
+    /// The method, if it is one of MCP's.
     #[must_use]
     pub fn mcp_method(&self) -> Option<mcp::Method> {
         match self.method {
@@ -245,7 +245,7 @@ impl Message {
     }
 
     /// True for a request under a notification's name, or a notification under the name of a
-    /// request of MCP or with a progress token. Servers that look at the method alone would act on
+    /// request of MCP or with a progress token. Servers that look at the method alone would execute
     /// it, and what keeps peers apart (whose request is cancelled, whose task, whose progress) would
     /// not apply.
     pub(crate) fn is_misplaced(&self) -> bool {
@@ -264,7 +264,7 @@ impl Message {
         self.wants_logs
     }
 
-    /// The length of the line that this message was read from, in bytes.
+    /// The length of the line from which this message was read, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.line.len()
@@ -275,7 +275,7 @@ impl Message {
         &self.line
     }
 
-    /// A string member of `params` that policy or router read, escapes undone.
+    /// A string member of `params` that policy or router read, unescaped.
     #[must_use]
     pub fn text(&self, field: Field) -> Option<Cow<'_, str>> {
         let raw = self.raw(field)?;
@@ -286,7 +286,7 @@ impl Message {
         }
     }
 
-    /// The bytes of [`Message::text`], which takes less time.
+    /// The bytes of [`Message::text`], which is faster.
     pub(crate) fn text_bytes(&self, field: Field) -> Option<Cow<'_, [u8]>> {
         if !self.fields.is_escaped(field) {
             return plain_bytes(self.raw(field)?).map(Cow::Borrowed);
@@ -295,7 +295,7 @@ impl Message {
         Some(Cow::Owned(text.into_owned().into_bytes()))
     }
 
-    /// The id or token that a member of `params` quotes; for [`Field::ProgressToken`] of a request
+    /// The id or token in a member of `params`; for [`Field::ProgressToken`] of a request
     /// the one in `_meta`.
     #[must_use]
     pub fn quotes(&self, field: Field) -> Option<RequestId> {
@@ -312,23 +312,23 @@ impl Message {
         Some(self.span(field)?.of(&self.line))
     }
 
-    /// Where that member stands, for [`Edit`].
+    /// The position of that member, for [`Edit`].
     pub(crate) fn span(&self, field: Field) -> Option<Span> {
         self.fields.get(field)
     }
 
-    /// An id or token that a member of `params` quotes, and where.
+    /// An id or token in a member of `params`, and its position.
     pub(crate) fn quoted_id(&self, field: Field) -> Option<(RequestId, Span)> {
         let span = self.fields.get(field)?;
         Some((quoted(span.of(&self.line))?, span))
     }
 
-    /// `_meta.progressToken` of a request, and where it stands.
+    /// `_meta.progressToken` of a request, and its position.
     pub(crate) fn progress_token(&self) -> Option<&(RequestId, Span)> {
         self.progress_token.as_deref()
     }
 
-    /// The JSON text of `result`; `None` for anything but a success.
+    /// The JSON text of `result`; `None` for anything but a successful response.
     pub(crate) fn result(&self) -> Option<&[u8]> {
         match self.payload {
             Some(("result", span)) => Some(span.of(&self.line)),
@@ -336,7 +336,7 @@ impl Message {
         }
     }
 
-    /// Where `result` stands in its line, and that line.
+    /// The position of `result` in its line, and that line.
     pub(crate) fn result_in_line(&self) -> Option<(Span, &[u8])> {
         match self.payload {
             Some(("result", span)) => Some((span, &self.line)),
@@ -344,7 +344,7 @@ impl Message {
         }
     }
 
-    /// The id of the subscription that `_meta` quotes, and where it stands.
+    /// The id of the subscription in `_meta`, and its position.
     pub(crate) fn subscription(&self) -> Option<&(RequestId, Span)> {
         self.subscription.as_deref()
     }
@@ -357,7 +357,7 @@ impl Message {
         }
     }
 
-    /// The id of the task that this answer says was made: in `task` (2025-11-25), or in the result
+    /// The id of the task that this response reports as created: in `task` (2025-11-25), or in the result
     /// itself (the extension of 2026-07-28).
     pub(crate) fn created_task(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
@@ -373,14 +373,14 @@ impl Message {
     }
 
     /// The id of the task that `_meta` says the message belongs to (2025-11-25
-    /// basic/utilities/tasks "Associating Task-Related Messages"); empty where that cannot be read.
+    /// basic/utilities/tasks "Associating Task-Related Messages"); empty if it cannot be read.
     pub(crate) fn related_task(&self) -> Option<String> {
         let task = self.related_task?.of(&self.line);
         let id = members(task, ["taskId"]).and_then(|[id]| unescape(id?.of(task)));
         Some(id.unwrap_or_default().into_owned())
     }
 
-    /// The JSON text of `error`; `None` for anything but a failure.
+    /// The JSON text of `error`; `None` for anything but an error response.
     pub(crate) fn error(&self) -> Option<&[u8]> {
         match self.payload {
             Some(("error", span)) => Some(span.of(&self.line)),
@@ -388,7 +388,7 @@ impl Message {
         }
     }
 
-    /// The `code` of an error answer.
+    /// The `code` of an error response.
     pub(crate) fn error_code(&self) -> Option<i64> {
         #[derive(serde::Deserialize)]
         struct ErrorHead {

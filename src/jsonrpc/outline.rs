@@ -1,41 +1,41 @@
-//! What kind of message a line is, for lines that cannot be kept or read: a look at the outermost
+//! The kind of message on a line that cannot be kept or read: a look at the outermost
 //! object alone, piece by piece, in bounded memory.
 
 use super::Kind;
 use super::id::{MAX_ID_LENGTH, RequestId};
 use crate::json::{Part, Structure, unescape};
 
-/// The longest text of an id, in bytes: each of its bytes may be written as `\u0000`.
+/// The longest text of an id, in bytes: each byte may be written as `\u0000`.
 const MAX_PART: usize = 6 * MAX_ID_LENGTH + 2;
 
-/// The most messages that are made out on one line.
+/// The most messages that are recognised on one line.
 pub const MAX_SEEN: usize = 16;
 
-/// A line seen so far. It is taken for JSON: were it none, what is found may be anything, so what is
-/// found may be answered with an error, and nothing else.
+/// A line seen so far. It is assumed to be JSON: if it is not, the result may be anything, so it may
+/// only be used to send an error.
 #[derive(Debug, Default)]
 pub struct Outline {
     structure: Structure,
-    /// The member under way, once its name is known.
+    /// The current member, once its name is known.
     member: Option<Member>,
     /// The name, or the id, as far as it has been seen.
     part: Vec<u8>,
-    /// The outermost object under way.
+    /// The current outermost object.
     open: Option<Head>,
     /// The outermost objects before it.
     closed: Vec<Head>,
-    /// Something else stands on the line.
+    /// There is something else on the line.
     has_junk: bool,
 }
 
-/// The members of an outermost object that mean something.
+/// The members of an outermost object that have a meaning.
 #[derive(Debug, Default)]
 struct Head {
     jsonrpc: bool,
     id: Option<RequestId>,
     method: bool,
     answer: bool,
-    /// A member stands twice, or the id is none.
+    /// A member is duplicated, or the id is invalid.
     spoiled: bool,
     bad_id: bool,
 }
@@ -96,8 +96,8 @@ impl Outline {
         }
     }
 
-    /// What the line is, if it is one whole object that looks like a message and nothing else. An
-    /// answer without an id answers nobody, so it is none.
+    /// The kind of the line, if it is one whole object that looks like a message and nothing else. A
+    /// response without an id belongs to no request, so it is none.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         match (&self.closed[..], &self.open) {
@@ -108,8 +108,8 @@ impl Outline {
         }
     }
 
-    /// The messages that the line may have been meant for, at most [`MAX_SEEN`]: a tolerant look,
-    /// which takes what is cut off, lacks `jsonrpc` or stands among other things.
+    /// The messages that the line may have been meant as, at most [`MAX_SEEN`]: a lenient look,
+    /// which accepts what is truncated, lacks `jsonrpc` or is mixed with other text.
     #[must_use]
     pub fn kinds(mut self) -> Vec<Kind> {
         if self.open.is_some() {
@@ -119,7 +119,7 @@ impl Outline {
         heads.filter_map(Head::kind).take(MAX_SEEN).collect()
     }
 
-    /// True where the bytes under way are part of a name or of the id.
+    /// True if the current bytes are part of a name or of the id.
     fn keeps(&self) -> bool {
         let awaited = matches!(self.member, None | Some(Member::Id));
         awaited && self.open.is_some() && self.structure.depth() == 1
@@ -137,7 +137,7 @@ impl Outline {
                 self.closed.extend(self.open.take());
             }
             (_, _, None) => self.has_junk = true,
-            // A name is no container, and an id is none.
+            // A name is not a container, and neither is an id.
             (Part::Object | Part::Array, 2, Some(head)) => match self.member {
                 Some(Member::Id) => head.bad_id = true,
                 None => head.spoiled = true,
@@ -148,7 +148,7 @@ impl Outline {
                 self.part.clear();
             }
             (Part::Comma, 1, Some(_)) => self.end_member(),
-            // Of a number or a word; beside a string there may be anything.
+            // Of a number or a literal; next to a string there may be anything.
             (Part::Other, ..) if self.member.is_none() || !is_of_scalar(byte) => {}
             _ => self.keep(byte),
         }
@@ -161,7 +161,7 @@ impl Outline {
         if self.part.len() < MAX_PART {
             self.part.push(byte);
         } else if let (Some(Member::Id), Some(head)) = (self.member, &mut self.open) {
-            // A name so long is none of ours; an id so long is none.
+            // A name this long is not one of ours; an id this long is invalid.
             head.bad_id = true;
         }
     }
@@ -344,8 +344,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is a message to the gate has the same kind here, however it is cut into pieces
-        /// and in whatever order its members stand.
+        /// A message for the gate has the same kind here, however it is split into pieces
+        /// and whatever the order of its members.
         #[test]
         fn agrees_with_the_gate(
             payload in json(4),

@@ -1,4 +1,4 @@
-//! From bytes to a message: the head is read strictly, payloads are passed over and left where they are.
+//! From bytes to a message: the head is parsed strictly, payloads are skipped and left in place.
 
 use super::head::{Head, Member};
 use super::inner::Inner;
@@ -8,10 +8,10 @@ use crate::json::{Scanner, Window};
 use bytes::Bytes;
 
 impl Message {
-    /// Reads one line (without its newline), nested at most `depth` deep.
+    /// Parses one line (without its newline), nested at most `depth` deep.
     ///
     /// # Errors
-    /// A [`Refusal`] that says what to answer. The line is then not to be passed on in any form.
+    /// A [`Refusal`] that says how to respond. The line must then not be passed on in any form.
     pub fn read(line: Bytes, depth: usize) -> Result<Self, Refusal> {
         Self::read_as(line.clone(), depth, true).map_err(|mut refusal| {
             if refusal.code == Code::ParseError || refusal.reason == TOO_DEEP {
@@ -70,7 +70,7 @@ impl Message {
 
     fn end(scanner: &mut Scanner<'_>, line: &[u8]) -> Result<(), Refusal> {
         scanner.end()?;
-        // Outside of strings everything has been found to be ASCII.
+        // Outside strings everything has been checked to be ASCII.
         if scanner.is_not_ascii() && simdutf8::basic::from_utf8(line).is_err() {
             return Err(Refusal::not_json("not UTF-8"));
         }
@@ -113,7 +113,7 @@ impl Message {
     }
 }
 
-/// True when the line holds U+0085, U+2028 or U+2029, which end a line for some readers.
+/// True when the line contains U+0085, U+2028 or U+2029, which end a line for some readers.
 fn has_unicode_line_end(line: &[u8]) -> bool {
     memchr::memchr2_iter(0xc2, 0xe2, line).any(|at| {
         matches!(

@@ -1,5 +1,5 @@
-//! What a child's line was meant for, where it is not exactly one message: hosts forgive a server
-//! much, and the proxy is no stricter.
+//! What a child's line was meant as, when it is not exactly one message: hosts are lenient towards a
+//! server, and the proxy is no stricter.
 
 use super::outline::{MAX_SEEN, Outline};
 use super::{Kind, MAX_CHILD_DEPTH, Message};
@@ -7,27 +7,27 @@ use crate::json::{Part, Scanner, Structure, Window};
 use bytes::Bytes;
 use std::borrow::Cow;
 
-/// What Python's `json` writes of numbers that JSON has not.
+/// The numbers that Python's `json` writes but JSON does not have.
 const ODD_NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
-/// What was made out on a line.
+/// What was recognised on a line.
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// Whole messages, in order.
     pub messages: Vec<Message>,
-    /// Requests and answers that cannot be read.
+    /// Requests and responses that cannot be read.
     pub unread: Vec<Kind>,
-    /// Of what was read, something stands for what is no JSON.
+    /// Some of it was read with a replacement for invalid JSON.
     pub mended: bool,
 }
 
-/// Finds the messages of a child's line that [`Message::read`] has refused: a byte order mark, a
-/// notice or a progress bar may stand before the first, several may follow each other, and `jsonrpc`
-/// may be missing. What is not UTF-8 becomes U+FFFD, as for Node's hosts, and `NaN`, `Infinity` and
+/// Finds the messages on a child's line that [`Message::read`] has refused: a byte order mark, a
+/// notice or a progress bar may precede the first, several may follow each other, and `jsonrpc`
+/// may be missing. Bytes that are not UTF-8 become U+FFFD, as in Node's hosts, and `NaN`, `Infinity` and
 /// `-Infinity`, which Python writes and reads, become null, as in `JSON.stringify`.
 ///
-/// The first `{` of the line begins the first object. A later one is looked at only once all before it
-/// has been read: inside of what cannot be read, an object may be content that looks like a message.
+/// The first `{` of the line starts the first object. A later one is considered only once everything before it
+/// has been read: inside something unreadable, an object may be content that looks like a message.
 #[must_use]
 pub fn recover(line: &Bytes) -> Recovered {
     let mut found = Recovered::default();
@@ -64,7 +64,7 @@ pub fn recover(line: &Bytes) -> Recovered {
         match Message::read_leniently(object.clone()) {
             Ok(message) => found.messages.push(message),
             Err(refusal) => {
-                // Under its own name a request is one, whatever is wrong with it.
+                // With its own name a request counts as one, whatever is wrong with it.
                 let request = Outline::of(&object).kind().filter(is_request);
                 let about = refusal.about.into_iter().filter(is_answer);
                 found.unread.extend(about.chain(request));
@@ -78,7 +78,7 @@ fn is_request(kind: &Kind) -> bool {
     matches!(kind, Kind::Request(_))
 }
 
-/// The text with null in the place of numbers that JSON has not; `None` where there are none.
+/// The text with null in place of numbers that JSON does not have; `None` if there are none.
 fn without_odd_numbers(text: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
     let mut structure = Structure::default();

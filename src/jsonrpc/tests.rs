@@ -1,4 +1,4 @@
-//! The gate by itself: a table of lines, and a second reader's opinion on random ones.
+//! The gate by itself: a table of lines, and a comparison with a second reader on random ones.
 
 use super::head::Member;
 use super::*;
@@ -133,7 +133,7 @@ fn a_refused_line_is_answered_under_the_ids_that_are_due() {
             Code::InvalidRequest,
             json!(1),
         ),
-        // An id that names a request of the other side is not answered with.
+        // An id that names a request of the other side is not used in the response.
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"m","result":{}}"#,
             Code::InvalidRequest,
@@ -154,7 +154,7 @@ fn a_refused_line_is_answered_under_the_ids_that_are_due() {
             Code::InvalidRequest,
             json!([]),
         ),
-        // Readers differ on these.
+        // Readers disagree on these.
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"m","method":"n"}"#,
             Code::InvalidRequest,
@@ -250,7 +250,7 @@ fn a_refused_line_is_answered_under_the_ids_that_are_due() {
         let refusal = read(line).expect_err(line);
         let replies = refusal.replies().into_iter();
         let ids = replies.map(|line| serde_json::from_slice::<Value>(&line).unwrap()["id"].take());
-        // `[]` stands for no reply.
+        // `[]` means no response.
         let expected = if id == json!([]) { vec![] } else { vec![id] };
         assert_eq!((refusal.code, ids.collect()), (code, expected), "{line}");
     }
@@ -340,7 +340,7 @@ fn nothing_of_a_payload_is_shown() {
     assert!(!format!("{refusal:?} {refusal}").contains("hunter2"));
 }
 
-/// Lines that are nearly messages: members in any order, doubled, misspelt, oddly spaced.
+/// Near-messages: members in any order, duplicated, misspelt, oddly spaced.
 fn nearly_a_message() -> impl Strategy<Value = String> {
     let key = prop_oneof![
         8 => prop::sample::select(vec!["jsonrpc", "id", "method", "params", "result", "error"]).prop_map(str::to_owned),
@@ -389,7 +389,7 @@ fn nearly_a_message() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
 
-    /// Whatever passes reads the same with a second, independent reader, before and after.
+    /// A line that passes reads the same with a second, independent reader, before and after.
     #[test]
     fn a_second_reader_agrees(line in nearly_a_message()) {
         let Ok(message) = read(&line) else { return Ok(()) };
@@ -397,7 +397,7 @@ proptest! {
         let ends_early = out[..out.len() - 1].contains(['\n', '\r', '\t', '\u{2028}']);
         prop_assert!(!ends_early);
         let Ok(after) = serde_json::from_str::<Value>(&out) else {
-            // Half a surrogate pair in a payload: serde_json refuses it, others do not.
+            // A lone surrogate in a payload: serde_json rejects it, others do not.
             prop_assert!(line.contains("\\ud800"));
             return Ok(());
         };
@@ -413,14 +413,14 @@ proptest! {
         if let Ok(before) = serde_json::from_str::<Value>(&line) {
             for name in ["method", "id", "params", "result", "error"] {
                 let answer = matches!(message.kind(), Kind::Response(_));
-                // Params mean nothing beside a result or an error, and are dropped.
+                // Params have no meaning next to a result or an error, and are dropped.
                 let missing = name == "id" && before.get("id").is_none() || name == "params" && answer;
                 let given = before.get(name).filter(|value| !value.is_null());
                 let passed = object.get(name).filter(|value| !value.is_null());
                 prop_assert!(missing || given == passed, "{} of {}", name, line);
             }
         }
-        // What we wrote, we take, and write the same.
+        // We accept what we wrote, and write the same again.
         prop_assert_eq!(written(&read(out.trim_end()).unwrap()), out);
     }
 

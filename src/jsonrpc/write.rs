@@ -1,4 +1,4 @@
-//! From a message to bytes, so that all readers read the same.
+//! From a message to bytes that all readers read the same way.
 
 use super::id::RequestId;
 use super::method::MethodName;
@@ -7,25 +7,25 @@ use crate::json::{Span, write_string};
 use crate::mcp::Field;
 use crate::utils::chunks::{Chunks, Line};
 
-/// What a line that is written takes at once; more is rarely copied.
+/// How much is reserved at once for a written line; more is rarely copied.
 const MAX_RESERVED: usize = 4096;
 
-/// A line that is written is at most so many times as long as the one that was read: a character of
-/// two bytes may become an escape of six …
+/// A written line is at most this many times as long as the one that was read: a two-byte
+/// character may become a six-byte escape …
 const MAX_GROWTH: usize = 3;
-/// … and so many bytes more: its head, and longer ids in the place of its own.
+/// … and this many bytes more: its head, and a longer id in place of its own.
 const MAX_ADDED: usize = 32 * 1024;
 
 impl Message {
-    /// A copy of the JSON text of a member of `params`, fit to be written into another line.
+    /// A copy of the JSON text of a member of `params` that can be written into another line.
     pub(crate) fn carry(&self, field: Field) -> Option<Vec<u8>> {
         let mut text = Chunks::default();
         self.copy(self.span(field)?, &mut text);
         Some(text.into_pieces().concat())
     }
 
-    /// Appends this message as one line with its newline: `id` in the place of its own, each edit
-    /// in the place of its span. Edits must be in order and lie inside the payload.
+    /// Appends this message as one line with its newline: `id` in place of its own, each edit
+    /// in place of its span. Edits must be in order and lie inside the payload.
     pub(crate) fn write(&self, id: Option<&RequestId>, edits: &[Edit<'_>], out: &mut Chunks) {
         self.write_head(id, out.small());
         if let Some((name, span)) = self.payload {
@@ -64,7 +64,7 @@ impl Message {
         out.extend(b"}\n");
     }
 
-    /// Appends everything that stands before the payload.
+    /// Appends everything that precedes the payload.
     #[inline]
     fn write_head(&self, id: Option<&RequestId>, head: &mut Vec<u8>) {
         head.reserve(self.line.len().min(MAX_RESERVED) + 32);
@@ -92,8 +92,8 @@ impl Message {
         }
     }
 
-    /// True where a line that is written of this message may be longer than `limit` bytes, so that
-    /// [`Message::written_len`] has to be asked.
+    /// True if a line written from this message may be longer than `limit` bytes, so that
+    /// [`Message::written_len`] must be checked.
     #[inline]
     pub(crate) fn may_outgrow(&self, limit: usize) -> bool {
         self.line
@@ -103,7 +103,7 @@ impl Message {
             > limit
     }
 
-    /// True where the line that [`Message::write`] makes of it is longer than `limit` bytes.
+    /// True if the line that [`Message::write`] makes of it is longer than `limit` bytes.
     #[inline]
     pub(crate) fn outgrows(
         &self,
@@ -114,7 +114,7 @@ impl Message {
         self.may_outgrow(limit) && self.written_len(id, edits) > limit
     }
 
-    /// How many bytes [`Message::write`] appends, the newline not counted.
+    /// How many bytes [`Message::write`] appends, excluding the newline.
     #[cold]
     pub(crate) fn written_len(&self, id: Option<&RequestId>, edits: &[Edit<'_>]) -> usize {
         let mut scratch = Vec::new();
@@ -143,7 +143,7 @@ impl Message {
         copied + scratch.len()
     }
 
-    /// How many bytes [`Message::carry`] gives.
+    /// How many bytes [`Message::carry`] returns.
     pub(crate) fn carried_len(&self, field: Field) -> usize {
         self.span(field).map_or(0, |span| self.copied_len(span))
     }
@@ -174,7 +174,7 @@ impl Message {
     }
 }
 
-/// The edits, and one that takes out `omitted`.
+/// The edits, and one that removes `omitted`.
 #[cold]
 fn with_omission<'a>(edits: &[Edit<'a>], omitted: Span) -> Vec<Edit<'a>> {
     let nothing = Replacement::Json(b"");
@@ -187,7 +187,7 @@ fn with_omission<'a>(edits: &[Edit<'a>], omitted: Span) -> Vec<Edit<'a>> {
     all
 }
 
-/// What [`Message::write`] puts in the place of a part of the payload.
+/// What [`Message::write`] puts in place of a part of the payload.
 #[derive(Clone, Copy)]
 pub(crate) struct Edit<'a> {
     pub span: Span,
@@ -210,8 +210,8 @@ impl Replacement<'_> {
     }
 }
 
-/// Copies valid JSON so that no reader finds the end of a line in it: control characters can only
-/// stand between values there, U+0085, U+2028 and U+2029 only inside strings.
+/// Copies valid JSON so that no reader finds a line end in it: control characters can occur
+/// only between values there, U+0085, U+2028 and U+2029 only inside strings.
 fn mend(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
@@ -251,7 +251,7 @@ mod tests {
     use crate::utils::chunks::Pieces;
     use proptest::prelude::*;
 
-    /// The inside of a JSON string, with what grows when it is written.
+    /// The inside of a JSON string, with characters that grow when written.
     fn text() -> impl Strategy<Value = String> {
         const PARTS: [&str; 10] = [
             "a", "\u{85}", "\u{2028}", "\u{2029}", "\\t", "\\u0041", "\u{7f}", "\u{e2}", "\u{c2}",
@@ -269,7 +269,7 @@ mod tests {
     }
 
     proptest! {
-        /// The length is that of the line, and no line grows beyond what is taken for granted.
+        /// The length is that of the line, and no line grows beyond the assumed factor.
         #[test]
         fn the_length_is_known_beforehand(
             method in text(), token in prop::option::of(text()), pad in text(), odd in "[ \t\r]{0,3}",

@@ -1,6 +1,6 @@
-//! The containers that are open, innermost last.
+//! The open containers, innermost last.
 
-/// Which kind of container an open level is.
+/// The kind of an open container.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Level {
     Object,
@@ -26,10 +26,10 @@ impl Level {
 /// The deepest nesting any caller may ask for.
 pub(crate) const MAX_DEPTH: usize = 1024;
 
-/// Open containers by their depth, a bit for each that is an object.
+/// Open containers by depth, a bit for each that is an object.
 pub(super) struct Levels([u64; MAX_DEPTH / 64]);
 
-// No depth is out of range: the remainder says so to the compiler.
+// Never out of range: the remainder proves that to the compiler.
 impl Levels {
     #[inline(always)]
     pub(super) fn new() -> Self {

@@ -87,8 +87,8 @@ fn halves_of_surrogate_pairs_have_no_text() {
 }
 
 proptest! {
-    /// serde_json is the second opinion: what one of them takes, the other takes, lone
-    /// surrogates and huge numbers (which serde_json refuses) aside.
+    /// serde_json is the second opinion: both accept the same texts, except for lone
+    /// surrogates and huge numbers (which serde_json rejects).
     #[test]
     fn agrees_with_serde_json(text in r#"[\[\]{},:"\\ 01eE.+\-a-cntrufalse\t]{0,24}"#) {
         let serde = serde_json::from_str::<serde_json::Value>(&text).is_ok();
@@ -99,7 +99,7 @@ proptest! {
         }
     }
 
-    /// The same for longer texts, which span blocks and windows, with one byte changed.
+    /// The same for longer texts, which cross blocks and windows, with one byte changed.
     #[test]
     fn agrees_with_serde_json_wherever_things_stand(
         values in prop::collection::vec(
