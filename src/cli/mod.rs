@@ -1,4 +1,4 @@
-//! What can be typed: clap structs only, checked for shape.
+//! The command line: clap structs only, which check syntax.
 
 mod client;
 mod doctor;
@@ -194,7 +194,7 @@ pub struct Deferred<T>(pub Box<T>);
 impl<T: Args> Args for Deferred<T> {
     fn augment_args(command: clap::Command) -> clap::Command {
         command.defer(|command| {
-            // What the subcommand says of itself goes before what its arguments say.
+            // The subcommand's own text goes before that of its arguments.
             let (about, long) = (
                 command.get_about().cloned(),
                 command.get_long_about().cloned(),

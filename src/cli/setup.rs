@@ -1,4 +1,4 @@
-//! The command lines of what makes the program at home on a machine: completions and manual pages.
+//! The command lines for installing the program on a machine: completions and manual pages.
 
 use clap::Args;
 use clap_complete::Shell;

@@ -1,4 +1,4 @@
-//! What can be typed, and what it becomes.
+//! Command lines, and what they are parsed into.
 
 use super::*;
 use crate::server::Isolation;

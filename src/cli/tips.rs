@@ -1,4 +1,4 @@
-//! What was meant, where a command line is wrong in a way that is known.
+//! What was meant by a command line that is wrong in a known way.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! The command lines about secrets, tokens and the policy.
+//! The command lines for secrets, tokens and the policy.
 
 use super::{DemandArgs, SecretArgs, TokenArgs, positive_duration};
 use crate::utils::secret::Secret;

@@ -1,5 +1,5 @@
-//! What somebody reads who starts a server by hand: what is offered, where, to whom, and what to paste at
-//! the other end.
+//! What is printed when a server is started by hand: what it serves, where, for whom, and the command
+//! to paste at the other end.
 
 use super::doctor::entry::{PATIENCE, TOKEN_FILE, entry};
 use crate::cli::ServerArgs;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
-/// The file into which the command of the banner writes a token.
+/// The file to which the command in the banner writes a token.
 const NEW_TOKEN: &str = "token";
 
 /// What is known before the listeners are open.
@@ -26,16 +26,16 @@ pub(super) struct Banner {
     pub policy: Option<PathBuf>,
     /// The path of MCP over HTTP.
     pub path: String,
-    /// Where clients find it over HTTP.
+    /// The URL that clients use over HTTP.
     pub public_origin: Option<String>,
     /// The command that makes a token, if this program can make one.
     pub make_token: Option<String>,
-    /// What the certificate calls this machine.
+    /// This machine's name in the certificate.
     pub certified: Option<String>,
 }
 
 impl Banner {
-    /// The whole of it; `outside` is true where other machines can connect.
+    /// The whole text; `outside` is true where other machines can connect.
     pub(super) fn text(&self, listeners: &[Listening], access: &Access, outside: bool) -> String {
         let tokens = access.requirements.is_some();
         let tls = access.tls.is_some();
@@ -117,7 +117,7 @@ impl Banner {
     }
 }
 
-/// The command that makes a token which this server accepts; `None` where others make its tokens.
+/// The command that makes a token this server accepts; `None` where tokens come from elsewhere.
 pub(super) fn make_token(args: &ServerArgs) -> Option<String> {
     if args.demands.jwks.is_some() {
         return None;
@@ -148,7 +148,7 @@ pub(super) fn make_token(args: &ServerArgs) -> Option<String> {
     Some(format!("(umask 077; {command} --quiet > {NEW_TOKEN})"))
 }
 
-/// The text as one word of a shell.
+/// The text quoted as one shell word.
 fn quoted(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:@+".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
@@ -158,7 +158,7 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// The first name in a certificate that is no wildcard: clients must use one of its names.
+/// The first name in a certificate that is not a wildcard: clients must use one of its names.
 pub(super) fn certified(file: &Path) -> Option<String> {
     let certificate = CertificateDer::from_pem_file(file).ok()?;
     let certificate = webpki::EndEntityCert::try_from(&certificate).ok()?;
@@ -205,7 +205,7 @@ fn encryption(tls: bool, outside: bool) -> &'static str {
     }
 }
 
-/// What clients call the machine that listens at this address.
+/// The name that clients use for the machine listening at this address.
 fn host(address: IpAddr) -> String {
     if address.to_canonical().is_loopback() {
         return "localhost".to_owned();

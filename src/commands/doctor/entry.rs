@@ -1,4 +1,4 @@
-//! The entry with which an MCP host starts the client that was just tried.
+//! The entry with which an MCP host starts the client that was just tested.
 
 use crate::cli::{ClientArgs, ClientTransport};
 use crate::utils::escape::escape;
@@ -6,14 +6,14 @@ use crate::utils::secret::Secret;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Where a token is kept that was given in a way which an entry should not repeat.
+/// The file for a token that was given in a way an entry should not repeat.
 pub(in crate::commands) const TOKEN_FILE: &str = "/path/to/token";
 
-/// Hosts seldom start a server again that has given up.
+/// Hosts seldom restart a server that has given up.
 pub(in crate::commands) const PATIENCE: [&str; 3] = ["--auto-reconnect", "--max-attempts", "0"];
 
-/// The whole configuration of hosts that have `mcpServers` (Claude Desktop, Claude Code, Cursor), and of
-/// VS Code. No token is in it: it is named by its file.
+/// The complete configuration for hosts with `mcpServers` (Claude Desktop, Claude Code, Cursor), and for
+/// VS Code. It contains no token, only the path of its file.
 pub(super) fn entries(args: &ClientArgs) -> Value {
     let entry = entry(&arguments(args), token_file(args));
     let mut typed = json!({"type": "stdio"});
@@ -26,7 +26,7 @@ pub(super) fn entries(args: &ClientArgs) -> Value {
     })
 }
 
-/// The entry with which a host starts this program so.
+/// The entry with which a host starts this program with these arguments.
 pub(in crate::commands) fn entry(arguments: &[String], token_file: Option<String>) -> Value {
     let program = std::env::current_exe().unwrap_or_else(|_| "mcp-remote".into());
     let mut entry = json!({"command": program.display().to_string(), "args": arguments});
@@ -36,7 +36,7 @@ pub(in crate::commands) fn entry(arguments: &[String], token_file: Option<String
     entry
 }
 
-/// The same for people.
+/// The same, for people.
 pub(super) fn text(args: &ClientArgs) -> String {
     let entries = entries(args);
     let whole = |key: &str| escape_lines(&format!("{:#}", json!({key: entries[key]})));
@@ -58,7 +58,7 @@ fn escape_lines(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The file of the token, where there is a token.
+/// The token file, if there is a token.
 fn token_file(args: &ClientArgs) -> Option<String> {
     let variable = std::env::var("MCP_REMOTE_JWT_TOKEN_FILE").ok();
     let file = args
@@ -73,7 +73,7 @@ fn token_file(args: &ClientArgs) -> Option<String> {
     file.map(|file| absolute(&file))
 }
 
-/// A host starts the client in whatever folder.
+/// A host may start the client in any folder.
 fn absolute(path: &Path) -> String {
     let absolute = std::path::absolute(path);
     absolute.as_deref().unwrap_or(path).display().to_string()

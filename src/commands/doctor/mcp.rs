@@ -1,4 +1,4 @@
-//! What the MCP server behind the connection says.
+//! What the MCP server at the far end offers.
 
 use super::report::{Report, Stopped};
 use crate::control::Control;
@@ -14,16 +14,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-/// How long the MCP server may take for all of it: it may have to be started first.
+/// The time limit for the MCP server, in total: it may have to be started first.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The longest line of the client, in bytes.
 const MAX_LINE: usize = 64 << 20;
 
-/// So much of what the client says on stderr is read.
+/// How much of the client's stderr is read.
 const MAX_STDERR: u64 = 64 * 1024;
 
-/// The first id of the second conversation on a connection, of which the first has used a few.
+/// The first id of the second conversation on a connection; the first has used a few.
 const SECOND: u64 = 1_000_000;
 
 const TOKEN_REMEDY: &str = "give the token by MCP_REMOTE_JWT_TOKEN or --jwt-token-file; whoever runs the server makes one with 'mcp-remote generate-token'";
@@ -31,7 +31,7 @@ const POLICY_REMEDY: &str =
     "the policy of the server gives the token's roles neither 'initialize' nor 'server/discover'";
 const PATH_REMEDY: &str = "is the path of --url right, and is an MCP server there?";
 
-/// Why the MCP server does not say what it offers.
+/// Why the MCP server does not list what it offers.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("{0}")]
@@ -52,7 +52,7 @@ enum Talk {
 
 impl Talk {
     async fn send(&mut self, lines: Vec<u8>) {
-        // What cannot be sent shows in what is received.
+        // A failed write shows up in what is received.
         let _broken = match self {
             Self::Network(connection) => connection.send(lines).await,
             Self::Client(stdin, _) => stdin.write_all(&lines).await,
@@ -79,7 +79,7 @@ impl Talk {
     }
 }
 
-/// Asks over a connection that stands, and leaves.
+/// Queries over an open connection, and closes it.
 pub(super) async fn ask(
     connection: Connection,
     can_resume: Option<bool>,
@@ -186,7 +186,7 @@ fn give_up(broken: &Broken, report: &mut Report) -> Stopped {
     }
 }
 
-/// Asks through `mcp-remote client`, with the arguments of this process: exactly what a host does.
+/// Queries through `mcp-remote client`, with the arguments of this process: exactly what a host does.
 pub(super) async fn through_client(report: &mut Report) -> Result<(), Stopped> {
     let own = |argument: &OsString| argument != "doctor" && argument != "--json";
     let arguments = std::env::args_os().skip(1).filter(own);
@@ -216,7 +216,7 @@ pub(super) async fn through_client(report: &mut Report) -> Result<(), Stopped> {
     let asked = timeout(LIMIT, converse(&mut talk, false, report)).await;
     drop(talk);
     let ended = timeout(Duration::from_secs(5), async {
-        // Bytes that are no text end it early, which is as good.
+        // Bytes that are not text end it early, which is fine.
         let _read = stderr.read_to_string(&mut said).await;
         client.wait().await
     });

@@ -1,5 +1,5 @@
-//! `doctor`: tries every step of a connection, or of a start, says how each went, and where it stops
-//! what to do about it.
+//! `doctor`: tries every step of a connection, or of a server start, and reports how each went and, at the one
+//! that fails, what to do about it.
 
 pub(super) mod entry;
 mod mcp;
@@ -18,7 +18,7 @@ use crate::transport::tls::Connector;
 use crate::transport::{BoxedStream, Connection};
 use report::{Report, Stopped};
 
-/// One who looks as a client does, from the token to the lists.
+/// Checks a server as a client would, from the token to the lists.
 pub(super) fn run(args: DoctorArgs, release: fn()) -> Exit {
     let _logs = logs::start_quiet();
     let mut report = Report::new(args.json);
@@ -48,7 +48,7 @@ pub(super) fn run(args: DoctorArgs, release: fn()) -> Exit {
             report.finish(text, None);
         }
     }
-    // A name that is looked up has a thread; nothing waits for it.
+    // A name lookup runs on its own thread, which is not waited for.
     runtime.shutdown_background();
     if report.is_good() {
         Exit::Done
@@ -96,7 +96,7 @@ async fn over_http(settings: &http::Settings, report: &mut Report) -> Result<(),
     mcp::through_client(report).await
 }
 
-/// A connection to a port, with TLS where it is asked for.
+/// A connection to a port, with TLS where requested.
 async fn reach(
     host: &str,
     port: u16,

@@ -1,4 +1,4 @@
-//! From the token and the name of the server to a connection that is authenticated.
+//! From the token and the server's name to an authenticated connection.
 
 use super::report::{Report, Stopped};
 use crate::auth;
@@ -22,10 +22,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long one step may take.
+/// The time limit of one step.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// A certificate that ends sooner than this, in days, wants to be renewed.
+/// A certificate that expires sooner than this, in days, should be renewed.
 const SOON: i64 = 14;
 
 const CONNECT_REMEDY: &str = "is the server running there, and is this the right host and port? A firewall, or a container without a published port, looks the same";
@@ -35,7 +35,7 @@ fn now() -> u64 {
     now.unwrap_or_default().as_secs()
 }
 
-/// What the token says, unchecked; that it has expired is known without the server.
+/// The token's claims, unverified; its expiry is known without the server.
 pub(super) async fn token(tokens: &Tokens, report: &mut Report) -> Result<Option<Secret>, Stopped> {
     let checked = tokens.for_connection().await;
     let token = match &checked {
@@ -72,10 +72,10 @@ pub(super) async fn token(tokens: &Tokens, report: &mut Report) -> Result<Option
     }
 }
 
-/// What a token says of itself.
+/// A token's description of itself.
 struct Says {
     bearer: String,
-    /// Bearer and end.
+    /// Subject and expiry.
     text: String,
     has_roles: bool,
     has_ended: bool,
@@ -114,7 +114,7 @@ fn says(token: &Secret) -> Option<Says> {
     })
 }
 
-/// Looks up the name, and tries each of its addresses.
+/// Resolves the name, and tries each of its addresses.
 pub(super) async fn reach(
     host: &str,
     port: u16,
@@ -159,7 +159,7 @@ pub(super) async fn reach(
     Ok(stream)
 }
 
-/// TLS, where it is asked for.
+/// TLS, where requested.
 pub(super) async fn secure(
     stream: TcpStream,
     tls: Option<&Connector>,
@@ -202,7 +202,7 @@ fn certificate(seen: &Seen, report: &mut Report) {
     }
 }
 
-/// An error of the connection, explained as the client explains it.
+/// A connection error, with the client's explanation.
 fn broken(step: &'static str, err: &io::Error, report: &mut Report) -> Stopped {
     match tls::explain(err).or_else(|| foreign::explain(err)) {
         Some(reason) => report.failed(step, reason, None),
@@ -260,7 +260,7 @@ pub(super) async fn upgrade(
     }
 }
 
-/// Shows the token. Gives whether sessions can be resumed, if that is known.
+/// Sends the token. Returns whether sessions can be resumed, if known.
 pub(super) async fn authenticate(
     connection: &mut Connection,
     token: Option<&Secret>,

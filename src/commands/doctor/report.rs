@@ -1,4 +1,4 @@
-//! What was checked, step by step, for people and as JSON.
+//! The result of each step, for people and as JSON.
 
 use super::super::print;
 use crate::utils::escape::escape;
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 /// The width of a line, in characters.
 const WIDTH: usize = 80;
 
-/// Where the lines of a step begin, but for the first.
+/// Indentation of a step's lines after the first.
 const INDENT: usize = 9;
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Good,
-    /// It works, and somebody should look at it.
+    /// It works, but needs attention.
     Doubtful,
     Failed,
 }
@@ -40,7 +40,7 @@ struct Step {
     took: Duration,
 }
 
-/// The steps so far. For people each is printed as soon as it is known.
+/// The steps so far. In the text form each is printed as soon as it is known.
 #[derive(Debug)]
 pub(super) struct Report {
     as_json: bool,
@@ -72,7 +72,7 @@ impl Report {
         );
     }
 
-    /// The step at which it ends.
+    /// Records the step that failed.
     pub(super) fn failed(
         &mut self,
         name: &'static str,
@@ -107,18 +107,18 @@ impl Report {
             if let Some(remedy) = &step.remedy {
                 line += &wrapped(&format!("{:INDENT$}→", ""), remedy, INDENT + 2);
             }
-            // With stdout gone there is nobody left to tell.
+            // A closed stdout is not worth an error.
             let _nobody = print(&line);
         }
         self.steps.push(step);
     }
 
-    /// True where nothing has failed.
+    /// True if nothing has failed.
     pub(super) fn is_good(&self) -> bool {
         !self.failed
     }
 
-    /// The whole of it, with what belongs to the end of it.
+    /// The complete report, with its closing part.
     pub(super) fn finish(&self, text: &str, entries: Option<Value>) {
         let text = if self.as_json {
             let steps = self.steps.iter().map(|step| {
@@ -141,7 +141,7 @@ impl Report {
 #[derive(Debug)]
 pub(super) struct Stopped;
 
-/// The text behind `head`, in lines that fit a narrow terminal; all but the first begin at `indent`.
+/// The text after `head`, wrapped for a narrow terminal; all lines but the first are indented by `indent`.
 fn wrapped(head: &str, text: &str, indent: usize) -> String {
     let mut lines = head.to_owned();
     let mut width = head.chars().count();

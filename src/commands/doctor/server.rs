@@ -1,4 +1,4 @@
-//! What a start of the server needs, without serving anybody.
+//! What a start of the server needs, without serving any clients.
 
 use super::super::access::Reloader;
 use super::super::ask_server::{ask, command_line};
@@ -13,10 +13,10 @@ use crate::utils::host::with_port;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A certificate that ends sooner than this, in days, wants to be renewed.
+/// A certificate that expires sooner than this, in days, should be renewed.
 const SOON: i64 = 14;
 
-/// How long the MCP server may take to say what it offers.
+/// The time limit for the MCP server to list what it offers.
 const LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) async fn examine(mut args: ServerArgs, report: &mut Report) -> Result<(), Stopped> {
