@@ -191,7 +191,7 @@ mod tests {
         // One line may begin below the limit and end above it.
         let room = LIMIT.div_ceil(length);
         assert_eq!(push(&queue, room), room);
-        // It is told once.
+        // It is reported once.
         assert_eq!(push(&queue, 10), 9);
         let work = queue.next();
         assert_eq!((count(&work.lines), work.lost), (room as u64, 10));
@@ -225,7 +225,7 @@ mod tests {
         assert!(!work.last);
         push(&queue, 3);
         queue.close();
-        // As if the disk hung.
+        // As if the disk were hanging.
         assert_eq!(queue.drained(Duration::ZERO), 5);
         assert!(queue.pause(Duration::from_secs(3600)).close);
         let work = queue.next();

@@ -117,7 +117,7 @@ mod tests {
         assert!(read(&keys(&["two", "one"]), WHEN));
         assert!(!read(&keys(&["two"]), WHEN));
         assert!(!read(&keys(&[]), WHEN));
-        // Begun by this very process, expired, from the future.
+        // From this very process, expired, from the future.
         assert!(!read(
             &ours,
             Revivable {

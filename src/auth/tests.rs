@@ -1,4 +1,4 @@
-//! Which tokens are accepted, and what they say.
+//! Which tokens are accepted, and what they grant.
 
 use super::*;
 use serde_json::json;
@@ -221,7 +221,7 @@ fn bad_claims_are_refused() {
     }
 }
 
-/// Bug: a clock two seconds behind that of the issuer made a new token invalid.
+/// Bug: a clock two seconds behind the issuer's made a new token invalid.
 #[test]
 fn the_leeway_is_for_the_begin_and_not_for_the_end() {
     let demands = Demands {
@@ -281,7 +281,7 @@ fn only_our_signature_counts() {
     }
 }
 
-/// A token of exactly this header and these claims, rightly signed.
+/// A correctly signed token with exactly this header and these claims.
 fn sign_text(header: &str, claims: &str) -> String {
     let message = [header, claims]
         .map(|part| URL_SAFE_NO_PAD.encode(part))

@@ -6,13 +6,13 @@ fn user(name: u8) -> Account {
     Account::User(name.to_string())
 }
 
-/// The bytes that are counted, and the holders.
+/// The bytes counted, and the holders.
 fn kept(backlog: &Backlog) -> (usize, usize) {
     let budget = backlog.lock();
     (budget.total, budget.holders.len())
 }
 
-/// The holders that are evicted, by their handles.
+/// The evicted holders, by handle.
 fn change(budget: &mut Budget<u8>, number: u64, before: usize, after: usize) -> Vec<u8> {
     let evicted = budget.change(number, before, after);
     evicted.into_iter().map(|(handle, _)| handle).collect()
@@ -31,24 +31,24 @@ fn largest_holder_is_evicted() {
     assert_eq!(change(&mut budget, a[0], 0, 20), NOBODY);
     assert_eq!(change(&mut budget, a[1], 0, 30), NOBODY);
     assert_eq!(change(&mut budget, b, 0, 40), NOBODY);
-    // The user exceeds its share, so one of its own holders goes, though another's is larger.
+    // The user exceeds its share, so one of its own holders is evicted, though another's is larger.
     let excess = Excess {
         held: 30,
         bound: 60,
     };
     assert_eq!(budget.change(a[2], 0, 11), [(1, excess)]);
-    // All together exceed the total: the largest holder goes, not the one that has grown.
+    // The total is exceeded: the largest holder is evicted, not the one that has grown.
     let excess = Excess {
         held: 40,
         bound: 100,
     };
     assert_eq!(budget.change(c, 0, 30), [(10, excess)]);
     assert_eq!(change(&mut budget, c, 30, 35), NOBODY);
-    // An evicted holder is not counted any more.
+    // An evicted holder is no longer counted.
     assert_eq!(change(&mut budget, b, 40, 50), NOBODY);
     assert_eq!(budget.total, 20 + 11 + 35);
     assert!(budget.leave(b).is_none());
-    // A decrease never evicts; among equals the youngest goes.
+    // A decrease never evicts; among equals the youngest is evicted.
     budget.bounds.total = 10;
     assert_eq!(change(&mut budget, c, 35, 20), NOBODY);
     assert_eq!(change(&mut budget, a[2], 11, 12), [20, 0, 2]);

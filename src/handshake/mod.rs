@@ -22,7 +22,7 @@ mod tests {
     use crate::auth::Identity;
     use std::time::Duration;
 
-    /// Bug: an error of the MCP server that named no request and had one of the codes of a refusal
+    /// Bug: an error from the MCP server without a request id, whose code was one of a refusal,
     /// ended the client.
     #[test]
     fn only_a_refusal_is_one() {

@@ -142,7 +142,7 @@ mod tests {
             ("2001:db8::1", "2001:db8::1"),
             ("[2001:db8::1]:80", "2001:db8::1"),
             ("::ffff:203.0.113.7", "203.0.113.7"),
-            // A hidden client counts as the proxy that has seen it.
+            // A hidden client is identified by the proxy that has seen it.
             ("203.0.113.7, unknown", PEER),
             ("203.0.113.7, unknown, 10.0.0.1", "10.0.0.1"),
             ("", PEER),

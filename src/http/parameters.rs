@@ -395,7 +395,7 @@ mod tests {
             ),
             (r#""arguments":null"#, &[], true),
             (r#""arguments":{"deep":null}"#, &[], true),
-            // Names that are not in ASCII are told apart, too.
+            // Names that are not ASCII are distinguished, too.
             (
                 r#""arguments":{"größe":1,"größen":2,"länge":3}"#,
                 &[("mcp-param-size", "1")],

@@ -175,7 +175,7 @@ mod tests {
         question: Duration::from_secs(600),
     };
 
-    /// A hub whose first process has been asked for its handshake.
+    /// A hub whose first process has been sent its handshake.
     fn asked() -> Hub {
         let command = CommandLine {
             program: "true".into(),
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    /// Waiting without a log line would look like a proxy that hangs.
+    /// Waiting without a log line would look like a hung proxy.
     #[tokio::test(start_paused = true)]
     async fn every_answer_has_its_time_and_the_log_says_what_is_waited_for() {
         let kept = Kept::default();

@@ -140,7 +140,7 @@ mod tests {
     fn a_server_that_never_worked_is_not_started_again() {
         let mut restarts = Restarts::default();
         assert_eq!(restarts.ended(end(&Cause::Itself, false), 5), Next::GiveUp);
-        // The first end may be due to a message; without any it is the server's own failure.
+        // The first exit may be due to a message; without any it is the server's own failure.
         let mut restarts = Restarts::default();
         for cause in [mallory(), Cause::Unclear, Cause::Probe, Cause::Renewal] {
             pause(restarts.ended(end(&cause, false), 5));
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(restarts.ended(end(&Cause::Itself, true), 5), Next::GiveUp);
     }
 
-    /// It lives longer, but is just as broken.
+    /// It lives longer, but is equally broken.
     #[test]
     fn a_server_that_does_not_answer_is_started_again_so_many_times_in_a_row() {
         for proven in [false, true] {
@@ -211,7 +211,7 @@ mod tests {
         assert!(!forgets(next) && suspicious(next));
         let next = ended(Cause::Unclear);
         assert!(forgets(next) && suspicious(next));
-        // If one user is to blame, the shared state is not; others may still turn out to be.
+        // If one user is to blame, the shared state is not; others may still be found to be.
         let next = ended(mallory());
         assert!(!forgets(next) && suspicious(next));
     }

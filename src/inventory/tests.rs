@@ -1,10 +1,10 @@
-//! Conversations with servers of both eras, and the policies that come of them.
+//! Conversations with servers of both eras, and the policies derived from them.
 
 use super::*;
 use crate::permissions::Policy;
 use serde_json::{Value, json};
 
-/// A server that answers from a table, one request at a time.
+/// A server that responds from a table, one request at a time.
 fn talk(modern: bool, mut server: impl FnMut(&Value) -> Vec<Value>) -> Result<Inventory, Fault> {
     let (mut session, mut sent) = Session::new(modern, 1);
     for _ in 0..20_000 {
@@ -111,7 +111,7 @@ fn questions_and_noise_do_not_disturb() {
             answers.extend(hello(message));
             answers
         }
-        // A server that gives ids back as strings, and whose list changes while it is read.
+        // A server that returns ids as strings, and whose list changes while it is read.
         Some("tools/list") => {
             let id = message["id"].to_string();
             let name = if asked { "new" } else { "old" };

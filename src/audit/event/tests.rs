@@ -221,7 +221,7 @@ fn texts_are_bounded_and_cannot_pretend() {
 }
 
 proptest! {
-    /// Whatever a peer or a token calls itself, a line is one line of JSON that says so, as far as
+    /// Whatever name a peer or a token gives itself, a line is one line of JSON that contains it, as far as
     /// it is short.
     #[test]
     fn every_line_is_one_line_of_json(user in any::<String>(), role in any::<String>(), tool in any::<String>(), id in any::<String>()) {

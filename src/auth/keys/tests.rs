@@ -1,4 +1,4 @@
-//! Tokens signed with private keys, and the attacks on those who check them.
+//! Tokens signed with private keys, and attacks on their verification.
 
 use super::*;
 use base64::Engine;
@@ -31,7 +31,7 @@ impl Issuer {
         match self.algorithm {
             Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_der(&der),
             Algorithm::EdDSA => EncodingKey::from_ed_der(&der),
-            // The key itself, behind the 26 bytes that say what it is (PKCS #8).
+            // The key itself, after the 26 bytes that identify it (PKCS #8).
             _ => EncodingKey::from_rsa_der(&der[26..]),
         }
     }
@@ -43,7 +43,7 @@ impl Issuer {
         }
         let jwk = Jwk::from_encoding_key(&self.signing_key(), self.algorithm).unwrap();
         let mut jwk = serde_json::to_value(jwk).unwrap();
-        // Some never say it.
+        // Some providers omit it.
         jwk.as_object_mut().unwrap().remove("alg");
         jwk
     }
@@ -88,7 +88,7 @@ fn each_kind_of_key_checks_its_own_algorithm() {
         let stranger = Issuer::new(issuer.algorithm).sign(None);
         assert_eq!(signer(&keys, &stranger), None);
     }
-    // An RSA key is for RS256, unless it says something else.
+    // An RSA key is for RS256, unless it says otherwise.
     let mut other = Issuer::new(Algorithm::RS256);
     let mut jwk = other.jwk();
     other.algorithm = Algorithm::PS512;
@@ -158,7 +158,7 @@ fn a_token_does_not_choose_the_algorithm() {
             assert_eq!(signer(&keys, &token), None, "{header}");
         }
     }
-    // Nor does it bring its key along.
+    // Nor may it bring its own key.
     let mut header = Header::new(Algorithm::RS256);
     let stranger = Issuer::new(Algorithm::RS256);
     header.jwk = serde_json::from_value(stranger.jwk()).ok();

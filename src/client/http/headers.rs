@@ -70,7 +70,7 @@ mod tests {
     use crate::jsonrpc::MAX_CHILD_DEPTH;
     use bytes::Bytes;
 
-    /// The examples of the specification, and the edges between them.
+    /// The examples in the specification, and their edge cases.
     #[test]
     fn m2_values_that_no_header_can_hold_are_encoded() {
         for (value, encoded) in [

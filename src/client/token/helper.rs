@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    /// Its children end with it.
+    /// Its children are killed with it.
     #[tokio::test]
     async fn one_that_hangs_is_ended_with_all_that_it_has_started() {
         let folder = tempfile::tempdir().unwrap();

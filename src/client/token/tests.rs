@@ -14,7 +14,7 @@ fn secret(text: &str) -> Secret {
     text.to_owned().into()
 }
 
-/// A token file and what reads it.
+/// A token file and its reader.
 fn file(text: &str) -> (TempDir, PathBuf, Tokens) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
@@ -36,7 +36,7 @@ async fn a_file_is_read_again_for_each_connection() {
     assert_eq!(next(&tokens).await.as_deref(), Ok("one"));
     std::fs::write(&file, "\u{feff}two\r\n").unwrap();
     assert_eq!(next(&tokens).await.as_deref(), Ok("two"));
-    // While it is being replaced, the last one is as good as any.
+    // While it is being replaced, the previous token is used.
     for broken in ["", " \n"] {
         std::fs::write(&file, broken).unwrap();
         assert_eq!(next(&tokens).await.as_deref(), Ok("two"));
@@ -60,7 +60,7 @@ async fn a_refused_token_is_replaced_only_by_another_one() {
     std::fs::write(&file, "two").unwrap();
     let renewed = tokens.after_refusal(&secret("one")).await;
     assert_eq!(renewed.unwrap().expose(), "two");
-    // Another request that was refused with the old one.
+    // Another request that was refused with the old token.
     std::fs::remove_file(&file).unwrap();
     let renewed = tokens.after_refusal(&secret("one")).await;
     assert_eq!(renewed.unwrap().expose(), "two");
@@ -109,7 +109,7 @@ async fn a_command_runs_again_when_its_token_is_about_to_expire() {
 async fn a_newer_token_is_found_before_the_end_of_the_old_one() {
     let (_folder, file, tokens) = file(&good_for(2.0, "old"));
     let old = next(&tokens).await.unwrap();
-    // One that is good for less is no better.
+    // One that is valid for less time is no better.
     std::fs::write(&file, good_for(1.0, "worse")).unwrap();
     let early = tokio::time::timeout(Duration::from_millis(500), tokens.renewed()).await;
     assert!(early.is_err(), "there is time left");

@@ -48,7 +48,7 @@ fn told(method: &str) -> String {
 
 const QUESTION: &str = r#"{"jsonrpc":"2.0","id":77,"method":"elicitation/create","params":{}}"#;
 
-/// All that a reader gets now, with the ids.
+/// Everything that a reader gets now, with the ids.
 fn read(streams: &mut Streams, reading: &Reading) -> Vec<(String, String)> {
     let mut found = Vec::new();
     while let Next::Event { id, line, .. } = streams.next(reading) {
@@ -65,7 +65,7 @@ fn lines(streams: &mut Streams, reading: &Reading) -> Vec<String> {
         .collect()
 }
 
-/// What the former owner has begun, and only that, is there for the next one.
+/// The next owner can resume what the former owner started, and nothing else.
 #[test]
 fn a_new_owner_takes_over_all_streams() {
     let mut streams = streams();
@@ -131,7 +131,7 @@ fn a_log_message_is_on_a_requests_stream_only_where_it_can_be_of_no_other() {
     assert_eq!(lines(&mut streams, &first), [told("message")]);
     let second = open(&mut streams, 2);
     push(&mut streams, &told("message"));
-    // Nobody listens for what belongs to no request, and nothing shall be lost.
+    // There is no listener for messages without a request, but none may be lost.
     assert_eq!(lines(&mut streams, &second), [told("message")]);
     let general = streams.listen();
     push(&mut streams, &told("message"));
@@ -189,10 +189,10 @@ fn a_client_that_comes_back_gets_the_rest_of_its_stream() {
     let again = streams.resume(after).unwrap();
     assert_eq!(lines(&mut streams, &again), [progress(1, 2), answer(1)]);
     assert_eq!(streams.next(&again), Next::End);
-    // From the very beginning, and what was sent is sent again.
+    // From the very beginning: what was sent is sent again.
     let again = streams.resume(before_all).unwrap();
     assert_eq!(read(&mut streams, &again).len(), 3);
-    // Never sent, no such stream, and one without ids.
+    // Never sent, unknown stream, and one without ids.
     let bad = |stream, event| EventId { stream, event };
     assert!(streams.resume(bad(after.stream, 9)).is_err());
     assert!(streams.resume(bad(99, 0)).is_err());
@@ -214,7 +214,7 @@ fn whoever_listens_last_listens() {
     push(&mut streams, &told("b/list_changed"));
     assert_eq!(streams.next(&old), Next::End);
     assert_eq!(lines(&mut streams, &new), [told("b/list_changed")]);
-    // The one that was taken over leaves late: that does not matter.
+    // The reader that was replaced leaves late, which has no effect.
     streams.leave(&old, Instant::now());
     assert!(streams.is_attended());
 }
@@ -257,13 +257,13 @@ fn what_waits_and_what_is_kept_is_bounded() {
         push(&mut streams, &progress(1, step));
     }
     assert!(streams.waiting <= BOUNDS.waiting);
-    // That stream has ended, and no other.
+    // Only that stream has ended.
     assert_eq!(streams.next(&slow), Next::End);
     push(&mut streams, &answer(1));
     assert_eq!(streams.next(&slow), Next::End);
     push(&mut streams, &answer(2));
     assert_eq!(lines(&mut streams, &other), [answer(2)]);
-    // Nobody listens: the oldest go.
+    // There is no listener: the oldest are dropped.
     for step in 0..1000 {
         push(&mut streams, &told(&format!("{step}/list_changed")));
     }

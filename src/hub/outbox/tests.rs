@@ -1,4 +1,4 @@
-//! What waits for a peer, and who writes it.
+//! The queue of a peer, and its writer.
 
 use super::*;
 use crate::child::CommandLine;
@@ -35,7 +35,7 @@ fn session() -> Session {
     hub.attach(Profile::anybody(), &Counted::default())
 }
 
-/// A writer whose stream holds so many bytes, and where they come out.
+/// A writer whose stream holds this many bytes, and its reading end.
 fn writer(capacity: usize) -> (Lendable<Writer>, DuplexStream) {
     let (near, far) = tokio::io::duplex(capacity);
     let (_reader, writer) = Connection::over_stream(Box::new(near), 1000).split(1000);

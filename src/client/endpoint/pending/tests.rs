@@ -78,7 +78,7 @@ fn a_line_that_was_not_received_does_not_fail() {
     assert!(pending.is_obsolete(&answer));
 }
 
-/// Bug: the host's answer to a question of a server that was gone reached its successor, which
+/// Bug: the host's answer to a question from a server that was gone reached its successor, which
 /// had asked something else under the same id.
 #[test]
 fn a_response_does_not_reach_the_request_of_another_server() {
@@ -103,7 +103,7 @@ fn a_response_does_not_reach_the_request_of_another_server() {
     assert!(
         text(&lines[0]).ends_with("\"notifications/cancelled\",\"params\":{\"requestId\":0}}\n")
     );
-    // The new server asks under ids that the host knows, and one that it has done with.
+    // The new server uses ids that the host has pending, and one that it has already answered.
     let renamed = "\"mcp-remote/again-1\"";
     let Verdict::Change(asked) = pending.on_server_line(&question("0", "roots/list").into()) else {
         panic!("the host takes this for the other question");
@@ -126,7 +126,7 @@ fn a_response_does_not_reach_the_request_of_another_server() {
         text(&cancelled).trim_end(),
         r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"mcp-remote/again-1","reason":"x"}}"#
     );
-    // Late, and once; then the answer to the new one.
+    // The late answer is dropped, once; then comes the answer to the new question.
     assert_eq!(pending.on_host_line(answer("0")), None);
     assert_eq!(pending.on_host_line(answer(renamed)), Some(answer("0")));
     assert_eq!(pending.on_host_line(answer("1")), Some(answer("1")));
@@ -134,7 +134,7 @@ fn a_response_does_not_reach_the_request_of_another_server() {
     assert_eq!(pending.on_host_line(answer("9")), Some(answer("9")));
 }
 
-/// Bug: a server that asked and asked filled the client's memory.
+/// Bug: a server that kept asking filled the client's memory.
 #[test]
 fn remembered_server_requests_are_bounded() {
     let mut pending = Pending::default();
@@ -152,8 +152,8 @@ fn remembered_server_requests_are_bounded() {
     assert_eq!(pending.server_requests.abandoned(), MAX_REMEMBERED);
 }
 
-/// Bug: `printf '{' | mcp-remote client …` could leave before the server had said what is wrong
-/// with it; and a request nested too deep was waited for in vain.
+/// Bug: `printf '{' | mcp-remote client …` could exit before the server had reported the error,
+/// and the client waited forever for a request that was nested too deep.
 #[test]
 fn a_complaint_about_an_unparsable_line_is_expected() {
     let mut pending = Pending::default();

@@ -1,4 +1,4 @@
-//! A server, a host and a clock that do anything.
+//! An arbitrary server, host and clock.
 
 use super::*;
 use proptest::prelude::*;
@@ -53,7 +53,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What a server may say besides control lines; `next` is the last request.
+/// What a server may send besides control lines; `next` is the last request.
 fn server_line(kind: usize, next: u64) -> Bytes {
     match kind {
         0 => response(&json!(next)),
@@ -65,7 +65,7 @@ fn server_line(kind: usize, next: u64) -> Bytes {
     }
 }
 
-/// What a host may say; `next` is a new id.
+/// What a host may send; `next` is a new id.
 fn host_line(kind: usize, next: u64) -> Bytes {
     match kind {
         0 => response(&json!(0)),
@@ -99,7 +99,7 @@ impl Sent {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
 
-    /// A server that says anything at any time breaks nothing here, and gets nothing to execute
+    /// A server that sends anything at any time causes no panic here, and never gets a request to execute
     /// twice on one connection.
     #[test]
     fn no_server_breaks_the_client(events in prop::collection::vec(event(), 0..120)) {
@@ -117,7 +117,7 @@ proptest! {
                     let is_drain = matches!(control, Control::Drain { .. });
                     let taken = rig.receive(&control.to_line().into()).is_ok();
                     if is_drain && taken && rig.endpoint.outbound.is_draining() {
-                        // What was sent is said not to have been received.
+                        // The server reports that it has not received what was sent.
                         sent = Sent::default();
                     }
                 }

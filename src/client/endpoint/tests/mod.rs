@@ -61,7 +61,7 @@ fn leave() -> Bytes {
 const SECOND: Duration = Duration::from_secs(1);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// An endpoint, and what time it is.
+/// An endpoint, and the current time.
 struct Rig {
     endpoint: Endpoint,
     now: Instant,
@@ -89,7 +89,7 @@ impl Rig {
         self.endpoint.on_connect(offer, self.now);
     }
 
-    /// The connection is lost, and another one will be made.
+    /// The connection is lost, and will be replaced.
     fn lose(&mut self) {
         self.endpoint.on_disconnect(Lost::HungUp.into());
         self.endpoint.prepare_reconnect();
@@ -103,7 +103,7 @@ impl Rig {
         self.endpoint.poll(self.now)
     }
 
-    /// All that is sent now.
+    /// Everything that is sent now.
     fn sent(&mut self) -> Vec<Bytes> {
         let mut sent = Vec::new();
         while let Action::Send(lines) = self.poll() {
@@ -112,7 +112,7 @@ impl Rig {
         sent
     }
 
-    /// How long there is nothing to do but to wait.
+    /// The time until there is something to do.
     fn waits(&mut self) -> Option<Duration> {
         match self.poll() {
             Action::Wait { until, .. } => until.map(|until| until - self.now),
@@ -142,8 +142,8 @@ impl Rig {
     }
 }
 
-/// Bug: where a server that cannot resume had taken the place of one that can, and said nothing of
-/// itself, the client asked it again and again, and the host waited for ever.
+/// Bug: when a server that cannot resume replaced one that can, and sent nothing by
+/// itself, the client kept asking it to resume, and the host waited forever.
 #[test]
 fn a_server_that_never_answers_is_not_asked_for_ever() {
     let mut rig = Rig::established();
@@ -162,13 +162,13 @@ fn a_server_that_never_answers_is_not_asked_for_ever() {
     let told = rig.told();
     assert!(std::str::from_utf8(&told[0]).unwrap().contains("\"id\":0,"));
     rig.connect(Offer::Possible);
-    // A moment later it is taken for a server that does not know sessions.
+    // A moment later the client concludes that the server does not support sessions.
     rig.say(request(1));
     assert_eq!(rig.sent(), [resume(None, 0)]);
     assert_eq!(rig.waits(), Some(SECOND));
     rig.now += SECOND;
     assert_eq!(rig.sent(), [request(1)]);
-    // And once it is known for one, no moment is lost.
+    // Once that is known, it does not wait.
     rig.hears(response(&json!(1)));
     rig.lose();
     rig.connect(Offer::Possible);
@@ -225,7 +225,7 @@ fn a_host_that_is_abandoned_is_not_read_after_the_goodbye() {
     rig.say(request(1));
     assert_eq!(rig.sent(), [""; 0], "the server has ended the session");
     assert!(!rig.reads_host());
-    // Where there is no connection, nobody has to be told.
+    // Without a connection there is no server to notify.
     rig.endpoint.on_disconnect(Lost::HungUp.into());
     assert!(rig.endpoint.is_done());
 }
@@ -348,7 +348,7 @@ fn lines_of_the_host_that_cannot_be_sent_are_answered_or_dropped() {
     let told = rig.told();
     assert_eq!(told.len(), 1);
     assert!(std::str::from_utf8(&told[0]).unwrap().contains("-32700"));
-    // Bug: a request with a byte of Latin-1 was answered under no id, and its host waited.
+    // Bug: a request with a byte of Latin-1 was answered without its id, and its host waited.
     rig.say(Bytes::from_static(
         b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"x\",\"params\":{\"a\":\"caf\xe9\"}}\n",
     ));

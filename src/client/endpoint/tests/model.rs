@@ -1,11 +1,11 @@
-//! One client, its host, one server after the other, and whatever may happen to them.
+//! One client, its host, a sequence of servers, and the events that can happen to them.
 
 use super::*;
 use crate::replay::Replay;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
-/// What stands on a wire.
+/// What is on a wire.
 #[derive(Clone, Debug)]
 enum Item {
     Control(Control),
@@ -14,26 +14,26 @@ enum Item {
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// The host asks something.
+    /// The host sends a request.
     Ask,
-    /// The host answers a question of the server.
+    /// The host answers a question from the server.
     Reply,
     /// The client sends.
     Turn,
-    /// The server sends so many bytes.
+    /// The server sends this many bytes.
     Send(usize),
     Up,
     Down,
-    /// The server answers one of those that wait.
+    /// The server responds to one of the pending requests.
     Answer(usize),
-    /// The server asks the host something.
+    /// The server asks the host a question.
     Question,
     ServerAck,
-    /// A second goes by.
+    /// A second passes.
     Pass,
     Cut,
     Connect,
-    /// The server is gone, and another one is there.
+    /// The server is gone, and is replaced by another.
     Restart,
     Drain,
 }
@@ -49,24 +49,24 @@ struct Session {
     heard: bool,
 }
 
-/// One client, its host, one server after the other, and the wires between them.
+/// One client, its host, a sequence of servers, and the wires between them.
 struct Model {
     rig: Rig,
     session: Session,
     sessions: usize,
     wire: Option<[VecDeque<Item>; 2]>,
-    /// The server speaks on the present wire.
+    /// The server has sent something on the current wire.
     connected: bool,
     asked: u64,
-    /// Questions that the host has not answered, and whose they are.
+    /// Questions that the host has not answered, and the server each came from.
     questions: Vec<(Value, Value)>,
-    /// What the host has got, by id.
+    /// The responses that the host has received, by id.
     answered: Vec<u64>,
     failed: Vec<u64>,
     executed: Vec<u64>,
-    /// A server is gone, and what it knew.
+    /// A server is gone, and its state is lost.
     restarted: bool,
-    /// Connections on which the server has said nothing in time.
+    /// Connections on which the server has sent nothing in time.
     overdue: u32,
 }
 
@@ -99,7 +99,7 @@ impl Model {
             let session = message["params"]["session"].clone();
             self.questions.push((id, session));
         } else if method == "notifications/cancelled" {
-            // A host that answers all the same: the answer crosses the cancellation.
+            // A host that answers anyway: the answer crosses the cancellation.
         } else if message["error"].is_object() {
             self.failed.push(message["id"].as_u64().unwrap());
         } else {
@@ -140,7 +140,7 @@ impl Model {
                 }));
             }
             Action::GiveUp => {
-                // After some of these the client forgets its session by itself.
+                // After some of these the client drops its session by itself.
                 self.overdue += 1;
                 self.restarted |= self.overdue >= MAX_UNANSWERED;
                 self.lose();
@@ -348,7 +348,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
 
-    /// Whatever happens to wires and servers: each request is answered once or errs once, none is
+    /// Whatever happens to wires and servers: each request gets one response or one error, none is
     /// executed twice or out of order, and no answer of the host reaches another question.
     #[test]
     fn every_request_ends_once(events in prop::collection::vec(event(), 0..300)) {

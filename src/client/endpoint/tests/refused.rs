@@ -1,4 +1,4 @@
-//! Lines that one end does not take, since they are too long: they are answered, and never sent again.
+//! Lines that one end refuses as too long: they get an error, and are never sent again.
 
 use super::*;
 
@@ -7,13 +7,13 @@ fn padded(id: u64, method: &str, pad: usize) -> Bytes {
     line(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
 }
 
-/// What a server says before it hangs up.
+/// What a server sends before it disconnects.
 fn too_large(limit: usize) -> Bytes {
     too_large_line(None, limit, Measured::AsRead).into()
 }
 
 impl Rig {
-    /// The server refuses a line and hangs up; the next one knows nothing of us. Returns what that gets.
+    /// The server refuses a line and disconnects; the next one has no state. Returns what the next one receives.
     fn refused(&mut self, limit: usize, number: usize) -> Vec<Bytes> {
         self.hears(too_large(limit));
         self.lose();
@@ -27,13 +27,13 @@ impl Rig {
         self.sent()
     }
 
-    /// Answers a request of ours, or of the host.
+    /// Responds to one of our requests, or of the host's.
     fn answer(&mut self, request: &Bytes) {
         let request: Value = serde_json::from_slice(request).unwrap();
         self.hears(response(&request["id"]));
     }
 
-    /// The ids that the host hears of, and why.
+    /// The ids that the host gets errors for, and the reasons.
     fn told_why(&mut self) -> Vec<(Value, String)> {
         let read = |line: &Bytes| {
             let line: Value = serde_json::from_slice(line).unwrap();
@@ -50,7 +50,7 @@ fn lines_that_the_server_refuses_are_answered_and_not_sent_again() {
     rig.say(padded(1, "x", 0));
     rig.say(padded(2, "x", 500));
     assert_eq!(rig.sent().len(), 2);
-    // These have not been sent; nobody waits for the last.
+    // These have not been sent; the last needs no response.
     rig.say(padded(3, "x", 500));
     rig.say(padded(4, "x", 0));
     let note = json!({"jsonrpc": "2.0", "method": "x", "params": ["x".repeat(500)]});
@@ -65,7 +65,7 @@ fn lines_that_the_server_refuses_are_answered_and_not_sent_again() {
     assert_eq!(rig.told_why(), expected);
 }
 
-/// What the server says last ends the session only where it hangs up then: the MCP server may have
+/// The server's last line ends the session only if it then disconnects: the MCP server may have
 /// written it.
 #[test]
 fn an_error_that_is_followed_by_others_refuses_nothing() {
@@ -80,7 +80,7 @@ fn an_error_that_is_followed_by_others_refuses_nothing() {
     assert_eq!(rig.sent(), [resume(Some(key(0)), 1)]);
 }
 
-/// Without a session, too, and where no other connection is made.
+/// Also without a session, and when no other connection is made.
 #[test]
 fn a_refused_line_is_answered_without_a_session() {
     let mut rig = Rig::new();
@@ -98,8 +98,8 @@ fn a_refused_line_is_answered_without_a_session() {
     assert_eq!(rig.told_why(), expected);
 }
 
-/// Bug: our own lines are longer than those of the host that they repeat, by their ids. A server that
-/// refused one got it again, in one session after the other.
+/// Bug: our copies of the host's lines are longer than the originals, because of their ids. A server that
+/// refused one received it again, in one session after another.
 #[test]
 fn what_a_new_server_refuses_to_be_told_is_forgotten() {
     let mut rig = Rig::established();
@@ -125,14 +125,14 @@ fn what_a_new_server_refuses_to_be_told_is_forgotten() {
     let again = rig.sent();
     assert_eq!(again.len(), 1);
     assert!(std::str::from_utf8(&again[0]).unwrap().contains("x:3"));
-    // Now not even the handshake does.
+    // Now not even the handshake fits.
     assert!(rig.refused(100, 3).is_empty());
     rig.say(request(5));
     assert_eq!(rig.sent(), [request(5)]);
 }
 
-/// A line of the server that is too long would come again: in the same session, or in answer to the
-/// same request of ours.
+/// A line from the server that is too long would come again: in the same session, or in response to the
+/// same request.
 #[test]
 fn what_a_server_answers_with_a_line_that_is_too_long_is_not_asked_again() {
     let overrun = |rig: &mut Rig| {

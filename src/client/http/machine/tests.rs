@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A machine, a clock and the exchanges that are under way.
+/// A machine, a clock and the exchanges in flight.
 struct Bench {
     machine: Machine,
     now: Instant,
@@ -47,7 +47,7 @@ impl Bench {
         }))
     }
 
-    /// One whose legacy session stands, with the stream beside it refused.
+    /// One with an established legacy session, whose stream was refused.
     fn established() -> Self {
         let mut bench = Self::retrying(3);
         bench.handshake("s1");
@@ -95,7 +95,7 @@ impl Bench {
             .extend(heard.map(|line| serde_json::from_slice::<Value>(&line).unwrap()));
     }
 
-    /// The next exchange that begins, if any.
+    /// The next exchange to start, if any.
     fn try_begin(&mut self) -> Option<(ExchangeId, Request)> {
         loop {
             let heard = self.machine.take_for_host();
@@ -130,7 +130,7 @@ impl Bench {
         assert!(begun.is_none(), "{begun:?}");
     }
 
-    /// What the host has heard since the last call.
+    /// What the host has received since the last call.
     fn heard(&mut self) -> Vec<Value> {
         self.assert_waits();
         std::mem::take(&mut self.heard)
@@ -240,7 +240,7 @@ fn assert_failed(heard: &[Value], id: i64, reason: &str, executed: &str) {
 }
 
 impl Bench {
-    /// What the host has heard, whatever begins.
+    /// What the host has received, whatever exchanges start.
     fn heard_and_begun(&mut self) -> Vec<Value> {
         std::mem::take(&mut self.heard)
     }

@@ -11,7 +11,7 @@ fn tool(name: &str, schema: &str) -> String {
     format!(r#"{{"name":"{name}","inputSchema":{schema}}}"#)
 }
 
-/// What the host gets of a list.
+/// The part of a list that the host receives.
 fn listed(tools: &mut Tools, list: &[String]) -> String {
     let text = format!(
         r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[{}],"x":1}}}}"#,
@@ -67,7 +67,7 @@ fn m3_arguments_are_mirrored_as_the_schema_says() {
             r#"{"limit":18446744073709551617}"#,
             &[("Limit", "18446744073709551617")],
         ),
-        // The server refuses it, whatever the header says.
+        // The server rejects it, whatever the header says.
         (
             r#"{"region":"a","Region":"b","limit":1}"#,
             &[("Limit", "1")],
@@ -150,7 +150,7 @@ fn lists_without_annotations_stay_as_they_are() {
     assert!(tools.observe(&error).as_edits().is_empty());
 }
 
-/// A parameter may have that name itself, and data may speak of it.
+/// A parameter may have that name itself, and it may occur in data.
 fn property_named_like_it() -> String {
     r#"{"properties":{"x-mcp-header":{"type":"string","default":{"x-mcp-header":"A"}}}}"#.to_owned()
 }

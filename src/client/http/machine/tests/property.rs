@@ -1,5 +1,5 @@
-//! Random histories against a server that does anything: every request of the host ends in exactly one
-//! answer, and none is posted again that may have been executed.
+//! Random histories against an arbitrary server: every request of the host gets exactly one
+//! response, and none is posted again that may have been executed.
 
 use super::*;
 use proptest::prelude::*;
@@ -50,14 +50,14 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What is known of a request of the host.
+/// The state of a request of the host.
 #[derive(Default)]
 struct Asked {
     answers: usize,
     cancelled: bool,
-    /// It is being posted now.
+    /// It is being posted.
     posting: bool,
-    /// Some server may have executed it.
+    /// A server may have executed it.
     executed: bool,
 }
 
@@ -69,7 +69,7 @@ struct Underway {
 }
 
 impl Underway {
-    /// The request that is posted or resumed.
+    /// The request that is being posted or resumed.
     fn asks(&self) -> Option<Value> {
         match self.request.verb {
             Verb::Post => Some(body(&self.request)["id"].clone()).filter(|id| !id.is_null()),
@@ -132,7 +132,7 @@ impl World {
         self.settle();
     }
 
-    /// Begins what is to begin, and counts the answers.
+    /// Starts pending exchanges, and counts the responses.
     fn settle(&mut self) {
         while let Some((exchange, request)) = self.bench.try_begin() {
             let begun = Underway {
@@ -233,7 +233,7 @@ impl World {
         self.bench.event(exchange, event);
     }
 
-    /// From now on the server answers everything.
+    /// From now on the server responds to everything.
     fn calm_down(&mut self) {
         for _ in 0..self.asked.len() * 4 + 40 {
             self.bench.now += 60 * SECOND;

@@ -26,7 +26,7 @@ fn k1_k2_k4_k5_each_message_is_a_post_that_names_session_and_version() {
     bench.assert_waits();
 }
 
-/// Whatever comes first on the other end, a session has to be there before it is used.
+/// Whatever comes first from the host, a session must exist before it is used.
 #[test]
 fn nothing_overtakes_the_handshake() {
     let mut bench = Bench::retrying(3);
@@ -152,7 +152,7 @@ fn a_session_that_is_lost_again_and_again_ends_in_an_error() {
     assert_failed(&bench.heard(), 1, "http-status", "no");
 }
 
-/// Two requests find the same session lost: there is one new one.
+/// Two requests find the same session lost: one new session is made.
 #[test]
 fn one_loss_makes_one_new_session() {
     let mut bench = Bench::established();
@@ -238,7 +238,7 @@ fn k8_a_stream_that_ends_early_is_resumed_after_the_pause_that_the_server_asks_f
 
 #[test]
 fn a_stream_that_cannot_be_resumed_ends_in_an_error() {
-    // Whether the server numbers its events, and what it says to the GET.
+    // Whether the server numbers its events, and how it responds to the GET.
     for (id, answers) in [
         (None, vec![]),
         (Some("e1"), vec![status(405)]),
@@ -288,7 +288,7 @@ fn k8_the_stream_beside_the_requests_is_resumed_too() {
     bench.now += SECOND;
     let (exchange, request) = bench.begin();
     assert_eq!(header(&request, "Last-Event-ID"), Some("g1"));
-    // It shows there, too, that the session is lost.
+    // This also shows that the session is lost.
     bench.event(exchange, status(404));
     bench.answer_initialize("s2");
     bench.accept_own_initialized();
@@ -331,7 +331,7 @@ fn a_request_that_is_cancelled_before_it_is_posted_never_is() {
     assert_eq!(begun, MAX_CALLS, "there is a bound");
     bench.host(&cancelled(MAX_CALLS as i64 + 1));
     bench.assert_waits();
-    // Answers to questions pass requests that wait.
+    // Answers to questions overtake waiting requests.
     bench.host(&json!({"jsonrpc":"2.0","id":5,"result":{}}));
     assert_eq!(body(&bench.begin().1)["result"], json!({}));
 }

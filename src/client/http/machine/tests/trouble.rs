@@ -1,4 +1,4 @@
-//! Servers that are not there, refuse, or send us away; hosts that speak nonsense.
+//! Servers that are down, refuse, or redirect us; hosts that send nonsense.
 
 use super::*;
 
@@ -23,8 +23,8 @@ fn what_was_not_sent_is_sent_later_and_one_request_tries_for_all() {
     assert_eq!(bench.heard(), [response(1), response(2)]);
 }
 
-/// Bug: each request that was under way when a server went away counted as an attempt, so that a client
-/// with a few of them gave up at once.
+/// Bug: each request in flight when a server went away counted as an attempt, so a client
+/// with several of them gave up at once.
 #[test]
 fn requests_that_fail_together_are_one_attempt() {
     let mut bench = Bench::established();
