@@ -96,7 +96,7 @@ mod tests {
             (&[&alice, &alice, &again], &again, Some(Full::User)),
             (&[&alice, &alice, &again], &bob, None),
             (&[&alice, &alice, &again, &bob], &bob, Some(Full::All)),
-            // Sessions without a user are not the same user.
+            // Sessions without a user do not count as the same user.
             (&[&nobody, &nobody], &other, None),
         ];
         for (others, addressee, expected) in table {

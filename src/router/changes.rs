@@ -108,7 +108,7 @@ mod tests {
     }
 
     proptest! {
-        /// The first is sent at once, each receiver gets at most one for a list in an interval, the last one
+        /// The first is sent at once, each receiver gets at most one per list and interval, the last one
         /// is sent within an interval, and in the end nothing is tracked.
         #[test]
         fn the_last_is_never_lost(

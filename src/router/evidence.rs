@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(introduced, Cause::Sender(bob.clone()));
         evidence.release(1);
         assert_eq!(cause(&evidence, &[&alice]), Cause::Unclear);
-        // An older answer proves nothing about what came later.
+        // An older response proves nothing about what came later.
         evidence.answered(1);
         assert_eq!(cause(&evidence, &[&alice]), Cause::Unclear);
         evidence.answered(2);

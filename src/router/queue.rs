@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(popped(&mut queue), Some((1, Some(1))));
         assert_eq!(popped(&mut queue), Some((2, Some(10))));
         assert_eq!(popped(&mut queue), Some((2, None)));
-        // The flooder waits for an answer, and no other session waits for it.
+        // The flooding session waits for a response, and no other session waits behind it.
         assert_eq!(popped(&mut queue), None);
         assert!(queue.is_clear_for(other, true) && !queue.is_clear_for(flooder, false));
         queue.give(other, 11);
@@ -328,12 +328,12 @@ mod tests {
         assert!(queue.is_full_for(peer));
         queue.take_back(peer, 7);
         assert!(!queue.is_full_for(peer) && room(&mut queue) == [peer]);
-        // Lines that are not queued occupy places, too.
+        // Lines that are not queued take up places, too.
         (1000..1002).for_each(|request| queue.give(other, request));
         assert!(queue.is_full_for(other));
         queue.close(other, 1000);
         assert!(!queue.is_full_for(other) && room(&mut queue) == [other]);
-        // All together.
+        // The total limit.
         for session in 10..10 + (MAX_ALL_BYTES / MAX_BYTES) as u64 {
             queue.push(SessionId(session), waiting(None, MAX_BYTES));
         }
@@ -367,8 +367,8 @@ mod tests {
     }
 
     proptest! {
-        /// The lines of each session keep their order, none has more requests in flight than there are
-        /// places, and between two lines of one session every other session that has one ready gets one.
+        /// The lines of each session stay in order, none has more requests in flight than there are
+        /// places, and between two lines of one session every other session with a line ready gets one through.
         #[test]
         fn turns_are_fair(events in prop::collection::vec(event(), 1..300), window in 1usize..4) {
             let mut queue = queue(window);

@@ -139,7 +139,7 @@ mod tests {
         assert!(!turns.answered(3) && !turns.answered(4) && turns.answered(5));
         let next = turns.pass().unwrap();
         assert_eq!((next.sender, next.unanswerable), (c, true));
-        // Messages without an answer, or without one in time, end their turn by the clock.
+        // Messages without a response, or without one in time, end their turn by the clock.
         assert!(!turns.tick() && turns.tick());
         assert_eq!(turns.pass().unwrap().sender, a);
         assert!(turns.answered(6) && turns.pass().is_none());

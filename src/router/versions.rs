@@ -91,7 +91,7 @@ mod tests {
         Version::parse(text).unwrap()
     }
 
-    /// The versions that are requested after the newest while each is refused with this error.
+    /// The versions that are requested after the newest, while each is refused with this error.
     fn asked(error: &str, own: Option<&str>) -> Vec<String> {
         let own = own.map(version);
         let mut asked = Asked::new(Version::newest());

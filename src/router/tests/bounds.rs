@@ -1,5 +1,5 @@
-//! Lines as they are written: whatever is said, and however it grows on the way, none is longer than
-//! its receiver takes.
+//! The written size of lines: whatever is sent, and however it grows on the way, no line is longer than
+//! its receiver accepts.
 
 mod random;
 
@@ -10,7 +10,7 @@ use crate::router::{Counted, PROCESSES, Window};
 use futures_util::FutureExt;
 use serde_json::json;
 
-/// A legacy peer with a request in flight, which has been asked something; and the id of that.
+/// A legacy peer with a request in flight, which has been asked a question; and the id of that.
 fn asked() -> (Bench, SessionId, Value) {
     let mut bench = Bench::default();
     let peer = bench.legacy(r#"{"sampling":{}}"#);
@@ -21,7 +21,7 @@ fn asked() -> (Bench, SessionId, Value) {
     (bench, peer, question)
 }
 
-/// The bound is on the line that the process gets, to the byte, whatever the line was that came.
+/// The limit applies to the line that the process gets, to the byte, whatever the original line was.
 #[test]
 fn what_fits_to_the_byte_passes_and_one_byte_less_does_not() {
     let text = "a\u{2028}\u{85}\\t\u{2029}é".repeat(20);
@@ -56,7 +56,7 @@ fn what_fits_to_the_byte_passes_and_one_byte_less_does_not() {
         assert!(bench.peers_heard().is_empty());
         let heard = bench.child_heard(0);
         if line.contains("result") {
-            // The question is not left open.
+            // The question does not stay open.
             assert_eq!(heard[0]["id"], "the child's own id");
             assert_eq!(heard[0]["error"]["data"]["reason"], "answer-too-large");
             bench.out.limits = LineLimits::default();
@@ -68,7 +68,7 @@ fn what_fits_to_the_byte_passes_and_one_byte_less_does_not() {
     }
 }
 
-/// What the router says by itself of what a peer has said, then or to the next process.
+/// Lines that the router itself makes from what a peer has sent, for this process or the next.
 #[test]
 fn what_is_told_again_is_measured_as_it_is_told() {
     let text = "\\t".repeat(100);
@@ -89,7 +89,7 @@ fn what_is_told_again_is_measured_as_it_is_told() {
             r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{{"clientInfo":{{"name":"{name}"}}}}}}"#
         )
     };
-    // The process is told of another client where this one makes the line too long.
+    // The process gets another client name if this one makes the line too long.
     let own = "mcp-remote";
     for (name, to_child, heard) in [
         (&*"\u{2028}".repeat(100), 1200, &*"\u{2028}".repeat(100)),
@@ -106,7 +106,7 @@ fn what_is_told_again_is_measured_as_it_is_told() {
     }
 }
 
-/// Nobody waits for an answer that is too long, and a question that is goes back to the process.
+/// A response that is too long leaves no one waiting, and a question that is too long is refused to the process.
 #[test]
 fn what_is_too_long_for_a_peer_is_answered() {
     let text = "\u{85}".repeat(200);
@@ -133,7 +133,7 @@ fn what_is_too_long_for_a_peer_is_answered() {
     );
 }
 
-/// Bug: what waits for its turn was no part of `--max-backlog`.
+/// Bug: lines waiting for their turn were not counted towards `--max-backlog`.
 #[test]
 fn what_waits_for_its_turn_is_kept_for_its_session() {
     let backlog = Backlog::new(Bounds {

@@ -1,4 +1,4 @@
-//! The router by itself: scenes that say what holds, and a model that checks it over long random
+//! The router by itself: scenarios for its promises, and a model that checks it over long random
 //! histories.
 
 mod bounds;
@@ -15,7 +15,7 @@ use crate::utils::chunks::{Line, Pieces};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// A router, with what it said sorted by receiver.
+/// A router, with its output sorted by receiver.
 #[derive(Default)]
 struct Bench {
     router: Router,
@@ -55,7 +55,7 @@ impl Bench {
         self.router.detach(session, &mut self.out);
     }
 
-    /// Gives the processes what they take; true where that is something.
+    /// Delivers the queued lines to the processes; true if there were any.
     fn advance(&mut self) -> bool {
         let Self { router, out, .. } = self;
         let advanced = ProcessId::ALL.map(|process| router.advance(process, out));
@@ -81,7 +81,7 @@ impl Bench {
         self.exit_as(process, restarts, false, false);
     }
 
-    /// The process ends, and its successor is to know nothing of it.
+    /// The process ends, and its successor starts without its state.
     fn forget_and_exit(&mut self, process: usize) {
         self.exit_as(process, true, true, false);
     }
@@ -103,13 +103,13 @@ impl Bench {
         self.router.child_started(ProcessId(process), &mut self.out);
     }
 
-    /// What a process has been told since the last look.
+    /// The lines sent to a process since the last look.
     fn child_heard(&mut self, process: usize) -> Vec<Value> {
         self.advance();
         self.written(process)
     }
 
-    /// The same, but for what waits for its turn.
+    /// The same, excluding lines that wait for their turn.
     fn written(&mut self, process: usize) -> Vec<Value> {
         let bytes = std::mem::take(&mut self.out.to_child[process]);
         let lines = String::from_utf8(bytes.into_pieces().concat()).unwrap();
@@ -119,7 +119,7 @@ impl Bench {
             .collect()
     }
 
-    /// What peers have been told since the last look.
+    /// The lines sent to peers since the last look.
     fn peers_heard(&mut self) -> Vec<(SessionId, Value)> {
         let lines = std::mem::take(&mut self.out.to_peer);
         let read = |(session, line): (SessionId, Line)| {
@@ -143,7 +143,7 @@ impl Bench {
         std::mem::take(&mut self.out.commands)
     }
 
-    /// A modern peer, whose server has told that it is modern.
+    /// A modern peer, whose server has been found to be modern.
     fn modern(&mut self) -> SessionId {
         let session = self.attach();
         self.peer(session, r#"{"jsonrpc":"2.0","id":"era","method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#);

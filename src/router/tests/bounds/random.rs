@@ -1,4 +1,4 @@
-//! Random histories: no line that is written is longer than its limit.
+//! Random histories: no written line is longer than its limit.
 
 use super::*;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 /// The router's own lines, and errors with short ids, are shorter than this.
 const LEAST: usize = 600;
 
-/// What can be said; numbers pick among what there is.
+/// What can be sent; numbers select from what exists.
 #[derive(Clone, Debug)]
 enum Event {
     Peer(usize, Said),
@@ -47,9 +47,9 @@ struct World {
     limits: LineLimits,
     peers: Vec<SessionId>,
     up: [bool; PROCESSES],
-    /// What processes have been asked.
+    /// The requests that processes have received.
     seen: Vec<(usize, Value)>,
-    /// What peers have been asked.
+    /// The requests that peers have received.
     asked: Vec<(SessionId, Value)>,
 }
 
@@ -216,7 +216,7 @@ impl World {
         );
     }
 
-    /// Takes what was said, and measures it.
+    /// Takes the output, and measures it.
     fn look(&mut self) {
         for command in self.bench.commands() {
             match command {
@@ -280,7 +280,7 @@ proptest! {
         }
     }
 
-    /// The same for a peer that has a process to itself; and nothing that fits is refused.
+    /// The same for a peer with a process of its own; and nothing that fits is refused.
     #[test]
     fn what_a_pipe_writes_is_no_longer_than_its_limit(
         text in text(), answer in text(), id in text(), limit in LEAST..2 * LEAST,

@@ -1,4 +1,4 @@
-//! What peers and processes do.
+//! Actions of peers and processes.
 
 use super::*;
 
@@ -95,7 +95,7 @@ impl World {
                     self.look();
                     for seen in &self.at_child {
                         let life = &self.lives[seen.process];
-                        // In the handshake nothing is said, and little where turns are taken.
+                        // During the handshake nothing is sent, and little when turns are taken.
                         if seen.tag == tag
                             && seen.method == "tools/call"
                             && life.initialize == life.initialized
@@ -144,7 +144,7 @@ impl World {
         }
     }
 
-    /// What comes by no request of the peer ends, and it is asked nothing more.
+    /// Everything the peer gets outside its requests ends, and it is asked no more questions.
     pub(super) fn half_close(&mut self, peer: SessionId) {
         let state = self.peers.get_mut(&peer).unwrap();
         state.half_closed = true;
@@ -162,8 +162,8 @@ impl World {
         bench.router.half_closed(peer, &mut bench.out);
     }
 
-    /// Somebody says a `line` about an open question, who may or may not be the one who was asked: only
-    /// that one is `heard`. Gives it, with the question's id, if it was that one.
+    /// A peer sends a `line` about an open question, whether or not it is the one that was asked: only
+    /// that one is `heard`. Returns it, with the question's id, if it was that one.
     pub(super) fn speak_of_question(
         &mut self,
         pick: usize,

@@ -1,10 +1,10 @@
-//! What they may hear, and what may be left in the end.
+//! What they may receive, and what may remain in the end.
 
 use super::*;
 
 impl World {
-    /// Nobody is blamed for the end of a process where somebody else may have ended it, and none ends
-    /// by itself that has heard a peer.
+    /// No peer is blamed for the end of a process that another may have ended, and no process that has
+    /// received anything from a peer counts as having ended by itself.
     pub(super) fn check_cause(&self, process: usize) {
         let cause = self.bench.router.cause_of_end(ProcessId(process), false);
         match &cause {
@@ -31,7 +31,7 @@ impl World {
         }
     }
 
-    /// Reads everything that was said, and checks it against what may be said.
+    /// Reads all output, and checks it against what is allowed.
     pub(super) fn look(&mut self) {
         for process in &self.bench.router.processes {
             process.in_flight.check();
@@ -65,7 +65,7 @@ impl World {
             }
         }
         life.of_peers |= match line["method"].as_str() {
-            // The router answers questions in the place of peers.
+            // The router answers questions on behalf of peers.
             None | Some("initialize" | "notifications/initialized") => false,
             Some("server/discover") => tag.is_string(),
             Some(_) => true,
@@ -80,7 +80,7 @@ impl World {
             return;
         };
         if method == "notifications/progress" {
-            // A process that has asked hears of it in its handshake, too.
+            // A process that has asked a question also gets its progress during its handshake.
             let token = &line["params"]["progressToken"];
             let mut open = self.questions.iter().filter(|(at, _)| *at == process);
             assert!(
@@ -125,7 +125,7 @@ impl World {
         if method == "tasks/get" {
             let task = line["params"]["taskId"].as_str().unwrap().to_owned();
             let owner = self.tasks.get(&(process, task)).copied();
-            // Whoever has left meanwhile cannot be harmed.
+            // A session that has left meanwhile cannot be harmed.
             let asker = self.user_of(&tag);
             assert!(owner.is_some() && (asker.is_none() || owner == asker));
         }
@@ -147,7 +147,7 @@ impl World {
         });
     }
 
-    /// A process is told to forget what was cancelled by its peer, or asked by one that has left.
+    /// A process gets a cancellation only for what its peer cancelled, or for what a peer that has left requested.
     pub(super) fn child_cancels(&mut self, process: usize, quoted: &Value) {
         let seen = self.at_child.iter_mut();
         let seen = seen.chain(&mut self.tasks_at_child);
@@ -161,7 +161,7 @@ impl World {
         assert_eq!(seen.process, process);
         seen.cancelled = true;
         let tag = seen.tag.as_str().unwrap_or_default();
-        // What has no tag changes what the process knows of everybody.
+        // A request without a tag changes the state shared by all peers.
         let (session, _) = tag.split_once('/').expect("a request of a peer's own");
         let is_here = self.peers.keys().any(|known| known.to_string() == session);
         assert!(
@@ -170,8 +170,8 @@ impl World {
         );
     }
 
-    /// Whatever the process may be working on is this session's, or of an earlier one of its user;
-    /// where it works on nothing, so is all that it ever heard.
+    /// Everything the process may be working on belongs to this session, or an earlier one of its user;
+    /// if it works on nothing, so does everything it ever received.
     pub(super) fn is_certain(&self, process: usize, session: SessionId) {
         let peers: BTreeSet<String> = self.peers.keys().map(ToString::to_string).collect();
         let session = session.to_string();
@@ -278,7 +278,7 @@ impl World {
         }
     }
 
-    /// Lets every process come back and answer what it was asked: then nothing may be owed.
+    /// Lets every process return and answer its requests: then nothing may be pending.
     pub(super) fn settle(&mut self) {
         for round in 0.. {
             for process in 0..PROCESSES {

@@ -1,9 +1,9 @@
-//! What happens in a history.
+//! The events of a history.
 
 use crate::router::{PROCESSES, Presence};
 use proptest::prelude::*;
 
-/// What can happen. Numbers pick among what there is at that time.
+/// What can happen. Numbers select from what exists at that time.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     Connect {
@@ -60,7 +60,7 @@ pub(super) enum Event {
     Leave {
         peer: usize,
     },
-    /// It loses its connection, stays away, or is back.
+    /// It loses its connection, stays away, or returns.
     Moves {
         peer: usize,
         presence: Presence,
@@ -88,7 +88,7 @@ pub(super) enum Event {
         pick: usize,
         peer: usize,
     },
-    /// So many seconds after the last question all that are older than that have no answer in time.
+    /// This many seconds after the last question, all older ones have timed out.
     Late {
         seconds: u8,
     },

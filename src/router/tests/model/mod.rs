@@ -1,4 +1,4 @@
-//! Long random histories against a model that knows only who asked what.
+//! Long random histories against a model that knows only who sent each request.
 
 mod acts;
 mod checks;
@@ -15,42 +15,42 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 struct Seen {
     process: usize,
     ours: Value,
-    /// `tag` of the params, which the answer carries back: `SESSION/NUMBER`.
+    /// `tag` of the params, which is returned in the response: `SESSION/NUMBER`.
     tag: Value,
-    /// The session that it is of, unless it is the router's own.
+    /// The session it belongs to, unless it is the router's own.
     by: Option<String>,
     token: Option<Value>,
     method: String,
-    /// A listen that the process has acknowledged.
+    /// A listen request that the process has acknowledged.
     acknowledged: bool,
-    /// The process has been told that nobody waits for it.
+    /// The process has been notified that the request is cancelled.
     cancelled: bool,
 }
 
-/// What the model believes of one peer.
+/// The model's state of one peer.
 #[derive(Default)]
 struct Peer {
     modern: bool,
     user: usize,
     presence: Presence,
-    /// Requests without an answer: by id text, their tag. `None` for handshakes and the like.
+    /// Requests in flight: by id text, their tag. `None` for handshakes and the like.
     open: HashMap<String, Option<String>>,
-    /// Tags of requests that were cancelled: no answer may come.
+    /// Tags of requests that were cancelled: they may get no response.
     cancelled: BTreeSet<String>,
-    /// Tags and tokens of requests that made a task.
+    /// Tags and tokens of requests that created a task.
     working: BTreeMap<String, Value>,
-    /// Tags of listens whose acknowledgement it has had.
+    /// Tags of listen requests whose acknowledgement it has received.
     acknowledged: BTreeSet<String>,
-    /// Questions that it was asked, by the id it knows.
+    /// Open questions to it, by the id it knows.
     asked: BTreeSet<String>,
     wanted: BTreeSet<String>,
-    /// Tags of requests that only the end of the subscription answers.
+    /// Tags of requests that get a response only when the subscription ends.
     listening: BTreeSet<String>,
-    /// It says nothing more.
+    /// It sends nothing more.
     half_closed: bool,
 }
 
-/// What one process has heard in its life.
+/// What one process has received in its life.
 #[derive(Default)]
 struct Life {
     ids: BTreeSet<String>,
@@ -58,9 +58,9 @@ struct Life {
     initialize: bool,
     initialize_answered: bool,
     initialized: bool,
-    /// The sessions whose requests it has heard.
+    /// The sessions whose requests it has received.
     served: BTreeSet<String>,
-    /// Something of a peer.
+    /// Something from a peer.
     of_peers: bool,
 }
 
@@ -74,20 +74,20 @@ struct World {
     up: [bool; PROCESSES],
     lives: [Life; PROCESSES],
     requests: u32,
-    /// Tags of requests that a process has ended with: no other may hear of them.
+    /// Tags of requests whose process has ended: no other process may receive them.
     spent: BTreeSet<String>,
     /// Tags of all requests that were ever cancelled.
     withdrawn: BTreeSet<String>,
-    /// Child ids of questions that wait for an answer, by process.
+    /// Child ids of open questions, by process.
     questions: Vec<(usize, String)>,
     asks: u32,
     answered_questions: BTreeSet<String>,
     /// Progress on questions that has reached a process.
     progress_heard: usize,
     known_ids: BTreeSet<String>,
-    /// Users by their sessions, those that have ended included.
+    /// Users by session, including ended sessions.
     users: HashMap<String, usize>,
-    /// Users by the tasks of each process.
+    /// Users by task, for each process.
     tasks: HashMap<(usize, String), usize>,
 }
 
@@ -108,7 +108,7 @@ fn task_id(task: u8) -> String {
 }
 
 impl World {
-    /// A peer that may still say something.
+    /// A peer that may still send something.
     fn pick_peer(&self, pick: usize) -> Option<SessionId> {
         let speaks = |(id, peer): (&SessionId, &Peer)| (!peer.half_closed).then_some(*id);
         let speaking: Vec<SessionId> = self.peers.iter().filter_map(speaks).collect();
@@ -125,7 +125,7 @@ impl World {
             .filter(|peer| self.peers[peer].modern == modern)
     }
 
-    /// The user of the peer whose request has this tag, while it is there.
+    /// The user of the peer whose request has this tag, while it is connected.
     fn user_of(&self, tag: &Value) -> Option<usize> {
         let (session, _) = tag.as_str()?.split_once('/')?;
         let mut peers = self.peers.iter();
@@ -133,7 +133,7 @@ impl World {
         Some(peer.user)
     }
 
-    /// Sends a request whose answer carries its tag.
+    /// Sends a request whose response carries its tag.
     fn ask(&mut self, peer: SessionId, id: u8, method: &str, token: bool, mut params: Value) {
         self.requests += 1;
         let tag = format!("{peer}/{}", self.requests);
@@ -151,7 +151,7 @@ impl World {
         if params.get("_meta").is_none() {
             params["_meta"] = meta.into();
         }
-        // A legacy process does not know it, and answers it as any other request.
+        // A legacy process does not know it, and handles it like any other request.
         if method == LISTEN && self.bench.router.legacy_only.is_none() {
             let peer = self.peers.get_mut(&peer).unwrap();
             peer.listening.insert(tag.clone());
@@ -194,7 +194,7 @@ impl World {
     }
 }
 
-/// Where a process is given so much ahead.
+/// How many requests a process is given at once.
 fn run(events: &[Event], window: Window) {
     let bench = Bench {
         router: Router::with_window(window),
@@ -211,8 +211,8 @@ fn run(events: &[Event], window: Window) {
     world.settle();
 }
 
-/// Bug: a request that waited for its sender's turn counted as one that the process works on, so its peer
-/// was asked for another.
+/// Bug: a request waiting for its sender's turn counted as one that the process works on, so its peer
+/// was asked another peer's question.
 #[test]
 fn a_request_that_waits_for_its_turn_makes_nobody_the_requester() {
     let events = [
@@ -259,8 +259,8 @@ fn a_request_that_waits_for_its_turn_makes_nobody_the_requester() {
     run(&events, Window::default());
 }
 
-/// Bug: a notification that had waited for its turn when its process ended was the first that the next one
-/// heard.
+/// Bug: a notification that was waiting for its turn when its process ended was the first message
+/// of the next one.
 #[test]
 fn a_new_process_hears_a_request_first() {
     let request = |id| Event::Request {
@@ -296,7 +296,7 @@ fn a_new_process_hears_a_request_first() {
     run(&events, window);
 }
 
-/// Bug: a process that had been sent our `resources/unsubscribe` alone seemed to end by itself.
+/// Bug: a process that had received only our `resources/unsubscribe` seemed to end by itself.
 #[test]
 fn a_process_that_ends_after_a_request_of_our_own_does_not_end_by_itself() {
     let connect = |modern| Event::Connect { modern, user: 0 };

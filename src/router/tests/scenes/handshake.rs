@@ -1,4 +1,4 @@
-//! What peers say in `initialize`, and who hears what the process says to it.
+//! What peers send in `initialize`, and which peers get the process's response to it.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn named(id: i32, name: &str) -> String {
     initialize(id, json!({"name":name,"version":"1"}))
 }
 
-/// The only line that the process has heard, which is `initialize`: its id and the client it names.
+/// The only line that the process has received, which is `initialize`: its id and the client it names.
 fn asked(bench: &mut Bench) -> (Value, String) {
     let heard = bench.child_heard(0);
     assert_eq!(heard.len(), 1, "{heard:?}");
@@ -32,7 +32,7 @@ fn accept(bench: &mut Bench, id: &Value) {
     bench.child(0, &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string());
 }
 
-/// The error that one peer's words got was everybody's answer who waited for the same.
+/// An error caused by one peer's handshake went to all peers that waited for the same response.
 #[test]
 fn a_refusal_is_for_whoever_asked() {
     let mut bench = Bench::default();
@@ -45,7 +45,7 @@ fn a_refusal_is_for_whoever_asked() {
     assert_eq!(name, "a");
     refuse(&mut bench, &id);
     assert_eq!(bench.told(a)["error"]["code"], -32602);
-    // Whoever's is refused while nobody waits for it any more.
+    // A handshake that is refused after its sender has left.
     let (id, name) = asked(&mut bench);
     assert_eq!(name, "gone");
     bench.detach(gone);
@@ -67,7 +67,7 @@ fn a_refusal_is_for_whoever_asked() {
     );
 }
 
-/// After the last refusal all else is passed on, and the next one that comes is asked again.
+/// After the last refusal everything else is passed on, and the next peer's handshake is sent again.
 #[test]
 fn when_all_are_refused_the_rest_goes_on() {
     let mut bench = Bench::default();
@@ -89,7 +89,7 @@ fn when_all_are_refused_the_rest_goes_on() {
     assert_eq!(bench.told(a)["id"], 2);
 }
 
-/// The process that one peer's words have ended is not the last: the others wait for the next.
+/// The process that one peer's handshake has ended is not the last: the others wait for the next.
 #[test]
 fn an_end_in_the_handshake_is_for_whoever_asked() {
     let mut bench = Bench::default();
@@ -104,7 +104,7 @@ fn an_end_in_the_handshake_is_for_whoever_asked() {
     let (id, name) = asked(&mut bench);
     assert_eq!(name, "mcp-remote");
     bench.detach(b);
-    // At the router's own words it is nobody's fault.
+    // With the router's own handshake no peer is to blame.
     bench.exit(0, true);
     assert!(bench.peers_heard().is_empty() && bench.router.is_busy());
     bench.start(0);
@@ -112,7 +112,7 @@ fn an_end_in_the_handshake_is_for_whoever_asked() {
     assert_ne!(id, again);
     accept(&mut bench, &again);
     assert!(bench.told(c)["result"].is_object());
-    // Where no other process follows, they all know.
+    // If no other process follows, they all get the error.
     let mut bench = Bench::default();
     let (a, b) = (bench.attach(), bench.attach());
     bench.peer(a, &named(1, "a"));
@@ -181,7 +181,7 @@ fn what_is_read_of_it_is_checked_first() {
     }
 }
 
-/// Each that waits is kept, and what is kept counts.
+/// Each waiting one is kept, and what is kept is counted.
 #[test]
 fn a_long_client_info_is_not_quoted() {
     let mut bench = Bench::default();
@@ -214,7 +214,7 @@ fn version_asked(bench: &mut Bench) -> (Value, String) {
     (heard["id"].clone(), version.to_owned())
 }
 
-/// Some servers refuse what they do not know instead of answering with what they do.
+/// Some servers refuse an unknown version instead of answering with one they support.
 #[test]
 fn a_version_that_is_refused_is_followed_by_others() {
     let mut bench = Bench::default();
@@ -246,7 +246,7 @@ fn a_version_that_is_refused_is_followed_by_others() {
         bench.child_heard(0)[0]["method"],
         "notifications/initialized"
     );
-    // The next process is asked for that first; one that knows better is asked for the newest.
+    // The next process gets that version first; one that supports a newer one gets the newest.
     bench.exit(0, true);
     bench.start(0);
     let (id, version) = version_asked(&mut bench);
@@ -255,7 +255,7 @@ fn a_version_that_is_refused_is_followed_by_others() {
     assert_eq!(version_asked(&mut bench).1, "2025-11-25");
 }
 
-/// Whoever waits has waited for long enough, whether or not another process follows.
+/// A waiting peer has waited long enough, whether or not another process follows.
 #[test]
 fn a_process_that_does_not_answer_in_time_is_an_error_for_all_who_wait() {
     let mut bench = Bench::default();

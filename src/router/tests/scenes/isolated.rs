@@ -22,14 +22,14 @@ impl Alone {
         self.peer_with(&Rights::everything(), line);
     }
 
-    /// The same, of a peer with these rights.
+    /// The same, for a peer with these rights.
     fn peer_with(&mut self, rights: &Rights, line: &Value) {
         let message = Message::read(line.to_string().into(), MAX_PEER_DEPTH).unwrap();
         let permit = rights.decide(message).unwrap();
         assert_eq!(self.router.peer_message(&permit, &mut self.out), Ok(()));
     }
 
-    /// What the peer is told when the process says this.
+    /// What the peer gets when the process sends this.
     fn told(&mut self, line: &str) -> Option<Value> {
         let message = Message::read(line.to_owned().into(), MAX_CHILD_DEPTH).expect(line);
         self.router
@@ -63,7 +63,7 @@ fn cancel(id: &Value) -> Value {
     json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}})
 }
 
-/// There are hosts that drop the transport at an answer or at progress that they do not know.
+/// Some hosts drop the transport at a response or progress that they do not know.
 #[test]
 fn what_nobody_waits_for_reaches_nobody() {
     let mut alone = Alone::new();
@@ -86,7 +86,7 @@ fn what_nobody_waits_for_reaches_nobody() {
     assert_eq!(alone.told_json(&error), Some(error));
 }
 
-/// The token of a request that has made a task stays good for the task.
+/// The token of a request that has created a task stays valid for the task.
 #[test]
 fn progress_of_tasks_goes_on() {
     let mut alone = Alone::new();
@@ -98,7 +98,7 @@ fn progress_of_tasks_goes_on() {
     assert_eq!(alone.told_json(&progress(&token)), Some(progress(&token)));
 }
 
-/// Python's and TypeScript's hosts take ids that come back as another type.
+/// Python's and TypeScript's hosts accept ids that come back with another type.
 #[test]
 fn ids_that_come_back_retyped_are_the_peers() {
     for (id, others) in [
@@ -120,7 +120,7 @@ fn ids_that_come_back_retyped_are_the_peers() {
             assert_eq!(alone.router.pending_requests(), 0);
         }
     }
-    // The one that was meant is there as well.
+    // The one that was meant exists as well.
     let mut alone = Alone::new();
     for id in [json!(3), json!("3")] {
         alone.peer(&call(id, &json!(1)));
@@ -139,7 +139,7 @@ fn list(id: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"})
 }
 
-/// A list that rules cut down is cut down whatever is cancelled, and whatever id it comes back under.
+/// A filtered list stays filtered whatever is cancelled, and whatever id it comes back with.
 #[test]
 fn no_list_passes_whole_under_another_id() {
     let policy = r#"{"permissions":{"r":{"allowedMethods":["*"],"allowedTools":["a"]}}}"#;
@@ -224,7 +224,7 @@ fn a_changed_list_is_told_once_a_second() {
         .map(|line| serde_json::from_slice(&line).unwrap())
         .collect();
     assert_eq!(told, [plain(8), of(json!(7), 8)]);
-    // A subscription that has ended is told nothing more.
+    // A subscription that has ended gets nothing more.
     assert_eq!(alone.told_json(&of(json!(7), 9)), None);
     alone.told_json(&answer(&json!(7)));
     for seconds in 1..3 {

@@ -1,4 +1,4 @@
-//! Handshakes and eras: which process serves whom.
+//! Handshakes and eras: which process serves which peer.
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn two_eras_get_two_processes() {
         ),
         (&json!("listen-1"), &json!("listen-1"))
     );
-    // What is for everybody in one era is for nobody in the other.
+    // A broadcast of one era reaches no peer of the other.
     bench.child(
         0,
         r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#,
@@ -46,7 +46,7 @@ fn two_eras_get_two_processes() {
     assert!(bench.peers_heard().is_empty());
 }
 
-/// Bug: a client that does not declare tasks was told that its task is not there (SEP-2663).
+/// Bug: a client that does not declare tasks was told that its task does not exist (SEP-2663).
 #[test]
 fn a_client_without_tasks_is_told_what_it_lacks() {
     let mut bench = Bench::default();
@@ -68,7 +68,7 @@ fn a_client_without_tasks_is_told_what_it_lacks() {
     }
 }
 
-/// A peer's malformed question made every server look legacy, to everybody and for ever.
+/// A peer's malformed question made every server look legacy, to all peers and forever.
 #[test]
 fn no_peer_decides_what_era_the_server_is_of() {
     let mut bench = Bench::default();
@@ -100,7 +100,7 @@ fn no_peer_decides_what_era_the_server_is_of() {
             .to_string(),
     );
     assert_eq!(bench.told(a)["error"]["code"], -32602);
-    // It is still a modern server, which is asked no second time.
+    // It is still a modern server, which is not asked again.
     bench.peer(b, &DISCOVER.replace("\"p\"", "2"));
     assert_eq!(bench.child_heard(0)[0]["method"], "server/discover");
     assert!(bench.commands().is_empty());
@@ -125,7 +125,7 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
     bench.peer(b, DISCOVER);
     assert_eq!(bench.told(b)["id"], "p");
     assert!(bench.commands().is_empty());
-    // After a legacy peer: a second process, for as long as the question stands.
+    // After a legacy peer: a second process, for as long as the question is open.
     let mut bench = Bench::default();
     bench.legacy("{}");
     let b = bench.attach();
@@ -138,7 +138,7 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
     assert_eq!(bench.commands(), [Command::Stop(ProcessId(1))]);
     bench.exit(1, false);
     bench.shake_hands(b, "{}");
-    // Who does not ask but goes ahead is served by what there is.
+    // A peer that does not ask first is served by what exists.
     let mut bench = Bench::default();
     let a = bench.attach();
     bench.peer(a, DISCOVER);
@@ -152,7 +152,7 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
     assert_eq!(bench.told(b)["id"], 1);
 }
 
-/// Older servers on `rmcp` end when the first message is not `initialize`.
+/// Older `rmcp` servers exit when the first message is not `initialize`.
 #[test]
 fn a_server_that_ends_when_it_is_asked_for_its_era_is_legacy() {
     let mut bench = Bench::default();
@@ -163,7 +163,7 @@ fn a_server_that_ends_when_it_is_asked_for_its_era_is_legacy() {
     assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
     bench.start(0);
     assert!(bench.child_heard(0).is_empty());
-    // Once may have been chance.
+    // Once may have been a coincidence.
     bench.peer(b, DISCOVER);
     bench.exit(0, true);
     assert_eq!(bench.told(b)["error"]["code"], -32601);
@@ -171,7 +171,7 @@ fn a_server_that_ends_when_it_is_asked_for_its_era_is_legacy() {
     bench.peer(a, DISCOVER);
     assert_eq!(bench.told(a)["error"]["code"], -32601);
     bench.shake_hands(a, "{}");
-    // Where legacy peers are served already, no process is kept for it.
+    // If legacy peers are already being served, no process is kept for it.
     let mut bench = Bench::default();
     bench.legacy("{}");
     let a = bench.attach();
@@ -186,7 +186,7 @@ fn a_server_that_ends_when_it_is_asked_for_its_era_is_legacy() {
     );
 }
 
-/// A notification before everything else ended a server on `rmcp`.
+/// A notification as the first message ended an `rmcp` server.
 #[test]
 fn a_process_without_handshake_hears_a_request_first() {
     let hello = r#"{"jsonrpc":"2.0","method":"x/hello","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
@@ -272,7 +272,7 @@ fn a_peer_without_handshake_is_served_after_the_routers_own() {
     let lines = bench.child_heard(0);
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["params"]["clientInfo"]["name"], "mcp-remote");
-    // A server that knows no handshake gets the request all the same.
+    // A server without a handshake still gets the request.
     bench.child(
         0,
         &format!(
@@ -284,7 +284,7 @@ fn a_peer_without_handshake_is_served_after_the_routers_own() {
     assert!(bench.peers_heard().is_empty());
 }
 
-/// Room was looked for in front of the process of a peer's last message.
+/// The check for room was made on the process of a peer's last message.
 #[test]
 fn a_message_goes_where_it_says() {
     let mut bench = Bench::default();
@@ -295,7 +295,7 @@ fn a_message_goes_where_it_says() {
         process.map(|process| process.0)
     };
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#;
-    // Nobody serves that era yet: it is the process that will.
+    // No process serves that era yet: it is the one that will.
     assert_eq!(to(&bench, other, MODERN_CALL), Some(1));
     assert_eq!(to(&bench, other, call), Some(0));
     bench.peer(other, MODERN_CALL);
@@ -303,7 +303,7 @@ fn a_message_goes_where_it_says() {
         assert_eq!(to(&bench, session, MODERN_CALL), Some(1));
         assert_eq!(to(&bench, session, DISCOVER), Some(1));
     }
-    // What does not tell goes where the last one went that did.
+    // A message without an era goes to the same process as the last one with an era.
     assert_eq!(to(&bench, other, call), Some(1));
     assert_eq!(to(&bench, legacy, call), Some(0));
     let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
@@ -322,7 +322,7 @@ fn a_message_goes_where_it_says() {
     assert_eq!(to(&bench, legacy, &progress.to_string()), Some(0));
 }
 
-/// Each subscription is told for itself, and none that has ended.
+/// Each subscription is notified separately, and none that has ended.
 #[test]
 fn subscriptions_are_told_of_a_changed_list_once_a_second() {
     let mut bench = Bench::default();

@@ -11,7 +11,7 @@ fn acknowledgement(listen: &Value) -> String {
     )
 }
 
-/// The next modern process starts, and answers what the router asks it first.
+/// The next modern process starts, and responds to the router's first request.
 fn start_modern(bench: &mut Bench) {
     bench.start(0);
     let asked = bench.child_heard(0);
@@ -84,7 +84,7 @@ fn a_process_that_returns_learns_what_the_old_one_knew() {
     );
 }
 
-/// A level that ended the process was told to each of its successors.
+/// A level that ended the process was sent to each of its successors.
 #[test]
 fn a_log_level_that_no_process_has_agreed_to_is_not_given_to_the_next() {
     let mut bench = Bench::default();
@@ -107,7 +107,7 @@ fn a_log_level_that_no_process_has_agreed_to_is_not_given_to_the_next() {
     assert_eq!(bench.child_heard(0)[1]["params"]["level"], "error");
 }
 
-/// What a peer calls itself may end a process, too; nobody else's name is needed for the next.
+/// A client name may end a process, too; the next one needs no other client's name.
 #[test]
 fn a_handshake_that_ended_a_process_is_not_repeated() {
     let mut bench = Bench::default();
@@ -125,7 +125,7 @@ fn a_handshake_that_ended_a_process_is_not_repeated() {
     assert_eq!(cause, Cause::Sender(Sender::User("anybody".into())));
     bench.exit(0, true);
     assert_eq!(bench.told(a)["error"]["message"], "MCP server exited");
-    // Even where somebody says it again before the next process is there.
+    // Even if a peer sends it again before the next process has started.
     bench.peer(b, &initialize(2));
     bench.start(0);
     let heard = bench.child_heard(0);
@@ -145,7 +145,7 @@ fn a_handshake_that_ended_a_process_is_not_repeated() {
     );
 }
 
-/// Two processes in a row have ended at what they were told first.
+/// Two processes in a row have ended at their first message.
 #[test]
 fn a_process_may_be_told_nothing_of_what_its_predecessor_knew() {
     let mut bench = Bench::default();
@@ -184,7 +184,7 @@ fn a_process_may_be_told_nothing_of_what_its_predecessor_knew() {
     assert!(bench.router.processes[0].subscriptions.is_empty());
 }
 
-/// Nobody else waits for the answers: a process that gave none lost what its predecessor knew.
+/// Only the router waits for the responses: a process that sent none lost its predecessor's state.
 #[test]
 fn what_a_process_is_told_again_is_awaited() {
     let mut bench = Bench::default();
@@ -226,8 +226,8 @@ fn what_a_process_is_told_again_is_awaited() {
     assert_eq!(bench.router.awaited(ProcessId(0)), None);
 }
 
-/// A process that died in the middle of a renewed handshake, and a peer that said `initialize`
-/// before the next one: that one was not told what the first knew.
+/// A process died in the middle of a repeated handshake, and a peer sent `initialize`
+/// before the next one started: the next one did not get the state of the first.
 #[test]
 fn what_is_to_be_renewed_survives_a_death_in_the_handshake() {
     let mut bench = Bench::default();
@@ -260,7 +260,7 @@ fn what_is_to_be_renewed_survives_a_death_in_the_handshake() {
     );
 }
 
-/// With two peers at work it was never known whose message ends processes.
+/// With two active peers it was never known whose message ends processes.
 #[test]
 fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
     let mut bench = Bench::default();
@@ -269,7 +269,7 @@ fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
     bench.shake_hands(b, "{}");
     let call = |id: i32| json!({"jsonrpc":"2.0","id":id,"method":"tools/call"}).to_string();
     bench.exit_as(0, true, false, true);
-    // What comes before the process runs waits, too.
+    // A message that comes before the process runs waits, too.
     for (peer, id) in [(a, 1), (b, 2), (a, 3)] {
         bench.peer(peer, &call(id));
     }
@@ -297,7 +297,7 @@ fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
         answer(&mut bench, id);
         bench.told(a);
     }
-    // Its answers are all there: the other's turn.
+    // It has all its responses: it is the other peer's turn.
     let heard = bench.child_heard(0);
     assert_eq!(heard.len(), 1);
     assert_eq!(blamed(&bench), sender("bob"));
@@ -306,18 +306,18 @@ fn after_ends_that_nobody_can_explain_one_sender_is_heard_at_a_time() {
     tick(&mut bench);
     assert!(bench.child_heard(0).is_empty());
     assert!(bench.router.held(ProcessId(0)) > 0);
-    // Who takes long is not waited for.
+    // A slow request does not hold up the others.
     tick(&mut bench);
     assert_eq!(bench.child_heard(0).len(), 1);
     assert_eq!(blamed(&bench), Cause::Unclear);
-    // A notification has its turn, which ends with the clock only.
+    // A notification has its turn, which ends only with the clock.
     tick(&mut bench);
     bench.peer(b, r#"{"jsonrpc":"2.0","method":"x/hello"}"#);
     bench.peer(a, &call(6));
     assert_eq!(bench.child_heard(0).len(), 1);
     tick(&mut bench);
     assert_eq!(bench.child_heard(0)[0]["method"], "x/hello");
-    // In the end everybody is heard.
+    // In the end every peer is served.
     for (peer, id) in [(a, 7), (b, 8)] {
         bench.peer(peer, &call(id));
     }

@@ -1,4 +1,4 @@
-//! Calls of pinned tools, and what their process says of its tools.
+//! Calls of pinned tools, and the tool lists of their process.
 
 use super::*;
 use crate::permissions::{PinnedTools, Pins};
@@ -45,7 +45,7 @@ impl Bench {
         lines.map(asked).collect()
     }
 
-    /// The process, which has been asked for nothing but its tools, says that this is all of them.
+    /// The process, which has only been asked for its tools, responds with the complete list.
     fn lists(&mut self, description: &str) {
         let asked = self.methods_asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
@@ -74,7 +74,7 @@ fn the_list_is_read_again_where_it_changes_meanwhile_but_not_for_ever() {
     assert_eq!(bench.learn(peer, &rights), ToolsKnown::Yes);
 }
 
-/// Another process may say otherwise: one of another user, say.
+/// Another process may list something else: one of another user, for example.
 #[test]
 fn each_process_answers_for_its_own_tools() {
     let rights = rights();
@@ -90,7 +90,7 @@ fn each_process_answers_for_its_own_tools() {
     good.call_pinned(peers[1], &rights, 1);
     assert!(!good.out.withheld);
     assert_eq!(good.methods_asked()[0].0, "tools/call");
-    // A file that was read again is another one.
+    // A reloaded file counts as a new one.
     let renewed = self::rights();
     good.call_pinned(peers[1], &renewed, 2);
     assert_eq!(
@@ -118,7 +118,7 @@ fn an_old_list_counts_until_there_is_another() {
     let asked = bench.methods_asked();
     let methods: Vec<&str> = asked.iter().map(|(method, _)| method.as_str()).collect();
     assert_eq!(methods, ["tools/list", "tools/call"]);
-    // It says nothing of use: from here on nothing is known.
+    // Its response is unusable: from here on nothing is known.
     let answer = json!({"jsonrpc": "2.0", "id": asked[0].1, "result": {"tools": 1}});
     bench.child(0, &answer.to_string());
     let failed = ToolsKnown::Asked { failures: 1 };
@@ -129,7 +129,7 @@ fn an_old_list_counts_until_there_is_another() {
     assert_eq!(bench.learn(peer, &rights), ToolsKnown::Yes);
 }
 
-/// A call that waits for its turn is judged by what is known when that comes, also by the next process.
+/// A call that waits for its turn is checked against what is known at that time, also by the next process.
 #[test]
 fn calls_that_wait_are_judged_when_their_turn_comes() {
     for restart in [false, true] {
@@ -180,7 +180,7 @@ fn calls_that_wait_are_judged_when_their_turn_comes() {
     }
 }
 
-/// A process that has not had its handshake is not asked before.
+/// A process is not asked before its handshake is done.
 #[test]
 fn nothing_is_asked_before_the_process_is_ready() {
     let (mut bench, rights) = (Bench::default(), rights());

@@ -1,4 +1,4 @@
-//! What the server asks, and who is asked.
+//! The server's questions, and which peer gets them.
 
 mod capabilities;
 mod deadlines;
@@ -25,7 +25,7 @@ impl Bench {
         session
     }
 
-    /// Calls a tool; gives the id that the process knows the call by.
+    /// Calls a tool; returns the id by which the process knows the call.
     fn call(&mut self, session: SessionId, id: u64) -> Value {
         self.peer(
             session,
@@ -40,7 +40,7 @@ impl Bench {
         self.peer(session, &line.to_string());
     }
 
-    /// The process answers.
+    /// The process responds.
     fn done(&mut self, ours: &Value) {
         self.child(
             0,
@@ -52,7 +52,7 @@ impl Bench {
         self.router.set_presence(session, presence, &mut self.out);
     }
 
-    /// The process asks, and the question is refused to it, shown to nobody.
+    /// The process asks, and gets a refusal; no peer sees the question.
     fn refused(&mut self, question: &str) {
         self.child_heard(0);
         self.child(0, question);
@@ -77,7 +77,7 @@ impl Bench {
         );
     }
 
-    /// The process asks, and this session is asked.
+    /// The process asks, and this session gets the question.
     fn asked(&mut self, session: SessionId, question: &str) {
         self.child_heard(0);
         self.child(0, question);
@@ -95,7 +95,7 @@ fn a_question_goes_to_the_peer_whose_requests_are_all_and_its_answer_comes_back(
     let ours = question["id"].clone();
     assert_eq!(question["params"]["_meta"]["progressToken"], ours);
     let answer = json!({"jsonrpc":"2.0","id":ours,"result":{"text":"hi"}}).to_string();
-    // Nobody else can answer it, nor the one that was asked under the child's own id.
+    // No other peer can answer it, nor can the asked one under the child's own id.
     bench.peer(idle, &answer);
     bench.peer(rich, r#"{"jsonrpc":"2.0","id":"q","result":{}}"#);
     assert!(bench.child_heard(0).is_empty());
@@ -108,7 +108,7 @@ fn a_question_goes_to_the_peer_whose_requests_are_all_and_its_answer_comes_back(
     );
     bench.peer(rich, &answer);
     assert!(bench.child_heard(0).is_empty());
-    // A peer that leaves in between yields an error.
+    // A peer that leaves in between causes an error.
     bench.asked(rich, SAMPLE);
     bench.done(&call);
     bench.told(rich);
@@ -120,7 +120,7 @@ fn a_question_goes_to_the_peer_whose_requests_are_all_and_its_answer_comes_back(
     );
 }
 
-/// A peer that keeps a request in flight was asked in the place of whoever called the tool: the one
+/// A peer that keeps a request in flight was asked instead of the one that called the tool: the peer
 /// with the youngest request was taken for the one that was meant.
 #[test]
 fn with_several_at_work_nobody_is_asked() {
@@ -147,7 +147,7 @@ fn what_was_cancelled_counts_until_the_process_has_answered_it() {
     bench.cancel(a, 1);
     bench.call(b, 1);
     bench.refused(SAMPLE);
-    // The id is used again: the router looks out for the first request no more.
+    // The id is reused: the router no longer tracks the first request.
     let second = bench.call(a, 1);
     bench.done(&second);
     bench.told(a);
@@ -187,14 +187,14 @@ fn requests_of_a_session_that_has_ended_count_until_they_are_answered() {
     bench.refused(SAMPLE);
     bench.call(b, 1);
     bench.refused(SAMPLE);
-    // Not to the same user.
+    // Not even for the same user.
     let again = bench.legacy_of("alice");
     bench.refused(SAMPLE);
     bench.done(&call);
     bench.asked(b, SAMPLE);
     bench.detach(b);
     bench.refused(SAMPLE);
-    // A new process knows nothing of them.
+    // A new process does not know them.
     bench.exit(0, true);
     bench.start(0);
     let id = bench.child_heard(0).remove(0)["id"].clone();
@@ -230,7 +230,7 @@ fn with_nothing_in_flight_the_only_peer_is_asked() {
     bench.asked(a, SAMPLE);
 }
 
-/// Those that have said nothing to the process cannot be meant.
+/// A peer that has sent nothing to the process cannot be meant.
 #[test]
 fn peers_of_the_other_process_do_not_count() {
     let mut bench = Bench::default();
@@ -246,13 +246,13 @@ fn a_session_that_waits_for_its_client_is_not_asked() {
     let mut bench = Bench::default();
     let a = bench.legacy_of("alice");
     bench.call(a, 1);
-    // It may be back at once, and is asked then.
+    // It may return at once, and is asked then.
     bench.presence(a, Presence::Lost);
     bench.child(0, SAMPLE);
     assert!(bench.peers_heard().is_empty() && bench.child_heard(0).is_empty());
     bench.presence(a, Presence::Connected);
     assert_eq!(bench.told(a)["method"], "sampling/createMessage");
-    // It does not come back.
+    // It does not return.
     bench.presence(a, Presence::Lost);
     bench.child(0, SAMPLE);
     assert!(bench.peers_heard().is_empty() && bench.child_heard(0).is_empty());
@@ -270,7 +270,7 @@ fn a_session_that_waits_for_its_client_is_not_asked() {
     assert_eq!(errors.iter().filter(refused).count(), 2 + 1);
 }
 
-/// What waits for a session is not for another one that is there by then.
+/// What waits for a session is not for another one that exists by then.
 #[test]
 fn a_question_that_waited_is_asked_only_where_it_is_still_certain() {
     let mut bench = Bench::default();
@@ -281,7 +281,7 @@ fn a_question_that_waited_is_asked_only_where_it_is_still_certain() {
     bench.presence(a, Presence::Connected);
     assert!(bench.peers_heard().is_empty());
     bench.hears_refusal();
-    // Nor is it of the next session of the same user.
+    // Nor does it belong to the next session of the same user.
     bench.call(a, 1);
     bench.presence(a, Presence::Lost);
     bench.child(0, SAMPLE);
@@ -307,7 +307,7 @@ fn a_question_about_a_task_goes_to_the_only_session_of_its_owner() {
     let made = json!({"jsonrpc":"2.0","id":call,"result":{"task":{"taskId":"t"}}});
     bench.child(0, &made.to_string());
     bench.told(a);
-    // Whoever is at work.
+    // Whichever peer is active.
     bench.call(b, 1);
     bench.asked(a, &about_task("t"));
     bench.refused(&about_task("unknown"));

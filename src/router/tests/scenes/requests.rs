@@ -4,8 +4,8 @@ use super::*;
 use crate::router::{Counted, IsolatedRouter, MAX_IN_FLIGHT, MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
 use crate::utils::tally::Tally;
 
-/// Bug: a peer that used the id of a cancelled request again could take the late answer to the one
-/// for the answer to the other.
+/// Bug: a peer that reused the id of a cancelled request could take the late response to the first
+/// for the response to the second.
 #[test]
 fn an_id_that_is_used_again_gets_its_own_answer() {
     let mut bench = Bench::default();
@@ -86,7 +86,7 @@ fn ids_and_progress_tokens_are_mapped_and_nothing_else_is_touched() {
         bench.told(a),
         json!({"jsonrpc":"2.0","id":0,"error":{"code":1,"message":"a"}})
     );
-    // Late, doubled and foreign things reach nobody.
+    // Late, duplicate and foreign messages reach no peer.
     for line in [
         format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, ids[0]),
         format!(
@@ -117,7 +117,7 @@ fn an_id_in_flight_is_refused_and_ids_are_compared_as_typed() {
     );
 }
 
-/// Whoever has many connections has no more requests in flight for it, on one process or on several.
+/// More connections do not give a user more requests in flight, on one process or on several.
 #[test]
 fn the_requests_of_a_user_are_counted_together() {
     let mut bench = Bench::default();
@@ -184,7 +184,7 @@ fn peers_cancel_their_own_requests_only() {
         bench.child_heard(0)[0]["params"],
         json!({"requestId":ours,"reason":"why not"})
     );
-    // There are hosts that take an answer to what they have cancelled for an error of the transport.
+    // Some hosts take a response to a request they have cancelled for a transport error.
     bench.child(
         0,
         &format!(r#"{{"jsonrpc":"2.0","id":{ours},"error":{{"code":0,"message":"cancelled"}}}}"#),
@@ -278,7 +278,7 @@ fn requests_as_notifications_and_the_reverse_reach_no_child() {
     assert_eq!(bench.child_heard(0)[0]["method"], "x/changed");
 }
 
-/// What a process takes from one peer holds for all of them, so what it cannot mean reaches none.
+/// A process applies one peer's setting to all peers, so an invalid one must not reach it.
 #[test]
 fn params_that_would_change_what_others_get_are_checked() {
     let (bad_level, bad_uri) = ("level must be one of debug, ", "uri must be a string");
@@ -351,7 +351,7 @@ fn what_a_peer_can_make_the_router_keep_is_bounded() {
     );
 }
 
-/// Servers need not answer what was cancelled; ours waited for that until it gave up draining.
+/// Servers need not respond to what was cancelled; ours waited for that until draining timed out.
 #[test]
 fn nobody_waits_for_what_was_cancelled() {
     let mut bench = Bench::default();

@@ -1,4 +1,4 @@
-//! What all peers share and each has to itself: subscriptions and log levels.
+//! What all peers share and each has separately: subscriptions and log levels.
 
 use super::*;
 
@@ -50,7 +50,7 @@ fn subscriptions_are_counted_per_uri() {
     assert!(bench.peers_heard().is_empty());
 }
 
-/// Two peers that asked for one resource before the child had answered the first of them each
+/// Two peers that subscribed to one resource before the child had responded to the first of them each
 /// reached the child, and the first to leave ended the subscription of both.
 #[test]
 fn who_subscribes_at_the_same_moment_shares_the_childs_answer() {
@@ -67,7 +67,7 @@ fn who_subscribes_at_the_same_moment_shares_the_childs_answer() {
     }
     let asked = bench.child_heard(0);
     assert_eq!(asked.len(), 1, "{asked:?}");
-    // The child's answer is everybody's, so nobody can cancel it, nor take it along.
+    // The child's response is shared, so no peer can cancel it or take it along when it leaves.
     bench.peer(
         a,
         r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}"#,
@@ -92,7 +92,7 @@ fn who_subscribes_at_the_same_moment_shares_the_childs_answer() {
     bench.detach(c);
     assert_eq!(bench.child_heard(0)[0]["method"], "resources/unsubscribe");
 
-    // A refusal is everybody's, too, and the next one asks anew.
+    // A refusal is shared, too, and the next peer sends a new request.
     let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
     bench.peer(a, &subscribe(1));
     bench.peer(b, &subscribe(1));
@@ -111,7 +111,7 @@ fn who_subscribes_at_the_same_moment_shares_the_childs_answer() {
     bench.child(0, update);
     assert!(bench.peers_heard().is_empty());
 
-    // What a process had not agreed to when it died is not renewed: the peers were told no.
+    // A subscription that a process had not confirmed when it died is not renewed: the peers got an error.
     bench.peer(a, &subscribe(1));
     bench.peer(b, &subscribe(1));
     bench.exit(0, true);
@@ -185,7 +185,7 @@ fn a_modern_servers_logs_reach_the_only_peer_that_wants_them() {
     assert!(bench.peers_heard().is_empty());
 }
 
-/// A server that refused one peer's level was not told the others' level again when it returned.
+/// A server that refused one peer's level did not get the others' level again when it returned.
 #[test]
 fn a_level_that_is_refused_leaves_that_of_the_others() {
     let mut bench = Bench::default();
@@ -212,8 +212,8 @@ fn a_level_that_is_refused_leaves_that_of_the_others() {
     assert_eq!(bench.child_heard(0)[1]["params"]["level"], "error");
 }
 
-/// Some servers send it for every `tools/list`, and each peer asks for that list when it is told: four
-/// peers heard of 1,411 changes in 1.5 s.
+/// Some servers send it for every `tools/list`, and each notified peer requests that list: four
+/// peers got 1,411 notifications in 1.5 s.
 #[test]
 fn peers_are_told_of_a_changed_list_once_a_second_and_of_the_last_change_certainly() {
     let mut bench = Bench::default();
@@ -233,7 +233,7 @@ fn peers_are_told_of_a_changed_list_once_a_second_and_of_the_last_change_certain
         expected.extend([a, b].map(|to| (to, changed(list, 0))));
     }
     assert_eq!(bench.peers_heard(), expected);
-    // Whoever comes later has not been told yet.
+    // A peer that comes later has not been notified yet.
     let late = bench.legacy("{}");
     say(&mut bench, "tools", 100);
     assert_eq!(bench.told(late), changed("tools", 100));
@@ -245,7 +245,7 @@ fn peers_are_told_of_a_changed_list_once_a_second_and_of_the_last_change_certain
     assert_eq!(bench.told(a), changed("tools", 100));
     bench.router.tell_changes(next, &mut bench.out);
     assert_eq!(bench.peers_heard(), []);
-    // Other news passes at once.
+    // Other notifications pass at once.
     for _ in 0..2 {
         bench.child(0, r#"{"jsonrpc":"2.0","method":"notifications/x"}"#);
         assert_eq!(bench.peers_heard().len(), 2);

@@ -1,4 +1,4 @@
-//! Tasks, and whose they are.
+//! Tasks, and their owners.
 
 use super::*;
 use crate::router::Window;
@@ -53,7 +53,7 @@ fn tasks_belong_to_the_user_who_made_them() {
     assert_eq!(told, [alice, alice_again]);
 }
 
-/// An answer that quoted the id of somebody else's task took the task away from its owner.
+/// A response with the id of another user's task took the task away from its owner.
 #[test]
 fn a_task_stays_with_who_made_it() {
     let mut bench = Bench::default();
@@ -77,7 +77,7 @@ fn a_task_stays_with_who_made_it() {
 
 const RELATED: &str = "io.modelcontextprotocol/related-task";
 
-/// A question that belongs to a task went to whoever was at work, of whatever user.
+/// A question that belongs to a task went to whichever peer was active, of any user.
 #[test]
 fn a_question_of_a_task_goes_to_its_owner() {
     let sampling = r#"{"sampling":{}}"#;
@@ -121,7 +121,7 @@ fn make_task(bench: &mut Bench, session: SessionId) -> Value {
     id
 }
 
-/// The official TypeScript SDK puts the answer to a request into the queue of the task that it names.
+/// The official TypeScript SDK queues the response to a request with the task that it names.
 #[test]
 fn nobody_names_somebody_elses_task() {
     let mut bench = Bench::default();
@@ -154,7 +154,7 @@ fn nobody_names_somebody_elses_task() {
     }
 }
 
-/// Once its request was answered with a task, the task's progress reached nobody.
+/// Once its request was answered with a task, the task's progress reached no peer.
 #[test]
 fn progress_of_a_task_goes_on_under_the_token_of_its_request() {
     let mut bench = Bench::default();
@@ -174,7 +174,7 @@ fn progress_of_a_task_goes_on_under_the_token_of_its_request() {
     assert!(!bench.router.processes[0].tasks.has_progress());
 }
 
-/// An answer to `tasks/list` that held `tasks` twice was passed on as it was.
+/// A response to `tasks/list` with a duplicate `tasks` was passed on unchanged.
 #[test]
 fn a_list_of_tasks_that_cannot_be_cut_down_is_withheld() {
     let mut bench = Bench::default();
@@ -190,7 +190,7 @@ fn a_list_of_tasks_that_cannot_be_cut_down_is_withheld() {
     }
 }
 
-/// The next process may give the same id to a task of somebody else.
+/// The next process may give the same id to another user's task.
 #[test]
 fn a_request_about_a_task_does_not_outlive_the_process_that_has_it() {
     let window = Window {

@@ -1,4 +1,4 @@
-//! Subscriptions of modern peers over the end of a process.
+//! Subscriptions of modern peers across the end of a process.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn an_open_listen_is_renewed_with_the_next_process() {
         told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
         "listen-1"
     );
-    // The server ends it; nothing stays.
+    // The server ends it; nothing remains.
     bench.child(
         0,
         &format!(
@@ -36,7 +36,7 @@ fn an_open_listen_is_renewed_with_the_next_process() {
     assert_eq!(bench.router.pending_requests(a), 0);
 }
 
-/// One message was given to process after process, and ended them all.
+/// One message was sent to process after process, and ended them all.
 #[test]
 fn a_listen_that_no_process_has_acknowledged_is_not_given_to_the_next() {
     let mut bench = Bench::default();
@@ -50,7 +50,7 @@ fn a_listen_that_no_process_has_acknowledged_is_not_given_to_the_next() {
     assert_eq!(error["error"]["data"]["executed"], "unknown");
     start_modern(&mut bench);
     assert!(bench.child_heard(0).is_empty());
-    // The same for one that was renewed: the process that had acknowledged it is another one.
+    // The same for a renewed one: the process that had acknowledged it is a different one.
     bench.peer(a, LISTEN);
     let listen = bench.child_heard(0).pop().unwrap_or(listen);
     bench.child(0, &acknowledgement(&listen));
@@ -115,7 +115,7 @@ fn a_renewed_listen_that_is_cancelled_is_not_heard_of_again() {
     assert!(bench.router.processes[0].in_flight.is_empty());
 }
 
-/// One that came between two processes was sent twice, under one id.
+/// One that came between two processes was sent twice, with the same id.
 #[test]
 fn a_listen_that_comes_between_two_processes_is_sent_once() {
     let mut bench = Bench::default();
@@ -132,7 +132,7 @@ fn a_listen_that_comes_between_two_processes_is_sent_once() {
     );
 }
 
-/// A process was told to cancel what it had never heard of, first of all, which ends some servers.
+/// The first message of a process cancelled a request it did not know, which ends some servers.
 #[test]
 fn a_listen_that_ends_between_two_processes_is_not_cancelled() {
     for leaves in [true, false] {
@@ -154,8 +154,8 @@ fn a_listen_that_ends_between_two_processes_is_not_cancelled() {
     }
 }
 
-/// A listen that was renewed quoted its peer's own progress token, which may be the number of
-/// somebody else's request.
+/// A renewed listen request contained its peer's own progress token, which may be the number of
+/// another peer's request.
 #[test]
 fn a_renewed_listen_has_its_progress_token_mapped() {
     let mut bench = Bench::default();

@@ -1,4 +1,4 @@
-//! What clients can be asked, and what their policy lets them be asked.
+//! What clients can be asked, and what their policy permits.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn a_peer_that_cannot_answer_is_not_replaced_by_another() {
     assert_eq!(bench.child_heard(0)[0]["error"]["code"], -32601);
 }
 
-/// The folders of one user's machine replaced the server's own for everybody.
+/// The roots of one user's machine replaced the server's own for all users.
 #[test]
 fn nobody_is_asked_for_roots() {
     let mut bench = Bench::default();
@@ -77,7 +77,7 @@ fn elicitation_goes_by_mode_and_its_completion_to_the_same_peer() {
     assert!(bench.peers_heard().is_empty());
 }
 
-/// The id of an elicitation that came in an error was not known when it was complete.
+/// The id of an elicitation that came in an error was not known when it completed.
 #[test]
 fn an_elicitation_that_an_error_asks_for_is_reported_to_that_peer() {
     let mut bench = Bench::default();
@@ -98,8 +98,8 @@ fn an_elicitation_that_an_error_asks_for_is_reported_to_that_peer() {
     assert!(bench.peers_heard().is_empty());
 }
 
-/// A question waited for ever for a peer that did not say `notifications/initialized`, and with the
-/// question the peer's own request.
+/// A question waited forever for a peer that did not send `notifications/initialized`, and so did
+/// the peer's own request.
 #[test]
 fn a_peer_that_goes_ahead_can_be_asked() {
     let mut bench = Bench::default();

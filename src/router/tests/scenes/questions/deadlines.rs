@@ -1,4 +1,4 @@
-//! Server requests that are not answered.
+//! Server requests without an answer.
 
 use super::*;
 
@@ -28,7 +28,7 @@ fn a_client_that_answers_nothing_is_asked_no_more() {
     bench.done(&call);
 }
 
-/// The answer of the process's own question, and what it says about it.
+/// The id, reason and `executed` of the error that the process gets for its question.
 fn timed_out(line: &Value) -> (&Value, &Value, &Value) {
     let data = &line["error"]["data"];
     (&line["id"], &data["reason"], &data["executed"])
@@ -47,7 +47,7 @@ fn a_question_has_a_deadline_and_a_late_answer_is_dropped() {
     bench.clock.0 += Duration::from_secs(1);
     bench.child(0, &SAMPLE.replace(r#""id":"q""#, r#""id":"r""#));
     let second = bench.told(peer)["id"].clone();
-    // The clock is set for the older one already.
+    // The timer is already set for the older one.
     assert!(!bench.out.timed);
     assert_eq!(bench.router.oldest_question(), Some(first));
     bench.router.expire_questions(first, &mut bench.out);
@@ -57,7 +57,7 @@ fn a_question_has_a_deadline_and_a_late_answer_is_dropped() {
     let heard = bench.child_heard(0).remove(0);
     let expected = (&json!("q"), &json!("question-timeout"), &json!("unknown"));
     assert_eq!(timed_out(&heard), expected);
-    // The late answer is swallowed, the other one is not late.
+    // The late answer is dropped, the other one is in time.
     for (id, heard) in [(ours, 0), (second, 1)] {
         let answer = json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string();
         bench.peer(peer, &answer);
@@ -67,7 +67,7 @@ fn a_question_has_a_deadline_and_a_late_answer_is_dropped() {
     bench.done(&call);
 }
 
-/// One that waits for a peer that never finishes its handshake, too, and from when it was asked.
+/// Also a question to a peer that never finishes its handshake, from the time it was asked.
 #[test]
 fn a_question_that_waits_for_its_peer_has_the_same_deadline() {
     let mut bench = Bench::default();
@@ -94,7 +94,7 @@ fn a_question_that_waits_for_its_peer_has_the_same_deadline() {
     assert_eq!(timed_out(&heard[1]), (&json!("r"), &reason, &no));
 }
 
-/// A user with many sessions is not one user for each of them.
+/// A user with many sessions counts once, not once per session.
 #[test]
 fn a_user_that_answers_nothing_is_asked_no_more_in_any_session() {
     let mut bench = Bench::default();
