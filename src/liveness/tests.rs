@@ -47,21 +47,21 @@ fn a_keepalive_interval_beyond_all_timers_is_no_overflow() {
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// So many lines of so many bytes arrive, after so long.
+    /// This many lines of this many bytes arrive, after this long.
     Receive(u64, u64, usize),
-    /// Nothing happens for so long.
+    /// Nothing happens for this long.
     Pass(u64),
-    /// Something else is sent, and whoever sends it takes the acknowledgement along.
+    /// Something else is sent, with the acknowledgement attached.
     Send,
 }
 
-/// One end that looks at its schedule when it should, and never else.
+/// One end that checks its schedule when it is due, and at no other time.
 struct End {
     now: Instant,
     schedule: Schedule,
     receipts: Receipts,
     look_at: Instant,
-    /// When each line arrived that is not acknowledged.
+    /// The arrival times of the lines not yet acknowledged.
     open: Vec<Instant>,
     open_bytes: usize,
     last_ack: Instant,
@@ -127,8 +127,8 @@ impl End {
 }
 
 proptest! {
-    /// An end that is woken only by what [`Receipts::count`] and [`Due::At`] say never leaves more
-    /// unacknowledged than promised, is never silent for long, and sends no more than that takes.
+    /// An end that is woken only when [`Receipts::count`] and [`Due::At`] say so never leaves more
+    /// unacknowledged than promised, is never silent for long, and sends no more than necessary.
     #[test]
     fn everything_is_acknowledged_in_time_and_not_more_often(
         events in prop::collection::vec(prop_oneof![
@@ -171,7 +171,7 @@ proptest! {
         prop_assert!(end.acks <= needed, "{} acknowledgements instead of {needed}", end.acks);
     }
 
-    /// Silence is found at the limit or one look later, and only then.
+    /// Silence is found at the limit or at the next check, and only then.
     #[test]
     fn silence_is_found_at_its_limit(
         limit in 1_600u64..100_000,

@@ -291,7 +291,7 @@ mod tests {
     }
 
     proptest! {
-        /// The trees find what trying every pattern by itself finds.
+        /// The trees find the same as trying every pattern separately.
         #[test]
         fn many_patterns_match_as_each_by_itself(
             texts in prop::collection::vec("[a-g*]{0,6}|[ab*]{0,6}", 0..20),
@@ -308,7 +308,7 @@ mod tests {
         }
     }
 
-    /// The definition, without any cleverness.
+    /// The definition, implemented naively.
     fn plainly(pattern: &str, name: &str) -> bool {
         match pattern.split_at_checked(1) {
             None => name.is_empty(),

@@ -373,7 +373,7 @@ mod tests {
             json!({"tools": [tool("a", "2"), tool("b", "1"), tool("x", "1")], "nextCursor": "\n"});
         let next = pins.look(page.to_string().as_bytes(), &mut changed);
         assert_eq!(next, Ok(Some("\n".to_owned())));
-        // Listed twice, it is not what it was, in whatever order.
+        // Listed twice, it has changed, whatever the order.
         let page =
             json!({"tools": [tool("c", "2"), tool("c", "1"), tool("a", "1")], "nextCursor": null});
         let next = pins.look(page.to_string().as_bytes(), &mut changed);

@@ -74,7 +74,7 @@ fn what_is_not_the_policys_passes() {
         )
         .is_err()
     );
-    // As a request it is no handshake notification, and needs a rule.
+    // As a request it is not a handshake notification, and needs a rule.
     assert!(
         decide(
             &["reader"],

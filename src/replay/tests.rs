@@ -69,7 +69,7 @@ fn without_keeping_lines_are_gone_as_they_are_taken() {
     assert!(end.is_settled() && end.bytes() == 0);
 }
 
-/// What has arrived on an earlier connection may be acknowledged before it is sent again.
+/// What arrived on an earlier connection may be acknowledged before it is sent again.
 #[test]
 fn an_acknowledgement_may_come_first() {
     let mut end = Replay::default();
@@ -83,7 +83,7 @@ fn an_acknowledgement_may_come_first() {
     assert_eq!((batch.lines, batch.resent), (vec![line(3)], 0));
 }
 
-/// Bug: lines of no length counted for nothing, and there was no end to them.
+/// Bug: empty lines were not counted, so their number was unbounded.
 #[test]
 fn a_bound_in_bytes_is_one_in_lines() {
     let mut end = Replay::<Bytes>::default();

@@ -172,7 +172,7 @@ mod tests {
             ..PLAIN
         };
         assert_eq!(end(whole, &event), (Disposition::Close, Reason::PeerLeft));
-        // A client that can resume will come back for its answers.
+        // A client that can resume will come back for its responses.
         assert_eq!(end(RESUMABLE, &event), (Disposition::Lost, Reason::HungUp));
     }
 

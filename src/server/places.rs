@@ -293,8 +293,8 @@ mod tests {
     }
 
     proptest! {
-        /// In any history the bounds hold, only waiting sessions give way, only to accounts that still have
-        /// fewer after that, and an account with fewer than one that waits is admitted.
+        /// In any history the bounds hold, only waiting sessions are evicted, only for accounts that still have
+        /// fewer after that, and an account with fewer than one that has a waiting session is admitted.
         #[test]
         fn the_bounds_hold(events in events(), total in 1usize..10, per_user in 1usize..6) {
             let mut table: Table<u64> = Table::new(Bounds { total, per_user: Some(per_user) });

@@ -119,7 +119,7 @@ mod tests {
         }
         assert_eq!(limiter.take(&user("a"), start), Err(Duration::from_secs(1)));
         assert_eq!(limiter.take(&user("c"), start), Ok(()));
-        // No room: one of the users with a message left is forgotten; never the one with none.
+        // No room: a user with a message left is forgotten; never the one with none.
         assert_eq!(limiter.take(&user("d"), start), Ok(()));
         assert_eq!(limiter.buckets.len(), 3);
         assert!(limiter.take(&user("a"), start).is_err());

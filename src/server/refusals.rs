@@ -295,7 +295,7 @@ mod tests {
             sessions: 0,
         };
         assert_eq!(tally.untold, counts);
-        // At a slow pace, each is recorded one by one.
+        // At a slow pace, each is recorded separately.
         for minute in 1..9 {
             let now = start + Duration::from_secs(60 * minute);
             assert!(tally.tells(Reason::Invalid, now));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     proptest! {
-        /// At any pace, none is missing and few are recorded one by one.
+        /// At any pace, none is missing and few are recorded separately.
         #[test]
         fn all_are_told_or_counted(steps in prop::collection::vec(0u64..200, 1..500)) {
             let start = Instant::now();

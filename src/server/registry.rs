@@ -251,8 +251,8 @@ mod tests {
         matches!(read, Ok(Ok(0)))
     }
 
-    /// Bug: a client that came back twice in a row, faster than its session took notice, was told
-    /// that there is no such session.
+    /// Bug: a client that came back twice in a row, before its session noticed, was told
+    /// that the session does not exist.
     #[tokio::test]
     async fn the_latest_connection_is_the_one() {
         let (registry, session) = registry(1);

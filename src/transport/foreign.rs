@@ -134,7 +134,7 @@ pub fn no_http() -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Bug: who came to a port for health checks or metrics was sent to another path of it.
+    /// Bug: a client on a port for health checks or metrics was told to try another path on it.
     #[test]
     fn ports_without_mcp_say_what_they_have() {
         for (text, names) in [

@@ -111,7 +111,7 @@ mod tests {
         bytes
     }
 
-    /// What it says, and what is left to read.
+    /// Its contents, and the rest of the input.
     async fn read_all(bytes: &[u8]) -> (Result<Option<String>, String>, usize) {
         let mut left = bytes;
         let outcome = read(&mut left).await;

@@ -92,15 +92,15 @@ mod tests {
         assert!(bucket.take(&pace, at(9_000)).is_err());
         bucket.give_back(&pace);
         assert_eq!(bucket.take(&pace, at(9_000)), Ok(()));
-        // It holds no more than it can, however much is given back.
+        // It holds no more than its capacity, however much is returned.
         (0..9).for_each(|_| bucket.give_back(&pace));
         let taken = (0..9).filter(|_| bucket.take(&pace, at(9_000)).is_ok());
         assert_eq!(taken.count(), 3);
     }
 
     proptest! {
-        /// In no stretch of time more than the burst and what the rate brings in it; and whoever
-        /// waits as long as it was told gets its token.
+        /// In no period more than the burst and what the rate adds in it; and a caller that waits
+        /// as long as it was told gets its token.
         #[test]
         fn the_bound_holds(rate in 1u32..2000, burst in 1u32..50, steps in prop::collection::vec(0u64..2_000_000, 1..200)) {
             let pace = Pace::new(rate, burst);

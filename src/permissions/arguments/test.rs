@@ -1,16 +1,16 @@
-//! One test of one value.
+//! A single test of one value.
 
 use super::{Claim, Claims};
 use crate::json::{Number, Scalar};
 use crate::permissions::pattern::Glob;
 use crate::permissions::uri;
 
-/// Whether a value is as a test says.
+/// The result of a test on a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
     No,
-    /// It is of another type, or programs read it in different ways: not good enough to be allowed, too
-    /// good not to be blocked.
+    /// It has another type, or programs read it in different ways: not enough to allow it, and not
+    /// enough to exempt it from a block.
     Unsure,
     Yes,
 }
@@ -21,11 +21,11 @@ impl Outcome {
     }
 }
 
-/// A value of the file, or one that the token of the peer has.
+/// A value in the file, or one from the peer's token.
 #[derive(Debug)]
 pub(super) enum Operand {
     Literal(Vec<Scalar<'static>>),
-    /// By its name, or by a JSON Pointer.
+    /// By name, or by JSON Pointer.
     Claim(Box<str>),
 }
 
@@ -55,7 +55,7 @@ pub(super) enum Test {
 }
 
 impl Test {
-    /// The claim that it asks for.
+    /// The claim that it needs.
     pub(super) fn claim(&self) -> Option<&str> {
         match self {
             Self::Equals(Operand::Claim(name))
@@ -65,7 +65,7 @@ impl Test {
         }
     }
 
-    /// `value` is `None` for objects, arrays, and what readers do not agree on.
+    /// `value` is `None` for objects, arrays, and what readers disagree on.
     pub(super) fn check(&self, value: Option<&Scalar<'_>>, claims: &Claims) -> Outcome {
         let Some(value) = value else {
             return Outcome::Unsure;
@@ -130,7 +130,7 @@ fn within(roots: Option<&[Scalar<'static>]>, path: &str) -> Outcome {
     let mut outcome = Outcome::No;
     for root in roots {
         match root {
-            // A claim may hold anything.
+            // A claim may contain anything.
             Scalar::Text(root) if is_plain(root) => {
                 let root = root.strip_suffix('/').unwrap_or(root);
                 let rest = path.strip_prefix(root);
@@ -144,14 +144,14 @@ fn within(roots: Option<&[Scalar<'static>]>, path: &str) -> Outcome {
     outcome
 }
 
-/// True for an absolute path, or a URI, that has one meaning only: without the segments `.` and `..`,
-/// empty segments (but one slash at the end), backslashes and control characters.
+/// True for an absolute path, or a URI, with only one meaning: without the segments `.` and `..`,
+/// empty segments (except one trailing slash), backslashes and control characters.
 pub(super) fn is_plain(path: &str) -> bool {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
         return uri::fault(path).is_none();
     }
-    // All bytes are looked at, which takes less time than stopping at the first.
+    // All bytes are checked, which is faster than stopping at the first.
     let odd = |found, byte: &u8| found | (*byte == b'\\') | byte.is_ascii_control();
     if bytes.iter().fold(false, odd) || !path.is_ascii() && path.contains(uri::is_odd) {
         return false;
@@ -161,7 +161,7 @@ pub(super) fn is_plain(path: &str) -> bool {
     segments.all(|rest| !is_odd_segment(rest))
 }
 
-/// True where `rest` begins with the segment `.` or `..`, or with an empty one that is not the last.
+/// True if `rest` starts with the segment `.` or `..`, or with an empty one that is not the last.
 fn is_odd_segment(rest: &[u8]) -> bool {
     let after_dots = match rest {
         [b'.', b'.', after @ ..] | [b'.', after @ ..] => after,

@@ -3,7 +3,7 @@ use crate::permissions::{Denial, Policy, PolicyError, Rights};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// A policy of one role `r` that may do everything, with these rules on its tools.
+/// A policy with one role `r` that may do everything, with these rules on its tools.
 fn policy(tools: &Value) -> Result<Policy, PolicyError> {
     let role = json!({"allowedMethods": ["*"], "tools": tools});
     Policy::parse(&json!({"permissions": {"r": role}}).to_string())
@@ -371,7 +371,7 @@ fn what_makes_no_sense_is_an_error_that_says_where() {
     }
 }
 
-/// The rules of the property test, read the slow way.
+/// The rules of the property test, evaluated the slow way.
 fn slow(rules: &Value, arguments: &Value) -> bool {
     let Some(members) = arguments.as_object() else {
         return false;

@@ -1,4 +1,4 @@
-//! Policy files that are refused, and what is said of them.
+//! Policy files that are refused, and the error messages.
 
 use super::*;
 

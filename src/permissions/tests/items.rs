@@ -11,12 +11,12 @@ fn the_table_of_items() {
     let resource = |uri: &str| format!(r#"{{"ref":{{"type":"ref/resource","uri":"{uri}"}}}}"#);
     let listen = |list: &str| format!(r#"{{"notifications":{{"resourceSubscriptions":{list}}}}}"#);
     for (roles, method, params, allowed) in [
-        // A role that names nothing of a kind does not restrict it, whatever the params are.
+        // A role without rules of a kind does not restrict that kind, whatever the params.
         (&["all"][..], "tools/call", name("\"x\""), true),
         (&["all"], "tools/call", "{}".into(), true),
         (&["all"], "tools/call", "[]".into(), true),
         (&["all"], "resources/read", uri("note:///a/../b"), true),
-        // One that does allows only that.
+        // A role with rules of a kind allows only what they name.
         (&["reader"], "tools/call", name("\"list\""), true),
         (&["reader"], "tools/call", name("\"l\\u0069st\""), true),
         (&["reader"], "tools/call", name("\"read_x\""), true),
@@ -24,13 +24,13 @@ fn the_table_of_items() {
         (&["reader"], "tools/call", name("\"list \""), false),
         (&["reader"], "tools/call", name("\"write\""), false),
         (&["none"], "tools/call", name("\"list\""), false),
-        // What does not say what it uses is denied.
+        // A request that does not name what it uses is denied.
         (&["reader"], "tools/call", "{}".into(), false),
         (&["reader"], "tools/call", "[\"list\"]".into(), false),
         (&["reader"], "tools/call", name("1"), false),
         (&["reader"], "tools/call", name("null"), false),
         (&["reader"], "tools/call", name("[\"list\"]"), false),
-        // Roles add up.
+        // Roles are combined.
         (&["reader", "writer"], "tools/call", name("\"write\""), true),
         (&["reader", "writer"], "tools/call", name("\"list\""), true),
         (
@@ -41,7 +41,7 @@ fn the_table_of_items() {
         ),
         (&["reader", "all"], "tools/call", name("\"other\""), true),
         (&["reader", "all"], "tools/call", "{}".into(), true),
-        // But the tools of one are not combined with the methods of the other.
+        // But the tools of one are not combined with the methods of another.
         (&["methodless"], "tools/call", name("\"write\""), false),
         (
             &["methodless", "writer"],
@@ -62,7 +62,7 @@ fn the_table_of_items() {
             uri("note:///x"),
             false,
         ),
-        // A block in any role wins, also of a role that has nothing to do with the method.
+        // A block in any role wins, even if the role does not mention the method.
         (&["careful"], "tools/call", name("\"x\""), true),
         (&["careful"], "tools/call", name("\"x_delete_y\""), false),
         (&["careful"], "tools/call", "{}".into(), false),
@@ -80,7 +80,7 @@ fn the_table_of_items() {
         (&["reader"], "prompts/get", name("\"a summary\""), true),
         (&["reader"], "prompts/get", name("\"other\""), false),
         (&["careful"], "prompts/get", name("\"x\""), false),
-        // Resources, in their plain spelling only.
+        // Resources, in their canonical spelling only.
         (&["reader"], "resources/read", uri("note:///one"), true),
         (
             &["reader"],
@@ -203,7 +203,7 @@ fn the_table_of_items() {
             r#"{"ref":{"type":"ref/prompt","name":"a summary","uri":"note:///two"}}"#.into(),
             false,
         ),
-        // For readers in C, text ends there.
+        // For C readers the text ends there.
         (
             &["reader"],
             "completion/complete",
@@ -257,7 +257,7 @@ fn the_table_of_items() {
         ),
         (&["reader"], "subscriptions/listen", "{}".into(), false),
         (&["all"], "subscriptions/listen", "{}".into(), true),
-        // Lists are asked for as ever, but not as tasks.
+        // Lists are requested as before, but not as tasks.
         (&["reader"], "tools/list", "{}".into(), true),
         (&["reader"], "tools/list", r#"{"task":{}}"#.into(), false),
         (&["all"], "tools/list", r#"{"task":{}}"#.into(), true),

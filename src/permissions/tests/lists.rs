@@ -1,8 +1,8 @@
-//! What peers see of lists.
+//! The lists that peers see.
 
 use super::*;
 
-/// What is left of a result for these roles; `None` when it cannot be cut down.
+/// The rest of a result for these roles; `None` when it cannot be filtered.
 fn cut(roles: &[&str], method: &str, result: &str) -> Option<String> {
     let permit = ask(roles, method, "{}").unwrap();
     let line = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#);
@@ -44,7 +44,7 @@ fn lists_lose_what_may_not_be_used_and_nothing_else() {
             r#"{"tools":[]}"#,
             r#"{"tools":[]}"#,
         ),
-        // Elements whose name readers could disagree on go.
+        // Elements whose name readers may disagree on are removed.
         (
             &["reader"],
             "tools/list",
@@ -71,7 +71,7 @@ fn lists_lose_what_may_not_be_used_and_nothing_else() {
             r#"{"resources":[{"uri":"note:///one","name":"x"},{"uri":"note:///public/../x"},{"uri":"note:///two"}]}"#,
             r#"{"resources":[{"uri":"note:///one","name":"x"}]}"#,
         ),
-        // A template stays while something that it may become is allowed.
+        // A template stays if some expansion of it is allowed.
         (
             &["reader"],
             "resources/templates/list",
@@ -84,7 +84,7 @@ fn lists_lose_what_may_not_be_used_and_nothing_else() {
             r#"{"resourceTemplates":[{"uriTemplate":"note:///secret/{x}"},{"uriTemplate":"note:///{x}"}]}"#,
             r#"{"resourceTemplates":[{"uriTemplate":"note:///{x}"}]}"#,
         ),
-        // A list shows what the roles that allow the list let be listed.
+        // A list shows what the roles that allow the list permit to be listed.
         (
             &["lister"],
             "tools/list",
@@ -124,7 +124,7 @@ fn lists_that_cannot_be_cut_are_withheld() {
     }
 }
 
-/// Raw line ends in a list are mended in what stays of it, too.
+/// Raw line ends are also escaped in what remains of a list.
 #[test]
 fn what_stays_of_a_list_is_one_line_for_everybody() {
     let result = "{\"tools\":[{\"name\":\"x\"},\r{\"name\":\"list\",\"d\":\"\u{2028}\"}]}";

@@ -1,4 +1,4 @@
-//! What holds for any roles and rules.
+//! Properties that hold for any roles and rules.
 
 use super::*;
 use proptest::prelude::*;
@@ -112,7 +112,7 @@ proptest! {
         prop_assert!(is_within(&may(&blocked, &[0, 1, 2]), &may(&roles, &[0, 1, 2])));
     }
 
-    /// Two roles together may what one of them may, blocks aside.
+    /// Two roles together allow what either of them allows, except for blocks.
     #[test]
     fn roles_without_blocks_add_up(one in role(), other in role()) {
         let strip = |mut role: Value| {

@@ -1,4 +1,4 @@
-//! Tables, and a second reading of URIs by a careless server.
+//! Tables, and a second interpretation of URIs by a careless server.
 
 use super::*;
 use crate::permissions::rule::LISTS;
@@ -240,7 +240,7 @@ fn templates_that_leave_their_folder_are_faulty() {
     }
 }
 
-/// What a careless server may open: the text behind `file://` with its encoding undone so many
+/// What a careless server may open: the text after `file://`, percent-decoded this many
 /// times, up to the first of these characters, with `\` as `/`, and `.`, `..` and empty segments
 /// resolved.
 fn opened(uri: &str, times: usize, ends: &[char]) -> (String, String) {
@@ -288,8 +288,8 @@ const NASTY: &[&str] = &[
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
-    /// Whatever a careless server makes of a URI that passes, it opens what the text says: nothing
-    /// is left to resolve, and so the folder that a rule names is never left.
+    /// However a careless server reads a URI that passes, it opens what the text says: nothing
+    /// is left to resolve, so it never leaves the folder that a rule names.
     #[test]
     fn plain_uris_open_what_their_text_says(
         head in select(&["file:///srv/public/", "file:///srv/public/x?", "file:///"][..]),
@@ -307,7 +307,7 @@ proptest! {
             let inside = resolved == "/srv/public" || resolved.starts_with("/srv/public/");
             prop_assert!(inside || !uri.starts_with("file:///srv/public/"), "{} {}", uri, resolved);
         }
-        // Each parameter of a query, and what a drive or a user name may stand before.
+        // Each parameter of a query, and what may precede a drive or a user name.
         for part in opened(&uri, 4, &[]).0.split(['?', '&', '=', ';', ':', '@', '/']) {
             prop_assert!(!matches!(part.trim(), "." | ".."), "{}", uri);
         }

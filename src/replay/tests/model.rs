@@ -1,4 +1,4 @@
-//! Two ends and a wire that breaks anywhere, against a model.
+//! Two ends and a wire that can break anywhere, against a model.
 
 use super::*;
 use proptest::prelude::*;
@@ -8,13 +8,13 @@ use proptest::prelude::*;
 enum Item {
     Line(Bytes),
     Ack(u64),
-    /// The client goes on, having received so many lines.
+    /// The client resumes, having received this many lines.
     Resume(u64),
-    /// The server's answer.
+    /// The server's reply.
     Resumed(u64),
-    /// The server takes no more than so many lines …
+    /// The server accepts only this many lines …
     Drain(u64),
-    /// … which the client has read; from here on only what hurries comes.
+    /// … which the client has read; from here on only urgent lines come.
     Heard,
 }
 
@@ -40,16 +40,16 @@ enum Event {
     Tell {
         client: bool,
     },
-    /// The client gives its connection up; what it has sent on it may still arrive.
+    /// The client abandons its connection; what it has sent on it may still arrive.
     Abandon,
-    /// The connection is gone, and all that is on it.
+    /// The connection is lost, with everything on it.
     Cut,
-    /// The server notices that its connection is gone.
+    /// The server notices that its connection is lost.
     Notice,
     Connect,
-    /// The client's connection reaches the server, which may not have heard all of an older one.
+    /// The client's connection reaches the server, which may not have read all of an older one.
     Arrive,
-    /// A connection that the client has given up reaches the server all the same.
+    /// A connection that the client has abandoned reaches the server anyway.
     Late,
     Drain,
 }
@@ -59,23 +59,23 @@ struct Model {
     client: Replay,
     server: Replay,
     wires: Vec<Wire>,
-    /// The wire that each end holds for the present one.
+    /// The wire that each end uses at present.
     client_on: Option<usize>,
     server_on: Option<usize>,
-    /// The client has its answer on this wire.
+    /// The client has received the reply on this wire.
     resumed: bool,
-    /// So many lines hurry, and nothing else is sent.
+    /// This many lines are urgent, and nothing else is sent.
     client_drains: Option<usize>,
     server_drains: bool,
-    /// The client has heard of it.
+    /// The client has received the drain.
     heard: bool,
     pushed: [u32; 2],
-    /// What the client has pushed, by whether it hurries.
+    /// What the client has pushed, by urgency.
     hurrying: Vec<Bytes>,
     patient: Vec<Bytes>,
     server_got: Vec<Bytes>,
     client_got: Vec<Bytes>,
-    /// How many lines each end has ever sent.
+    /// How many lines each end has sent in total.
     sent: [u64; 2],
 }
 
@@ -277,7 +277,7 @@ impl Model {
                     if self.server_on == Some(late)
                         && let Some(on) = self.client_on.take()
                     {
-                        // The server has hung up on the client's own.
+                        // The server has closed the client's current one.
                         self.wires[on] = Wire::default();
                     }
                 }
@@ -351,9 +351,9 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
 
-    /// Any interleaving of send, receive, acknowledge, cut, resume, take-over and drain, over wires
-    /// that lose whatever is on them, delivers every line once and in order, those that hurry and
-    /// the others each for themselves.
+    /// Any interleaving of send, receive, acknowledge, cut, resume, takeover and drain, over wires
+    /// that lose whatever is on them, delivers every line once and in order, separately for urgent
+    /// lines and the others.
     #[test]
     fn nothing_is_lost_or_doubled(events in prop::collection::vec(event(), 0..300)) {
         let mut model = Model::new();

@@ -147,11 +147,11 @@ mod tests {
         assert_eq!(kind(&path), io::ErrorKind::AddrInUse);
         drop(first);
         assert!(!path.exists());
-        // Of a server that was killed.
+        // Left by a server that was killed.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let second = Listener::bind(&path).unwrap();
-        // Of a successor that has replaced it meanwhile.
+        // Created by a successor that has replaced it meanwhile.
         fs::remove_file(&path).unwrap();
         let third = Listener::bind(&path).unwrap();
         drop(second);

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// What a reader with `limit` makes of `bytes` that arrive in pieces; `None` stands for a line
+/// The lines that a reader with `limit` makes of `bytes` that arrive in pieces; `None` is a line
 /// that was too long.
 fn read_in_pieces(bytes: &[u8], cuts: &[usize], limit: usize) -> (Vec<Option<Vec<u8>>>, Vec<u8>) {
     let mut builder = tokio_test_stream(bytes, cuts);
@@ -33,7 +33,7 @@ async fn debug_shows_no_bytes() {
     );
 }
 
-/// Bug: whoever had sent many short lines kept all other tasks waiting until they were read.
+/// Bug: a peer that had sent many short lines kept all other tasks waiting until they were read.
 #[tokio::test]
 async fn others_have_their_turns_between_lines() {
     use std::sync::Arc;
@@ -97,7 +97,7 @@ fn tokio_test_stream(bytes: &[u8], cuts: &[usize]) -> Pieces {
 }
 
 proptest! {
-    /// Any split of any byte stream gives the same lines.
+    /// Any split of any byte stream yields the same lines.
     #[test]
     fn splits_do_not_matter(
         bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), any::<u8>()], 0..300),
@@ -173,7 +173,7 @@ async fn a_second_long_line_is_not_copied_while_it_grows() {
     assert!(capacity >= line.len(), "{capacity}");
 }
 
-/// Bug: a line of 64 KiB kept the memory of the long one that had come before it.
+/// Bug: a line of 64 KiB kept the buffer of the long one before it.
 #[tokio::test]
 async fn a_line_keeps_little_more_memory_than_its_own() {
     let lengths = [10 * LONG, LONG + 1, 10, 10 * LONG, 2 * LONG];
@@ -194,7 +194,7 @@ async fn a_line_keeps_little_more_memory_than_its_own() {
                 let line = reader.next().await.unwrap().unwrap();
                 assert_eq!(line.len(), length);
                 let memory = line.try_into_mut().map(|line| line.capacity());
-                // Where it is shared, it is with what is under way.
+                // A shared buffer is shared with the line being read.
                 if let Ok(memory) = memory {
                     assert!(memory <= 2 * (length + READ_SIZE), "{memory} for {length}");
                 }
@@ -206,7 +206,7 @@ async fn a_line_keeps_little_more_memory_than_its_own() {
 
 #[tokio::test]
 async fn what_follows_a_long_line_does_not_keep_it() {
-    // Of a buffer that doubles, little is left behind it.
+    // Little space is left after it in a buffer that grows by doubling.
     const LENGTH: usize = 31 * LONG / 2;
     let text = [vec![b'x'; LENGTH], b"\nnext\n".to_vec()].concat();
     let mut reader = LineReader::new(&*text, usize::MAX);

@@ -28,7 +28,7 @@ fn push(outlet: &Pipe, bytes: &[u8]) -> bool {
     queue.added(bytes.len())
 }
 
-/// All that can be read now.
+/// Everything that can be read now.
 fn read_now(far: &mut DuplexStream) -> Vec<u8> {
     let mut arrived = Vec::new();
     let mut piece = vec![0; 100_000];
@@ -155,8 +155,8 @@ async fn a_driven_sink_that_fails_ends_its_driver() {
     assert_eq!(driver.await.kind(), io::ErrorKind::BrokenPipe);
 }
 
-/// The queue of a peer: numbered lines that are kept, and a writer that its owner uses for other
-/// things as well.
+/// The queue of a peer: numbered lines that are kept, and a writer that its owner also uses for other
+/// things.
 #[derive(Default)]
 struct Kept(Replay<Bytes>);
 
@@ -251,10 +251,10 @@ async fn a_recalled_writer_is_not_written_to() {
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// So many bytes are queued.
+    /// This many bytes are queued.
     Push(usize),
     Flush,
-    /// The far end reads so much.
+    /// The far end reads this many.
     Read(usize),
     /// The owner's task has its turn.
     Drive,

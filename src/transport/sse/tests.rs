@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// What comes out when the stream arrives in these pieces; the last entry is an error, if any.
+/// The events when the stream arrives in these pieces; the last entry is an error, if any.
 fn decode(pieces: &[&[u8]], limit: usize) -> (Vec<Event>, Option<TooLong>) {
     let mut decoder = Decoder::new(limit);
     let mut events = Vec::new();
@@ -30,7 +30,7 @@ fn message(data: &str) -> Event {
     }
 }
 
-/// The examples of the standard, and what MCP makes of them.
+/// The examples of the standard, as MCP uses them.
 #[test]
 fn events_are_read_as_the_standard_says() {
     let id = |id: &str| Some(id.to_owned());
@@ -141,7 +141,7 @@ fn what_is_too_long_ends_the_stream() {
     assert_eq!(whole(&long_name)[0].name.chars().count(), MAX_NAME / 2);
 }
 
-/// As the standard describes it, with the whole stream at hand.
+/// As the standard describes it, with the whole stream available.
 fn reference(text: &str) -> Vec<Event> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let text = text.replace("\r\n", "\n").replace('\r', "\n");

@@ -99,7 +99,7 @@ mod tests {
                 };
                 prop_assert_eq!(of(&ordered), of(&addresses));
             }
-            // As long as both families are left, none comes twice in a row.
+            // While both families have addresses left, neither comes twice in a row.
             let pairs = families.iter().filter(|is_six| **is_six).count();
             let pairs = pairs.min(families.len() - pairs);
             let alternates = ordered[..2 * pairs].chunks(2).all(|pair| pair[0].is_ipv6() && pair[1].is_ipv4());
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    /// A listener that answers no connection: its queue is full. With what fills it.
+    /// A listener that accepts no connection: its queue is full. Returned with the connections that fill it.
     fn silent() -> (SocketAddr, Vec<Socket>) {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&LOCAL.into()).unwrap();
@@ -123,12 +123,12 @@ mod tests {
         (address.as_socket().unwrap(), sockets)
     }
 
-    /// An address on which nobody listens.
+    /// An address without a listener.
     fn refused() -> SocketAddr {
         TcpListener::bind(LOCAL).unwrap().local_addr().unwrap()
     }
 
-    /// Whether a connection to this address alone fails to come to stand.
+    /// Whether a connection to this address alone fails.
     async fn is_silent(address: SocketAddr) -> bool {
         let attempt = TcpStream::connect(address);
         tokio::time::timeout(2 * ATTEMPT_DELAY, attempt)
@@ -169,14 +169,14 @@ mod tests {
         assert!(began.elapsed() < 8 * ATTEMPT_DELAY, "{:?}", began.elapsed());
     }
 
-    /// One that is slow, and not dead, is not given up when the next one is tried.
+    /// A slow address is not abandoned when the next one is tried.
     #[tokio::test]
     async fn an_earlier_address_may_still_answer() {
         let ((slow, sockets), (dead, _kept)) = (silent(), silent());
         sockets[0].set_nonblocking(true).unwrap();
         let make_room = async {
             tokio::time::sleep(2 * ATTEMPT_DELAY).await;
-            // The system repeats what it could not queue.
+            // The system retries what it could not queue.
             while sockets[0].accept().is_ok() {}
         };
         let (connected, ()) = tokio::join!(connect(vec![slow, dead]), make_room);

@@ -153,7 +153,7 @@ fn roughly(seconds: u64) -> String {
 mod tests {
     use super::*;
 
-    /// Bug: an authority of the same name with a key of another kind, and every rare fault, was shown as Rust's
+    /// Bug: an authority of the same name with another type of key, and every rare fault, was shown as Rust's
     /// Debug output.
     #[test]
     fn a_certificate_is_described_in_words() {

@@ -294,7 +294,7 @@ mod tests {
                 frame.extend((length as u64).to_be_bytes());
             }
         }
-        // What is in it looks like heads of frames.
+        // Its content looks like frame headers.
         let rest = length + if masked { 4 } else { 0 };
         frame.resize(frame.len() + rest, 0x81);
         frame
@@ -324,8 +324,8 @@ mod tests {
         }
     }
 
-    /// What the library gets of `stream`, cut like this: for each frame its first byte, its payload, and
-    /// whether it goes on.
+    /// What the library gets from `stream`, split like this: for each frame its first byte, its payload, and
+    /// whether it continues.
     fn passed(limit: usize, stream: &[u8], cuts: &[usize]) -> Vec<(u8, Vec<u8>, bool)> {
         let mut frames = Frames {
             limit: Some(limit),

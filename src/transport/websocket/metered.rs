@@ -200,12 +200,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::AsyncReadExt;
 
-    /// Bug: a peer that sent frames without a message kept all others waiting until what it had sent
+    /// Bug: a peer that sent frames without a message kept all others waiting until everything it had sent
     /// was read.
     #[tokio::test]
     async fn others_have_their_turns_between_frames() {
         const FRAMES: usize = 20_000;
-        // Empty parts of a message that does not end, masked.
+        // Empty, masked fragments of a message that does not end.
         let stream = [0, 0x80, 1, 2, 3, 4].repeat(FRAMES);
         let mut metered = Metered::new(
             tokio::io::join(&*stream, tokio::io::sink()),

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Those that have been told to go, in order.
+/// The evicted ones, in order.
 type Gone = Rc<RefCell<Vec<&'static str>>>;
 
 struct Named(&'static str, Gone);
@@ -18,7 +18,7 @@ fn address(last: u8) -> Network {
     Network::Ip([192, 0, 2, last].into())
 }
 
-/// A table, and a clock that is set by hand.
+/// A table, and a manual clock.
 struct Scene {
     table: Table<Named>,
     now: Instant,
@@ -36,7 +36,7 @@ impl Scene {
         }
     }
 
-    /// One comes in, and these go for it; `None` where it has to wait.
+    /// One arrives, and these are evicted for it; `None` if it has to wait.
     fn enter(&mut self, name: &'static str, from: u8) -> Option<Vec<&'static str>> {
         loop {
             match self.table.room(address(from), self.now) {
@@ -73,9 +73,9 @@ fn the_oldest_silent_connection_of_the_largest_crowd_is_evicted() {
         ("2b", 2, None),
         ("2c", 2, Some("2a")),
         ("3a", 3, None),
-        // Full: the oldest of the largest network gives way, not the oldest of all.
+        // Full: the oldest of the largest network is evicted, not the oldest of all.
         ("4a", 4, Some("2b")),
-        // All networks are equal: now the oldest of all gives way.
+        // All networks are equal: now the oldest of all is evicted.
         ("5a", 5, Some("1a")),
     ] {
         assert_eq!(
@@ -99,12 +99,12 @@ fn a_connection_does_not_count_for_its_address_during_its_grace_period() {
     }
     scene.now += second;
     assert_eq!(scene.enter("x", 2), Some(vec![]));
-    // Of those that have had their time one is left.
+    // Of those past their deadline, one is left.
     assert_eq!(scene.enter("e", 1), Some(vec!["a", "b", "c"]));
     assert_eq!(scene.enter("f", 1), Some(vec![]));
     assert_eq!(scene.enter("y", 2), Some(vec![]));
     assert_eq!(scene.enter("z", 2), Some(vec![]));
-    // In all there may be no more.
+    // The total is at its limit.
     assert_eq!(scene.enter("g", 1), Some(vec!["d"]));
 }
 
@@ -126,7 +126,7 @@ fn a_connection_that_has_spoken_is_protected_from_its_own_crowd() {
     assert_eq!(scene.enter("e", 1), Some(vec!["c"]));
 }
 
-/// Bug: of crowds of one, the oldest connection went although it was being authenticated.
+/// Bug: with one connection per address, the oldest was evicted although it was being authenticated.
 #[test]
 fn a_connection_that_has_spoken_is_protected_from_silent_ones_of_many_addresses() {
     let mut scene = Scene::new(3, 3, Duration::ZERO);
