@@ -1,5 +1,5 @@
-//! Servers that stop while somebody still waits for something, and what becomes of sessions whose
-//! MCP server is gone.
+//! Servers that stop while requests are in flight, and sessions whose
+//! MCP server has exited.
 
 use crate::common::{BOTH, Setup, TestClient, request};
 use crate::load::{AGAIN, ALERT, Host, Tally, stop};
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Bug: sessions without a connection ended with the first signal, whatever they were owed.
+/// Bug: sessions without a connection ended at the first signal, whatever they were owed.
 #[test]
 fn who_is_away_when_the_server_stops_may_still_come_back() {
     for transport in BOTH {
@@ -29,7 +29,7 @@ fn who_is_away_when_the_server_stops_may_still_come_back() {
             server.log.wait_for("waiting for the client to come back");
             server.signal(Signal::TERM);
             server.log.wait_for("a second signal ends at once");
-            // Whoever has no session is told to come back later.
+            // A client without a session is told to come back later.
             let mut stranger = server.peer();
             let token = crate::common::token_with(&["somebody", "else"]);
             let answer = stranger.login(&token);
@@ -39,7 +39,7 @@ fn who_is_away_when_the_server_stops_may_still_come_back() {
             assert_eq!((host.counts.answered, host.counts.failed), (1, 0));
             let began = Instant::now();
             assert_eq!(server.wait().code(), Some(0));
-            // Nobody is waited for any longer.
+            // Nothing is left to wait for.
             assert!(
                 began.elapsed() < Duration::from_secs(8),
                 "{:?}",
@@ -51,7 +51,7 @@ fn who_is_away_when_the_server_stops_may_still_come_back() {
     }
 }
 
-/// A session that is owed nothing, or whose client does not come, holds no server up.
+/// A session that is owed nothing, or whose client does not return, does not delay the server.
 #[test]
 fn nobody_is_waited_for_longer_than_it_makes_sense() {
     for (delay, least) in [(0, 0), (60_000, 1)] {
@@ -88,7 +88,7 @@ fn nobody_is_waited_for_longer_than_it_makes_sense() {
     }
 }
 
-/// With the settings of whoever sets nothing, acknowledgements included.
+/// With the default settings, acknowledgements included.
 #[test]
 fn a_server_whose_clients_have_everything_stops_soon() {
     for transport in BOTH {
@@ -109,8 +109,8 @@ fn a_server_whose_clients_have_everything_stops_soon() {
     }
 }
 
-/// Bug: while the server drained, the host could not answer what the MCP server asked, and the
-/// request that had led to the question could not end.
+/// Bug: while the server drained, the host could not answer the MCP server's questions, and the
+/// request that had led to the question could not finish.
 #[test]
 fn questions_are_answered_while_the_server_drains() {
     for transport in BOTH {
@@ -150,7 +150,7 @@ fn questions_are_answered_while_the_server_drains() {
     }
 }
 
-/// Bug: a session that waited for its client held the place of a process that had ended.
+/// Bug: a session waiting for its client held the slot of a process that had exited.
 #[test]
 fn a_process_that_has_ended_leaves_its_place_and_its_last_words() {
     for transport in BOTH {
@@ -181,7 +181,7 @@ fn a_process_that_has_ended_leaves_its_place_and_its_last_words() {
         host.client.log.wait_for("nothing is lost");
         host.hear_until(0);
         assert_eq!(host.failed, [0]);
-        // A fresh process, and the handshake is repeated.
+        // A new process, and the handshake is repeated.
         host.ask_sized(1, 1, 1, 0);
         host.hear_until(0);
         assert_eq!(tally.executed(1), [0, 1]);

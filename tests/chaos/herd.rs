@@ -1,4 +1,4 @@
-//! Thousands of clients that come back at once, from one address.
+//! Thousands of clients that reconnect at once, from one address.
 
 use crate::certificates::Files;
 use crate::common::{Setup, TestServer, request, token_with};
@@ -14,16 +14,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-/// How many clients come, unless `CHAOS_HERD` says another number.
+/// How many clients connect, unless `CHAOS_HERD` sets another number.
 const HERD: usize = 2_000;
 
-/// So many silent connections are held open beside them.
+/// How many silent connections are held open beside them.
 const FLOOD: usize = 2_000;
 
-/// All begin within so long.
+/// All start within this time.
 const WITHIN: Duration = Duration::from_millis(100);
 
-/// How long a client waits at most to be in: all of them fail by then, or none.
+/// How long a client may take to get in: all of them fail by then, or none.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,7 +43,7 @@ impl Door {
         }
     }
 
-    /// What a client says first, and what it says once this has come.
+    /// What a client sends first, and what it sends after this response.
     fn hello(self, token: &str) -> [(Vec<u8>, &'static str); 2] {
         const IN: &str = "\"serverInfo\"";
         let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "herd", "version": "1"}});
@@ -69,7 +69,7 @@ impl Door {
             Self::WebSocket => {
                 let rest = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
                 let upgrade = head("GET /", rest).into_bytes();
-                // One masked text frame, the mask of which changes nothing.
+                // One text frame with a zero mask.
                 let mut frame = vec![0x81, 0xfe];
                 frame.extend(u16::try_from(initialize.len()).unwrap().to_be_bytes());
                 frame.extend([0; 4]);
@@ -80,7 +80,7 @@ impl Door {
     }
 }
 
-/// A connection that has had the answer to its `initialize`.
+/// A connection that has received the response to its `initialize`.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -110,7 +110,7 @@ async fn come_in(
     Ok(stream)
 }
 
-/// All clients come in; gives how long each took from its own begin on, and all of them together.
+/// All clients connect; returns how long each took from its own start, and all of them together.
 fn herd(
     server: &TestServer,
     count: usize,
@@ -153,7 +153,7 @@ fn herd(
     })
 }
 
-/// Calls one after the other until `stop`; gives how long each took.
+/// Sends calls one after the other until `stop`; returns how long each took.
 fn work(port: u16, stop: &AtomicBool) -> Vec<Duration> {
     let mut peer = TestPeer::connect("tcp", port);
     let answer = peer.login(&token_with(&["user"]));
@@ -172,7 +172,7 @@ fn work(port: u16, stop: &AtomicBool) -> Vec<Duration> {
     times
 }
 
-/// Opens connections that say nothing, until `stop`.
+/// Opens silent connections, until `stop`.
 fn flood(port: u16, stop: &AtomicBool) {
     let mut held = std::collections::VecDeque::new();
     while !stop.load(Ordering::Relaxed) {
@@ -198,7 +198,7 @@ fn percentile(sorted: &[Duration], part: f64) -> Duration {
     sorted[((sorted.len() - 1) as f64 * part) as usize]
 }
 
-/// As many files for this process as the system lets it have.
+/// As many file descriptors for this process as the system allows.
 pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit {
@@ -218,7 +218,7 @@ fn run(door: Door, count: usize, flooded: bool) {
     let many = (count + 100).to_string();
     let args = ["--max-connections", &many, "--max-per-user", &many];
     let server = setup.secret().args(&args);
-    // The peer at work speaks TCP in any case, but TLS.
+    // The active peer always uses TCP, but with TLS.
     let (server, port) = match door {
         Door::Tcp => {
             let server = server.start();
@@ -252,7 +252,7 @@ fn run(door: Door, count: usize, flooded: bool) {
     });
 }
 
-/// Bug: of clients that came back at once, those that came later pushed out those that came before.
+/// Bug: when many clients reconnected at once, later ones evicted earlier ones.
 #[test]
 fn a_herd_comes_in_whole() {
     let count = std::env::var("CHAOS_HERD").ok();

@@ -1,4 +1,4 @@
-//! Who leaves, and how fast, and what the user is told meanwhile.
+//! Who leaves, how fast, and what the user sees meanwhile.
 
 use crate::common::{BOTH, TestClient, client_command};
 use crate::load::{AGAIN, ALERT, Host, Tally, stop};
@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Two seconds, and a little for a busy machine.
+/// Two seconds, with a margin for a busy machine.
 const SOON: Duration = Duration::from_millis(2500);
 
 #[test]
@@ -66,7 +66,7 @@ fn a_client_that_gets_no_answer_leaves_with_its_host() {
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
-/// Bug: that the host reads no more was noticed with the second message from then on.
+/// Bug: a host that no longer reads was noticed only at the second message after that.
 #[test]
 fn a_client_leaves_when_nobody_reads_it() {
     let tally = Tally::new();
@@ -135,7 +135,7 @@ fn a_second_signal_ends_a_server_at_once() {
     host.client.wait_unheard();
 }
 
-/// Bug: each connection on which the server said nothing was a line, and none counted as a try.
+/// Bug: each connection on which the server sent nothing logged a line, and none counted as an attempt.
 #[test]
 fn a_lost_connection_and_its_return_are_one_line_each() {
     for transport in BOTH {
@@ -168,7 +168,7 @@ fn a_lost_connection_and_its_return_are_one_line_each() {
         host.leave();
         stop(server);
     }
-    // A host that accepts and hangs up is tried as often as one that refuses.
+    // A host that accepts and disconnects is tried as often as one that refuses.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || while listener.accept().is_ok() {});

@@ -1,4 +1,4 @@
-//! Dead connections are found, and slow ones are not taken for dead.
+//! Dead connections are detected, and slow ones are not mistaken for dead.
 
 use crate::common::{BOTH, Setup};
 use crate::load::{ALERT, Host, Tally, stop};
@@ -27,7 +27,7 @@ fn a_black_hole_is_found_from_both_ends() {
             host.hear_until(0);
             assert!(began.elapsed() < FOUND, "{fault:?} {:?}", began.elapsed());
             host.client.log.wait_for("nothing is lost");
-            // With nobody coming back the server finds out by itself.
+            // Without a returning client the server detects it by itself.
             relay.refuse(true);
             relay.strike(Fault::BlackHole, 0);
             let began = Instant::now();
@@ -50,7 +50,7 @@ fn a_black_hole_is_found_from_both_ends() {
     }
 }
 
-/// Bug: a long message on a slow wire was silence; it was sent again and again, and never arrived.
+/// Bug: a long message on a slow wire counted as silence; it was sent again and again, and never arrived.
 #[test]
 fn a_long_message_on_a_slow_wire_is_no_silence() {
     for transport in crate::common::BOTH {
@@ -70,8 +70,8 @@ fn a_long_message_on_a_slow_wire_is_no_silence() {
     }
 }
 
-/// Bug: signs of life kept a session busy that nobody used. It ends for good, and the client comes
-/// back when there is something to say, and no earlier.
+/// Bug: keepalives kept an unused session busy. It ends for good, and the client reconnects
+/// only when there is something to send.
 #[test]
 fn a_session_that_nobody_uses_ends() {
     for transport in BOTH {
@@ -82,7 +82,7 @@ fn a_session_that_nobody_uses_ends() {
         let mut host = Host::start(transport, relay.port, 1, true);
         host.loses = true;
         host.initialize();
-        // A request that takes longer is no idleness.
+        // A request that takes longer is not idle time.
         host.ask_sized(0, 1, 1, 3000);
         host.hear_until(0);
         let child = |text: &str| text.lines().last()?.split(' ').next_back()?.parse().ok();
@@ -98,7 +98,7 @@ fn a_session_that_nobody_uses_ends() {
         assert_eq!(tally.executed(1), [0, 1]);
         let log = host.client.log.text();
         assert!(!log.contains("lost") && !log.contains("WARN"), "{log}");
-        // A host that leaves meanwhile is not held up.
+        // A host that leaves meanwhile is not delayed.
         eventually("it ends again", || {
             let log = host.client.log.text();
             (log.matches("has ended the idle session").count() == 2).then_some(())
@@ -108,7 +108,7 @@ fn a_session_that_nobody_uses_ends() {
     }
 }
 
-/// What is said at the moment when an idle session ends is for the next one.
+/// A message sent at the moment when an idle session ends goes to the next one.
 #[test]
 fn nothing_is_lost_at_the_end_of_an_idle_session() {
     for transport in BOTH {
@@ -125,7 +125,7 @@ fn nothing_is_lost_at_the_end_of_an_idle_session() {
             log.matches("ended the idle session").count()
         };
         let mut asked = 0;
-        // On a busy machine it takes longer until that moment is met.
+        // On a busy machine it takes longer to hit that moment.
         while asked < 60 || ends(&host) < 2 {
             assert!(asked < 1000, "only {} ends", ends(&host));
             std::thread::sleep(Duration::from_millis(40 + asked % 25));
@@ -143,7 +143,7 @@ fn nothing_is_lost_at_the_end_of_an_idle_session() {
     }
 }
 
-/// Signs of life of a peer that says nothing else are not messages, whatever it is.
+/// Keepalives from a peer that sends nothing else are not messages, whatever the peer is.
 #[test]
 fn acknowledgements_are_no_messages() {
     let server = Setup::new("tcp")

@@ -1,4 +1,4 @@
-//! A host that asks a lot, and checks every answer, and what the MCP server has executed.
+//! A host that sends many requests, and checks every response, and what the MCP server has executed.
 
 use crate::common::{Setup, TestClient, TestServer, example, request, token_with};
 use crate::process::PATIENCE;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Come back fast and never give up, and notice silence soon.
+/// Reconnect fast, never give up, and detect silence soon.
 pub const AGAIN: &[&str] = &[
     "--auto-reconnect",
     "--reconnect-delay",
@@ -25,7 +25,7 @@ pub const ALERT: &[&str] = &[
     "1500ms",
 ];
 
-/// The seeds to run: these, or what the environment says.
+/// The seeds to run: these, or those from the environment.
 pub fn seeds(default: &[u64]) -> Vec<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     match (number("CHAOS_SEED"), number("CHAOS_SEEDS")) {
@@ -35,7 +35,7 @@ pub fn seeds(default: &[u64]) -> Vec<u64> {
     }
 }
 
-/// Says which seed it was when a test fails.
+/// Reports the seed when a test fails.
 pub struct Seed(pub u64, pub &'static str);
 
 impl Drop for Seed {
@@ -46,7 +46,7 @@ impl Drop for Seed {
     }
 }
 
-/// What the MCP server has written down.
+/// What the MCP server has logged.
 pub struct Tally {
     folder: TempDir,
 }
@@ -62,7 +62,7 @@ impl Tally {
         self.folder.path().join("tally")
     }
 
-    /// A server in front of a tally server that writes here.
+    /// A server in front of a tally server with this log.
     pub fn server(&self, transport: &'static str) -> Setup {
         let path = |path: &Path| path.display().to_string();
         let child = path(&example("tally_server"));
@@ -105,7 +105,7 @@ fn delay(random: &mut StdRng) -> u64 {
     }
 }
 
-/// FNV-1a, as the tally server has it.
+/// FNV-1a, as in the tally server.
 fn checksum(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
         (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
@@ -124,7 +124,7 @@ struct Asked {
     reply: usize,
 }
 
-/// How requests ended.
+/// The outcomes of requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub answered: usize,
@@ -132,17 +132,17 @@ pub struct Counts {
     pub notes: u64,
 }
 
-/// What a load has come to, where nothing may be lost.
+/// The totals of a load, where nothing may be lost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Toll {
     pub runs: usize,
     pub requests: u64,
     pub cuts: usize,
-    /// Requests that were not executed, and notifications that did not come.
+    /// Requests that were not executed, and notifications that did not arrive.
     pub lost: u64,
-    /// Requests that were executed or answered again, and notifications that came again.
+    /// Requests that were executed or answered twice, and duplicate notifications.
     pub doubled: u64,
-    /// Requests without an answer.
+    /// Requests without a response.
     pub hung: u64,
     /// Requests that were executed out of order.
     pub disordered: u64,
@@ -171,7 +171,7 @@ impl std::fmt::Display for Toll {
 }
 
 impl Toll {
-    /// Nothing has happened that may not.
+    /// Nothing forbidden has happened.
     pub fn is_nothing(&self) -> bool {
         self.lost + self.doubled + self.hung + self.disordered == 0
     }
@@ -184,15 +184,15 @@ pub struct Host {
     pub counts: Counts,
     open: HashMap<u64, Asked>,
     next: u64,
-    /// Errors are allowed, and notes may begin again.
+    /// Errors are allowed, and notification numbers may restart.
     pub loses: bool,
-    /// What may not happen is counted, see [`Host::toll`].
+    /// Violations are counted, see [`Host::toll`].
     pub tolerant: bool,
-    /// The numbers of requests that ended with an error.
+    /// The numbers of requests that got an error.
     pub failed: Vec<u64>,
-    /// Those of them that are said not to have run.
+    /// Those of them that were reported as not executed.
     pub not_executed: Vec<u64>,
-    /// Speaks 2026-07-28.
+    /// Uses 2026-07-28.
     pub modern: bool,
     lost: u64,
     doubled: u64,
@@ -251,7 +251,7 @@ impl Host {
         }
     }
 
-    /// What it has come to, after all has been waited for.
+    /// The totals, once everything has finished.
     pub fn toll(&self, tally: &Tally, cuts: usize) -> Toll {
         let executed = tally.executed(self.number);
         let once: HashSet<u64> = executed.iter().copied().collect();
@@ -268,7 +268,7 @@ impl Host {
         }
     }
 
-    /// The legacy handshake, and what else makes a session.
+    /// The legacy handshake, and the other messages that set up a session.
     pub fn initialize(&mut self) {
         let params = json!({"protocolVersion": "2025-06-18", "capabilities": {},
             "clientInfo": {"name": "host", "version": "1"}});
@@ -316,14 +316,14 @@ impl Host {
         self.open.len()
     }
 
-    /// Takes what has come, without waiting.
+    /// Processes what has arrived, without waiting.
     pub fn hear(&mut self) {
         while let Some(message) = self.client.try_next() {
             self.check(&message);
         }
     }
 
-    /// Waits until so many notifications have come.
+    /// Waits until this many notifications have arrived.
     pub fn hear_notes(&mut self, count: u64) {
         while self.counts.notes < count {
             let message = self.client.next();
@@ -331,12 +331,12 @@ impl Host {
         }
     }
 
-    /// Waits until at most `owed` requests are without an answer.
+    /// Waits until at most `owed` requests are without a response.
     pub fn hear_until(&mut self, owed: usize) {
         self.hear_until_within(owed, PATIENCE);
     }
 
-    /// The same, with so much patience for each message.
+    /// The same, with this timeout for each message.
     pub fn hear_until_within(&mut self, owed: usize, patience: Duration) {
         let mut heard = Instant::now();
         while self.open.len() > owed {
@@ -416,7 +416,7 @@ impl Host {
         self.counts.answered += 1;
     }
 
-    /// Leaves, with nothing owed.
+    /// Leaves, with nothing pending.
     pub fn leave(&mut self) {
         self.client.close_stdin();
         let began = Instant::now();
@@ -425,7 +425,7 @@ impl Host {
     }
 }
 
-/// Stops a server, in order.
+/// Stops a server gracefully.
 pub fn stop(server: TestServer) {
     let log = server.stop();
     assert!(!log.contains("panicked"), "{log}");

@@ -1,5 +1,5 @@
-//! While both ends live, broken connections cost nothing: nothing lost, nothing doubled, nothing
-//! hung, nothing out of order.
+//! While both ends live, broken connections cost nothing: nothing is lost, duplicated,
+//! hung or out of order.
 
 use crate::certificates::Files;
 use crate::common::{BOTH, Setup, TestClient, request};
@@ -14,10 +14,10 @@ use std::time::Instant;
 const REQUESTS: u64 = 2000;
 const CUTS: usize = 50;
 
-/// Most requests in flight; a host asks a few things at a time, and now and then many.
+/// Maximum requests in flight; a host sends a few at a time, and sometimes many.
 const MOST: usize = 64;
 
-/// How both ends are set up.
+/// The setup of both ends.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     transport: &'static str,
@@ -69,7 +69,7 @@ fn run(way: Way, seed: u64, requests: u64, cuts: usize) -> Toll {
     };
     relay.begin(plan, seed);
     host.initialize();
-    // More than the requests asked for, where the wire has not broken often enough by then.
+    // More than the requested number, if the wire has not broken often enough by then.
     while host.asked() < requests || (relay.cuts() < cuts && host.asked() < 20 * requests) {
         host.ask(&mut random);
         let most = if random.random_ratio(1, 50) { 0 } else { MOST };
@@ -101,7 +101,7 @@ fn run(way: Way, seed: u64, requests: u64, cuts: usize) -> Toll {
     toll
 }
 
-/// Runs all seeds before it says what is wrong.
+/// Runs all seeds before it reports failures.
 fn run_all(ways: impl IntoIterator<Item = (Way, u64)>, requests: u64, cuts: usize) {
     let mut sum = Toll::default();
     for (way, seed) in ways {
@@ -132,7 +132,7 @@ fn nothing_is_lost_over_websocket() {
     run_all(seeds.map(|seed| (usual("ws"), seed)), REQUESTS, CUTS);
 }
 
-/// Every combination, each with seeds of its own. Bug: without a token, what was sent before the
+/// Every combination, each with its own seeds. Bug: without a token, what was sent before the
 /// server's first line was lost with the connection.
 #[test]
 fn nothing_is_lost_in_any_combination() {
@@ -150,7 +150,7 @@ fn nothing_is_lost_in_any_combination() {
     run_all(ways, REQUESTS / 5, CUTS / 4);
 }
 
-/// The ways with the most between the two ends, at full length.
+/// The paths with the most layers between the two ends, at full length.
 #[test]
 fn nothing_is_lost_under_tls_and_with_a_child_of_ones_own() {
     let way = |transport, tls, isolated| Way {
@@ -170,7 +170,7 @@ fn nothing_is_lost_under_tls_and_with_a_child_of_ones_own() {
     run_all(all, REQUESTS, CUTS);
 }
 
-/// What the MCP server asks is asked once, and answered once.
+/// A question from the MCP server is asked once, and answered once.
 #[test]
 fn questions_and_their_answers_are_not_lost() {
     for (number, transport) in BOTH.into_iter().cycle().take(4).enumerate() {
@@ -195,7 +195,7 @@ fn questions_and_their_answers_are_not_lost() {
             while relay.cuts() < 30 || asked < 100 {
                 let params = json!({"ask": "elicitation/create", "n": asked});
                 client.send(&request(asked, "tools/call", params));
-                // In this order: the child asks before it answers.
+                // In this order: the child sends its question before its response.
                 let question = client.next();
                 assert_eq!(question["method"], "elicitation/create", "{question}");
                 assert_eq!(client.next()["id"], asked);

@@ -1,4 +1,4 @@
-//! Real clients and real servers with a wire between them that breaks, and processes that die.
+//! Real clients and real servers with an unreliable wire between them, and processes that die.
 //!
 //! | what | how |
 //! |---|---|
@@ -7,11 +7,11 @@
 //! | one seed of a failure, which names it | `CHAOS_SEED=N cargo test --test chaos NAME -- --nocapture` |
 //! | ten minutes of 20 clients, with the server's memory at each minute | `CHAOS_SOAK=600 cargo test --test chaos soak -- --nocapture` |
 //! | a minute of a hostile neighbour beside five clients, with the seeds 1 to 20 | `CHAOS_NEIGHBOUR=60 CHAOS_SEEDS=20 cargo test --test chaos neighbour -- --nocapture` |
-//! | 5,000 clients that come back at once, with the release binary | `CHAOS_HERD=5000 cargo test --release --test chaos herd -- --nocapture` |
+//! | 5,000 clients that reconnect at once, with the release binary | `CHAOS_HERD=5000 cargo test --release --test chaos herd -- --nocapture` |
 //! | 10,000 sessions, connected and waiting, with the memory of each | `CHAOS_SESSIONS=10000 cargo test --release --test chaos many_sessions -- --nocapture` |
 //!
-//! Each run prints a [`load::Toll`]: requests, cuts, and how many were lost, doubled and hung.
-//! `CHAOS_LOG=1` prints what the client logs, too.
+//! Each run prints a [`load::Toll`]: requests, cuts, and how many were lost, duplicated and hung.
+//! `CHAOS_LOG=1` also prints the client's log.
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 

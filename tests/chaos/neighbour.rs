@@ -1,6 +1,6 @@
-//! A hostile neighbour: one peer with the least role does all that it can think of, at random, beside five
-//! SDK clients at work. `CHAOS_NEIGHBOUR=120 CHAOS_SEEDS=20 cargo test --test chaos neighbour -- --nocapture`
-//! is two minutes of it for each of 20 seeds, per transport, shared and isolated.
+//! A hostile neighbour: one peer with the least role does everything it can, at random, beside five
+//! active SDK clients. `CHAOS_NEIGHBOUR=120 CHAOS_SEEDS=20 cargo test --test chaos neighbour -- --nocapture`
+//! runs two minutes of it for each of 20 seeds, per transport, shared and isolated.
 
 use crate::common::{Setup, TestServer, client_command, example, token};
 use crate::load::{Seed, seeds};
@@ -23,23 +23,23 @@ type Client = RunningService<RoleClient, ()>;
 
 const CLIENTS: usize = 5;
 
-/// So often the neighbour comes, and is at another server meanwhile.
+/// How often the neighbour comes; in between it is at another server.
 const ROUNDS: u32 = 4;
 
-/// How much slower than alone the clients' calls may be, the slowest hundredth of them, too …
+/// How much slower than alone the clients' calls may be, also at the 99th percentile …
 const SLOWER: u32 = 10;
 
-/// … where it is slow at all: what a busy machine's scheduler may add to any call.
+/// … if it is slow at all: what a busy machine's scheduler may add to any call.
 const NOISE: Duration = Duration::from_millis(100);
 
-/// So many calls have a slowest hundredth.
+/// The number of calls needed for a 99th percentile.
 const ENOUGH: usize = 1_000;
 
-/// What `docs/limits.md` allows a server with these flags where everybody reads their answers, in MiB:
+/// What `docs/limits.md` allows a server with these flags when all peers read their responses, in MiB:
 /// a message of each of 16 connections, what waits for its turn, and the program itself.
 const MOST_MIB: u64 = 16 * 9 + 64 + 32;
 
-/// What may stay of it afterwards, in MiB.
+/// What may remain of it afterwards, in MiB.
 const KEPT_MIB: u64 = 4;
 
 fn length() -> Duration {
@@ -102,7 +102,7 @@ async fn call(client: &Client, tool: &'static str, arguments: Value) -> Value {
     serde_json::to_value(result.content).unwrap()[0]["text"].take()
 }
 
-/// Writes notes and reads them back until the time is over; gives how long each call took.
+/// Writes notes and reads them back until the time is over; returns how long each call took.
 async fn work(client: &Client, number: usize, length: Duration) -> Vec<Duration> {
     let (began, mut times) = (Instant::now(), Vec::new());
     let name = format!("worker-{number}");
@@ -129,7 +129,7 @@ async fn all_work(clients: &[Client], length: Duration) -> Vec<Duration> {
     futures_util::future::join_all(working).await.concat()
 }
 
-/// The neighbour: connects, does something, goes on or leaves.
+/// The neighbour: connects, does something, continues or leaves.
 struct Neighbour<'a> {
     transport: &'static str,
     port: u16,
@@ -150,7 +150,7 @@ impl Neighbour<'_> {
                 continue;
             }
             let at = self.random.random_range(0..peers.len());
-            // A connection that the server has ended, or that it does not read, is given up.
+            // A connection that the server has closed, or does not read, is dropped.
             if !self.act(&mut peers[at]) || self.random.random_bool(0.1) {
                 peers.swap_remove(at);
             }
@@ -162,7 +162,7 @@ impl Neighbour<'_> {
         let mut peer = TestPeer::over(stream);
         peer.give_up_soon();
         if self.random.random_bool(0.2) {
-            // Says nothing, or half a token.
+            // Sends nothing, or half a token.
             peer.try_raw(b"eyJ");
             return Some(peer);
         }
@@ -179,7 +179,7 @@ impl Neighbour<'_> {
         Some(peer)
     }
 
-    /// Does one thing; false when the connection is of no use any more.
+    /// Does one thing; false when the connection is no longer usable.
     fn act(&mut self, peer: &mut TestPeer) -> bool {
         match self.random.random_range(0..20) {
             0 => self.ping_with_what_grows(peer),
@@ -237,7 +237,7 @@ impl Neighbour<'_> {
         tell(peer, &json!({"id": id, "method": method, "params": params}))
     }
 
-    /// Some characters are longer when they are written.
+    /// Some characters grow when they are written.
     fn ping_with_what_grows(&mut self, peer: &mut TestPeer) -> bool {
         let text = "\u{85}".repeat(self.random.random_range(1..2_000_000));
         self.ask(peer, "ping", &json!({"x": text}))
@@ -291,7 +291,7 @@ fn tell(peer: &mut TestPeer, message: &Value) -> bool {
     peer.try_send(&message.to_string())
 }
 
-/// The clients' times while the neighbour is at `port`.
+/// The clients' latencies while the neighbour is at `port`.
 fn work_beside(
     (transport, port): (&'static str, u16),
     seed: u64,
@@ -313,7 +313,7 @@ fn work_beside(
     })
 }
 
-/// What a process has written to of its memory, in MiB: what is only read of the program may stay.
+/// The memory a process has written to, in MiB: read-only pages of the program may stay.
 fn kept(pid: u64) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:"));
@@ -328,7 +328,7 @@ fn percentiles(mut times: Vec<Duration>) -> [Duration; 2] {
     [50, 99].map(|percent| times[times.len() * percent / 100])
 }
 
-/// Alone is beside a neighbour of another server: it takes up the same share of the machine.
+/// "Alone" is beside a neighbour of another server: it uses the same share of the machine.
 fn beside_a_hostile_neighbour(transport: &'static str, flags: &[&str], seed: u64) {
     let _seed = Seed(seed, transport);
     let (server, other) = (server(transport, flags), server(transport, flags));
@@ -359,7 +359,7 @@ fn beside_a_hostile_neighbour(transport: &'static str, flags: &[&str], seed: u64
         "{transport} {flags:?} seed {seed}: {calls} calls; median and p99 {alone:?} alone, {beside:?} beside; \
          {before} MiB before, {peak} at the peak, {after} after"
     );
-    // Where a busy machine allows few calls, the slowest hundredth is one or two of them.
+    // If a busy machine allows few calls, the 99th percentile is only one or two of them.
     let judged = if calls < ENOUGH { 1 } else { 2 };
     for (alone, beside) in alone.iter().zip(beside).take(judged) {
         let allowed = (*alone * SLOWER).max(NOISE);

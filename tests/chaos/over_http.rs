@@ -1,6 +1,6 @@
-//! `client http` and `server http` with a wire between them that breaks, and a server that dies: every
-//! request ends in one answer or one error, and none runs twice. HTTP has no acknowledgements, so what is
-//! cut before its stream has begun is lost, and the host is told.
+//! `client http` and `server http` with an unreliable wire between them, and a server that dies: every
+//! request gets one response or one error, and none runs twice. HTTP has no acknowledgements, so what is
+//! cut before its stream has started is lost, and the host gets an error.
 
 use crate::common::token_with;
 use crate::load::{Host, Seed, Tally, seeds, stop};
@@ -28,8 +28,8 @@ fn host(port: u16, modern: bool) -> Host {
     host
 }
 
-/// One answer or error for each request; what is answered has run once, and what is said not to have run
-/// has not.
+/// One response or error per request; what got a response ran once, and what was reported as not executed
+/// did not run.
 fn assert_accounted(host: &Host, tally: &Tally) {
     let executed = tally.executed(1);
     let once: HashSet<u64> = executed.iter().copied().collect();
@@ -101,7 +101,7 @@ fn every_request_without_a_session_has_one_answer_or_error() {
     }
 }
 
-/// An answer whose stream has begun is not lost with its connection.
+/// A response whose stream has started is not lost with its connection.
 #[test]
 fn a_stream_that_has_begun_is_resumed() {
     let tally = Tally::new();
@@ -109,7 +109,7 @@ fn a_stream_that_has_begun_is_resumed() {
     let relay = Relay::new(server.port);
     let mut host = host(relay.port, false);
     for n in 0..10 {
-        // Its progress comes at once, its answer later.
+        // Its progress comes at once, its response later.
         host.ask_sized(n, 10, 10, 700);
         host.hear_notes(n + 1);
         relay.strike(crate::relay::Fault::Reset, 1);

@@ -1,4 +1,4 @@
-//! Peers that know nothing of sessions see nothing of them.
+//! Peers without session support see nothing of sessions.
 
 use crate::common::{BOTH, Setup, TestClient, request, token_with};
 use crate::load::{AGAIN, ALERT};
@@ -22,10 +22,10 @@ fn no_control_line_reaches_a_peer_that_asked_for_none() {
         for id in 0..200 {
             assert_eq!(peer.ask(id, "x", json!({"bytes": 10_000}))["id"], id);
         }
-        // Longer than both keepalive settings: it is neither told anything nor cut.
+        // Longer than both keepalive settings: it gets no messages and is not cut.
         std::thread::sleep(Duration::from_millis(2000));
         assert!(!peer.has_more());
-        // What looks like one, but comes too late, is nothing for the child.
+        // A late control line does not reach the child.
         for line in [
             r#"{"jsonrpc":"2.0","method":"mcp-remote/resume","params":{"session":null,"received":0}}"#,
             r#"{"jsonrpc":"2.0","method":"mcp-remote/ack","params":{"received":9}}"#,
@@ -43,7 +43,7 @@ fn no_control_line_reaches_a_peer_that_asked_for_none() {
         peer.assert_closed();
         assert!(!server.seen().contains("mcp-remote/"), "{}", server.seen());
     }
-    // One line that is too long to be a control line, and one request of that name.
+    // One line that is too long to be a control line, and one request with that name.
     let server = Setup::new("tcp").start();
     let mut peer = server.peer();
     let long =
@@ -54,8 +54,8 @@ fn no_control_line_reaches_a_peer_that_asked_for_none() {
     assert!(!server.seen().contains("mcp-remote/"));
 }
 
-/// Bug: a line of the host or of the MCP server that looked like a control line was counted by one
-/// end only: after the next cut a message came twice, or the session was lost.
+/// Bug: a line from the host or the MCP server that looked like a control line was counted by one
+/// end only: after the next cut a message was delivered twice, or the session was lost.
 #[test]
 fn control_lines_of_others_are_not_counted() {
     let names = ["resume", "resumed", "ack", "leave", "drain", "other"];

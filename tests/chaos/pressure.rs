@@ -1,4 +1,4 @@
-//! Whoever does not read is waited for, within bounds, and nobody else is.
+//! A peer that does not read gets bounded backpressure, and no other peer waits.
 
 use crate::common::request;
 use crate::load::{ALERT, Host, Tally, stop};
@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// What a process holds in memory, in MiB.
+/// A process's resident memory, in MiB.
 pub fn resident(pid: u64) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -17,7 +17,7 @@ pub fn resident(pid: u64) -> u64 {
     number.unwrap_or(0) / 1024
 }
 
-/// Another client is served, soon.
+/// Another client is served promptly.
 fn assert_quick(transport: &str, port: u16) {
     let mut other = Host::start(transport, port, 9, false);
     other.initialize();
@@ -34,7 +34,7 @@ fn assert_quick(transport: &str, port: u16) {
     other.leave();
 }
 
-/// A host that asks for 48 MiB and reads nothing for a while gets all of it later.
+/// A host that requests 48 MiB and reads nothing for a while gets all of it later.
 #[test]
 fn a_slow_host_loses_nothing() {
     for transport in crate::common::BOTH {
@@ -109,7 +109,7 @@ fn a_peer_that_does_not_read_is_cut() {
     stop(server);
 }
 
-/// Bug: behind an MCP server that takes nothing, acknowledgements and signs of life were not read:
+/// Bug: behind an MCP server that reads nothing, acknowledgements and keepalives were not read:
 /// the connection was cut for silence, again and again.
 #[test]
 fn a_child_that_stops_reading_stops_its_clients() {
@@ -173,7 +173,7 @@ fn a_child_that_stops_reading_stops_its_clients() {
     }
 }
 
-/// Bug: acknowledgements waited for a pause in what was sent, and the backlog of the far end
+/// Bug: acknowledgements waited for a pause in the outgoing data, and the backlog of the far end
 /// filled up meanwhile.
 #[test]
 fn heavy_traffic_both_ways_fills_no_backlog() {
@@ -191,8 +191,8 @@ fn heavy_traffic_both_ways_fills_no_backlog() {
     stop(server);
 }
 
-/// Bug: lines of no length counted for nothing while the MCP server took none, and what was read
-/// ahead of all clients together had no bound.
+/// Bug: empty lines were not counted while the MCP server read nothing, and what was read
+/// ahead from all clients together had no bound.
 #[test]
 fn what_is_read_ahead_is_bounded() {
     let hello =
@@ -201,14 +201,14 @@ fn what_is_read_ahead_is_bounded() {
         let server = crate::common::Setup::new("tcp").start();
         let mut peer = TestPeer::connect("tcp", server.port);
         peer.ask(1, "x", json!({"deaf": true}));
-        // More than the pipe takes, and more than may wait for it.
+        // More than the pipe holds, and more than may wait for it.
         let pad = "p".repeat(1 << 20);
         for id in 2..4 {
             peer.send(&request(id, "x", json!({"pad": pad})));
         }
         (server, peer)
     };
-    // Sends until nothing is taken any more.
+    // Sends until nothing more is accepted.
     let flood = |port: u16, bytes: Vec<u8>, limit: usize| {
         std::thread::spawn(move || {
             let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -244,7 +244,7 @@ fn what_is_read_ahead_is_bounded() {
         .collect();
     let grown = resident(server.pid()) - before;
     println!("40 clients read ahead: {grown} MiB");
-    // 64 MiB read ahead or waiting for their turn, a line or two for each, and what the allocator keeps;
+    // 64 MiB read ahead or waiting for their turn, a line or two per client, and what the allocator keeps;
     // they would have sent 240 MiB.
     assert!(grown < 110, "{grown} MiB");
 }

@@ -1,4 +1,4 @@
-//! The wire that breaks: a relay between the real client and the real server that cuts at any
+//! The unreliable wire: a relay between the real client and the real server that cuts at any
 //! byte, resets, half-closes, stalls one direction, drops everything silently, throttles.
 
 use rand::rngs::StdRng;
@@ -11,29 +11,29 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a read may block before the relay looks at what else has happened.
+/// How long a read may block before the relay checks for other events.
 const TICK: Duration = Duration::from_millis(5);
 
-/// A connection that was made useless is reset after so long, should nobody else close it.
+/// An unusable connection is reset after this time, unless it is closed earlier.
 const USELESS: Duration = Duration::from_secs(8);
 
-/// What happens to a connection.
+/// A fault of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Fault {
-    /// Both ends see the end of the stream.
+    /// Both ends see EOF.
     Close = 1,
-    /// Both ends see a reset; what is under way is lost.
+    /// Both ends see a reset; data in flight is lost.
     Reset,
-    /// One end sees the end of the stream, the other direction goes on.
+    /// One end sees EOF, the other direction continues.
     HalfClose,
-    /// One direction is not read any more.
+    /// One direction is no longer read.
     Stall,
-    /// Both ends stay open, nothing comes through.
+    /// Both ends stay open, but nothing gets through.
     BlackHole,
-    /// A trickle for a while; then it goes on.
+    /// A trickle for a while; then it continues normally.
     Throttle,
-    /// A trickle for ever.
+    /// A trickle forever.
     Slow,
 }
 
@@ -49,11 +49,11 @@ const FAULTS: [(Fault, u32); 6] = [
 /// When connections break.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// How many faults in all, throttling aside.
+    /// The total number of faults, except throttling.
     pub cuts: usize,
-    /// About so many bytes pass between two of them.
+    /// About this many bytes pass between two of them.
     pub every: usize,
-    /// With stalls and black holes, which take the ends their keepalive timeout to notice.
+    /// Including stalls and black holes, which the ends take their keepalive timeout to notice.
     pub silent: bool,
 }
 
@@ -65,7 +65,7 @@ pub struct Relay {
 struct Shared {
     target: u16,
     plan: Mutex<Option<(Plan, StdRng)>>,
-    /// Weak, so that a wire whose two threads have ended is closed.
+    /// Weak, so that a wire is closed once its two threads have ended.
     wires: Mutex<Vec<Weak<Wire>>>,
     cuts: AtomicUsize,
     connections: AtomicUsize,
@@ -76,10 +76,10 @@ struct Shared {
 struct Wire {
     /// The client's side and the server's.
     ends: [TcpStream; 2],
-    /// What has happened to each direction; 0 for nothing.
+    /// The state of each direction; 0 for no fault.
     state: [AtomicU8; 2],
     dead: AtomicBool,
-    /// Bytes until the next fault, and what it is, and which direction counts them.
+    /// Bytes until the next fault, its kind, and the direction that counts them.
     next: Mutex<Option<(usize, Fault, usize)>>,
     useless: Mutex<Option<Instant>>,
 }
@@ -114,7 +114,7 @@ impl Relay {
         relay
     }
 
-    /// From here on, connections break by this plan, the ones that stand included.
+    /// From now on, connections break according to this plan, including existing ones.
     pub fn begin(&self, plan: Plan, seed: u64) {
         *self.shared.plan.lock().unwrap() = Some((plan, StdRng::seed_from_u64(seed)));
         for wire in self.shared.wires() {
@@ -122,7 +122,7 @@ impl Relay {
         }
     }
 
-    /// From here on nothing breaks any more.
+    /// From now on nothing breaks any more.
     pub fn calm(&self) {
         *self.shared.plan.lock().unwrap() = None;
         for wire in self.shared.wires() {
@@ -130,7 +130,7 @@ impl Relay {
         }
     }
 
-    /// Breaks every connection that stands, now. `direction` is 0 for what the client sends.
+    /// Breaks every open connection, now. `direction` is 0 for what the client sends.
     pub fn strike(&self, fault: Fault, direction: usize) {
         for wire in self.shared.wires() {
             wire.strike(fault, direction);
@@ -195,7 +195,7 @@ impl Shared {
         if self.refuse.load(Ordering::Relaxed) {
             return;
         }
-        // A server that is down is one that hangs up.
+        // A server that is down is one that disconnects.
         let Ok(far) = TcpStream::connect(("127.0.0.1", self.target)) else {
             return;
         };
@@ -250,7 +250,7 @@ impl Wire {
         }
     }
 
-    /// Carries what comes from end `direction` to the other.
+    /// Forwards data from end `direction` to the other.
     fn pump(&self, direction: usize, shared: &Shared) {
         let (mut from, to) = (&self.ends[direction], &self.ends[1 - direction]);
         let mut buffer = vec![0; 32 * 1024];
@@ -283,7 +283,7 @@ impl Wire {
                     if state != Fault::HalfClose as u8 && state != Fault::BlackHole as u8 {
                         let _gone = to.shutdown(Shutdown::Write);
                     }
-                    // Who has nothing more to say may still listen.
+                    // An end that has finished sending may still receive.
                     self.wait_for_the_other(direction);
                     break;
                 }
@@ -331,7 +331,7 @@ impl Wire {
         }
     }
 
-    /// Counts bytes towards the next fault; so many still pass when it is due.
+    /// Counts bytes towards the next fault; returns how many may still pass when it is due.
     fn count(&self, direction: usize, bytes: usize) -> Option<(usize, Fault)> {
         let mut next = self.next.lock().unwrap();
         let (left, fault, counts) = next.as_mut()?;

@@ -1,4 +1,4 @@
-//! A server that dies, or is replaced, in the middle of a load.
+//! A server that dies, or is replaced, under load.
 
 use crate::load::{Host, Seed, Tally, seeds, stop};
 use crate::process::{is_alive, wait_gone};
@@ -21,7 +21,7 @@ fn assert_once(host: &Host, tally: &Tally, asked: u64) -> usize {
     executed.len()
 }
 
-/// Every server that executed something was told, unseen, what is left of the session.
+/// Every server that executed something got the rest of the session, unseen by the host.
 pub fn assert_replayed(tally: &Tally) {
     let text = tally.text();
     let fields = || text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -39,7 +39,7 @@ pub fn assert_replayed(tally: &Tally) {
         for method in ["initialize", "notifications/initialized"] {
             assert_eq!(told(method), 1, "{method}: {text}");
         }
-        // Peers that ask at the same time may each reach the server.
+        // Peers that send requests at the same time may each reach the server.
         for method in ["logging/setLevel", "resources/subscribe"] {
             assert!(told(method) >= 1, "{method}: {text}");
         }
@@ -135,7 +135,7 @@ fn a_server_that_is_replaced_in_order_costs_nothing() {
     }
 }
 
-/// What takes longer than --drain-timeout gets an error, once; idle clients hold nobody up.
+/// A request that takes longer than --drain-timeout gets one error; idle clients delay nothing.
 #[test]
 fn draining_has_an_end() {
     let tally = Tally::new();
@@ -166,14 +166,14 @@ fn draining_has_an_end() {
     assert_replayed(&tally);
 }
 
-/// The process that has executed the last request.
+/// The process that executed the last request.
 fn last_child(tally: &Tally) -> Option<u64> {
     let text = tally.text();
     let line = text.lines().rfind(|line| line.starts_with("run 1 "))?;
     line.split(' ').next_back()?.parse().ok()
 }
 
-/// With a process for every session that is the end of what it knew, and no more.
+/// With one process per session, its state is lost, and nothing else.
 #[test]
 fn a_killed_child_of_ones_own_costs_errors_and_nothing_else() {
     for (transport, seed) in [("tcp", 11), ("ws", 12)] {
@@ -193,7 +193,7 @@ fn a_killed_child_of_ones_own_costs_errors_and_nothing_else() {
                         let child = loop {
                             host.ask(&mut random);
                             host.hear_until(0);
-                            // The last one to execute something may be gone already.
+                            // The last one to execute something may already be gone.
                             if let Some(child) = last_child(&tally).filter(|pid| is_alive(*pid)) {
                                 break Pid::from_raw(child as i32).unwrap();
                             }

@@ -7,10 +7,10 @@ use crate::takeover::{next_message, resume};
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 
-/// How many sessions there are, unless `CHAOS_SESSIONS` says another number.
+/// How many sessions there are, unless `CHAOS_SESSIONS` sets another number.
 const SESSIONS: usize = 1_000;
 
-/// The most memory that a session may take, in bytes: it is twice what a release build takes.
+/// The most memory that a session may take, in bytes: twice what a release build takes.
 const CONNECTED: u64 = 48 << 10;
 const WAITING: u64 = 32 << 10;
 

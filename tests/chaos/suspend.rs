@@ -1,4 +1,4 @@
-//! Processes that are stopped and go on later, as when a machine sleeps.
+//! Processes that are stopped and resumed later, as when a machine sleeps.
 
 use crate::common::{BOTH, TestServer};
 use crate::load::{Host, Tally, stop};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Twice the silence that [`crate::load::ALERT`] allows.
 const NAP: Duration = Duration::from_secs(3);
 
-/// Asks a few things, so that something is under way in both directions.
+/// Sends a few requests, so that data is in flight in both directions.
 fn ask_some(host: &mut Host, random: &mut StdRng) {
     (0..20).for_each(|_| host.ask(random));
 }
@@ -36,12 +36,12 @@ fn a_client_that_slept_goes_on() {
         let mut host = Host::start(transport, server.port, 1, true);
         host.initialize();
         ask_some(&mut host, &mut random);
-        // The pipe has room for what is said to a client that sleeps.
+        // The pipe has room for messages to a sleeping client.
         host.client.wait_read();
         let asleep = Instant::now();
         host.client.signal(Signal::STOP);
         server.log.wait_for("waiting for the client to come back");
-        // What the host says meanwhile waits in the pipe.
+        // The host's messages meanwhile wait in the pipe.
         for n in 20..30 {
             host.ask_sized(n, 100, 100, 0);
         }
@@ -127,7 +127,7 @@ fn a_client_that_slept_too_long_begins_anew() {
         host.ask_sized(21, 1, 1, 0);
         host.hear_until(0);
         assert_eq!(host.counts.answered + host.counts.failed, 22);
-        // Nothing twice, and the new one, too.
+        // No duplicates, and the new one as well.
         assert_eq!(tally.executed(1), (0..=21).collect::<Vec<_>>());
         host.leave();
         stop(server);

@@ -1,4 +1,4 @@
-//! Sessions and those who claim them.
+//! Sessions, and clients that claim them.
 
 use crate::common::{BOTH, Setup, TestServer, now, token};
 use crate::load::{Host, Tally, stop};
@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
-/// Asks for this session, or a new one; gives what the answer says.
+/// Requests this session, or a new one; returns the reply.
 pub fn resume(peer: &mut TestPeer, session: &Value, received: u64) -> Value {
     let line = json!({"jsonrpc": "2.0", "method": "mcp-remote/resume",
         "params": {"session": session, "received": received}});
@@ -30,7 +30,7 @@ fn token_of(user: &str, roles: &[&str]) -> String {
     token(&json!({"user": user, "roles": roles, "exp": now() + 3600}))
 }
 
-/// The next line that is no control line.
+/// The next line that is not a control line.
 pub fn next_message(peer: &mut TestPeer) -> Value {
     loop {
         let message = peer.next();
@@ -78,7 +78,7 @@ fn a_later_connection_takes_over_from_one_that_still_stands() {
                     (&message["id"], &message["result"]["pid"]),
                     (&json!(2), &pid)
                 );
-                // Bug: one that comes late, and knows less, ended the session.
+                // Bug: a claim that arrived late, with an older state, ended the session.
                 let mut late = come(&server);
                 let answer = resume(&mut late, &session, 0);
                 assert_eq!(answer["resumed"], false);
@@ -171,7 +171,7 @@ fn there_are_so_many_sessions_and_no_more() {
     assert!(resume(&mut first, &Value::Null, 0)["session"].is_string());
     let mut second = server.peer();
     assert!(resume(&mut second, &Value::Null, 0)["session"].is_null());
-    // A client without a session is served, and comes back to a new one.
+    // A client without a session is served, and starts afresh after a reconnect.
     let relay = Relay::new(server.port);
     let mut host = Host::start("tcp", relay.port, 1, false);
     host.loses = true;
@@ -193,7 +193,7 @@ fn there_are_so_many_sessions_and_no_more() {
     stop(server);
 }
 
-/// Bug: a full server refused a client that came back, while its old connection was not yet known
+/// Bug: a full server refused a returning client while its old connection was not yet known
 /// to be dead.
 #[test]
 fn a_full_server_takes_its_sessions_back() {
@@ -225,12 +225,12 @@ fn a_full_server_takes_its_sessions_back() {
                 let session = resume(&mut old, &Value::Null, 0)["session"].clone();
                 old.send(&crate::common::request(1, "x", json!({"delayMs": 300})));
                 server.wait_seen("delayMs");
-                // The old connection stands, and nobody hears of it any more.
+                // The old connection is still open, but gets nothing more.
                 let mut new = come("alice");
                 let_in(&mut new);
                 assert_eq!(resume(&mut new, &session, 0)["resumed"], true);
                 assert_eq!(next_message(&mut new)["id"], 1);
-                // Whoever has no session, or says something else, finds no room.
+                // A client without a session, or with another first message, finds no room.
                 let full = |answer: Value| {
                     assert_eq!(
                         answer["error"]["data"]["reason"], "too-many-connections",
@@ -251,7 +251,7 @@ fn a_full_server_takes_its_sessions_back() {
                 if secret {
                     full(come("bob").next());
                 }
-                // A session that waits keeps its place.
+                // A waiting session keeps its place.
                 drop(new);
                 server.log.wait_for("waiting for the client");
                 let mut other = come("alice");
@@ -277,7 +277,7 @@ fn a_full_server_takes_its_sessions_back() {
     }
 }
 
-/// Nobody waits for a client that cannot know of its session.
+/// The server does not wait for a client that cannot know its session.
 #[test]
 fn a_session_that_carried_nothing_ends_with_its_connection() {
     let server = Setup::new("tcp").args(&["--max-sessions", "1"]).start();
@@ -295,7 +295,7 @@ fn a_session_that_carried_nothing_ends_with_its_connection() {
     assert!(!server.log.text().contains("waiting for the client"));
 }
 
-/// Control lines in any order, with any numbers, on sessions that others hold as well.
+/// Control lines in any order, with any numbers, on sessions that other clients hold as well.
 #[test]
 fn nonsense_in_control_lines_harms_nobody_else() {
     for (transport, seed) in BOTH.into_iter().zip([51, 52]) {
@@ -306,7 +306,7 @@ fn nonsense_in_control_lines_harms_nobody_else() {
         let mut peers = VecDeque::new();
         for round in 0..200 {
             if round % 20 == 0 {
-                // One that is held, and may be taken over.
+                // One that is in use, and may be taken over.
                 let mut holder = server.peer();
                 keys.push(resume(&mut holder, &Value::Null, 0)["session"].clone());
                 holder.send(&crate::common::request(1, "x", json!({})));
