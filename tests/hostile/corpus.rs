@@ -1,5 +1,5 @@
-//! Every case, over both transports, in front of every child, shared and alone: nothing forbidden is parsed by the
-//! child, another peer goes on undisturbed, and what is answered is answered with its own id.
+//! Every case, over both transports, in front of every child, shared and isolated: nothing forbidden is parsed by the
+//! child, another peer is undisturbed, and every response has the request's own id.
 
 use crate::cases::{Case, Input, cases};
 use crate::common::{Setup, TestServer, request, token};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-/// Longest line that the servers of these tests take.
+/// The longest line that the servers of these tests accept.
 pub const LIMIT: usize = 64 * 1024;
 
 struct Bench {
@@ -24,7 +24,7 @@ struct Bench {
     _folder: TempDir,
 }
 
-/// The roles of the table, and one that may begin a session.
+/// The roles of the table, and one that may start a session.
 pub fn policy() -> Value {
     json!({"permissions": {
         "lister": {"allowedMethods": ["initialize", "server/discover", "ping", "tools/list", "notifications/progress"]},
@@ -68,7 +68,7 @@ impl Bench {
         }
     }
 
-    /// Another peer asks, and gets its answer and nothing else.
+    /// Another peer sends a request, and gets its response and nothing else.
     fn assert_undisturbed(&mut self, case: &str) {
         self.asked += 1;
         let id = format!("bystander {}", self.asked);
@@ -92,7 +92,7 @@ impl Bench {
             if case.leaves {
                 drop(peer);
             } else {
-                // A list would have to be cut down for some, and the recorders' cannot be.
+                // Some roles need lists filtered, and the recorders' lists cannot be.
                 let harmless = match case.role {
                     "careful" => "ping",
                     _ => "tools/list",
@@ -147,7 +147,7 @@ pub fn outcome(line: &str) -> (String, i64) {
         answer.error.is_some() || answer.result.is_some(),
         "neither result nor error: {line}"
     );
-    // Strings by what they say, numbers by how they are written.
+    // Strings by value, numbers by spelling.
     let id = answer.id.map_or("null", RawValue::get);
     let id = match serde_json::from_str::<String>(id) {
         Ok(text) => json!(text).to_string(),
@@ -156,7 +156,7 @@ pub fn outcome(line: &str) -> (String, i64) {
     (id, answer.error.map_or(0, |error| error.code))
 }
 
-/// The child has parsed nothing but one whole message that the role may send.
+/// The child has parsed exactly one whole message, which the role may send.
 pub fn is_harmless(seen: &Seen, case: &Case) -> bool {
     let method = seen.method.as_deref().unwrap_or_default();
     let own = [
@@ -177,12 +177,12 @@ pub fn is_harmless(seen: &Seen, case: &Case) -> bool {
     seen.object && !seen.answer && allowed && !texts.any(|text| text.contains("EVIL"))
 }
 
-/// How the bytes of a case go out.
+/// How the bytes of a case are sent.
 #[derive(Clone, Copy, Debug)]
 enum Delivery {
     /// In one segment.
     Whole,
-    /// In three, at odd places.
+    /// In three, at odd offsets.
     Pieces,
     /// In one frame.
     Frame,
@@ -270,7 +270,7 @@ fn run_all(transport: &'static str, language: &str, flags: &[&str]) {
     conclude(&failures, ran, bench.server);
 }
 
-/// Enough cases were run, none failed, and the server has logged nothing that it must not.
+/// Enough cases were run, none failed, and the server has logged nothing forbidden.
 pub fn conclude(failures: &[String], ran: usize, server: TestServer) {
     assert!(
         failures.is_empty(),
@@ -293,7 +293,7 @@ macro_rules! runs {
     ($($name:ident $transport:literal $language:literal $($flag:literal)?,)*) => {
         $(#[test] fn $name() { run_all($transport, $language, &[$($flag)?]); })*
 
-        /// No child is forgotten.
+        /// Every child is used.
         #[test]
         fn every_language_is_there() {
             let run = [$($language),*];

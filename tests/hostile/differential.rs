@@ -1,4 +1,4 @@
-//! Random messages with random mutations through the gate, and what it writes before four readers:
+//! Random messages with random mutations through the gate, whose output is given to four readers:
 //! all of them see what the gate has understood.
 
 mod random;
@@ -15,7 +15,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// What the gate has understood of a message, and where it counts for anything.
+/// What the gate has understood of a message, where it matters.
 #[derive(Debug)]
 pub struct Understood {
     method: String,
@@ -33,7 +33,7 @@ fn value_of(id: Option<RequestId>) -> Value {
         Some(id) => id.write(&mut text),
         None => text.extend(b"null"),
     }
-    // A number beyond what serde_json holds reaches no child.
+    // A number beyond serde_json's range reaches no child.
     serde_json::from_slice(&text).unwrap_or_else(|_| json!(String::from_utf8_lossy(&text)))
 }
 
@@ -60,7 +60,7 @@ impl Understood {
     }
 
     pub fn agrees(&self, seen: &Seen, is_request: bool) -> bool {
-        // The gate reads text; where it found none, no reader may have.
+        // The gate reads text; if it found none, no reader may find any.
         let text = |ours: &Option<Value>, theirs: &Value| match ours {
             None => true,
             Some(Value::Null) => !theirs.is_string(),
@@ -102,13 +102,13 @@ impl Written {
     }
 }
 
-/// For somebody who may do everything; `None` for what is no message.
+/// For a peer that may do everything; `None` for what is not a message.
 pub fn permit(line: &[u8]) -> Option<Permit> {
     let message = Message::read(line.to_vec().into(), MAX_PEER_DEPTH).ok()?;
     Rights::everything().decide(message).ok()
 }
 
-/// As with `--isolate`: ids pass as they are.
+/// As with `--isolate`: ids pass unchanged.
 fn through_pipe(line: &[u8], written: &mut Written) {
     let Some(permit) = permit(line) else { return };
     let (mut pipe, mut out) = (IsolatedRouter::default(), Output::default());
@@ -127,7 +127,7 @@ fn through_pipe(line: &[u8], written: &mut Written) {
     }
 }
 
-/// What the first process is told.
+/// What the first process receives.
 fn for_child(out: &mut Output) -> Vec<u8> {
     let told = out.take(ProcessId::FIRST, Chunks::default());
     told.into_pieces().concat()
@@ -156,7 +156,7 @@ fn through_router(line: &[u8], written: &mut Written) {
     let mut out = Output::default();
     assert_eq!(router.peer_message(session, &permit, &mut out), Ok(()));
     let bytes = &for_child(&mut out);
-    // A first request of the other era starts a handshake or a process of its own.
+    // A first request of the other era starts a handshake or a separate process.
     if bytes.is_empty() || message.method() == "initialize" {
         return;
     }
@@ -165,7 +165,7 @@ fn through_router(line: &[u8], written: &mut Written) {
     if is_request {
         let sent: Value = match serde_json::from_slice(bytes) {
             Ok(sent) => sent,
-            // Half a surrogate pair or a huge number in the payload.
+            // A lone surrogate or a huge number in the payload.
             Err(_) => return,
         };
         assert!(sent["id"].is_i64(), "{sent}");
@@ -177,7 +177,7 @@ fn through_router(line: &[u8], written: &mut Written) {
     written.add(bytes, understood, is_request, line);
 }
 
-/// What serde_json makes of a line, if anything.
+/// How serde_json parses a line, if at all.
 fn read_by_serde(line: &[u8]) -> Option<Seen> {
     let message: Value = serde_json::from_slice(line).ok()?;
     let plain = |value: &Value| match value {
@@ -257,7 +257,7 @@ fn all_readers_agree(through: fn(&[u8], &mut Written)) {
                 check("serde_json", at, &seen);
             }
             None => {
-                // Half a surrogate pair, or a number beyond f64, in the payload.
+                // A lone surrogate, or a number beyond f64, in the payload.
                 let text = String::from_utf8_lossy(line).to_lowercase();
                 let exponent = |pair: &[u8]| pair[0].is_ascii_digit() && pair[1] == b'e';
                 let known = text.contains("\\ud") || text.as_bytes().windows(2).any(exponent);

@@ -1,5 +1,5 @@
-//! The same table as bodies of requests over HTTP, and random messages through a real server: a body is
-//! a line like any other, whole or in chunks that are cut where it hurts.
+//! The same table as request bodies over HTTP, and random messages through a real server: a body is
+//! a line like any other, whole or in badly split chunks.
 
 use crate::cases::{Case, Input, cases};
 use crate::common::{Setup, TestServer, token};
@@ -53,7 +53,7 @@ impl Bench {
         Session::begin_with(self.server.port, &token_for("mallory", role))
     }
 
-    /// What the child has parsed since the last time.
+    /// What the child has parsed since the last call.
     fn seen(&mut self) -> Vec<Seen> {
         recorder::read(&self.record, &mut self.read_up_to)
     }
@@ -70,7 +70,7 @@ impl Bench {
         );
         let mut answers = messages(&answer);
         answers.sort();
-        // Whoever may not list all would get the list cut down, and the recorders' cannot be.
+        // A peer that may not list everything would get the list filtered, and the recorders' lists cannot be.
         let harmless = if case.role == "careful" { PING } else { LIST };
         let after = session.post(harmless);
         assert_eq!(messages(&after), [("\"done\"".to_owned(), 0)], "{name}");
@@ -92,7 +92,7 @@ impl Bench {
     }
 }
 
-/// A body is one message: where the table has several lines, all of them are refused together.
+/// A body is one message: if the table has several lines, all of them are refused together.
 fn is_right(case: &Case, answers: &[(String, i64)]) -> bool {
     if case.expected().len() > 1 {
         return matches!(answers, [(_, -32700 | -32600)]);
@@ -100,7 +100,7 @@ fn is_right(case: &Case, answers: &[(String, i64)]) -> bool {
     case.is_right(answers)
 }
 
-/// Ids and codes of what a body holds.
+/// Ids and codes in a body.
 fn messages(answer: &Answer) -> Vec<(String, i64)> {
     if answer.body.is_empty() {
         return Vec::new();
@@ -113,10 +113,10 @@ fn messages(answer: &Answer) -> Vec<(String, i64)> {
     data.map(outcome).collect()
 }
 
-/// How a body goes out.
+/// How a body is sent.
 #[derive(Clone, Copy, Debug)]
 enum Delivery {
-    /// With its length.
+    /// With a Content-Length.
     Length,
     /// In three chunks, with an extension each, and a trailer.
     Chunks,
@@ -197,7 +197,7 @@ fn a_child_gets_what_the_gate_has_understood_of_a_body() {
     for line in lines().into_iter().take(MESSAGES) {
         let permit = permit(&line).filter(|permit| permit.message().method() != "initialize");
         let answer = session.send("POST", &[], &line).answer();
-        // The child has read what is before this.
+        // The child has read everything before this.
         assert_eq!(messages(&session.post(LIST)).len(), 1);
         let mut seen = bench.seen();
         let last = seen.pop().expect("the list");

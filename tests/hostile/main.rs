@@ -1,4 +1,4 @@
-//! Hostile input against real children in Python, Node and Go, which write down what they parsed, over TCP, WebSocket and HTTP.
+//! Hostile input against real children in Python, Node and Go, which log what they parsed, over TCP, WebSocket and HTTP.
 //!
 //! Needs python3, node and go; a missing one is a failure. Not part of plain `cargo test`:
 //! `cargo test --test hostile`.

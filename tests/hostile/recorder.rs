@@ -1,4 +1,4 @@
-//! The children: how each is started, and what they have parsed.
+//! The children: how each is started, and what it has parsed.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -54,7 +54,7 @@ pub fn command(language: &str, file: &Path) -> Vec<String> {
     }
 }
 
-/// What stands in a recorder's file from byte `from` on; moves `from` to its end.
+/// The content of a recorder's file from byte `from` on; moves `from` to its end.
 pub fn read(file: &Path, from: &mut usize) -> Vec<Seen> {
     let bytes = std::fs::read(file).unwrap_or_default();
     let text = std::str::from_utf8(&bytes[*from..]).expect("recorders write UTF-8");

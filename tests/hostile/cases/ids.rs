@@ -1,8 +1,8 @@
-//! Ids, and what pretends to belong to somebody else's request.
+//! Ids, and messages that pretend to belong to another peer's request.
 
 use super::{LIST, NO_MESSAGE, Table, quoted};
 
-/// Ids of every kind; the answer has the very same one.
+/// Ids of every kind; the response has exactly the same one.
 pub(super) fn ids(table: &mut Table) {
     for id in [
         "0",
@@ -59,7 +59,7 @@ pub(super) fn ids(table: &mut Table) {
         "18446744073709551616",
         "1e400",
     ] {
-        // A child of one's own would see the id.
+        // An isolated child would see the id.
         table
             .line(
                 format!("id {id}"),
@@ -81,7 +81,7 @@ pub(super) fn ids(table: &mut Table) {
         quoted("tools/call", &long),
         &format!("{long} -32601"),
     );
-    // The router's own ids are no secret: numbers from 1 on.
+    // The router's own ids are predictable: numbers from 1 on.
     let twice = format!("{}\n{}", LIST, LIST.replace(":7,", ":\"7\","));
     table.line("7 and \"7\" at a time", twice, "7 ok, \"7\" ok");
 }
@@ -92,7 +92,7 @@ fn text_of(json: &str) -> String {
     value.to_string()
 }
 
-/// Messages that pretend to belong to somebody else's request.
+/// Messages that pretend to belong to another peer's request.
 pub(super) fn answers_and_notifications(table: &mut Table) {
     for id in [
         "0",

@@ -1,4 +1,4 @@
-//! Text that is not JSON, or that parsers read in different ways.
+//! Text that is not JSON, or that parsers read differently.
 
 use super::{EVIL, Input, LIST, NO_MESSAGE, NOT_JSON, Table};
 use crate::corpus::LIMIT;
@@ -81,7 +81,7 @@ pub(super) fn characters(table: &mut Table) {
     );
 }
 
-/// Bytes that are not UTF-8, or not all of it.
+/// Bytes that are not, or not entirely, UTF-8.
 pub(super) fn encodings(table: &mut Table) {
     let with = |bytes: &[u8]| {
         let head =
@@ -127,7 +127,7 @@ pub(super) fn encodings(table: &mut Table) {
                 unit.to_le_bytes()
             }
         };
-        // Without a newline character, whose bytes would end the line in its middle.
+        // Without a newline character, whose bytes would end the line in the middle.
         EVIL.encode_utf16().flat_map(unit).collect()
     };
     table.line("UTF-16LE", wide(false), NOT_JSON);
@@ -174,7 +174,7 @@ pub(super) fn encodings(table: &mut Table) {
     table.line("an octal escape", with(b"\\101"), NOT_JSON);
 }
 
-/// Numbers that readers do not agree on.
+/// Numbers that readers disagree on.
 pub(super) fn numbers(table: &mut Table) {
     let with = |number: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{{"x":{number}}}}}"#)
@@ -223,13 +223,13 @@ pub(super) fn numbers(table: &mut Table) {
     }
     let digits = "9".repeat(4000);
     table.line("a number of 4000 digits", with(&digits), "7 ok");
-    // Python refuses to convert it, which leaves its asker without an answer, and nobody else.
+    // Python refuses to convert it, which leaves only its sender without a response.
     table
         .line("a number of 5000 digits", with(&"9".repeat(5000)), "7 ok")
         .not_for = &["python"];
 }
 
-/// What lenient readers take.
+/// What lenient readers accept.
 pub(super) fn nearly_json(table: &mut Table) {
     for (name, line) in [
         ("a comment in front", format!("/* x */{LIST}")),

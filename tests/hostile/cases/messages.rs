@@ -1,8 +1,8 @@
-//! Messages whose members stand twice, look alike, or are not where they belong.
+//! Messages whose members are duplicated, look alike, or are misplaced.
 
 use super::{EVIL, LIST, NO_MESSAGE, NOT_JSON, Table, quoted};
 
-/// Forbidden methods, spelt so that somebody might take them for allowed ones, or the reverse.
+/// Forbidden methods, spelt to look like allowed ones, or the reverse.
 pub(super) fn plain(table: &mut Table) {
     table.line("a harmless request", LIST, "7 ok");
     table.line("a forbidden request", EVIL, "66 -32601");
@@ -151,7 +151,7 @@ pub(super) fn several_in_one(table: &mut Table) {
     );
 }
 
-/// Members that are missing, of the wrong type, or there twice.
+/// Members that are missing, of the wrong type, or duplicated.
 pub(super) fn members(table: &mut Table) {
     let call = r#""params":{"name":"EVIL"}"#;
     for (name, line, answers) in [
@@ -367,7 +367,7 @@ pub(super) fn look_alikes(table: &mut Table) {
         let line = format!(r#"{{"jsonrpc":"2.0","id":5,"method":"tools/list","{name}":{{}}}}"#);
         table.line(format!("'{name}' beside method"), line, "5 -32600");
     }
-    // Not known to any reader: dropped.
+    // Unknown to all readers: dropped.
     for name in [
         "meth\u{43e}d",
         "method\\u0000",
@@ -384,8 +384,8 @@ pub(super) fn look_alikes(table: &mut Table) {
     }
 }
 
-/// Requests without an id and notifications with one, of a peer that may do everything: a server
-/// that looks at the method alone would act on them, for everybody.
+/// Requests without an id and notifications with one, from a peer that may do everything: a server
+/// that looks at the method alone would execute them, for all peers.
 pub(super) fn misplaced(table: &mut Table) {
     let mut add = |name: &str, line: String, answers: &str| {
         table.line(name, line, answers).role = "anybody";

@@ -1,6 +1,6 @@
-//! The table of hostile input. A peer of the role `lister` may `tools/list` and little else, one of
-//! `caller` may `tools/call`; a child that parses `tools/call` of a lister, or the name `EVIL` of
-//! anybody, has been reached past the gate.
+//! The table of hostile input. A peer of the role `lister` may use `tools/list` and little else, one of
+//! `caller` may use `tools/call`; a child that parses `tools/call` from a lister, or the name `EVIL` from
+//! any peer, has been reached past the gate.
 
 mod ids;
 mod json;
@@ -8,7 +8,7 @@ mod messages;
 mod payloads;
 mod wire;
 
-/// What is sent.
+/// The input.
 pub enum Input {
     /// A line without its newline; over both transports.
     Line(Vec<u8>),
@@ -24,16 +24,16 @@ pub struct Case {
     /// Methods that the child may parse besides the harmless ones.
     pub may: &'static [&'static str],
     pub input: Input,
-    /// `id code, …` in any order; `ok` for a result; the id `?` for those that a tolerant look finds in
-    /// what is refused.
+    /// `id code, …` in any order; `ok` for a result; the id `?` for those found by a lenient look
+    /// at what is refused.
     answers: String,
-    /// The server closes the connection after that.
+    /// The server then closes the connection.
     pub closes: bool,
-    /// The peer hangs up without waiting for anything.
+    /// The peer disconnects without waiting for anything.
     pub leaves: bool,
-    /// Children that themselves refuse what the gate rightly passes.
+    /// Children that themselves reject what the gate rightly passes.
     pub not_for: &'static [&'static str],
-    /// What a peer with a child of its own may say to it.
+    /// What a peer with a child of its own may send to it.
     pub shared_only: bool,
 }
 
@@ -49,7 +49,7 @@ impl Case {
         answers.map(parse).collect()
     }
 
-    /// True for the answers that the table asks for, in order.
+    /// True for the responses that the table expects, in order.
     pub fn is_right(&self, answers: &[(String, i64)]) -> bool {
         let mut expected = self.expected();
         expected.sort();
@@ -59,8 +59,8 @@ impl Case {
         }
     }
 
-    /// True for right answers to what is refused with `code`: each under an id that stands in it, or
-    /// one under none; answers and notifications may go without.
+    /// True for correct responses to what is refused with `code`: each has an id from the input, or one
+    /// has none; refused responses and notifications need no response.
     pub fn is_refused(&self, code: i64, answers: &[(String, i64)]) -> bool {
         let Input::Line(line) = &self.input else {
             return answers == [("null".to_owned(), code)];
@@ -82,7 +82,7 @@ impl Case {
 
 /// A forbidden request, alone and well formed.
 const EVIL: &str = r#"{"jsonrpc":"2.0","id":66,"method":"tools/call","params":{"name":"EVIL","arguments":{"x":"hunter2"}}}"#;
-/// A harmless one.
+/// A harmless request.
 const LIST: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
 
 /// Not JSON, not a message, forbidden.
@@ -117,7 +117,7 @@ impl Table {
         self.add(name, Input::Line(line.into()), answers)
     }
 
-    /// A line of a peer that may call tools; the child may see the call, but not the name `EVIL`.
+    /// A line from a peer that may call tools; the child may see the call, but not the name `EVIL`.
     fn call(
         &mut self,
         name: impl Into<String>,

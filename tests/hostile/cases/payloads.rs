@@ -1,8 +1,8 @@
-//! Params and names of things that a policy reads.
+//! Params, and names that a policy reads.
 
 use super::Table;
 
-/// The members of `params` that somebody reads.
+/// The members of `params` that some component reads.
 pub(super) fn params(table: &mut Table) {
     let call = |params: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{{{params}}}}}"#)
@@ -132,7 +132,7 @@ pub(super) fn params(table: &mut Table) {
     }
 }
 
-/// A peer that may use every method, but not the tool, the prompt or the resources called `EVIL`.
+/// A peer that may use every method, but not the tool, prompt or resources called `EVIL`.
 pub(super) fn things(table: &mut Table) {
     let mut add = |method: &str, params: &str, answer: &str| {
         let line = format!(r#"{{"jsonrpc":"2.0","id":5,"method":"{method}"{params}}}"#);

@@ -3,7 +3,7 @@
 use super::{Case, EVIL, Input, LIST, NO_MESSAGE, Table};
 use crate::corpus::LIMIT;
 
-/// TCP, cut where it should not matter.
+/// TCP, split where it should not matter.
 pub(super) fn segments(table: &mut Table) {
     let bytes = |texts: &[&str]| {
         let owned = texts.iter().map(|text| text.as_bytes().to_vec());
@@ -68,7 +68,7 @@ pub(super) fn segments(table: &mut Table) {
     );
 }
 
-/// WebSocket, framed as nobody would.
+/// WebSocket, with unusual framing.
 pub(super) fn frames(table: &mut Table) {
     const TEXT: u8 = 0x81;
     const BINARY: u8 = 0x82;

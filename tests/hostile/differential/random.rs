@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
-/// How many messages are made; the environment may ask for more.
+/// How many messages are generated; the environment may set a higher number.
 fn count() -> usize {
     let asked = std::env::var("HOSTILE_MESSAGES").ok();
     asked.map_or(20_000, |asked| asked.parse().expect("a number"))
@@ -218,17 +218,17 @@ fn message() -> impl Strategy<Value = String> {
         })
 }
 
-/// What happens to the bytes of a message.
+/// A mutation of a message's bytes.
 #[derive(Clone, Debug)]
 enum Mutation {
     Insert(prop::sample::Index, &'static str),
     Overwrite(prop::sample::Index, u8),
     Delete(prop::sample::Index),
-    /// A stretch of it comes twice.
+    /// Duplicates a range.
     Double(prop::sample::Index, usize),
-    /// The case of a letter turns, as far as a letter is there.
+    /// Flips the case of a letter, if it is one.
     Case(prop::sample::Index),
-    /// A letter becomes its escape.
+    /// Replaces a letter with its escape.
     Escape(prop::sample::Index),
 }
 
@@ -328,7 +328,7 @@ pub fn lines() -> Vec<Vec<u8>> {
         for mutation in &mutations {
             mutate(&mut line, mutation);
         }
-        // What the transport would have cut.
+        // The transport would have split it.
         line.retain(|byte| *byte != b'\n');
         line
     };
