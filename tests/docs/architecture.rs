@@ -1,10 +1,10 @@
-//! ARCHITECTURE.md names what exists, and leaves no module out.
+//! ARCHITECTURE.md names only what exists, and leaves no module out.
 
 use crate::manifest;
 use crate::pages::page;
 use std::fs;
 
-/// The texts between backticks.
+/// The texts in backticks.
 fn code(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }

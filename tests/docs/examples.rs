@@ -1,4 +1,4 @@
-//! What the documents show of files and output is real.
+//! The files and the output shown in the documents are real.
 
 use crate::pages::{marked, page, pages};
 use crate::{clean, example, stdout_of};
@@ -72,7 +72,7 @@ fn output_of_generate_permissions_is_real() {
     assert_eq!(stdout_of(command.current_dir(folder.path())), shown);
 }
 
-/// Where the time of each step stands, which differs from run to run.
+/// The position of each step's duration, which differs between runs.
 fn without_times(text: &str) -> String {
     let lines = text.lines().map(|line| match line.split_once(" ms  ") {
         Some((before, after)) => {
@@ -101,7 +101,7 @@ fn output_of_doctor_is_real() {
 
 #[test]
 fn output_of_the_quickstart_is_real() {
-    // Without cargo it takes the programs that were built for this test.
+    // Without cargo it uses the programs that were built for this test.
     let shown = stdout_of(clean(example("quickstart")).env_remove("CARGO"));
     let part = marked("README.md", "<!-- output of quickstart -->").text;
     assert!(part.lines().count() > 10);
@@ -111,7 +111,7 @@ fn output_of_the_quickstart_is_real() {
 #[test]
 fn version_is_the_one_shown() {
     let version = stdout_of(clean(env!("CARGO_BIN_EXE_mcp-remote")).arg("--version"));
-    // What it was built from stands behind it, in brackets.
+    // The build version follows in brackets.
     let (name, _) = version.split_once(" (").expect("name and version");
     assert!(
         page("README.md").text.contains(&format!("`{name} (")),

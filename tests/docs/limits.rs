@@ -1,9 +1,9 @@
-//! docs/limits.md says of each bound what the program does.
+//! docs/limits.md describes each bound as the program implements it.
 
 use crate::pages::page;
 use crate::tables::sources;
 
-/// Rows whose bound is no flag, what each says of its value, and the constant of the source.
+/// Rows whose bound is not a flag: the row's value, and the constant in the source.
 const FIXED: [(&str, &str, &str); 69] = [
     (
         "pages of the list of tools, with `--pin-tools`",
@@ -344,7 +344,7 @@ const FIXED: [(&str, &str, &str); 69] = [
     ),
 ];
 
-/// The rows of the page: what, whom, default, flag, what is told.
+/// The rows of the page: what, whom, default, flag, error.
 fn rows() -> Vec<Vec<String>> {
     let text = page("docs/limits.md").text;
     let (_, tables) = text.split_once("## The table\n").expect("the bounds");

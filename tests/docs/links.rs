@@ -5,7 +5,7 @@ use crate::pages::{page, pages};
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-/// The anchors that GitHub makes of the headings.
+/// The anchors that GitHub generates for the headings.
 fn anchors(path: &str) -> BTreeSet<String> {
     let text = page(path).without_blocks();
     let headings = text.lines().filter(|line| line.starts_with('#'));
@@ -67,7 +67,7 @@ fn every_document_is_in_the_index() {
     let readme = page("README.md").text;
     let book = page("docs/SUMMARY.md").text;
     for page in pages() {
-        // It is the table of contents of the book, and no page.
+        // It is the table of contents of the book, not a page.
         if page.path == "docs/SUMMARY.md" {
             continue;
         }

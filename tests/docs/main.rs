@@ -1,5 +1,5 @@
-//! The documents keep their promises: their commands run, their tables are those of the program,
-//! what they show is what is printed, and their links lead somewhere.
+//! Tests of the documents: their commands run, their tables match the program,
+//! the output they show is what is printed, and their links resolve.
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 
@@ -32,7 +32,7 @@ fn example(name: &str) -> PathBuf {
     example
 }
 
-/// A command that sees none of the settings of the user who runs the tests.
+/// A command without the settings of the user who runs the tests.
 fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null());

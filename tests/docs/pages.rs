@@ -1,4 +1,4 @@
-//! The documents and their code blocks, each of which is known to a test.
+//! The documents and their code blocks, each of which is checked by a test.
 
 use crate::manifest;
 use std::collections::BTreeMap;
@@ -15,13 +15,13 @@ pub struct Page {
 pub struct Block {
     /// What follows the opening fence.
     pub language: String,
-    /// The comment on the line before, which says what the block is to these tests.
+    /// The comment on the line before, which says how these tests treat the block.
     pub mark: String,
     pub text: String,
 }
 
 impl Block {
-    /// `<!-- not run: … -->` exempts a block, and has to say why.
+    /// `<!-- not run: … -->` exempts a block, and must give the reason.
     pub fn runs(&self) -> bool {
         self.language == "bash" && !self.mark.starts_with("<!-- not run: ")
     }
@@ -112,7 +112,7 @@ pub fn pages() -> Vec<Page> {
     paths.iter().map(|path| page(path)).collect()
 }
 
-/// The one block of the page with this mark.
+/// The only block of the page with this mark.
 pub fn marked(path: &str, mark: &str) -> Block {
     let blocks = page(path).blocks();
     let mut found: Vec<Block> = blocks.into_iter().filter(|it| it.mark == mark).collect();

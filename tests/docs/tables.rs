@@ -1,4 +1,4 @@
-//! The tables of flags, commands and errors are those of the program.
+//! The tables of flags, commands and errors match the program.
 
 use crate::pages::page;
 use crate::{clean, manifest, stdout_of};
@@ -19,7 +19,7 @@ const COMMANDS: [(&str, &str); 10] = [
     ("man", "docs/install.md"),
 ];
 
-/// What is said of one flag.
+/// The documentation of one flag.
 #[derive(Debug, PartialEq, Eq)]
 struct Flag {
     value: Option<String>,
@@ -35,13 +35,13 @@ fn between(text: &str, start: &str, end: &str) -> Option<String> {
 /// The flags that `--help` names.
 fn of_program(command: &str) -> BTreeMap<String, Flag> {
     let help = stdout_of(clean(env!("CARGO_BIN_EXE_mcp-remote")).args([command, "--help"]));
-    // Possible values begin with a single dash, and belong to their flag.
+    // Possible values start with a single dash, and belong to their flag.
     let flag = |line: &str| {
         ["--", "-h, "]
             .iter()
             .any(|dash| line.trim_start().starts_with(dash))
     };
-    // A line of an example may begin with a flag, too.
+    // A line of an example may also start with a flag.
     let (described, _) = help.split_once("Examples:\n").unwrap_or((&help, ""));
     let lines: Vec<&str> = described.lines().collect();
     let mut flags = BTreeMap::new();
@@ -55,7 +55,7 @@ fn of_program(command: &str) -> BTreeMap<String, Flag> {
         let words = [lines[at]].into_iter().chain(own.copied());
         let text = words.flat_map(str::split_whitespace).collect::<Vec<_>>();
         let text = text.join(" ");
-        // A value that may be left out stands in brackets.
+        // An optional value is in brackets.
         let head = head.replace("[=<", " <");
         let mut head = head.split_whitespace();
         let name = head.next().expect("a name").to_owned();
@@ -175,7 +175,7 @@ fn every_code_and_every_reason_is_documented() {
     let made = made.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
     let spelled = sources.split(r#"\"reason\":\""#).skip(1);
     let spelled = spelled.filter_map(|rest| rest.split('\\').next());
-    // What the client says of requests that it cannot carry.
+    // The client's errors for requests that it cannot send.
     let listed = sources.split("reason: \"").skip(1);
     let listed = listed.filter_map(|rest| rest.split('"').next());
     let listed = listed.filter(|word| word.contains('-') && !word.contains(' '));

@@ -1,4 +1,4 @@
-//! The commands of each page run, in order, in one shell, as somebody would who pastes them.
+//! The commands of each page run, in order, in one shell, as if a reader pasted them.
 
 use crate::pages::{Page, page, pages};
 use crate::{clean, example, manifest};
@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 /// All blocks of a page together take a few seconds; a hang is a failure, not a wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// In place of `npx` runs our own MCP server, so that the test needs no network. Its folder is the
+/// Replaces `npx` with our own MCP server, so that the test needs no network. Its folder is the
 /// last argument, as for the server that the pages name.
 const NPX: &str = "#!/bin/sh\nfor last; do :; done\nexec \"$NOTES_SERVER\" \"$last\"\n";
 
-/// A port that is free, and that the system gives to no connection in the meantime: those begin at
-/// 32768 or above.
+/// A free port that the system gives to no connection in the meantime: those start at
+/// 32768.
 fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     (0..20_000)
@@ -46,7 +46,7 @@ fn with_free_ports(script: &str) -> String {
     })
 }
 
-/// Plays a host that has this entry: starts a server, and sends it a ping through the entry's
+/// Acts as a host with this entry: starts a server, and pings it through the entry's
 /// command.
 fn host(entry: &str) -> String {
     let file: Value = serde_json::from_str(entry).expect("JSON");
@@ -75,13 +75,13 @@ fn script(page: &Page) -> String {
     with_free_ports(&script)
 }
 
-/// What a script printed.
+/// The output of a script.
 struct Outcome {
     stdout: String,
     all: String,
 }
 
-/// The folder that the reader is in: a checkout's policies, and the programs on the PATH.
+/// The reader's folder: a checkout's policies, and the programs on the PATH.
 fn prepare(home: &Path) -> String {
     let programs = home.join("programs");
     for folder in [&programs, &home.join("examples")] {
@@ -151,7 +151,7 @@ fn run(script: &str, home: &Path) -> Outcome {
     Outcome { stdout, all }
 }
 
-/// Runs the page, and expects each block that says so to be printed, and these texts.
+/// Runs the page, and expects the output of each block marked for it, and these texts.
 fn run_page(path: &str, wanted: &[&str]) -> tempfile::TempDir {
     let home = tempfile::tempdir().expect("a folder for temporary files");
     let page = page(path);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Asks the real program for help behind the given arguments: it refuses those it does not know before that.
+/// Calls the real program with the given arguments and then `--help`: it rejects unknown arguments first.
 fn assert_accepted(arguments: &[String], whose: &str) {
     let Output { status, stderr, .. } = mcp_remote()
         .args(arguments)

@@ -1,4 +1,4 @@
-//! What stands in `examples/` and in `permissions.example.json` does what it promises.
+//! Everything in `examples/` and `permissions.example.json` works as documented.
 
 mod hosts;
 mod notes_server;
@@ -67,7 +67,7 @@ impl Drop for Process {
 #[test]
 fn quickstart_shows_who_may_do_what() {
     let output = Command::new(example("quickstart"))
-        // Without cargo it takes the programs that were built for this test.
+        // Without cargo it uses the programs that were built for this test.
         .env_remove("CARGO")
         .stdin(Stdio::null())
         .output()

@@ -48,13 +48,13 @@ impl Notes {
         self.next()
     }
 
-    /// As a client of the revisions with a handshake asks.
+    /// As a client of the revisions with a handshake does.
     fn ask(&mut self, method: &str, params: Value) -> Value {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         self.exchange(request.to_string())
     }
 
-    /// As a client of 2026-07-28 asks.
+    /// As a client of 2026-07-28 does.
     fn ask_stateless(&mut self, method: &str, mut params: Value) -> Value {
         params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -217,7 +217,7 @@ fn reports_progress_to_those_who_ask_for_it() {
 #[test]
 fn never_leaves_its_folder() {
     let mut notes = Notes::start();
-    // Once it answers, the folder is there.
+    // Once it responds, the folder exists.
     notes.ask("ping", json!({}));
     let outside = notes.folder.path().join("outside");
     fs::write(&outside, "secret").expect("a file outside");
@@ -314,7 +314,7 @@ fn answers_garbage_with_the_code_it_deserves_and_goes_on() {
             "{shown}"
         );
     }
-    // None of these has an answer, so that the next one is the ping's.
+    // None of these gets a response, so the next one is the ping's.
     notes.send("");
     notes.send(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
     notes.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
@@ -325,7 +325,7 @@ fn answers_garbage_with_the_code_it_deserves_and_goes_on() {
 #[test]
 fn ends_when_stdin_does() {
     let mut notes = Notes::start();
-    // A last line without its newline is a line all the same.
+    // A last line without a newline is still a line.
     let stdin = notes.stdin.as_mut().expect("stdin is open");
     stdin
         .write_all(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#)

@@ -4,7 +4,7 @@ use super::*;
 
 const ROLES: [&str; 3] = ["readonly", "user", "admin"];
 
-/// Every request and notification that a client of any MCP revision sends, and a few that none does: who may
+/// Every request and notification that a client of any MCP revision sends, and a few that none does: who may send it
 /// (`readonly`, `user`, `admin`).
 const DECISIONS: &[(&str, [bool; 3])] = &[
     ("initialize", [true, true, true]),
@@ -32,7 +32,7 @@ const DECISIONS: &[(&str, [bool; 3])] = &[
     ("notifications/cancelled", [true, true, true]),
     ("notifications/progress", [true, true, true]),
     ("notifications/tasks/status", [true, true, true]),
-    // A question of servers; blocking it keeps a shared server from asking it of these peers.
+    // A question from servers; blocking it keeps a shared server from asking it of these peers.
     ("roots/list", [false, false, false]),
     ("resources/write", [false, false, true]),
     ("resources/delete", [false, false, true]),
@@ -126,7 +126,7 @@ fn the_server_decides_as_the_table_says() {
     }
 }
 
-/// Sends every method of the table as a request and tells which of them the gate denied.
+/// Sends every method of the table as a request and returns those that the gate denied.
 fn denials(port: &str, token: &str) -> Vec<bool> {
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("the port is open");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
