@@ -1,4 +1,4 @@
-//! The map of `ARCHITECTURE.md` as a law: imports go down only, and no folder has a circle.
+//! The map in `ARCHITECTURE.md`, enforced: imports only go down, and no folder has a cycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// A file of `src/`: the path of its module, and its code without tests and comments.
+/// A file of `src/`: its module path, and its code without tests and comments.
 fn modules() -> Vec<(Vec<String>, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -76,7 +76,7 @@ fn modules() -> Vec<(Vec<String>, String)> {
     modules
 }
 
-/// The words that follow `prefix` in `code`, also those in the braces of a `use`.
+/// The words that follow `prefix` in `code`, including those in the braces of a `use`.
 fn words_after(code: &str, prefix: &str) -> BTreeSet<String> {
     let word = |text: &str| -> String {
         let is_part = |c: &char| c.is_alphanumeric() || *c == '_';
@@ -166,7 +166,7 @@ fn no_folder_has_a_circle() {
             arrows.entry(own.clone()).or_default().extend(used);
         }
         let mut left = arrows.clone();
-        // What uses nothing that is left is in no circle.
+        // A module that uses nothing that is left is in no cycle.
         while let Some(free) = left
             .iter()
             .find(|(_, used)| used.iter().all(|used| !left.contains_key(used)))

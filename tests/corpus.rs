@@ -1,4 +1,4 @@
-//! The seeds of the fuzzers through the same targets, since not every machine has a fuzzer.
+//! Runs the fuzzers' seeds through the same targets, since not every machine has a fuzzer.
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
 

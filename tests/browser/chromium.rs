@@ -1,4 +1,4 @@
-//! A real browser without a window.
+//! A real browser in headless mode.
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-/// Shields that some browsers have, or only for some pages, so that the servers have to do without.
+/// Protections that only some browsers have, or only for some pages, so that the servers must not rely on them.
 const NO_SHIELDS: &str = "--disable-features=LocalNetworkAccessChecks,HttpsUpgrades,\
     HttpsFirstBalancedModeAutoEnable,BlockInsecurePrivateNetworkRequests";
 
@@ -17,7 +17,7 @@ pub struct Chromium {
 }
 
 impl Chromium {
-    /// Opens `url`. The names of all sites lead to this machine.
+    /// Opens `url`. The names of all sites resolve to this machine.
     pub fn open(url: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
@@ -45,7 +45,7 @@ impl Chromium {
 impl Drop for Chromium {
     fn drop(&mut self) {
         let group = Pid::from_child(&self.child);
-        // It may have ended by itself.
+        // It may have exited by itself.
         let _gone = kill_process_group(group, Signal::KILL);
         let _reaped = self.child.wait();
         if std::thread::panicking() {

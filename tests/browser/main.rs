@@ -1,5 +1,5 @@
-//! Web pages in a real browser against every kind of port that the server opens: whatever a page of
-//! another origin tries, the MCP server receives nothing of it.
+//! Web pages in a real browser against every kind of port that the server opens: whatever a page from
+//! another origin tries, the MCP server receives nothing from it.
 //!
 //! Needs Debian's chromium and npm; a missing one is a failure. Not part of plain `cargo test`:
 //! `cargo test --test browser`.
@@ -56,7 +56,7 @@ fn doors(allowed: &str) -> Vec<Door> {
 }
 
 impl Door {
-    /// What its MCP server has received of web pages by now.
+    /// What its MCP server has received from web pages so far.
     fn evil(&self) -> Vec<String> {
         let mut peer = match self.guarded {
             true => self.server.peer_with(&token_with(&[])),
@@ -75,7 +75,7 @@ fn page(name: &str, doors: &[Value], next: Option<&str>) -> String {
     include_str!("page.html").replace("/*SETTINGS*/", &settings.to_string())
 }
 
-/// What became of an attack.
+/// The result of an attack.
 fn result<'a>(report: &'a Value, door: &str, attack: &str) -> &'a str {
     let results = report["results"].as_array().unwrap();
     let of = |result: &&Value| result["door"] == door && result["attack"] == attack;
@@ -122,7 +122,7 @@ fn web_pages_reach_no_mcp_server() {
     let rebound: Vec<Value> = doors.iter().map(|_| reports.next()).collect();
     drop(browser);
 
-    // The page does what it can: where every line is taken for a message, it is obeyed.
+    // The attacks work: where every line is taken for a message, it is executed.
     let gulled: Vec<String> = gulled.try_iter().collect();
     for attack in ["fetch", "beacon", "form"] {
         let end = format!("EVIL evil gullible {attack}");
@@ -132,7 +132,7 @@ fn web_pages_reach_no_mcp_server() {
         let seen = door.evil();
         let log = door.server.log.text();
         if door.name == "ws for one origin" {
-            // The page that may.
+            // The allowed page.
             assert!(
                 seen.iter()
                     .all(|line| line.contains("EVIL allowed ws for one origin WebSocket")),
@@ -143,7 +143,7 @@ fn web_pages_reach_no_mcp_server() {
         } else {
             assert_eq!(seen, [""; 0], "{}", door.name);
         }
-        // They have knocked; the first of each kind is logged.
+        // They have connected; the first of each kind is logged.
         let refused = if door.name.starts_with("tcp") {
             "the head of an HTTP request"
         } else {

@@ -1,5 +1,5 @@
-//! Pages with the official TypeScript SDK against `server http`: one of an origin that may asks for a tool's
-//! call as any client does; one of another origin reaches nothing, under no name.
+//! Pages with the official TypeScript SDK against `server http`: one from an allowed origin calls a tool
+//! like any client; one from another origin reaches nothing, under any name.
 
 use crate::chromium::Chromium;
 use crate::common::{Setup, token_with};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The page's script with the SDK in it. Needs npm and, once, its registry.
+/// The page's script, including the SDK. Needs npm and, once, its registry.
 fn bundle() -> String {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/sdk");
     let work = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("browser-sdk");
@@ -56,7 +56,7 @@ fn a_page_of_an_allowed_origin_calls_a_tool_with_the_official_sdk() {
         .args(&["--host", "127.0.0.1", "--allow-origin", &allowed_origin])
         .start();
     let url = format!("http://127.0.0.1:{}/mcp", server.port);
-    // From the last page to the first. A name of the last one leads to the server (DNS rebinding).
+    // From the last page to the first. A name of the last one resolves to the server (DNS rebinding).
     let rebound_origin = origin("rebound", &rebound_site);
     let rebound = page("rebound", &format!("{rebound_origin}/mcp"), None);
     let allowed = page("allowed", &url, Some(&format!("{rebound_origin}/page/x")));

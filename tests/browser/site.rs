@@ -1,4 +1,4 @@
-//! Web sites of somebody who means no good, on this machine.
+//! Malicious web sites, on this machine.
 
 use crate::process::PATIENCE;
 use serde_json::Value;
@@ -8,10 +8,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-/// How long a page may take, and the browser to start.
+/// The time limit for a page, including the start of the browser.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// A port, and what is done with its connections.
+/// A port, and the handler of its connections.
 pub struct Port(TcpListener);
 
 impl Port {
@@ -34,7 +34,7 @@ impl Port {
     }
 }
 
-/// What the pages report.
+/// The reports from the pages.
 pub struct Reports {
     sender: Sender<Value>,
     reports: Receiver<Value>,
@@ -50,8 +50,8 @@ impl Reports {
         self.reports.recv_timeout(SLOW).expect("a report")
     }
 
-    /// Serves `page` at `/page/…`; all else goes to the port `door`: a name of this site leads to it
-    /// once the page is there, as with DNS rebinding.
+    /// Serves `page` at `/page/…`; everything else goes to the port `door`: a name of this site resolves to it
+    /// once the page is loaded, as with DNS rebinding.
     pub fn serve(&self, port: Port, page: String, door: Option<u16>) {
         let sender = self.sender.clone();
         port.serve(move |mut stream| {
@@ -76,7 +76,7 @@ fn answer(mut stream: TcpStream, body: &str) {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    // A browser that has gone away needs no answer.
+    // A browser that has gone away needs no response.
     drop(stream.write_all((head + body).as_bytes()));
 }
 
@@ -112,8 +112,8 @@ fn relay(mut near: TcpStream, head: &[u8], door: u16) {
     drop(far.shutdown(Shutdown::Write));
 }
 
-/// A server that takes each line for itself, as ours once did: what the pages try has to work there,
-/// or it shows nothing.
+/// A server that takes each line as a message, as ours once did: the pages' attacks must work there,
+/// or the test proves nothing.
 pub fn gullible(port: Port) -> Receiver<String> {
     let (sender, lines) = channel();
     port.serve(move |mut stream| {

@@ -1,4 +1,4 @@
-//! What the suite looks for, by name.
+//! The items that the suite looks up by name.
 
 use super::{ROUND_ONE, ROUND_TWO, Step, tasks, text};
 use rmcp::model::{ClientCapabilities, ErrorData};
@@ -88,7 +88,7 @@ fn embedded(uri: &str, kind: &str, text: &str) -> Value {
     json!({"type": "resource", "resource": {"uri": uri, "mimeType": kind, "text": text}})
 }
 
-/// What the tools say that always say the same.
+/// Tools with a constant result.
 pub(super) fn content(name: &str) -> Option<Value> {
     Some(match name {
         "test_simple_text" => text("This is a simple text response for testing."),
@@ -136,7 +136,7 @@ fn sampling(prompt: &str) -> Value {
     }})
 }
 
-/// What clients of the protocol with sessions are asked.
+/// Questions to clients of the protocol with sessions.
 pub(super) fn legacy_question(name: &str, arguments: &Value) -> Value {
     let word = |name: &str| arguments[name].as_str().unwrap_or_default();
     match name {
@@ -177,7 +177,7 @@ pub(super) fn legacy_question(name: &str, arguments: &Value) -> Value {
     }
 }
 
-/// One round of a tool that asks by its result.
+/// One round of a tool that asks through its result.
 pub(super) fn round(
     name: &str,
     responses: Value,
@@ -229,7 +229,7 @@ pub(super) fn round(
     }
 }
 
-/// One round of a tool that asks more than once, or gives the client something to bring back.
+/// One round of a tool that asks more than once, or gives the client state to return.
 fn stateful_round(
     name: &str,
     kind: &str,

@@ -1,7 +1,7 @@
-//! The stdio MCP server that the official conformance suite asks for, on the `rmcp` crate: the tools, prompts
-//! and resources that its scenarios call by name.
+//! The stdio MCP server that the official conformance suite needs, on the `rmcp` crate: the tools, prompts
+//! and resources that its scenarios use by name.
 
-// Logging, sampling and roots are deprecated since 2026-07-28, but the suite has them.
+// Logging, sampling and roots are deprecated since 2026-07-28, but the suite tests them.
 #![expect(deprecated)]
 
 mod offer;
@@ -31,7 +31,7 @@ use support::{Context, Listeners, failed, is_modern, model, result};
 /// Between two messages of one tool.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a client of the protocol without sessions has to bring back.
+/// The state that a client of the protocol without sessions must return.
 const ROUND_ONE: &str = "round-1";
 const ROUND_TWO: &str = "round-2";
 
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     support::serve::<Server>().await
 }
 
-/// A list, which may be kept for a minute.
+/// A list that may be cached for a minute.
 fn list<T: DeserializeOwned>(mut json: Value) -> Result<T, ErrorData> {
     json["ttlMs"] = json!(60_000);
     json["cacheScope"] = json!("public");
@@ -57,12 +57,12 @@ fn text(text: impl Into<String>) -> Value {
     json!({"content": [{"type": "text", "text": text.into()}]})
 }
 
-/// What a tool, or a prompt, does next.
+/// The next step of a tool or a prompt.
 enum Step {
     Done(Value),
-    /// Questions by name, and what the client has to bring back with the answers.
+    /// Questions by name, and the state that the client must return with the answers.
     Ask(Value, Option<&'static str>),
-    /// What has begun in the background.
+    /// A task that was started in the background.
     Task(CreateTaskResult),
 }
 

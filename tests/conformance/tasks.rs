@@ -1,4 +1,4 @@
-//! The tools that work in the background, for clients that declare the extension for tasks (SEP-2663).
+//! The tools that run in the background, for clients that declare the extension for tasks (SEP-2663).
 
 use super::support::{failed, model, result};
 use super::{Step, offer, text};
@@ -17,11 +17,11 @@ pub(super) const NAMES: [&str; 6] = [
     "test_tool_with_task",
 ];
 
-/// How often a client should look.
+/// The poll interval for clients.
 const POLL: u64 = 50;
 
-/// Calls one of them. What takes no time, and what a client without tasks may have as well, is answered at
-/// once.
+/// Calls one of them. Fast tools, and tools that a client without tasks may also call, respond
+/// at once.
 pub(super) fn call(
     tasks: &TaskManager,
     name: &str,
