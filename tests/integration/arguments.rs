@@ -1,5 +1,5 @@
-//! Rules on the arguments of tools: what reaches the MCP server, what the peer is told, what `check`
-//! says.
+//! Rules on the arguments of tools: what reaches the MCP server, the errors that the peer gets, and the output of
+//! `check`.
 
 use crate::common::{Setup, now, token};
 use crate::process::{binary, run};
@@ -19,7 +19,7 @@ fn peer(server: &crate::common::TestServer, user: &str, roles: &[&str]) -> TestP
     peer
 }
 
-/// The message of the error that this call ends in, with its code.
+/// The message of the error that this call gets, with its code.
 fn denied(peer: &mut TestPeer, tool: &str, arguments: Value) -> Option<(i64, String)> {
     let params = json!({"name": tool, "arguments": arguments});
     let answer = peer.ask("call", "tools/call", params);
@@ -93,8 +93,8 @@ fn only_calls_that_meet_the_rules_reach_the_server() {
     }
 }
 
-/// A request that waits for input is sent again with it (2026-07-28 basic/utilities/mrtr), and is
-/// another call to the rules.
+/// A request that waits for input is sent again with it (2026-07-28 basic/utilities/mrtr), and counts
+/// as another call for the rules.
 #[test]
 fn each_retry_of_a_call_is_judged() {
     let policy: Value = serde_json::from_str(&std::fs::read_to_string(FILE).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The audit log: what it says, what it never says, and that a bad disk disturbs
+//! The audit log: what it contains, what it never contains, and that a bad disk affects
 //! nothing else.
 
 mod disk;
@@ -22,7 +22,7 @@ fn mkfifo(audit: &Audit, name: &str) {
     mkfifoat(rustix::fs::CWD, audit.path(name), mode).unwrap();
 }
 
-/// Every way that messages go: both transports, one MCP server for all or one for each.
+/// Every path of a message: both transports, one MCP server for all or one per peer.
 const WAYS: [(&str, &[&str]); 4] = [
     ("tcp", &[]),
     ("ws", &[]),
@@ -30,7 +30,7 @@ const WAYS: [(&str, &[&str]); 4] = [
     ("ws", &["--isolate"]),
 ];
 
-/// More than waits in memory, as pings with `--audit-allowed`.
+/// More than is buffered in memory, as pings with `--audit-allowed`.
 const TOO_MANY: usize = 30_000;
 
 /// A folder for audit logs.
@@ -49,14 +49,14 @@ impl Audit {
         self.path(name).display().to_string()
     }
 
-    /// The lines so far, but for one that is being written.
+    /// The lines so far, without a partial one.
     fn lines(&self, name: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.path(name)).unwrap_or_default();
         let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
         whole.lines().map(parse).collect()
     }
 
-    /// The first line of this event, once it is there.
+    /// The first line with this event, once it is written.
     fn wait_for(&self, name: &str, event: &str) -> Value {
         eventually(&format!("{name} has {event}"), || {
             let lines = self.lines(name);
@@ -76,7 +76,7 @@ fn policy() -> Value {
     json!({"permissions": {"user": {"allowedMethods": ["*"], "blockedTools": ["delete_*"]}}})
 }
 
-/// Sends so many pings and reads the answers.
+/// Sends this many pings and reads the responses.
 fn ping(peer: &mut TestPeer, count: usize) {
     let ids: Vec<usize> = (0..count).collect();
     for ids in ids.chunks(1000) {
@@ -89,7 +89,7 @@ fn ping(peer: &mut TestPeer, count: usize) {
     }
 }
 
-/// Bug: whoever sent nothing but what is refused wrote 100 MiB a second to the log and the audit log.
+/// Bug: a peer that sent only refused messages wrote 100 MiB a second to the log and the audit log.
 #[test]
 fn many_refused_messages_leave_few_lines_and_all_are_counted() {
     const MANY: usize = 100_000;
@@ -132,7 +132,7 @@ fn many_refused_messages_leave_few_lines_and_all_are_counted() {
     }
 }
 
-/// docs/audit.md knows this event and all that is said of it.
+/// docs/audit.md documents this event and all its members.
 fn assert_documented(line: &Value) {
     let page = include_str!("../../docs/audit.md");
     let (_, section) = page.split_once("## The audit log").unwrap();
@@ -147,7 +147,7 @@ fn assert_documented(line: &Value) {
     }
 }
 
-/// What has to be the same in all lines of a connection, as far as they have it.
+/// What must be the same in all lines of a connection that have it.
 fn assert_of_alice(line: &Value, authenticated: bool) {
     assert!(
         line["peer"].as_str().unwrap().starts_with("127.0.0.1:"),
@@ -288,7 +288,7 @@ fn who_does_not_come_in_is_on_record() {
             (&json!("refuse"), &json!(reason))
         );
         assert_eq!(disconnect["reason"], "refused");
-        // Who it was is known only where we have signed the token.
+        // The user is known only if we have signed the token.
         assert_of_alice(refuse, connection <= 2);
     }
     let [_, disconnect] = of(5)[..] else {
@@ -340,7 +340,7 @@ fn nothing_secret_is_ever_on_record() {
         let mut peer = server.peer_with(&good);
         let mut asked = 0;
         talk_of(content, &mut |line| {
-            // Names of tools and URIs are what an audit log is for.
+            // Recording names of tools and URIs is the purpose of an audit log.
             if !names(line) {
                 asked += 1;
                 peer.send(line);

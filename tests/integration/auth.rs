@@ -1,4 +1,4 @@
-//! Who gets in, what is said to whom, and that secrets stay secret.
+//! Which peers are accepted, the errors for the others, and that secrets stay secret.
 
 mod logs;
 
@@ -121,7 +121,7 @@ fn a_bearer_token_in_the_upgrade_request_needs_no_answer() {
         "{answer}"
     );
     peer.assert_closed();
-    // Another scheme is not for us: the token comes as the first frame.
+    // Another scheme is not ours: the token comes as the first frame.
     let (_, mut peer) = TestPeer::upgrade(server.port, "Authorization: Basic eDp5\r\n");
     assert_eq!(
         peer.login(&token_with(&[]))["result"]["authenticated"],
@@ -161,7 +161,7 @@ fn a_token_that_expires_ends_the_connection() {
     }
 }
 
-/// The host's requests are answered, and there is no point in coming back.
+/// The host's requests get an error, and reconnecting is pointless.
 #[test]
 fn a_client_whose_token_expires_says_so_and_ends() {
     for transport in BOTH {
@@ -211,7 +211,7 @@ fn a_client_that_is_refused_says_why() {
         let outcome = run(&mut command, request(0, "ping", json!({})).as_bytes());
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
         assert!(outcome.stderr.contains(says), "{outcome:?}");
-        // Whether the request had been read by then is a matter of luck.
+        // Whether the request had been read by then depends on timing.
         let owed = outcome.stdout.lines().next().unwrap_or(r#"{"id":0}"#);
         let answer: Value = serde_json::from_str(owed).unwrap();
         assert_eq!(answer["id"], 0);
@@ -220,7 +220,7 @@ fn a_client_that_is_refused_says_why() {
     let mut command = client_command("tcp", port(&open));
     let outcome = run(command.env("MCP_REMOTE_JWT_TOKEN", "unasked"), b"");
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
-    // Bug: it was told to check the token's expiry and roles.
+    // Bug: the user was told to check the token's expiry and roles.
     let says = "has no secret and takes no token";
     assert!(outcome.stderr.contains(says), "{outcome:?}");
     assert!(
@@ -234,7 +234,7 @@ fn a_client_that_is_refused_says_why() {
 fn what_is_no_token_is_named_before_anybody_is_asked() {
     let good = token_with(&["user"]);
     let expired = token(&json!({"user": "alice", "exp": now() - 3 * 3600}));
-    // Nobody listens there.
+    // No listener there.
     let port = free_port();
     for (token, says) in [
         (
@@ -262,12 +262,12 @@ fn what_is_no_token_is_named_before_anybody_is_asked() {
             (&json!(7), &json!("no"))
         );
     }
-    // Peers that are not our client: they are not told, the log is.
+    // Peers other than our client: only the log gets the reason.
     let server = guarded("tcp");
     let answer = server.peer().login(&format!("Bearer {good}"));
     assert_eq!(answer["error"]["data"], json!({"reason": "Invalid token"}));
     server.log.wait_for("the token begins with 'Bearer'");
-    // By our clock it is over, the server's may be behind.
+    // Expired by our clock, but the server's may be behind.
     let skewed = token(&json!({"user": "alice", "exp": now() - 1}));
     let mut command = client_command("tcp", server.port);
     let outcome = run(command.env("MCP_REMOTE_JWT_TOKEN", skewed), b"");
@@ -318,7 +318,7 @@ fn a_secret_comes_from_flag_file_or_environment() {
     server.assert_serving_with(made.trim_end());
 }
 
-/// A variable that cannot be read must not mean that everybody may come in.
+/// A variable that cannot be read must not mean that anyone is accepted.
 #[test]
 #[cfg(unix)]
 fn a_secret_that_is_not_text_is_refused() {

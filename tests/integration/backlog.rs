@@ -1,12 +1,12 @@
-//! The memory kept for all clients together has one bound (`--max-backlog`), and a share of it for each
-//! user: where it is exceeded, the session with the largest backlog ends, and nobody else notices.
+//! The memory kept for all clients together has one bound (`--max-backlog`), and a share of it per
+//! user: when it is exceeded, the session with the largest backlog ends, and no other is affected.
 
 use crate::common::{BOTH, Setup, TestServer, now, request, token};
 use crate::process::eventually;
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 
-/// What the server logs for each session or connection that it ends.
+/// The log line for each session or connection that the server ends.
 const ENDED: &str = "too much is kept for clients (--max-backlog)";
 
 const MIB: usize = 1 << 20;
@@ -22,7 +22,7 @@ fn peer(server: &TestServer, token: Option<&str>) -> TestPeer {
     }
 }
 
-/// A session for which an answer of `bytes` bytes is kept, without a connection; gives its key.
+/// A session without a connection, for which a response of `bytes` bytes is kept; returns its key.
 fn waiting(server: &TestServer, token: Option<&str>, bytes: usize) -> Value {
     let before = ended(server);
     let mut client = peer(server, token);
@@ -43,7 +43,7 @@ fn waiting(server: &TestServer, token: Option<&str>, bytes: usize) -> Value {
     session
 }
 
-/// True where the session is still there; its answer is complete then.
+/// True if the session still exists; its response is complete then.
 fn comes_back(server: &TestServer, token: Option<&str>, session: &Value, bytes: usize) -> bool {
     let mut client = peer(server, token);
     let back = client.resume(session, 0)["params"]["resumed"] == true;
@@ -75,7 +75,7 @@ fn sessions_without_connection_stay_below_the_total() {
             sessions.push(waiting(&server, None, ANSWER));
             assert_eq!(neighbour.ask(id, "ping", json!({}))["id"], id);
         }
-        // The bound, the answer that comes from the MCP server, and what the allocator keeps.
+        // The bound, the response from the MCP server, and what the allocator keeps.
         let grown = server.peak() - before;
         assert!(grown < 34_000, "{transport}: {grown} KiB");
         let left = SESSIONS - ended(&server);
@@ -128,17 +128,17 @@ fn user_has_half_of_the_backlog() {
     assert_eq!(ended(&server), 1);
 }
 
-/// Sends as much as the connection takes.
+/// Sends as much as the connection accepts.
 fn pour(peer: &mut TestPeer, bytes: &[u8]) {
-    // The connection may have been ended.
+    // The connection may have been closed.
     let _sent = peer.try_raw(bytes);
 }
 
-/// The beginning of a message of twice this length.
+/// The beginning of a message twice as long.
 fn half_line(transport: &str, length: usize) -> Vec<u8> {
     let mut begin = Vec::new();
     if transport == "ws" {
-        // A masked text frame, not to its end.
+        // An incomplete masked text frame.
         begin.extend([0x81, 0xff]);
         begin.extend((length as u64 * 2).to_be_bytes());
         begin.extend([0; 4]);
@@ -178,7 +178,7 @@ fn unread_answers_count() {
             .start();
         let mut neighbour = server.peer();
         neighbour.begin();
-        // Some of each waits in the socket, and does not count.
+        // Some of each is in the socket buffers, and does not count.
         let mut peers = [(); 4].map(|()| server.peer());
         for peer in &mut peers {
             peer.send(&request(1, "x", json!({"bytes": 14 * MIB})));
@@ -189,7 +189,7 @@ fn unread_answers_count() {
     }
 }
 
-/// Ids, tokens and subscribed URIs that the server remembers until there is an answer.
+/// Ids, tokens and subscribed URIs that the server remembers until there is a response.
 #[test]
 fn requests_in_flight_and_subscriptions_count() {
     let padding = "i".repeat(900);
@@ -221,7 +221,7 @@ fn requests_in_flight_and_subscriptions_count() {
             for at in 0..100 {
                 peer.try_send(&message(at));
                 if name == "subscribed" {
-                    // Else what it is answered would wait for it.
+                    // Otherwise its responses would wait for it.
                     peer.next_line();
                 }
             }
@@ -265,7 +265,7 @@ fn lines_read_ahead_of_a_stuck_process_count() {
             json!({"jsonrpc": "2.0", "method": "x", "params": {"text": "x".repeat(bytes)}});
         format!("{notification}\n")
     };
-    // More than the MCP server is given ahead.
+    // More than the MCP server is given in advance.
     pour(&mut first, long(2 * MIB).as_bytes());
     let mut peers = [(); 3].map(|()| server.peer());
     for peer in &mut peers {

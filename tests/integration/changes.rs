@@ -1,4 +1,4 @@
-//! Word of lists that have changed, of servers that send it for every request.
+//! Notifications of changed lists, from servers that send them for every request.
 
 use crate::common::{Setup, request};
 use crate::support::http::Session;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 const CHANGED: &str = "notifications/tools/list_changed";
 
-/// How long the list is asked for again and again.
+/// How long the list is requested repeatedly.
 const STORM: Duration = Duration::from_millis(1500);
 
-/// Asks for a list, before which the MCP server says that it has changed.
+/// Requests a list; before the response the MCP server sends a change notification.
 fn list(id: usize) -> String {
     request(id, "tools/list", json!({"notify": CHANGED}))
 }
@@ -21,8 +21,8 @@ fn is_last(message: &Value) -> bool {
     message["params"]["last"] == true
 }
 
-/// Asks for the list whenever it is told that it has changed, until the last change; gives how often it was
-/// told.
+/// Requests the list at every change notification, until the last change; returns the number of
+/// notifications.
 fn obey(mut peer: TestPeer) -> usize {
     let mut told = 0;
     loop {
@@ -37,8 +37,8 @@ fn obey(mut peer: TestPeer) -> usize {
     }
 }
 
-/// Asks for the list again and again, and then makes the last change; gives how often it was told of one,
-/// and how often it has asked.
+/// Requests the list repeatedly, and then makes the last change; returns the number of notifications,
+/// and of requests.
 fn insist(peer: &mut TestPeer) -> (usize, usize) {
     let (mut told, mut asked) = (0, 0);
     let end = Instant::now() + STORM;
@@ -64,7 +64,7 @@ fn insist(peer: &mut TestPeer) -> (usize, usize) {
     }
 }
 
-/// Bug: a server that says so for every `tools/list` made four ordinary peers hear of 1,411 changes in 1.5 s.
+/// Bug: a server that sends one for every `tools/list` caused 1,411 notifications for four ordinary peers in 1.5 s.
 #[test]
 fn a_changed_list_is_told_once_a_second_and_the_last_change_certainly() {
     for (transport, isolate, others) in [
@@ -95,7 +95,7 @@ fn a_changed_list_is_told_once_a_second_and_the_last_change_certainly() {
     }
 }
 
-/// The same over HTTP, where it comes on the stream that belongs to no request.
+/// The same over HTTP, on the stream that belongs to no request.
 #[test]
 fn a_changed_list_is_told_once_a_second_over_http() {
     for isolate in ["never", "always"] {

@@ -1,4 +1,4 @@
-//! The child's life: what it says, how it ends, and that nothing of it stays.
+//! The child's life: its output, how it ends, and that nothing of it is left behind.
 
 mod leftovers;
 mod output;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The processes of a server's child: itself, and a grandchild that would sleep on.
+/// The processes of a server's child: itself, and a grandchild that would keep sleeping.
 fn family(peer: &mut TestPeer) -> [u64; 2] {
     let answer = peer.ask("family", "x", json!({"spawn": true}));
     let pids = ["pid", "grandchild"].map(|name| answer["result"][name].as_u64().unwrap());
@@ -102,7 +102,7 @@ fn a_child_that_does_not_read_holds_up_nobody_for_ever() {
     let mut peer = server.peer();
     let [pid, grandchild] = family(&mut peer);
     peer.ask(1, "x", json!({"deaf": true}));
-    // Far more than a pipe holds; it fits what may wait for a child.
+    // Far more than a pipe holds; it fits in the queue for a child.
     let mut other = server.peer();
     other.send(&request(2, "x", json!({"pad": "x".repeat(500_000)})));
     let mut server = server;
@@ -112,7 +112,7 @@ fn a_child_that_does_not_read_holds_up_nobody_for_ever() {
     wait_gone(grandchild);
 }
 
-/// A child that takes neither the end of its stdin nor SIGTERM for an answer is killed in the end.
+/// A child that ignores both EOF on stdin and SIGTERM is killed in the end.
 #[test]
 fn a_stubborn_child_is_killed() {
     let stubborn = || {
@@ -183,7 +183,7 @@ fn a_reader_that_is_too_slow_is_cut() {
     server.assert_serving();
 }
 
-/// Peers notice nothing but the errors of what was in flight.
+/// Peers notice nothing except the errors for requests in flight.
 #[test]
 fn a_child_that_ends_is_started_again() {
     let server = TestServer::start("tcp");
@@ -204,12 +204,12 @@ fn a_child_that_ends_is_started_again() {
     }
 }
 
-/// How long the answers may take on a machine that does other things, too; left alone they take
+/// How long the responses may take on a busy machine; on an idle one they take
 /// well under the 2 seconds that are promised.
 const LOADED: Duration = Duration::from_secs(10);
 
-/// Five real clients, 40 requests each in flight, and the child is killed: every request ends in
-/// an answer or an error within 2 seconds, and the next call works without anybody doing anything.
+/// Five real clients, 40 requests each in flight, and the child is killed: every request gets
+/// a response or an error within 2 seconds, and the next call works without intervention.
 #[test]
 fn a_child_that_is_killed_under_load_leaves_nobody_waiting() {
     for transport in BOTH {
@@ -258,7 +258,7 @@ fn a_child_that_is_killed_under_load_leaves_nobody_waiting() {
     }
 }
 
-/// Bug: what npx ends with, a path of this machine, was all that the operator saw, and each peer.
+/// Bug: npx's last line, a path on this machine, was all that the operator saw, and so did each peer.
 #[test]
 fn why_it_ended_is_for_the_operator() {
     let npx = "echo npm error code E404 >&2
@@ -305,7 +305,7 @@ fn isolated_peers_have_a_child_of_their_own() {
         let mut peers = [server.peer(), server.peer()];
         let families: Vec<[u64; 2]> = peers.iter_mut().map(family).collect();
         assert_ne!(families[0], families[1]);
-        // Nothing is rewritten: the child is the peer's own.
+        // Nothing is rewritten: the child is isolated.
         peers[0].send(&request(
             "mine",
             "own",

@@ -1,4 +1,4 @@
-//! A process that knows its user: `--child-env`, `--child-env-dir`, `--child-per`.
+//! A process with its user's environment: `--child-env`, `--child-env-dir`, `--child-per`.
 
 use crate::common::{BOTH, Setup, TestClient, TestServer, now, token};
 use crate::process::{Outcome, eventually, is_alive};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 const ALL: [&str; 3] = ["tcp", "ws", "http"];
 
-/// A folder with files of users, and a place where processes put down their environment.
+/// A folder with files of users, where processes also write their environment.
 struct Folder(TempDir);
 
 impl Folder {
@@ -44,7 +44,7 @@ impl Folder {
             .start()
     }
 
-    /// The environment of this process, as it was at its start.
+    /// The environment of this process, as of its start.
     fn of(&self, pid: u64) -> String {
         std::fs::read_to_string(Path::new(&self.path("seen")).join(pid.to_string())).unwrap()
     }
@@ -54,7 +54,7 @@ fn of(user: &str) -> Value {
     json!({"user": user, "roles": ["r"], "exp": now() + 3600, "org": {"id": 7}})
 }
 
-/// A client of this server, which has said hello, and the answer to that.
+/// A client of this server, after its first message, and the response to that.
 fn connect(server: &TestServer, claims: &Value) -> (TestClient, Value) {
     let token = token(claims);
     let mut client = match server.transport {
@@ -121,7 +121,7 @@ fn each_process_gets_what_is_its_users_and_nobody_elses() {
             );
         }
         assert!(!server.log.text().contains("s3cret"));
-        // A changed file holds for the next process.
+        // A changed file applies to the next process.
         folder.write("alice", "API_KEY=s3cret, renewed", 0o600);
         let (mut again, _) = connect(&server, &of("alice"));
         assert!(has(&folder.of(pid(&mut again)), "API_KEY=s3cret, renewed"));
@@ -158,7 +158,7 @@ fn whose_environment_cannot_be_made_gets_no_process() {
             (newline, "the value of 'WHO' holds a line break or a NUL"),
         ] {
             let (_client, answer) = connect(&server, &claims);
-            // Over TCP the connection is closed, and the client says what it has heard.
+            // Over TCP the connection is closed, and the client shows the error.
             assert!(
                 answer["error"].is_object(),
                 "{transport} {claims}: {answer}"
@@ -176,7 +176,7 @@ trait Refuses {
 }
 
 impl Refuses for TestServer {
-    /// What a peer without a client of ours reads.
+    /// What a peer without our client reads.
     fn assert_refusal(&self, claims: &Value) {
         if self.transport == "http" {
             return;
@@ -216,7 +216,7 @@ fn sessions_of_one_user_can_share_a_process() {
         let others = pid(&mut other);
         assert_ne!(others, alices);
         assert!(has(&folder.of(others), "ORG=8"));
-        // It outlives the session that began it, and the next one finds it.
+        // It outlives the session that started it, and the next one uses it.
         first.close_stdin();
         assert_eq!(first.wait(), Some(0));
         assert_eq!(pid(&mut second), alices);
@@ -232,7 +232,7 @@ fn sessions_of_one_user_can_share_a_process() {
     }
 }
 
-/// Bug: the process of one tenant served the token of another, of the same user and roles.
+/// Bug: the process of one tenant served the token of another, with the same user and roles.
 #[test]
 fn a_session_is_resumed_only_with_the_same_environment() {
     for transport in BOTH {
@@ -256,7 +256,7 @@ fn a_session_is_resumed_only_with_the_same_environment() {
     }
 }
 
-/// One whose process has exited gets a new one with the next session.
+/// When a process has exited, the next session gets a new one.
 #[test]
 fn a_process_of_a_user_that_exits_is_started_again() {
     for transport in BOTH {

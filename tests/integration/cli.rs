@@ -1,4 +1,4 @@
-//! Commands that print and end, and what cannot be started because of how it was typed.
+//! Commands that print and exit, and command lines that cannot start.
 
 use crate::common::{SECRET, Setup, now};
 use crate::process::{Outcome, assert_fails, binary, run};
@@ -10,7 +10,7 @@ fn outcome(args: &[&str]) -> Outcome {
     run(binary().args(args), b"")
 }
 
-/// Stdout of a command that has to succeed.
+/// Stdout of a command that must succeed.
 fn stdout(args: &[&str]) -> String {
     let outcome = outcome(args);
     assert_eq!(outcome.code, Some(0), "{args:?}: {}", outcome.stderr);
@@ -352,7 +352,7 @@ fn what_stands_behind_the_dashes_is_the_childs() {
     );
 }
 
-/// Kubernetes sets it so for every container beside a Service named `mcp-remote`.
+/// Kubernetes sets it like this for every container next to a Service named `mcp-remote`.
 #[test]
 fn a_port_of_kubernetes_ends_no_start() {
     let value = "tcp://10.0.0.1:8080";
@@ -364,7 +364,7 @@ fn a_port_of_kubernetes_ends_no_start() {
     let outcome = run(&mut client, b"");
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.stderr.contains("--port"), "{outcome:?}");
-    // One that is a port still is.
+    // A value that is a port is still used.
     client.env("MCP_REMOTE_PORT", "1");
     assert_eq!(run(&mut client, b"").code, Some(1));
 }

@@ -1,4 +1,4 @@
-//! The client: stdout has MCP and nothing else, whatever happens to the connection.
+//! The client: stdout has only MCP, whatever happens to the connection.
 
 mod failures;
 
@@ -22,7 +22,7 @@ pub const AGAIN: &[&str] = &[
     "8",
 ];
 
-/// A port on which nobody listens.
+/// A port without a listener.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
@@ -41,13 +41,13 @@ pub fn assert_lost(message: &Value, id: impl Into<Value>, executed: &str) {
         text.starts_with("Connection lost: ") || text.starts_with("Could not connect"),
         "{message}"
     );
-    // What is known of the cause depends on when it was lost.
+    // The known cause depends on when it was lost.
     error["data"].as_object_mut().unwrap().remove("detail");
     let data = json!({"source": "mcp-remote", "reason": "connection-lost", "executed": executed});
     assert_eq!(error["data"], data);
 }
 
-/// It waited for ever.
+/// It waited forever.
 #[test]
 fn a_host_that_has_left_is_waited_for_as_long_as_it_was_told() {
     for transport in ["tcp", "ws", "http"] {
@@ -156,7 +156,7 @@ fn a_url_names_a_websocket_server() {
     );
 }
 
-/// Bug: an address in brackets, as it stands in a URL, was looked up as a name.
+/// Bug: an address in brackets, as in a URL, was looked up as a name.
 #[test]
 fn an_address_may_stand_in_brackets() {
     for transport in BOTH {
@@ -180,7 +180,7 @@ fn an_address_may_stand_in_brackets() {
     }
 }
 
-/// The whole first segment is the token, and the answer says so; over WebSocket without a newline.
+/// The whole first segment is the token, and the reply says so; over WebSocket without a newline.
 #[test]
 fn the_token_is_sent_alone() {
     for transport in BOTH {
@@ -210,7 +210,7 @@ fn the_token_is_sent_alone() {
     }
 }
 
-/// What a remote end says that is no message is not the host's business.
+/// Anything from a remote end that is not a message does not reach the host.
 #[test]
 fn only_messages_reach_the_host() {
     let acceptor = Acceptor::new("tcp");
@@ -228,7 +228,7 @@ fn only_messages_reach_the_host() {
 #[test]
 fn a_client_leaves_with_its_host() {
     let server = Setup::new("tcp").env("DEBUG", "true").start();
-    // The host ends, but somebody else keeps the client's stdin open.
+    // The host exits, but another process keeps the client's stdin open.
     let client = client_command("tcp", server.port);
     let mut host = Command::new("sh");
     let script = "exec 3<&0; \"$0\" \"$@\" <&3 & echo $!; wait";
@@ -270,7 +270,7 @@ fn signals_end_a_client() {
     });
 }
 
-/// Bug: the client could leave before the server had said what is wrong with a line.
+/// Bug: the client could exit before the server had reported the error in a line.
 #[test]
 fn an_unparsable_line_is_answered_with_an_error() {
     for transport in BOTH {
@@ -279,8 +279,8 @@ fn an_unparsable_line_is_answered_with_an_error() {
             (&b"{"[..], -32700),
             (b"[]\n", -32600),
             (b"{\"jsonrpc\":\"2.0\",\"id\":5}\n", -32600),
-            // Bug: over WebSocket this could not be sent, was tried again and again, and ended the
-            // client where it could not come back.
+            // Bug: over WebSocket this could not be sent, was retried forever, and ended the
+            // client when it could not reconnect.
             (b"{\"a\":\"\xff\"}\n", -32700),
         ] {
             for args in [&[][..], AGAIN] {
@@ -294,7 +294,7 @@ fn an_unparsable_line_is_answered_with_an_error() {
     }
 }
 
-/// Bug: a request nested deeper than the server reads was waited for in vain.
+/// Bug: the client waited forever for a request nested deeper than the server reads.
 #[test]
 fn a_request_nested_too_deep_is_refused() {
     let server = TestServer::start("tcp");
@@ -305,7 +305,7 @@ fn a_request_nested_too_deep_is_refused() {
     assert!(outcome.stdout.contains("nested too deep"), "{outcome:?}");
 }
 
-/// Bug: a client that failed within milliseconds left the first request of its host unanswered.
+/// Bug: a client that failed within milliseconds left its host's first request without a response.
 #[test]
 fn a_first_request_that_comes_late_is_answered() {
     for transport in BOTH {

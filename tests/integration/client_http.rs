@@ -1,10 +1,10 @@
-//! `client http` before a server whose every answer is written here. The tests, and those in
-//! `src/client/http/machine/tests`, name the rules of MCP's "Streamable HTTP" for clients that they show; the others:
+//! `client http` against a server whose every response is written here. The tests, and those in
+//! `src/client/http/machine/tests`, name the client rules of MCP's "Streamable HTTP" that they cover; the others:
 //!
 //! | rule | |
 //! |---|---|
-//! | K10 | a fallback to HTTP+SSE of 2024-11-05: not offered |
-//! | M10 | what revisions a server knows is remembered: it is the host that asks each server, and chooses |
+//! | K10 | a fallback to HTTP+SSE of 2024-11-05: not provided |
+//! | M10 | remembering a server's revisions: the host asks each server, and chooses |
 
 mod ours;
 mod places;
@@ -32,7 +32,7 @@ fn is_post(exchange: &Exchange) -> bool {
 
 const READY: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
-/// Answers `initialize` with a session.
+/// Responds to `initialize` with a session.
 fn answer_initialize(site: &Site, session: &str) {
     let exchange = site.take(is_post);
     assert_eq!(exchange.rpc(), "initialize");
@@ -41,7 +41,7 @@ fn answer_initialize(site: &Site, session: &str) {
     exchange.json(&format!("Mcp-Session-Id: {session}\r\n"), &body);
 }
 
-/// Takes `notifications/initialized`, and refuses the stream beside the requests.
+/// Accepts `notifications/initialized`, and refuses the stream for other messages.
 fn accept_initialized(site: &Site) {
     let exchange = site.take(is_post);
     assert_eq!(exchange.rpc(), "notifications/initialized");
@@ -85,7 +85,7 @@ fn assert_failed(answer: &Value, id: u64, reason: &str, executed: &str) {
     assert_eq!(answer["error"]["data"]["executed"], executed, "{answer}");
 }
 
-/// Bug: hosts got "Connection lost", and only the log at debug said more. Most of them show the message alone.
+/// Bug: hosts got "Connection lost", and only the log at debug had details. Most of them show only the message.
 fn assert_names_cause(answer: &Value) {
     let error = &answer["error"];
     let cause = error["message"].as_str().unwrap();
@@ -113,7 +113,7 @@ fn k1_to_k5_and_k7_a_session_from_its_beginning_to_its_end() {
         assert_eq!(exchange.target, "/mcp");
         let id = exchange.body["id"].clone();
         if id == 1 {
-            // Written over several lines, as some servers do.
+            // Written over several lines, as by some servers.
             let body = "{\"jsonrpc\": \"2.0\",\r\n \"id\": 1,\n\n \"result\": {\"tools\": []}\n}\n";
             exchange.answer(
                 200,
@@ -159,7 +159,7 @@ fn all_that_a_host_says_at_once_is_answered_before_the_end() {
 #[test]
 fn k6_a_session_that_the_server_has_forgotten_is_renewed_unseen() {
     let (mut client, site) = established(&[]);
-    // As the standard says, and as many servers say it.
+    // As in the standard, and from many servers.
     let odd = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Bad Request: No valid session ID provided"}}"#;
     for (round, (status, body)) in [(404, ""), (400, odd)].into_iter().enumerate() {
         let id = round as u64 + 1;
@@ -365,7 +365,7 @@ fn questions_of_the_server_reach_the_host_and_answers_come_back() {
     leave(&mut client, &site);
 }
 
-/// A notification of several KiB in both directions, and an answer of 4 MiB.
+/// A notification of several KiB in both directions, and a response of 4 MiB.
 #[test]
 fn long_messages_pass() {
     let (mut client, site) = established(&[]);

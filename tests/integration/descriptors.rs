@@ -1,4 +1,4 @@
-//! Few file descriptors: what must go on does.
+//! With few file descriptors, essential work continues.
 
 use crate::common::{Setup, TestServer, request, token_with};
 use crate::process::{eventually, kill};
@@ -7,7 +7,7 @@ use crate::wire::TestPeer;
 use serde_json::json;
 use std::net::TcpStream;
 
-/// The process that stands behind the server, by the log.
+/// The process behind the server, from the log.
 fn child(server: &TestServer, count: usize) -> u64 {
     eventually("a child starts", || {
         let text = server.log.text();
@@ -56,7 +56,7 @@ fn too_few_are_told_with_numbers() {
     server.log.wait_for("too few file descriptors");
 }
 
-/// Connections that come in as many as they may, more than there are descriptors.
+/// As many connections as are allowed, which is more than there are descriptors.
 fn crowd(server: &TestServer, token: Option<&str>) -> Vec<TestPeer> {
     let connect = |_| {
         let stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
@@ -69,7 +69,7 @@ fn crowd(server: &TestServer, token: Option<&str>) -> Vec<TestPeer> {
     crowd
 }
 
-/// Bug: with all descriptors in use five attempts to start the child failed, and the server ended.
+/// Bug: with all descriptors in use, five attempts to start the child failed, and the server exited.
 #[test]
 fn a_child_is_started_again_while_all_others_are_in_use() {
     let server = Setup::new("tcp").descriptors(64, 64).start();
@@ -120,8 +120,8 @@ fn files_are_read_again_while_all_others_are_in_use() {
     );
 }
 
-/// Bug: whoever came when there were too few to start one more child was told that it cannot be
-/// started. It waits.
+/// Bug: when there were too few descriptors to start one more child, the next client got an error
+/// that it cannot be started. It waits instead.
 #[test]
 fn a_child_waits_for_what_it_takes_to_start() {
     const PEERS: usize = 20;
@@ -130,7 +130,7 @@ fn a_child_waits_for_what_it_takes_to_start() {
         .args(&["--isolate"])
         .descriptors(64, 64)
         .start();
-    // Without a secret the log tells of nobody who has said nothing.
+    // Without a secret the log does not mention silent connections.
     let login = |at| login(&server, &format!("user {at}"));
     let mut peers: Vec<TestPeer> = (0..PEERS).map(login).collect();
     eventually("all are connected", || {
@@ -142,7 +142,7 @@ fn a_child_waits_for_what_it_takes_to_start() {
     server
         .log
         .wait_for("could not start the MCP server, trying again");
-    // Those who are served leave one after the other, and all the others get their turn.
+    // The clients being served leave one after the other, and all the others get their turn.
     for _ in 0..PEERS {
         let served = eventually("the next one is served", || {
             peers.iter_mut().position(TestPeer::has_more)

@@ -1,4 +1,4 @@
-//! `doctor`: what it says of a connection that works, and of each reason why one does not.
+//! `doctor`: its output for a working connection, and for each cause of failure.
 
 use crate::certificates::{Files, named};
 use crate::common::{Setup, example, now, token, token_with};
@@ -18,7 +18,7 @@ fn doctor(args: &[&str], prepare: impl FnOnce(&mut Command)) -> (Option<i32>, Va
     (outcome.code, report)
 }
 
-/// Of a client for this port, with this token.
+/// The report for a client of this port, with this token.
 fn client(transport: &str, port: u16, args: &[&str], token: Option<&str>) -> (Option<i32>, Value) {
     let port = port.to_string();
     let place = ["client", transport, "--host", "localhost", "--port", &port];
@@ -27,7 +27,7 @@ fn client(transport: &str, port: u16, args: &[&str], token: Option<&str>) -> (Op
     })
 }
 
-/// It ends at this step, which says this, or whose remedy does.
+/// It ends at this step, whose text or remedy contains this.
 #[track_caller]
 fn assert_stops((code, report): (Option<i32>, Value), step: &str, says: &str) {
     let last = report["steps"].as_array().unwrap().last().unwrap();
@@ -282,7 +282,7 @@ fn authentication_is_told_apart() {
     let ask = |token: Option<&str>| client("tcp", server.port, &[], token);
     let expired = token(&json!({"user": "alice", "roles": ["user"], "exp": now() - 3 * 3600}));
     assert_stops(ask(Some(&expired)), "token", "expired 3h ago");
-    // Within what clocks may differ by, the server decides.
+    // Within the allowed clock skew, the server decides.
     let just_now = token(&json!({"user": "alice", "roles": ["user"], "exp": now() - 1}));
     let asked = ask(Some(&just_now));
     let shown = &asked.1["steps"][0];

@@ -1,4 +1,4 @@
-//! One peer's requests do not stand before everybody else's.
+//! One peer's requests do not block everyone else's.
 
 use crate::common::{Setup, TestServer, request};
 use crate::process::eventually;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::thread;
 use std::time::Instant;
 
-/// The requests of the echo server's peers, in the order in which it has taken them up: who, and which.
+/// The requests of the echo server's peers, in the order of execution: the peer, and the request.
 fn taken_up(server: &TestServer) -> Vec<(String, u64)> {
     let seen = server.seen();
     let lines = seen
@@ -29,8 +29,8 @@ fn say(peer: &mut TestPeer, who: &str, number: u64, mut params: Value) {
     peer.send(&request(number, "tools/call", params));
 }
 
-/// Starts to send calls without end, with something after each; a thread of its own, which ends with the
-/// server.
+/// Starts an endless sequence of calls, with something after each, on a separate thread that ends with
+/// the server.
 fn flood(server: &TestServer, params: Value, after: impl Fn(&mut TestPeer, u64) + Send + 'static) {
     let mut peer = server.peer();
     let mut sender = peer.sender();
@@ -54,8 +54,8 @@ fn flood(server: &TestServer, params: Value, after: impl Fn(&mut TestPeer, u64) 
     });
 }
 
-/// Asks beside a flood; gives how many of its calls the server takes up before one's own, the median of
-/// 40 times.
+/// Sends 40 requests beside a flood; returns how many of the flood's calls the server executes between two of
+/// them, as a median.
 fn calls_before_ones_own(server: &TestServer, other: &mut TestPeer) -> usize {
     let mut times = Vec::new();
     for number in 0..40 {
@@ -80,11 +80,11 @@ fn calls_before_ones_own(server: &TestServer, other: &mut TestPeer) -> usize {
     median
 }
 
-/// Bug: what waits for a process stood in one queue, so that whoever asked much at once moved everybody
-/// else's answers by seconds.
+/// Bug: messages for a process were in one queue, so a peer that sent many requests at once delayed everyone
+/// else's responses by seconds.
 #[test]
 fn a_flood_of_calls_stands_before_nobody() {
-    // Some more while one's own question is on its way.
+    // Some more while the other request is on its way.
     for (flags, most) in [(&[][..], 16), (&["--max-in-flight", "2"], 2)] {
         let server = Setup::new("tcp").args(flags).echo(&["--work", "1"]).start();
         let mut other = server.peer();
@@ -95,8 +95,8 @@ fn a_flood_of_calls_stands_before_nobody() {
     }
 }
 
-/// What is cancelled takes up no place, since some servers never answer it, but what a process has not
-/// read is bounded all the same.
+/// A cancelled request takes up no slot, since some servers never respond to it, but what a process has not
+/// read is still bounded.
 #[test]
 fn a_flood_of_cancelled_calls_stands_before_nobody() {
     let server = Setup::new("tcp").echo(&["--work", "1"]).start();
@@ -131,7 +131,7 @@ fn wait_for(server: &TestServer, expected: &[u64]) {
     assert_eq!(seen, expected);
 }
 
-/// A process is given so many requests of one session, and the next one for each that is answered or
+/// A process is given a limited number of requests per session, and the next one for each that is answered or
 /// cancelled; one that is cancelled before its turn never reaches it.
 #[test]
 fn requests_beyond_the_bound_wait_and_can_be_taken_back() {
@@ -145,14 +145,14 @@ fn requests_beyond_the_bound_wait_and_can_be_taken_back() {
     wait_for(&server, &[0, 1, 2, 3]);
     cancel(&mut peer, 2);
     wait_for(&server, &[0, 1, 2, 3, 5]);
-    // Neither has an answer, and the ids are free.
+    // Neither has a response, and the ids are free.
     say(&mut peer, "flooder", 4, json!({}));
     for number in [6, 7, 8, 9, 0, 3, 5] {
         cancel(&mut peer, number);
     }
     assert_eq!(peer.next()["id"], 4);
     wait_for(&server, &[0, 1, 2, 3, 5, 4]);
-    // Whoever leaves takes along what waits.
+    // A peer that leaves takes its queued requests along.
     silent(&mut peer, 20..30);
     peer.reset();
     server.log.wait_for("disconnected");
@@ -160,7 +160,7 @@ fn requests_beyond_the_bound_wait_and_can_be_taken_back() {
     assert!(taken_up(&server).len() <= 9);
 }
 
-/// What a process has not been given, its successor is.
+/// What a process has not been given goes to its successor.
 #[test]
 fn what_waits_survives_a_restart() {
     let server = Setup::new("tcp").args(&["--max-in-flight", "2"]).start();
@@ -179,7 +179,7 @@ fn what_waits_survives_a_restart() {
     wait_for(&server, &[0, 1, 2, 3]);
 }
 
-/// A peer whose requests wait is not read on, so that what waits is bounded, and reads on when they are
+/// A peer whose requests wait is not read further, so that the queue is bounded, and is read again when they are
 /// answered.
 #[test]
 fn whoever_has_many_waiting_is_not_read_on() {

@@ -1,4 +1,4 @@
-//! Files as editors of all systems save them.
+//! Files as editors on all systems save them.
 
 use crate::certificates::Files;
 use crate::common::{SECRET, Setup, client_command, now, request, token, token_with};
@@ -75,7 +75,7 @@ fn a_byte_order_mark_is_skipped_in_every_file() {
     let outcome = ping(&files, server.port);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stdout.contains("\"result\""), "{outcome:?}");
-    // The list of the revoked is in force, its first line included.
+    // The revocation list is in effect, including its first line.
     let claims = json!({"user": "mallory", "roles": ["user"], "exp": now() + 60});
     std::fs::write(files.path("token"), token(&claims)).unwrap();
     let outcome = ping(&files, server.port);

@@ -1,4 +1,4 @@
-//! The client renews its token without a restart: from a file, or by a command.
+//! The client renews its token without a restart: from a file, or with a command.
 
 use crate::client::{AGAIN, free_port};
 use crate::common::{BOTH, Setup, TestClient, client_command, now, request, token};
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 const ALL: [&str; 3] = ["tcp", "ws", "http"];
 
-/// A file with the token of a client.
+/// A file with a client's token.
 struct TokenFile(TempDir);
 
 impl TokenFile {
@@ -56,7 +56,7 @@ fn initialize(client: &mut TestClient) {
     client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
 }
 
-/// Bug: a session ended with its token, and the host had to start the client anew.
+/// Bug: a session ended with its token, and the host had to restart the client.
 #[test]
 fn a_session_goes_on_with_the_next_token() {
     for transport in ALL {
@@ -95,7 +95,7 @@ fn end_of(token: &str) -> u64 {
     claims["exp"].as_u64().unwrap()
 }
 
-/// Where the next token is somebody else's, the session is not.
+/// If the next token belongs to another user, the session does not continue.
 #[test]
 fn a_token_of_another_user_begins_a_session_of_its_own() {
     let server = Setup::new("tcp").secret().start();
@@ -119,7 +119,7 @@ fn a_token_that_expires_while_connected_is_replaced() {
         let server = Setup::new(transport).secret().start();
         let file = TokenFile::new(&good_for(3, "alice"));
         let (late, path) = (good_for(3600, "alice"), file.path());
-        // It takes longer than the old token is good for.
+        // It takes longer than the old token is valid.
         let path = path.display();
         let command = format!(
             "if [ -e {path}.asked ]; then sleep 2; echo {late}; else touch {path}.asked; cat {path}; fi"
@@ -195,7 +195,7 @@ fn over_http_a_refused_request_is_posted_again_with_the_next_token() {
     assert_eq!(second.body["id"], 1);
     second.result(&json!({}));
     assert_eq!(client.next()["id"], 1);
-    // The same one again is no reason to ask again.
+    // The same token again is no reason to run the command again.
     client.send(&request(2, "x", json!({})));
     site.next().status(401);
     let answer = client.next();
@@ -219,7 +219,7 @@ fn a_command_gives_the_token_and_its_stderr_is_shown() {
         client.close_stdin();
         assert_eq!(client.wait(), Some(0));
     }
-    // From the environment, too; what is typed counts more.
+    // From the environment, too; the command line takes precedence.
     let server = Setup::new("tcp").secret().start();
     let mut command = client_command("tcp", server.port);
     let echo = format!("echo {}", good_for(3600, "bob"));
@@ -284,7 +284,7 @@ fn a_command_that_gives_no_token_ends_the_client_before_it_connects() {
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
 }
 
-/// After a night of sleep the file may still hold the token of yesterday.
+/// After a night of sleep the file may still hold yesterday's token.
 #[test]
 fn an_expired_token_is_waited_for_where_there_has_been_a_connection() {
     let server = Setup::new("tcp").secret().start();

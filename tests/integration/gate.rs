@@ -4,7 +4,7 @@ use crate::common::{BOTH, Setup, TestServer, request, token_with};
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 
-/// What the child received for this line of a peer, its own id put in for `ID`.
+/// What the child received for this line of a peer, with its own id in place of `ID`.
 fn passed_on(server: &TestServer, peer: &mut TestPeer, line: &str, marker: &str) -> String {
     peer.send(line);
     let seen = server.wait_seen(marker);
@@ -30,17 +30,17 @@ fn the_child_gets_what_the_gate_wrote() {
             r#"{"jsonrpc":"2.0","extra":{"method":"x"},"id":2,"method":"m2","params":{}}"#,
             "{\"jsonrpc\":\"2.0\",\"id\":ID,\"method\":\"m2\",\"params\":{}}\n",
         ),
-        // The payload is carried: order, numbers and escapes as they came.
+        // The payload is copied: order, numbers and escapes unchanged.
         (
             r#"{"jsonrpc":"2.0","id":3,"method":"m3","params":{"b":1.10,"a":1.0E+2,"b":"\u0041\/","c":12345678901234567890}}"#,
             "{\"jsonrpc\":\"2.0\",\"id\":ID,\"method\":\"m3\",\"params\":{\"b\":1.10,\"a\":1.0E+2,\"b\":\"\\u0041\\/\",\"c\":12345678901234567890}}\n",
         ),
-        // Nothing in it ends a line for anybody.
+        // Nothing in it ends a line for any reader.
         (
             "{\"jsonrpc\":\"2.0\",\"id\":4,\"method\":\"m4\",\"params\":{\r\"a\":\t\"\u{85}\u{2028}\u{2029}\u{20ac}\"}}",
             "{\"jsonrpc\":\"2.0\",\"id\":ID,\"method\":\"m4\",\"params\":{ \"a\": \"\\u0085\\u2028\\u2029\u{20ac}\"}}\n",
         ),
-        // Escapes in names and in the method are undone.
+        // Escapes in names and in the method are decoded.
         (
             r#"{"jsonrpc":"2.0","\u0069d":5,"method":"m\u0035"}"#,
             "{\"jsonrpc\":\"2.0\",\"id\":ID,\"method\":\"m5\"}\n",
@@ -197,7 +197,7 @@ fn what_is_no_message_is_refused_with_its_id() {
         assert!(answer.starts_with(&head), "{line}: {answer}");
     }
     peer.ask("last", "ping", json!({}));
-    // The child has seen the handshake and the ping, and nothing of all that.
+    // The child has seen the handshake and the ping, and none of the above.
     let seen = server.seen();
     let methods: Vec<Value> = seen
         .lines()
@@ -310,7 +310,7 @@ fn forbidden_notifications_vanish() {
     server.wait_seen("notifications/public");
 }
 
-/// Nobody needs a rule to finish the handshake or to take back what they asked for.
+/// Finishing the handshake or cancelling one's own requests needs no rule.
 #[test]
 fn the_handshake_and_cancelling_need_no_permission() {
     let server = Setup::new("tcp").policy(&policy()).start();

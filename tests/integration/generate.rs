@@ -1,4 +1,4 @@
-//! `generate-permissions`: what it writes is what its table says, and what the server then does.
+//! `generate-permissions`: what it writes matches its table, and what the server then enforces.
 
 use crate::common::{Setup, TestServer, example, token_with};
 use crate::process::{Outcome, assert_fails, binary, run};
@@ -21,7 +21,7 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// One who may and is denied nothing, or one who may not.
+/// Denied by the policy, rather than failed for another reason.
 fn is_denied(answer: &Value) -> bool {
     let message = answer["error"]["message"].as_str().unwrap_or_default();
     message.starts_with("Method not allowed: Access denied")
@@ -72,7 +72,7 @@ fn each_role_may_do_what_the_table_says() {
         );
     }
     // Five tools, a prompt, two resources, for three roles: user may not write and delete, and
-    // readonly may not, either.
+    // neither may readonly.
     assert_eq!(calls, [4, 20]);
 }
 
@@ -194,7 +194,7 @@ fn an_update_denies_what_is_new_and_keeps_what_is_written() {
     }
 }
 
-/// Bug: a block that a template makes needed was reported as gone.
+/// Bug: a block that is needed because of a template was reported as gone.
 #[test]
 fn what_a_template_may_offer_is_not_gone() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! The bad-input table: each entry gives one clear line or the documented error, and the server
-//! goes on serving the others.
+//! continues to serve the others.
 
 mod tokens;
 
@@ -73,7 +73,7 @@ fn command_not_found() {
     }
 }
 
-/// The port is open before the child runs, so stdout may have said so already.
+/// The port is open before the child runs, so stdout may have shown that already.
 fn assert_fails_after_start(setup: Setup, says: &str) {
     let mut outcome = setup.run();
     if outcome
@@ -177,7 +177,7 @@ fn nothing_at_all() {
     }
 }
 
-/// Neither a drip of bytes nor pings buy time.
+/// Neither slow bytes nor pings extend the deadline.
 #[test]
 fn hardly_anything_at_all() {
     let ping = &[0x80 | PING, 0x80, 0, 0, 0, 0];
@@ -244,13 +244,13 @@ fn invalid_utf8() {
     peer.frame(BINARY, line);
     assert_eq!(peer.next_line().as_deref(), Some(NOT_UTF8));
     assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
-    // In a text frame it breaks the WebSocket itself (RFC 6455, 8.1).
+    // In a text frame it breaks WebSocket itself (RFC 6455, 8.1).
     peer.frame(TEXT, line);
     peer.assert_closed();
     server.assert_serving();
 }
 
-/// One bad line: this answer, and a connection that has begun goes on.
+/// One bad line: it gets this response, and an established connection continues.
 fn assert_answered(bad: &str, says: &str) {
     for transport in BOTH {
         let server = TestServer::start(transport);
@@ -288,7 +288,7 @@ fn deep_nesting() {
     assert_answered(&r#"{"a":"#.repeat(100_000), TOO_DEEP);
 }
 
-/// Bug: a web page had its browser send a request with messages for a body to a port without a secret:
+/// Bug: a web page made its browser send a request with messages as its body to a port without a secret:
 /// the lines of its head were answered with errors, and then the child got the body.
 #[test]
 fn whoever_speaks_another_protocol_is_turned_away() {
@@ -313,9 +313,9 @@ fn whoever_speaks_another_protocol_is_turned_away() {
             ("[]", no_object),
             ("\u{0}\u{3}\u{0}\u{8}!\u{12}", no_object),
         ] {
-            // Over WebSocket, HTTP is no more than a line that is no JSON.
+            // Over WebSocket, HTTP is just a line that is not JSON.
             let says = if transport == "tcp" { says } else { no_object };
-            // A token behind it is of no use either.
+            // A token after it has no effect either.
             let behind = format!("{evil}\n{token}\n{evil}\n");
             for mut peer in [open.peer(), guarded.peer_with(&token)] {
                 peer.send(&format!("{first}\n{behind}"));
@@ -352,7 +352,7 @@ fn eof_in_the_middle_of_a_line() {
         }
         drop(peer);
         server.log.wait_for("disconnected");
-        // A whole message whose newline never came is not one either.
+        // A complete message without its newline does not count either.
         let mut peer = server.peer();
         if transport == "tcp" {
             peer.raw(br#"{"jsonrpc":"2.0","id":1,"method":"half"}"#);

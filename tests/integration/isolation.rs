@@ -1,4 +1,4 @@
-//! `--isolate`: who shares a process of the MCP server, and who has one of its own.
+//! `--isolate`: which peers share a process of the MCP server, and which have their own.
 
 use crate::common::{BOTH, Setup, TestClient, TestServer, now, request, token};
 use crate::process::eventually;
@@ -29,7 +29,7 @@ fn modern(server: &TestServer, user: &str) -> TestPeer {
     peer
 }
 
-/// Two clients that are asked at the same time, each while the other one's call is in flight.
+/// Two clients that get questions at the same time, each while the other's call is in flight.
 fn elicit_at_once(peers: &mut [TestPeer; 2]) {
     for peer in &mut *peers {
         let params = json!({"ask": ELICIT, "delayMs": 300});
@@ -72,7 +72,7 @@ fn with_asking_those_who_can_be_asked_are_alone_and_the_others_share() {
     }
 }
 
-/// Client SDKs try the newer era first, and say only then what they can.
+/// Client SDKs try the newer era first, and declare their capabilities only then.
 #[test]
 fn a_client_that_has_shared_is_given_a_process_when_it_says_that_it_can_be_asked() {
     let server = Setup::new("tcp")
@@ -85,7 +85,7 @@ fn a_client_that_has_shared_is_given_a_process_when_it_says_that_it_can_be_asked
     let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
     peer.send(&request(0, "server/discover", json!({"_meta": meta})));
     assert_eq!(next_message(&mut peer)["error"]["code"], -32601);
-    // What it is still owed by the shared process is answered.
+    // Pending responses from the shared process still arrive.
     peer.send(&request(1, "x", json!({"silent": true})));
     server.wait_seen("silent");
     peer.send(&request(
@@ -102,14 +102,14 @@ fn a_client_that_has_shared_is_given_a_process_when_it_says_that_it_can_be_asked
         (&json!(1), &json!("session-moved"))
     );
     let initialized = next_message(&mut peer);
-    // Its process hears of it as it is.
+    // Its process receives it unchanged.
     assert_eq!(
         initialized["result"]["params"]["capabilities"],
         json!({"roots": {}})
     );
     let own = pid(&mut peer);
     assert_ne!(own, pid(&mut shared));
-    // A session lives where it lives.
+    // A session stays with its process.
     drop(peer);
     let mut peer = login(&server, "b");
     assert_eq!(peer.resume(&session, 4)["params"]["resumed"], true);
@@ -130,7 +130,7 @@ fn there_are_only_so_many_processes_for_those_who_can_be_asked() {
             json!({"jsonrpc": "2.0", "id": "hello", "error": {"code": -32603, "message": "Too many MCP servers",
                 "data": {"source": "mcp-remote", "reason": "too-many-children", "executed": "no"}}})
         );
-        // Whoever needs none of its own is served.
+        // A peer that does not need its own process is served.
         poor(&server, "c");
         drop(first);
         server.log.wait_for("MCP server ended");
@@ -172,7 +172,7 @@ fn the_environment_says_it_too() {
     );
 }
 
-/// A client whose server has gone makes a new session, which is decided anew.
+/// A client whose server has gone makes a new session, for which the choice is made again.
 #[test]
 fn a_client_that_makes_a_new_session_has_a_process_of_its_own_again() {
     for transport in BOTH {

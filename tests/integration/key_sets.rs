@@ -91,7 +91,7 @@ fn tokens_of_the_set_come_in_and_others_do_not() {
     ] {
         assert!(refused(&server, &bad), "{bad}");
     }
-    // The provider changes its key, and both are good for a while.
+    // The provider rotates its key, and both are valid for a while.
     write(folder.path(), &[&old, &new]);
     server.reload();
     server.assert_serving_with(&new.token(&mcp));
@@ -203,7 +203,7 @@ fn attacks_on_a_key_set_are_refused_and_named() {
         "--roles-claim",
         "scope",
     ];
-    // Nobody fetches a key from where a token says.
+    // A key is never fetched from a URL in a token.
     let evil = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     evil.set_nonblocking(true).unwrap();
     let link = format!("http://{}/keys", evil.local_addr().unwrap());
@@ -332,7 +332,7 @@ fn attacks_on_a_key_set_are_refused_and_named() {
     for transport in BOTH {
         let server = Setup::new(transport).args(&flags).start();
         server.assert_serving_with(&forged(&plain, &good, &own));
-        // Links beside a good signature change nothing.
+        // Links beside a valid signature change nothing.
         let linked = head(json!({"jku": link, "x5u": link, "jwk": stranger.jwk()}));
         server.assert_serving_with(&forged(&linked, &good, &own));
         for (token, why) in &cases {

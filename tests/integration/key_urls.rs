@@ -1,4 +1,4 @@
-//! `--jwks https://…`: keys that are fetched, again when they change, and kept when they cannot be.
+//! `--jwks https://…`: keys that are fetched, again when they change, and kept while fetching fails.
 
 use crate::certificates::Files;
 use crate::common::{BOTH, Setup, TestServer, request};
@@ -91,7 +91,7 @@ fn token(provider: &Provider) -> String {
     provider.token(&json!("mcp"))
 }
 
-/// A client over HTTP shows this token once; gives the status.
+/// A client over HTTP sends this token once; returns the status.
 fn status_over_http(port: u16, token: &str) -> u16 {
     let mut http = Http::connect(port);
     let authorization = format!("Bearer {token}");
@@ -136,7 +136,7 @@ fn tokens_of_unknown_keys_cause_one_fetch_and_are_refused() {
         }
     }
     assert_eq!(keys.fetches(), 2, "one of them at the start");
-    // The same name and another key behind it is no reason to ask.
+    // The same name with another key is no reason to fetch.
     assert!(refused(&server, &token(&Provider::new("own"))));
     server.assert_serving_with(&token(&own));
     assert_eq!(keys.fetches(), 2);
@@ -215,11 +215,11 @@ fn keys_that_cannot_be_fetched_for_too_long_stop_counting() {
     server.assert_serving_with(&token(&own));
 }
 
-/// What a server of keys may do wrong, and what is said about it.
+/// What a key server may do wrong, and the resulting error.
 fn faults() -> Vec<(Act, &'static str)> {
     fn raw(text: impl Into<String>) -> Act {
         let text = text.into();
-        // A client that has seen enough closes the connection.
+        // A client that has read enough closes the connection.
         Box::new(move |mut exchange| exchange.try_raw(text.as_bytes()))
     }
     fn body(text: &str) -> Act {
@@ -409,7 +409,7 @@ fn inspect_token_and_doctor_fetch_the_keys_too() {
     assert!(outcome.stdout.contains("HTTP 500"), "{outcome:?}");
 }
 
-/// The URL may name its tenant, or worse, in a query.
+/// The URL may contain its tenant, or worse, in a query.
 #[test]
 fn the_query_of_the_url_is_in_no_log() {
     let own = Provider::new("own");

@@ -1,4 +1,4 @@
-//! Bounds that hold before anybody is trusted, and those on what users send.
+//! Bounds that apply before authentication, and those on what users send.
 
 use crate::common::{BOTH, Setup, TestServer, now, request, token, token_with};
 use crate::process::eventually;
@@ -39,14 +39,14 @@ fn a_flood_of_strangers_keeps_nobody_out() {
         let mut user = server.peer_with(&token);
         let mut other = stranger(server.port, THERE);
         let mut flood: Vec<TestPeer> = (0..50).map(|_| stranger(server.port, HERE)).collect();
-        // The newest seven of the address are left; another address does not suffer.
+        // The newest seven of the address are left; another address is not affected.
         let left = eventually("43 strangers are pushed out", || {
             let left: Vec<bool> = flood.iter_mut().map(|peer| !closed(peer)).collect();
             (left.iter().filter(|left| **left).count() == 7).then_some(left)
         });
         assert!(left[43..].iter().all(|left| *left), "{transport}: {left:?}");
         assert!(!closed(&mut other), "{transport}");
-        // They take no place of those who are in, and whoever has a token comes in.
+        // They take no slots from authenticated peers, and a peer with a token gets in.
         assert_eq!(user.ask(1, "ping", json!({}))["id"], 1);
         server.assert_serving_with(&token);
         server
@@ -55,7 +55,7 @@ fn a_flood_of_strangers_keeps_nobody_out() {
     }
 }
 
-/// While strangers come as fast as they can, from many addresses, everybody with a token comes in at
+/// While unauthenticated connections come as fast as possible, from many addresses, every peer with a token gets in at
 /// the first attempt.
 #[test]
 fn users_come_in_while_strangers_keep_coming() {
@@ -69,7 +69,7 @@ fn users_come_in_while_strangers_keep_coming() {
             for at in 2..6 {
                 let (stop, flooded) = (&stop, &flooded);
                 scope.spawn(move || {
-                    // A few are held open; each one more lets the oldest go.
+                    // A few are held open; each further one drops the oldest.
                     let mut held = std::collections::VecDeque::new();
                     while !stop.load(Ordering::Relaxed) {
                         held.push_back(stranger(port, Ipv4Addr::new(127, 0, 0, at)));
@@ -77,12 +77,12 @@ fn users_come_in_while_strangers_keep_coming() {
                             held.pop_front();
                         }
                         flooded.fetch_add(1, Ordering::Relaxed);
-                        // Faster, and this machine would run out of ports first.
+                        // Any faster, and this machine would first run out of ports.
                         std::thread::sleep(Duration::from_millis(1));
                     }
                 });
             }
-            // The threads end with the test, whatever it finds.
+            // The threads end with the test, whatever its result.
             let guard = Stop(&stop);
             for served in 0..10_000 {
                 if served >= 20 && flooded.load(Ordering::Relaxed) > FLOOD {
@@ -106,7 +106,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Strangers may send 16 KiB each, and announce what they like.
+/// Unauthenticated peers may send 16 KiB each, and announce any length.
 #[test]
 fn strangers_cost_little_memory() {
     const COUNT: usize = 200;
@@ -120,7 +120,7 @@ fn strangers_cost_little_memory() {
         let mut strangers: Vec<TestPeer> = (0..COUNT).map(|_| server.peer()).collect();
         for stranger in &mut strangers {
             if transport == "ws" {
-                // A masked text frame of 9 MiB, of which this is the beginning.
+                // The beginning of a masked text frame of 9 MiB.
                 let mut head = vec![0x81, 0xff];
                 head.extend((9_u64 << 20).to_be_bytes());
                 stranger.raw(&[&head[..], &[0; 4], &filler].concat());
@@ -128,7 +128,7 @@ fn strangers_cost_little_memory() {
                 stranger.raw(&filler);
             }
         }
-        // Whoever comes in now comes after what they have sent.
+        // A peer that connects now comes after what they have sent.
         server.assert_serving_with(&token_with(&["user"]));
         let grown = server.peak() - before;
         assert!(grown < 20_000, "{transport}: {grown} KiB");
@@ -186,7 +186,7 @@ fn requests_beyond_the_rate_are_refused() {
                 "{transport}"
             );
         }
-        // Another connection of hers changes nothing.
+        // Another connection of the same user changes nothing.
         let refused = again.ask("r", "only once", json!({}));
         assert_eq!(refused["id"], "r");
         assert_eq!(refused["error"]["code"], -32603);
@@ -250,7 +250,7 @@ fn a_flood_of_pings_ends_its_connection() {
     for _ in 0..90 {
         peer.frame(PING, b"hello");
     }
-    // So many are all right.
+    // This many are allowed.
     assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
     // An empty ping is six bytes: a flag, a length and a mask.
     peer.raw(&[0x89, 0x80, 0, 0, 0, 0].repeat(50));
@@ -267,7 +267,7 @@ fn nothing_is_compressed() {
     let (head, mut peer) = TestPeer::upgrade(server.port, offer);
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     assert!(!head.to_lowercase().contains("extensions"), "{head}");
-    // A frame that says it is compressed breaks the protocol.
+    // A frame with the compression bit violates the protocol.
     peer.fragment(0xc0 | TEXT, request(1, "ping", json!({})).as_bytes());
     peer.assert_closed();
     server.assert_serving();
@@ -299,7 +299,7 @@ fn millions_of_short_lines_cost_neither_memory_nor_others_their_turn() {
 
 const EMPTY: &str = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid Request: too many empty lines, empty frames or acknowledgements"}}"#;
 
-/// Bug: frames without a message were not counted by anything, and nobody else had a turn until they
+/// Bug: frames without a message were not counted, and no other peer had a turn until they
 /// were read.
 #[test]
 fn a_flood_of_what_holds_no_message_ends_its_connection() {
@@ -337,7 +337,7 @@ fn a_flood_of_what_holds_no_message_ends_its_connection() {
         if what == "empty parts of a message" {
             peer.fragment(TEXT, b"");
         }
-        // More than fast enough for what comes in a second beyond what may come at once.
+        // More than the rate allows in a second, beyond the burst.
         for round in 0.. {
             (0..500).for_each(|_| send(&mut peer, ack));
             assert_eq!(other.ask(round, "ping", json!({}))["id"], round, "{what}");
@@ -353,8 +353,8 @@ fn a_flood_of_what_holds_no_message_ends_its_connection() {
     }
 }
 
-/// Bug: what a process of one peer said without end kept all others waiting, who have processes of their
-/// own.
+/// Bug: endless output from one peer's process kept all others waiting, who have their own
+/// processes.
 #[test]
 fn a_process_that_never_stops_talking_keeps_nobody_waiting() {
     let server = Setup::new("tcp").args(&["--isolate"]).start();
@@ -374,7 +374,7 @@ fn a_process_that_never_stops_talking_keeps_nobody_waiting() {
     assert!(answers > 10, "{answers}");
 }
 
-/// Each message may be a small frame, and some white space between messages harms nobody.
+/// Each message may be a small frame, and a little white space between messages is harmless.
 #[test]
 fn small_messages_are_not_taken_for_empty_ones() {
     let note = r#"{"jsonrpc":"2.0","method":"notifications/x"}"#;

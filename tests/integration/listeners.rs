@@ -1,5 +1,5 @@
 //! Several listeners (`--listen`): all connections share the MCP server, the policy and the
-//! audit log, and none sees the answers of another.
+//! audit log, and none sees the responses of another.
 
 use crate::common::{Setup, TestClient, TestServer, request, token_with};
 use crate::process::eventually;
@@ -53,7 +53,7 @@ fn peers_at_four_listeners_share_a_child_and_never_meet() {
     let session = Session::begin_with(http, &token);
     let mut unix = unix_client(&server, &[], &token);
 
-    // The same id and the same token of progress everywhere, all at once.
+    // The same id and the same progress token everywhere, all at once.
     let ask = |progress| {
         let (params, method) = call(progress);
         request(7, method, params)
@@ -109,7 +109,7 @@ fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
-    // A second server does not take it from the first.
+    // A second server does not take over the first one's socket.
     let other = Setup::new("tcp");
     let outcome = other.args(&["--listen", &format!("unix://{path}")]).run();
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
@@ -126,7 +126,7 @@ fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
     server.stop();
     assert!(!std::path::Path::new(&path).exists());
 
-    // One that was killed leaves it, and the next one replaces it.
+    // A killed server leaves it behind, and the next one replaces it.
     let (mut killed, ..) = four_listeners(Setup::new("tcp"));
     killed.signal(Signal::KILL);
     killed.wait();
@@ -138,7 +138,7 @@ fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
     let words = ["client", "unix", "--path", left.to_str().unwrap()];
     let mut client = TestClient::of_command(&words, &[], "");
     assert_eq!(client.ask(1, "ping", json!({}))["id"], 1);
-    // What is no socket stays.
+    // What is not a socket stays.
     let file = next.beside("file");
     std::fs::write(&file, "mine").unwrap();
     let outcome = Setup::new("tcp")
@@ -148,7 +148,7 @@ fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
 }
 
-/// A web page cannot drive it, should a browser or a proxy send HTTP there.
+/// A web page cannot use it, should a browser or a proxy send HTTP there.
 #[test]
 fn http_is_turned_away_at_a_unix_socket() {
     let (server, ..) = four_listeners(Setup::new("tcp"));
@@ -163,10 +163,10 @@ fn http_is_turned_away_at_a_unix_socket() {
     assert!(!server.seen().contains("evil"));
 }
 
-/// Bug: it said "stop what listens there", whatever was wrong.
+/// Bug: the remedy was "stop what listens there", whatever was wrong.
 #[test]
 fn what_keeps_a_port_from_opening_is_told_apart() {
-    // The address is one of those that are for documentation alone (RFC 5737).
+    // The address is reserved for documentation (RFC 5737).
     for (url, says) in [
         (
             "tcp://203.0.113.5:0",

@@ -1,4 +1,4 @@
-//! The numbers, as Prometheus reads them. `.ci/run` installs a real one.
+//! The metrics, as Prometheus reads them. `.ci/run` installs a real one.
 
 use crate::certificates::Files;
 use crate::common::{Setup, TestServer, now, request, token, token_with};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
-/// A trace of W3C Trace Context.
+/// A W3C Trace Context.
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn get(port: u16, path: &str) -> String {
@@ -20,7 +20,7 @@ fn get(port: u16, path: &str) -> String {
     peer.rest()
 }
 
-/// The value of one line; 0 where it is not there.
+/// The value of one line; 0 if it is missing.
 fn value(text: &str, line: &str) -> f64 {
     let mut values = text
         .lines()
@@ -167,7 +167,7 @@ fn every_number_is_documented() {
     assert_eq!(rows, told);
 }
 
-/// What a health check may ask is not where the numbers are.
+/// The path of a health check does not serve metrics.
 #[test]
 fn other_ports_have_no_numbers() {
     let server = Setup::new("http")
@@ -277,7 +277,7 @@ fn prometheus_reads_it() {
                 .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
                 .filter(|word| word.starts_with("mcp_remote_"))
                 .collect();
-            // What has not happened yet is described all the same.
+            // What has not happened yet is still described.
             for name in names {
                 let base = ["_bucket", "_sum", "_count"]
                     .iter()
@@ -292,7 +292,7 @@ fn prometheus_reads_it() {
     assert!(counted > 10, "{counted} queries");
 }
 
-/// A trace passes as it was sent, and is in the log line of its request at debug; nothing else of `_meta` is.
+/// A trace passes unchanged, and is in the log line of its request at debug; nothing else from `_meta` is.
 #[test]
 fn a_trace_passes_untouched_and_is_in_the_log() {
     for transport in ["tcp", "http"] {

@@ -1,4 +1,4 @@
-//! Many peers on one child: each gets exactly its own.
+//! Many peers on one child: each gets exactly its own responses.
 
 use crate::common::{BOTH, Setup, TestServer, request};
 use crate::process::eventually;
@@ -14,7 +14,7 @@ fn cancel(id: &Value) -> String {
     json!({"jsonrpc": "2.0", "method": CANCELLED, "params": params}).to_string()
 }
 
-/// The id that the child knows the request of this method by.
+/// The id by which the child knows the request with this method.
 fn id_at_child(server: &TestServer, method: &str) -> Value {
     let line = server.wait_seen(&format!("\"{method}\""));
     serde_json::from_str::<Value>(&line).unwrap()["id"].take()
@@ -83,7 +83,7 @@ fn an_id_in_flight_is_not_taken_twice() {
             (&id, &json!(-32600)),
             "{answer}"
         );
-        // As typed, it is another id; and another peer's ids are its own.
+        // With another type, it is another id; and another peer's ids are its own.
         let answer = peer.ask(other.clone(), "third", json!({}));
         assert_eq!(
             (&answer["id"], &answer["result"]["method"]),
@@ -95,7 +95,7 @@ fn an_id_in_flight_is_not_taken_twice() {
             (&id, &json!("fourth"))
         );
         assert_eq!(peer.next()["result"]["method"], "first");
-        // Once it is answered, it is free.
+        // Once it has its response, it is free.
         assert_eq!(
             peer.ask(id, "fifth", json!({}))["result"]["method"],
             "fifth"
@@ -104,7 +104,7 @@ fn an_id_in_flight_is_not_taken_twice() {
     assert!(!server.seen().contains("second"));
 }
 
-/// Five peers, the same ids, random delays, progress under the same tokens.
+/// Five peers, the same ids, random delays, progress with the same tokens.
 #[test]
 fn answers_are_never_mixed() {
     const REQUESTS: u64 = 120;
@@ -141,7 +141,7 @@ fn answers_are_never_mixed() {
         threads
             .into_iter()
             .for_each(|thread| thread.join().unwrap());
-        // Every request had an id of its own at the child.
+        // Every request had its own id at the child.
         let seen = server.seen();
         let mut ids: Vec<Value> = seen
             .lines()
@@ -183,7 +183,7 @@ fn progress_comes_under_the_peers_own_token() {
             );
         }
     }
-    // Without a token nothing comes, whatever the child makes up.
+    // Without a token no progress comes, whatever the child sends.
     let forged = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}"#;
     let answer = peers[0].ask(
         "last",
@@ -207,7 +207,7 @@ fn a_peer_cancels_its_own_requests_and_no_others() {
         bob.send(&request(ids[1].clone(), "of-bob", json!({"silent": true})));
         let of_alice = id_at_child(&server, "of-alice");
         let of_bob = id_at_child(&server, "of-bob");
-        // Not theirs, not there, or not an id.
+        // Not theirs, not existing, or not an id.
         for bad in [
             &ids[1],
             &of_bob,
@@ -229,7 +229,7 @@ fn a_peer_cancels_its_own_requests_and_no_others() {
         );
         assert_eq!(alice.ask("after", "ping", json!({}))["id"], "after");
         assert_eq!(cancelled_at_child(&server), [of_alice]);
-        // A cancelled id may be used again.
+        // A cancelled id may be reused.
         assert_eq!(
             alice.ask(ids[0].clone(), "again", json!({}))["result"]["method"],
             "again"
@@ -255,7 +255,7 @@ fn what_a_leaving_peer_asked_is_cancelled() {
         ids.sort_by_key(Value::as_i64);
         cancelled.sort_by_key(Value::as_i64);
         assert_eq!(cancelled, ids);
-        // The late answer to "two" reaches nobody.
+        // The late response to "two" reaches no peer.
         let answer = server.peer().ask("1", "three", json!({"delayMs": 800}));
         assert_eq!(answer["result"]["method"], "three");
     }

@@ -1,4 +1,4 @@
-//! Messages that are longer than they may be: each is answered by itself, and nothing else comes to harm.
+//! Messages that are too long: each gets an error of its own, and nothing else is affected.
 
 use crate::common::{Setup, TestClient, TestServer, request};
 use crate::questions::{ELICIT, shake_hands};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const LIMIT: usize = 64 << 10;
 
-/// Both transports, with one process for all and with one for each.
+/// Both transports, with a shared process and with isolated ones.
 const EVERYWHERE: [(&str, &[&str]); 4] = [
     ("tcp", &[]),
     ("tcp", &["--isolate"]),
@@ -39,13 +39,13 @@ fn slow(id: u32) -> String {
     request(id, "tools/call", json!({"delayMs": 300}))
 }
 
-/// Bug: it cut the connection, and took the calls in flight with it.
+/// Bug: it cut the connection, and with it the calls in flight.
 #[test]
 fn it_is_answered_under_its_id_and_everything_else_goes_on() {
     for (transport, args) in EVERYWHERE {
         let server = start(transport, args);
         let mut peer = server.peer();
-        // Also as the first one of a connection.
+        // Also as the first line of a connection.
         peer.send(&long("first"));
         assert_too_long(&peer.next(), &json!("first"));
         peer.initialize();
@@ -54,10 +54,10 @@ fn it_is_answered_under_its_id_and_everything_else_goes_on() {
             peer.send(&long(id.clone()));
             assert_too_long(&peer.next(), &id);
         }
-        // Nobody waits for an answer to this.
+        // This needs no response.
         let note = json!({"jsonrpc": "2.0", "method": "notifications/x", "params": {"x": "x".repeat(2 * LIMIT)}});
         peer.send(&note.to_string());
-        // What has no id at all.
+        // A message without an id.
         peer.send(&format!("\"{}\"", "x".repeat(2 * LIMIT)));
         assert_too_long(&peer.next(), &Value::Null);
         assert_eq!(peer.next()["id"], 1, "{transport} {args:?}");
@@ -66,7 +66,7 @@ fn it_is_answered_under_its_id_and_everything_else_goes_on() {
     }
 }
 
-/// The server waited for the answer for `--question-timeout`.
+/// The server waited for the answer until `--question-timeout`.
 #[test]
 fn an_answer_to_the_mcp_server_fails_its_request() {
     for (transport, args) in EVERYWHERE {
@@ -122,13 +122,13 @@ fn frames_that_are_too_long_are_passed_over() {
     peer.frame(TEXT, both.as_bytes());
     assert_too_long(&peer.next(), &json!(5));
     assert_eq!(peer.next()["id"], 6);
-    // Broken, but at its end.
+    // Invalid, but only at its end.
     peer.frame(TEXT, format!("{{{}\n", "x".repeat(2 * LIMIT)).as_bytes());
     assert_too_long(&peer.next(), &Value::Null);
     assert_eq!(peer.ask(7, "ping", json!({}))["id"], 7);
 }
 
-/// Bug: a client without `--auto-reconnect` ended with it.
+/// Bug: a client without `--auto-reconnect` exited.
 #[test]
 fn a_client_goes_on() {
     for (transport, args) in EVERYWHERE {
@@ -140,7 +140,7 @@ fn a_client_goes_on() {
             assert_too_long(&client.next(), &json!(2));
             assert_eq!(client.next()["id"], 1, "{transport} {args:?} {flags:?}");
             assert_eq!(client.ask(3, "ping", json!({}))["id"], 3);
-            // By now it knows, and does not send the next one.
+            // By now it knows the limit, and does not send the next one.
             client.send(&long(4));
             assert_too_long(&client.next(), &json!(4));
             client.close_stdin();
@@ -152,7 +152,7 @@ fn a_client_goes_on() {
     }
 }
 
-/// Never-ending lines cost no memory.
+/// Endless lines cost no memory.
 #[test]
 fn a_line_without_an_end_is_not_kept() {
     for transport in ["tcp", "ws"] {
@@ -171,7 +171,7 @@ fn a_line_without_an_end_is_not_kept() {
     }
 }
 
-/// Bug: the client dropped it, and the host waited for ever.
+/// Bug: the client dropped it, and the host waited forever.
 #[test]
 fn a_client_answers_what_is_too_long_to_be_read() {
     const MOST: usize = 64 << 20;

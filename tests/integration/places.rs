@@ -1,12 +1,12 @@
-//! Whoever takes a connection, a session or memory is counted where it is taken.
+//! Connections, sessions and memory are counted where they are taken.
 
 use crate::common::{BOTH, Setup, TestServer, now, request, token, token_with};
 use crate::process::eventually;
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 
-/// A server with two places, both taken: one by a session that waits for its client, whose key this
-/// gives, the other by the peer. With a token they are all of one user.
+/// A server with two slots, both taken: one by a session that waits for its client, whose key this
+/// returns, the other by the peer. With a token they belong to the same user.
 fn full_house(setup: Setup, token: Option<&str>) -> (TestServer, Value, TestPeer) {
     let server = setup.args(&["--max-connections", "2"]).start();
     let mut client = peer(&server, token);
@@ -33,7 +33,7 @@ fn setups(transport: &'static str) -> [(Setup, Option<String>); 2] {
     [(Setup::new(transport), None), (with, Some(token))]
 }
 
-/// Bug: while a session waited, connections beyond `--max-connections` were counted by nobody.
+/// Bug: while a session waited, connections beyond `--max-connections` were not counted.
 #[test]
 fn a_full_house_lets_nobody_in_uncounted() {
     const PENDING: usize = 8;
@@ -53,16 +53,16 @@ fn a_full_house_lets_nobody_in_uncounted() {
             for _ in 0..60 {
                 flood.push(peer(&server, token));
                 let open = server.descriptors();
-                // One more may be on its way out.
+                // One more may be closing.
                 assert!(open <= before + PENDING + 2, "{transport}: {open}");
             }
-            // Its client finds its session all the same.
+            // Its client still finds its session.
             let mut client = peer(&server, token);
             let answer = client.resume(&session, 1);
             assert_eq!(answer["params"]["resumed"], true, "{transport}: {answer}");
             assert_eq!(client.ask(2, "ping", json!({}))["id"], 2);
             assert_eq!(other.ask(2, "ping", json!({}))["id"], 2);
-            // Whoever asks for anything else is told.
+            // Any other request gets an error.
             let answer = flood[59].ask(1, "ping", json!({}));
             assert_eq!(answer["error"]["data"]["reason"], "too-many-connections");
             flood[59].assert_closed();
@@ -70,7 +70,7 @@ fn a_full_house_lets_nobody_in_uncounted() {
     }
 }
 
-/// Bug: each of those connections might send a message of full length before it was looked at.
+/// Bug: each of those connections could send a message of full length before it was checked.
 #[test]
 fn a_full_house_keeps_no_long_messages() {
     const LENGTH: usize = 4 << 20;
@@ -80,7 +80,7 @@ fn a_full_house_keeps_no_long_messages() {
             let before = server.peak();
             let mut begin = Vec::new();
             if transport == "ws" {
-                // A masked text frame, not to its end.
+                // An incomplete masked text frame.
                 begin.extend([0x81, 0xff]);
                 begin.extend((LENGTH as u64 * 2).to_be_bytes());
                 begin.extend([0; 4]);
@@ -107,7 +107,7 @@ fn token_of(user: &str) -> String {
     token(&json!({"user": user, "exp": now() + 3600}))
 }
 
-/// A session that waits for its client, by its key. Nobody holds a connection for it.
+/// A session that waits for its client, by its key. It has no connection.
 fn waiting(server: &TestServer, token: &str) -> Value {
     let mut client = server.peer_with(token);
     let session = client.resume(&Value::Null, 0)["params"]["session"].clone();
@@ -130,7 +130,7 @@ fn assert_too_many_of_user(answer: &Value, says: &str) {
     assert!(message.contains(says) && message.contains("--max-per-user"));
 }
 
-/// Bug: one token took every place, and needed no connection for it: sessions that wait were enough.
+/// Bug: one token took every slot, and needed no connections for that: waiting sessions were enough.
 #[test]
 fn a_user_has_a_share_of_the_places() {
     for transport in BOTH {
@@ -145,7 +145,7 @@ fn a_user_has_a_share_of_the_places() {
         let refusal = last.ask(1, "ping", json!({}));
         assert_too_many_of_user(&refusal, "Too many connections of this user");
         last.assert_closed();
-        // Her sessions go on.
+        // Her sessions continue.
         for session in &sessions {
             let mut client = server.peer_with(&alice);
             let answer = client.resume(session, 1);
@@ -156,7 +156,7 @@ fn a_user_has_a_share_of_the_places() {
         for peer in &mut others {
             assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
         }
-        // Who has no session to go on with is told at once.
+        // A client without a session to resume gets the error at once.
         let answer = server.peer().login(&bob);
         assert_too_many_of_user(&answer, "Too many connections of this user");
     }
@@ -165,7 +165,7 @@ fn a_user_has_a_share_of_the_places() {
 #[test]
 fn a_share_may_be_chosen() {
     let server = Setup::new("tcp").args(&["--max-per-user", "2"]).start();
-    // Without users it is the address that counts.
+    // Without users the address counts.
     let mut peers = [server.peer(), server.peer()];
     for peer in &mut peers {
         assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
@@ -173,7 +173,7 @@ fn a_share_may_be_chosen() {
     assert_too_many_of_user(&server.peer().next(), "Too many connections");
 }
 
-/// While all places are taken, sessions without a connection of whoever has most give way.
+/// While all slots are taken, sessions without a connection give way, from the user with the most.
 #[test]
 fn sessions_that_wait_give_way_to_those_who_have_less() {
     for (flags, limit) in [
@@ -194,7 +194,7 @@ fn sessions_that_wait_give_way_to_those_who_have_less() {
             server.log.wait_for("all places are taken");
             peers.push(peer);
         }
-        // He has as many as she has now, so that nobody is pushed out any more.
+        // He has as many as she has now, so no more are evicted.
         let mut third = server.peer();
         third.send(&bob);
         third.send(&request(1, "ping", json!({})));
@@ -207,7 +207,7 @@ fn sessions_that_wait_give_way_to_those_who_have_less() {
         let expected = ["too-many-connections", "too-many-children"];
         let expected = expected[usize::from(!flags.is_empty())];
         assert_eq!(refusal["error"]["data"]["reason"], expected);
-        // The oldest have ended, the youngest go on.
+        // The oldest have ended, the youngest continue.
         for (at, session) in sessions.iter().enumerate().skip(2) {
             let mut client = server.peer_with(&alice);
             let answer = client.resume(session, 1);

@@ -1,4 +1,4 @@
-//! Messages that end the MCP server: their sender pays for them, and nobody else for long.
+//! Messages that end the MCP server: their sender is penalised, and the others recover soon.
 
 use crate::common::{Setup, TestServer, now, request, token};
 use crate::wire::TestPeer;
@@ -16,7 +16,7 @@ fn is_exit(answer: &Value) -> bool {
     answer["error"]["message"] == "MCP server exited"
 }
 
-/// Sends a call that ends the MCP server; true where that got it, false where the peer is refused.
+/// Sends a call that ends the MCP server; true if it got through, false if the peer is refused.
 fn poison(peer: &mut TestPeer) -> bool {
     let answer = peer.ask("poison", "tools/call", json!({"exit": 3}));
     if is_exit(&answer) {
@@ -32,7 +32,7 @@ fn poison(peer: &mut TestPeer) -> bool {
     false
 }
 
-/// One `subscriptions/listen` was given to process after process and ended them all, and the server.
+/// One `subscriptions/listen` was sent to process after process and ended them all, and the server.
 #[test]
 fn a_listen_that_ends_the_process_is_not_given_to_the_next() {
     let server = Setup::new("tcp").echo(&["--modern"]).start();
@@ -48,7 +48,7 @@ fn a_listen_that_ends_the_process_is_not_given_to_the_next() {
     assert_eq!(heard, 1);
 }
 
-/// Sets it when dropped, so that a thread that waits for it ends with a test that fails.
+/// Sets it when dropped, so that a thread that waits for it ends with a failed test.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -57,7 +57,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Six calls that end the MCP server ended everything.
+/// Six calls that end the MCP server ended ours.
 #[test]
 fn a_call_that_ends_the_process_costs_its_sender_alone() {
     let server = Setup::new("tcp").secret().start();
@@ -84,7 +84,7 @@ fn a_call_that_ends_the_process_costs_its_sender_alone() {
         let mut exits = 0;
         let mut longest = 0;
         let begin = Instant::now();
-        // As often as it can, and again after a reconnection.
+        // As often as possible, and again after a reconnect.
         while longest <= 1000 && begin.elapsed() < Duration::from_secs(15) {
             for _ in 0..20 {
                 exits += u32::from(poison(&mut mallory));
@@ -107,7 +107,7 @@ fn a_call_that_ends_the_process_costs_its_sender_alone() {
     assert!(peer_of(&server, "carol").ask(1, "x", json!({}))["result"].is_object());
 }
 
-/// Whoever they are and however many: `--max-restarts` is not theirs to use up.
+/// Whoever they are and however many: they cannot use up `--max-restarts`.
 #[test]
 fn no_number_of_peers_uses_up_the_restarts() {
     let server = Setup::new("tcp")
@@ -122,7 +122,7 @@ fn no_number_of_peers_uses_up_the_restarts() {
         let mut bob = peer_of(&server, "bob");
         assert!(bob.ask(1, "x", json!({}))["result"].is_object());
     }
-    // Without users it is the session that is refused.
+    // Without users the session is refused.
     let server = Setup::new("tcp").args(&["--max-restarts", "1"]).start();
     let mut mallory = server.peer();
     assert!((0..4).all(|_| poison(&mut mallory)));
@@ -133,7 +133,7 @@ fn no_number_of_peers_uses_up_the_restarts() {
         .wait_for("MCP server ended at a message of this peer");
 }
 
-/// The very first message, whose `clientInfo` is quoted to the process, ended the server.
+/// The very first message, whose `clientInfo` is passed to the process, ended the server.
 #[test]
 fn a_handshake_that_ends_the_process_is_not_repeated() {
     let server = Setup::new("tcp").args(&["--max-restarts", "1"]).start();
@@ -153,7 +153,7 @@ fn a_handshake_that_ends_the_process_is_not_repeated() {
     assert_eq!(server.seen().matches("mallory").count(), 1);
 }
 
-/// What one peer called itself was the answer of all who came at that moment.
+/// One peer's client name was the error of all that connected at that moment.
 #[test]
 fn a_handshake_that_is_refused_is_refused_to_its_sender() {
     let server = Setup::new("tcp")
@@ -169,7 +169,7 @@ fn a_handshake_that_is_refused_is_refused_to_its_sender() {
         json!({"name": "first", "version": "1", "refuse": true}),
     ));
     server.wait_seen("first");
-    // All these wait for the answer to the first, which is not theirs.
+    // All these wait for the response to the first, which is not theirs.
     let infos = [
         json!(5),
         json!({"name": "good", "version": "1"}),
@@ -186,7 +186,7 @@ fn a_handshake_that_is_refused_is_refused_to_its_sender() {
     for (peer, info) in &mut peers {
         let answer = peer.next();
         if info["refuse"] == true {
-            // Behind one that is good it gets that one's answer, whatever it is called.
+            // Behind a valid one it gets the same response, whatever its client name.
             assert_eq!(answer["id"], "init", "{answer}");
         } else if info.is_object() {
             assert!(answer["result"].is_object(), "{info}: {answer}");
@@ -199,7 +199,7 @@ fn a_handshake_that_is_refused_is_refused_to_its_sender() {
     assert!((2..=3).contains(&asked), "{asked}");
 }
 
-/// What ends at any handshake never worked.
+/// A server that exits at any handshake never worked.
 #[test]
 fn a_server_that_ends_at_every_handshake_ends_everything() {
     let mut server = Setup::new("tcp")
@@ -212,7 +212,7 @@ fn a_server_that_ends_at_every_handshake_ends_everything() {
     server.log.wait_for("before it answered anything");
 }
 
-/// A server that fails by itself, whatever it is told, is started again so many times.
+/// A server that fails by itself, whatever it receives, is restarted this many times.
 #[test]
 fn a_server_that_ends_by_itself_too_often_ends_everything() {
     let folder = tempfile::tempdir().unwrap();
@@ -228,7 +228,7 @@ fn a_server_that_ends_by_itself_too_often_ends_everything() {
     assert!(poison(&mut peer));
     assert_eq!(server.wait().code(), Some(1));
     server.log.wait_for("will not be started again");
-    // The first one, that after the poison, and two more.
+    // The first one, the one after the poison, and two more.
     let lives = std::fs::read_to_string(folder.path().join("lived")).unwrap();
     assert_eq!(lives.lines().count(), 4);
 }

@@ -1,5 +1,5 @@
-//! Rules on tools, prompts and resources: what is denied, what lists are left with, and what
-//! `check` says of it.
+//! Rules on tools, prompts and resources: what is denied, what remains of lists, and the output of
+//! `check`.
 
 mod check;
 
@@ -8,7 +8,7 @@ use crate::process::{Outcome, binary, run};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Every way that messages go: both transports, one MCP server for all or one for each.
+/// Every path of a message: both transports, one MCP server for all or one per peer.
 const WAYS: [(&str, &[&str]); 4] = [
     ("tcp", &[]),
     ("ws", &[]),
@@ -183,7 +183,7 @@ fn roles_add_up_and_a_block_wins_for_tools_too() {
         assert_eq!(outcome, allowed, "{roles:?} {tool}: {answer}");
     }
     let mut peer = server.peer_with(&token_with(&["reader"]));
-    // A notification is held to the rules, too, and nobody gets an answer.
+    // A notification is subject to the rules, too, and gets no response.
     peer.send(r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"vanished"}}"#);
     peer.ask("last", "ping", json!({}));
     let seen = server.seen();
@@ -248,7 +248,7 @@ fn pages_are_cut_one_by_one_and_nothing_else_changes() {
             assert_eq!(answer["error"]["code"], -32603, "{answer}");
             assert_eq!(answer["error"]["data"]["reason"], "unreadable-list");
         }
-        // Without rules of the kind for anybody, lists pass as they are: resources have some.
+        // If no role has rules of the kind, lists pass unchanged: resources have some.
         let raw = r#"{"roots":[],"cacheScope":"public"}"#;
         let answer = peer.ask(9, "ping", json!({"raw": raw}));
         assert_eq!(answer["result"]["cacheScope"], "public");
@@ -269,7 +269,7 @@ fn a_list_of_a_modern_server_is_the_peers_own() {
     }
 }
 
-/// A list that was cancelled may come all the same, and under an id that was taken again.
+/// A list that was cancelled may still come, with an id that has been reused.
 #[test]
 fn cancelling_a_list_does_not_get_it_past_the_rules() {
     for (transport, flags) in WAYS {
@@ -321,7 +321,7 @@ fn subscriptions_are_held_to_the_rules() {
     }
 }
 
-/// A server that strips `file://` opens what stands behind it, the query included.
+/// A server that strips `file://` opens what follows it, including the query.
 #[test]
 fn uris_with_dots_anywhere_do_not_leave_the_allowed_folder() {
     let policy = json!({"permissions": {"reader": {

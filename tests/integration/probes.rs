@@ -1,4 +1,4 @@
-//! Who connects and is no MCP client: health checks, load balancers, browsers, port scans.
+//! Connections that are not MCP clients: health checks, load balancers, browsers, port scans.
 
 use crate::certificates::Files;
 use crate::common::{BOTH, Setup, TestServer, request};
@@ -9,7 +9,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// What the server answers to these bytes.
+/// The server's response to these bytes.
 fn answer(port: u16, request: &str) -> String {
     let mut peer = TestPeer::connect("tcp", port);
     peer.raw(request.as_bytes());
@@ -20,7 +20,7 @@ fn plain(method: &str, path: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: kube-probe/1.31\r\n\r\n")
 }
 
-/// No line of the log but of the server itself is above debug.
+/// Only the server's own log lines are above debug.
 fn assert_quiet(log: &Log) {
     let log = log.text();
     let loud = |line: &&str| line.contains("peer{") && !line.contains("DEBUG");
@@ -31,7 +31,7 @@ fn with_debug(setup: Setup) -> TestServer {
     setup.env("RUST_LOG", "debug").start()
 }
 
-/// Bug: each of them was a warning, and one who speaks TLS to `server http` was not logged at all.
+/// Bug: each of them was a warning, and TLS to `server http` was not logged at all.
 #[test]
 fn those_who_speak_something_else_are_counted() {
     let files = Files::new();
@@ -55,7 +55,7 @@ fn those_who_speak_something_else_are_counted() {
             peer.raw(said);
             peer.rest();
         }
-        // With TLS that hello is only half of one.
+        // With TLS that hello is incomplete.
         let loud = if has_tls { "no TLS" } else { "speaks TLS" };
         server.log.wait_for(loud);
         let log = server.log.text();
@@ -95,7 +95,7 @@ fn a_plain_request_on_a_websocket_port_gets_a_status() {
     }
 }
 
-/// The process serves, and what it serves does not.
+/// The process is live, but its MCP server is not.
 #[test]
 fn a_websocket_port_tells_whether_the_mcp_server_answers() {
     let server = TestServer::start("ws");
@@ -134,7 +134,7 @@ fn an_upgrade_that_is_not_valid_is_told_so() {
     );
 }
 
-/// Bug: a port that was only connected to logged a warning each time.
+/// Bug: each bare connection to a port was logged as a warning.
 #[test]
 fn a_connection_that_says_nothing_is_no_news() {
     let files = Files::new();

@@ -1,4 +1,4 @@
-//! Whom a reverse proxy speaks for: `--trusted-proxy` and `--proxy-protocol`.
+//! Client addresses from a reverse proxy: `--trusted-proxy` and `--proxy-protocol`.
 
 use crate::common::{Setup, TestServer, request, token, token_with};
 use crate::process::eventually;
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 
 const TRUSTED: [&str; 2] = ["--trusted-proxy", "127.0.0.1"];
 
-/// Ahead of a connection of 203.0.113.7.
+/// The header for a connection of 203.0.113.7.
 const PROXY_HEADER: &[u8] =
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x7f\0\0\x01\x12\x34\0\x50";
 
-/// The same where a proxy speaks for itself.
+/// The same when a proxy connects on its own behalf.
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// With an audit log beside what the echo server writes.
+/// With an audit log beside the echo server's log.
 fn audited(setup: Setup) -> TestServer {
     setup.audited("audit.jsonl").start()
 }
 
-/// The line of the audit log with these words, once it is there.
+/// The line of the audit log with these words, once it is written.
 fn on_record(server: &TestServer, words: &[&str]) -> Value {
     eventually(&format!("{words:?} on record"), || {
         let text = std::fs::read_to_string(server.beside("audit.jsonl")).ok()?;
@@ -31,7 +31,7 @@ fn on_record(server: &TestServer, words: &[&str]) -> Value {
     })
 }
 
-/// Asks over this connection as a proxy does for a client at this address.
+/// Sends a request over this connection as a proxy does for a client at this address.
 fn ask_for(http: &mut Http, name: &str, address: &str, token: &str) -> Answer {
     let (headers, body) = modern(1, "tools/call", json!({"name": "x"}));
     let mut headers = with(&headers, name, address);
@@ -60,7 +60,7 @@ fn requests_are_counted_for_the_client_that_a_trusted_proxy_names() {
     );
     let standard = ask_for(&mut http, "Forwarded", "for=\"203.0.113.9:1\"", "");
     assert_eq!(standard.status(), 200);
-    // Whatever the client has written before is its own invention.
+    // What the client has sent itself is not trusted.
     let spoofed = ask_for(
         &mut http,
         "X-Forwarded-For",
@@ -73,7 +73,7 @@ fn requests_are_counted_for_the_client_that_a_trusted_proxy_names() {
         "{spoofed:?}"
     );
 
-    // From anybody else such headers are words.
+    // From anyone else such headers have no effect.
     for args in [&[][..], &["--trusted-proxy", "192.0.2.0/24"]] {
         let server = limited(args);
         let mut http = Http::connect(server.port);
@@ -87,7 +87,7 @@ fn requests_are_counted_for_the_client_that_a_trusted_proxy_names() {
     }
 }
 
-/// Bug: the names of all clients of a connection gathered in its log lines, and in memory, without end.
+/// Bug: the names of all clients of a connection piled up in its log lines, and in memory, without bound.
 #[test]
 fn a_log_line_names_the_client_it_is_about_and_not_all_others() {
     let server = Setup::new("http").secret().echo(&["--modern"]);
@@ -114,7 +114,7 @@ fn a_log_line_names_the_client_it_is_about_and_not_all_others() {
         ] {
             assert!(line.contains(&name), "{name}: {line}");
         }
-        // That of the connection, who came first, and the client's own.
+        // That of the connection, which came first, and the client's own.
         assert!(line.matches("user=").count() <= 2, "{line}");
     }
 }
@@ -176,14 +176,14 @@ fn a_proxy_header_says_whose_a_tcp_connection_is() {
             }
             assert_eq!(peer.ask(1, "ping", json!({}))["id"], 1);
         }
-        // Without one nobody knows whose it is.
+        // Without a PROXY header the client is unknown.
         let mut peer = TestPeer::connect("tcp", server.port);
         peer.raw(request(1, "ping", json!({})).as_bytes());
         peer.raw(b"\n");
         server.log.wait_for("it does not begin with a PROXY header");
         on_record(&server, &["refuse", "PROXY header"]);
     }
-    // Whoever is not trusted has nothing to say about that.
+    // A peer that is not a trusted proxy cannot set the address.
     let server = Setup::new("tcp").args(&["--trusted-proxy", "192.0.2.1", "--proxy-protocol"]);
     let server = server.start();
     server.assert_serving();
@@ -194,7 +194,7 @@ fn a_proxy_header_says_whose_a_tcp_connection_is() {
     peer.assert_closed();
 }
 
-/// The bound for one address holds for the clients of a proxy, each by itself, and not for the proxy.
+/// The bound per address applies to a proxy's clients separately, and not to the proxy.
 #[test]
 fn those_who_do_not_say_who_they_are_are_counted_where_they_are() {
     let flags = [

@@ -1,4 +1,4 @@
-//! What the MCP server asks its clients, and that nobody is asked in another's place.
+//! The MCP server's questions to its clients, and that none goes to the wrong client.
 
 use crate::common::{BOTH, Setup, TestServer, now, request, token};
 use crate::process::eventually;
@@ -29,7 +29,7 @@ pub fn able(server: &TestServer, user: &str) -> TestPeer {
     peer
 }
 
-/// The next message that is no control line.
+/// The next message that is not a control line.
 pub fn next_message(peer: &mut TestPeer) -> Value {
     loop {
         let message = peer.next();
@@ -43,7 +43,7 @@ fn refusals(server: &TestServer) -> usize {
     server.seen().matches("\"ambiguous-requester\"").count()
 }
 
-/// Has a tool elicit, and the question refused to it.
+/// Makes a tool elicit, and gets a refusal of the question.
 fn elicit_in_vain(server: &TestServer, peer: &mut TestPeer, id: &str) {
     let before = refusals(server);
     assert_eq!(peer.ask(id, "tools/call", json!({"ask": ELICIT}))["id"], id);
@@ -52,7 +52,7 @@ fn elicit_in_vain(server: &TestServer, peer: &mut TestPeer, id: &str) {
     });
 }
 
-/// Has a tool elicit, and is asked.
+/// Makes a tool elicit, and gets the question.
 fn elicit(server: &TestServer, peer: &mut TestPeer, id: &str) {
     let question = peer.ask(id, "tools/call", json!({"ask": ELICIT}));
     assert_eq!(question["method"], ELICIT, "{question}");
@@ -63,7 +63,7 @@ fn elicit(server: &TestServer, peer: &mut TestPeer, id: &str) {
     server.wait_seen(&answer);
 }
 
-/// A peer that keeps one call in flight was asked in the place of whoever called the tool, five times
+/// A peer that keeps one call in flight got the question instead of the tool's caller, five times
 /// out of five: "really delete production?".
 #[test]
 fn a_peer_with_a_call_in_flight_is_not_asked_in_anothers_place() {
@@ -79,7 +79,7 @@ fn a_peer_with_a_call_in_flight_is_not_asked_in_anothers_place() {
         ));
         server.wait_seen("\"weak\"");
         for call in 0..5 {
-            // The younger of the two is the weak one's, in turns.
+            // The youngest request is alternately the weak one's and the victim's.
             weak.send(&request(
                 call + 10,
                 "tools/call",
@@ -89,7 +89,7 @@ fn a_peer_with_a_call_in_flight_is_not_asked_in_anothers_place() {
             elicit_in_vain(&server, &mut victim, &format!("call {call}"));
         }
         assert_eq!(weak.ask("still", "ping", json!({}))["id"], "still");
-        // What it leaves behind is not taken for the victim's, nor for the next one's.
+        // What it leaves behind is not attributed to the victim, nor to the next peer.
         weak.reset();
         server.wait_seen("notifications/cancelled");
         elicit_in_vain(&server, &mut victim, "after it has left");
@@ -101,7 +101,7 @@ fn a_peer_with_a_call_in_flight_is_not_asked_in_anothers_place() {
     }
 }
 
-/// What is not certain becomes so again when the process has answered, or when another takes its place.
+/// An ambiguous case is certain again when the process has responded, or is replaced.
 #[test]
 fn who_is_alone_at_work_is_asked() {
     for transport in BOTH {
@@ -125,7 +125,7 @@ fn who_is_alone_at_work_is_asked() {
     }
 }
 
-/// Roots are folders of one user's machine: a shared server is told that its client has none.
+/// Roots are folders on one user's machine: a shared server sees no such capability.
 #[test]
 fn nobody_is_asked_for_roots_of_a_shared_server() {
     for transport in BOTH {
@@ -146,7 +146,7 @@ fn nobody_is_asked_for_roots_of_a_shared_server() {
     }
 }
 
-/// A question to a session that waits for its client was kept for a minute, or for ever.
+/// A question to a session that waits for its client was kept for a minute, or forever.
 #[test]
 fn a_client_that_is_away_is_not_asked_and_one_that_is_back_at_once_is() {
     let server = Setup::new("tcp").secret().start();
@@ -180,7 +180,7 @@ fn a_client_that_is_away_is_not_asked_and_one_that_is_back_at_once_is() {
     assert_eq!(next_message(&mut peer)["id"], "late");
 }
 
-/// A question that nobody answers kept its tool waiting for as long as its client stayed.
+/// A question without an answer kept its tool waiting for as long as its client stayed.
 #[test]
 fn a_question_that_is_not_answered_in_time_fails() {
     for (transport, isolate) in [("tcp", "never"), ("ws", "never"), ("tcp", "always")] {
@@ -200,7 +200,7 @@ fn a_question_that_is_not_answered_in_time_fails() {
         assert!(seen.contains(r#""id":"asked""#), "{seen}");
         let late = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"late": true}});
         peer.send(&late.to_string());
-        // In time it is another matter, and the connection has gone on.
+        // An answer in time works, and the connection has continued.
         let question = peer.ask(2, "tools/call", json!({"ask": ELICIT}));
         let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": {"quick": true}});
         peer.send(&answer.to_string());

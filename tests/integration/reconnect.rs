@@ -70,7 +70,7 @@ fn a_client_that_gives_up_fails_what_its_host_waits_for() {
     }
 }
 
-/// A host that has left and is owed nothing keeps no client alive.
+/// A host that has left and is owed nothing does not keep its client alive.
 #[test]
 fn a_client_whose_host_has_left_stops_trying() {
     let args = ["--auto-reconnect", "--reconnect-delay", "20000"];
@@ -117,7 +117,7 @@ fn a_new_server_gets_the_handshake_and_the_host_does_not_notice() {
                 (&replay["method"], &replay["params"]),
                 (&json!("initialize"), &params)
             );
-            // The host's message waits until the handshake stands.
+            // The host's message waits until the handshake is complete.
             assert!(!server.has_more());
             server.send(&answer(&replay["id"]));
             assert_eq!(server.next_line().as_deref(), Some(initialized));
@@ -164,7 +164,7 @@ fn a_full_server_is_tried_again() {
         client.send(&request(0, "x", json!({})));
         drop(first);
         assert_eq!(client.next()["result"]["method"], "x");
-        // Without --auto-reconnect it says what is wrong.
+        // Without --auto-reconnect it reports the cause.
         let mut command = client_command(transport, server.port);
         command.env("MCP_REMOTE_JWT_TOKEN", token_with(&["another"]));
         let outcome = run(&mut command, b"");
@@ -179,7 +179,7 @@ fn control(method: &str, params: Value) -> String {
         .to_string()
 }
 
-/// Makes a session of a connection whose first line is `mcp-remote/resume`; gives what that says.
+/// Makes a session on a connection whose first line is `mcp-remote/resume`; returns its parameters.
 fn resumed(server: &mut TestPeer, session: &str, received: u64, resumed: bool) -> Value {
     let hello = server.next();
     assert_eq!(hello["method"], "mcp-remote/resume", "{hello}");
@@ -189,7 +189,7 @@ fn resumed(server: &mut TestPeer, session: &str, received: u64, resumed: bool) -
 }
 
 /// Bug: a client whose server ended each session at once, as idle, connected thousands of times a
-/// second while its host waited for an answer.
+/// second while its host waited for a response.
 #[test]
 fn a_server_that_ends_each_session_at_once_gets_pauses_and_is_given_up() {
     let delay = Duration::from_millis(200);
@@ -207,7 +207,7 @@ fn a_server_that_ends_each_session_at_once_gets_pauses_and_is_given_up() {
         let mut last: Option<Instant> = None;
         for round in 0..4 {
             let mut server = acceptor.accept();
-            // Pauses double, and are cut by up to a half.
+            // Pauses double, and are shortened by up to half.
             let pause = last.map(|last| last.elapsed());
             let least = delay * (1 << round) / 4;
             assert!(
@@ -226,7 +226,7 @@ fn a_server_that_ends_each_session_at_once_gets_pauses_and_is_given_up() {
     }
 }
 
-/// A server that had something to say before it ended an idle session is connected to as soon as
+/// If a server had data to send before it ended an idle session, the client reconnects as soon as
 /// the host needs it.
 #[test]
 fn a_dismissed_client_reconnects_as_soon_as_its_host_asks() {
@@ -254,12 +254,12 @@ fn a_dismissed_client_reconnects_as_soon_as_its_host_asks() {
     }
 }
 
-/// The next line that is no sign of life.
+/// The next line that is not a keepalive.
 fn next_but_acks(server: &mut TestPeer) -> Option<String> {
     std::iter::from_fn(|| server.next_line()).find(|line| !line.contains("mcp-remote/ack"))
 }
 
-/// Bug: a notification that was under way when the wire broke as the host left was lost.
+/// Bug: a notification in flight when the wire broke as the host left was lost.
 #[test]
 fn the_last_message_of_a_host_arrives_over_a_second_connection() {
     let note = r#"{"jsonrpc":"2.0","method":"notifications/last"}"#;
@@ -283,8 +283,8 @@ fn the_last_message_of_a_host_arrives_over_a_second_connection() {
     }
 }
 
-/// A server that does not say that it has the last words is not waited for; and one that has
-/// forgotten the session is not told about the host again.
+/// A server that does not acknowledge the last lines is not waited for; and one that has
+/// lost the session does not get the host's handshake again.
 #[test]
 fn a_goodbye_that_is_not_acknowledged_is_not_waited_for() {
     for forgets in [false, true] {
@@ -314,7 +314,7 @@ fn a_goodbye_that_is_not_acknowledged_is_not_waited_for() {
     }
 }
 
-/// Bug: a client that had to repeat the handshake, and whose host had left, tried for ever.
+/// Bug: a client that had to repeat the handshake, and whose host had left, kept trying forever.
 #[test]
 fn a_client_whose_host_has_left_does_not_repeat_the_handshake() {
     let port = free_port();
@@ -333,7 +333,7 @@ fn a_client_whose_host_has_left_does_not_repeat_the_handshake() {
     next_but_acks(&mut server);
     server.send(&answer(&json!(0)));
     client.next();
-    // It counts wrongly, so that the client forgets the session, and is gone.
+    // It counts wrongly, so that the client drops the session, and is gone.
     server.send(&control("ack", json!({"received": 9})));
     drop(acceptor);
     client.log.wait_for("connection lost");

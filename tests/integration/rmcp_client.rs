@@ -1,4 +1,4 @@
-//! An SDK's client with `mcp-remote client` as its server, and the notes server far away.
+//! An SDK's client with `mcp-remote client` as its server, and the notes server at the far end.
 
 use crate::common::{BOTH, Setup, TestServer, client_command, example, token_with};
 use crate::process::{PATIENCE, wait_gone};
@@ -42,8 +42,8 @@ async fn connect(
     connected.await.expect("no hang").expect("a session")
 }
 
-/// The SDK's own client over HTTP. Without a second TLS library in the tests it knows Unix sockets alone, so what it
-/// says there goes on to the server's port as it is.
+/// The SDK's own client over HTTP. Without a second TLS library in the tests it supports only Unix sockets, so its
+/// bytes are forwarded to the server's port.
 async fn connect_by_url(port: u16, mode: ClientLifecycleMode) -> Client {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
@@ -91,7 +91,7 @@ async fn clients_of_both_eras_reach_a_server_by_url() {
     }
 }
 
-/// The session goes on, and the client does not say `initialize` again.
+/// The session continues, and the client does not send `initialize` again.
 #[tokio::test]
 async fn a_client_by_url_does_not_notice_that_the_server_was_restarted() {
     let notes = example("notes_server");
@@ -234,7 +234,7 @@ async fn a_role_that_may_only_read_is_held_to_it() {
     }
 }
 
-/// A note that is not there is the server's answer, not the proxy's.
+/// A missing note is the server's error, not the proxy's.
 #[tokio::test]
 async fn errors_of_the_server_are_the_servers() {
     let server = notes("tcp", None);

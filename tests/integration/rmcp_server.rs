@@ -1,5 +1,5 @@
-//! A server on the `rmcp` crate behind us, with clients on `rmcp` and by hand: what the table of SDKs
-//! in `tests/sdk` does not ask it for.
+//! A server on the `rmcp` crate behind us, with `rmcp` clients and handwritten ones: what the table of SDKs
+//! in `tests/sdk` does not cover.
 
 use crate::common::{BOTH, Setup, TestServer, client_command, example, now, request, token};
 use crate::process::{PATIENCE, eventually, kill};
@@ -34,7 +34,7 @@ fn discover() -> ClientLifecycleMode {
     ClientLifecycleMode::Discover { preferred_versions }
 }
 
-/// A client that can take tasks.
+/// A client that supports tasks.
 async fn connect(
     transport: &str,
     server: &TestServer,
@@ -52,7 +52,7 @@ async fn connect(
     connected.expect("no hang").expect("a session")
 }
 
-/// Calls the tool that works in the background; gives the id of its task.
+/// Calls the background tool; returns the id of its task.
 async fn start_work(client: &Client, millis: u64, tag: &str) -> String {
     let arguments = json!({"ms": millis, "tag": tag});
     let params = CallToolRequestParams::new("work");
@@ -63,7 +63,7 @@ async fn start_work(client: &Client, millis: u64, tag: &str) -> String {
     }
 }
 
-/// What became of a task.
+/// The result of a task.
 async fn outcome(client: &Client, task: &str) -> TaskPayload {
     let wait = async {
         loop {
@@ -85,7 +85,7 @@ fn code<T: std::fmt::Debug>(answer: Result<T, ServiceError>) -> i32 {
     }
 }
 
-/// Tasks of 2026-07-28 belong to the user who made them, on a shared process.
+/// Tasks of 2026-07-28 belong to the user who created them, on a shared process.
 #[tokio::test]
 async fn tasks_are_their_users() {
     for transport in BOTH {
@@ -106,7 +106,7 @@ async fn tasks_are_their_users() {
                 other => panic!("{other:?}"),
             }
         }
-        // For others they do not exist, and cannot be ended.
+        // For others they do not exist, and cannot be cancelled.
         for task in [&*short, &*long, "made up"] {
             let get = bob.get_task(GetTaskParams::new(task.to_owned())).await;
             assert_eq!(code(get), -32602);
@@ -125,7 +125,7 @@ async fn tasks_are_their_users() {
     }
 }
 
-/// A process of one's own is told what its client can do, whatever the proxy knows of it.
+/// An isolated process gets its client's capabilities, whatever the proxy knows of them.
 #[tokio::test]
 async fn an_isolated_legacy_client_has_its_tasks() {
     let server = server("tcp", &["--isolate"]);
@@ -138,7 +138,7 @@ async fn an_isolated_legacy_client_has_its_tasks() {
     client.cancel().await.unwrap();
 }
 
-/// `rmcp` ends a server whose first message is no request, and mixes up two requests with one id.
+/// `rmcp` ends a server whose first message is not a request, and confuses two requests with one id.
 #[test]
 fn what_ends_a_server_on_rmcp_does_not_reach_it() {
     let modern = json!({"_meta": {MODERN: "2026-07-28"}});
@@ -179,15 +179,15 @@ fn what_ends_a_server_on_rmcp_does_not_reach_it() {
     }
 }
 
-/// A server that ends when its first message is not `initialize`, as older ones on `rmcp` do.
+/// A server that exits when its first message is not `initialize`, like older ones on `rmcp`.
 const FRAIL: &str = r#"IFS= read -r first || exit 0
 case "$first" in
 *'"initialize"'*) { printf '%s\n' "$first"; exec cat; } | "$0" "$@"; exit ;;
 *) echo "expect initialize request" >&2; exit 1 ;;
 esac"#;
 
-/// A client that asks for the era first is the usual one today; it ended a server that ends when it
-/// is asked, and with it ours.
+/// Today most clients probe for the era first; this ended a server that exits when it
+/// is probed, and with it ours.
 #[test]
 fn a_server_that_ends_when_it_is_asked_for_its_era_serves_legacy_peers() {
     let server = Setup::new("tcp").shell(FRAIL).start();
@@ -205,7 +205,7 @@ fn a_server_that_ends_when_it_is_asked_for_its_era_serves_legacy_peers() {
         assert_eq!(other.initialize()["result"]["serverInfo"]["name"], "echo");
     }
     assert_eq!(peer.ask(3, "x", json!({}))["result"]["method"], "x");
-    // No process stays that was only asked.
+    // No process is kept that was only probed.
     eventually("one process is left", || {
         let log = server.log.text();
         let count = |text| log.matches(text).count();
@@ -235,8 +235,8 @@ async fn clients_of_every_kind_reach_a_server_that_ends_when_it_is_asked() {
     }
 }
 
-/// What the process has been told survives it: a subscription of 2026-07-28 that was open when it was
-/// killed goes on with the next one, and its client notices nothing.
+/// The state of a process survives it: a subscription of 2026-07-28 that was open when it was
+/// killed continues with the next one, and its client notices nothing.
 #[test]
 fn an_open_subscription_survives_its_process() {
     let server = server("tcp", &[]);
@@ -258,7 +258,7 @@ fn an_open_subscription_survives_its_process() {
     );
     assert_eq!(subscription(&acknowledged), "listen-1");
     let touch = json!({"_meta": meta, "name": "touch", "arguments": {"uri": "note://one"}});
-    // `rmcp` acknowledges a subscription a moment before it has it.
+    // `rmcp` acknowledges a subscription a moment before it is active.
     let touch_until_told = |peer: &mut TestPeer| {
         eventually("an update", || {
             peer.send(&request("touch", "tools/call", touch.clone()));

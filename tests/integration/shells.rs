@@ -1,4 +1,4 @@
-//! What the program gives to shells and to `man`, read by real ones. `.ci/run` installs them.
+//! The program's output for shells and for `man`, read by real ones. `.ci/run` installs them.
 
 use crate::process::{Outcome, binary, run};
 use std::path::{Path, PathBuf};
@@ -52,7 +52,7 @@ fn bash_completes_commands_and_flags() {
     }
 }
 
-/// A real zsh, on a terminal of its own, at which the tabulator key is pressed.
+/// A real zsh, on a terminal of its own, in which the Tab key is pressed.
 #[test]
 fn zsh_completes_commands_and_flags() {
     let folder = tempfile::tempdir().unwrap();
@@ -150,7 +150,7 @@ fn man_reads_every_page() {
         );
         assert!(text.contains("SYNOPSIS"), "{name}: {text}");
     }
-    // By name, as a person looks one up.
+    // By name, as a user looks one up.
     let text = read(
         Command::new("man")
             .arg("-M")
@@ -159,7 +159,7 @@ fn man_reads_every_page() {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("--permissions-config <FILE>"), "{text}");
     assert!(words.contains("MCP_REMOTE_PERMISSIONS_CONFIG"), "{text}");
-    // Examples stay as they were typed.
+    // Examples are unchanged.
     assert!(text.contains("permissions.json -- \\\n"), "{text}");
     assert!(
         words.contains("[OPTIONS] --port <PORT> <TRANSPORT> -- <CMD>..."),
@@ -170,7 +170,7 @@ fn man_reads_every_page() {
         let file = std::fs::read_to_string(pages.join("mcp-remote-doctor-client.1")).unwrap();
         assert_eq!(page, file);
     }
-    // On stdout it is the same.
+    // The same on stdout.
     let page = outcome(binary().args(["man", "server"]));
     let file = std::fs::read_to_string(pages.join("mcp-remote-server.1")).unwrap();
     assert_eq!(page, file);
@@ -201,7 +201,7 @@ fn the_version_says_what_it_was_built_from() {
     let built_from = |package: &Path, profile: &str| {
         let mut command = Command::new(&script);
         command.current_dir(package).env("PROFILE", profile);
-        // A repository above the folder is none of this package.
+        // A repository above the folder does not belong to this package.
         let output = outcome(command.env("TARGET", "z80-cpm"));
         let lines = output.lines();
         let mut lines = lines.filter_map(|line| line.strip_prefix("cargo:rustc-env=BUILT_FROM="));
@@ -234,7 +234,7 @@ fn the_version_says_what_it_was_built_from() {
         format!("{commit}+, z80-cpm")
     );
     assert_eq!(built_from(&package, "debug"), "development build, z80-cpm");
-    // Unpacked from crates.io, in a repository of somebody else.
+    // Unpacked from crates.io, inside another repository.
     let unpacked = package.join("vendor");
     std::fs::create_dir(&unpacked).unwrap();
     let info =

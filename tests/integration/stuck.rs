@@ -1,13 +1,13 @@
-//! MCP servers that do not answer, and such that do not read.
+//! MCP servers that do not respond, or do not read.
 
 use crate::common::{Setup, request};
 use crate::process::eventually;
 use serde_json::{Value, json};
 
-/// Reads everything and answers nothing.
+/// Reads everything and responds to nothing.
 const SILENT: &str = "while read -r line; do :; done";
 
-/// Answers the `initialize` of this id.
+/// Responds to the `initialize` with this id.
 fn says_hello(id: &str) -> String {
     let result = json!({"protocolVersion": "2025-11-25", "serverInfo": {"name": "deaf"}});
     format!(r#"echo '{{"jsonrpc":"2.0","id":{id},"result":{result}}}'"#)
@@ -29,7 +29,7 @@ fn modern(id: &str, method: &str, mut params: Value) -> String {
     request(id, method, params)
 }
 
-/// Whoever came waited for ever, and whoever came later with it.
+/// The first client waited forever, and so did all later ones.
 #[test]
 fn a_first_process_that_does_not_answer_is_replaced() {
     let server = Setup::new("tcp")
@@ -47,7 +47,7 @@ fn a_first_process_that_does_not_answer_is_replaced() {
     }
 }
 
-/// With a process of its own a peer waited for ever.
+/// With a process of its own a peer waited forever.
 #[test]
 fn a_process_of_ones_own_that_does_not_answer_is_ended() {
     let server = Setup::new("tcp")
@@ -63,13 +63,13 @@ fn a_process_of_ones_own_that_does_not_answer_is_ended() {
     server
         .log
         .wait_for_times("MCP server has not answered in time", 2);
-    // Anything else may take as long as it takes.
+    // Anything else may take any time.
     let mut peer = server.peer();
     peer.send(&modern("call", "tools/call", json!({})));
     assert!(!peer.has_more());
 }
 
-/// The same for the question whether it is modern; in the end that is taken for an answer.
+/// The same for the probe of its era; in the end silence counts as a response.
 #[test]
 fn a_process_that_does_not_tell_its_era_is_replaced() {
     let server = Setup::new("tcp")
@@ -87,7 +87,7 @@ fn a_process_that_does_not_tell_its_era_is_replaced() {
     );
 }
 
-/// A package that is fetched first, say, is no process that does not answer.
+/// A package that is downloaded first, for example, is not a hanging process.
 #[test]
 fn a_slow_start_is_waited_for() {
     let server = Setup::new("tcp")
@@ -126,10 +126,10 @@ fn a_process_that_does_not_read_its_handshake_is_replaced() {
     assert!(peer.initialize()["result"].is_object());
 }
 
-/// Its peers waited for ever, and new ones got the answer to `initialize` of before.
+/// Its peers waited forever, and new ones got the earlier response to `initialize`.
 #[test]
 fn a_process_that_has_closed_its_stdin_has_ended() {
-    // The one under the proxy's own id, the other under the peer's.
+    // One with the proxy's own id, the other with the peer's.
     for (isolated, id) in [(false, "1"), (true, r#""initialize""#)] {
         let mut setup = Setup::new("tcp");
         if isolated {
@@ -144,7 +144,7 @@ fn a_process_that_has_closed_its_stdin_has_ended() {
         let mut peer = server.peer();
         assert_eq!(peer.initialize()["result"]["serverInfo"]["name"], "deaf");
         let answer = peer.ask(2, "x", json!({}));
-        // What a shared one has not been given waits for the next.
+        // What a shared process has not been given waits for the next.
         let is_served = !isolated && answer["result"].is_object();
         let reason = &answer["error"]["data"]["reason"];
         assert!(is_served || reason == "child-exited", "{answer}");
@@ -155,7 +155,7 @@ fn a_process_that_has_closed_its_stdin_has_ended() {
     }
 }
 
-/// Nobody wrote to it, so peers were answered `initialize`, and then waited.
+/// Nothing was written to it, so peers got a response to `initialize`, and then waited.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_process_that_closes_its_stdin_is_replaced_before_anybody_writes_to_it() {
@@ -174,7 +174,7 @@ fn a_process_that_closes_its_stdin_is_replaced_before_anybody_writes_to_it() {
     }
 }
 
-/// New peers were answered `initialize` and then, for seconds, nothing.
+/// New peers got a response to `initialize` and then, for seconds, nothing.
 #[cfg(target_os = "linux")]
 #[test]
 fn whoever_comes_while_a_process_is_being_replaced_is_served_by_the_next() {
@@ -205,7 +205,7 @@ fn whoever_comes_while_a_process_is_being_replaced_is_served_by_the_next() {
     }
 }
 
-/// What never answers is not started for ever.
+/// A server that never responds is not restarted forever.
 #[test]
 fn processes_that_do_not_answer_end_the_server_at_last() {
     let mut server = Setup::new("tcp")
@@ -219,7 +219,7 @@ fn processes_that_do_not_answer_end_the_server_at_last() {
     server.log.wait_for("no answer to 'initialize' in time");
 }
 
-/// Messages went to one process while there was room in front of the other, and stayed
+/// Messages went to one process while another had room, and stayed
 /// there when their senders had left.
 #[test]
 fn what_waits_for_a_process_that_does_not_read_is_bounded() {
@@ -236,7 +236,7 @@ fn what_waits_for_a_process_that_does_not_read_is_bounded() {
         let mut peer = server.peer();
         peer.send(&large);
     }
-    // Two pieces of work may be under way: one that is written, and one that waits for that.
+    // Two jobs may be in progress: one being written, and one waiting for it.
     eventually("the memory is free again", || {
         (resident(server.pid()) < before + 10 * SIZE).then_some(())
     });
@@ -244,7 +244,7 @@ fn what_waits_for_a_process_that_does_not_read_is_bounded() {
     server.assert_serving();
 }
 
-/// The memory that a process holds now, in bytes.
+/// The current memory of a process, in bytes.
 fn resident(pid: u64) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

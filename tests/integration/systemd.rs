@@ -1,4 +1,4 @@
-//! As a service of systemd: what it is told, the sockets that it hands over, and the units.
+//! As a systemd service: notifications, passed sockets, and the units.
 
 use crate::common::{Setup, example};
 use crate::process::{Process, binary, eventually, run};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// What the service manager is told, line by line.
+/// The notifications to the service manager, line by line.
 struct Manager {
     socket: UnixDatagram,
     told: Vec<String>,
@@ -55,7 +55,7 @@ fn a_service_manager_is_told_of_the_whole_life() {
     server.signal(Signal::TERM);
     manager.wait_for("STOPPING=1");
     assert_eq!(server.wait().code(), Some(0));
-    // It must not speak for us.
+    // The MCP server must not notify on our behalf.
     let seen = std::fs::read_to_string(seen).unwrap();
     assert!(
         !seen.contains("NOTIFY_SOCKET") && !seen.contains("WATCHDOG"),
@@ -63,7 +63,7 @@ fn a_service_manager_is_told_of_the_whole_life() {
     );
 }
 
-/// A server whose MCP server does not answer is none that has started.
+/// A server whose MCP server does not respond has not started.
 #[test]
 fn ready_is_what_answers() {
     let folder = tempfile::tempdir().unwrap();
@@ -91,7 +91,7 @@ fn ready_is_what_answers() {
     manager.wait_for("READY=1");
 }
 
-/// With systemd's own program: the sockets are there before the server is, and it opens none of its own.
+/// With systemd's own program: the sockets exist before the server, and it opens none of its own.
 #[test]
 fn sockets_that_systemd_has_opened_are_taken_over() {
     let folder = tempfile::tempdir().unwrap();
@@ -132,7 +132,7 @@ fn sockets_that_systemd_has_opened_are_taken_over() {
     assert!(outcome.stdout.contains("\"id\":7"), "{outcome:?}");
 }
 
-/// The units as systemd reads them, with programs that are there.
+/// The units as systemd reads them, with existing programs.
 #[test]
 fn systemd_has_nothing_to_say_against_the_units() {
     let folder = tempfile::tempdir().unwrap();

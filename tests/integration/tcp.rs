@@ -43,7 +43,7 @@ fn an_answer_is_one_line() {
     );
 }
 
-/// `printf … | nc` says no more but still listens.
+/// `printf … | nc` sends no more but still listens.
 #[test]
 fn half_closed_peer_gets_its_answers() {
     let server = TestServer::start("tcp");
@@ -54,7 +54,7 @@ fn half_closed_peer_gets_its_answers() {
     peer.assert_closed();
 }
 
-/// `nc -N` and socat end their sending half with their input. Bug: answers that took longer than a
+/// `nc -N` and socat close their sending half at the end of input. Bug: responses that took longer than a
 /// second were lost.
 #[test]
 fn half_closed_peer_gets_every_answer_and_then_the_end() {
@@ -79,7 +79,7 @@ fn half_closed_peer_gets_every_answer_and_then_the_end() {
 
 #[test]
 fn half_closed_peer_that_is_owed_nothing_is_closed_at_once() {
-    // Were it closed for being idle, the log would say so.
+    // If it were closed for being idle, the log would say so.
     let setup = Setup::new("tcp").args(&["--idle-timeout", "20s"]);
     let server = setup.start();
     let mut peer = server.peer();
@@ -129,8 +129,8 @@ fn half_closed_peer_is_asked_nothing_and_subscribed_to_nothing() {
     }
 }
 
-/// Bug: who was killed in a call looked as if it had only ended its sending half, and nobody cancelled the
-/// call.
+/// Bug: a peer killed during a call looked as if it had only closed its sending half, and the call was not
+/// cancelled.
 #[test]
 fn peer_that_closes_altogether_has_its_calls_cancelled() {
     for isolate in [&[][..], &["--isolate"]] {
@@ -147,17 +147,17 @@ fn peer_that_closes_altogether_has_its_calls_cancelled() {
     }
 }
 
-/// Bug: an answer that was half written when the peer had said all was cut off.
+/// Bug: a response that was half written when the peer had finished sending was cut off.
 #[test]
 fn half_closed_peer_gets_long_answers_whole() {
     let server = TestServer::start("tcp");
     let mut peer = server.peer();
     let bytes = 8 << 20;
     peer.send(&request(0, "x", json!({"bytes": bytes})));
-    // Some of it has arrived, the rest does not fit the socket's buffers.
+    // Some of it has arrived, the rest does not fit in the socket buffers.
     peer.wait_readable();
     peer.shut_down();
-    // Were it to give up now, it would say so at once.
+    // If it gave up now, it would say so at once.
     let deadline = Instant::now() + Duration::from_millis(300);
     eventually("the server has heard it", || {
         let gone = server.log.text().contains("disconnected");

@@ -1,4 +1,4 @@
-//! Servers that are started by hand, on a real terminal.
+//! Servers started by hand, on a real terminal.
 
 use crate::certificates::Files;
 use crate::common::{SECRET, example};
@@ -17,7 +17,7 @@ struct OnTerminal {
 }
 
 impl OnTerminal {
-    /// These pieces of shell stand before and behind the command line.
+    /// These shell fragments precede and follow the command line.
     fn start(before: &str, behind: &str) -> Self {
         Self::start_with(before, "", behind)
     }
@@ -53,7 +53,7 @@ impl OnTerminal {
         started
     }
 
-    /// Waits until the terminal, or the file that takes its place, shows this.
+    /// Waits until the terminal, or the file in its place, shows this.
     fn wait_for(&self, part: &str) {
         let shows = |path: &Path| {
             std::fs::read(path)
@@ -79,7 +79,7 @@ impl Drop for OnTerminal {
     }
 }
 
-/// Bug: such a server went on, with its port and its child, since SIGHUP means reload.
+/// Bug: such a server kept running, with its port and its child, since SIGHUP means reload.
 #[test]
 fn a_server_ends_with_the_terminal_it_was_started_on() {
     let mut started = OnTerminal::start("exec", "");
@@ -101,7 +101,7 @@ fn a_server_that_is_to_stay_does() {
     }
 }
 
-/// Runs this piece of shell on a terminal; gives all that is shown there.
+/// Runs this shell command on a terminal; returns everything that is shown there.
 fn on_terminal(script: &str) -> String {
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", script, "/dev/null"]);
@@ -117,7 +117,7 @@ fn whoever_types_the_name_alone_reads_what_to_do_first() {
     assert!(shown.contains("doctor client"), "{shown}");
     assert!(shown.lines().count() <= 10, "{shown}");
     assert!(shown.lines().all(|line| line.len() <= 80), "{shown}");
-    // Where nobody looks on it is the usage, as for any other program.
+    // Without a terminal it is the usage, as for any other program.
     let outcome = run(&mut binary(), b"");
     assert_eq!(outcome.code, Some(2));
     assert!(
@@ -127,7 +127,7 @@ fn whoever_types_the_name_alone_reads_what_to_do_first() {
     );
 }
 
-/// The entry that the banner shows is given to a host, which finds the server.
+/// The entry shown in the banner is given to a host, which finds the server.
 #[test]
 fn a_server_started_by_hand_says_how_to_reach_it() {
     let started = OnTerminal::start_with("exec", "--listen http://127.0.0.1:0", "");

@@ -1,4 +1,4 @@
-//! TLS at both ends: who trusts whom, and what is said where it does not come to stand.
+//! TLS at both ends: which certificates are trusted, and the error when a connection fails.
 
 mod mistakes;
 mod resumption;
@@ -21,12 +21,12 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream
 
 const AGAIN: [&str; 3] = ["--auto-reconnect", "--reconnect-delay", "20"];
 
-/// A client of no make in particular: lines over TLS.
+/// An independent client: lines over TLS.
 fn raw(files: &Files, port: u16) -> Raw {
     raw_as(files, "ca", None, port)
 }
 
-/// The same, which trusts this authority and shows this certificate.
+/// The same, with this trusted authority and this certificate.
 fn raw_as(files: &Files, ca: &str, certificate: Option<&str>, port: u16) -> Raw {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_file(files.path(&format!("{ca}.pem"))).unwrap();
@@ -51,7 +51,7 @@ fn raw_as(files: &Files, ca: &str, certificate: Option<&str>, port: u16) -> Raw 
     BufReader::new(StreamOwned::new(connection, socket))
 }
 
-/// Asks one question through the client, and gives the answer.
+/// Sends one request through the client, and returns the response.
 fn ask(transport: &str, port: u16, flags: &[String], token: Option<&str>) -> Value {
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let mut client = TestClient::start(transport, port, &flags, token);
@@ -61,7 +61,7 @@ fn ask(transport: &str, port: u16, flags: &[String], token: Option<&str>) -> Val
     answer
 }
 
-/// The client tries once, however patient it was told to be, and says this.
+/// The client tries once, whatever its retry settings, and reports this.
 fn assert_gives_up(transport: &str, port: u16, flags: &[String], says: &str) {
     let mut command = client_command(transport, port);
     command.args(flags).args(AGAIN);
@@ -75,7 +75,7 @@ fn assert_gives_up(transport: &str, port: u16, flags: &[String], says: &str) {
         "{says}: {outcome:?}"
     );
     assert_eq!(outcome.stderr.matches("error: ").count(), 1, "{outcome:?}");
-    // The host's question may have come too late to be read.
+    // The host's request may have come too late to be read.
     for line in outcome.stdout.lines() {
         let answer: Value = serde_json::from_str(line).unwrap();
         assert_eq!(answer["error"]["code"], -32603, "{outcome:?}");
@@ -132,7 +132,7 @@ fn a_wss_url_means_tls_and_the_machines_authorities() {
     // Nothing is trusted at all.
     let outcome = with_url(&url, "missing.pem");
     assert_fails(&outcome, 1, "--tls-ca FILE: is needed");
-    // A host that is not there, so that nothing answers at the port that is taken by default.
+    // A nonexistent host, so that nothing answers at the default port.
     let outcome = with_url("wss://no.such.host.invalid/", "ca.pem");
     assert!(
         outcome.stderr.contains("no.such.host.invalid:443"),
@@ -174,7 +174,7 @@ fn a_server_that_is_not_the_one_is_told_in_one_line_and_not_tried_again() {
             ("early", "ca", "is not valid for another"),
             ("authority", "ca", "CA:TRUE"),
         ] {
-            // The authority was made anew above.
+            // The authority was regenerated above.
             if server == "server" {
                 files.signed("server", &here(), &files.authority("new"));
             }
@@ -216,7 +216,7 @@ fn clients_show_a_certificate_where_one_is_wanted() {
             let audit = std::fs::read_to_string(&audit).unwrap();
             audit.contains(subject).then_some(())
         });
-        // A certificate does not stand in for a token.
+        // A certificate does not replace a token.
         let mut command = client_command(transport, server.port);
         command.args(with("client"));
         command.env("MCP_REMOTE_JWT_TOKEN", "nonsense");
@@ -228,7 +228,7 @@ fn clients_show_a_certificate_where_one_is_wanted() {
             assert_gives_up(transport, server.port, &flags, says);
             server.log.wait_for("refused: no TLS");
         }
-        // Without a token the refusal comes when the client believes to be connected.
+        // Without a token the refusal comes when the client believes it is connected.
         let setup = files.server(transport).args(&["--tls-client-ca", &ca]);
         let server = setup.start();
         assert_gives_up(
@@ -276,7 +276,7 @@ fn the_handshake_counts_as_time_to_authenticate_and_holds_nobody_up() {
     }
 }
 
-/// Reads one line and then the end, which has to be announced: a cut must not pass for one.
+/// Reads one line and then EOF, which must be announced: a cut must not pass for it.
 fn line_and_end(peer: &mut impl BufRead) -> Value {
     let mut line = String::new();
     peer.read_line(&mut line).unwrap();
@@ -293,7 +293,7 @@ fn the_end_is_announced_in_both_directions() {
     let mut peer = raw(&files, server.port);
     let question = request(1, "x", json!({"delayMs": 100}));
     writeln!(peer.get_mut(), "{question}").unwrap();
-    // What stood before the end is still answered.
+    // What came before EOF still gets a response.
     peer.get_mut().conn.send_close_notify();
     peer.get_mut().flush().unwrap();
     assert_eq!(line_and_end(&mut peer)["id"], 1);
@@ -307,7 +307,7 @@ fn the_end_is_announced_in_both_directions() {
     );
 }
 
-/// Neither by us nor by the library, whatever the level.
+/// Neither by us nor by the library, at any level.
 #[test]
 fn nothing_secret_is_logged_under_tls() {
     let (files, token, content) = (Files::new(), token_with(&["user"]), "what-alice-asks-for");

@@ -1,4 +1,4 @@
-//! Tokens over their whole life: what is required of them, rotation, revocation, and what changes
+//! Tokens over their whole life: required claims, rotation, revocation, and changes
 //! while peers are connected.
 
 mod commands;
@@ -49,7 +49,7 @@ fn of(user: &str, id: &str) -> Value {
 
 fn assert_refused(server: &TestServer, token: &str) {
     let answer = server.peer().login(token);
-    // Whatever it was, the peer is not told.
+    // Whatever the cause, the peer is not told.
     assert_eq!(answer["error"]["data"], json!({"reason": "Invalid token"}));
 }
 
@@ -103,7 +103,7 @@ fn issuer_and_audience_are_required_when_asked_for() {
     server.assert_serving_with(made.stdout.trim_end());
 }
 
-/// Bug: a token of an issuer whose clock was two seconds ahead was refused for good.
+/// Bug: a token from an issuer whose clock was two seconds ahead was refused for good.
 #[test]
 fn clocks_may_differ_but_the_end_is_exact() {
     let fresh = json!({"nbf": now() + 30, "iat": now() + 30, "exp": now() + 3600});
@@ -130,8 +130,8 @@ fn clocks_may_differ_but_the_end_is_exact() {
     assert!(refused.stderr.contains("nbf is"), "{refused:?}");
 }
 
-/// Bug: roles that stand in another claim read as "Access denied for method 'initialize'", and nothing
-/// said why.
+/// Bug: roles in another claim caused "Access denied for method 'initialize'", with no
+/// explanation.
 #[test]
 fn a_token_without_roles_under_a_policy_is_warned_of() {
     let policy = json!({"permissions": {"user": {"allowedMethods": ["*"]}}});
@@ -146,7 +146,7 @@ fn a_token_without_roles_under_a_policy_is_warned_of() {
         line.contains("WARN") && line.contains("'roles'") && line.contains("bob"),
         "{line}"
     );
-    // Where the operator says that they stand there, they do.
+    // If the operator configures that claim, they count.
     let elsewhere = Setup::new("tcp").policy(&policy);
     let server = elsewhere.args(&["--roles-claim", "org.groups"]).start();
     server.assert_serving_with(&token(&json!({"user": "bob", "org": {"groups": ["user"]}})));
@@ -156,7 +156,7 @@ fn a_token_without_roles_under_a_policy_is_warned_of() {
     assert_eq!(peer.ask(1, "ping", json!({}))["error"]["code"], -32601);
     let line = server.log.wait_for(warning);
     assert!(line.contains("'org.groups'"), "{line}");
-    // Where there is no policy, nothing depends on roles.
+    // Without a policy, roles do not matter.
     let open = Setup::new("tcp").secret().start();
     open.assert_serving_with(&token(&json!({"user": "bob"})));
     assert!(!open.stop().contains(warning));
@@ -183,7 +183,7 @@ fn user_and_roles_are_taken_from_the_claims_that_are_named() {
             "/https:~1~1example.com~1roles",
             (ann.0.clone(), json!(["user", "admin"])),
         ),
-        // No other claim stands in for one that is missing.
+        // No other claim replaces a missing one.
         ("no", "no.such", (Value::Null, json!([]))),
     ] {
         let flags = ["--user-claim", user, "--roles-claim", roles];
@@ -210,7 +210,7 @@ fn user_and_roles_are_taken_from_the_claims_that_are_named() {
     }
 }
 
-/// Rightly signed, but `jsonwebtoken` makes no such tokens.
+/// Correctly signed, but in a form that `jsonwebtoken` does not produce.
 #[test]
 fn repeated_members_and_critical_extensions_are_refused() {
     let sign = |header: &str, claims: &str| {

@@ -1,11 +1,11 @@
-//! What hosts forgive a server, the proxy forgives it too: the answer reaches its asker, or at least an
-//! error does.
+//! What hosts tolerate from a server, the proxy tolerates too: the requester gets the response, or at least an
+//! error.
 
 use crate::common::{BOTH, Setup, TestClient, request};
 use crate::questions::{ELICIT, shake_hands};
 use serde_json::{Value, json};
 
-/// Writes, for each request, the line that its `params` ask for, with the id in the place of `ID`.
+/// Writes, for each request, the line that its `params` ask for, with the id in place of `ID`.
 const CHILD: &str = r#"
 import json, sys
 for line in sys.stdin.buffer:
@@ -104,7 +104,7 @@ fn an_answer_among_other_things_or_with_nulls_reaches_its_asker() {
     }
 }
 
-/// Whoever chose the id waits for no other that reads like it.
+/// The one that chose the id has no other in flight that looks like it.
 #[test]
 fn an_id_that_comes_back_retyped_is_matched_by_its_value() {
     let ok = json!({"ok": true});
@@ -123,7 +123,7 @@ fn an_id_that_comes_back_retyped_is_matched_by_its_value() {
     }
 }
 
-/// The server waited for `--question-timeout`, or for ever.
+/// The server waited for `--question-timeout`, or forever.
 #[test]
 fn an_answer_of_the_host_that_is_not_utf8_fails_its_question() {
     let answer = |id: &Value| {
@@ -172,7 +172,7 @@ fn a_request_of_the_server_that_cannot_be_read_fails() {
     }
 }
 
-/// There are hosts that drop the transport at an answer to what they have cancelled, and at progress that
+/// Some hosts drop the transport at a response to what they have cancelled, and at progress that
 /// they do not know.
 #[test]
 fn what_comes_too_late_reaches_nobody() {
@@ -188,7 +188,7 @@ fn what_comes_too_late_reaches_nobody() {
             r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
         );
         assert_eq!(peer.ask(2, "x", json!({"delayMs": 1000}))["id"], 2);
-        // Of progress that nobody asked for.
+        // Unrequested progress.
         let stray = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"stray","progress":1}}"#;
         let params = json!({"print": format!("{stray}\n")});
         assert_eq!(peer.ask(3, "x", params)["id"], 3);
@@ -231,7 +231,7 @@ fn notifications_and_answers_that_are_refused_are_not_answered() {
     }
 }
 
-/// Bug: each line that a server wrote to stdout for its user was a warning, and each empty one.
+/// Bug: each line that a server wrote to stdout for its user was a warning, and so was each empty one.
 #[test]
 fn a_server_that_logs_to_stdout_does_not_fill_the_log() {
     for isolation in SHARED_AND_ISOLATED {
@@ -248,7 +248,7 @@ fn a_server_that_logs_to_stdout_does_not_fill_the_log() {
     }
 }
 
-/// Refuses every version but its own, and says which that is only where it is told to.
+/// Refuses every version but its own, and names its own only if configured to.
 const STRICT: &str = r#"
 import json, sys
 own, error = sys.argv[1], json.loads(sys.argv[2])
@@ -266,13 +266,13 @@ for line in sys.stdin:
     print(json.dumps(answer), flush=True)
 "#;
 
-/// Hosts that ask for a version of their own get on with such servers, and never did through the proxy.
+/// Hosts that request their own version work with such servers directly, but did not through the proxy.
 #[test]
 fn a_server_that_refuses_the_newest_version_is_asked_for_another() {
     let refusal = json!({"code": -32602, "message": "Unsupported protocol version"});
     let mut telling = refusal.clone();
     telling["data"] = json!({"supported": ["2025-03-26"], "requested": "2025-11-25"});
-    // What the host asks for, what the server knows, what it says to the rest.
+    // The host's version, the server's version, its error for the others.
     let cases = [
         ("2025-06-18", "2025-06-18", &refusal),
         ("2024-10-07", "2024-10-07", &refusal),
@@ -293,7 +293,7 @@ fn a_server_that_refuses_the_newest_version_is_asked_for_another() {
             assert!(peer.ask(2, "tools/list", json!({}))["result"].is_object());
         }
     }
-    // Nobody can ask for what it knows.
+    // There is no way to learn its version.
     let server = Setup::new("tcp")
         .program(&["python3", "-c", STRICT, "2024-11-05", &refusal.to_string()])
         .start();

@@ -1,4 +1,4 @@
-//! What is valid and surely not what was meant is told.
+//! Valid input that is surely a mistake is reported.
 
 use crate::common::{Setup, example, now, request, token};
 use crate::process::{assert_fails, binary, run};

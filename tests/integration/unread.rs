@@ -1,4 +1,4 @@
-//! A stderr that nobody reads: lines of the log are lost, and nothing else.
+//! A stderr that is not read: log lines are lost, and nothing else.
 
 use crate::common::{BOTH, example};
 use crate::process::{PATIENCE, binary, eventually, lines_of};
@@ -8,7 +8,7 @@ use serde_json::json;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
-/// A program whose stderr is read when the test says so.
+/// A program whose stderr is read only when the test says so.
 struct Unread(Child);
 
 impl Unread {
@@ -88,7 +88,7 @@ fn what_was_lost_is_counted() {
     let port = server.port();
     let mut peer = TestPeer::connect("tcp", port);
     assert_eq!(peer.ask(1, "x", json!({}))["id"], 1);
-    // From here on somebody reads.
+    // From here on it is read.
     let lines = lines_of(server.0.stderr.take().unwrap());
     let mut shown = 0u64;
     let lost = loop {

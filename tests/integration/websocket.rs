@@ -79,7 +79,7 @@ fn a_frame_may_hold_half_a_line_or_three() {
     }
 }
 
-/// A character may be cut in two by binary frames; fragments make one message.
+/// A character may be split by binary frames; fragments make one message.
 #[test]
 fn bytes_and_fragments_are_put_together() {
     let server = TestServer::start("ws");
@@ -115,7 +115,7 @@ fn pings_are_answered_and_a_close_is_returned() {
     server.log.wait_for("disconnected");
 }
 
-/// Large frames go past the library, whose pongs must not end up in the middle of one.
+/// Large frames bypass the library, whose pongs must not end up in the middle of one.
 #[test]
 fn pongs_stay_out_of_a_large_answer() {
     const BYTES: usize = 16 << 20;
@@ -139,7 +139,7 @@ fn pongs_stay_out_of_a_large_answer() {
     while peer.next_any_frame() != Some((PONG, vec![pings])) {}
 }
 
-/// What our client masks by itself, in pieces of every length.
+/// Our client's own masking, in pieces of every length.
 #[test]
 fn large_messages_of_the_client_arrive_as_they_were() {
     let server = TestServer::start("ws");
@@ -209,8 +209,8 @@ fn web_pages_come_in_where_their_origin_is_allowed() {
     closed.assert_serving();
 }
 
-/// The TypeScript tool's client: the token, then what its stdin gives, in pieces as they come; it
-/// prints frames as they are.
+/// The TypeScript tool's client: the token, then its stdin, in pieces as they come; it
+/// prints frames unchanged.
 #[test]
 fn a_client_that_sends_what_its_stdin_gives() {
     let server = Setup::new("ws").secret().start();

@@ -1,21 +1,21 @@
-//! Limits on what is written: some characters grow when they are, so what came in below a limit may go
+//! Limits on what is written: some characters grow when written, so what came in below a limit may go
 //! out above it.
 
 use crate::common::{BOTH, Setup, TestClient, TestServer, request, token_with};
 use crate::wire::{Acceptor, TestPeer};
 use serde_json::{Value, json};
 
-/// `--max-message-size`, as it is by default: a server on the TypeScript SDK ends itself above 10 MiB.
+/// The default of `--max-message-size`: a server on the TypeScript SDK exits above 10 MiB.
 const TO_CHILD: usize = 9 << 20;
 
-/// The longest line that our client takes.
+/// The longest line that our client accepts.
 const TO_CLIENT: usize = (64 << 20) + (64 << 10);
 
-/// Escaped they are three times as long, and twice.
+/// Escaped, they are three times as long, and twice.
 const NEXT_LINE: &str = "\u{85}";
 const LINE_SEPARATOR: &str = "\u{2028}";
 
-/// Both transports, with one process for all and with one for each.
+/// Both transports, with a shared process and with isolated ones.
 const EVERYWHERE: [(&str, &[&str]); 4] = [
     ("tcp", &[]),
     ("tcp", &["--isolate"]),
@@ -23,14 +23,14 @@ const EVERYWHERE: [(&str, &[&str]); 4] = [
     ("ws", &["--isolate"]),
 ];
 
-/// For what takes long: both of each, not all of them together.
+/// For slow tests: both of each, but not all combinations.
 const HERE_AND_THERE: [(&str, &[&str]); 2] = [EVERYWHERE[0], EVERYWHERE[3]];
 
 fn filled(fill: &str, bytes: usize) -> String {
     fill.repeat(bytes / fill.len())
 }
 
-/// The answer to a message that would be too long.
+/// The error for a message that would be too long.
 fn assert_refused(answer: &Value, id: impl Into<Value>, limit: usize) {
     assert_eq!(answer["id"], id.into(), "{answer}");
     assert_eq!(answer["error"]["code"], -32600);
@@ -38,13 +38,13 @@ fn assert_refused(answer: &Value, id: impl Into<Value>, limit: usize) {
     assert_eq!(answer["error"]["data"], data);
 }
 
-/// No line that the MCP server has had is longer than it may be.
+/// No line that the MCP server received exceeds the limit.
 fn assert_short(server: &TestServer, limit: usize) {
     let longest = server.seen().lines().map(str::len).max();
     assert!(longest.unwrap_or_default() <= limit, "{longest:?}");
 }
 
-/// 5 MB of a peer that may do next to nothing made a line of 15 MB, which ended MCP servers.
+/// 5 MB from a peer with few rights made a line of 15 MB, which ended MCP servers.
 #[test]
 fn a_message_that_grows_beyond_the_limit_is_refused() {
     let policy = json!({"permissions": {"readonly": {"allowedMethods": ["initialize", "ping", "notifications/progress"]}}});
@@ -61,7 +61,7 @@ fn a_message_that_grows_beyond_the_limit_is_refused() {
                 "grows",
                 TO_CHILD,
             );
-            // Nobody is told of a notification.
+            // A notification gets no error.
             let line =
                 json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params});
             peer.send(&line.to_string());
@@ -79,7 +79,7 @@ fn a_message_that_grows_beyond_the_limit_is_refused() {
     }
 }
 
-/// One such message was enough, as the first that a process heard: 8 MB, of which 16 were written.
+/// One such message was enough, as the first for a process: 8 MB, which became 16.
 #[test]
 fn the_first_message_may_not_grow_either() {
     let server = TestServer::start("tcp");
@@ -92,7 +92,7 @@ fn the_first_message_may_not_grow_either() {
     assert_short(&server, TO_CHILD);
 }
 
-/// The same for all that is kept for the next process, or until a handshake is over.
+/// The same for everything that is kept for the next process, or until a handshake is complete.
 #[test]
 fn nothing_that_is_kept_may_grow_beyond_the_limit() {
     const LIMIT: usize = 64 << 10;
@@ -127,7 +127,7 @@ fn nothing_that_is_kept_may_grow_beyond_the_limit() {
     }
 }
 
-/// What a peer answers is written for the MCP server, too; its question does not stay open.
+/// A peer's answer is written for the MCP server, too; its question does not stay open.
 #[test]
 fn an_answer_of_a_peer_that_grows_fails_the_question() {
     for (transport, args) in EVERYWHERE {
@@ -153,7 +153,7 @@ fn an_answer_of_a_peer_that_grows_fails_the_question() {
     }
 }
 
-/// Downwards the limit is what our client takes: nothing that is longer is sent.
+/// Towards the client the limit is what ours accepts: nothing longer is sent.
 #[test]
 fn what_grows_beyond_what_a_client_takes_is_answered() {
     for (transport, args) in HERE_AND_THERE {
@@ -165,7 +165,7 @@ fn what_grows_beyond_what_a_client_takes_is_answered() {
         let data =
             json!({"source": "mcp-remote", "reason": "answer-too-large", "executed": "unknown"});
         assert_eq!(answer["error"]["data"], data);
-        // What is within the limit arrives, and a notification that is not vanishes.
+        // What is within the limit arrives, and a notification above it is dropped.
         let params = json!({"fill": LINE_SEPARATOR, "bytes": 20_000_000, "notify": "notifications/message", "notifyBytes": 40_000_000});
         let answer = peer.ask(2, "x", params);
         assert_eq!(answer["id"], 2);
@@ -180,7 +180,7 @@ fn what_grows_beyond_what_a_client_takes_is_answered() {
     }
 }
 
-/// Client and server used to send such a line again and again, a connection for each time.
+/// Client and server used to send such a line forever, with a connection for each attempt.
 #[test]
 fn an_answer_that_grows_beyond_what_the_client_takes_reaches_the_host_as_an_error() {
     for (transport, args) in HERE_AND_THERE {
@@ -198,7 +198,7 @@ fn an_answer_that_grows_beyond_what_the_client_takes_reaches_the_host_as_an_erro
     }
 }
 
-/// A server of another make may still send what is too long. Its session is given up: in that, the line
+/// Another server may still send a line that is too long. Its session is abandoned: there, the line
 /// would come again and again.
 #[test]
 fn a_line_that_is_too_long_for_the_client_is_not_asked_for_again() {
@@ -214,7 +214,7 @@ fn a_line_that_is_too_long_for_the_client_is_not_asked_for_again() {
             r#"{{"jsonrpc":"2.0","id":1,"result":"{}"}}"#,
             "x".repeat(TO_CLIENT)
         );
-        // The client hangs up in the middle of it.
+        // The client disconnects in the middle of it.
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 let sent =
@@ -232,7 +232,7 @@ fn a_line_that_is_too_long_for_the_client_is_not_asked_for_again() {
     }
 }
 
-/// Takes a client's request for a session; gives the one that it asks to go on with.
+/// Reads a client's request for a session; returns the one that it asks to resume.
 fn offer(server: &mut TestPeer, session: &str) -> Value {
     let hello = server.next();
     assert_eq!(hello["method"], "mcp-remote/resume");
@@ -240,8 +240,8 @@ fn offer(server: &mut TestPeer, session: &str) -> Value {
     hello["params"]["session"].clone()
 }
 
-/// What the server does not take is answered at once, and is not sent a second time; nor is anything
-/// else that is longer than the server has said.
+/// What the server refuses gets an error at once, and is not sent a second time; nor is anything
+/// else above the server's stated limit.
 #[test]
 fn a_line_that_the_server_does_not_take_is_answered_and_not_sent_again() {
     const LIMIT: usize = 64 << 10;
@@ -255,7 +255,7 @@ fn a_line_that_the_server_does_not_take_is_answered_and_not_sent_again() {
         let long = json!({"x": "x".repeat(2 * LIMIT)});
         assert_refused(&client.ask(1, "x", long.clone()), 1, LIMIT);
         assert_eq!(client.ask(2, "ping", json!({}))["id"], 2, "{transport}");
-        // As it comes it is short enough.
+        // Unescaped it is short enough.
         let grows = json!({"x": filled(NEXT_LINE, LIMIT / 2)});
         assert_refused(&client.ask(3, "x", grows), 3, LIMIT);
         assert_eq!(client.ask(4, "ping", json!({}))["id"], 4);
@@ -266,7 +266,7 @@ fn a_line_that_the_server_does_not_take_is_answered_and_not_sent_again() {
     }
 }
 
-/// A host's handshake that a new server does not take costs no session: it ended one after the other.
+/// A host's handshake that a new server refuses costs no session: it ended one after another.
 #[test]
 fn a_handshake_that_a_new_server_does_not_take_costs_no_session() {
     for transport in BOTH {

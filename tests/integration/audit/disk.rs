@@ -1,8 +1,8 @@
-//! Disks that are full or slow.
+//! Full or slow disks.
 
 use super::*;
 
-/// Stops it; gives how many events it says could not be written.
+/// Stops it; returns how many events it reports as not written.
 fn lost_at_the_end(server: TestServer) -> u64 {
     let log = server.stop();
     let line = log
@@ -55,7 +55,7 @@ fn a_disk_that_was_full_gets_what_waits_and_how_much_is_missing() {
         .unwrap();
     let count = lines[lost]["count"].as_u64().unwrap();
     let of = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
-    // Each ping is on record or counted, the reload too where it found no room.
+    // Each ping is recorded or counted, and the reload is counted if it found no room.
     let reloads = 1 - of("reload") as u64;
     assert_eq!(of("allow") as u64 + count - reloads, TOO_MANY as u64 + 1);
     assert_eq!(lines[lost - 1]["event"], "allow");
@@ -76,13 +76,13 @@ fn a_disk_that_was_full_gets_what_waits_and_how_much_is_missing() {
     }
 }
 
-/// The disk that hangs: a pipe whose reader does not read.
+/// A hanging disk: a pipe whose reader does not read.
 #[test]
 fn a_slow_disk_is_noticed_counted_and_slows_nobody() {
     for (transport, flags) in WAYS {
         let audit = Audit::new();
         mkfifo(&audit, "log");
-        // Opened for both, so that opening waits for nobody.
+        // Opened for both, so that opening does not block.
         let mut options = std::fs::OpenOptions::new();
         let both = options.read(true).write(true);
         let reader = both.open(audit.path("log")).unwrap();

@@ -1,4 +1,4 @@
-//! The file of the audit log: how it is opened, who can reach it, its rotation.
+//! The file of the audit log: how it is opened, its permissions, its rotation.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn links_are_not_followed() {
         assert_fails(&setup.run(), 1, "it is a link; name the file itself");
     }
     assert!(!audit.path("new").exists());
-    // Nor is one that takes the place of the file later.
+    // Nor is one that replaces the file later.
     let server = Setup::new("tcp").args(&["--audit-log", &audit.flag("log")]);
     let server = server.start();
     std::fs::rename(audit.path("log"), audit.path("old")).unwrap();

@@ -1,4 +1,4 @@
-//! Sessions and tasks of other users, and sessions over several connections.
+//! Sessions and tasks of other users, and sessions across several connections.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn a_session_is_named_over_all_its_connections() {
     }
 }
 
-/// Somebody with another's key got a new session, and nobody noticed.
+/// A peer with another user's key got a new session, and it went unnoticed.
 #[test]
 fn who_asks_for_the_session_of_another_is_on_record() {
     let belongs = "the session that it names belongs to another user, other roles or another client certificate";
@@ -66,7 +66,7 @@ fn who_asks_for_the_session_of_another_is_on_record() {
         let mut alice = server.peer_with(&of("alice", "user"));
         let session = alice.resume(&Value::Null, 0)["params"]["session"].clone();
         alice.ask(1, "ping", json!({}));
-        // What nobody has is no news.
+        // A key that belongs to no session is not reported.
         let mut lost = server.peer_with(&of("bob", "user"));
         let unknown = json!("0123456789abcdef0123456789abcdef");
         assert_eq!(lost.resume(&unknown, 0)["params"]["resumed"], false);
@@ -93,7 +93,7 @@ fn who_asks_for_the_session_of_another_is_on_record() {
                 assert_eq!(refused[key], value, "{refused}");
             }
         }
-        // It is alice's still.
+        // It is still alice's.
         let mut back = server.peer_with(&of("alice", "user"));
         assert_eq!(back.resume(&session, 1)["params"]["resumed"], true);
         let log = server.stop();
@@ -117,7 +117,7 @@ fn who_asks_for_the_session_of_another_is_on_record() {
     }
 }
 
-/// Others' tasks read like none, and whoever tried them was not noticed.
+/// Others' tasks look nonexistent, and attempts to read them went unnoticed.
 #[test]
 fn who_names_the_task_of_another_is_on_record() {
     for transport in BOTH {
@@ -141,7 +141,7 @@ fn who_names_the_task_of_another_is_on_record() {
         let related =
             json!({"_meta": {"io.modelcontextprotocol/related-task": {"taskId": "of-alice"}}});
         assert_eq!(bob.ask(4, "tools/call", related)["error"]["code"], -32602);
-        // A flood of them fills no log.
+        // A flood of them does not fill the log.
         for id in 5..60 {
             bob.ask(id, "tasks/cancel", json!({"taskId": "of-alice"}));
         }
@@ -165,7 +165,7 @@ fn who_names_the_task_of_another_is_on_record() {
         assert!(log.contains("WARN") && log.contains(reason), "{log}");
         let told = log.matches(reason).count();
         assert!((2..20).contains(&told), "{log}");
-        // All are counted: those that are told, and the rest in lines of their own.
+        // All are counted: those reported, and the rest in separate lines.
         let count = |line: &Value| line["count"].as_u64().unwrap_or(1);
         assert_eq!(refused.iter().map(count).sum::<u64>(), 57, "{refused:?}");
     }

@@ -1,8 +1,8 @@
-//! What logs say, and what they keep to themselves.
+//! What logs contain, and what they keep secret.
 
 use super::*;
 
-/// Says everything that must not be seen in a log, in all the places where it can stand.
+/// Sends everything that must not be seen in a log, in all the places where it can occur.
 pub fn talk_of(content: &str, ask: &mut dyn FnMut(&str)) {
     for line in [
         request(
@@ -33,7 +33,7 @@ pub fn talk_of(content: &str, ask: &mut dyn FnMut(&str)) {
             json!({"print": format!("{{\"{content}\": {content}}}\n")}),
         ),
         request(8, "x", json!({"print": format!("no JSON but {content}\n")})),
-        // Nothing like this is taken.
+        // None of this is accepted.
         format!(r#"{{"jsonrpc":"2.0","id":9,"method":"x","params":{{"{content}":{content}}}}}"#),
         format!(r#"{{"jsonrpc":"2.0","id":10,"method":"x","params":"{content}"}}"#),
         format!("[\"{content}\"]"),
@@ -44,8 +44,8 @@ pub fn talk_of(content: &str, ask: &mut dyn FnMut(&str)) {
     }
 }
 
-/// None of this is in the log, nor a good part of it, nor its bytes as digits.
-/// But for the beginning of a line of the MCP server's that is not one message, at debug.
+/// None of this is in the log, nor a large part of it, nor its bytes as digits.
+/// Except the beginning of a line from the MCP server that is not one message, at debug.
 pub fn assert_unseen(log: &str, secrets: &[&str]) {
     let is_excerpt = |line: &&str| line.contains("DEBUG") && line.contains("is not one message");
     let lines = log.lines().filter(|line| !is_excerpt(line));

@@ -2,14 +2,14 @@
 
 use super::*;
 
-/// A piece of shell that starts a daemon, which leaves group and session of its MCP server, and its
-/// parent ends; `env` stands before it. Its process id is a line of `file`.
+/// A shell command that starts a daemon, which leaves its MCP server's group and session, and whose
+/// parent exits; `env` precedes it. Its process id is a line of `file`.
 fn daemon(env: &str, file: &Path) -> String {
     let file = file.display();
     format!("({env} setsid sh -c 'echo $$ >>{file}; exec sleep 1000' </dev/null >/dev/null 2>&1 &)")
 }
 
-/// The process ids in `file`, once there are so many.
+/// The process ids in `file`, once there are this many.
 fn daemons(file: &Path, count: usize) -> Vec<u64> {
     let text = eventually("the daemons have started", || {
         let text = std::fs::read_to_string(file).unwrap_or_default();
@@ -65,7 +65,7 @@ fn daemons_end_with_the_mcp_server_that_started_them_and_no_other() {
     assert!(is_alive(other));
     assert_eq!(second.ask(1, "ping", json!({}))["id"], 1);
 
-    // A process that ends by itself takes them along, too, and the next one starts its own.
+    // A process that exits by itself takes them along, too, and the next one starts its own.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let server = Setup::new("tcp").shell(&daemon("", &file)).start();
@@ -106,7 +106,7 @@ fn daemons_end_when_the_server_is_killed() {
     wait_gone(pid);
 }
 
-/// A shell that started something else and then became the server by `exec`.
+/// A shell that started something else and then became the server through `exec`.
 #[test]
 fn processes_that_no_mcp_server_started_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
@@ -128,7 +128,7 @@ fn processes_that_no_mcp_server_started_are_left_alone() {
     kill(other);
 }
 
-/// However it ends, nothing stays: not the child, not its children, no zombie.
+/// However it ends, nothing is left: not the child, not its children, no zombie.
 #[test]
 fn nothing_is_left_behind() {
     for (transport, signals) in [
@@ -154,7 +154,7 @@ fn nothing_is_left_behind() {
     }
 }
 
-/// What a server that is killed cannot do itself is done for it.
+/// What a killed server cannot clean up itself is cleaned up for it.
 #[test]
 fn nothing_is_left_behind_by_a_server_that_is_killed() {
     let mut server = TestServer::start("tcp");
@@ -167,7 +167,7 @@ fn nothing_is_left_behind_by_a_server_that_is_killed() {
 
 #[test]
 fn a_failed_start_leaves_nothing() {
-    // The child is up for a moment with a grandchild, then ends without a word.
+    // The child runs briefly with a grandchild, then exits silently.
     let script = "sleep 1000 & echo grandchild $! >&2; exit 4";
     let outcome = Setup::new("tcp").program(&["sh", "-c", script]).run();
     assert_eq!(outcome.code, Some(1), "{outcome:?}");

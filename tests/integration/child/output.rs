@@ -14,7 +14,7 @@ fn stderr_is_passed_on() {
     }
 }
 
-/// Raw, these would clear the screen, set the title, forge a line, turn the direction of writing.
+/// Unescaped, these would clear the screen, set the title, forge a line, reverse the writing direction.
 const COMMANDS: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\rINFO forged\u{9b}31m\u{85}\u{2028}\u{202e}";
 
 fn assert_tame(text: &str) {
@@ -39,14 +39,14 @@ fn no_text_of_others_reaches_the_terminal_as_a_command() {
     }
     assert_tame(&server.stop());
 
-    // The last words of a child that never answered stand in the final line.
+    // The last output of a child that never responded is in the final line.
     let script = format!("printf '%s' '{COMMANDS}' >&2; exit 3");
     let outcome = Setup::new("tcp").shell(&script).run();
     assert_eq!(outcome.code, Some(1));
     assert_tame(&outcome.stderr);
     assert!(outcome.stderr.contains("error: "), "{outcome:?}");
 
-    // And what a server says to a client that it refuses.
+    // The same for a server's error to a client that it refuses.
     let server = Acceptor::new("tcp");
     let mut client = TestClient::start("tcp", server.port(), &[], Some("a.b.c"));
     let mut peer = server.accept();
@@ -95,7 +95,7 @@ fn what_is_no_message_on_stdout_is_dropped() {
     }
 }
 
-/// A message over the size limit was dropped, and whoever waited for it waited for ever.
+/// A message over the size limit was dropped, and its requester waited forever.
 #[test]
 fn a_message_that_is_too_large_is_answered_and_kept_nowhere() {
     const HUGE: u64 = 300 << 20;
@@ -126,7 +126,7 @@ fn a_message_that_is_too_large_is_answered_and_kept_nowhere() {
     }
 }
 
-/// An answer that cannot be read was dropped, and whoever waited for it waited for ever.
+/// A response that cannot be read was dropped, and its requester waited forever.
 #[test]
 fn an_answer_that_cannot_be_read_is_an_error() {
     let server = TestServer::start("tcp");
@@ -141,13 +141,13 @@ fn an_answer_that_cannot_be_read_is_an_error() {
         assert_eq!(answer["id"], 3, "{answer}");
         assert_eq!(answer["error"]["data"]["reason"], "answer-unreadable");
     }
-    // A line of a log may look like an answer from afar.
+    // A log line may superficially look like a response.
     let noise = "{\"id\":4,\"level\":\"error\",\"error\":\"no message\",\"result\":[}\n";
     let answer = peer.ask(4, "x", json!({"print": noise}));
     assert_eq!(answer["result"]["method"], "x", "{answer}");
 }
 
-/// A process that asks and does not read its answers filled our memory with them.
+/// A process that asks and does not read the answers filled our memory with them.
 #[test]
 fn a_child_that_asks_without_end_and_reads_nothing_fills_no_memory() {
     for args in [&[][..], &["--isolate"]] {
@@ -157,7 +157,7 @@ fn a_child_that_asks_without_end_and_reads_nothing_fills_no_memory() {
         let pid = peer.ask(1, "x", json!({}))["result"]["pid"]
             .as_u64()
             .unwrap();
-        // Each of these is answered at once, by us.
+        // We answer each of these at once.
         peer.send(&request(
             2,
             "x",
@@ -181,7 +181,7 @@ fn a_child_that_asks_without_end_and_reads_nothing_fills_no_memory() {
     }
 }
 
-/// What a pipe holds at least, in bytes.
+/// The minimum capacity of a pipe, in bytes.
 const PIPE: u64 = 60_000;
 
 /// How many bytes a process has written.
@@ -191,7 +191,7 @@ fn written(pid: u64) -> u64 {
     line.unwrap().parse().unwrap()
 }
 
-/// The most memory that a process has had, in bytes.
+/// The peak memory of a process, in bytes.
 fn peak_memory(pid: u64) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,4 +1,4 @@
-//! Servers that cannot be reached or refuse, and what the host is told.
+//! Servers that are unreachable or refuse, and the errors that the host gets.
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn an_unreachable_server_is_reported_in_one_line() {
     assert_fails(&run(&mut command, b""), 1, "no.such.host.invalid");
 }
 
-/// The error that a host gets when a client with these flags gives up, and what stderr says.
+/// The error that a host gets when a client with these flags gives up, and its stderr.
 fn told(transport: &str, port: u16, flags: &[&str], token: Option<&str>) -> (Value, Outcome) {
     let mut command = client_command(transport, port);
     command
@@ -45,7 +45,7 @@ fn told(transport: &str, port: u16, flags: &[&str], token: Option<&str>) -> (Val
     (answer["error"].clone(), outcome)
 }
 
-/// Bug: whatever was wrong, hosts got "Connection lost", and only stderr said more.
+/// Bug: whatever was wrong, hosts got "Connection lost", and only stderr had details.
 #[test]
 fn the_host_learns_the_cause() {
     let port = free_port();
@@ -94,7 +94,7 @@ fn the_host_learns_the_cause() {
     }
 }
 
-/// Bug: a client with the wrong transport tried for 24 seconds.
+/// Bug: a client with the wrong transport kept trying for 24 seconds.
 #[test]
 fn the_wrong_transport_is_seen_at_once() {
     for (server, client, remedy) in [
@@ -127,7 +127,7 @@ fn the_wrong_transport_is_seen_at_once() {
     }
 }
 
-/// It said "HTTP 400", or 426.
+/// The error was "HTTP 400", or 426.
 #[test]
 fn a_url_of_the_wrong_transport_is_named() {
     for (server, remedy) in [("tcp", "use 'client tcp'"), ("ws", "use 'client ws'")] {
@@ -142,7 +142,7 @@ fn a_url_of_the_wrong_transport_is_named() {
     }
 }
 
-/// Bug: the host got an error that named neither cause nor remedy, nothing was on stderr, and the exit code was 0.
+/// Bug: the host got an error with neither cause nor remedy, stderr was empty, and the exit code was 0.
 #[test]
 fn a_client_over_http_names_what_it_lacks() {
     let files = Files::new();
@@ -179,7 +179,7 @@ fn a_client_over_http_names_what_it_lacks() {
     }
 }
 
-/// A port of 127.0.0.1 on which no connection is answered, since the queue is full; and what fills it.
+/// A port of 127.0.0.1 on which no connection is accepted, since the queue is full; and the connections that fill it.
 fn silent_port() -> (u16, Vec<Socket>) {
     let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let listener = new();
@@ -197,7 +197,7 @@ fn silent_port() -> (u16, Vec<Socket>) {
     (address.as_socket().unwrap().port(), sockets)
 }
 
-/// Bug: a name whose first address was dead got all the time there was for it, and the next one was
+/// Bug: a name whose first address was dead used up all the time for it, and the next one was
 /// never tried. 'localhost' is 127.0.0.1 first, then ::1.
 #[test]
 fn a_dead_first_address_does_not_keep_the_client_from_the_second() {
@@ -228,8 +228,8 @@ fn a_dead_first_address_does_not_keep_the_client_from_the_second() {
     }
 }
 
-/// Bug: an error of the MCP server that names no request ended the client where its code was one of
-/// ours, and one that looked like an error of the proxy made it come back again and again.
+/// Bug: an error from the MCP server without a request id ended the client if its code was one of
+/// ours, and one that looked like an error of the proxy made it reconnect forever.
 #[test]
 fn errors_that_answer_no_request_reach_the_host() {
     for transport in BOTH {
@@ -261,7 +261,7 @@ fn errors_that_answer_no_request_reach_the_host() {
     }
 }
 
-/// Bug: requests that were under way when the token expired were said not to have been executed.
+/// Bug: requests in flight when the token expired were reported as not executed.
 #[test]
 fn requests_sent_before_a_refusal_may_have_been_executed() {
     for args in [&[][..], AGAIN] {

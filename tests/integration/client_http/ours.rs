@@ -3,7 +3,7 @@
 use super::*;
 use crate::common::{Setup, token_with};
 
-/// Its session is lost with a server that is killed, and the host does not notice.
+/// Its session is lost with a killed server, and the host does not notice.
 #[test]
 fn our_own_server_is_reached_and_may_be_restarted() {
     let server = Setup::new("http").secret().start();

@@ -1,10 +1,10 @@
-//! Where the server is: redirects, proxies, TLS, and what is wrong with the settings.
+//! The server's location: redirects, proxies, TLS, and invalid settings.
 
 use super::*;
 use crate::certificates::Files;
 use crate::process::{assert_fails, binary, run};
 
-/// Some frameworks send `/mcp` to `/mcp/`. What would go to another host stays here.
+/// Some frameworks redirect `/mcp` to `/mcp/`. Redirects to another host are not followed.
 #[test]
 fn redirects_are_followed_on_the_same_host_only() {
     let elsewhere = Site::start();
@@ -35,7 +35,7 @@ fn redirects_are_followed_on_the_same_host_only() {
     leave(&mut client, &site);
 }
 
-/// A proxy sees the whole URL, and the name is its to find.
+/// A proxy sees the whole URL, and resolves the name itself.
 #[test]
 fn a_proxy_is_used_for_http() {
     let proxy = Site::start();
@@ -89,7 +89,7 @@ fn tls_and_client_certificates_work_and_their_lack_is_told() {
     assert_eq!(client.wait(), Some(0));
 }
 
-/// A proxy that only passes bytes on, once it has been asked properly.
+/// A proxy that only forwards bytes, after a correct CONNECT.
 #[test]
 fn a_proxy_is_used_for_https() {
     let files = Files::new();

@@ -1,8 +1,8 @@
-//! Streams that end, break and come back.
+//! Streams that end, break and are resumed.
 
 use super::*;
 
-/// The stream is cut after every byte of the answer; each time the client resumes it and has the answer
+/// The stream is cut after every byte of the response; each time the client resumes it and gets the response
 /// once.
 #[test]
 fn k8_a_stream_cut_at_any_byte_is_resumed() {
@@ -11,7 +11,7 @@ fn k8_a_stream_cut_at_any_byte_is_resumed() {
         let answer = json!({"jsonrpc":"2.0","id":id,"result":{"content":[]}});
         format!("event: message\r\nid: a\r\ndata: {answer}\r\n\r\n")
     };
-    // The first half of the last line break ends the event already.
+    // The first half of the last line break already ends the event.
     for cut in 0..whole(100).len() - 1 {
         let id = cut as u64 + 100;
         client.send(&request(id, "tools/call", json!({"name":"t"})));
@@ -52,7 +52,7 @@ fn k8_the_pause_is_the_servers() {
     leave(&mut client, &site);
 }
 
-/// The answer that is cut is JSON, or a stream without numbers: whether it was executed nobody knows.
+/// The response that is cut is JSON, or a stream without event ids: whether it was executed is unknown.
 #[test]
 fn an_answer_that_cannot_be_resumed_is_an_error_and_is_not_asked_for_again() {
     let (mut client, site) = established(&["--auto-reconnect"]);
@@ -99,7 +99,7 @@ fn k8_the_stream_beside_the_requests_is_resumed() {
     drop(beside);
     let resumed = site.take(is_get);
     assert_eq!(resumed.header("last-event-id"), Some("g1"));
-    // The session is lost meanwhile: that shows here first.
+    // The session is lost meanwhile, which shows here first.
     resumed.status(404);
     answer_initialize(&site, "s2");
     site.take(is_post).status(202);
@@ -112,7 +112,7 @@ fn k8_the_stream_beside_the_requests_is_resumed() {
     leave(&mut client, &site);
 }
 
-/// What the host says to a server that is not there yet is sent once it is, once.
+/// A message from the host for a server that is not up yet is sent once, when it is.
 #[test]
 fn a_server_that_comes_later_gets_everything_once() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -169,7 +169,7 @@ fn a_server_that_asks_to_come_back_later_is_asked_again() {
     leave(&mut client, &site);
 }
 
-/// One that is told to leave ends its session, too.
+/// A client that is told to leave ends its session, too.
 #[test]
 fn a_client_that_is_stopped_deletes_its_session() {
     let (mut client, site) = established(&[]);

@@ -1,8 +1,8 @@
-//! Tokens that are forged, expired or no tokens.
+//! Forged, expired and malformed tokens.
 
 use super::*;
 
-/// A token signed by somebody else's RSA key.
+/// A token signed with another RSA key.
 const RS256: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VyIjoibWFsbG9yeSIsInJvbGVzIjpbImFkbWluIl19.YBW5h0iOIBfXFXLb_GeHvWYraoSefDk2BjH2PqLkm9xOUo3AKs6CkMJ_y2RUifPOVJKYSu8tO-l3X283l4ErLCkGR1FhWSGWtM2XE3P5DxAq390WJ4cN5i_1xo1_cs7HZjY381VrXqPHFIw5AKzmQBMp1THlWA6SIuc5LJE2sEfIUALURyT4YspHyDVhRSlyx44xjb74_pVe-8_csmK7uoBhEJd_wy-yE5_fguSeBILSUAvbj5i31hyi8g3hZXe1DLya1BSkehVuuaCWp08WcS-H8u0euMD6ZUL7wgIychta4mhYv8K20CJIO8KD0yzUFSCts_-io8z55V4HDhRatg";
 
 #[test]
@@ -17,7 +17,7 @@ fn unknown_role_in_token() {
     }
 }
 
-/// Refused without saying why, and what stands behind the token is never read.
+/// Refused without a reason, and what follows the token is never read.
 fn assert_token_refused(bad: &str) {
     for transport in BOTH {
         let server = Setup::new(transport).secret().start();
@@ -72,7 +72,7 @@ fn alg_none() {
 #[test]
 fn rs256_token() {
     assert_token_refused(RS256);
-    // The same claim over a signature that our own secret made.
+    // The same claim over a signature made with our own secret.
     let signed = sign(SECRET, &Header::new(Algorithm::HS256));
     let parts: Vec<&str> = signed.split('.').collect();
     let head = RS256.split('.').next().unwrap();

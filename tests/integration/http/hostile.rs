@@ -1,4 +1,4 @@
-//! Requests that are meant to do harm.
+//! Malicious requests.
 
 use crate::common::{Setup, TestServer, token_with};
 use crate::process::eventually;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
 
-/// L2, L3, N2: on every method. And what a page of another name reads (DNS rebinding).
+/// L2, L3, N2: on every method. And what a page of another name can read (DNS rebinding).
 #[test]
 fn foreign_pages_and_hosts_reach_nothing() {
     let server = Setup::new("http")
@@ -67,7 +67,7 @@ fn foreign_pages_and_hosts_reach_nothing() {
                 .contains("mcp-session-id")
         );
     }
-    // What a page can send without being asked.
+    // What a page can send without a preflight.
     for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
         assert_eq!(
             session
@@ -79,7 +79,7 @@ fn foreign_pages_and_hosts_reach_nothing() {
     }
 }
 
-/// Only the path itself is the path.
+/// Only the exact path is accepted.
 #[test]
 fn look_alikes_of_the_path_are_nothing() {
     let server = TestServer::start("http");
@@ -110,7 +110,7 @@ fn in_a_chunk() -> String {
     format!("{:x}\r\n{LIST}\r\n0\r\n\r\n", LIST.len())
 }
 
-/// What it is, head and body; `own` makes it one of a session.
+/// The name, head and body of each; `own` puts it in a session.
 fn requests_of_two_meanings(own: &str) -> Vec<(&'static str, String, String)> {
     let size = LIST.len();
     let whole = in_a_chunk();
@@ -209,7 +209,7 @@ fn requests_of_two_meanings(own: &str) -> Vec<(&'static str, String, String)> {
     ]
 }
 
-/// A session, the headers of a request in it, and a whole request whose execution would be a fault.
+/// A session, the headers of a request in it, and a complete request that must not be executed.
 fn with_something_hidden(server: &TestServer) -> (Session, String, String) {
     let session = Session::begin(server.port);
     let own = format!("Host: localhost\r\nMcp-Session-Id: {}\r\n", session.id);
@@ -221,8 +221,8 @@ fn with_something_hidden(server: &TestServer) -> (Session, String, String) {
     (session, own, hidden)
 }
 
-/// What stands behind a request of two meanings is part of it to one reader, and a request to another: it
-/// is none here, and the connection ends.
+/// The bytes after an ambiguous request are part of it to one reader, and a separate request to another: here
+/// they are not a request, and the connection ends.
 #[test]
 fn nothing_is_smuggled_behind_a_request_of_two_meanings() {
     let server = TestServer::start("http");
@@ -239,7 +239,7 @@ fn nothing_is_smuggled_behind_a_request_of_two_meanings() {
     http.try_raw(format!("POST /mcp HTTP/1.0\r\n{own}{CHUNKED}\r\n{whole}{hidden}").as_bytes());
     assert_eq!(http.answer().status(), 400, "chunks in HTTP/1.0");
     assert!(http.is_closed());
-    // Chunks outweigh a length, and nothing follows (RFC 9112, 6.1).
+    // Chunks take precedence over a length, and nothing follows (RFC 9112, 6.1).
     for head in [
         format!("{own}{CHUNKED}Content-Length: 3\r\n"),
         format!("{own}Content-Length: 3\r\n{CHUNKED}"),
@@ -258,7 +258,7 @@ fn hosts_headers_and_expectations_have_one_meaning() {
     let server = TestServer::start("http");
     let (session, own, hidden) = with_something_hidden(&server);
     let size = LIST.len();
-    // A path that holds another host.
+    // A path that contains another host.
     let mut http = Http::connect(server.port);
     http.raw(format!("POST http://evil.example.com/mcp HTTP/1.1\r\n{own}{JSON}Content-Length: {size}\r\n\r\n{LIST}").as_bytes());
     assert_eq!(
@@ -266,13 +266,13 @@ fn hosts_headers_and_expectations_have_one_meaning() {
         400,
         "an absolute URL of another host"
     );
-    // Header and body that disagree, of 2026-07-28.
+    // Header and body that disagree, in 2026-07-28.
     let (headers, body) = modern(6, "tools/call", json!({"name": "evil"}));
     for (name, value) in [("Mcp-Method", "tools/list"), ("Mcp-Name", "good")] {
         let answer = Http::connect(server.port).post(&with(&headers, name, value), &body);
         assert_eq!((answer.status(), answer.code()), (400, -32020), "{name}");
     }
-    // Whoever asks before it sends is told before it sends.
+    // A client that asks before it sends gets the status before it sends.
     let mut http = Http::connect(server.port);
     http.raw(format!("POST /mcp HTTP/1.1\r\n{own}Content-Type: text/plain\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", hidden.len()).as_bytes());
     assert_eq!(http.answer().status(), 415);
@@ -337,7 +337,7 @@ fn long_and_slow_bodies_are_cut_off() {
 }
 
 /// Bug: a client that opened more connections at once than --max-pending-per-address lost some of them
-/// before it could say a word.
+/// before it could send anything.
 #[test]
 fn many_connections_at_once_are_no_flood() {
     let server = TestServer::start("http");
@@ -353,7 +353,7 @@ fn many_connections_at_once_are_no_flood() {
     }
 }
 
-/// Whoever has no token gets no memory for a body, and no time.
+/// A client without a token gets no memory for a body, and no time.
 #[test]
 fn strangers_are_answered_before_their_body_is_read() {
     let server = Setup::new("http")
@@ -375,7 +375,7 @@ fn strangers_are_answered_before_their_body_is_read() {
     assert_eq!((answer.status(), answer.code()), (403, -32001));
 }
 
-/// Bodies that have arrived in part count as memory kept for clients.
+/// Partly received bodies count as memory kept for clients.
 #[test]
 fn half_bodies_stay_below_the_bound_of_all() {
     const LENGTH: usize = 3 << 20;

@@ -1,4 +1,4 @@
-//! What else is on the port: health checks, and WebSocket.
+//! What else the port serves: health checks, and WebSocket.
 
 use crate::certificates::Files;
 use crate::common::{Setup, TestServer, token_with};
@@ -14,7 +14,7 @@ fn get(port: u16, path: &str) -> (u16, String) {
     (answer.status(), answer.body)
 }
 
-/// Without a token, since those who ask have none.
+/// Without a token, since health checkers have none.
 #[test]
 fn health_is_told_to_everybody() {
     let server = Setup::new("http").secret().start();
@@ -25,7 +25,7 @@ fn health_is_told_to_everybody() {
     assert_eq!(get(server.port, "/healthz/").0, 404);
 }
 
-/// It is the MCP server that is asked: one that hangs is not ready, and the process serves all the same.
+/// Readiness is the MCP server's: while it hangs, the server is not ready, but the process is live.
 #[test]
 fn a_server_that_hangs_is_not_ready() {
     let server = Setup::new("http").start();
@@ -34,13 +34,13 @@ fn a_server_that_hangs_is_not_ready() {
     server.wait_seen("deaf");
     assert_eq!(get(server.port, "/readyz").0, 503);
     assert_eq!(get(server.port, "/healthz").0, 200);
-    // What has been found out holds for a while: health checks do not pile up.
+    // The result is cached for a while: health checks do not pile up.
     let begun = Instant::now();
     assert_eq!(get(server.port, "/readyz").0, 503);
     assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
-/// Whatever is spoken elsewhere, in plain text beside TLS, and nothing else.
+/// Whatever the main port speaks, this one serves plain HTTP, and only health checks.
 #[test]
 fn health_has_a_port_of_its_own() {
     let files = Files::new();
@@ -101,7 +101,7 @@ fn an_upgrade_on_the_path_is_a_websocket_peer() {
     assert_eq!(peer.ask(9, "tools/list", json!({}))["id"], 9);
 }
 
-/// A request that comes while the MCP server is started again waits for that, and finds its session.
+/// A request that comes while the MCP server is restarting waits, and finds its session.
 #[test]
 fn sessions_outlive_their_mcp_server() {
     let server = TestServer::start("http");

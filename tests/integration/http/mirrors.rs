@@ -1,11 +1,11 @@
-//! Headers that say again what a message of 2026-07-28 says are compared before the policy is asked: what it
-//! decides on is what proxies on the way have gone by.
+//! Headers that repeat parts of a 2026-07-28 message are compared before the policy decides: it decides
+//! on the same values that proxies on the way have used.
 
 use crate::common::{Setup, token_with};
 use crate::support::http::{Http, Session, modern, with};
 use serde_json::json;
 
-/// An MCP server whose tools all have a parameter that is mirrored, and that keeps what it reads in the file `$0`.
+/// An MCP server whose tools all have a mirrored parameter, and that writes what it reads to the file `$0`.
 const SERVER: &str = r#"
 while read -r line; do
   printf '%s\n' "$line" >> "$0"
@@ -48,7 +48,7 @@ fn headers_are_compared_before_the_policy_is_asked() {
         (PARAM, "=?base64?!?="),
         (PARAM, ""),
     ];
-    // The tool, and what it is answered where all headers are right.
+    // The tool, and its response when all headers are right.
     for (tool, status, code) in [
         ("open", 200, 0),
         ("closed", 404, -32601),

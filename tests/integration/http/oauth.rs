@@ -1,20 +1,20 @@
-//! The server as an OAuth resource server. The tests name the rules that they show:
+//! The server as an OAuth resource server. The tests name the rules that they cover:
 //!
 //! | rule | MCP authorization, RFC 9728, RFC 6750 |
 //! |---|---|
 //! | R1, R3 | metadata with an authorization server, at both well-known paths |
-//! | R2, R12, R17 | the challenge of a 401 names them, and scopes; an error only where a token was shown |
+//! | R2, R12, R17 | the challenge of a 401 names them, and scopes; an error only if a token was sent |
 //! | R4 | `resource` is the URL that clients use |
-//! | R5 | metadata need no token, and web pages that may connect can read them |
-//! | R6, R7 | the token stands in `Authorization`, in each request, and in no URL |
+//! | R5 | metadata need no token, and allowed web pages can read them |
+//! | R6, R7 | the token is in `Authorization`, in each request, and in no URL |
 //! | R8, R9, R11 | a bad token, or one for another server, is 401 |
 //! | R10, R18 | the token is in no log, and nothing of it reaches the MCP server |
-//! | R13, R14 | too few roles, at the door or for a message, are 403 `insufficient_scope`, with all scopes that are needed |
-//! | R15 | a role that allows more is as good as the one that is named |
-//! | R20 | in the scheme and host of an audience, case does not count |
+//! | R13, R14 | too few roles, at connection or for a message, are 403 `insufficient_scope`, with all required scopes |
+//! | R15 | a role that allows more is as good as the named one |
+//! | R20 | in the scheme and host of an audience, case does not matter |
 //!
-//! R16 (`offline_access` is in no challenge) is shown beside the code of the metadata, R19 (a session belongs to its
-//! user) with the sessions.
+//! R16 (`offline_access` is in no challenge) is covered by the metadata's unit tests, R19 (a session belongs to its
+//! user) by those of sessions.
 
 use crate::common::{Setup, TestServer, now, token};
 use crate::process::binary;
@@ -183,7 +183,7 @@ fn r13_r14_r15_what_a_message_needs_is_named_and_a_broad_scope_will_do() {
         ("mcp:use write", call("write"), 200, None),
         ("mcp:use admin", call("write"), 200, None),
         ("admin", call("read"), 200, None),
-        // One scope is as good as the two that get in.
+        // One scope is as good as the two that grant access.
         (
             "mcp:use",
             call("delete"),
@@ -192,7 +192,7 @@ fn r13_r14_r15_what_a_message_needs_is_named_and_a_broad_scope_will_do() {
                 "Bearer error=\"insufficient_scope\", scope=\"mcp:use admin\", {METADATA}"
             )),
         ),
-        // There is no scope that would do.
+        // No scope would be sufficient.
         ("mcp:use admin", call("never"), 404, None),
         (
             "mcp:use",
@@ -229,7 +229,7 @@ fn super_call(name: &str) -> String {
     crate::support::http::call(2, json!({"name": name}))
 }
 
-/// A client could not ask for roles that stand in another claim.
+/// A client could not request roles that are in another claim.
 #[test]
 fn r13_roles_that_are_no_scopes_are_not_named() {
     let server = start_with_policy("groups");

@@ -1,4 +1,4 @@
-//! Sessions that go on after a restart of the server.
+//! Sessions that continue after a restart of the server.
 
 use crate::common::{Setup, TestClient, TestServer, now, request, token};
 use crate::process::wait_gone;
@@ -18,7 +18,7 @@ fn killed(server: TestServer) -> u16 {
     server.port
 }
 
-/// The server after this one, on its port.
+/// The next server, on the same port.
 fn restarted(server: TestServer) -> TestServer {
     let port = killed(server);
     Setup::new("http").secret().port(port).start()
@@ -46,12 +46,12 @@ fn a_session_goes_on_after_a_restart() {
     assert_eq!(seen.matches("\"initialize\"").count(), 1, "{seen}");
     assert_eq!(seen.matches("notifications/initialized").count(), 1);
     assert!(seen.contains(r#""clientInfo":{"name":"t""#), "{seen}");
-    // What belongs to no request comes on the stream that was listened to before.
+    // Messages without a request come on the stream that was listened to before.
     let notify = json!({"notify": "notifications/tools/list_changed"});
     session.post(&request(2, "tools/call", notify));
     let event = listening.event().expect("a notification");
     assert_eq!(event.data["method"], "notifications/tools/list_changed");
-    // What was under way is lost, and no event of another stream comes in its place.
+    // Requests in flight are lost, and no event of another stream comes in their place.
     let lost = session
         .send("GET", &[("Last-Event-ID", "3-1")], "")
         .answer();
@@ -100,7 +100,7 @@ fn what_is_altered_foreign_or_of_another_version_is_404() {
     assert!(!server.seen().contains("initialize"));
     assert_eq!(with(id, own, version), 200);
     assert_eq!(with(id, &mallory, version), 404);
-    // The MCP server speaks another version now, or the client names another one.
+    // The MCP server now uses another version, or the client names another one.
     let server = restarted(server);
     let mut http = session.send("POST", &[(VERSION, "2025-03-26")], LIST);
     assert_eq!(http.answer().status(), 400, "two versions");
@@ -117,8 +117,8 @@ fn what_is_altered_foreign_or_of_another_version_is_404() {
     );
 }
 
-/// What a session was begun with is renewed. The level that a client has set, what it has subscribed to and
-/// its tasks are known to nobody after a restart: with a server that has such things, it begins anew.
+/// The setup of a session is repeated. The level that a client has set, its subscriptions and its tasks
+/// are lost in a restart: with a server that has such features, the session is not revived.
 #[test]
 fn a_session_with_a_level_a_subscription_or_a_task_is_404() {
     let (subscribe, task) = (json!({"uri": "x:y"}), json!({"name": "x", "task": {}}));
@@ -144,7 +144,7 @@ fn a_session_with_a_level_a_subscription_or_a_task_is_404() {
             Some(("tools/call", task)),
             404,
         ),
-        // Nobody knows either that nothing was set.
+        // It cannot be known that nothing was set, either.
         (json!({"logging": {}}), None, 404),
     ] {
         let text = capabilities.to_string();
@@ -166,7 +166,7 @@ fn a_session_with_a_level_a_subscription_or_a_task_is_404() {
     }
 }
 
-/// A session that is not signed, or has a process of its own, cannot be renewed.
+/// A session that is unsigned, or has its own process, cannot be revived.
 #[test]
 fn what_cannot_be_renewed_is_404() {
     let server = TestServer::start("http");
@@ -183,7 +183,7 @@ fn what_cannot_be_renewed_is_404() {
     assert_eq!(session.post(LIST).status(), 404);
 }
 
-/// A server whose MCP server is not there yet says so; that is no 404, for which clients give up.
+/// A server whose MCP server is not up yet says so; that is not a 404, on which clients give up.
 #[test]
 fn a_session_waits_for_its_mcp_server() {
     let server = Setup::new("http").secret().start();
@@ -205,7 +205,7 @@ fn a_session_waits_for_its_mcp_server() {
     drop(server);
 }
 
-/// The host's handshake is not repeated by the client: its session stands.
+/// The client does not repeat the host's handshake: its session still exists.
 #[test]
 fn our_client_goes_on_with_its_session() {
     let server = Setup::new("http").secret().start();

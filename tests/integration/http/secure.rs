@@ -1,4 +1,4 @@
-//! TLS under HTTP, with and without certificates of clients.
+//! TLS under HTTP, with and without client certificates.
 
 use crate::certificates::Files;
 use crate::common::{Setup, TestClient, request, token_with};

@@ -167,7 +167,7 @@ fn every_message_has_one_stream() {
     assert_ne!(stream(&first[0]), stream(&changed), "L21");
 }
 
-/// L10: only 2025-11-25 knows events without a message.
+/// L10: only 2025-11-25 has events without a message.
 #[test]
 fn older_clients_get_no_event_without_a_message() {
     let server = TestServer::start("http");
@@ -213,7 +213,7 @@ fn a_client_that_comes_back_gets_the_rest() {
     }
 }
 
-/// A client that has lost its stream unnoticed must not be locked out.
+/// A client that has lost its stream without noticing must not be locked out.
 #[test]
 fn a_second_listener_takes_the_stream_over() {
     let server = TestServer::start("http");
@@ -237,7 +237,7 @@ fn a_second_listener_takes_the_stream_over() {
     );
 }
 
-/// What the MCP server asks comes on the stream of the request that made it ask, and its answer goes back.
+/// The MCP server's question comes on the stream of the request that caused it, and the answer goes back.
 #[test]
 fn questions_are_asked_and_answered() {
     let server = TestServer::start("http");
@@ -257,7 +257,7 @@ fn questions_are_asked_and_answered() {
     assert_eq!(stream.event(), None);
 }
 
-/// A long silence is filled with comments, so that what lies between does not cut.
+/// A long silence is filled with comments, so that intermediaries do not cut the connection.
 #[test]
 fn a_slow_answer_gets_a_stream_with_comments() {
     let server = Setup::new("http")
@@ -330,7 +330,7 @@ fn sessions_are_their_owners() {
             _ => assert_eq!(challenge, None),
         }
     }
-    // One connection may carry the requests of many, as behind a reverse proxy.
+    // One connection may carry the requests of many clients, as behind a reverse proxy.
     let mut http = Http::connect(server.port);
     for (token, status) in [(&alice, 200), (&bob, 404), (&alice, 200)] {
         let bearer = format!("Bearer {token}");
@@ -349,7 +349,7 @@ fn sessions_are_their_owners() {
     assert_eq!(warnings.count(), 3, "{log}");
 }
 
-/// R13: a client gets a token for one scope more, and goes on.
+/// R13: a client gets a token with one more scope, and continues.
 #[test]
 fn a_session_goes_on_with_a_token_of_more_roles() {
     let policy = json!({"permissions": {
@@ -375,7 +375,7 @@ fn a_session_goes_on_with_a_token_of_more_roles() {
         let write = call(2, json!({"name": "write"}));
         let denied = post(&narrow, &write);
         assert_eq!((denied.status(), denied.code()), (200, -32601));
-        // Nobody else's token of as many roles will do, nor one that lacks a role.
+        // Neither another user's token with as many roles is accepted, nor one that lacks a role.
         for other in [
             of("bob", &["read", "write"]),
             of("ann", &["write", "admin"]),

@@ -193,7 +193,7 @@ fn denials_have_their_status() {
     assert_eq!(answer.status(), 401);
 }
 
-/// It was good on the same connection just before.
+/// It was accepted on the same connection just before.
 #[test]
 fn a_token_that_has_expired_is_refused() {
     let server = Setup::new("http").secret().echo(&["--modern"]).start();

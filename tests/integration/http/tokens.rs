@@ -1,4 +1,4 @@
-//! What ends with a token, where a session is used with several of its owner.
+//! What ends with a token, when a session is used with several tokens of its owner.
 
 use crate::common::{Setup, TestServer, now, token};
 use crate::support::http::{Session, call, expect_stream};
@@ -24,7 +24,7 @@ impl Revoked {
 
     fn setup(&self) -> Setup {
         let path = self.path().display().to_string();
-        // Without keepalives a stream that does not end as it should fails its test by the timeout of its reads.
+        // Without keepalives, a stream that wrongly stays open fails its test by a read timeout.
         let quiet = ["--keepalive-interval", "10m"];
         let setup = Setup::new("http").secret().args(&quiet);
         setup.args(&["--revoked", &path])
@@ -36,7 +36,7 @@ impl Revoked {
     }
 }
 
-/// A token of ann with these roles, good for so many seconds.
+/// A token for ann with these roles, valid for this many seconds.
 fn of_ann(id: &str, roles: &[&str], seconds: u64) -> String {
     token(&json!({"user": "ann", "roles": roles, "jti": id, "exp": now() + seconds}))
 }
@@ -50,7 +50,7 @@ fn with_token(session: &Session, token: &str) -> Session {
     }
 }
 
-/// Bug: a stream went on after its token had expired or was revoked, as long as the session had another one.
+/// Bug: a stream continued after its token had expired or was revoked, as long as the session had another one.
 #[test]
 fn a_stream_ends_with_the_token_that_opened_it() {
     for expires in [true, false] {
@@ -82,7 +82,7 @@ fn a_stream_ends_with_the_token_that_opened_it() {
         assert_eq!(posted.event(), None);
         assert_eq!(pending.answer().status(), 401);
         assert_eq!(session.post(LIST).status(), 401);
-        // The session goes on, and so do the streams of its other token.
+        // The session continues, and so do the streams of its other token.
         assert_eq!(later.post(LIST).status(), 200);
         let mut resumed = later.listen(&last_event);
         assert_eq!(
@@ -96,7 +96,7 @@ fn a_stream_ends_with_the_token_that_opened_it() {
     }
 }
 
-/// Bug: streams that a token with fewer roles had opened got what only the further token may see.
+/// Bug: streams opened with a token with fewer roles got what only the other token may see.
 #[test]
 fn a_token_of_more_roles_ends_the_streams_of_the_former_one() {
     let list = Revoked::new();
@@ -125,8 +125,8 @@ fn a_token_of_more_roles_ends_the_streams_of_the_former_one() {
     assert_eq!(wide.listen(&last_event).event().unwrap().data["id"], 2);
 }
 
-/// Bug: a message that had waited for the rate limit brought the token with fewer roles back, so that the session
-/// did not end with the token that it belonged to by then.
+/// Bug: a message that had waited for the rate limit restored the token with fewer roles, so that the session
+/// did not end with its current token.
 #[test]
 fn a_late_message_does_not_bring_a_former_token_back() {
     let list = Revoked::new();
@@ -147,7 +147,7 @@ fn a_late_message_does_not_bring_a_former_token_back() {
     assert_eq!(again.send("GET", &[], "").answer().status(), 404);
 }
 
-/// Bug: the process of one tenant served the token of another, of the same user and roles or of more.
+/// Bug: the process of one tenant served the token of another, with the same user and the same or more roles.
 #[test]
 fn a_session_is_not_that_of_a_token_with_another_environment() {
     let flags = ["--isolate", "--child-env", "TENANT={claim:/tenant}"];

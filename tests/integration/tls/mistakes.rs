@@ -1,4 +1,4 @@
-//! Plain text where TLS is spoken, and flags and files that do not fit.
+//! Plain text on a TLS port, and flags and files that do not match.
 
 use super::*;
 
@@ -28,10 +28,10 @@ fn plain_text_on_a_tls_port_is_told_so() {
         let token = token_with(&["user"]);
         ask(transport, server.port, &files.trusting("ca"), Some(&token));
     }
-    // Without a token, the client has nothing to say until its host has.
+    // Without a token, the client sends nothing until its host does.
     let server = files.server("tcp").start();
     assert_gives_up("tcp", server.port, &[], "the server wants TLS");
-    // Others answer by an alert, or by a page.
+    // Others respond with an alert, or a page.
     for (transport, answer) in [
         ("tcp", &b"\x15\x03\x03\x00\x02\x02\x0a"[..]),
         ("ws", b"\x15\x03\x03\x00\x02\x02\x0a"),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A session belongs to the certificate that it began with, too: a token may be stolen without its key.
+/// A session also belongs to the certificate it started with: a token may be stolen without its key.
 #[test]
 fn a_session_is_not_resumed_with_another_certificate() {
     let files = Files::new();
@@ -20,10 +20,10 @@ fn a_session_is_not_resumed_with_another_certificate() {
     let token = token_with(&["user"]);
     for (first, second, same) in [
         ("alice0", "alice0", true),
-        // A certificate is renewed now and then.
+        // Certificates are renewed regularly.
         ("alice0", "alice1", true),
         ("alice0", "bob0", false),
-        // Without a subject it is only the same certificate that is the same.
+        // Without a subject only the identical certificate matches.
         ("0", "0", true),
         ("0", "1", false),
     ] {
@@ -87,7 +87,7 @@ fn certificates_are_reloaded_and_what_stands_stays() {
         let flags: Vec<&str> = old.iter().map(String::as_str).collect();
         let mut stays = TestClient::start(transport, server.port, &flags, None);
         stays.ask("before", "ping", json!({}));
-        // What is broken changes nothing, and neither does half of a change.
+        // A broken file changes nothing, and neither does half of a change.
         std::fs::write(files.path("now.key"), "nothing").unwrap();
         server.reload();
         server.log.wait_for("kept what was read before: --tls-key");
@@ -142,7 +142,7 @@ fn a_client_comes_back_over_tls() {
     }
 }
 
-/// Passes bytes on to `port`; each send ends the connection of that moment.
+/// Forwards bytes to `port`; each message on the channel ends the current connection.
 fn relay(port: u16) -> (u16, Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = listener.local_addr().unwrap().port();

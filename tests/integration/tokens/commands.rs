@@ -1,4 +1,4 @@
-//! `generate-token` and `inspect-token`, and secrets and tokens that are given carelessly.
+//! `generate-token` and `inspect-token`, and carelessly supplied secrets and tokens.
 
 use super::*;
 
@@ -68,7 +68,7 @@ fn a_token_is_shown_without_its_secret() {
             "{title}: {shown:?}"
         );
     }
-    // From wherever it comes.
+    // From any source.
     let files = Files::new();
     let file = files.write("token", &format!("{token}\n"));
     let padded = format!("  {token}\r\n");

@@ -1,4 +1,4 @@
-//! Secrets, revocations and policies that are read again while the server runs.
+//! Secrets, revocations and policies that are reloaded while the server runs.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn revocations_are_reloaded_and_end_connections() {
         assert_refused(&server, &token(&of("alice", "a1")));
         server.log.wait_for("disconnected reason=\"token revoked\"");
 
-        // A broken file keeps what was.
+        // A broken file keeps the old state.
         for broken in ["a2\nusr:alice\n", "\u{fffd}:"] {
             files.write("revoked", broken);
             server.reload();
@@ -62,7 +62,7 @@ fn secrets_are_reloaded_and_end_connections() {
         server.reload();
         assert_alive(&mut first);
         let mut second = server.peer_with(&signed(&of("alice", "a2"), NEW));
-        // A broken file keeps what was.
+        // A broken file keeps the old state.
         files.write("secrets", "\n \n");
         server.reload();
         assert_alive(&mut first);
@@ -111,7 +111,7 @@ fn the_policy_is_reloaded_and_holds_for_the_next_message() {
         files.write("policy.json", &policy(&["*"], &["tools/call"]));
         server.reload();
         assert!(!allowed(&mut peer));
-        // A broken file keeps what was.
+        // A broken file keeps the old state.
         for broken in ["{", r#"{"permissions": {"user": {"allowedMethods": "*"}}}"#] {
             files.write("policy.json", broken);
             server.reload();
@@ -136,8 +136,8 @@ fn the_policy_is_reloaded_and_holds_for_the_next_message() {
     }
 }
 
-/// Bug: a session without a connection kept the rights that it had, and was told after its return of
-/// what it may not know any more.
+/// Bug: a session without a connection kept its rights, and after its return received
+/// what it may no longer see.
 #[test]
 fn a_session_that_waits_is_held_to_the_reloaded_policy() {
     for transport in BOTH {
@@ -174,7 +174,7 @@ fn a_session_that_waits_is_held_to_the_reloaded_policy() {
     }
 }
 
-/// What is in flight was allowed, and is answered.
+/// A request in flight was allowed, and gets its response.
 #[test]
 fn a_reload_disturbs_nothing_in_flight() {
     let files = Files::new();
@@ -204,12 +204,12 @@ fn subscriptions_end_with_the_right_to_them() {
     server.reload();
     let ended = server.wait_seen("resources/unsubscribe");
     assert!(ended.contains("file:///a"), "{ended}");
-    // Somebody else still has the other.
+    // Another peer still has the other one.
     assert_alive(&mut peer);
     assert_eq!(server.seen().matches("resources/unsubscribe").count(), 1);
 }
 
-/// A modern subscription is one long request, so its end is an answer.
+/// A modern subscription is one long request, so it ends with a response.
 #[test]
 fn listening_ends_with_the_right_to_it() {
     let files = Files::new();
@@ -267,7 +267,7 @@ fn what_is_asked_of_peers_follows_the_policy() {
     }
 }
 
-/// A client in the middle of its work is told why, and does not come back.
+/// An active client gets the reason, and does not reconnect.
 #[test]
 fn a_client_whose_token_is_revoked_says_so_and_ends() {
     for transport in BOTH {
@@ -318,7 +318,7 @@ fn a_waiting_session_ends_with_its_token() {
     server.wait_seen("notifications/cancelled");
 }
 
-/// Somebody who floods its connection is no better off than others.
+/// A peer that floods its connection gets no advantage.
 #[test]
 fn a_busy_peer_is_ended_at_once() {
     let files = Files::new();
