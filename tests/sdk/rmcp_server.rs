@@ -1,8 +1,8 @@
 //! A stdio MCP server on the `rmcp` crate that serves legacy and modern clients: the twin of
-//! `py_server.py`, whose words apply. Besides that it has completion, lists in pages and, for
+//! `py_server.py`, whose comments apply. In addition it has completion, paged lists and, for
 //! clients that declare the extension, tasks.
 
-// Logging, sampling and roots are deprecated since 2026-07-28, but legacy clients live on them.
+// Logging, sampling and roots are deprecated since 2026-07-28, but legacy clients depend on them.
 #![expect(deprecated)]
 
 #[path = "../support/rmcp.rs"]
@@ -39,7 +39,7 @@ const LEVELS: [LoggingLevel; 8] = [
     LoggingLevel::Emergency,
 ];
 
-/// How many resources one page of their list has.
+/// The page size of the resource list.
 const PAGE: usize = 2;
 
 const NOTES: [(&str, &str); 5] = [
@@ -57,7 +57,7 @@ struct Server {
     listeners: Listeners,
 }
 
-/// What MCP itself asks a server to remember.
+/// The state that MCP itself requires of a server.
 #[derive(Default)]
 struct State {
     cancelled: Vec<String>,
@@ -83,7 +83,7 @@ fn tool(name: &str, parameters: &[(&str, &str)]) -> Value {
     json!({"name": name, "description": name, "inputSchema": {"type": "object", "properties": properties}})
 }
 
-/// What the client is asked by the tool of this name.
+/// The question that the tool of this name asks the client.
 fn question(tool: &str, tag: &str) -> Result<InputRequest, ErrorData> {
     model(match tool {
         "ask" => json!({"method": "elicitation/create", "params": {
@@ -105,7 +105,7 @@ fn question(tool: &str, tag: &str) -> Result<InputRequest, ErrorData> {
     })
 }
 
-/// What the client has to be able to do for that.
+/// The capability that the client needs for that.
 fn needed_for(tool: &str) -> ClientCapabilities {
     let capabilities = ClientCapabilities::builder();
     match tool {
@@ -115,7 +115,7 @@ fn needed_for(tool: &str) -> ClientCapabilities {
     }
 }
 
-/// What the client's answer says, in words.
+/// The client's answer, in words.
 fn told(tool: &str, answer: &Value) -> String {
     match tool {
         "ask" => format!("user said {}", answer["content"]["name"]),
@@ -148,7 +148,7 @@ impl Server {
                 let progress = ProgressNotificationParam::new(token, step as f64)
                     .with_total(steps as f64)
                     .with_message(tag);
-                // Where this cannot be sent, the answer cannot either.
+                // If this cannot be sent, neither can the response.
                 let _gone = context.peer.notify_progress(progress).await;
             }
         }
@@ -172,7 +172,7 @@ impl Server {
 
     async fn touch(&self, uri: &str, context: &Context) -> Result<(), ErrorData> {
         for sink in self.listeners.current() {
-            // Who has not subscribed to it does not get it.
+            // A client that has not subscribed to it does not get it.
             let _not_accepted = sink.notify_resource_updated(uri).await;
         }
         let subscribed = self.state().subscribed.contains(uri);
@@ -184,8 +184,8 @@ impl Server {
         Ok(())
     }
 
-    /// Asks a legacy client by a request of our own; `None` where a modern one has to be asked by an
-    /// answer and has not yet said it. What a modern one has to bring back is checked.
+    /// Asks a legacy client with a request of our own; `None` when a modern one must be asked through a
+    /// result and has not yet answered. The state that a modern one must return is checked.
     async fn asked(
         &self,
         request: &CallToolRequestParams,
@@ -219,7 +219,7 @@ impl Server {
         support::ask(context, question).await.map(Some)
     }
 
-    /// Works in the background where the client can take a task, and right away where it cannot.
+    /// Runs in the background if the client supports tasks, and immediately if not.
     async fn work(&self, arguments: &Value, tag: &str, context: &Context) -> CallToolResponse {
         let (tag, pause) = (
             tag.to_owned(),
@@ -247,7 +247,7 @@ impl Server {
     }
 }
 
-/// Text that not every carrier brings back as it was.
+/// Text that not every transport returns unchanged.
 fn state_for(tag: &str) -> String {
     format!("{tag} \u{2028}\\/\"\u{e9} 1.0 -0 \u{1f600}")
 }
