@@ -1,4 +1,4 @@
-//! Certificates that are made on the spot.
+//! Certificates generated on the fly.
 
 use super::common::Setup;
 use rcgen::{
@@ -17,7 +17,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 pub struct Files(TempDir);
 
 impl Files {
-    /// `ca`, `server` for localhost, and `client` for alice; `other` is an authority, too.
+    /// `ca`, `server` for localhost, and `client` for alice; `other` is also an authority.
     pub fn new() -> Self {
         let files = Self(tempfile::tempdir().unwrap());
         let ca = files.authority("ca");
@@ -110,7 +110,7 @@ impl Files {
         TlsConnector::from(Arc::new(config))
     }
 
-    /// What makes a client speak TLS and trust the authority `ca`.
+    /// Makes a client use TLS and trust the authority `ca`.
     pub fn trusting(&self, ca: &str) -> Vec<String> {
         let ca = self.path(&format!("{ca}.pem"));
         vec!["--tls".into(), "--tls-ca".into(), ca]
@@ -128,7 +128,7 @@ pub fn named(name: &str, hosts: &[&str]) -> CertificateParams {
     params
 }
 
-/// For whatever this machine is called by the tests.
+/// For all names that the tests use for this machine.
 pub fn here() -> CertificateParams {
     named("the server", &["localhost", "127.0.0.1"])
 }

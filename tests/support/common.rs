@@ -1,4 +1,4 @@
-//! The real binary as its users have it: [`TestServer`] and [`TestClient`]. Peers are in
+//! The real binary as users run it: [`TestServer`] and [`TestClient`]. Peers are in
 //! [`super::wire`].
 
 use super::process::{Log, Outcome, PATIENCE, Process, Stdin, binary, eventually, lines_of, run};
@@ -12,7 +12,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
-/// What the tests' servers check tokens with.
+/// The secret of the tests' servers.
 pub const SECRET: &str = "what the tests sign their tokens with";
 
 /// Both transports.
@@ -33,13 +33,13 @@ pub fn now() -> u64 {
     elapsed.unwrap().as_secs()
 }
 
-/// A token with these claims, as the tests' servers like it.
+/// A token with these claims, as the tests' servers accept it.
 pub fn token(claims: &Value) -> String {
     let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes()).unwrap();
     jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
 }
 
-/// A token for alice with these roles, good for an hour.
+/// A token for alice with these roles, valid for an hour.
 pub fn token_with(roles: &[&str]) -> String {
     token(&json!({"user": "alice", "roles": roles, "exp": now() + 3600}))
 }
@@ -104,7 +104,7 @@ impl Setup {
         self.args(&["--audit-log", &path])
     }
 
-    /// A Unix socket as a further listener; it is [`TestServer::beside`].
+    /// A Unix socket as an additional listener, at [`TestServer::beside`].
     pub fn unix(self, name: &str) -> Self {
         let url = format!("unix://{}", self.folder.path().join(name).display());
         self.args(&["--listen", &url])
@@ -123,7 +123,7 @@ impl Setup {
         self
     }
 
-    /// Started with these limits on file descriptors, the soft one and the hard one.
+    /// Started with these soft and hard limits on file descriptors.
     pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
         let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
@@ -140,13 +140,13 @@ impl Setup {
         self
     }
 
-    /// Runs this piece of shell before the echo server, in its process.
+    /// Runs this shell command before the echo server, in its process.
     pub fn shell(mut self, script: &str) -> Self {
         self.wrapper = Some(format!("{script}\nexec \"$0\" \"$@\""));
         self
     }
 
-    /// As [`Setup::shell`], but for the first process alone.
+    /// As [`Setup::shell`], but only for the first process.
     pub fn shell_at_first(self, script: &str) -> Self {
         let mark = self.folder.path().join("begun").display().to_string();
         self.shell(&format!("[ -e {mark} ] || {{ touch {mark}\n{script}\n}}"))
@@ -167,7 +167,7 @@ impl Setup {
         self.command.args(&self.child)
     }
 
-    /// For a server that does not stay.
+    /// For a server that exits.
     pub fn run(mut self) -> Outcome {
         run(self.finish(), b"")
     }
@@ -209,7 +209,7 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// In front of the echo server, open to everybody.
+    /// In front of the echo server, without authentication.
     pub fn start(transport: &'static str) -> Self {
         Setup::new(transport).start()
     }
@@ -234,7 +234,7 @@ impl TestServer {
         line.split_whitespace().next_back().unwrap().to_owned()
     }
 
-    /// A file beside what the echo server writes.
+    /// A file beside the echo server's log.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -245,7 +245,7 @@ impl TestServer {
         String::from_utf8(std::fs::read(path).unwrap_or_default()).unwrap()
     }
 
-    /// The line that the echo server has received which holds `part`, once it is there.
+    /// The line received by the echo server that contains `part`, once it is there.
     pub fn wait_seen(&self, part: &str) -> String {
         eventually(&format!("the child sees {part:?}"), || {
             let seen = self.seen();
@@ -258,12 +258,12 @@ impl TestServer {
         self.process.child.id().into()
     }
 
-    /// The most memory that it has had so far, in KiB.
+    /// Its peak memory so far, in KiB.
     pub fn peak(&self) -> u64 {
         self.memory("VmHWM:")
     }
 
-    /// The memory that it has now, in KiB.
+    /// Its current memory, in KiB.
     pub fn resident(&self) -> u64 {
         self.memory("VmRSS:")
     }
@@ -285,7 +285,7 @@ impl TestServer {
         self.process.signal(signal);
     }
 
-    /// Sends SIGHUP and waits until all files have been read.
+    /// Sends SIGHUP and waits until all files have been reloaded.
     pub fn reload(&self) {
         let count = || self.log.text().matches("INFO reloaded").count();
         let before = count();
@@ -299,19 +299,19 @@ impl TestServer {
         status
     }
 
-    /// Stops it, and gives what it has said on stderr.
+    /// Stops it, and returns its stderr.
     pub fn stop(mut self) -> String {
         self.signal(Signal::TERM);
         assert_eq!(self.wait().code(), Some(0));
         self.log.to_the_end()
     }
 
-    /// It still serves whoever comes.
+    /// It still serves new clients.
     pub fn assert_serving(&self) {
         assert_eq!(self.peer().ask("alive?", "ping", json!({}))["id"], "alive?");
     }
 
-    /// It still serves whoever has a token.
+    /// It still serves clients with a token.
     pub fn assert_serving_with(&self, token: &str) {
         let answer = self.peer_with(token).ask("alive?", "ping", json!({}));
         assert_eq!(answer["id"], "alive?");
@@ -348,7 +348,7 @@ impl TestClient {
         Self::of(command)
     }
 
-    /// These words of a command line, and further ones.
+    /// The words of a command line, with further ones.
     pub fn of_command(words: &[&str], args: &[&str], token: &str) -> Self {
         let mut command = binary();
         command.args(words).args(args);
@@ -377,12 +377,12 @@ impl TestClient {
         self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
-    /// Waits until it has read all that it was sent.
+    /// Waits until it has read everything that it was sent.
     pub fn wait_read(&self) {
         self.stdin.as_ref().unwrap().wait_read();
     }
 
-    /// The next message, which has to be one.
+    /// The next message, which must exist.
     pub fn next(&self) -> Value {
         self.next_within(PATIENCE).expect("an answer")
     }
@@ -403,7 +403,7 @@ impl TestClient {
         self.process.child.id().into()
     }
 
-    /// The next line, whatever it is; `None` at the end.
+    /// The next line, whatever it is; `None` at EOF.
     pub fn wait_line(&self) -> Option<String> {
         self.stdout.recv_timeout(PATIENCE).ok()
     }
@@ -421,12 +421,12 @@ impl TestClient {
         self.process.signal(signal);
     }
 
-    /// Waits for its end, whatever it still says.
+    /// Waits for it to exit, ignoring its output.
     pub fn wait_unheard(&mut self) -> Option<i32> {
         self.process.wait().code()
     }
 
-    /// Its exit code; it must have said nothing more on stdout.
+    /// Its exit code; stdout must have nothing more.
     pub fn wait(&mut self) -> Option<i32> {
         let code = self.process.wait().code();
         assert_eq!(self.stdout.recv_timeout(PATIENCE).ok(), None);

@@ -1,11 +1,11 @@
-//! HTTP as bytes: what is sent is what the test says.
+//! HTTP as bytes: exactly what the test says is sent.
 
 use super::process::PATIENCE;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-/// The header that says which revision is spoken.
+/// The header that names the revision.
 pub const VERSION: &str = "MCP-Protocol-Version";
 
 pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{"elicitation":{}},"clientInfo":{"name":"t","version":"1"}}}"#;
@@ -15,7 +15,7 @@ pub struct Http {
     stream: BufReader<TcpStream>,
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug)]
 pub struct Head {
     pub status: u16,
@@ -31,7 +31,7 @@ impl Head {
     }
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     pub head: Head,
@@ -74,12 +74,12 @@ impl Http {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
-    /// The same to a server that may have heard enough.
+    /// The same to a server that may have closed the connection.
     pub fn try_raw(&mut self, bytes: &[u8]) {
         let _closed = self.stream.get_mut().write_all(bytes);
     }
 
-    /// Sends a request to the path with MCP.
+    /// Sends a request to the MCP path.
     pub fn send(
         &mut self,
         method: &str,
@@ -163,7 +163,7 @@ impl Http {
         Answer { head, body }
     }
 
-    /// The next chunk of a body; `None` at the end.
+    /// The next chunk of a body; `None` at its end.
     fn chunk(&mut self) -> Option<Vec<u8>> {
         let size = self.line();
         let size = usize::from_str_radix(&size, 16).unwrap_or_else(|_| panic!("{size}"));
@@ -173,7 +173,7 @@ impl Http {
         (size > 0).then_some(chunk)
     }
 
-    /// The next event of a stream, comments passed over; `None` at the end.
+    /// The next event of a stream, skipping comments; `None` at its end.
     pub fn event(&mut self) -> Option<Event> {
         loop {
             let chunk = String::from_utf8(self.chunk()?).unwrap();
@@ -272,14 +272,14 @@ impl Session {
         self.send("POST", &[], body).answer()
     }
 
-    /// A request whose answer is a stream.
+    /// A request whose response is a stream.
     pub fn stream(&self, body: &str) -> Http {
         let mut http = self.send("POST", &[], body);
         expect_stream(&mut http);
         http
     }
 
-    /// Listens to what belongs to no request.
+    /// Listens for messages that belong to no request.
     pub fn listen(&self, last_event: &str) -> Http {
         let mut http = self.send("GET", &[("Last-Event-ID", last_event)], "");
         expect_stream(&mut http);
@@ -305,7 +305,7 @@ pub fn call(id: u32, params: Value) -> String {
     json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string()
 }
 
-/// A request of 2026-07-28, and the headers that belong to it.
+/// A request of 2026-07-28, and its headers.
 pub fn modern(id: u32, method: &str, mut params: Value) -> (Vec<(String, String)>, String) {
     params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
     params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
@@ -320,7 +320,7 @@ pub fn modern(id: u32, method: &str, mut params: Value) -> (Vec<(String, String)
     (headers, body.to_string())
 }
 
-/// The same headers with this one in the place of its like; without it where `value` is empty.
+/// The same headers with this one replaced; removed if `value` is empty.
 pub fn with<'a>(
     headers: &'a [(String, String)],
     name: &'a str,

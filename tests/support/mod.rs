@@ -1,4 +1,4 @@
-//! What the tests of the real binary share: programs that are started and watched, peers that speak the
+//! Shared by the tests of the real binary: programs that are started and watched, peers that implement the
 //! wire, certificates.
 
 // No test uses all of it.

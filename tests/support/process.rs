@@ -1,4 +1,4 @@
-//! Programs that run: [`Process`] does not outlive its test, [`Log`] is what it says on stderr.
+//! Running programs: [`Process`] does not outlive its test, [`Log`] is its stderr.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// A hang is a failure, not a wait.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The binary, untouched by the environment of whoever runs the tests.
+/// The binary, unaffected by the environment of the user who runs the tests.
 pub fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mcp-remote"));
     for (name, _) in std::env::vars_os() {
@@ -25,7 +25,7 @@ pub fn binary() -> Command {
     command
 }
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns a value.
 pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -37,7 +37,7 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// True while a process of this id runs; a zombie does not.
+/// True while a process with this id runs; a zombie does not count.
 pub fn is_alive(pid: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
@@ -47,13 +47,13 @@ pub fn is_alive(pid: u64) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// Ends a process at once.
+/// Kills a process at once.
 pub fn kill(pid: u64) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     kill_process(pid, Signal::KILL).unwrap();
 }
 
-/// Waits until a process has ended and has been reaped.
+/// Waits until a process has exited and been reaped.
 pub fn wait_reaped(pid: u64) {
     let stat = format!("/proc/{pid}/stat");
     let gone = || (!std::path::Path::new(&stat).exists()).then_some(());
@@ -66,7 +66,7 @@ pub fn wait_gone(pid: u64) {
     });
 }
 
-/// What a thread has read of a stream so far, so that waiting for more has an end.
+/// What a thread has read from a stream so far, so that waiting for more has a timeout.
 #[derive(Clone, Default)]
 pub struct Log(Arc<(Mutex<Seen>, Condvar)>);
 
@@ -116,7 +116,7 @@ impl Log {
         self.wait_while(|seen| !seen.ended)
     }
 
-    /// The first line that holds `part`, once it is there.
+    /// The first line that contains `part`, once it is there.
     pub fn wait_for(&self, part: &str) -> String {
         let find = |text: &str| {
             text.lines()
@@ -127,15 +127,15 @@ impl Log {
         find(&text).unwrap_or_else(|| panic!("no {part:?} in the log:\n{text}"))
     }
 
-    /// Waits until `part` stands in it so often, which is not more often than it should. What a program logs
-    /// may come after what it answers.
+    /// Waits until `part` occurs this many times, which must not be exceeded. A program's log lines
+    /// may come after its responses.
     pub fn wait_for_times(&self, part: &str, times: usize) {
         let text = self.wait_while(|seen| !seen.ended && seen.text.matches(part).count() < times);
         assert_eq!(text.matches(part).count(), times, "{part:?} in:\n{text}");
     }
 }
 
-/// What a program that has ended has left.
+/// The output of a program that has exited.
 #[derive(Debug)]
 pub struct Outcome {
     pub code: Option<i32>,
@@ -143,8 +143,8 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-/// Fails with one line that begins with `error: ` and holds `says`; bad usage may explain itself
-/// further, but nothing goes to stdout.
+/// Fails with one line that starts with `error: ` and contains `says`; bad usage may add an
+/// explanation, but nothing goes to stdout.
 pub fn assert_fails(outcome: &Outcome, code: i32, says: &str) {
     let errors: Vec<&str> = outcome
         .stderr
@@ -166,7 +166,7 @@ pub fn assert_fails(outcome: &Outcome, code: i32, says: &str) {
     }
 }
 
-/// Runs a command with this stdin to its end.
+/// Runs a command with this stdin until it exits.
 pub fn run(command: &mut Command, stdin: &[u8]) -> Outcome {
     command.stdin(Stdio::piped());
     let mut process = Process::spawn(command);
@@ -174,7 +174,7 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Outcome {
     let (sender, stdout_text) = channel();
     thread::spawn(move || sender.send(std::io::read_to_string(stdout).unwrap()));
     let mut input = Stdin::of(&mut process);
-    // A program that ends without reading is not a failure of the test.
+    // A program that exits without reading does not fail the test.
     let _unread = input.write_all(stdin);
     drop(input);
     let status = process.wait();
@@ -185,7 +185,7 @@ pub fn run(command: &mut Command, stdin: &[u8]) -> Outcome {
     }
 }
 
-/// A running program. Dropping it ends it; in a test that fails its stderr is shown.
+/// A running program. Dropping it ends it; in a failing test its stderr is shown.
 pub struct Process {
     pub child: Child,
     pub stderr: Log,
@@ -216,7 +216,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            // Two signals end a server at once, its child included.
+            // Two signals end a server at once, including its child.
             self.signal(Signal::TERM);
             self.signal(Signal::INT);
             let deadline = Instant::now() + Duration::from_secs(5);
@@ -235,7 +235,7 @@ impl Drop for Process {
     }
 }
 
-/// The stdin of a program. A program that does not read fails the test, which would wait for ever in a write that blocks.
+/// The stdin of a program. A program that does not read fails the test, which would otherwise block forever in a write.
 pub struct Stdin(ChildStdin);
 
 impl Stdin {
@@ -272,7 +272,7 @@ impl Write for Stdin {
     }
 }
 
-/// Complete lines of a stream, newlines included; what stands behind the last one comes last.
+/// Complete lines of a stream, newlines included; a trailing partial line comes last.
 pub fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = channel();
     thread::spawn(move || {

@@ -1,7 +1,7 @@
-//! What the MCP servers of the tests on the `rmcp` crate have in common: they serve stdio, or, as a control, the
-//! crate's own HTTP, which no `mcp-remote` stands before.
+//! Shared by the tests' MCP servers on the `rmcp` crate: they serve stdio, or, as a control, the
+//! crate's own HTTP, without `mcp-remote` in front of it.
 
-// Two programs have this file as a module.
+// Two programs use this file as a module.
 #![allow(unreachable_pub)]
 
 use hyper::server::conn::http1;
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 
 pub type Context = RequestContext<RoleServer>;
 
-/// Serves stdio to its end or, with `--http [PORT]`, any clients at a port that it prints.
+/// Serves stdio until it ends or, with `--http [PORT]`, any clients at a port that it prints.
 pub async fn serve<S: ServerHandler + Default>() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("--http") {
@@ -50,7 +50,7 @@ async fn serve_http<S: ServerHandler + Default>(port: u16) -> Result<(), Box<dyn
             async move { Ok::<_, Infallible>(service.handle(request).await) }
         });
         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-        // A client that hangs up ends its connection only.
+        // A client that disconnects ends its connection only.
         tokio::spawn(async move { connection.await.ok() });
     }
 }
@@ -61,7 +61,7 @@ pub fn model<T: DeserializeOwned>(json: Value) -> Result<T, ErrorData> {
 
 /// A result from its JSON text, which is shorter than its builders.
 pub fn result<T: DeserializeOwned>(mut json: Value) -> Result<T, ErrorData> {
-    // `rmcp` takes it away again where the client is a legacy one.
+    // `rmcp` removes it again if the client is a legacy one.
     json["resultType"] = json!("complete");
     model(json)
 }
@@ -88,7 +88,7 @@ pub async fn ask(context: &Context, question: InputRequest) -> Result<Value, Err
     serde_json::to_value(answer).map_err(failed)
 }
 
-/// The clients of the protocol without sessions that listen.
+/// The listening clients of the protocol without sessions.
 #[derive(Default)]
 pub struct Listeners(Mutex<Vec<Arc<SubscriptionSink>>>);
 
@@ -110,7 +110,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Tells all clients, of which that of `context` may be one with a session, that there are other tools.
+    /// Notifies all clients, including that of `context` if it has a session, that the tools have changed.
     pub async fn announce_tools(&self, context: &Context) -> Result<(), ErrorData> {
         for sink in self.current() {
             // A client that has not subscribed to it does not get it.

@@ -1,4 +1,4 @@
-//! An HTTP server whose every answer the test writes, byte by byte.
+//! An HTTP server whose every response the test writes, byte by byte.
 
 use super::process::PATIENCE;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 trait Wire: Read + Write + Send {}
 impl<T: Read + Write + Send> Wire for T {}
 
-/// A request that waits for its answer.
+/// A request that waits for its response.
 pub struct Exchange {
     pub method: String,
     pub target: String,
@@ -37,19 +37,19 @@ impl Exchange {
         self.body["method"].as_str().unwrap_or_default()
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.wire.write_all(bytes).unwrap();
         self.wire.flush().unwrap();
     }
 
-    /// The same, for a client that may have had enough.
+    /// The same, for a client that may have closed the connection.
     pub fn try_raw(&mut self, bytes: &[u8]) {
         let written = self.wire.write_all(bytes);
         let _gone = written.and_then(|()| self.wire.flush());
     }
 
-    /// Answers, and closes the connection.
+    /// Responds, and closes the connection.
     pub fn answer(mut self, status: u16, headers: &str, body: &str) {
         let length = body.len();
         let head = format!(
@@ -63,7 +63,7 @@ impl Exchange {
         self.answer(200, &headers, &body.to_string());
     }
 
-    /// Answers with a result under the id of the request.
+    /// Responds with a result under the id of the request.
     pub fn result(self, result: &Value) {
         let body = serde_json::json!({"jsonrpc":"2.0","id":self.body["id"],"result":result});
         self.json("", &body);
@@ -73,7 +73,7 @@ impl Exchange {
         self.answer(status, "", "");
     }
 
-    /// Begins a stream of events, which ends with the connection.
+    /// Starts a stream of events, which ends with the connection.
     pub fn open(&mut self, headers: &str) {
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n{headers}\r\n"
@@ -92,7 +92,7 @@ impl Exchange {
         assert!(matches!(read, Ok(0) | Err(_)), "more was sent");
     }
 
-    /// Passes bytes on to a port of this machine, as a proxy does after CONNECT.
+    /// Forwards bytes to a port of this machine, as a proxy does after CONNECT.
     pub fn tunnel(mut self, port: u16) {
         self.raw(b"HTTP/1.1 200 Connection established\r\n\r\n");
         let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -108,7 +108,7 @@ impl Exchange {
         }
     }
 
-    /// True when nothing comes within a moment, and the connection stays open.
+    /// True when nothing comes for a moment, and the connection stays open.
     pub fn stays_open(&mut self) -> bool {
         self.socket
             .set_read_timeout(Some(Duration::from_millis(200)))
@@ -162,17 +162,17 @@ impl Site {
         format!("http://127.0.0.1:{}/mcp", self.port)
     }
 
-    /// Gives each request to `act`, for as long as this process lives.
+    /// Passes each request to `act`, for as long as this process lives.
     pub fn each(self, mut act: impl FnMut(Exchange) + Send + 'static) {
         thread::spawn(move || self.requests.into_iter().for_each(&mut act));
     }
 
-    /// The next request, which has to come.
+    /// The next request, which must come.
     pub fn next(&self) -> Exchange {
         self.take(|_| true)
     }
 
-    /// The next request for which this holds; others wait.
+    /// The next request that matches; others wait.
     pub fn take(&self, is_meant: impl Fn(&Exchange) -> bool) -> Exchange {
         let deadline = Instant::now() + PATIENCE;
         let mut waiting = self.waiting.borrow_mut();
@@ -186,7 +186,7 @@ impl Site {
         }
     }
 
-    /// True when no request comes within a moment, and none waits.
+    /// True when no request comes for a moment, and none waits.
     pub fn is_quiet(&self) -> bool {
         let next = self.requests.recv_timeout(Duration::from_millis(200));
         self.waiting.borrow().is_empty() && next.is_err()

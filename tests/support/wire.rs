@@ -1,4 +1,4 @@
-//! Raw ends of the wire, written by hand so that they can be odd: [`TestPeer`] and [`Acceptor`].
+//! Raw ends of the wire, written by hand so that they can misbehave: [`TestPeer`] and [`Acceptor`].
 
 use super::common::request;
 use super::process::{PATIENCE, eventually};
@@ -17,7 +17,7 @@ pub const PONG: u8 = 10;
 
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
-/// The request for a WebSocket.
+/// The WebSocket upgrade request.
 const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
@@ -53,7 +53,7 @@ impl TestPeer {
         }
     }
 
-    /// Asks for a WebSocket with these further headers; gives the head of the answer, too.
+    /// Requests a WebSocket with these additional headers; also returns the head of the response.
     pub fn upgrade(port: u16, headers: &str) -> (String, Self) {
         Self::upgrade_at(port, "/", headers)
     }
@@ -76,24 +76,24 @@ impl TestPeer {
         head
     }
 
-    /// Bytes on the socket, as they are.
+    /// Raw bytes on the socket.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Bytes on the socket, unless the far end has closed it meanwhile.
+    /// Raw bytes on the socket, unless the far end has closed it.
     pub fn try_raw(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// From here on nothing waits for long for the far end.
+    /// From here on nothing blocks on the far end for long.
     pub fn give_up_soon(&mut self) {
         let soon = Some(Duration::from_millis(200));
         self.stream.set_read_timeout(soon).unwrap();
         self.stream.set_write_timeout(soon).unwrap();
     }
 
-    /// As [`TestPeer::upgrade`], on a connection that stands; false where the far end does not want it.
+    /// As [`TestPeer::upgrade`], on an open connection; false if the far end refuses.
     pub fn try_upgrade(&mut self) -> bool {
         let asked = self.try_raw(UPGRADE.as_bytes());
         let mut head = String::new();
@@ -122,7 +122,7 @@ impl TestPeer {
         self.try_raw(&frame)
     }
 
-    /// Reads what has come and throws it away.
+    /// Reads what has arrived and discards it.
     pub fn drain(&mut self) {
         while self.input.fill_buf().is_ok_and(|bytes| !bytes.is_empty()) {
             let read = self.input.buffer().len();
@@ -172,14 +172,14 @@ impl TestPeer {
         frame
     }
 
-    /// So many bytes as they come.
+    /// This many raw bytes.
     pub fn read_raw(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         self.input.read_exact(&mut bytes).unwrap();
         bytes
     }
 
-    /// The next frame, pings and pongs aside; `None` at the end of the stream.
+    /// The next frame, except pings and pongs; `None` at EOF.
     pub fn next_frame(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             match self.next_any_frame() {
@@ -210,8 +210,8 @@ impl TestPeer {
         Some((head[0] & 0x0f, payload))
     }
 
-    /// The next line without its newline, or the next text frame, which has to be one line of a
-    /// server of ours; `None` at the end.
+    /// The next line without its newline, or the next text frame, which must be one line from one of our
+    /// servers; `None` at EOF.
     pub fn next_line(&mut self) -> Option<String> {
         let line = if self.websocket {
             match self.next_frame() {
@@ -222,7 +222,7 @@ impl TestPeer {
         } else {
             let mut line = String::new();
             self.input.read_line(&mut line).unwrap();
-            // A peer that has ended its sending half may get spaces.
+            // A peer that has closed its sending half may get spaces.
             if line.trim_matches(' ').is_empty() {
                 return None;
             }
@@ -233,7 +233,7 @@ impl TestPeer {
         Some(text.to_owned())
     }
 
-    /// All that still comes, until the end.
+    /// Everything until EOF.
     pub fn rest(&mut self) -> String {
         let mut rest = Vec::new();
         self.input.read_to_end(&mut rest).unwrap();
@@ -245,20 +245,20 @@ impl TestPeer {
         serde_json::from_str(&line).unwrap_or_else(|err| panic!("{line:?}: {err}"))
     }
 
-    /// Sends a request and gives what comes next.
+    /// Sends a request and returns what comes next.
     pub fn ask(&mut self, id: impl Into<Value>, method: &str, params: Value) -> Value {
         self.send(&request(id, method, params));
         self.next()
     }
 
-    /// Shows a token and gives the answer.
+    /// Sends a token and returns the reply.
     pub fn login(&mut self, token: &str) -> Value {
         self.send(token);
         self.next()
     }
 
-    /// Says something that begins a connection and reaches nobody, so that what follows is not its
-    /// first line, which is judged more strictly.
+    /// Sends a first line that reaches no other peer, so that what follows is not the
+    /// first line, which is checked more strictly.
     pub fn begin(&mut self) {
         self.send("{}");
         let answer = self.next();
@@ -277,7 +277,7 @@ impl TestPeer {
         answer
     }
 
-    /// Asks for a new session, or for one of before, as our client does; gives what is said of it.
+    /// Requests a new session, or an earlier one, as our client does; returns the reply.
     pub fn resume(&mut self, session: &Value, received: u64) -> Value {
         let params = serde_json::json!({"session": session, "received": received});
         let line =
@@ -286,7 +286,7 @@ impl TestPeer {
         self.next()
     }
 
-    /// Sends these bytes again and again until the connection breaks.
+    /// Sends these bytes repeatedly until the connection breaks.
     pub fn drip(&self, bytes: &'static [u8]) {
         let mut stream = self.stream.try_clone().unwrap();
         thread::spawn(move || {
@@ -296,7 +296,7 @@ impl TestPeer {
         });
     }
 
-    /// True when something has come by now, or comes a little later.
+    /// True when something has arrived, or arrives shortly.
     pub fn has_more(&mut self) -> bool {
         let little = Some(Duration::from_millis(100));
         self.stream.set_read_timeout(little).unwrap();
@@ -305,7 +305,7 @@ impl TestPeer {
         more
     }
 
-    /// True when something has come by now.
+    /// True when something has arrived.
     pub fn is_readable(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let readable = !self.input.buffer().is_empty() || self.stream.peek(&mut [0]).is_ok();
@@ -313,17 +313,17 @@ impl TestPeer {
         readable
     }
 
-    /// Waits until something has come, and leaves it where it is.
+    /// Waits until something has arrived, without consuming it.
     pub fn wait_readable(&self) {
         self.stream.peek(&mut [0]).unwrap();
     }
 
-    /// Nothing but the end comes.
+    /// Nothing comes except EOF.
     pub fn assert_closed(&mut self) {
         assert_eq!(self.next_line(), None);
     }
 
-    /// Another hand on the sending half.
+    /// Another handle to the sending half.
     pub fn sender(&self) -> Self {
         let stream = self.stream.try_clone().unwrap();
         Self {
@@ -334,19 +334,19 @@ impl TestPeer {
         }
     }
 
-    /// Is gone at once, as by a crash of its machine: the server is told so by a reset.
+    /// Is gone at once, as if its machine crashed: the server sees a reset.
     pub fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Says no more, but still listens.
+    /// Sends no more, but still listens.
     pub fn shut_down(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 }
 
-/// A server of another make, for our client.
+/// A foreign server, for our client.
 pub struct Acceptor {
     listener: TcpListener,
     transport: &'static str,
@@ -359,7 +359,7 @@ impl Acceptor {
 
     pub fn at(transport: &'static str, port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        // So that waiting for a client has an end.
+        // So that waiting for a client has a timeout.
         listener.set_nonblocking(true).unwrap();
         Self {
             listener,
@@ -371,7 +371,7 @@ impl Acceptor {
         self.listener.local_addr().unwrap().port()
     }
 
-    /// The next connection, upgraded where need be.
+    /// The next connection, upgraded if needed.
     pub fn accept(&self) -> TestPeer {
         let (stream, _) = eventually("a client connects", || self.listener.accept().ok());
         stream.set_nonblocking(false).unwrap();
