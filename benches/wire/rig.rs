@@ -45,7 +45,7 @@ pub struct Spec {
     /// A policy with this many rules on methods.
     pub rules: Option<usize>,
     pub naming: Naming,
-    /// Rules on tools besides.
+    /// Rules on tools as well.
     pub tools: bool,
     pub resume: bool,
     pub tls: bool,

@@ -87,7 +87,7 @@ pub(crate) fn plain_bytes(raw: &[u8]) -> Option<&[u8]> {
 }
 
 /// Appends `text` as a JSON string. Everything that some reader takes for a line end is
-/// escaped, besides what JSON itself requires.
+/// escaped, in addition to what JSON itself requires.
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');

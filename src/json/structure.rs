@@ -8,7 +8,7 @@ pub(crate) enum Part {
     Text,
     /// `{`, which increases the depth by one.
     Object,
-    /// `[`, likewise.
+    /// `[`, which also increases the depth by one.
     Array,
     /// `}` or `]`, which decreases the depth by one.
     Close,

@@ -1,4 +1,4 @@
-//! Who leaves, how fast, and what the user sees meanwhile.
+//! How fast clients exit, and what the user sees meanwhile.
 
 use crate::common::{BOTH, TestClient, client_command};
 use crate::load::{AGAIN, ALERT, Host, Tally, stop};

@@ -193,7 +193,7 @@ fn tools_that_change_or_appear_are_withheld_until_they_are_accepted() {
         assert_eq!(names(&mut ask), [vec!["a"], vec!["b", "c"]]);
         assert!(may_call(&mut ask, "b") && may_call(&mut ask, "c"));
 
-        // A broken file is not applied; a tool that disappears is no danger.
+        // A broken file is not applied; a tool that disappears is harmless.
         std::fs::write(folder.join("pins.json"), "{").unwrap();
         server.reload();
         server

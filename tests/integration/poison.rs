@@ -107,7 +107,7 @@ fn a_call_that_ends_the_process_costs_its_sender_alone() {
     assert!(peer_of(&server, "carol").ask(1, "x", json!({}))["result"].is_object());
 }
 
-/// Whoever they are and however many: they cannot use up `--max-restarts`.
+/// Senders, however many, cannot use up `--max-restarts`.
 #[test]
 fn no_number_of_peers_uses_up_the_restarts() {
     let server = Setup::new("tcp")

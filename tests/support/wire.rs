@@ -116,7 +116,7 @@ impl TestPeer {
         }
     }
 
-    /// As [`TestPeer::frame`], likewise.
+    /// As [`TestPeer::frame`], unless the far end has closed the connection or does not read it.
     pub fn try_frame(&mut self, opcode: u8, payload: &[u8]) -> bool {
         let frame = self.framed(0x80 | opcode, payload);
         self.try_raw(&frame)

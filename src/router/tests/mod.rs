@@ -23,7 +23,7 @@ struct Bench {
     clock: Clock,
 }
 
-/// Stands still unless it is set.
+/// Does not advance unless it is set.
 struct Clock(Instant);
 
 impl Default for Clock {

@@ -261,7 +261,7 @@ enum Event {
 }
 
 proptest! {
-    /// Whoever writes when, and however slowly the far end reads: every byte comes out once, in order.
+    /// Whichever side writes, and however slowly the far end reads: every byte comes out once, in order.
     #[test]
     fn bytes_come_out_once_and_in_order(
         capacity in 1usize..10_000,

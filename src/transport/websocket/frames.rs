@@ -324,7 +324,7 @@ mod tests {
         }
     }
 
-    /// What the library gets from `stream`, split like this: for each frame its first byte, its payload, and
+    /// What the library receives from `stream`, split like this: for each frame its first byte, its payload, and
     /// whether it continues.
     fn passed(limit: usize, stream: &[u8], cuts: &[usize]) -> Vec<(u8, Vec<u8>, bool)> {
         let mut frames = Frames {

@@ -21,7 +21,7 @@ pub enum Input {
 pub struct Case {
     pub name: String,
     pub role: &'static str,
-    /// Methods that the child may parse besides the harmless ones.
+    /// Methods that the child may parse in addition to the harmless ones.
     pub may: &'static [&'static str],
     pub input: Input,
     /// `id code, …` in any order; `ok` for a result; the id `?` for those found by a lenient look

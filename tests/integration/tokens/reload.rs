@@ -342,7 +342,7 @@ fn sighup_stops_no_server() {
     let mut server = TestServer::start("tcp");
     server.reload();
     server.assert_serving();
-    // Nor one whose terminal is gone, and stderr with it.
+    // Nor does it stop one whose terminal is gone, and stderr with it.
     let (reader, writer) = std::io::pipe().unwrap();
     let mut command = binary();
     command.args(["server", "tcp", "--port", "0", "--", "cat"]);

@@ -53,7 +53,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What a server may send besides control lines; `next` is the last request.
+/// What a server may send, except control lines; `next` is the last request.
 fn server_line(kind: usize, next: u64) -> Bytes {
     match kind {
         0 => response(&json!(next)),

@@ -138,7 +138,7 @@ fn with_several_at_work_nobody_is_asked() {
     bench.asked(victim, SAMPLE);
 }
 
-/// A process may go on with what was cancelled, and ask about it.
+/// A process may continue with what was cancelled, and ask about it.
 #[test]
 fn what_was_cancelled_counts_until_the_process_has_answered_it() {
     let mut bench = Bench::default();
@@ -270,7 +270,7 @@ fn a_session_that_waits_for_its_client_is_not_asked() {
     assert_eq!(errors.iter().filter(refused).count(), 2 + 1);
 }
 
-/// What waits for a session is not for another one that exists by then.
+/// A question that waits for a session does not go to another one that exists by then.
 #[test]
 fn a_question_that_waited_is_asked_only_where_it_is_still_certain() {
     let mut bench = Bench::default();
