@@ -10,7 +10,7 @@ temporary=$(mktemp -d)
 unshare --mount --pid --fork --mount-proc --cgroup --uts --ipc --net --kill-child \
     tests/systemd/boot.sh "$PWD" "$binaries" >"$temporary/log" 2>&1 &
 outside=$!
-trap 'kill -KILL "$outside" 2>/dev/null; wait "$outside" 2>/dev/null; rm -rf "$temporary"' EXIT
+trap 'kill -KILL "$outside" 2>/dev/null || true; wait "$outside" 2>/dev/null || true; rm -rf "$temporary"' EXIT
 
 # The first process of the namespaces, once systemd serves there.
 first=
