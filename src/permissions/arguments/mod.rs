@@ -11,7 +11,7 @@ mod tree;
 pub(super) use read::{ItemRules, read_items};
 pub(super) use tree::Tree;
 
-use crate::json::{Scalar, member, members};
+use crate::json::{Scalar, member, members_of_clear_names};
 use crate::utils::shorten::shorten;
 use foldhash::HashMap;
 use std::fmt;
@@ -180,7 +180,7 @@ impl Ruled {
         {
             return Ok(());
         }
-        let arguments = members(params, ["arguments"]);
+        let arguments = members_of_clear_names(params, ["arguments"]);
         let [arguments] = arguments.ok_or_else(|| Violation::invalid("/arguments"))?;
         self.judge(arguments.map_or(b"{}", |span| span.of(params)), claims)
     }
