@@ -49,13 +49,11 @@ async fn carry_upstream(
     records: Records<'_>,
 ) -> Result<std::convert::Infallible, Event> {
     loop {
+        let arrived = intake.next().await?;
         let Arrived {
-            size,
-            at,
-            control,
-            message,
-        } = intake.next().await?;
-        if !intake.on_control(control)? {
+            size, at, message, ..
+        } = arrived;
+        if !intake.on_control(arrived.control)? {
             continue;
         }
         match &message {
@@ -84,9 +82,8 @@ async fn carry_upstream(
             (None, _) => {}
             (Some(message), Ok(())) if !knows_tools => {
                 let id = message.as_ref().ok().and_then(Message::id);
-                if let Some(id) = id {
-                    intake.session.reply(tools_unknown(id));
-                }
+                id.into_iter()
+                    .for_each(|id| intake.session.reply(tools_unknown(id)));
             }
             (Some(message), Ok(())) => {
                 if let Some(permit) = pass(message, intake.session, authorization.rights(), records)

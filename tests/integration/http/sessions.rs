@@ -1,6 +1,6 @@
 //! The revisions with sessions: 2025-03-26, 2025-06-18 and 2025-11-25.
 
-use crate::common::{Setup, TestServer, now, token, token_with};
+use crate::common::{Setup, TestServer, token, token_with};
 use crate::process::eventually;
 use crate::support::http::{Event, Http, Session, VERSION, call};
 use serde_json::json;
@@ -347,71 +347,6 @@ fn sessions_are_their_owners() {
     let named = "refused a request: the session that it names belongs to another user";
     let warnings = log.lines().filter(|line| line.contains(named));
     assert_eq!(warnings.count(), 3, "{log}");
-}
-
-/// R13: a client gets a token with one more scope, and continues.
-#[test]
-fn a_session_goes_on_with_a_token_of_more_roles() {
-    let policy = json!({"permissions": {
-        "read": {"allowedMethods": ["initialize", "tools/*"], "allowedTools": ["read"]},
-        "write": {"allowedMethods": ["tools/call", "resources/subscribe"], "allowedTools": ["write"]},
-    }});
-    for isolate in ["--isolate=never", "--isolate=always"] {
-        let server = Setup::new("http").policy(&policy).args(&[isolate]).start();
-        let of = |user: &str, roles: &[&str]| {
-            let claims = json!({"user": user, "roles": roles, "exp": now() + 600});
-            format!("Bearer {}", token(&claims))
-        };
-        let narrow = of("ann", &["read"]);
-        let session = Session::begin_with(server.port, narrow.trim_start_matches("Bearer "));
-        let mut listener = session.listen("");
-        let post = |bearer: &str, body: &str| {
-            let named = [
-                ("Mcp-Session-Id", session.id.as_str()),
-                ("Authorization", bearer),
-            ];
-            Http::connect(server.port).post(&named, body)
-        };
-        let write = call(2, json!({"name": "write"}));
-        let denied = post(&narrow, &write);
-        assert_eq!((denied.status(), denied.code()), (200, -32601));
-        // Neither another user's token with as many roles is accepted, nor one that lacks a role.
-        for other in [
-            of("bob", &["read", "write"]),
-            of("ann", &["write", "admin"]),
-        ] {
-            assert_eq!(post(&other, &write).status(), 404);
-        }
-        let wide = of("ann", &["write", "read"]);
-        for bearer in [&wide, &of("ann", &["read", "write", "read"])] {
-            let answer = post(bearer, &write);
-            assert_eq!((answer.status(), answer.code()), (200, 0), "{answer:?}");
-        }
-        assert_eq!(post(&narrow, &write).status(), 404);
-        // The session has the rights of its new token, and the stream of the former one has ended.
-        assert_eq!(listener.event(), None);
-        let session = Session {
-            id: session.id.clone(),
-            token: wide.clone(),
-            ..session
-        };
-        let mut listener = session.listen("");
-        let subscribe =
-            r#"{"jsonrpc":"2.0","id":3,"method":"resources/subscribe","params":{"uri":"x:a"}}"#;
-        assert_eq!(post(&wide, subscribe).code(), 0);
-        let asks = json!({"name": "read", "notify": "notifications/tools/list_changed"});
-        assert_eq!(post(&wide, &call(4, asks)).status(), 200);
-        let told = listener.event().unwrap();
-        assert_eq!(told.data["method"], "notifications/tools/list_changed");
-        let named = [
-            ("Mcp-Session-Id", session.id.as_str()),
-            ("Authorization", &wide),
-        ];
-        let mut http = Http::connect(server.port);
-        http.send("DELETE", &named, "");
-        assert_eq!(http.answer().status(), 204);
-        assert_eq!(post(&wide, &write).status(), 404);
-    }
 }
 
 #[test]
