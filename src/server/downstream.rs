@@ -134,7 +134,10 @@ impl Downstream<'_> {
     ) -> std::io::Result<Duration> {
         match event {
             Rare::Ping if self.activity.phase() == Phase::HalfClosed => {
-                writer.probe_half_closed().await?;
+                // Behind its last response it would be half a line.
+                if self.session.pending_requests() > 0 {
+                    writer.probe_half_closed().await?;
+                }
                 return Ok(probes.next().unwrap_or(PING_EVERY));
             }
             Rare::HalfClosed => return Ok(probes.next().unwrap_or(PING_EVERY)),

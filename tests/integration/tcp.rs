@@ -77,6 +77,24 @@ fn half_closed_peer_gets_every_answer_and_then_the_end() {
     }
 }
 
+/// Bug: a probe that was due together with the last response followed it, so that a reader of lines got half
+/// a line at the end.
+#[test]
+fn half_closed_peer_gets_nothing_after_its_last_response() {
+    let server = TestServer::start("tcp");
+    let peers = (90..150).map(|delay| {
+        let mut peer = server.peer();
+        peer.send(&request(0, "x", json!({"delayMs": delay})));
+        peer.shut_down();
+        peer
+    });
+    let peers: Vec<_> = peers.collect();
+    for mut peer in peers {
+        let rest = peer.rest();
+        assert!(rest.ends_with("}\n"), "{rest:?}");
+    }
+}
+
 #[test]
 fn half_closed_peer_that_is_owed_nothing_is_closed_at_once() {
     // If it were closed for being idle, the log would say so.
