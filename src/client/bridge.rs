@@ -55,6 +55,7 @@ impl Bridge {
     /// As [`Bridge::with`], but lines for the host may wait for the next flush.
     pub(super) fn gather<T>(&self, event: impl FnOnce(&mut Endpoint) -> T) -> T {
         let mut endpoint = lock(&self.endpoint);
+        let could_move = endpoint.may_move();
         let outcome = event(&mut endpoint);
         for line in endpoint.take_for_host() {
             self.output.push(&line);
@@ -68,7 +69,7 @@ impl Bridge {
         if endpoint.is_host_served() {
             self.host_served.notify_one();
         }
-        if endpoint.may_move() {
+        if !could_move && endpoint.may_move() {
             self.movable.notify_one();
         }
         outcome
