@@ -9,7 +9,7 @@ use super::window::Window;
 /// The positions of the members `names` of one object, within its text. `None` when `text` is not an object,
 /// or when one of them is duplicated or has a look-alike: some reader would see another value than we do.
 pub(crate) fn members<const N: usize>(text: &[u8], names: [&str; N]) -> Option<[Option<Span>; N]> {
-    read_members(text, names, |_| false)
+    read_members(text, names, |_| false, looks_like)
 }
 
 /// The same, but also `None` when readers disagree on any name in the object.
@@ -17,13 +17,29 @@ pub(crate) fn members_of_clear_names<const N: usize>(
     text: &[u8],
     names: [&str; N],
 ) -> Option<[Option<Span>; N]> {
-    read_members(text, names, |key| key.is_ambiguous(&key.text(text)))
+    read_members(text, names, is_unclear(text), looks_like)
+}
+
+/// The same for one name of any characters: the others accept only ASCII names.
+pub(crate) fn member_of_any_name(text: &[u8], name: &str) -> Option<Option<Span>> {
+    let folded = fold(name);
+    let is_alike = |key: &[u8], _: &str| {
+        let key = std::str::from_utf8(key);
+        key.is_err() || key.is_ok_and(|key| fold(key) == folded)
+    };
+    let [found] = read_members(text, [name], is_unclear(text), is_alike)?;
+    Some(found)
+}
+
+fn is_unclear(text: &[u8]) -> impl Fn(Quoted) -> bool {
+    move |key| key.is_ambiguous(&key.text(text))
 }
 
 fn read_members<const N: usize>(
     text: &[u8],
     names: [&str; N],
     is_refused: impl Fn(Quoted) -> bool,
+    is_alike: impl Fn(&[u8], &str) -> bool,
 ) -> Option<[Option<Span>; N]> {
     let mut found = [None; N];
     let mut spoiled = false;
@@ -35,31 +51,8 @@ fn read_members<const N: usize>(
         let key = key.text(text);
         match names.iter().position(|name| name.as_bytes() == &*key) {
             Some(at) => spoiled |= found[at].replace(span).is_some(),
-            None => spoiled |= names.iter().any(|name| looks_like(&key, name)),
+            None => spoiled |= names.iter().any(|name| is_alike(&key, name)),
         }
-        Ok::<(), Fault>(())
-    });
-    (read.is_ok() && !spoiled).then_some(found)
-}
-
-/// The same for one name of any characters: [`members`] accepts only ASCII names.
-pub(crate) fn member_of_any_name(text: &[u8], name: &str) -> Option<Option<Span>> {
-    let folded = fold(name);
-    let mut found = None;
-    let mut spoiled = false;
-    let mut window = Window::of(text);
-    let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
-    let read = scanner.object(|scanner, key| {
-        let span = scanner.value()?;
-        let quoted = key;
-        let key = quoted.text(text);
-        spoiled |= quoted.is_ambiguous(&key);
-        let key = std::str::from_utf8(&key).map_err(|_| Fault::Syntax)?;
-        spoiled |= if key == name {
-            found.replace(span).is_some()
-        } else {
-            fold(key) == folded
-        };
         Ok::<(), Fault>(())
     });
     (read.is_ok() && !spoiled).then_some(found)
