@@ -10,6 +10,9 @@ mod child;
 mod growth;
 mod http;
 mod http_pump;
+mod large;
+mod memory;
+mod neighbours;
 mod over_http;
 mod peer;
 mod plot;
@@ -19,6 +22,7 @@ mod report;
 mod rig;
 mod rivals;
 mod scenarios;
+mod start;
 
 use clap::Parser;
 use peer::Wire;

@@ -3,10 +3,10 @@
 use crate::peer::{Dialect, Wire};
 use crate::process::Process;
 use crate::report::{Against, Goal, quantile};
-use crate::rig::{Rig, Spec, fixture, serve};
+use crate::rig::{Rig, Spec, fixture};
 use crate::rivals::{self, Rival};
 use crate::scenarios::{
-    Bench, MIB, PROXY_CPU, Pinned, Scenario, latencies, per_request, raise_file_limit, settle,
+    Bench, PROXY_CPU, Pinned, Scenario, latencies, per_request, raise_file_limit, settle,
 };
 use std::io;
 
@@ -23,10 +23,7 @@ impl Bench {
         eprintln!("{title} …");
         raise_file_limit()?;
         let spec = Spec::full(Wire::Http);
-        let (server, _) = Process::serve(&mut serve(&spec, &self.workshop)?)?;
-        settle();
-        let idle = server.resident()? as f64 / MIB as f64;
-        drop(server);
+        let idle = self.idle_memory(&spec)?;
         let goal = Some(Goal::AtMost(6.0));
         self.single(title, "server http", "idle, MiB", vec![idle], goal);
         for count in self.effort.idle {

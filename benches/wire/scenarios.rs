@@ -2,16 +2,15 @@
 //! affects them all.
 
 use crate::peer::{Ask, Peer, Wire};
-use crate::process::Process;
 use crate::report::{Against, Goal, Report, Row, quantile};
-use crate::rig::{Rig, Spec, Workshop, serve};
+use crate::rig::{Rig, Spec, Workshop};
 use rustix::event::epoll;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;
 use std::time::{Duration, Instant};
 
 /// A small message, in bytes.
-const SMALL: usize = 200;
+pub const SMALL: usize = 200;
 /// How many requests are in flight when messages are pipelined.
 const WINDOW: usize = 64;
 pub const MIB: usize = 1 << 20;
@@ -306,80 +305,6 @@ impl Bench {
         })
     }
 
-    /// Large messages, each direction separately.
-    pub fn large(&mut self, wire: Wire, size: usize, up: bool) -> io::Result<()> {
-        let direction = if up { "to the child" } else { "from the child" };
-        let title = format!("{} MiB {direction}, {}", size / MIB, wire.name());
-        let specs = [
-            Spec::direct(),
-            Spec::pump(wire),
-            Spec::bare(wire),
-            Spec::full(wire),
-        ];
-        let goals = |name: &str, metric: &str| match (name, metric) {
-            ("mcp-remote", "MB/s") if size == 8 * MIB => Some(Goal::AtLeast(0.8)),
-            _ => None,
-        };
-        let mut rigs = self.start(&specs, 1)?;
-        let count = (self.effort.bytes / size).max(2);
-        let ask = if up { Ask::Take(size) } else { Ask::Give(size) };
-        let scenario = Scenario {
-            title: &title,
-            metrics: &[("MB/s", Against::Ratio)],
-            yardstick: 1,
-        };
-        self.interleave(&scenario, &mut rigs, goals, |rig| {
-            let began = Instant::now();
-            for _ in 0..count {
-                rig.peer().exchange(ask)?;
-            }
-            let megabytes = (count * size) as f64 / 1e6;
-            Ok(vec![megabytes / began.elapsed().as_secs_f64()])
-        })?;
-        let rig = Rig::start(&Spec::full(wire), &self.workshop, 1)?;
-        self.memory_of_large(&title, rig, ask, size)
-    }
-
-    fn memory_of_large(
-        &mut self,
-        title: &str,
-        mut rig: Rig,
-        ask: Ask,
-        size: usize,
-    ) -> io::Result<()> {
-        rig.peer().exchange(Ask::Echo(SMALL))?;
-        let Some(server) = &rig.server else {
-            return Ok(());
-        };
-        let idle = server.resident()?;
-        server.reset_peak()?;
-        for _ in 0..4 {
-            rig.peers[0].exchange(ask)?;
-        }
-        let peak = server.peak()?.saturating_sub(idle) as f64 / size as f64;
-        // Small exchanges free what was in use. Freed memory is returned to the system a second later.
-        for _ in 0..8 {
-            rig.peers[0].exchange(Ask::Echo(SMALL))?;
-        }
-        std::thread::sleep(Duration::from_millis(1_500));
-        let after = server.resident()?.saturating_sub(idle) as f64 / MIB as f64;
-        for (metric, value, goal) in [
-            (
-                "memory at its peak, above idle, in messages",
-                peak,
-                Some(Goal::AtMost(3.0)),
-            ),
-            (
-                "memory afterwards, above idle, MiB",
-                after,
-                Some(Goal::AtMost(1.0)),
-            ),
-        ] {
-            self.single(title, "mcp-remote", metric, vec![value], goal);
-        }
-        Ok(())
-    }
-
     pub fn single(
         &mut self,
         scenario: &str,
@@ -396,144 +321,6 @@ impl Bench {
             yardstick: None,
             goal,
         });
-    }
-
-    /// From process start to the first response of its child.
-    pub fn cold_start(&mut self) -> io::Result<()> {
-        let specs = [
-            Spec::direct(),
-            Spec::pump(Wire::Lines),
-            Spec::full(Wire::Lines).named("mcp-remote tcp"),
-            Spec::full(Wire::WebSocket).named("mcp-remote ws"),
-        ];
-        let title = "From start to the first answer";
-        eprintln!("{title} …");
-        let mut values = vec![Vec::new(); specs.len()];
-        for round in 0..=self.effort.rounds * 2 {
-            for (spec, values) in specs.iter().zip(&mut values) {
-                let began = Instant::now();
-                let rig = Rig::start(spec, &self.workshop, 1)?;
-                let elapsed = began.elapsed().as_secs_f64() * 1e3;
-                drop(rig);
-                if round > 0 {
-                    values.push(elapsed);
-                }
-            }
-        }
-        for (at, spec) in specs.iter().enumerate() {
-            let yardstick = (at > 0).then(|| {
-                (
-                    specs[0].name.clone(),
-                    Against::Difference,
-                    values[0].clone(),
-                )
-            });
-            self.report.0.push(Row {
-                scenario: title.to_owned(),
-                name: spec.name.clone(),
-                metric: "ms",
-                values: values[at].clone(),
-                yardstick,
-                goal: spec
-                    .name
-                    .starts_with("mcp-remote")
-                    .then_some(Goal::AtMost(3.0)),
-            });
-        }
-        Ok(())
-    }
-
-    /// Resident memory of idle processes, and per idle connection.
-    pub fn memory(&mut self) -> io::Result<()> {
-        let title = "Memory at rest";
-        eprintln!("{title} …");
-        raise_file_limit()?;
-        for wire in [Wire::Lines, Wire::WebSocket] {
-            let spec = Spec::full(wire);
-            let name = format!("server {}", wire.name());
-            let (server, _) = Process::serve(&mut serve(&spec, &self.workshop)?)?;
-            settle();
-            let idle = server.resident()? as f64 / MIB as f64;
-            drop(server);
-            self.single(
-                title,
-                &name,
-                "idle, MiB",
-                vec![idle],
-                Some(Goal::AtMost(6.0)),
-            );
-            let rig = Rig::start(&spec.clone().through_client(), &self.workshop, 1)?;
-            settle();
-            if let Some(client) = &rig.client {
-                let idle = client.resident()? as f64 / MIB as f64;
-                let name = format!("client {}", wire.name());
-                self.single(
-                    title,
-                    &name,
-                    "idle, MiB",
-                    vec![idle],
-                    Some(Goal::AtMost(5.0)),
-                );
-            }
-            drop(rig);
-            for count in self.effort.idle {
-                let mut rig = Rig::start(&spec, &self.workshop, 1)?;
-                let resident = |rig: &Rig| rig.server.as_ref().map_or(Ok(0), Process::resident);
-                settle();
-                let before = resident(&rig)?;
-                for _ in 0..*count {
-                    rig.add_peer()?;
-                }
-                settle();
-                let each = (resident(&rig)? - before) as f64 / 1024.0 / *count as f64;
-                let goal = Goal::AtMost(if wire == Wire::WebSocket { 20.0 } else { 12.0 });
-                let metric = match count {
-                    100 => "of 100 idle connections each, KiB",
-                    _ => "of 5,000 idle connections each, KiB",
-                };
-                self.single(title, &name, metric, vec![each], Some(goal));
-            }
-        }
-        Ok(())
-    }
-
-    /// The effect of a peer that stops reading, and of idle ones, on another peer's p99.
-    pub fn neighbours(&mut self, wire: Wire) -> io::Result<()> {
-        raise_file_limit()?;
-        let title = format!("What neighbours do to a peer, {}", wire.name());
-        let alone = Spec::full(wire).named("alone");
-        let mut rigs = self.start(
-            &[
-                alone.clone(),
-                alone.clone().named("beside one that does not read"),
-                alone.named("beside idle ones"),
-            ],
-            1,
-        )?;
-        rigs[1].add_peer()?;
-        let stalled = &mut rigs[1].peers[1];
-        for _ in 0..400 {
-            stalled.ask(Ask::Give(100_000));
-        }
-        stalled.flush()?;
-        let idle = self.effort.idle.last().copied().unwrap_or(0);
-        for _ in 0..idle {
-            rigs[2].add_peer()?;
-        }
-        let count = self.effort.sequential;
-        let scenario = Scenario {
-            title: &title,
-            metrics: &[("p50, µs", Against::Ratio), ("p99, µs", Against::Ratio)],
-            yardstick: 0,
-        };
-        let goals = |name: &str, metric: &str| {
-            (name != "alone" && metric == "p99, µs").then_some(Goal::AtMost(1.5))
-        };
-        self.interleave(&scenario, &mut rigs, goals, |rig| {
-            let mut times = latencies(rig.peer(), count)?;
-            times.sort_unstable_by(f64::total_cmp);
-            Ok(vec![quantile(&times, 0.5), quantile(&times, 0.99)])
-        })
     }
 }
 
