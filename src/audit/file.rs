@@ -169,10 +169,10 @@ impl Writer {
                 Wrote::Failed => RETRY,
             };
             let Asked {
-                reopen: anew,
+                reopen: again,
                 close,
             } = self.queue.pause(pause);
-            reopen = anew;
+            reopen = again;
             if close && !reopen {
                 match wrote {
                     Wrote::Slow => std::thread::sleep(SLOW),

@@ -33,7 +33,7 @@ use tokens::{CHECK_EXAMPLES, INSPECT_EXAMPLES, PERMISSIONS_EXAMPLES, TOKEN_EXAMP
 
 const EXAMPLES: &str = "\
 Examples:
-  Put the filesystem server on the network, for whoever has a token:
+  Put the filesystem server on the network, for everyone who has a token:
     export MCP_REMOTE_JWT_SECRET=$(mcp-remote generate-secret)
     mcp-remote server tcp --port 8080 --permissions-config permissions.json -- \\
         npx -y @modelcontextprotocol/server-filesystem /path/to/files
@@ -303,7 +303,7 @@ impl KeySetPlace {
         match typed.to_str() {
             Some(url) if url.starts_with("https://") => Place::parse(url).map(Self::Url),
             Some(url) if url.contains("://") => Err(
-                "a key set is fetched over https:// only: whoever can change it on its way can make tokens",
+                "a key set is fetched over https:// only: anyone who can change it on its way can make tokens",
             ),
             _ => Ok(Self::File(typed.into())),
         }
@@ -355,7 +355,7 @@ pub struct DemandArgs {
         help_heading = "Authentication"
     )]
     pub jwt_audience: Option<String>,
-    /// How far the clock of whoever made a token may be ahead of this one: tokens whose 'nbf' or 'iat' is
+    /// How far the clock of the issuer of a token may be ahead of this one: tokens whose 'nbf' or 'iat' is
     /// no further in the future are good. 'exp' is exact
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_JWT_LEEWAY", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Authentication")]
     pub jwt_leeway: Duration,

@@ -116,7 +116,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "HOST:PORT", env = "MCP_REMOTE_HEALTH", value_parser = health)]
     pub health: Option<Listen>,
     /// Answer Prometheus there, in plain text, at /metrics: numbers about connections, sessions, messages, times
-    /// and the MCP server. Whoever reaches this port may read them [default: nothing is counted]
+    /// and the MCP server. Anyone who reaches this port can read them [default: nothing is counted]
     #[arg(long, value_name = "HOST:PORT", env = "MCP_REMOTE_METRICS", value_parser = metrics)]
     pub metrics: Option<Listen>,
     /// Reverse proxy that is believed for whom it speaks (Forwarded, X-Forwarded-For): an address, or a
@@ -165,7 +165,7 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub require_roles: Vec<String>,
-    /// Policy file (JSON) that says what roles may do; without it whoever gets in may do everything
+    /// Policy file (JSON) that says what roles may do; without it every client may do everything
     #[arg(
         long,
         value_name = "FILE",

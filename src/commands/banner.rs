@@ -191,7 +191,7 @@ fn who(tokens: bool, outside: bool) -> String {
         "from this machine alone"
     };
     if tokens {
-        format!("whoever has a token, {place}")
+        format!("anyone with a token, {place}")
     } else {
         format!("everybody, {place}: there is no secret (MCP_REMOTE_JWT_SECRET)")
     }

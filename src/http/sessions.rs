@@ -99,7 +99,7 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
         Some(own.entry(id.to_owned()).or_insert(value))
     }
 
-    /// True if there is a session with this id, whoever owns it. Checks all sessions, so that the time it
+    /// True if there is a session with this id, of any owner. Checks all sessions, so that the time it
     /// takes reveals nothing.
     #[must_use]
     pub fn is_known(&self, id: &str) -> bool {

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_alone_has_no_answer_is_blamed() {
+    fn the_only_sender_without_an_answer_is_blamed() {
         let [alice, bob] = senders();
         let mut evidence = Evidence::default();
         evidence.note(&alice, false, true, 1);

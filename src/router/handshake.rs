@@ -215,7 +215,7 @@ impl Process {
         }
     }
 
-    /// The error is for whoever's `initialize` it was; the next one that waits is asked. When none waits
+    /// The error is for the peer whose `initialize` it was; the next one that waits is asked. When none waits
     /// any more, what was held is passed on all the same: some servers know no handshake.
     fn handshake_refused(
         &mut self,

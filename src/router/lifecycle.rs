@@ -30,7 +30,7 @@ impl Router {
         let mut old = std::mem::replace(&mut self.processes[id.0], fresh);
         // Calls that wait for its list of tools have to request that of the next process.
         out.learned = true;
-        old.subscriptions.lapse();
+        old.subscriptions.invalidate();
         let _lost = out.take(id, Chunks::default());
         let kept = old.end_requests(exit, &self.blame, &mut self.peers, out);
         for (ours, request) in old.server_requests.all() {

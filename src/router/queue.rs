@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_much_here_is_not_read_on_until_it_is_less() {
+    fn a_peer_with_a_long_queue_is_not_read_until_it_is_shorter() {
         let (peer, other) = (SessionId(1), SessionId(2));
         let mut queue = queue(1);
         let room = |queue: &mut Queue| queue.take_room().sessions;

@@ -99,7 +99,7 @@ impl Subscriptions {
     }
 
     /// The child is gone: drops the subscriptions that it had not confirmed.
-    pub(super) fn lapse(&mut self) {
+    pub(super) fn invalidate(&mut self) {
         for Asked { uri, .. } in std::mem::take(&mut self.asked).into_values() {
             let topic = self.topics.get(&uri);
             if topic.is_some_and(|topic| topic.consent != Consent::Given) {
@@ -205,7 +205,7 @@ mod tests {
             for at in (0u64..).take(bases.len()) {
                 subscriptions.leave(SessionId(at));
             }
-            subscriptions.lapse();
+            subscriptions.invalidate();
             prop_assert!(subscriptions.is_empty());
         }
     }

@@ -61,7 +61,7 @@ impl Reason {
             Self::Empty => "too much without a message",
             Self::Pings => "too many pings",
             Self::Idle => "idle for too long",
-            Self::Silent => "nothing heard of it for too long",
+            Self::Silent => "nothing received from it for too long",
             Self::Overdue => "it has said all, and its answers take too long",
             Self::Slow => "it reads too slowly, its queue is full",
             Self::Backlog => "too much is kept for clients, most of it for this one",

@@ -90,7 +90,7 @@ impl<'a> Intake<'a> {
             if !self.ahead.is_empty() {
                 tokio::task::coop::consume_budget().await;
             }
-            let (line, heeded) = match self.ahead.pop_front() {
+            let (line, is_acknowledged) = match self.ahead.pop_front() {
                 Some((line, _)) => {
                     self.bytes -= line.cost();
                     (line, true)
@@ -101,7 +101,7 @@ impl<'a> Intake<'a> {
             self.current = line.len();
             self.kept.set(self.bytes + self.current);
             let arrived = Arrived::read(line);
-            if !heeded {
+            if !is_acknowledged {
                 self.on_acknowledgement(arrived.control.as_ref())?;
             }
             match arrived.control {

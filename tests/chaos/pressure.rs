@@ -2,7 +2,7 @@
 
 use crate::common::request;
 use crate::load::{ALERT, Host, Tally, stop};
-use crate::process::eventually;
+use crate::process::{eventually, memory};
 use crate::wire::TestPeer;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,10 +11,7 @@ use std::time::{Duration, Instant};
 
 /// A process's resident memory, in MiB.
 pub fn resident(pid: u64) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    number.unwrap_or(0) / 1024
+    memory(pid, "VmRSS") / 1024
 }
 
 /// Another client is served promptly.

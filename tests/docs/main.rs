@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 mod architecture;
+#[path = "../support/built.rs"]
+mod built;
 mod examples;
 mod limits;
 mod links;
@@ -14,22 +16,11 @@ mod pages;
 mod tables;
 mod workflow;
 
+use built::example;
+
 /// A file of this repository.
 fn manifest(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-/// An example that `cargo test` has built beside the tests.
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
-    let example = profile.join("examples").join(name);
-    assert!(
-        example.is_file(),
-        "{} is missing: cargo build --examples",
-        example.display()
-    );
-    example
 }
 
 /// A command without the settings of the user who runs the tests.

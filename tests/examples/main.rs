@@ -1,5 +1,9 @@
 //! Everything in `examples/` and `permissions.example.json` works as documented.
 
+#![allow(unreachable_pub)]
+
+#[path = "../support/built.rs"]
+mod built;
 mod hosts;
 mod notes_server;
 mod permissions;
@@ -11,24 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
+use built::example;
 use serde_json::{Value, json};
 
 /// A hang is a failure, not a wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LISTENING: &str = "MCP Remote TCP server listening on port ";
-
-/// An example that `cargo test` has built beside the tests.
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
-    let example = profile.join("examples").join(name);
-    assert!(
-        example.is_file(),
-        "{} is missing: cargo build --examples",
-        example.display()
-    );
-    example
-}
 
 fn manifest(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

@@ -182,7 +182,7 @@ fn what_waits_survives_a_restart() {
 /// A peer whose requests wait is not read further, so that the queue is bounded, and is read again when they are
 /// answered.
 #[test]
-fn whoever_has_many_waiting_is_not_read_on() {
+fn a_peer_with_many_waiting_requests_is_not_read() {
     let server = Setup::new("tcp")
         .args(&["--max-in-flight", "1"])
         .echo(&["--work", "1"])

@@ -291,7 +291,7 @@ fn deep_nesting() {
 /// Bug: a web page made its browser send a request with messages as its body to a port without a secret:
 /// the lines of its head were answered with errors, and then the child got the body.
 #[test]
-fn whoever_speaks_another_protocol_is_turned_away() {
+fn other_protocols_are_refused() {
     let evil = request(1, "tools/call", json!({"name": "evil"}));
     let token = token_with(&["user"]);
     let http = "HTTP/1.1 400 Bad Request\r";

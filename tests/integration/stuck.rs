@@ -177,7 +177,7 @@ fn a_process_that_closes_its_stdin_is_replaced_before_anybody_writes_to_it() {
 /// New peers got a response to `initialize` and then, for seconds, nothing.
 #[cfg(target_os = "linux")]
 #[test]
-fn whoever_comes_while_a_process_is_being_replaced_is_served_by_the_next() {
+fn a_peer_that_comes_while_a_process_is_replaced_is_served_by_the_next() {
     let server = Setup::new("tcp")
         .env("RUST_LOG", "debug")
         .shell_at_first(&format!(
@@ -230,7 +230,7 @@ fn what_waits_for_a_process_that_does_not_read_is_bounded() {
     let mut peer = server.peer();
     peer.send(&modern("deaf", "tools/call", json!({"deaf": true})));
     assert_eq!(peer.next()["id"], "deaf");
-    let before = resident(server.pid());
+    let before = server.resident();
     let large = modern("large", "tools/call", json!({"pad": "x".repeat(SIZE)}));
     for _ in 0..60 {
         let mut peer = server.peer();
@@ -238,21 +238,8 @@ fn what_waits_for_a_process_that_does_not_read_is_bounded() {
     }
     // Two jobs may be in progress: one being written, and one waiting for it.
     eventually("the memory is free again", || {
-        (resident(server.pid()) < before + 10 * SIZE).then_some(())
+        (server.resident() < before + 10 * SIZE as u64 / 1024).then_some(())
     });
     assert_eq!(legacy.ask(1, "x", json!({}))["id"], 1);
     server.assert_serving();
-}
-
-/// The current memory of a process, in bytes.
-fn resident(pid: u64) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: usize = line
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
-    kib << 10
 }

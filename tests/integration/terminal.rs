@@ -110,7 +110,7 @@ fn on_terminal(script: &str) -> String {
 }
 
 #[test]
-fn whoever_types_the_name_alone_reads_what_to_do_first() {
+fn without_arguments_the_first_steps_are_shown() {
     let program = binary().get_program().display().to_string();
     let shown = on_terminal(&program);
     assert!(shown.contains("generate-secret"), "{shown}");

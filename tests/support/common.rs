@@ -1,7 +1,11 @@
 //! The real binary as users run it: [`TestServer`] and [`TestClient`]. Peers are in
 //! [`super::wire`].
 
-use super::process::{Log, Outcome, PATIENCE, Process, Stdin, binary, eventually, lines_of, run};
+pub use super::built::example;
+
+use super::process::{
+    Log, Outcome, PATIENCE, Process, Stdin, binary, eventually, lines_of, memory, run,
+};
 use super::wire::TestPeer;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -17,15 +21,6 @@ pub const SECRET: &str = "what the tests sign their tokens with";
 
 /// Both transports.
 pub const BOTH: [&str; 2] = ["tcp", "ws"];
-
-/// An example that `cargo test` has built beside the tests.
-pub fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).expect("tests lie in PROFILE/deps");
-    let example = profile.join("examples").join(name);
-    assert!(example.is_file(), "first: cargo build --examples");
-    example
-}
 
 /// Seconds since 1970.
 pub fn now() -> u64 {
@@ -260,19 +255,12 @@ impl TestServer {
 
     /// Its peak memory so far, in KiB.
     pub fn peak(&self) -> u64 {
-        self.memory("VmHWM:")
+        memory(self.pid(), "VmHWM")
     }
 
     /// Its current memory, in KiB.
     pub fn resident(&self) -> u64 {
-        self.memory("VmRSS:")
-    }
-
-    fn memory(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(name));
-        let kib = line.and_then(|line| line.split_whitespace().nth(1));
-        kib.unwrap().parse().unwrap()
+        memory(self.pid(), "VmRSS")
     }
 
     /// How many files, pipes and sockets it has open.

@@ -4,6 +4,7 @@
 // No test uses all of it.
 #![allow(dead_code)]
 
+pub mod built;
 pub mod certificates;
 pub mod common;
 pub mod http;

@@ -47,6 +47,14 @@ pub fn is_alive(pid: u64) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
+/// A value of a process in /proc, such as `VmRSS` or `VmHWM`, in KiB.
+pub fn memory(pid: u64, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(found, _)| *found == name).unwrap();
+    value.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 /// Kills a process at once.
 pub fn kill(pid: u64) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();

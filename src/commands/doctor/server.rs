@@ -29,7 +29,7 @@ pub(super) async fn examine(mut args: ServerArgs, report: &mut Report) -> Result
     match (guarded, policy) {
         (false, _) => report.doubtful(
             "tokens",
-            "no secret: whoever reaches the port may use the MCP server",
+            "no secret: anyone who reaches the port can use the MCP server",
             "set MCP_REMOTE_JWT_SECRET, or stay on loopback",
         ),
         (true, None) => report.doubtful(

@@ -203,7 +203,7 @@ fn a_client_that_comes_back_gets_the_rest_of_its_stream() {
 }
 
 #[test]
-fn whoever_listens_last_listens() {
+fn the_last_listener_takes_over() {
     let mut streams = streams();
     push(&mut streams, &told("a/list_changed"));
     let old = streams.listen();

@@ -48,7 +48,7 @@ fn lines(session: &Session) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn whoever_has_lines_writes_them_where_the_writer_is_lent() {
+async fn lines_are_written_where_they_arise_if_the_writer_is_there() {
     let (session, (mut writer, mut far)) = (session(), writer(100));
     let lease = session.lend(&mut writer).unwrap();
     for line in [&b"one\n"[..], b"two\n", b"three\n"] {

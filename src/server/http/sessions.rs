@@ -91,7 +91,7 @@ impl HttpSessions {
         Some(session)
     }
 
-    /// True if there is a session with this id, whoever owns it.
+    /// True if there is a session with this id, of any owner.
     pub(super) fn knows(&self, id: &str) -> bool {
         self.lock().is_known(id)
     }

@@ -121,7 +121,7 @@ fn a_message_that_is_too_large_is_answered_and_kept_nowhere() {
             serde_json::from_str::<Value>(&refusal).unwrap(),
             json!({"jsonrpc": "2.0", "id": "asked", "error": {"code": -32600, "message": "Invalid Request: too large"}})
         );
-        let peak = peak_memory(server.pid());
+        let peak = server.peak() << 10;
         assert!(peak < 200 << 20, "{} MiB", peak >> 20);
     }
 }
@@ -171,7 +171,7 @@ fn a_child_that_asks_without_end_and_reads_nothing_fills_no_memory() {
             std::thread::sleep(Duration::from_millis(300));
             still.then_some(())
         });
-        let peak = peak_memory(server.pid());
+        let peak = server.peak() << 10;
         assert!(peak < 60 << 20, "{} MiB", peak >> 20);
         kill(pid);
         if args.is_empty() {
@@ -189,17 +189,4 @@ fn written(pid: u64) -> u64 {
     let counts = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
     let line = counts.lines().find_map(|line| line.strip_prefix("wchar: "));
     line.unwrap().parse().unwrap()
-}
-
-/// The peak memory of a process, in bytes.
-fn peak_memory(pid: u64) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: u64 = line
-        .unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
-    kib << 10
 }

@@ -243,7 +243,7 @@ fn a_request_ends_with_its_token() {
 }
 
 #[test]
-fn whoever_takes_json_alone_gets_the_answer_alone() {
+fn a_client_that_accepts_only_json_gets_only_the_response() {
     let server = server();
     let params = json!({"name": "x", "progress": 2, "_meta": {"progressToken": "p"}});
     let (headers, body) = modern(3, "tools/call", params);

@@ -2,15 +2,21 @@
 
 use super::*;
 
+/// A server that reads revocations from the file `revoked`, which is empty.
+fn with_revocations(transport: &'static str) -> (Files, TestServer) {
+    let files = Files::new();
+    let file = files.write("revoked", "");
+    let server = Setup::new(transport)
+        .secret()
+        .args(&["--revoked", &file])
+        .start();
+    (files, server)
+}
+
 #[test]
 fn revocations_are_reloaded_and_end_connections() {
     for transport in BOTH {
-        let files = Files::new();
-        let file = files.write("revoked", "");
-        let server = Setup::new(transport)
-            .secret()
-            .args(&["--revoked", &file])
-            .start();
+        let (files, server) = with_revocations(transport);
         let mut peers = [of("alice", "a1"), of("alice", "a2"), of("bob", "b1")]
             .map(|claims| server.peer_with(&token(&claims)));
         peers.iter_mut().for_each(assert_alive);
@@ -34,6 +40,7 @@ fn revocations_are_reloaded_and_end_connections() {
         server.reload();
         assert_refused(&server, &token(&of("bob", "b2")));
         let log = server.log.text();
+        let file = files.path("revoked").display().to_string();
         for says in [
             format!("kept what was read before: the revocations {file} are not valid: line 2:"),
             format!("kept what was read before: could not read the revocations {file}"),
@@ -271,12 +278,7 @@ fn what_is_asked_of_peers_follows_the_policy() {
 #[test]
 fn a_client_whose_token_is_revoked_says_so_and_ends() {
     for transport in BOTH {
-        let files = Files::new();
-        let file = files.write("revoked", "");
-        let server = Setup::new(transport)
-            .secret()
-            .args(&["--revoked", &file])
-            .start();
+        let (files, server) = with_revocations(transport);
         let token = token(&of("alice", "a1"));
         let mut client =
             TestClient::start(transport, server.port, &["--auto-reconnect"], Some(&token));

@@ -34,7 +34,7 @@ fn accept(bench: &mut Bench, id: &Value) {
 
 /// An error caused by one peer's handshake went to all peers that waited for the same response.
 #[test]
-fn a_refusal_is_for_whoever_asked() {
+fn a_refused_handshake_is_answered_to_its_peer() {
     let mut bench = Bench::default();
     let [a, b, c, gone] = std::array::from_fn(|_| bench.attach());
     for (peer, name) in [(a, "a"), (gone, "gone"), (b, "b"), (c, "c")] {
@@ -91,7 +91,7 @@ fn when_all_are_refused_the_rest_goes_on() {
 
 /// The process that one peer's handshake has ended is not the last: the others wait for the next.
 #[test]
-fn an_end_in_the_handshake_is_for_whoever_asked() {
+fn an_exit_in_the_handshake_is_answered_to_its_peer() {
     let mut bench = Bench::default();
     let [a, b, c] = std::array::from_fn(|_| bench.attach());
     for (peer, name) in [(a, "a"), (b, "b"), (c, "c")] {

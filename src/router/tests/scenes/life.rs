@@ -11,6 +11,18 @@ fn acknowledgement(listen: &Value) -> String {
     )
 }
 
+/// A modern peer with an acknowledged listen request, whose process has just ended.
+fn listening_as_the_process_ends() -> (Bench, SessionId, Value) {
+    let mut bench = Bench::default();
+    let peer = bench.modern();
+    bench.peer(peer, LISTEN);
+    let listen = bench.child_heard(0).remove(0);
+    bench.child(0, &acknowledgement(&listen));
+    bench.told(peer);
+    bench.exit(0, true);
+    (bench, peer, listen)
+}
+
 /// The next modern process starts, and responds to the router's first request.
 fn start_modern(bench: &mut Bench) {
     bench.start(0);
@@ -148,13 +160,7 @@ fn a_handshake_that_ended_a_process_is_not_repeated() {
 /// Two processes in a row have ended at their first message.
 #[test]
 fn a_process_may_be_told_nothing_of_what_its_predecessor_knew() {
-    let mut bench = Bench::default();
-    let a = bench.modern();
-    bench.peer(a, LISTEN);
-    let listen = bench.child_heard(0).remove(0);
-    bench.child(0, &acknowledgement(&listen));
-    bench.told(a);
-    bench.exit(0, true);
+    let (mut bench, a, _) = listening_as_the_process_ends();
     start_modern(&mut bench);
     assert_eq!(
         bench.router.cause_of_end(ProcessId(0), false),

@@ -68,13 +68,7 @@ fn a_listen_that_no_process_has_acknowledged_is_not_given_to_the_next() {
 #[test]
 fn a_renewed_listen_is_awaited_until_it_is_acknowledged_or_left() {
     for ending in ["acknowledged", "cancelled", "left"] {
-        let mut bench = Bench::default();
-        let a = bench.modern();
-        bench.peer(a, LISTEN);
-        let listen = bench.child_heard(0).remove(0);
-        bench.child(0, &acknowledgement(&listen));
-        bench.told(a);
-        bench.exit(0, true);
+        let (mut bench, a, listen) = listening_as_the_process_ends();
         start_modern(&mut bench);
         let awaited = bench.router.awaited(ProcessId(0));
         assert_eq!(
@@ -95,14 +89,8 @@ fn a_renewed_listen_is_awaited_until_it_is_acknowledged_or_left() {
 
 /// One that was renewed and then cancelled was acknowledged a second time.
 #[test]
-fn a_renewed_listen_that_is_cancelled_is_not_heard_of_again() {
-    let mut bench = Bench::default();
-    let a = bench.modern();
-    bench.peer(a, LISTEN);
-    let listen = bench.child_heard(0).remove(0);
-    bench.child(0, &acknowledgement(&listen));
-    bench.told(a);
-    bench.exit(0, true);
+fn a_renewed_listen_that_is_cancelled_is_not_renewed_again() {
+    let (mut bench, a, listen) = listening_as_the_process_ends();
     start_modern(&mut bench);
     bench.peer(
         a,
@@ -136,13 +124,7 @@ fn a_listen_that_comes_between_two_processes_is_sent_once() {
 #[test]
 fn a_listen_that_ends_between_two_processes_is_not_cancelled() {
     for leaves in [true, false] {
-        let mut bench = Bench::default();
-        let a = bench.modern();
-        bench.peer(a, LISTEN);
-        let listen = bench.child_heard(0).remove(0);
-        bench.child(0, &acknowledgement(&listen));
-        bench.told(a);
-        bench.exit(0, true);
+        let (mut bench, a, _) = listening_as_the_process_ends();
         if leaves {
             bench.detach(a);
         } else {
