@@ -6,7 +6,7 @@
 use crate::jsonrpc::{Kind, Message};
 use crate::utils::random_hex;
 use memchr::memmem::Finder;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
 /// The prefix of all control methods.
@@ -18,7 +18,7 @@ pub const MAX_SERVER_LINE: usize = (64 << 20) + (64 << 10);
 
 /// Names a session on the wire: 128 random bits. It gives no access: a session belongs to the user
 /// and roles of its token.
-#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionKey(String);
 
@@ -50,9 +50,11 @@ pub fn has_control_name(message: &Message) -> bool {
 }
 
 /// What a control line says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "method", content = "params")]
 pub enum Control {
     /// From the client: starts a session, or resumes one.
+    #[serde(rename = "mcp-remote/resume")]
     Resume {
         /// `None` for a new one.
         session: Option<SessionKey>,
@@ -60,6 +62,7 @@ pub enum Control {
         received: u64,
     },
     /// From the server: the answer, always its next line.
+    #[serde(rename = "mcp-remote/resumed")]
     Resumed {
         /// The session from here on; `None` when the server cannot offer one.
         session: Option<SessionKey>,
@@ -69,21 +72,33 @@ pub enum Control {
         resumed: bool,
     },
     /// From either: acknowledges the lines received so far; also the sign of life.
+    #[serde(rename = "mcp-remote/ack")]
     Ack {
         /// How many.
         received: u64,
     },
     /// From the client: it disconnects for good, and the session ends.
-    Leave,
+    #[serde(rename = "mcp-remote/leave")]
+    Leave {},
     /// From the server: it is about to stop, and accepts nothing but responses; the rest is for the next
     /// server. From the client: confirms that, and sends nothing but responses from here on.
+    #[serde(rename = "mcp-remote/drain")]
     Drain {
         /// How many lines those are.
         received: u64,
         /// The server ends only this idle session and keeps running: the client need not reconnect
         /// until it has something to send.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
         idle: bool,
     },
+}
+
+/// A control line as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    jsonrpc: &'static str,
+    #[serde(flatten)]
+    control: &'a Control,
 }
 
 #[derive(Deserialize)]
@@ -139,7 +154,7 @@ impl Control {
                 resumed,
             }),
             "ack" => Some(Self::Ack { received }),
-            "leave" => Some(Self::Leave),
+            "leave" => Some(Self::Leave {}),
             "drain" => Some(Self::Drain { received, idle }),
             _ => None,
         }
@@ -158,35 +173,14 @@ impl Control {
     /// The line, newline included.
     #[must_use]
     pub fn to_line(&self) -> Vec<u8> {
-        let key = |session: &Option<SessionKey>| match session {
-            Some(SessionKey(text)) => format!("\"{text}\""),
-            None => "null".to_owned(),
+        let written = Written {
+            jsonrpc: "2.0",
+            control: self,
         };
-        let (name, params) = match self {
-            Self::Resume { session, received } => (
-                "resume",
-                format!("{{\"session\":{},\"received\":{received}}}", key(session)),
-            ),
-            Self::Resumed {
-                session,
-                received,
-                resumed,
-            } => (
-                "resumed",
-                format!(
-                    "{{\"session\":{},\"received\":{received},\"resumed\":{resumed}}}",
-                    key(session)
-                ),
-            ),
-            Self::Ack { received } => ("ack", format!("{{\"received\":{received}}}")),
-            Self::Leave => ("leave", "{}".to_owned()),
-            Self::Drain { received, idle } => {
-                let idle = if *idle { ",\"idle\":true" } else { "" };
-                ("drain", format!("{{\"received\":{received}{idle}}}"))
-            }
-        };
-        format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{PREFIX}{name}\",\"params\":{params}}}\n")
-            .into_bytes()
+        // Nothing in it can fail to be written.
+        let mut line = serde_json::to_vec(&written).unwrap_or_default();
+        line.push(b'\n');
+        line
     }
 }
 
@@ -218,7 +212,7 @@ mod tests {
                 r#"{"jsonrpc":"2.0","method":"mcp-remote/ack","params":{"received":64}}"#,
             ),
             (
-                Control::Leave,
+                Control::Leave {},
                 r#"{"jsonrpc":"2.0","method":"mcp-remote/leave","params":{}}"#,
             ),
             (

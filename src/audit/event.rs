@@ -5,17 +5,23 @@ use crate::auth::Identity;
 use crate::jsonrpc::{Kind, Message, Refusal, RequestId};
 use crate::mcp::{ItemKind, Method, Names};
 use crate::permissions::Denial;
+use crate::utils::shorten::shorten;
+use humantime::Rfc3339Timestamp;
+use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde_json::Value;
+use serde_json::ser::{Formatter, Serializer};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::fmt::Display;
-use std::io::Write;
+use std::io;
 use std::time::SystemTime;
 
 /// The longest foreign text that is written, in bytes before escaping; a longer one is cut and ends
 /// in `…`.
 const MAX_TEXT: usize = 256;
 
-/// The most roles of one token that are written.
-const MAX_ROLES: usize = 32;
+/// The most texts of one list that are written.
+const MAX_LISTED: usize = 32;
 
 /// An event on record.
 pub(super) enum Event<'a> {
@@ -49,91 +55,143 @@ pub(super) enum Event<'a> {
 impl Event<'_> {
     /// Appends this event as one line. `who` is the connection that it is about.
     pub(super) fn write(&self, time: SystemTime, who: &Who, out: &mut Vec<u8>) {
-        let (name, verdict) = match self {
-            Self::Connect => ("connect", None),
-            Self::Authenticate => ("authenticate", Some("accepted")),
-            Self::Refuse { .. } | Self::RefuseMore { .. } => ("refuse", Some("refused")),
-            Self::Allow { .. } => ("allow", Some("allowed")),
-            Self::Block { .. } | Self::BlockMore { .. } => ("block", Some("blocked")),
-            Self::Disconnect { .. } => ("disconnect", None),
-            Self::Reload { broken: [] } => ("reload", Some("complete")),
-            Self::Reload { .. } => ("reload", Some("incomplete")),
-            Self::Withhold { .. } => ("withhold", Some("blocked")),
-            Self::Lost { .. } => ("lost", None),
+        let line = Line {
+            time: humantime::format_rfc3339_millis(time),
+            event: self,
+            who,
         };
-        out.extend(b"{\"time\":\"");
-        show(humantime::format_rfc3339_millis(time), out);
-        out.extend(b"\",\"event\":\"");
-        out.extend(name.as_bytes());
-        out.push(b'"');
-        out.extend(&who.members);
+        let mut writer = Serializer::with_formatter(&mut *out, Visible);
+        // A Vec takes everything, and all keys are strings.
+        let _never_fails = line.serialize(&mut writer);
+        out.push(b'\n');
+    }
+
+    fn name(&self) -> &'static str {
         match self {
-            Self::Connect | Self::Authenticate => {}
+            Self::Connect => "connect",
+            Self::Authenticate => "authenticate",
+            Self::Refuse { .. } | Self::RefuseMore { .. } => "refuse",
+            Self::Allow { .. } => "allow",
+            Self::Block { .. } | Self::BlockMore { .. } => "block",
+            Self::Disconnect { .. } => "disconnect",
+            Self::Reload { .. } => "reload",
+            Self::Withhold { .. } => "withhold",
+            Self::Lost { .. } => "lost",
+        }
+    }
+
+    fn verdict(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect | Self::Disconnect { .. } | Self::Lost { .. } => None,
+            Self::Authenticate => Some("accepted"),
+            Self::Refuse { .. } | Self::RefuseMore { .. } => Some("refused"),
+            Self::Allow { .. } => Some("allowed"),
+            Self::Block { .. } | Self::BlockMore { .. } | Self::Withhold { .. } => Some("blocked"),
+            Self::Reload { broken: [] } => Some("complete"),
+            Self::Reload { .. } => Some("incomplete"),
+        }
+    }
+
+    /// The members of this event alone.
+    fn add_to<M: SerializeMap>(&self, line: &mut M) -> Result<(), M::Error> {
+        match self {
+            Self::Connect | Self::Authenticate | Self::Reload { broken: [] } => Ok(()),
             Self::Refuse { reason, about } => {
                 if let Some(about) = about {
-                    about.write(out);
+                    about.add_to(line)?;
                 }
-                text("reason", reason, out);
+                line.serialize_entry("reason", &Text(reason))
             }
             Self::Allow { about, rule } | Self::Block { about, rule } => {
-                about.write(out);
-                text("rule", rule, out);
+                about.add_to(line)?;
+                line.serialize_entry("rule", &Text(rule))
             }
             Self::RefuseMore { reason, count } => {
-                number("count", count, out);
-                text("reason", reason, out);
+                line.serialize_entry("count", count)?;
+                line.serialize_entry("reason", &Text(reason))
             }
-            Self::BlockMore { count } | Self::Lost { count } => number("count", count, out),
+            Self::BlockMore { count } | Self::Lost { count } => {
+                line.serialize_entry("count", count)
+            }
             Self::Withhold { tool, reason } => {
-                text("tool", tool, out);
-                text("reason", reason, out);
+                line.serialize_entry("tool", &Text(tool))?;
+                line.serialize_entry("reason", &Text(reason))
             }
-            Self::Disconnect { reason } => text("reason", reason, out),
-            Self::Reload { broken: [] } => {}
-            Self::Reload { broken } => list("broken", broken.iter().copied(), out),
+            Self::Disconnect { reason } => line.serialize_entry("reason", &Text(reason)),
+            Self::Reload { broken } => line.serialize_entry("broken", &List(broken)),
         }
-        if let Some(verdict) = verdict {
-            text("verdict", verdict, out);
+    }
+}
+
+/// One line of the log.
+struct Line<'a> {
+    time: Rfc3339Timestamp,
+    event: &'a Event<'a>,
+    who: &'a Who,
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("time", &format_args!("{}", self.time))?;
+        line.serialize_entry("event", self.event.name())?;
+        for (name, value) in &self.who.members {
+            line.serialize_entry(name, value)?;
         }
-        out.extend(b"}\n");
+        self.event.add_to(&mut line)?;
+        if let Some(verdict) = self.event.verdict() {
+            line.serialize_entry("verdict", verdict)?;
+        }
+        line.end()
     }
 }
 
 /// The connection: the members that all its lines have, as far as they are known.
 #[derive(Clone, Default)]
 pub(super) struct Who {
-    members: Vec<u8>,
+    members: Vec<(&'static str, Value)>,
 }
 
 impl Who {
     pub(super) fn new(connection: u64, peer: Address) -> Self {
-        let mut members = Vec::new();
-        number("connection", connection, &mut members);
-        text("peer", &peer.to_string(), &mut members);
-        Self { members }
+        let mut who = Self::default();
+        who.members.push(("connection", connection.into()));
+        who.add_text("peer", &peer.to_string());
+        who
     }
 
     pub(super) fn add_client(&mut self, client: Address) {
-        text("client", &client.to_string(), &mut self.members);
+        self.add_text("client", &client.to_string());
     }
 
     pub(super) fn add_certificate(&mut self, subject: &str) {
-        text("certificate", subject, &mut self.members);
+        self.add_text("certificate", subject);
     }
 
     pub(super) fn add_identity(&mut self, identity: &Identity) {
         if let Some(user) = &identity.user {
-            text("user", user, &mut self.members);
+            self.add_text("user", user);
         }
-        let roles = identity.roles.iter().map(String::as_str);
-        list("roles", roles, &mut self.members);
+        let roles: Vec<&str> = identity.roles.iter().map(String::as_str).collect();
+        self.add("roles", List(&roles));
         if let Some(id) = &identity.id {
-            text("jti", id, &mut self.members);
+            self.add_text("jti", id);
         }
     }
 
     pub(super) fn add_session(&mut self, key: &str) {
-        text("session", key, &mut self.members);
+        self.add_text("session", key);
+    }
+
+    fn add_text(&mut self, name: &'static str, text: &str) {
+        self.add(name, Text(text));
+    }
+
+    /// What is kept is no longer than what is written.
+    fn add(&mut self, name: &'static str, value: impl Serialize) {
+        if let Ok(value) = serde_json::to_value(value) {
+            self.members.push((name, value));
+        }
     }
 }
 
@@ -194,24 +252,30 @@ impl<'a> About<'a> {
         self.item.as_ref().map(|(kind, name)| (*kind, &**name))
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    fn add_to<M: SerializeMap>(&self, line: &mut M) -> Result<(), M::Error> {
         if let Some(kind) = self.kind {
-            text("kind", kind, out);
+            line.serialize_entry("kind", kind)?;
         }
         if !self.method.is_empty() {
-            text("method", self.method, out);
+            line.serialize_entry("method", &Text(self.method))?;
         }
         match &self.item {
-            Some((ItemKind::Tool, name)) => text("tool", name, out),
-            Some((ItemKind::Prompt, name)) => text("prompt", name, out),
-            Some((ItemKind::Resource, uri)) => text("resource", &without_credentials(uri), out),
+            Some((ItemKind::Tool, name)) => line.serialize_entry("tool", &Text(name))?,
+            Some((ItemKind::Prompt, name)) => line.serialize_entry("prompt", &Text(name))?,
+            Some((ItemKind::Resource, uri)) => {
+                line.serialize_entry("resource", &Text(&without_credentials(uri)))?;
+            }
             None => {}
         }
         match self.id {
-            Some(RequestId::Number(id)) => number("id", id, out),
-            Some(RequestId::OtherNumber(id)) => number("id", id, out),
-            Some(RequestId::String(id)) => text("id", id, out),
-            None => {}
+            Some(RequestId::Number(id)) => line.serialize_entry("id", id),
+            // As it was sent: it may have more digits than any number here.
+            Some(RequestId::OtherNumber(id)) => match serde_json::from_str::<&RawValue>(id) {
+                Ok(id) => line.serialize_entry("id", id),
+                Err(_) => Ok(()),
+            },
+            Some(RequestId::String(id)) => line.serialize_entry("id", &Text(id)),
+            None => Ok(()),
         }
     }
 }
@@ -237,71 +301,61 @@ fn without_credentials(uri: &str) -> String {
     }
 }
 
-fn name(name: &str, out: &mut Vec<u8>) {
-    out.extend(b",\"");
-    out.extend(name.as_bytes());
-    out.extend(b"\":");
-}
+/// A foreign text of bounded length.
+struct Text<'a>(&'a str);
 
-fn number(key: &str, number: impl Display, out: &mut Vec<u8>) {
-    name(key, out);
-    show(number, out);
-}
-
-fn text(key: &str, text: &str, out: &mut Vec<u8>) {
-    name(key, out);
-    string(text, out);
-}
-
-fn list<'a>(key: &str, texts: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
-    name(key, out);
-    let mut lead = b'[';
-    for (at, text) in texts.enumerate() {
-        out.push(lead);
-        lead = b',';
-        if at == MAX_ROLES {
-            string("…", out);
-            break;
+impl Serialize for Text<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = shorten(self.0, MAX_TEXT);
+        if text.len() == self.0.len() {
+            serializer.serialize_str(text)
+        } else {
+            serializer.collect_str(&format_args!("{text}…"))
         }
-        string(text, out);
     }
-    if lead == b'[' {
-        out.push(lead);
-    }
-    out.push(b']');
 }
 
-/// Appends a JSON string of bounded length. Beyond what JSON demands, everything is escaped that
-/// would make a terminal or an editor show another line than there is: control characters, and
-/// those that change direction or take no room.
-fn string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let mut written = 0;
-    for character in text.chars() {
-        written += character.len_utf8();
-        if written > MAX_TEXT {
-            out.extend("…".as_bytes());
-            break;
+/// A bounded list of foreign texts.
+struct List<'a>(&'a [&'a str]);
+
+impl Serialize for List<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let listed = self.0.iter().take(MAX_LISTED).map(|text| Text(text));
+        let more = (self.0.len() > MAX_LISTED).then_some(Text("…"));
+        serializer.collect_seq(listed.chain(more))
+    }
+}
+
+/// Escapes, beyond what JSON demands, all that would make a terminal or an editor show another line
+/// than there is: control characters, and those that change direction or take no room.
+struct Visible;
+
+impl Formatter for Visible {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let mut rest = fragment;
+        while let Some((at, hidden)) = rest.char_indices().find(|(_, c)| is_hidden(*c)) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            write!(writer, "\\u{:04x}", u32::from(hidden))?;
+            rest = &rest[at + hidden.len_utf8()..];
         }
-        match character {
-            '"' | '\\' => out.extend([b'\\', character as u8]),
-            ' '..='~' => out.push(character as u8),
-            '\0'..='\u{9f}'
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+fn is_hidden(character: char) -> bool {
+    matches!(
+        character,
+        '\u{7f}'..='\u{9f}'
             | '\u{ad}'
             | '\u{61c}'
             | '\u{200b}'..='\u{200f}'
             | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' => show(format_args!("\\u{:04x}", u32::from(character)), out),
-            _ => out.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    out.push(b'"');
-}
-
-fn show(what: impl Display, out: &mut Vec<u8>) {
-    // A Vec takes everything.
-    let _never_fails = write!(out, "{what}");
+            | '\u{feff}'
+    )
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ impl<'a> Intake<'a> {
         let phase = self.activity.phase();
         match control {
             None => return Ok(true),
-            Some(Control::Leave) if self.resumable => return Err(Event::Left),
+            Some(Control::Leave {}) if self.resumable => return Err(Event::Left),
             Some(Control::Drain { .. }) if phase.is_draining() => {
                 self.activity.enter(phase.drain_read());
             }

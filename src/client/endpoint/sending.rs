@@ -15,7 +15,7 @@ impl Endpoint {
         let lines = self.take_lines();
         if lines.is_empty() {
             if self.is_goodbye_due() {
-                return send(&Control::Leave);
+                return send(&Control::Leave {});
             }
             if self.is_done() {
                 return Action::Finish;

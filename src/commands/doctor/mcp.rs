@@ -95,7 +95,7 @@ pub(super) async fn ask(
         talk.send(resume.to_line()).await;
     }
     let asked = timeout(LIMIT, converse(&mut talk, offers, report)).await;
-    talk.send(Control::Leave.to_line()).await;
+    talk.send(Control::Leave {}.to_line()).await;
     conclude(asked.ok(), report)
 }
 

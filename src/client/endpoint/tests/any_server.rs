@@ -17,7 +17,7 @@ fn control() -> impl Strategy<Value = Control> {
         (session(), number()).prop_map(|(session, received)| Control::Resume { session, received }),
         number().prop_map(|received| Control::Ack { received }),
         (number(), any::<bool>()).prop_map(|(received, idle)| Control::Drain { received, idle }),
-        Just(Control::Leave),
+        Just(Control::Leave {}),
     ]
 }
 

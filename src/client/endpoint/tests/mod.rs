@@ -55,7 +55,7 @@ fn drain(received: u64, idle: bool) -> Bytes {
 }
 
 fn leave() -> Bytes {
-    Control::Leave.to_line().into()
+    Control::Leave {}.to_line().into()
 }
 
 const SECOND: Duration = Duration::from_secs(1);
