@@ -5,6 +5,7 @@ use super::SessionId;
 use crate::backlog::Piece;
 use crate::utils::chunks::Chunks;
 use foldhash::HashMap;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 /// A session with this many lines in the queue …
@@ -81,7 +82,7 @@ struct Share {
     lines: VecDeque<Waiting>,
     bytes: usize,
     /// Requests that occupy a place.
-    given: Vec<i64>,
+    given: SmallVec<[i64; 4]>,
     /// It is in the order of turns.
     has_turn: bool,
 }

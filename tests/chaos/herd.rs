@@ -2,14 +2,13 @@
 
 use crate::certificates::Files;
 use crate::common::{Setup, TestServer, request, token_with};
-use crate::wire::TestPeer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use std::io;
 use std::net::TcpStream as Silent;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -153,23 +152,37 @@ fn herd(
     })
 }
 
-/// Sends calls one after the other until `stop`; returns how long each took.
-fn work(port: u16, stop: &AtomicBool) -> Vec<Duration> {
-    let mut peer = TestPeer::connect("tcp", port);
-    let answer = peer.login(&token_with(&["user"]));
-    assert_eq!(answer["result"]["authenticated"], true, "{answer}");
-    let mut times = Vec::new();
-    for id in 1.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
+/// Sends requests over TCP, one after the other, until `stop`; returns how long each took.
+fn work(port: u16, tls: Option<&TlsConnector>, stop: &AtomicBool) -> Vec<Duration> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let hello = Door::Tcp.hello(&token_with(&["user"]));
+        let stream = come_in(port, &hello, tls).await.unwrap();
+        let mut stream = BufStream::new(stream);
+        let mut times = Vec::new();
+        let mut line = String::new();
+        for id in 1.. {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let ping = format!("{}\n", request(id, "ping", json!({})));
+            let began = Instant::now();
+            stream.write_all(ping.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            // The rest of the handshake, and the response.
+            while !line.contains(&format!("\"id\":{id},")) {
+                line.clear();
+                assert_ne!(stream.read_line(&mut line).await.unwrap(), 0);
+            }
+            times.push(began.elapsed());
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let began = Instant::now();
-        assert_eq!(peer.ask(id, "ping", json!({}))["id"], id);
-        times.push(began.elapsed());
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    times.sort_unstable();
-    times
+        times.sort_unstable();
+        times
+    })
 }
 
 /// Opens silent connections, until `stop`.
@@ -218,31 +231,30 @@ fn run(door: Door, count: usize, flooded: bool) {
     let many = (count + 100).to_string();
     let args = ["--max-connections", &many, "--max-per-user", &many];
     let server = setup.secret().args(&args);
-    // The active peer always uses TCP, but with TLS.
+    // The peer at work always uses TCP.
     let (server, port) = match door {
-        Door::Tcp => {
+        Door::Tcp | Door::Tls => {
             let server = server.start();
             let port = server.port;
-            (server, Some(port))
+            (server, port)
         }
-        Door::Tls => (server.start(), None),
         Door::WebSocket | Door::Http => {
             let server = server.args(&["--listen", "tcp://127.0.0.1:0"]).start();
             let port = server.next_listener().parse().unwrap();
-            (server, Some(port))
+            (server, port)
         }
     };
     let tls = files.as_ref().map(Files::connector);
     let stop = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         let guard = Stop(stop);
-        let worker = port.map(|port| scope.spawn(move || work(port, stop)));
+        let worker = scope.spawn(|| work(port, tls.as_ref(), stop));
         if flooded {
             scope.spawn(|| flood(server.port, stop));
         }
         let (times, whole) = herd(&server, count, door, tls.as_ref());
         drop(guard);
-        let at_work = worker.map(|worker| percentile(&worker.join().unwrap(), 0.99));
+        let at_work = percentile(&worker.join().unwrap(), 0.99);
         println!(
             "{door:?}{}: {count} in after {whole:.2?}; one takes {:.2?} (median), {:.2?} (p99); a peer at work: {at_work:.2?} (p99)",
             if flooded { " beside a flood" } else { "" },
