@@ -6,12 +6,27 @@ use std::path::PathBuf;
 use std::{env, fs, io, process};
 
 /// A folder whose regular files are notes.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// It goes when the server ends.
+    temporary: bool,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.temporary {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
 
 impl Folder {
     pub(crate) fn open(path: PathBuf) -> io::Result<Folder> {
         fs::create_dir_all(&path)?;
-        Ok(Folder(path))
+        Ok(Folder {
+            path,
+            temporary: false,
+        })
     }
 
     /// A new temporary folder, with a first note in it.
@@ -21,18 +36,22 @@ impl Folder {
             .map(|attempt| env::temp_dir().join(format!("notes-{}-{attempt}", process::id())))
             .find(|path| fs::create_dir(path).is_ok())
             .ok_or_else(|| io::Error::other("could not create a folder for temporary files"))?;
+        let folder = Folder {
+            path,
+            temporary: true,
+        };
         let welcome = "Hello! This note came with the server.\n";
-        fs::write(path.join("welcome"), welcome)?;
-        Ok(Folder(path))
+        fs::write(folder.path.join("welcome"), welcome)?;
+        Ok(folder)
     }
 
     pub(crate) fn path(&self) -> &PathBuf {
-        &self.0
+        &self.path
     }
 
     /// All notes, in order. A file whose name no client could use is not a note.
     pub(crate) fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
             .filter_map(|entry| entry.file_name().into_string().ok())
             .filter(|name| self.existing(name).is_ok())
@@ -77,7 +96,7 @@ impl Folder {
     fn file(&self, name: &str) -> Result<PathBuf, String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || " _.-".contains(c);
         if matches!(name.len(), 1..=100) && !name.starts_with('.') && name.chars().all(plain) {
-            return Ok(self.0.join(name));
+            return Ok(self.path.join(name));
         }
         let rule = "1 to 100 of A-Z a-z 0-9 space _ . - and no dot in front";
         Err(format!("'{name}' cannot be the name of a note: {rule}"))
