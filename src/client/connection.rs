@@ -156,12 +156,14 @@ impl<R: Fn(News)> Carrier<'_, R> {
                 return Err(Lost::HungUp.into());
             };
             let line = ServerLine::from(line);
-            let (reception, news) = self.bridge.gather(|endpoint| {
+            let (reception, news, sends_keepalives) = self.bridge.gather(|endpoint| {
                 let reception = endpoint.on_server_line(&line);
-                (reception, endpoint.take_news())
+                (reception, endpoint.take_news(), endpoint.is_established())
             });
             if let Some(news) = news {
-                established.raise();
+                if sends_keepalives {
+                    established.raise();
+                }
                 (self.report)(news);
             }
             if reception? == Reception::Handled {

@@ -69,7 +69,7 @@ async fn open(settings: &Settings, token: Option<&Secret>) -> Result<Dialed, Dia
         // Whether such a server supports sessions shows once it is offered one.
         None => Offer::Possible,
         Some(token) if handshake::present(&mut connection, token).await? => Offer::Promised,
-        Some(_) => Offer::Nothing,
+        Some(_) => Offer::Nothing { admitted: true },
     };
     Ok(Dialed { connection, offer })
 }

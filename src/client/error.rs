@@ -2,6 +2,7 @@
 
 use super::end::Lost;
 use super::endpoint::Failure;
+use crate::transport::tcp::NO_ADDRESS;
 use crate::utils::chain::Chain;
 use std::error::Error;
 use std::io;
@@ -82,6 +83,11 @@ impl ClientError {
             Self::Connect { address, .. } if address.contains('/') => Some(
                 "does the server listen there (--listen unix://…), and may this user use the socket?",
             ),
+            Self::Connect { .. } | Self::GaveUp { .. }
+                if Chain(self).to_string().contains(NO_ADDRESS) =>
+            {
+                Some("is the name right, and does this machine's network know it?")
+            }
             Self::Connect { .. }
             | Self::GaveUp {
                 connected: false, ..

@@ -185,7 +185,9 @@ impl<'a> Lifecycle<'a> {
         };
         // Without another connection, the session is useless.
         let offer = match self.retry {
-            None if !self.settings.tokens.can_change() => Offer::Nothing,
+            None if !self.settings.tokens.can_change() => Offer::Nothing {
+                admitted: self.token.is_some(),
+            },
             _ => offer,
         };
         carrier.carry(connection, offer, self.input).await

@@ -17,6 +17,9 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// What an error says of a host name that cannot be resolved.
+pub const NO_ADDRESS: &str = "has no address";
+
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
@@ -32,7 +35,7 @@ impl Listeners {
     /// When no address can be bound.
     pub async fn bind(host: Option<&str>, port: u16, loopback: bool) -> io::Result<Self> {
         let addresses: Vec<SocketAddr> = match host {
-            Some(host) => tokio::net::lookup_host((host, port)).await?.collect(),
+            Some(host) => look_up(host, port).await?,
             None if loopback => vec![
                 (Ipv4Addr::LOCALHOST, port).into(),
                 (Ipv6Addr::LOCALHOST, port).into(),
@@ -141,6 +144,20 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// The addresses of `host`, in the system's order.
+///
+/// # Errors
+/// That it [has none](NO_ADDRESS).
+pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    match tokio::net::lookup_host((host, port)).await {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(err) => {
+            let text = format!("'{host}' {NO_ADDRESS}: {err}");
+            Err(io::Error::new(err.kind(), text))
+        }
+    }
+}
+
 /// Connects to `host`, to the first of its addresses that answers.
 ///
 /// # Errors
@@ -153,7 +170,7 @@ pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
             (Ipv6Addr::LOCALHOST, port).into(),
         ]
     } else {
-        race::interleave(tokio::net::lookup_host((host, port)).await?)
+        race::interleave(look_up(host, port).await?)
     };
     let stream = race::connect(addresses).await?;
     tune(&stream);

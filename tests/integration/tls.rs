@@ -79,7 +79,9 @@ fn assert_gives_up(transport: &str, port: u16, flags: &[String], says: &str) {
     for line in outcome.stdout.lines() {
         let answer: Value = serde_json::from_str(line).unwrap();
         assert_eq!(answer["error"]["code"], -32603, "{outcome:?}");
+        assert_eq!(answer["error"]["data"]["executed"], "no", "{outcome:?}");
     }
+    assert!(!outcome.stderr.contains("connected"), "{outcome:?}");
 }
 
 #[test]

@@ -30,6 +30,9 @@ impl Endpoint {
             self.negotiation.forget();
             return Err(Lost::from(violation).into());
         }
+        if !self.introduced {
+            self.introduce_new();
+        }
         if control.is_none() {
             return Ok(Reception::Message);
         }

@@ -55,6 +55,8 @@ pub(super) struct Endpoint {
     /// See [`Ended`].
     introduced: bool,
     carried: bool,
+    /// A server has accepted us, on whatever connection.
+    accepted: bool,
     /// The server has sent something that affects the sending half.
     needs_poll: bool,
     /// Requests that have failed since the last report.
@@ -80,6 +82,7 @@ impl Endpoint {
             news: None,
             introduced: false,
             carried: false,
+            accepted: false,
             needs_poll: false,
             failed: 0,
             limit: None,
@@ -211,11 +214,13 @@ impl Endpoint {
         self.outbound.on_connect();
         self.phase = self.negotiation.begin(offer);
         let session = self.negotiation.session();
-        if offer == Offer::Nothing {
+        if let Offer::Nothing { admitted } = offer {
             if session.is_some() {
                 self.start_over();
             }
-            self.introduce_new();
+            if admitted {
+                self.introduce_new();
+            }
             return;
         }
         let received = match &session {
@@ -284,7 +289,12 @@ impl Endpoint {
     /// Gives up: every request of the host fails, including those that it has written and we have
     /// not read yet.
     pub(super) fn give_up(&mut self, failure: &Failure, unread: impl Iterator<Item = Bytes>) {
-        self.fail_all(failure, Executed::Unknown);
+        // A server that refuses us before anything else has read nothing of what we sent.
+        let sent = match failure.is_refusal() && !self.accepted {
+            true => Executed::No,
+            false => Executed::Unknown,
+        };
+        self.fail_all(failure, sent);
         for line in self.outbound.reset().into_iter().chain(unread) {
             self.pending.on_sent(&without_newline(&line));
         }
@@ -339,6 +349,7 @@ impl Endpoint {
 
     fn introduce(&mut self, news: News) {
         self.introduced = true;
+        self.accepted = true;
         self.news = Some(news);
     }
 }

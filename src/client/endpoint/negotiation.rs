@@ -11,7 +11,10 @@ pub(super) const MAX_UNANSWERED: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::client) enum Offer {
     /// No session.
-    Nothing,
+    Nothing {
+        /// The server has accepted our token.
+        admitted: bool,
+    },
     /// A session, which the server may not support.
     Possible,
     /// A session, and the server has promised to answer.
@@ -60,7 +63,7 @@ impl Negotiation {
     /// The phase in which a connection begins.
     pub(super) fn begin(&self, offer: Offer) -> Phase {
         match offer {
-            Offer::Nothing => Phase::Plain,
+            Offer::Nothing { .. } => Phase::Plain,
             _ if self.session.is_some() => Phase::Resuming,
             Offer::Promised => Phase::Offering,
             Offer::Possible if self.server_is_plain => Phase::Undecided,

@@ -20,6 +20,8 @@ use std::borrow::Cow;
 pub(in crate::client) struct Failure {
     message: Cow<'static, str>,
     reason: &'static str,
+    /// It is the server's refusal, or there was no connection.
+    is_refusal: bool,
     detail: Option<String>,
 }
 
@@ -27,26 +29,34 @@ impl Failure {
     pub(in crate::client) const CONNECTION_LOST: Self = Self {
         message: Cow::Borrowed("Connection lost"),
         reason: "connection-lost",
+        is_refusal: false,
         detail: None,
     };
 
     pub(in crate::client) const NOT_CONNECTED: Self = Self {
         message: Cow::Borrowed("Could not connect"),
         reason: "connection-lost",
+        is_refusal: true,
         detail: None,
     };
 
     pub(in crate::client) const AUTHENTICATION_FAILED: Self = Self {
         message: Cow::Borrowed("Authentication failed"),
         reason: "authentication-failed",
+        is_refusal: true,
         detail: None,
     };
 
     pub(in crate::client) const NO_ANSWER: Self = Self {
         message: Cow::Borrowed("No answer"),
         reason: "answer-timeout",
+        is_refusal: false,
         detail: None,
     };
+
+    pub(super) fn is_refusal(&self) -> bool {
+        self.is_refusal
+    }
 
     /// Adds the cause, to the message too, which is all that most hosts show.
     pub(in crate::client) fn because(mut self, detail: String) -> Self {

@@ -29,7 +29,13 @@ fn an_unreachable_server_is_reported_in_one_line() {
         "--port",
         "1",
     ]);
-    assert_fails(&run(&mut command, b""), 1, "no.such.host.invalid");
+    let outcome = run(&mut command, b"");
+    assert_fails(&outcome, 1, "'no.such.host.invalid' has no address: ");
+    // Bug: the user was asked whether the server is running there.
+    assert!(
+        outcome.stderr.contains("; is the name right"),
+        "{outcome:?}"
+    );
 }
 
 /// The error that a host gets when a client with these flags gives up, and its stderr.
@@ -42,6 +48,10 @@ fn told(transport: &str, port: u16, flags: &[&str], token: Option<&str>) -> (Val
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(answer["id"], 7);
+    // Bug: "unknown" for a request that the server had refused with the whole connection, after the log had
+    // said "connected".
+    assert_eq!(answer["error"]["data"]["executed"], "no", "{answer}");
+    assert!(!outcome.stderr.contains("connected"), "{outcome:?}");
     (answer["error"].clone(), outcome)
 }
 
@@ -285,4 +295,34 @@ fn requests_sent_before_a_refusal_may_have_been_executed() {
         assert_eq!(data, expected);
         assert_eq!(client.wait(), Some(1));
     }
+}
+
+/// Bug: such a server sends no keepalives, and lost its client after --keepalive-timeout.
+#[test]
+fn a_server_without_sessions_may_be_silent() {
+    let timeout = Duration::from_millis(100);
+    let flags = [
+        AGAIN,
+        &[
+            "--keepalive-interval",
+            "50ms",
+            "--keepalive-timeout",
+            "100ms",
+        ],
+    ]
+    .concat();
+    let acceptor = Acceptor::new("tcp");
+    let mut client = TestClient::start("tcp", acceptor.port(), &flags, None);
+    let mut server = acceptor.accept();
+    client.send(&request(1, "x", json!({})));
+    assert_eq!(server.next()["method"], "mcp-remote/resume");
+    for id in 1..=2 {
+        assert_eq!(server.next()["id"], id);
+        server.send(&answer(&json!(id)));
+        assert_eq!(client.next()["id"], id);
+        // Much longer than the limit.
+        std::thread::sleep(timeout * 10);
+        client.send(&request(id + 1, "x", json!({})));
+    }
+    assert_eq!(server.next()["id"], 3);
 }

@@ -36,7 +36,7 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     let offer = prop_oneof![
-        Just(Offer::Nothing),
+        any::<bool>().prop_map(|admitted| Offer::Nothing { admitted }),
         Just(Offer::Possible),
         Just(Offer::Promised)
     ];

@@ -233,7 +233,7 @@ fn a_host_that_is_abandoned_is_not_read_after_the_goodbye() {
 #[test]
 fn a_server_that_is_lost_after_the_last_answer_ends_the_client() {
     let mut rig = Rig::new();
-    rig.connect(Offer::Nothing);
+    rig.connect(Offer::Nothing { admitted: false });
     rig.say(request(0));
     assert_eq!(rig.sent(), [request(0)]);
     rig.endpoint.on_host_end();

@@ -84,7 +84,7 @@ fn an_error_that_is_followed_by_others_refuses_nothing() {
 #[test]
 fn a_refused_line_is_answered_without_a_session() {
     let mut rig = Rig::new();
-    rig.connect(Offer::Nothing);
+    rig.connect(Offer::Nothing { admitted: false });
     rig.say(padded(1, "x", 500));
     rig.say(padded(2, "x", 0));
     assert_eq!(rig.sent().len(), 2);
