@@ -3,7 +3,9 @@
 use super::Failure;
 use crate::child::{Child, CommandLine};
 use crate::inventory::{Fault, Inventory, Session};
+use crate::jsonrpc::{MAX_CHILD_DEPTH, Message, recover};
 use crate::transport::line::{LineError, LineReader};
+use bytes::Bytes;
 use std::ffi::OsString;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -11,6 +13,9 @@ use tokio::time::{Instant, timeout};
 
 /// The longest line of a server that is only asked what it offers, in bytes.
 const MAX_LINE: usize = 64 << 20;
+
+/// The most that is shown of a line that is no message, in characters.
+const MAX_EXCERPT: usize = 60;
 
 /// How long a server may take to answer as one of 2026-07-28, beyond what it took as an older one: what
 /// does not know that revision need not answer at all.
@@ -66,6 +71,16 @@ pub(super) fn command_line(command: Vec<OsString>) -> Result<CommandLine, Failur
 /// # Errors
 /// That it answers neither.
 pub(super) async fn ask(command: &CommandLine, limit: Duration) -> Result<Inventory, Failure> {
+    let mut inventory = ask_both(command, limit).await?;
+    if let Some(stray) = inventory.stray.take() {
+        inventory.notes.push(format!(
+            "a line of its stdout is no JSON-RPC message, and is dropped: '{stray}'; its log and other output belong on stderr"
+        ));
+    }
+    Ok(inventory)
+}
+
+async fn ask_both(command: &CommandLine, limit: Duration) -> Result<Inventory, Failure> {
     let began = Instant::now();
     let legacy = ask_one(command, false, limit).await?;
     let modern_limit = limit.min(began.elapsed() * 2 + MODERN_EXTRA);
@@ -104,14 +119,24 @@ async fn ask_one(
         Failure::caused(format!("could not start the MCP server '{command}'"), err)
     })?;
     let (mut session, first) = Session::new(modern, 1);
-    let talk = converse(&mut session, &first, &mut pipes.stdout, &mut pipes.stdin);
+    let mut stray = None;
+    let talk = converse(
+        &mut session,
+        &first,
+        &mut pipes.stdout,
+        &mut pipes.stdin,
+        &mut stray,
+    );
     let outcome = timeout(limit, talk).await;
     drop(pipes);
     let status = child.stop().await;
     let stderr = child.reap().await;
     let asked = session.asked();
     Ok(match outcome {
-        Ok(Ok(())) => Ok(session.into_inventory()),
+        Ok(Ok(())) => Ok(Inventory {
+            stray,
+            ..session.into_inventory()
+        }),
         Ok(Err(Early::Failed(err))) => Err(err),
         Ok(Err(Early::Closed)) => Err(AskError::Ended {
             asked,
@@ -128,6 +153,7 @@ async fn converse<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     first: &[u8],
     lines: &mut LineReader<R>,
     writer: &mut W,
+    stray: &mut Option<String>,
 ) -> Result<(), Early> {
     // A failed write shows in what is read.
     let mut broken = writer.write_all(first).await.is_err();
@@ -137,6 +163,9 @@ async fn converse<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             Ok(None) => return Err(Early::Closed),
             Err(err) => return Err(Early::Failed(err.into())),
         };
+        if stray.is_none() && is_stray(&line) {
+            *stray = Some(excerpt(&line));
+        }
         let step = session
             .receive(&line)
             .map_err(|fault| Early::Failed(fault.into()))?;
@@ -147,4 +176,18 @@ async fn converse<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             return Ok(());
         }
     }
+}
+
+/// True for a line that a server of ours drops: nothing on it is a message.
+fn is_stray(line: &Bytes) -> bool {
+    if Message::read(line.clone(), MAX_CHILD_DEPTH).is_ok() {
+        return false;
+    }
+    let found = recover(line);
+    found.is_empty() && !line.trim_ascii().is_empty()
+}
+
+fn excerpt(line: &Bytes) -> String {
+    let text = String::from_utf8_lossy(line);
+    text.trim().chars().take(MAX_EXCERPT).collect()
 }

@@ -42,15 +42,16 @@ impl Shared {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
+        let recovered = recover(line);
+        tracing::debug!(%refusal, line = excerpt(line), "the MCP server's line is not one message");
+        if recovered.is_empty() {
+            self.note_junk();
+        }
         let Recovered {
             messages,
             unread,
             mended,
-        } = recover(line);
-        tracing::debug!(%refusal, line = excerpt(line), "the MCP server's line is not one message");
-        if messages.is_empty() && unread.is_empty() {
-            self.note_junk();
-        }
+        } = recovered;
         if mended && !messages.is_empty() {
             self.note_mended();
         }

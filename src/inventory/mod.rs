@@ -27,12 +27,15 @@ pub struct Inventory {
     pub templates: Vec<String>,
     /// What could not be read of its lists.
     pub notes: Vec<String>,
+    /// The beginning of its first line that is no message.
+    pub stray: Option<String>,
 }
 
 impl Inventory {
     /// Adds what the server offers to clients of another era. Of two hints the more careful one counts.
     pub fn merge(&mut self, other: Self) {
         self.server = self.server.take().or(other.server);
+        self.stray = self.stray.take().or(other.stray);
         self.revisions.extend(other.revisions);
         for tool in other.tools {
             match self.tools.iter_mut().find(|known| known.name == tool.name) {

@@ -21,6 +21,14 @@ pub struct Recovered {
     pub mended: bool,
 }
 
+impl Recovered {
+    /// True if nothing on the line is meant as a message.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.unread.is_empty()
+    }
+}
+
 /// Finds the messages on a child's line that [`Message::read`] has refused: a byte order mark, a
 /// notice or a progress bar may precede the first, several may follow each other, and `jsonrpc`
 /// may be missing. Bytes that are not UTF-8 become U+FFFD, as in Node's hosts, and `NaN`, `Infinity` and

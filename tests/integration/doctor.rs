@@ -341,6 +341,16 @@ fn a_start_is_tried_without_serving() {
     let (code, report) = start(&["--port", "0"], &[&notes]);
     assert_eq!(code, Some(0), "{report:#}");
     assert_eq!(steps(&report), ["tokens", "port", "command", "mcp"]);
+    // Bug: nothing was said of an MCP server that greets its user on stdout.
+    let greeting = format!("echo 'Notes are ready!'; exec '{notes}'");
+    let (code, report) = start(&["--port", "0"], &["sh", "-c", &greeting]);
+    let warning = &report["steps"][4];
+    assert_eq!((code, &warning["outcome"]), (Some(0), &json!("warning")));
+    let remedy = warning["remedy"].as_str().unwrap();
+    assert!(
+        remedy.contains("no JSON-RPC message, and is dropped: 'Notes are ready!'"),
+        "{report:#}"
+    );
     let policy = files.path("policy.json");
     std::fs::write(&policy, "{}").unwrap();
     let port = ["--port", "0"];

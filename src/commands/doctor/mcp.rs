@@ -227,3 +227,6 @@ pub(super) async fn through_client(report: &mut Report) -> Result<(), Stopped> {
     }
     conclude(asked.ok(), report)
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,12 +9,13 @@ use crate::system::local;
 use crate::transport::line::LineError;
 use crate::transport::tls::{self, Connector, Plain, Seen};
 use crate::transport::websocket::WebSocket;
-use crate::transport::{BoxedStream, Connection, foreign};
+use crate::transport::{BoxedStream, Connection, foreign, tcp};
 use crate::utils::chain::Chain;
 use crate::utils::host::with_port;
 use crate::utils::secret::Secret;
 use crate::utils::span::span;
 use serde_json::Value;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -120,13 +121,20 @@ pub(super) async fn reach(
     port: u16,
     report: &mut Report,
 ) -> Result<TcpStream, Stopped> {
-    let looked_up = timeout(LIMIT, tokio::net::lookup_host((host, port))).await;
-    let addresses: Vec<SocketAddr> = match looked_up {
-        Ok(Ok(addresses)) => addresses.collect(),
+    let addresses = resolve(host, tcp::look_up(host, port), report).await?;
+    connect(addresses, report).await
+}
+
+async fn resolve(
+    host: &str,
+    lookup: impl Future<Output = io::Result<Vec<SocketAddr>>>,
+    report: &mut Report,
+) -> Result<Vec<SocketAddr>, Stopped> {
+    let addresses = match timeout(LIMIT, lookup).await {
+        Ok(Ok(addresses)) => addresses,
         Ok(Err(err)) => {
-            let detail = format!("'{host}' has no address: {err}");
             let remedy = "check --host, or --url: is the name right, and does this machine's network know it?";
-            return Err(report.failed("name", detail, Some(remedy)));
+            return Err(report.failed("name", err.to_string(), Some(remedy)));
         }
         Err(_) => {
             let detail = format!("nobody says what the address of '{host}' is");
@@ -135,6 +143,10 @@ pub(super) async fn reach(
     };
     let list: Vec<String> = addresses.iter().map(|it| it.ip().to_string()).collect();
     report.good("name", format!("'{host}' is {}", list.join(", ")));
+    Ok(addresses)
+}
+
+async fn connect(addresses: Vec<SocketAddr>, report: &mut Report) -> Result<TcpStream, Stopped> {
     let (mut first, mut faults) = (None, Vec::new());
     for address in addresses {
         let fault = match timeout(LIMIT, TcpStream::connect(address)).await {
@@ -155,7 +167,7 @@ pub(super) async fn reach(
         let remedy = "clients use another of its addresses, and may lose some time";
         report.doubtful("connect", faults.join("; "), remedy);
     }
-    crate::transport::tcp::tune(&stream);
+    tcp::tune(&stream);
     Ok(stream)
 }
 
@@ -212,18 +224,18 @@ fn broken(step: &'static str, err: &io::Error, report: &mut Report) -> Stopped {
 
 /// The connection to a Unix socket.
 pub(super) async fn over_unix(path: &Path, report: &mut Report) -> Result<Connection, Stopped> {
-    match timeout(LIMIT, local::connect(path)).await {
-        Ok(Ok(stream)) => {
+    // This never waits: the system accepts or refuses at once.
+    match local::connect(path).await {
+        Ok(stream) => {
             report.good("connect", format!("{} answers", path.display()));
             let stream = Box::new(Plain::new(stream, Vec::new()));
             Ok(Connection::over_stream(stream, MAX_SERVER_LINE))
         }
-        Ok(Err(err)) => {
+        Err(err) => {
             let remedy = "does the server listen there (--listen unix://…), and may this user use the socket?";
             let detail = format!("{}: {err}", path.display());
             Err(report.failed("connect", detail, Some(remedy)))
         }
-        Err(_) => Err(report.failed("connect", "nobody answers", Some(CONNECT_REMEDY))),
     }
 }
 
@@ -286,3 +298,6 @@ pub(super) async fn authenticate(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

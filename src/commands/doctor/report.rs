@@ -113,6 +113,15 @@ impl Report {
         self.steps.push(step);
     }
 
+    /// The last step: its name, how it went, and what it says, the remedy after it.
+    #[cfg(test)]
+    pub(super) fn last(&self) -> (&'static str, &'static str, String) {
+        let step = self.steps.last().unwrap();
+        let remedy = step.remedy.as_deref().unwrap_or_default();
+        let text = format!("{}; {remedy}", step.detail);
+        (step.name, step.outcome.word(), text)
+    }
+
     /// True if nothing has failed.
     pub(super) fn is_good(&self) -> bool {
         !self.failed

@@ -5,6 +5,7 @@ use super::super::ask_server::{ask, command_line};
 use super::super::listeners::ListenPlan;
 use super::report::{Report, Stopped};
 use crate::audit;
+use crate::child::CommandLine;
 use crate::cli::ServerArgs;
 use crate::server::Listening;
 use crate::system::inherited::Sockets;
@@ -49,7 +50,16 @@ pub(super) async fn examine(mut args: ServerArgs, report: &mut Report) -> Result
     let command = command_line(args.command)
         .map_err(|failure| report.failed("command", failure.to_string(), None))?;
     report.good("command", format!("'{command}' is found"));
-    let inventory = ask(&command, LIMIT).await;
+    offers(&command, LIMIT, report).await
+}
+
+/// What the MCP server offers, and what it prints that is no message.
+async fn offers(
+    command: &CommandLine,
+    limit: Duration,
+    report: &mut Report,
+) -> Result<(), Stopped> {
+    let inventory = ask(command, limit).await;
     let inventory = inventory.map_err(|failure| report.failed("mcp", failure.to_string(), None))?;
     let server = inventory
         .server
@@ -61,6 +71,10 @@ pub(super) async fn examine(mut args: ServerArgs, report: &mut Report) -> Result
         "mcp",
         format!("{server} speaks MCP {revisions}, and has {tools} tools"),
     );
+    if !inventory.notes.is_empty() {
+        let detail = "not all that the MCP server writes can be used";
+        report.doubtful("output", detail, &inventory.notes.join("; "));
+    }
     Ok(())
 }
 
@@ -107,8 +121,9 @@ async fn ports(args: &ServerArgs, loopback: bool, report: &mut Report) -> Result
         Some(host) => with_port(host, args.port),
         None => format!("port {}", args.port),
     };
-    let place = match args.listen.len() {
-        0 => format!("{place} is free"),
+    let place = match (args.port, args.listen.len()) {
+        (0, 0) => "a port is free (--port 0 takes any)".to_owned(),
+        (_, 0) => format!("{place} is free"),
         _ => format!("{place} and all of --listen are free"),
     };
     let outside = listeners.iter().any(Listening::is_reachable_from_outside);
@@ -123,3 +138,6 @@ async fn ports(args: &ServerArgs, loopback: bool, report: &mut Report) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
