@@ -62,7 +62,7 @@ fn describe(token: &str, claims: Claims) -> String {
     let user = claims.user.as_deref().unwrap_or("none");
     let roles = claims.roles.filter(|roles: &Vec<String>| !roles.is_empty());
     let roles = roles.map_or_else(|| "none".to_owned(), |roles| roles.join(", "));
-    let expires = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_secs(claims.exp));
+    let expires = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(claims.exp));
     let mut text = format!(
         "Generated JWT token:\n{token}\n\nToken details:\n- User: {user}\n- Roles: {roles}\n- Expires: {expires}\n- ID: {}\n",
         claims.jti

@@ -2,7 +2,7 @@
 
 use super::access::{demands, read_revocations};
 use super::keys::KeySource;
-use super::{Failure, check, print, read_policy, runtime};
+use super::{Exit, Failure, check, print, read_policy, runtime};
 use crate::auth::{self, ALGORITHMS, ClaimNames, Members, TokenError, Verifier};
 use crate::cli::InspectTokenArgs;
 use crate::utils::secret::{Secret, Sources};
@@ -30,7 +30,7 @@ const KNOWN: [(&str, &str); 9] = [
     ("exp", "Expires"),
 ];
 
-pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<(), Failure> {
+pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<Exit, Failure> {
     let token = read_token(&args)?;
     let (header, claims) = auth::read_unverified(&token).map_err(|err| unreadable(&err, &args))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
@@ -69,7 +69,7 @@ pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<(), Failure> 
                 });
             match &refusal {
                 None => text += "\nAccepted\n",
-                Some((_, why)) => text += &format!("\nRefused: {why}\n"),
+                Some((remedy, why)) => text += &format!("\nRefused: {why}; {remedy}\n"),
             }
             refusal
         }
@@ -78,12 +78,10 @@ pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<(), Failure> 
         text += &worth(file, &claims, &demands(&args.demands).names)?;
     }
     print(&text)?;
-    match refusal {
-        None => Ok(()),
-        Some((remedy, why)) => {
-            Err(Failure::new(format!("the token is refused: {why}")).with_remedy(Some(remedy)))
-        }
-    }
+    Ok(match refusal {
+        None => Exit::Done,
+        Some(_) => Exit::Failed,
+    })
 }
 
 /// What to do about a token that is refused.

@@ -39,26 +39,26 @@ use std::process::ExitCode;
 /// is called now and then, to return free memory to the system.
 #[must_use]
 pub fn run(cli: Cli, release: fn()) -> ExitCode {
+    let done = |outcome: Result<(), Failure>| outcome.map(|()| Exit::Done);
     let outcome = match cli.command {
-        Command::Server(Deferred(args)) => server::run(*args, release),
-        Command::Client(Deferred(args)) => client::run(*args, release),
-        Command::ReapOrphans => reaper::run(std::io::stdin().lock()).map_err(Failure::from),
-        Command::GenerateSecret(Deferred(args)) => generate_secret::run(&args),
-        Command::GenerateToken(Deferred(args)) => generate_token::run(&args),
-        Command::GeneratePermissions(Deferred(args)) => generate_permissions::run(*args, release),
-        Command::Doctor(Deferred(args)) => return doctor::run(*args, release).into(),
-        Command::Check(Deferred(args)) => return check::run(&args).into(),
-        Command::InspectToken(Deferred(args)) => inspect_token::run(*args, release),
-        Command::Completions(Deferred(args)) => completions::run(&args),
-        Command::Man(Deferred(args)) => man::run(&args),
-    };
-    let exit = match outcome {
-        Ok(()) => Exit::Done,
-        Err(failure) => {
-            failure.print();
-            failure.exit()
+        Command::Server(Deferred(args)) => done(server::run(*args, release)),
+        Command::Client(Deferred(args)) => done(client::run(*args, release)),
+        Command::ReapOrphans => done(reaper::run(std::io::stdin().lock()).map_err(Failure::from)),
+        Command::GenerateSecret(Deferred(args)) => done(generate_secret::run(&args)),
+        Command::GenerateToken(Deferred(args)) => done(generate_token::run(&args)),
+        Command::GeneratePermissions(Deferred(args)) => {
+            done(generate_permissions::run(*args, release))
         }
+        Command::Doctor(Deferred(args)) => Ok(doctor::run(*args, release)),
+        Command::Check(Deferred(args)) => Ok(check::run(&args)),
+        Command::InspectToken(Deferred(args)) => inspect_token::run(*args, release),
+        Command::Completions(Deferred(args)) => done(completions::run(&args)),
+        Command::Man(Deferred(args)) => done(man::run(&args)),
     };
+    let exit = outcome.unwrap_or_else(|failure| {
+        failure.print();
+        failure.exit()
+    });
     exit.into()
 }
 

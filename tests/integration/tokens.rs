@@ -127,7 +127,7 @@ fn clocks_may_differ_but_the_end_is_exact() {
     assert_eq!(inspect(&[]).code, Some(0));
     let refused = inspect(&["--jwt-leeway=0s"]);
     assert_eq!(refused.code, Some(1));
-    assert!(refused.stderr.contains("nbf is"), "{refused:?}");
+    assert!(refused.stdout.contains("nbf is"), "{refused:?}");
 }
 
 /// Bug: roles in another claim caused "Access denied for method 'initialize'", with no
