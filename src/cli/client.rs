@@ -1,6 +1,6 @@
 //! The command line of `client`.
 
-use super::{KeepaliveArgs, LogArgs, TokenArgs, port, positive_duration};
+use super::{KeepaliveArgs, LogArgs, TokenArgs, number, port, positive_duration};
 use crate::utils::host;
 use crate::utils::secret::Secret;
 use clap::builder::FalseyValueParser;
@@ -41,7 +41,7 @@ pub enum ClientTransport {
 const MAX_ATTEMPTS: u32 = 5;
 
 /// The default of `--reconnect-delay`, in milliseconds.
-const RECONNECT_DELAY: u64 = 1000;
+const RECONNECT_DELAY: u32 = 1000;
 
 /// `client`.
 #[derive(Debug, Args)]
@@ -130,6 +130,7 @@ pub struct ClientArgs {
         value_name = "N",
         env = "MCP_REMOTE_MAX_ATTEMPTS",
         default_value_t = MAX_ATTEMPTS,
+        value_parser = number(0),
         help_heading = "Reconnection"
     )]
     pub max_attempts: u32,
@@ -140,9 +141,10 @@ pub struct ClientArgs {
         value_name = "MS",
         env = "MCP_REMOTE_RECONNECT_DELAY",
         default_value_t = RECONNECT_DELAY,
+        value_parser = number(0),
         help_heading = "Reconnection"
     )]
-    pub reconnect_delay: u64,
+    pub reconnect_delay: u32,
     /// How long to wait for answers once the host has closed our stdin; then they fail
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_ANSWER_TIMEOUT", default_value = "1h", value_parser = positive_duration, help_heading = "Sessions")]
     pub answer_timeout: Duration,

@@ -47,7 +47,7 @@ fn split(authority: &str, scheme: &str, example: &str) -> Result<(String, u16), 
         .rsplit_once(':')
         .filter(|(name, _)| !name.is_empty())
         .ok_or_else(|| format!("host and port are needed, such as {example}"))?;
-    let port = port.parse().map_err(|_| "the port is not a number")?;
+    let port = super::port(port, 0)?;
     if name.contains(':') && !name.starts_with('[') {
         let text = format!("an IPv6 address stands in brackets: {scheme}[::1]:8080");
         return Err(text);
@@ -155,7 +155,7 @@ mod tests {
             ("127.0.0.1", "such as 127.0.0.1:9464"),
             ("tcp://127.0.0.1:9464", "only host and port"),
             ("127.0.0.1:9464/metrics", "only host and port"),
-            ("127.0.0.1:x", "the port is not a number"),
+            ("127.0.0.1:x", "a port is a number from 0 to 65535"),
             ("::1:9464", "brackets: [::1]"),
         ] {
             for read in [health, metrics] {

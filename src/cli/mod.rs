@@ -199,7 +199,13 @@ impl<T: Args> Args for Deferred<T> {
                 command.get_about().cloned(),
                 command.get_long_about().cloned(),
             );
-            let mut command = T::augment_args(command);
+            let mut command = T::augment_args(command).mut_args(|arg| {
+                // A negative number gets the error of the flag's value, not that of an unknown flag.
+                match arg.get_action().takes_values() && !arg.is_positional() {
+                    true => arg.allow_negative_numbers(true),
+                    false => arg,
+                }
+            });
             if let Some(about) = about {
                 command = command.about(about);
             }
@@ -357,7 +363,7 @@ pub struct DemandArgs {
     pub jwt_audience: Option<String>,
     /// How far the clock of the issuer of a token may be ahead of this one: tokens whose 'nbf' or 'iat' is
     /// no further in the future are good. 'exp' is exact
-    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_JWT_LEEWAY", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Authentication")]
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_JWT_LEEWAY", default_value = "60s", value_parser = duration, help_heading = "Authentication")]
     pub jwt_leeway: Duration,
     /// Claim with the user: a name, a path with dots between the names, or a JSON Pointer; otherwise 'user',
     /// or 'sub' where there is no 'user'
@@ -410,9 +416,21 @@ fn port(text: &str, lowest: u16) -> Result<u16, String> {
     port.ok_or_else(|| format!("a port is a number from {lowest} to 65535"))
 }
 
+/// A whole number, no less than `lowest`.
+fn number(lowest: u32) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|&number| number >= lowest);
+        number.ok_or_else(|| format!("a whole number from {lowest} to {} is needed", u32::MAX))
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|err| format!("{err}; use for instance 60s, 30m, 12h, 7d or 1y"))
+}
+
 fn positive_duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|err| format!("{err}; use for instance 60s, 30m, 12h, 7d or 1y"))?;
+    let duration = duration(text)?;
     if duration.is_zero() {
         Err("must be greater than zero".to_owned())
     } else {

@@ -1,7 +1,9 @@
 //! The command line of `server`.
 
 use super::listen::{Listen, health, metrics};
-use super::{DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, port, positive_duration};
+use super::{
+    DemandArgs, KeepaliveArgs, LogArgs, SecretArgs, duration, number, port, positive_duration,
+};
 use crate::jsonrpc::MAX_LINE;
 use crate::server::{ChildPer, Isolation, ListenerKind, Variable};
 use crate::transport::Protocol;
@@ -235,19 +237,19 @@ pub struct ServerArgs {
     pub max_message_size: ByteSize,
     /// Most connections at a time, after authentication, sessions that wait for their client
     /// included; one more is told so and closed
-    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CONNECTIONS", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CONNECTIONS", default_value_t = 1024, value_parser = number(1), help_heading = "Limits")]
     pub max_connections: u32,
     /// Most connections of one user at a time, sessions that wait for their client included, and with
     /// --isolate most MCP servers; where a token names no user, of one address [default: with a secret a
     /// quarter of each, at least 4]
-    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PER_USER", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PER_USER", value_parser = number(1), help_heading = "Limits")]
     pub max_per_user: Option<u32>,
     /// Most connections at a time that have not authenticated yet, WebSocket upgrade included; the
     /// oldest that says nothing gives way to one more
-    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING", default_value_t = 1024, value_parser = number(1), help_heading = "Limits")]
     pub max_pending: u32,
     /// The same for one address, or one network of IPv6 (64 bits), the first second aside
-    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING_PER_ADDRESS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING_PER_ADDRESS", default_value_t = 32, value_parser = number(1), help_heading = "Limits")]
     pub max_pending_per_address: u32,
     /// Most memory kept for all clients together (unsent and unacknowledged lines, lines read in part,
     /// requests in flight), and with a secret half of it for one user; the session with the largest backlog
@@ -261,10 +263,10 @@ pub struct ServerArgs {
     )]
     pub max_backlog: ByteSize,
     /// Most requests per second of one user; more are answered with an error [default: any number]
-    #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_LIMIT", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_LIMIT", value_parser = number(1), help_heading = "Limits")]
     pub rate_limit: Option<u32>,
     /// Most requests of one user at once, with --rate-limit [default: twice the rate]
-    #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_BURST", value_parser = clap::value_parser!(u32).range(1..), requires = "rate_limit", help_heading = "Limits")]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_BURST", value_parser = number(1), requires = "rate_limit", help_heading = "Limits")]
     pub rate_burst: Option<u32>,
     /// Close connections on which no message passes for so long, and end their sessions: 30m, 12h
     /// [default: never]
@@ -272,7 +274,7 @@ pub struct ServerArgs {
     pub idle_timeout: Option<Duration>,
     /// How long a session waits for its client to come back after the connection was lost; 0s
     /// ends sessions with their connections
-    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_RESUME_WINDOW", default_value = "60s", value_parser = humantime::parse_duration, help_heading = "Sessions")]
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_RESUME_WINDOW", default_value = "60s", value_parser = duration, help_heading = "Sessions")]
     pub resume_window: Duration,
     /// Most sessions that can be resumed, connected or waiting
     #[arg(
@@ -280,6 +282,7 @@ pub struct ServerArgs {
         value_name = "N",
         env = "MCP_REMOTE_MAX_SESSIONS",
         default_value_t = 1024,
+        value_parser = number(0),
         help_heading = "Sessions"
     )]
     pub max_sessions: u32,
@@ -288,7 +291,7 @@ pub struct ServerArgs {
     pub keepalive: KeepaliveArgs,
     /// When the server stops: how long requests in flight may take to be answered, and clients to
     /// fetch what they are owed
-    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_DRAIN_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration, help_heading = "Sessions")]
+    #[arg(long, value_name = "TIME", env = "MCP_REMOTE_DRAIN_TIMEOUT", default_value = "5s", value_parser = duration, help_heading = "Sessions")]
     pub drain_timeout: Duration,
     /// Who gets an MCP server process of its own, started when it comes and ended when it leaves:
     /// always (also without a value) every session, for servers that remember who they talk to, such as
@@ -297,7 +300,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "WHO", env = "MCP_REMOTE_ISOLATE", num_args = 0..=1, require_equals = true, default_missing_value = "always", default_value = "never", value_parser = isolation, help_heading = "MCP server")]
     pub isolate: Isolation,
     /// Most MCP servers at a time with --isolate
-    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CHILDREN", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CHILDREN", default_value_t = 64, value_parser = number(1), help_heading = "MCP server")]
     pub max_children: u32,
     /// Variable in the environment of each MCP server, NAME=VALUE, with --isolate; may be repeated. {user},
     /// {claim:/path} and {session} in VALUE stand for the user, a claim of the token (as JSON Pointer) and
@@ -336,7 +339,7 @@ pub struct ServerArgs {
     pub question_timeout: Duration,
     /// Most requests of one peer that a shared MCP server is given before it has answered one of them;
     /// more wait for their turn
-    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_IN_FLIGHT", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..), help_heading = "MCP server")]
+    #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_IN_FLIGHT", default_value_t = 16, value_parser = number(1), help_heading = "MCP server")]
     pub max_in_flight: u32,
     /// How often in a row an MCP server that ends by itself is started again; 0 never starts it again.
     /// What ends at a peer's message does not count: that peer is refused for a while
@@ -345,6 +348,7 @@ pub struct ServerArgs {
         value_name = "N",
         env = "MCP_REMOTE_MAX_RESTARTS",
         default_value_t = 5,
+        value_parser = number(0),
         help_heading = "MCP server"
     )]
     pub max_restarts: u32,

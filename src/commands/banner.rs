@@ -149,7 +149,7 @@ pub(super) fn make_token(args: &ServerArgs) -> Option<String> {
 }
 
 /// The text quoted as one shell word.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:@+".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
         text.to_owned()

@@ -123,7 +123,7 @@ fn locate(args: &ClientArgs) -> Result<Located, Failure> {
             host: args.host.clone(),
             port: args.port.ok_or_else(|| {
                 Failure::usage(
-                    "the place of the server is missing: --port PORT, with 'client ws' or --url URL",
+                    "the port of the server is missing: use --port, or with 'client ws' --url",
                 )
             })?,
             path: "/".to_owned(),

@@ -57,7 +57,7 @@ pub(super) fn tokens(args: &ClientArgs) -> Result<Tokens, Failure> {
 pub(super) fn reconnect(args: &ClientArgs) -> Option<Reconnect> {
     args.auto_reconnect.then_some(Reconnect {
         max_attempts: args.max_attempts,
-        delay: Duration::from_millis(args.reconnect_delay),
+        delay: Duration::from_millis(args.reconnect_delay.into()),
     })
 }
 

@@ -1,6 +1,7 @@
 //! `generate-permissions`.
 
 use super::ask_server::{ask, command_line};
+use super::banner::quoted;
 use super::offers::{RoleAccess, report, tables};
 use super::update_permissions::{self, Change, Update};
 use super::{Failure, logs, pins, print, runtime};
@@ -29,6 +30,11 @@ pub(super) fn run(args: GeneratePermissionsArgs, release: fn()) -> Result<(), Fa
     if let Some(output) = args.output.as_deref().filter(|_| !args.force) {
         refuse_existing(output)?;
     }
+    let words: Vec<String> = args
+        .command
+        .iter()
+        .map(|word| quoted(&word.to_string_lossy()))
+        .collect();
     let command = command_line(args.command)?;
     let runtime = runtime(release)?;
     let inventory = runtime.block_on(ask(&command, args.timeout));
@@ -62,7 +68,7 @@ pub(super) fn run(args: GeneratePermissionsArgs, release: fn()) -> Result<(), Fa
     let mut said = summary(&inventory, &access);
     match &args.output {
         Some(output) => {
-            said.push_str(&wrote(output, &names));
+            said.push_str(&wrote(output, &names, &words));
             print(&said)?;
         }
         None => {
@@ -136,11 +142,14 @@ fn summary(inventory: &Inventory, access: &RoleAccess) -> String {
     said
 }
 
-fn wrote(output: &Path, roles: &[String]) -> String {
+/// What was written, and what to type next; `command` is that of the MCP server, as a shell reads it.
+fn wrote(output: &Path, roles: &[String], command: &[String]) -> String {
     let name = escape(&output.display().to_string());
+    let file = escape(&quoted(&output.display().to_string()));
     let role = roles.last().map_or("user", String::as_str);
+    let command = escape(&command.join(" "));
     format!(
-        "\nWrote {name}. Next:\n  mcp-remote check --permissions-config {name} --roles {role}\n  mcp-remote server tcp --port 8080 --permissions-config {name} -- …\n"
+        "\nWrote {name}. Next:\n  mcp-remote check --permissions-config {file} --roles {role}\n  export MCP_REMOTE_JWT_SECRET=$(mcp-remote generate-secret)\n  mcp-remote server tcp --port 8080 --permissions-config {file} \\\n      -- {command}\n"
     )
 }
 

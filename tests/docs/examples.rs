@@ -68,7 +68,9 @@ fn output_of_generate_permissions_is_real() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let mut command = clean(env!("CARGO_BIN_EXE_mcp-remote"));
     command.args(arguments.split_whitespace()).arg("--");
-    command.arg(example("notes_server")).arg("notes");
+    let server = example("notes_server").display().to_string();
+    command.args([&server, "notes"]);
+    let shown = shown.replace("your-mcp-server", &format!("{server} notes"));
     assert_eq!(stdout_of(command.current_dir(folder.path())), shown);
 }
 

@@ -47,7 +47,7 @@ fn bad_usage_is_told_in_one_line() {
         (
             "server tcp --port 1 --max-connections 0 -- x",
             2,
-            "0 is not in",
+            "a whole number from 1 to 4294967295 is needed",
         ),
         (
             "server tcp --port 1 --auth-timeout 0s -- x",
@@ -77,7 +77,7 @@ fn bad_usage_is_told_in_one_line() {
         ),
         ("client", 2, "required arguments"),
         ("client tcp", 2, "--port"),
-        ("client ws", 2, "with 'client ws' or --url URL"),
+        ("client ws", 2, "use --port, or with 'client ws' --url"),
         ("client http", 2, "needs --url https://host/path"),
         ("client unix", 2, "needs --path"),
         ("client tcp --port 1 --tls-ca x.pem", 2, "add --tls"),
