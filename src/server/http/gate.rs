@@ -34,23 +34,22 @@ pub(super) struct Stopped {
     pub challenge: Option<HeaderValue>,
     /// The client should retry later.
     pub later: bool,
-    /// The MCP server is not running.
-    pub is_down: bool,
+    /// The status, if it does not depend on the revision.
+    pub status: Option<StatusCode>,
 }
 
 impl Stopped {
     /// The HTTP response, with `status` if the message has an error.
     pub(super) fn reply(self, status: StatusCode) -> Reply {
-        let status = match &self.challenge {
-            Some(_) => StatusCode::FORBIDDEN,
-            None if self.is_down => StatusCode::SERVICE_UNAVAILABLE,
-            None => status,
+        let status = match (self.status, &self.challenge) {
+            (Some(StatusCode::UNAUTHORIZED), _) => return reply::unauthorized(true),
+            (_, Some(_)) => StatusCode::FORBIDDEN,
+            (own, None) => own.unwrap_or(status),
         };
         let mut reply = match self.line {
             Some(line) => reply::json(status, &line.into()),
-            None if self.is_down => reply::empty(status),
             // A message without an id is dropped, as on the other transports.
-            None => reply::empty(StatusCode::ACCEPTED),
+            None => reply::empty(self.status.unwrap_or(StatusCode::ACCEPTED)),
         };
         if let Some(challenge) = self.challenge {
             reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -68,7 +67,7 @@ impl Stopped {
             code,
             challenge: None,
             later: false,
-            is_down: false,
+            status: None,
         }
     }
 }
@@ -111,7 +110,7 @@ fn denied(denial: &Denial, bearer: &Bearer, challenge: Option<HeaderValue>) -> S
         code: denial.code(),
         challenge,
         later: false,
-        is_down: false,
+        status: None,
     }
 }
 
@@ -159,7 +158,7 @@ fn restarting(message: &Message) -> Stopped {
     let id = request_id(message);
     Stopped {
         later: true,
-        is_down: true,
+        status: Some(StatusCode::SERVICE_UNAVAILABLE),
         ..Stopped::new(id, Code::InternalError, text, Some(&data))
     }
 }
@@ -171,7 +170,7 @@ fn tools_unknown(message: &Message) -> Stopped {
         code: Code::InternalError,
         challenge: None,
         later: true,
-        is_down: false,
+        status: None,
     }
 }
 
@@ -198,6 +197,11 @@ pub(super) async fn hand_over(
         }
         Some(session.room(message).await)
     };
+    let renewed = judge_again(bearer, authorization, message)?;
+    let (authorization, permit) = match &renewed {
+        Some((authorization, permit)) => (authorization, permit),
+        None => (authorization, permit),
+    };
     if let Err(why) = placement.decide(permit, || authorization.profile()) {
         bearer.refusals.no_process(message, isolated::reason(why));
         let id = request_id(message);
@@ -206,7 +210,7 @@ pub(super) async fn hand_over(
             code: Code::InternalError,
             challenge: None,
             later: true,
-            is_down: false,
+            status: None,
         });
     }
     let sent = session.send(permit, room);
@@ -230,9 +234,33 @@ pub(super) async fn hand_over(
                 code: Code::InvalidRequest,
                 challenge: None,
                 later: false,
-                is_down: false,
+                status: None,
             })
         }
+    }
+}
+
+/// Judges a message again if the policy or the accepted tokens have changed since, while it waited.
+fn judge_again(
+    bearer: &Bearer,
+    authorization: &Authorization,
+    message: &Message,
+) -> Result<Option<(Authorization, Permit)>, Stopped> {
+    if authorization.is_current() {
+        return Ok(None);
+    }
+    let mut authorization = authorization.clone();
+    if !authorization.holds() {
+        let id = request_id(message);
+        let text = "The token is no longer accepted";
+        return Err(Stopped {
+            status: Some(StatusCode::UNAUTHORIZED),
+            ..Stopped::new(id, Code::AuthenticationFailed, text, None)
+        });
+    }
+    match authorization.rights().decide(message.clone()) {
+        Ok(permit) => Ok(Some((authorization, permit))),
+        Err(denial) => Err(denied(&denial, bearer, None)),
     }
 }
 
@@ -260,6 +288,6 @@ pub(super) fn still_in_flight(message: &Message) -> Stopped {
         code: Code::InvalidRequest,
         challenge: None,
         later: false,
-        is_down: false,
+        status: None,
     }
 }

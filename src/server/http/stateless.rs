@@ -65,7 +65,7 @@ impl Single {
             code: Code::InternalError,
             challenge: None,
             later: true,
-            is_down: false,
+            status: None,
         })?);
         let left = Arc::<Notify>::default();
         if !visitor.context.sharing.is_shared_by_all() {

@@ -380,6 +380,44 @@ fn the_policy_holds_and_a_revoked_token_ends_its_session() {
     );
 }
 
+/// Bug: a message that waited for the MCP server was judged by the policy from before it waited.
+#[test]
+fn a_request_that_waits_is_held_to_the_reloaded_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.json");
+    let path = file.display().to_string();
+    let policy = |blocked: &str| {
+        let rules = json!({"allowedMethods": ["*"], "blockedTools": [blocked]});
+        let policy = json!({"permissions": {"user": rules}});
+        std::fs::write(&file, policy.to_string()).unwrap();
+    };
+    policy("nothing");
+    let setup = Setup::new("http").secret();
+    let server = setup
+        .args(&["--permissions-config", &path, "--max-in-flight", "1"])
+        .start();
+    let token = token_with(&["user"]);
+    let [waiting, other] = [(); 2].map(|()| Session::begin_with(server.port, &token));
+    // More is in flight than fits: a change of the log level takes a place without waiting for it.
+    let mut first = waiting.send("POST", &[], &call(1, json!({"name": "x", "silent": true})));
+    server.wait_seen("silent");
+    let level = json!({"jsonrpc": "2.0", "id": 2, "method": "logging/setLevel", "params": {"level": "debug", "silent": true}});
+    let mut second = waiting.send("POST", &[], &level.to_string());
+    server.wait_seen("setLevel");
+    let mut third = waiting.send("POST", &[], &call(3, json!({"name": "rm"})));
+    assert_eq!(other.post(LIST).status(), 200);
+    policy("rm");
+    server.reload();
+    other.post(&call(4, json!({"name": "x", "exit": 3})));
+    assert_eq!(
+        first.answer().json()["error"]["data"]["reason"],
+        "child-exited"
+    );
+    assert_eq!(second.answer().json()["id"], 2);
+    assert_eq!(third.answer().code(), -32601);
+    assert!(!server.seen().contains("\"rm\""));
+}
+
 #[test]
 fn a_session_without_a_request_ends_in_time() {
     let server = Setup::new("http")
