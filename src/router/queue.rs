@@ -222,6 +222,14 @@ impl Queue {
         });
     }
 
+    /// Drops the queued lines of a session that `keep` is false for.
+    pub(super) fn retain(&mut self, session: SessionId, keep: impl FnMut(&Waiting) -> bool) {
+        self.change(session, |share| {
+            share.lines.retain(keep);
+            share.bytes = share.lines.iter().map(|waiting| waiting.line.len()).sum();
+        });
+    }
+
     /// Removes a session; returns its queued lines.
     pub(super) fn leave(&mut self, session: SessionId) -> VecDeque<Waiting> {
         self.change(session, |share| {

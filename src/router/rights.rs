@@ -12,7 +12,8 @@ use crate::permissions::{Denial, Rights};
 const NOT_ALLOWED: &str = "the client may not do this any more";
 
 impl Process {
-    /// Applies changed rights of a session: ends the subscriptions that they no longer allow.
+    /// Applies changed rights of a session: refuses what waits for its turn, and ends the subscriptions, as
+    /// far as they no longer allow it.
     pub(super) fn apply_rights(
         &mut self,
         id: SessionId,
@@ -31,8 +32,41 @@ impl Process {
         let Some(session) = peers.get_mut(id) else {
             return;
         };
+        self.refuse_waiting(id, rights, session, out);
         for (ours, denial) in self.forbidden_listen_requests(session, rights) {
             self.end_listen(ours, &denial, session, latest, out);
+        }
+    }
+
+    /// Judges the queued lines of a session again.
+    fn refuse_waiting(
+        &mut self,
+        id: SessionId,
+        rights: &Rights,
+        session: &mut Session,
+        out: &mut Output,
+    ) {
+        let mut refused = Vec::new();
+        self.queue.retain(id, |waiting| {
+            let line = waiting.line.pieces().collect::<Vec<_>>().concat();
+            let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
+            let Some(denial) = message.and_then(|message| rights.decide(message).err()) else {
+                return true;
+            };
+            refused.extend(waiting.request.map(|ours| (ours, denial)));
+            false
+        });
+        for (ours, mut denial) in refused {
+            let Some(pending) = self.in_flight.remove(ours) else {
+                continue;
+            };
+            if session.answered(&pending.id, ours) {
+                denial.id = Some(pending.id);
+                denial
+                    .to_line()
+                    .into_iter()
+                    .for_each(|line| out.tell(id, line));
+            }
         }
     }
 

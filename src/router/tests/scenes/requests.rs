@@ -1,7 +1,10 @@
 //! Requests and what belongs to them: each peer has its own.
 
 use super::*;
-use crate::router::{Counted, IsolatedRouter, MAX_IN_FLIGHT, MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
+use crate::permissions::Policy;
+use crate::router::{
+    Counted, IsolatedRouter, MAX_IN_FLIGHT, MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE, Window,
+};
 use crate::utils::tally::Tally;
 
 /// Bug: a peer that reused the id of a cancelled request could take the late response to the first
@@ -363,4 +366,54 @@ fn nobody_waits_for_what_was_cancelled() {
         r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
     );
     assert!(!bench.router.is_busy());
+}
+
+/// Bug: what waited for its turn was sent although a reloaded policy forbade it.
+#[test]
+fn what_waits_is_held_to_changed_rights() {
+    let window = Window {
+        requests: 1,
+        ..Window::default()
+    };
+    let mut bench = Bench {
+        router: Router::with_window(window),
+        ..Bench::default()
+    };
+    let (peer, other) = (bench.legacy("{}"), bench.legacy("{}"));
+    let call = |id: u32, tool: &str| {
+        let params = json!({"name": tool});
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string()
+    };
+    for session in [peer, other] {
+        for (id, tool) in [(1, "x"), (2, "rm"), (3, "x")] {
+            bench.peer(session, &call(id, tool));
+        }
+        bench.peer(session, r#"{"jsonrpc":"2.0","method":"notifications/odd"}"#);
+    }
+    let first: Vec<Value> = bench.child_heard(0);
+    assert_eq!(first.len(), 2, "{first:?}");
+    let rules = json!({"allowedMethods": ["tools/*"], "blockedTools": ["rm"]});
+    let policy = json!({"permissions": {"user": rules}}).to_string();
+    let rights = Policy::parse(&policy).unwrap().rights(&["user".to_owned()]);
+    let profile = Profile {
+        rights,
+        ..Profile::anybody()
+    };
+    bench.router.set_rights(peer, profile, &mut bench.out);
+    let refused = bench.told(peer);
+    assert_eq!(
+        (&refused["id"], &refused["error"]["code"]),
+        (&json!(2), &json!(-32601))
+    );
+    for answered in first {
+        let answer = json!({"jsonrpc": "2.0", "id": answered["id"], "result": {}});
+        bench.child(0, &answer.to_string());
+    }
+    let sent: Vec<Value> = bench.child_heard(0);
+    let tools: Vec<_> = sent
+        .iter()
+        .map(|line| line["params"]["name"].as_str())
+        .collect();
+    // One of each, and nothing of what the one may not do any more.
+    assert_eq!(tools, [Some("x"), Some("rm")]);
 }
