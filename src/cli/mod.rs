@@ -65,7 +65,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILT_FROM"
 
 /// Put any stdio MCP server on the network, safely.
 #[derive(Debug, Parser)]
-#[command(name = "mcp-remote", version = VERSION, after_help = EXAMPLES)]
+#[command(name = "mcp-remote", version = VERSION, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

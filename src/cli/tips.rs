@@ -70,6 +70,14 @@ fn misplaced(unknown: &str, typed: &[OsString]) -> Option<String> {
         Some(format!("its value stands behind '=': --isolate={unknown}"))
     } else if networked && unknown.parse::<u16>().is_ok() && !is_typed("--port") {
         Some(format!("the port has a flag: --port {unknown}"))
+    } else if networked
+        && let Some((host, port)) = unknown.rsplit_once(':')
+        && port.parse::<u16>().is_ok()
+        && !host.contains('/')
+    {
+        Some(format!(
+            "host and port have flags: --host {host} --port {port}"
+        ))
     } else if is_typed("client") && unknown.contains("://") {
         Some(format!("the URL has a flag: --url {unknown}"))
     } else {
@@ -120,6 +128,11 @@ mod tests {
                 "as a value",
             ),
             ("client tcp 8080", "--port 8080", "as a value"),
+            (
+                "client tcp mcp.example:80",
+                "--host mcp.example --port 80",
+                "as a value",
+            ),
         ] {
             let typed: Vec<OsString> = typed.split(' ').map(Into::into).collect();
             let whole = [OsString::from("mcp-remote")]

@@ -311,6 +311,39 @@ fn authentication_is_told_apart() {
     );
 }
 
+/// Bug: everything worked, and there was nothing to use.
+#[test]
+fn a_policy_that_hides_everything_is_warned_of() {
+    let policy =
+        json!({"permissions": {"user": {"allowedMethods": ["initialize", "server/discover"]}}});
+    let server = notes(Setup::new("tcp").policy(&policy)).start();
+    let (code, report) = client("tcp", server.port, &[], Some(&token_with(&["user"])));
+    let lists = report["steps"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (code, &lists["outcome"]),
+        (Some(0), &json!("warning")),
+        "{report:#}"
+    );
+    let remedy = lists["remedy"].as_str().unwrap();
+    assert!(
+        remedy.contains("hides all of it from the roles"),
+        "{remedy}"
+    );
+    let mut shown = binary();
+    let port = server.port.to_string();
+    shown.args(["doctor", "client", "tcp", "--port", &port]);
+    shown.env("MCP_REMOTE_JWT_TOKEN", token_with(&["user"]));
+    let shown = run(&mut shown, b"").stdout;
+    assert!(
+        shown.contains("\nIt works, with the warnings above.\n"),
+        "{shown}"
+    );
+    let too_wide = shown
+        .lines()
+        .find(|line| line.chars().count() > 80 && !line.contains('"'));
+    assert_eq!(too_wide, None);
+}
+
 #[test]
 fn an_mcp_server_that_does_not_work_is_told() {
     let ends = Setup::new("tcp")

@@ -36,18 +36,18 @@ pub(in crate::commands) fn entry(arguments: &[String], token_file: Option<String
     entry
 }
 
-/// The same, for people.
-pub(super) fn text(args: &ClientArgs) -> String {
+/// The same, for people, after the verdict.
+pub(super) fn text(args: &ClientArgs, verdict: &str) -> String {
     let entries = entries(args);
     let whole = |key: &str| escape_lines(&format!("{:#}", json!({key: entries[key]})));
     let mut text = format!(
-        "\nEverything works. An entry for Claude Desktop (claude_desktop_config.json),\nClaude Code (.mcp.json) and Cursor (.cursor/mcp.json):\n\n{}\n\nFor VS Code (.vscode/mcp.json):\n\n{}\n",
+        "\n{verdict}\n\nAn entry for Claude Desktop (claude_desktop_config.json),\nClaude Code (.mcp.json) and Cursor (.cursor/mcp.json):\n\n{}\n\nFor VS Code (.vscode/mcp.json):\n\n{}\n",
         whole("mcpServers"),
         whole("servers")
     );
     if token_file(args).is_some_and(|file| file == TOKEN_FILE) {
         text.push_str(&format!(
-            "\nPut the token into a file that only you can read, and name it in place of {TOKEN_FILE}.\n"
+            "\nPut the token into a file that only you can read, and name it in place of\n{TOKEN_FILE}.\n"
         ));
     }
     text

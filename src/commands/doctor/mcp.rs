@@ -29,6 +29,7 @@ const SECOND: u64 = 1_000_000;
 const TOKEN_REMEDY: &str = "give the token by MCP_REMOTE_JWT_TOKEN or --jwt-token-file; the operator of the server makes one with 'mcp-remote generate-token'";
 const POLICY_REMEDY: &str =
     "the policy of the server gives the token's roles neither 'initialize' nor 'server/discover'";
+const EMPTY_REMEDY: &str = "the MCP server offers nothing, or the server's policy hides all of it from the roles of this token: 'mcp-remote check --against' there says which";
 const PATH_REMEDY: &str = "is the path of --url right, and is an MCP server there?";
 
 /// Why the MCP server does not list what it offers.
@@ -160,9 +161,16 @@ fn conclude(asked: Option<Result<Inventory, Broken>>, report: &mut Report) -> Re
         inventory.resources.len(),
         inventory.templates.len()
     );
-    match inventory.notes.is_empty() {
-        true => report.good("lists", counts),
-        false => report.doubtful("lists", counts, &inventory.notes.join("; ")),
+    let offers_nothing = inventory.tools.is_empty()
+        && inventory.prompts.is_empty()
+        && inventory.resources.is_empty()
+        && inventory.templates.is_empty();
+    if !inventory.notes.is_empty() {
+        report.doubtful("lists", counts, &inventory.notes.join("; "));
+    } else if offers_nothing {
+        report.doubtful("lists", counts, EMPTY_REMEDY);
+    } else {
+        report.good("lists", counts);
     }
     Ok(())
 }

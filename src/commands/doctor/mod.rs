@@ -33,7 +33,11 @@ pub(super) fn run(args: DoctorArgs, release: fn()) -> Exit {
         DoctorTarget::Client(Deferred(args)) => {
             let outcome = runtime.block_on(client(&args, &mut report));
             let found = outcome.ok();
-            let text = found.as_ref().map(|()| entry::text(&args));
+            let verdict = match report.has_doubts() {
+                true => "It works, with the warnings above.",
+                false => "Everything works.",
+            };
+            let text = found.as_ref().map(|()| entry::text(&args, verdict));
             report.finish(
                 text.as_deref().unwrap_or("\nIt stops here.\n"),
                 found.map(|()| entry::entries(&args)),

@@ -127,6 +127,12 @@ impl Report {
         !self.failed
     }
 
+    /// True if something needs attention.
+    pub(super) fn has_doubts(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| step.outcome == Outcome::Doubtful)
+    }
+
     /// The complete report, with its closing part.
     pub(super) fn finish(&self, text: &str, entries: Option<Value>) {
         let text = if self.as_json {
