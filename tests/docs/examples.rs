@@ -86,19 +86,34 @@ fn without_times(text: &str) -> String {
     lines.collect()
 }
 
-#[test]
-fn output_of_doctor_is_real() {
-    let shown = marked("docs/troubleshooting.md", "<!-- output of doctor -->").text;
+/// What the command of this example prints, and what it is shown to print. `your-mcp-server` is found on PATH.
+fn doctor(mark: &str) -> (String, String) {
+    let shown = marked("docs/troubleshooting.md", mark).text;
     let (line, shown) = shown.split_once('\n').expect("a command");
     let arguments = line.strip_prefix("$ mcp-remote ").expect("a command");
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = free.local_addr().expect("an address").port().to_string();
     drop(free);
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let server = folder.path().join("your-mcp-server");
+    std::os::unix::fs::symlink(example("notes_server"), server).expect("a link");
     let mut command = clean(env!("CARGO_BIN_EXE_mcp-remote"));
     command.args(arguments.replace("8080", &port).split_whitespace());
+    command.env("PATH", folder.path());
     let output = command.output().expect("the program starts");
     let printed = String::from_utf8_lossy(&output.stdout).replace(&port, "8080");
-    assert_eq!(without_times(&printed), without_times(shown));
+    (without_times(&printed), without_times(shown))
+}
+
+#[test]
+fn output_of_doctor_is_real() {
+    for mark in [
+        "<!-- output of doctor -->",
+        "<!-- output of doctor server -->",
+    ] {
+        let (printed, shown) = doctor(mark);
+        assert_eq!(printed, shown);
+    }
 }
 
 #[test]

@@ -137,7 +137,7 @@ const BLOCKS: [(&str, Counts); 14] = [
     ("docs/sharing.md", [0, 1, 0, 0]),
     ("docs/tls.md", [0, 2, 0, 0]),
     ("docs/http.md", [0, 4, 2, 0]),
-    ("docs/troubleshooting.md", [0, 0, 0, 1]),
+    ("docs/troubleshooting.md", [0, 0, 0, 2]),
     ("docs/tokens.md", [2, 2, 0, 0]),
     ("docs/wire.md", [0, 0, 1, 0]),
 ];
