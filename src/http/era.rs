@@ -5,7 +5,7 @@ use super::Denied;
 use super::head::{PROTOCOL_VERSION, only};
 use super::mirror;
 use crate::json::{members, unescape};
-use crate::jsonrpc::{Code, ErrorData, Executed, Kind, Message, RequestId};
+use crate::jsonrpc::{Code, ErrorData, Executed, Field, Kind, Message, RequestId};
 use crate::mcp::Revision;
 use crate::utils::shorten::shorten;
 use hyper::StatusCode;
@@ -100,14 +100,11 @@ struct Declared {
 
 /// `None` where programs may read different values.
 fn declared(message: &Message) -> Option<Declared> {
-    let params = message.params().unwrap_or(b"{}");
-    if !params.starts_with(b"{") {
-        return Some(Declared::default());
-    }
-    let [meta] = members(params, ["_meta"])?;
-    let meta = match meta.map_or(&b"null"[..], |span| span.of(params)) {
-        b"null" => return Some(Declared::default()),
-        meta => meta,
+    // A message whose params have it twice, or under a look-alike name, is not read at all.
+    let meta = message.params().and_then(|_| message.raw(Field::Meta));
+    let meta = match meta {
+        None | Some(b"null") => return Some(Declared::default()),
+        Some(meta) => meta,
     };
     let [version, capabilities] = members(meta, [VERSION_MEMBER, CAPABILITIES_MEMBER])?;
     let text = |raw| unescape(raw).unwrap_or_default().into_owned();

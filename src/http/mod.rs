@@ -25,4 +25,4 @@ pub use parameters::{Mirrored, Parameter, parameters, tool_name};
 pub use resource::{Resource, is_scope};
 pub use sessions::{Full, Sessions};
 pub use site::{Site, SiteError};
-pub use streams::{Next, NotOpen, Reading, StreamBounds, Streams};
+pub use streams::{Event, Next, NotOpen, Reading, StreamBounds, Streams};

@@ -3,8 +3,9 @@
 //! An id is looked up among the sessions of its owner only, so that no one learns anything about other users'
 //! sessions, not even from the time it takes.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// There is no room for a further session: all are in use.
@@ -14,7 +15,7 @@ pub struct Full;
 /// All sessions. `O` is the owner of one, `T` its state.
 #[derive(Debug)]
 pub struct Sessions<O, T> {
-    owners: HashMap<O, HashMap<String, T>>,
+    owners: HashMap<O, HashMap<Arc<str>, T>>,
     count: usize,
     limit: usize,
     limit_per_owner: usize,
@@ -41,7 +42,7 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
     pub fn insert(
         &mut self,
         owner: &O,
-        id: String,
+        id: Arc<str>,
         value: T,
         idle: impl Fn(&T) -> Option<Instant>,
     ) -> Result<Option<T>, Full> {
@@ -74,7 +75,7 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
             .iter()
             .filter_map(|(id, value)| Some((idle(value)?, id)));
         let (_, id) = idle.min()?;
-        let id = id.clone();
+        let id = Arc::clone(id);
         self.remove(owner, &id)
     }
 
@@ -96,7 +97,7 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
         let value = self.remove(&from, id)?;
         self.count += 1;
         let own = self.owners.entry(to.clone()).or_default();
-        Some(own.entry(id.to_owned()).or_insert(value))
+        Some(own.entry(id.into()).or_insert(value))
     }
 
     /// True if there is a session with this id, of any owner. Checks all sessions, so that the time it
@@ -135,7 +136,7 @@ mod tests {
         let (alice, bob) = (owner("alice"), owner("bob"));
         let admin = (alice.0.clone(), vec!["admin".to_owned()]);
         let id = "x".to_owned();
-        let gone = sessions.insert(&alice, id.clone(), id.clone(), |_| None);
+        let gone = sessions.insert(&alice, id.as_str().into(), id.clone(), |_| None);
         assert_eq!(gone, Ok(None));
         assert_eq!(sessions.get(&alice, &id), Some(&id));
         assert_eq!(sessions.get(&bob, &id), None);
@@ -169,7 +170,7 @@ mod tests {
                 let owned: Vec<usize> = (0..4u8).map(|who| {
                     sessions.owners.get(&owner(&who.to_string())).map_or(0, HashMap::len)
                 }).collect();
-                let result = sessions.insert(&owner(&who.to_string()), number.to_string(), (who, since), |(_, idle)| *idle);
+                let result = sessions.insert(&owner(&who.to_string()), number.to_string().into(), (who, since), |(_, idle)| *idle);
                 let (own, all) = (owned[usize::from(who)], owned.iter().sum::<usize>());
                 match result {
                     Ok(None) => prop_assert!(own < each && all < limit),

@@ -53,18 +53,22 @@ pub struct Reading {
     pub wake: Arc<Signal>,
 }
 
+/// An event for a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its id.
+    pub id: EventId,
+    /// The message.
+    pub line: Line,
+    /// It is the answer to the request of this stream.
+    pub is_answer: bool,
+}
+
 /// What a reader gets next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// An event.
-    Event {
-        /// Its id.
-        id: EventId,
-        /// The message.
-        line: Line,
-        /// It is the answer to the request of this stream.
-        is_answer: bool,
-    },
+    Event(Event),
     /// Nothing yet.
     Wait,
     /// Nothing more: the stream has ended, or has another reader.
@@ -77,7 +81,8 @@ pub struct NotOpen;
 
 /// All streams of one session. `Debug` shows how many there are.
 pub struct Streams {
-    streams: BTreeMap<u64, Stream>,
+    /// Boxed, because a node of the tree has room for eleven.
+    streams: BTreeMap<u64, Box<Stream>>,
     /// The streams of pending requests.
     requests: HashMap<RequestId, u64>,
     tokens: HashMap<RequestId, u64>,
@@ -105,7 +110,7 @@ impl Streams {
     #[must_use]
     pub fn new(bounds: StreamBounds, kept: &Tally, backlog: Part) -> Self {
         Self {
-            streams: BTreeMap::from([(GENERAL, Stream::new())]),
+            streams: BTreeMap::from([(GENERAL, Box::new(Stream::new()))]),
             requests: HashMap::new(),
             tokens: HashMap::new(),
             last: GENERAL,
@@ -122,7 +127,10 @@ impl Streams {
     #[must_use]
     pub fn revived(mut self, now: u64) -> Self {
         self.last = now;
-        let general = self.streams.entry(GENERAL).or_insert_with(Stream::new);
+        let general = self
+            .streams
+            .entry(GENERAL)
+            .or_insert_with(|| Box::new(Stream::new()));
         (general.first, general.unsent, general.resumable) = (now, now, true);
         self
     }
@@ -139,7 +147,7 @@ impl Streams {
         }
         self.last += 1;
         let number = self.last;
-        let mut stream = Stream::new();
+        let mut stream = Box::new(Stream::new());
         stream.request = Some(id.clone());
         stream.token = message.quotes(Field::ProgressToken);
         stream.takes_all = takes_all;
@@ -234,11 +242,11 @@ impl Streams {
             stream: reading.stream,
             event: number,
         };
-        Next::Event {
+        Next::Event(Event {
             id,
             line,
             is_answer,
-        }
+        })
     }
 
     /// Notes that a reader has gone. The answer to a request whose client cannot resume is dropped.

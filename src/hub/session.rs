@@ -162,6 +162,12 @@ impl Session {
         self.outbox.received(bytes);
     }
 
+    /// Passes each line for the peer to `deliver` at once, which saves a switch to another task: none waits here
+    /// from now on. `deliver` is called while the hub is locked, so it must not use the hub.
+    pub fn deliver_to(&self, deliver: impl FnMut(Line) + Send + 'static) {
+        self.outbox.deliver_to(deliver);
+    }
+
     /// Lines for the peer, in order; none when there is only something to acknowledge.
     ///
     /// # Errors

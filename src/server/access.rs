@@ -83,7 +83,7 @@ pub(super) async fn authenticate(
 #[derive(Clone, Debug)]
 pub(super) struct Authorization {
     access: watch::Receiver<Arc<Access>>,
-    identity: Identity,
+    identity: Arc<Identity>,
     rights: Rights,
 }
 
@@ -93,12 +93,12 @@ impl Authorization {
         let rights = access.borrow().rights(&identity);
         Self {
             access,
-            identity,
+            identity: Arc::new(identity),
             rights,
         }
     }
 
-    pub(super) fn identity(&self) -> &Identity {
+    pub(super) fn identity(&self) -> &Arc<Identity> {
         &self.identity
     }
 

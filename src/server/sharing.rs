@@ -177,7 +177,7 @@ pub(super) struct Placement {
     account: Account,
     counted: Counted,
     decided: AtomicBool,
-    identity: Identity,
+    identity: Arc<Identity>,
     /// Keeps a process that it shares with sessions of the same user.
     seat: Option<Seat>,
     /// Its process, until it is run.
@@ -202,7 +202,7 @@ impl Placement {
             isolated: isolated.cloned(),
             account: Account::of(authorization.identity(), address),
             counted,
-            identity: authorization.identity().clone(),
+            identity: Arc::clone(authorization.identity()),
             seat: None,
             own: Mutex::default(),
             started: Notify::new(),

@@ -50,14 +50,21 @@ impl Streams {
 
     /// Forgets what has been sent, the oldest stream first, until the bounds hold.
     pub(super) fn trim(&mut self) {
+        if !self.keeps_too_much() {
+            return;
+        }
         let numbers: Vec<u64> = self.streams.keys().copied().collect();
         for number in numbers {
-            while self.kept_here > self.bounds.kept || self.kept.sum() > self.bounds.kept_of_all {
+            while self.keeps_too_much() {
                 if !self.forget_first(number) {
                     break;
                 }
             }
         }
+    }
+
+    fn keeps_too_much(&self) -> bool {
+        self.kept_here > self.bounds.kept || self.kept.sum() > self.bounds.kept_of_all
     }
 
     /// Forgets the first event of a stream, if that has been sent.

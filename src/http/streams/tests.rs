@@ -51,7 +51,7 @@ const QUESTION: &str = r#"{"jsonrpc":"2.0","id":77,"method":"elicitation/create"
 /// Everything that a reader gets now, with the ids.
 fn read(streams: &mut Streams, reading: &Reading) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    while let Next::Event { id, line, .. } = streams.next(reading) {
+    while let Next::Event(Event { id, line, .. }) = streams.next(reading) {
         let text = String::from_utf8(line.joined().to_vec()).unwrap();
         found.push((id.to_string(), text.trim_end().to_owned()));
     }

@@ -48,7 +48,7 @@ pub(super) fn begin(
     }
     let New { id, is_revived } = new;
     let session = HttpSession::new(
-        (owner.clone(), id.clone()),
+        (owner.clone(), Arc::clone(&id)),
         placement,
         streams,
         authorization.clone(),

@@ -6,6 +6,7 @@ use super::super::owner::Owner;
 use crate::auth::Revivable;
 use crate::jsonrpc::Message;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The idle timeout of sessions, unless --idle-timeout is given.
@@ -18,7 +19,7 @@ pub(super) fn lifetime(settings: &Settings) -> Duration {
 
 /// A new session.
 pub(super) struct New {
-    pub id: String,
+    pub id: Arc<str>,
     /// Another server process began it.
     pub is_revived: bool,
 }
@@ -36,7 +37,7 @@ impl New {
             .and_then(|keys| keys.issue(random, &owner.to_bytes(), now(), begin))
             .unwrap_or_else(|| format!("{random:032x}"));
         Self {
-            id,
+            id: id.into(),
             is_revived: false,
         }
     }

@@ -15,17 +15,16 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use std::sync::Arc;
 
-/// The session that a request names, revived if another server process began it.
+/// The session with the id that a request names, revived if another server process began it.
 ///
 /// # Errors
-/// It names none, or one of another owner.
+/// It has ended, or is another owner's.
 pub(super) async fn find(
     visitor: &Visitor,
     bearer: &Bearer,
     headers: &HeaderMap,
+    id: &str,
 ) -> Result<Arc<HttpSession>, Reply> {
-    let id = only(headers, &SESSION_ID).map_err(reply::denied)?;
-    let id = id.ok_or_else(reply::no_session)?;
     let http_sessions = &visitor.http_sessions;
     let found = http_sessions.find(&bearer.owner, id);
     let widened = || http_sessions.widen(&bearer.owner, &bearer.authorization, id);
@@ -41,7 +40,17 @@ pub(super) async fn find(
     }
 }
 
-/// For GET and DELETE, which are meaningless without sessions.
+/// The session that a GET or DELETE names, which are meaningless without one.
+async fn named(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    headers: &HeaderMap,
+) -> Result<Arc<HttpSession>, Reply> {
+    let id = only(headers, &SESSION_ID).map_err(reply::denied)?;
+    find(visitor, bearer, headers, id.ok_or_else(reply::no_session)?).await
+}
+
+/// For GET and DELETE.
 fn needs_sessions(headers: &HeaderMap) -> Result<(), Reply> {
     let named = only(headers, &PROTOCOL_VERSION).map_err(reply::denied)?;
     if named == Some(Revision::NEWEST.name()) && !headers.contains_key(SESSION_ID) {
@@ -62,7 +71,7 @@ pub(super) async fn listen(
     if !Accepts::read(headers).stream {
         return Err(reply::not_acceptable());
     }
-    let session = find(visitor, bearer, headers).await?;
+    let session = named(visitor, bearer, headers).await?;
     let used = session.uses(&bearer.owner, &bearer.authorization);
     used.ok_or_else(reply::session_ended)?;
     let last = only(headers, &LAST_EVENT_ID).map_err(reply::denied)?;
@@ -89,6 +98,6 @@ pub(super) async fn delete(
     headers: &HeaderMap,
 ) -> Result<Reply, Reply> {
     needs_sessions(headers)?;
-    find(visitor, bearer, headers).await?.end();
+    named(visitor, bearer, headers).await?.end();
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

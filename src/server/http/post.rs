@@ -108,7 +108,7 @@ async fn in_session(
         && message.mcp_method() == Some(Method::Initialize);
     let named = only(headers, &SESSION_ID).map_err(reply::denied)?;
     let known = match named {
-        Some(_) => Some(listen::find(visitor, bearer, headers).await?),
+        Some(id) => Some(listen::find(visitor, bearer, headers, id).await?),
         None if begins => None,
         None => return Err(reply::no_session()),
     };
@@ -210,7 +210,7 @@ struct Way {
 /// also the answer, if it is one.
 async fn answer(mut reader: Reader, way: Way) -> Result<(Reply, Option<Line>), Reply> {
     let first = match way.patience.filter(|_| way.accepts.stream) {
-        Some(patience) => tokio::time::timeout(patience, reader.next()).await.ok(),
+        Some(patience) => reader.next_within(patience).await,
         None => Some(reader.next().await),
     };
     let event = match first {

@@ -7,7 +7,7 @@ use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
@@ -16,8 +16,8 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use std::convert::Infallible;
 
-/// A reply to a request.
-pub(super) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
+/// A reply to a request: complete, or a stream of events.
+pub(super) type Reply = Response<Either<Full<Bytes>, UnsyncBoxBody<Bytes, Infallible>>>;
 
 /// Asks nginx, and other proxies that honor this header, not to buffer events.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -30,7 +30,7 @@ const LATER: HeaderValue = HeaderValue::from_static("1");
 
 /// A reply without a body.
 pub(super) fn empty(status: StatusCode) -> Reply {
-    let mut reply = Response::new(Empty::new().boxed_unsync());
+    let mut reply = Response::new(Either::Left(Full::default()));
     *reply.status_mut() = status;
     reply
 }
@@ -41,7 +41,7 @@ pub(super) fn json(status: StatusCode, line: &Line) -> Reply {
 }
 
 fn bytes(status: StatusCode, kind: HeaderValue, body: Bytes) -> Reply {
-    let mut reply = Response::new(Full::new(body).boxed_unsync());
+    let mut reply = Response::new(Either::Left(Full::new(body)));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, kind);
@@ -70,7 +70,7 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Reply {
 pub(super) fn events(
     events: impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
 ) -> Reply {
-    let mut reply = Response::new(StreamBody::new(events).boxed_unsync());
+    let mut reply = Response::new(Either::Right(StreamBody::new(events).boxed_unsync()));
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, NO_STORE);

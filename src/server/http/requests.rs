@@ -136,14 +136,16 @@ async fn serve(
         return Ok(visitor.upgrade(request, accepted));
     }
     let bearer = visitor.identify(request.headers()).await?;
-    let served = async {
+    // Boxed, because a future that is passed on by value is copied at each level, and hyper keeps room for the
+    // whole of it as long as a connection lives.
+    let served = Box::pin(async {
         match *request.method() {
             Method::POST => take_post(visitor, &bearer, request).await,
             Method::GET => listen::listen(visitor, &bearer, request.headers()).await,
             Method::DELETE => listen::delete(visitor, &bearer, request.headers()).await,
             _ => Err(reply::not_allowed(METHODS)),
         }
-    };
+    });
     served.instrument(bearer.span.clone()).await
 }
 
@@ -185,7 +187,7 @@ async fn health(visitor: &Visitor, request: &Request<Incoming>) -> Option<Reply>
     let context = &visitor.context;
     let ready = match request.uri().path() {
         "/healthz" if is_asked => !context.stopping.has_begun(),
-        "/readyz" if is_asked => context.is_ready().await,
+        "/readyz" if is_asked => Box::pin(context.is_ready()).await,
         _ => return None,
     };
     let reply = if ready {

@@ -64,7 +64,7 @@ pub(super) async fn revive(
     let initialize = permit(&authorization, line.concat().into())?;
     let initialized = permit(&authorization, Bytes::from_static(INITIALIZED)).ok();
     let new = New {
-        id: id.to_owned(),
+        id: id.into(),
         is_revived: true,
     };
     let session = begin::begin(visitor, bearer, &authorization, new)?;

@@ -5,14 +5,15 @@ use super::super::context::Context;
 use super::super::end::why_cut;
 use super::super::owner::Owner;
 use super::super::sharing::Placement;
-use super::super::stopping::Stopping;
 use super::feed::Source;
 use super::ids;
-use crate::http::{EventId, Next, Reading, Streams, write_event};
+use crate::http::{Event, EventId, Next, Reading, Streams, write_event};
+use crate::hub::Cut;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::router::Presence;
 use crate::utils::chunks::{Line, Pieces};
 use crate::utils::lock::lock;
+use crate::utils::signal::Signal;
 use bytes::Bytes;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,10 +31,10 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// One session.
 #[derive(Debug)]
 pub(super) struct HttpSession {
-    pub id: String,
+    pub id: Arc<str>,
     owner: Mutex<Owner>,
     pub placement: Placement,
-    streams: Mutex<Streams>,
+    streams: Arc<Mutex<Streams>>,
     /// That of the token that expires last.
     authorization: Mutex<Authorization>,
     renewed: Notify,
@@ -42,29 +43,37 @@ pub(super) struct HttpSession {
     /// It is ready for messages of its client.
     ready: AtomicBool,
     end: Notify,
-    /// A reader has come or gone.
-    attended: Notify,
+    /// What the router knows of its client, and since when.
+    presence: Mutex<(Presence, Instant)>,
+    /// Its client has just hung up.
+    hung_up: Signal,
 }
 
 impl HttpSession {
     pub(super) fn new(
-        (owner, id): (Owner, String),
+        (owner, id): (Owner, Arc<str>),
         placement: Placement,
         streams: Streams,
         authorization: Authorization,
     ) -> Self {
+        let streams = Arc::new(Mutex::new(streams));
+        let pushed = Arc::clone(&streams);
+        placement
+            .session
+            .deliver_to(move |line| push(&pushed, line));
         Self {
             id,
             owner: Mutex::new(owner),
             placement,
-            streams: Mutex::new(streams),
+            streams,
             authorization: Mutex::new(authorization),
             renewed: Notify::new(),
             last: Mutex::new(Instant::now()),
             over: AtomicBool::new(false),
             ready: AtomicBool::new(true),
             end: Notify::new(),
-            attended: Notify::new(),
+            presence: Mutex::new((Presence::Connected, Instant::now())),
+            hung_up: Signal::new(),
         }
     }
 
@@ -97,6 +106,42 @@ impl HttpSession {
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
         self.end.notify_one();
+    }
+
+    /// Tells the router whether the client can receive server requests, after a reader has come or gone.
+    fn note_presence(&self) {
+        let mut known = lock(&self.presence);
+        let is_attended = self.streams().is_attended();
+        let presence = match known.0 {
+            _ if is_attended => Presence::Connected,
+            Presence::Away => Presence::Away,
+            Presence::Connected | Presence::Lost => Presence::Lost,
+        };
+        if presence == known.0 {
+            return;
+        }
+        *known = (presence, Instant::now());
+        self.placement.session.set_presence(presence);
+        if presence == Presence::Lost {
+            self.hung_up.raise();
+        }
+    }
+
+    /// Tells the router that the client has not come back soon. Gives when to look again, while that may still
+    /// happen.
+    fn note_absence(&self) -> Option<Instant> {
+        let mut known = lock(&self.presence);
+        let (Presence::Lost, since) = *known else {
+            return None;
+        };
+        let now = Instant::now();
+        let due = since + BACK_AT_ONCE;
+        if now < due {
+            return Some(due);
+        }
+        *known = (Presence::Away, now);
+        self.placement.session.set_presence(Presence::Away);
+        None
     }
 
     /// Notes activity.
@@ -186,20 +231,13 @@ pub(super) struct Reader {
     is_invalidated: bool,
 }
 
-/// An event for a client.
-pub(super) struct Event {
-    pub id: EventId,
-    pub line: Line,
-    pub is_answer: bool,
-}
-
 impl Reader {
     pub(super) fn new(
         session: &Arc<HttpSession>,
         reading: Reading,
         authorization: Authorization,
     ) -> Self {
-        session.attended.notify_one();
+        session.note_presence();
         Self {
             session: Arc::clone(session),
             reading,
@@ -234,25 +272,8 @@ impl Reader {
     /// The next event; `None` at the end. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Event> {
         loop {
-            // Checked before each event: a slow client takes what waits long after it came.
-            self.is_invalidated |= !self.authorization.holds();
-            if self.is_invalidated {
-                return None;
-            }
-            let next = self.session.streams().next(&self.reading);
-            match next {
-                Next::Event {
-                    id,
-                    line,
-                    is_answer,
-                } => {
-                    self.session.mark();
-                    return Some(Event {
-                        id,
-                        line,
-                        is_answer,
-                    });
-                }
+            match self.take() {
+                Next::Event(event) => return Some(event),
                 Next::End => return None,
                 Next::Wait => tokio::select! {
                     () = self.reading.wake.wait() => {}
@@ -263,6 +284,38 @@ impl Reader {
                 },
             }
         }
+    }
+
+    /// As [`Reader::next`], for a wait that is so short that the token is checked only before and after it;
+    /// `None` if there is no event within `patience`.
+    pub(super) async fn next_within(&mut self, patience: Duration) -> Option<Option<Event>> {
+        let deadline = Instant::now() + patience;
+        let mut is_late = false;
+        loop {
+            match self.take() {
+                Next::Event(event) => return Some(Some(event)),
+                Next::End => return Some(None),
+                Next::Wait if is_late => return None,
+                Next::Wait => {
+                    let woken = tokio::time::timeout_at(deadline, self.reading.wake.wait());
+                    is_late = woken.await.is_err();
+                }
+            }
+        }
+    }
+
+    /// What there is now.
+    fn take(&mut self) -> Next {
+        // Checked before each event: a slow client takes what waits long after it came.
+        self.is_invalidated |= !self.authorization.holds();
+        if self.is_invalidated {
+            return Next::End;
+        }
+        let next = self.session.streams().next(&self.reading);
+        if let Next::Event(_) = next {
+            self.session.mark();
+        }
+        next
     }
 }
 
@@ -277,7 +330,7 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let now = Instant::now().into_std();
         self.session.streams().leave(&self.reading, now);
-        self.session.attended.notify_one();
+        self.session.note_presence();
     }
 }
 
@@ -287,50 +340,45 @@ pub(super) async fn live(
     context: Arc<Context>,
     forget: impl FnOnce(&HttpSession),
 ) {
+    if context.sharing.is_shared_by_all() {
+        return watch(&session, &context, forget).await;
+    }
     let left = Notify::new();
-    let limit = ids::lifetime(&context.settings);
-    let living = async {
-        tracing::info!("session begins");
-        let reason = tokio::select! {
-            reason = pump(&session, &context.stopping) => reason,
-            cut = session.placement.session.overflowed() => {
-                session.streams().drop_all();
-                why_cut(cut, &context.stopping).name()
-            }
-            invalidated = session_invalidated(&session) => invalidated.name(),
-            () = session.end.notified() => "its client has left it, or another one needs its place",
-            () = idle(&session, limit) => "idle for too long",
-            never = attend(&session) => match never {},
-        };
-        forget(&session);
-        session.over.store(true, Ordering::Relaxed);
-        session.streams().close();
-        tracing::info!(reason, "session ends");
+    let watched = async {
+        watch(&session, &context, forget).await;
         left.notify_one();
     };
-    if context.sharing.is_shared_by_all() {
-        living.await;
-    } else {
-        tokio::join!(living, session.placement.run_own(&left, &context.stopping));
-    }
+    let own = session.placement.run_own(&left, &context.stopping);
+    // Boxed, so that sessions without a process of their own stay small.
+    Box::pin(async { tokio::join!(watched, own) }).await;
 }
 
-/// Moves lines of the hub for the client to its streams.
-async fn pump(session: &HttpSession, stopping: &Stopping) -> &'static str {
-    let hub = &session.placement.session;
-    loop {
-        match hub.take() {
-            Ok(lines) if lines.is_empty() => hub.changed().await,
-            Ok(lines) => {
-                for line in lines {
-                    match Message::read(line.joined(), MAX_CHILD_DEPTH) {
-                        Ok(message) => session.streams().push(&message, line),
-                        Err(err) => tracing::warn!(%err, "dropped a line for a client"),
-                    }
-                }
+/// Waits for the end of a session, and forgets it then.
+async fn watch(session: &HttpSession, context: &Context, forget: impl FnOnce(&HttpSession)) {
+    tracing::info!("session begins");
+    let reason = tokio::select! {
+        cut = session.placement.session.cut() => {
+            if cut != Cut::Stopped {
+                session.streams().drop_all();
             }
-            Err(cut) => return why_cut(cut, stopping).name(),
+            why_cut(cut, &context.stopping).name()
         }
+        invalidated = session_invalidated(session) => invalidated.name(),
+        () = session.end.notified() => "its client has left it, or another one needs its place",
+        () = idle(session, ids::lifetime(&context.settings)) => "idle for too long",
+        never = watch_absence(session) => match never {},
+    };
+    forget(session);
+    session.over.store(true, Ordering::Relaxed);
+    session.streams().close();
+    tracing::info!(reason, "session ends");
+}
+
+/// Adds a line of the hub for the client to its streams.
+fn push(streams: &Mutex<Streams>, line: Line) {
+    match Message::read(line.joined(), MAX_CHILD_DEPTH) {
+        Ok(message) => lock(streams).push(&message, line),
+        Err(err) => tracing::warn!(%err, "dropped a line for a client"),
     }
 }
 
@@ -358,26 +406,13 @@ async fn idle(session: &HttpSession, limit: Duration) {
     }
 }
 
-/// Tells the router whether the client can receive server requests.
-async fn attend(session: &HttpSession) -> Infallible {
-    let hub = &session.placement.session;
-    let mut presence = Presence::Connected;
+/// Tells the router when the client has hung up and does not come back soon.
+async fn watch_absence(session: &HttpSession) -> Infallible {
     loop {
-        let changed = if presence == Presence::Lost {
-            tokio::time::timeout(BACK_AT_ONCE, session.attended.notified()).await
-        } else {
-            session.attended.notified().await;
-            Ok(())
-        };
-        let now = match (session.streams().is_attended(), changed) {
-            (true, _) => Presence::Connected,
-            (false, Err(_)) => Presence::Away,
-            (false, Ok(())) if presence == Presence::Away => Presence::Away,
-            (false, Ok(())) => Presence::Lost,
-        };
-        if now != presence {
-            hub.set_presence(now);
-            presence = now;
+        session.hung_up.wait().await;
+        // Not woken by each request meanwhile.
+        while let Some(due) = session.note_absence() {
+            tokio::time::sleep_until(due).await;
         }
     }
 }

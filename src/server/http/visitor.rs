@@ -166,7 +166,7 @@ impl Visitor {
             if let Some(known) = self.known(&token, address) {
                 return Ok(known);
             }
-            match authenticate(&mut access, &token).await {
+            match Box::pin(authenticate(&mut access, &token)).await {
                 Ok(identity) => identity,
                 Err(refused) => return Err(self.turn_away(&refused, address)),
             }
