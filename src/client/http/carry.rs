@@ -1,7 +1,7 @@
 //! Carries one exchange: sends its request, and reports what comes back.
 
 use super::exchange::{Cause, Content, Event, ExchangeId, Failed, Head, Request, Verb};
-use super::headers::SESSION;
+use super::headers::{SESSION, insert};
 use super::pool::Pool;
 use crate::control::MAX_SERVER_LINE;
 use crate::transport::sse::Decoder;
@@ -12,7 +12,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::http::uri::InvalidUri;
 use hyper::{Method, Response, StatusCode, header};
 use std::error::Error;
 use std::io;
@@ -104,8 +105,10 @@ impl Carrier<'_> {
                     (connected.map_err(|err| failed(&err, false))?, token)
                 }
             };
-            let built = self.build(request.clone(), token.as_ref())?;
-            self.report(Report::Connected).await;
+            let built = self.build(request, token.as_ref())?;
+            if request.is_probe {
+                self.report(Report::Connected).await;
+            }
             match sender.try_send_request(built).await {
                 Ok(response) => {
                     return Ok(Exchanged {
@@ -125,36 +128,23 @@ impl Carrier<'_> {
 
     fn build(
         &self,
-        request: Request,
+        request: &Request,
         token: Option<&Secret>,
     ) -> Result<hyper::Request<Full<Bytes>>, Failed> {
-        let settings = &self.pool.settings;
-        let authority = settings.place.authority();
-        let is_relayed = settings.proxy.is_some() && !settings.place.tls;
-        let uri = if is_relayed {
-            format!("http://{authority}{}", request.target)
-        } else {
-            request.target
+        let place = &self.pool.settings.place;
+        let uri = match self.pool.settings.relay() {
+            Some(_) => format!("http://{}{}", place.authority(), request.target).parse(),
+            None => request.target.parse(),
         };
-        let mut built = hyper::Request::new(Full::new(request.body));
+        let mut built = hyper::Request::new(Full::new(request.body.clone()));
         *built.method_mut() = match request.verb {
             Verb::Post => Method::POST,
             Verb::Get => Method::GET,
             Verb::Delete => Method::DELETE,
         };
-        *built.uri_mut() = uri.parse().map_err(|err| failed(&err, true))?;
+        *built.uri_mut() = uri.map_err(|err: InvalidUri| failed(&err, true))?;
         let headers = built.headers_mut();
-        insert(headers, "host", &authority, false);
-        insert(
-            headers,
-            "user-agent",
-            concat!("mcp-remote/", env!("CARGO_PKG_VERSION")),
-            false,
-        );
-        insert(headers, "accept-encoding", "identity", false);
-        for (name, value) in &settings.headers {
-            insert(headers, name, value.expose(), true);
-        }
+        headers.clone_from(&self.pool.headers);
         if let Some(token) = token {
             let value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()));
             let mut value = value.map_err(|_| {
@@ -162,10 +152,6 @@ impl Carrier<'_> {
             })?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
-        }
-        let proxy = settings.proxy.as_ref().filter(|_| is_relayed);
-        if let Some(credentials) = proxy.and_then(|proxy| proxy.credentials.as_ref()) {
-            insert(headers, "proxy-authorization", credentials.expose(), true);
         }
         for (name, value) in &request.headers {
             insert(headers, name, value, name == SESSION);
@@ -223,34 +209,23 @@ impl Carrier<'_> {
     }
 }
 
-/// Sets a header; an invalid value is left out.
-fn insert(headers: &mut HeaderMap, name: &str, value: &str, is_secret: bool) {
-    let name = HeaderName::from_bytes(name.as_bytes());
-    if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_str(value)) {
-        value.set_sensitive(is_secret);
-        headers.insert(name, value);
-    }
-}
-
 fn read_head(status: u16, headers: &HeaderMap) -> Head {
     let text = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
         (value.len() <= MAX_VALUE).then(|| value.to_owned())
     };
-    let content = text(header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    let content = content
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let content = headers.get(header::CONTENT_TYPE);
+    let content = content.and_then(|value| value.to_str().ok()?.split(';').next());
+    let is = |name: &str| content.is_some_and(|it| it.trim().eq_ignore_ascii_case(name));
     let seconds = text(header::RETRY_AFTER.as_str()).and_then(|value| value.trim().parse().ok());
     Head {
         status,
-        content: match &*content {
-            "application/json" => Content::Json,
-            "text/event-stream" => Content::EventStream,
-            _ => Content::Other,
+        content: if is("application/json") {
+            Content::Json
+        } else if is("text/event-stream") {
+            Content::EventStream
+        } else {
+            Content::Other
         },
         session: text(SESSION),
         retry_after: seconds.map(Duration::from_secs),

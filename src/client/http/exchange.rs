@@ -30,6 +30,8 @@ pub(super) struct Request {
     pub headers: Vec<Header>,
     /// Empty for all but a POST.
     pub body: Bytes,
+    /// Whether the server can be reached is worth a report.
+    pub is_probe: bool,
 }
 
 /// What kind of body a response has.

@@ -1,11 +1,13 @@
-//! The headers of MCP, made from the message that they go with.
+//! The headers of requests: those of all, and those of MCP, made from the message that they go with.
 
 use super::exchange::Header;
+use super::settings::Settings;
 use crate::json::{members, unescape};
 use crate::jsonrpc::{Field, Message};
 use crate::mcp::{ItemKind, Method, Names, Revision};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 
 pub(super) const SESSION: &str = "Mcp-Session-Id";
@@ -13,6 +15,33 @@ pub(super) const VERSION: &str = "MCP-Protocol-Version";
 pub(super) const LAST_EVENT_ID: &str = "Last-Event-ID";
 const METHOD: &str = "Mcp-Method";
 const NAME: &str = "Mcp-Name";
+
+/// The headers of every request, apart from the token.
+pub(super) fn common(settings: &Settings) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    insert(&mut headers, "host", &settings.place.authority(), false);
+    let agent = concat!("mcp-remote/", env!("CARGO_PKG_VERSION"));
+    insert(&mut headers, "user-agent", agent, false);
+    insert(&mut headers, "accept-encoding", "identity", false);
+    for (name, value) in &settings.headers {
+        insert(&mut headers, name, value.expose(), true);
+    }
+    let credentials = settings.relay().and_then(|it| it.credentials.as_ref());
+    if let Some(credentials) = credentials {
+        let credentials = credentials.expose();
+        insert(&mut headers, "proxy-authorization", credentials, true);
+    }
+    headers
+}
+
+/// Sets a header; an invalid value is left out.
+pub(super) fn insert(headers: &mut HeaderMap, name: &str, value: &str, is_secret: bool) {
+    let name = HeaderName::from_bytes(name.as_bytes());
+    if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_str(value)) {
+        value.set_sensitive(is_secret);
+        headers.insert(name, value);
+    }
+}
 
 /// The protocol version that a modern request names in its `_meta`.
 pub(super) fn modern_version(message: &Message) -> String {

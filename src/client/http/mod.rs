@@ -205,13 +205,6 @@ impl Client {
                 if open { Event::Poll } else { Event::Closed }
             }
             lines = self.input.next(), if read_host => Event::Host(lines),
-            Some(ended) = self.exchanges.join_next() => {
-                // An abandoned one was removed before.
-                if let Ok(exchange) = ended {
-                    self.handles.remove(&exchange);
-                }
-                Event::Poll
-            }
             () = alarm => Event::Poll,
             () = self.output.closed() => Event::Closed,
         }
@@ -248,6 +241,13 @@ impl Client {
     }
 
     fn begin(&mut self, exchange: ExchangeId, request: Request) {
+        // Not when they end, which would wake this task once more for each.
+        while let Some(ended) = self.exchanges.try_join_next() {
+            // An abandoned one was removed before.
+            if let Ok(exchange) = ended {
+                self.handles.remove(&exchange);
+            }
+        }
         let (pool, reports) = (Arc::clone(&self.pool), self.reports.clone());
         let handle = self.exchanges.spawn(async move {
             carry(&pool, exchange, request, &reports).await;

@@ -1,11 +1,13 @@
 //! Connections that are kept for the next request.
 
 use super::dial::dial;
+use super::headers;
 use super::settings::Settings;
 use crate::utils::lock::lock;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
+use hyper::header::HeaderMap;
 use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -27,6 +29,8 @@ struct Idle {
 /// All connections to the server.
 pub(super) struct Pool {
     pub settings: Settings,
+    /// See [`headers::common`].
+    pub headers: HeaderMap,
     idle: Mutex<Vec<Idle>>,
     /// The tasks that drive them, which end with this.
     connections: Mutex<JoinSet<()>>,
@@ -35,6 +39,7 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
+            headers: headers::common(&settings),
             settings,
             idle: Mutex::default(),
             connections: Mutex::default(),

@@ -26,3 +26,10 @@ pub struct Settings {
     /// How to retry when the server cannot be reached; `None` for not at all.
     pub reconnect: Option<Reconnect>,
 }
+
+impl Settings {
+    /// The proxy that passes requests on, where it does not only open a tunnel.
+    pub(super) fn relay(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| !self.place.tls)
+    }
+}

@@ -39,12 +39,14 @@ impl Dialing {
         self.not_before.filter(|_| self.probe.is_none())
     }
 
-    /// A message is being posted.
-    pub(super) fn posting(&mut self, exchange: ExchangeId) {
+    /// A message is being posted. True if that probes whether the server can be reached again.
+    pub(super) fn posting(&mut self, exchange: ExchangeId) -> bool {
         self.not_before = None;
-        if self.failures() > 0 {
+        let is_probe = self.failures() > 0;
+        if is_probe {
             self.probe = Some(exchange);
         }
+        is_probe
     }
 
     /// The server can be reached.

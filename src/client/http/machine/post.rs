@@ -33,8 +33,15 @@ impl Machine {
         };
         let queued = self.outgoing.take(room)?;
         let exchange = self.next_exchange();
-        self.dialing.posting(exchange);
-        Some((exchange, self.post(exchange, queued)))
+        let is_probe = self.dialing.posting(exchange);
+        let request = self.post(exchange, queued);
+        Some((
+            exchange,
+            Request {
+                is_probe,
+                ..request
+            },
+        ))
     }
 
     fn next_exchange(&mut self) -> ExchangeId {
@@ -67,6 +74,7 @@ impl Machine {
             target: self.place.target.clone(),
             headers,
             body: queued.body.clone(),
+            is_probe: false,
         };
         let purpose = match queued.request() {
             Some(_) => Purpose::Call(queued.place),
@@ -141,6 +149,7 @@ impl Machine {
             target: self.place.target.clone(),
             headers,
             body: Bytes::new(),
+            is_probe: false,
         }
     }
 
@@ -172,6 +181,7 @@ impl Machine {
             target: self.place.target.clone(),
             headers: self.session_headers(Some(session)),
             body: Bytes::new(),
+            is_probe: false,
         })
     }
 }
