@@ -41,7 +41,7 @@ use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
 use outbox::Outbox;
 use routing::Routing;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use tokio::process::ChildStdin;
 use tokio::sync::{Notify, mpsc};
@@ -75,6 +75,18 @@ pub struct Limits {
 /// A handle on the hub.
 #[derive(Clone, Debug)]
 pub struct Hub(Arc<Shared>);
+
+/// A handle that does not keep the hub.
+#[derive(Clone, Debug)]
+pub struct WeakHub(Weak<Shared>);
+
+impl WeakHub {
+    /// The hub, if anyone still keeps it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Hub> {
+        self.0.upgrade().map(Hub)
+    }
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -173,6 +185,12 @@ impl Hub {
         }));
         let driver = Driver::new(hub.clone(), command, inbox);
         (hub, driver)
+    }
+
+    /// A handle that does not keep it.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakHub {
+        WeakHub(Arc::downgrade(&self.0))
     }
 
     /// A session for a new peer.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub struct Now {
     /// The memory kept for all clients, in bytes.
     pub backlog: usize,
-    /// Lines that wait for clients of shared processes.
+    /// Lines that wait for clients.
     pub waiting: usize,
 }
 
@@ -184,7 +184,7 @@ fn backlog(out: &mut DescriptorEncoder<'_>, now: Now) -> fmt::Result {
     gauge(
         out,
         "waiting_lines",
-        "Lines that wait for the clients of shared processes",
+        "Lines that wait for clients",
         now.waiting,
     )?;
     gauge(

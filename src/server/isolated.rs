@@ -7,9 +7,10 @@ use super::users::{Listing, Seat, Users};
 use crate::account::Account;
 use crate::auth::{self, Identity};
 use crate::child::CommandLine;
-use crate::hub::{Driver, Hub, Limits};
+use crate::hub::{Driver, Hub, Limits, WeakHub};
 use crate::jsonrpc::{Code, ErrorData, Executed, RequestId, error_line};
-use std::sync::Arc;
+use crate::utils::lock::lock;
+use std::sync::{Arc, Mutex, MutexGuard};
 use tracing::Instrument;
 
 /// Which sessions share an isolated process.
@@ -31,6 +32,8 @@ pub(super) struct Isolated {
     pub limits: Limits,
     pub places: Arc<Places>,
     pub users: Arc<Users>,
+    /// Those of all processes, and of some that have ended.
+    pub hubs: Mutex<Vec<WeakHub>>,
 }
 
 /// A process for a session.
@@ -74,6 +77,19 @@ impl From<NoPlace> for NoProcess {
 }
 
 impl Isolated {
+    /// How many lines wait for clients of the processes.
+    pub(super) fn waiting(&self) -> usize {
+        let hubs: Vec<Hub> = self.kept().iter().filter_map(WeakHub::upgrade).collect();
+        hubs.iter().map(Hub::waiting).sum()
+    }
+
+    /// The hubs that have not ended.
+    fn kept(&self) -> MutexGuard<'_, Vec<WeakHub>> {
+        let mut hubs = lock(&self.hubs);
+        hubs.retain(|hub| hub.upgrade().is_some());
+        hubs
+    }
+
     /// A process for a session of `account`.
     pub(super) fn start(
         &self,
@@ -102,6 +118,7 @@ impl Isolated {
             Some(_) => Hub::shared(command, self.limits),
             None => Hub::isolated(command, self.limits),
         };
+        self.kept().push(hub.downgrade());
         let listed = user.map(|user| self.users.list(user, variables, &hub));
         let (listing, seat) = listed.unzip();
         let own = Own {

@@ -83,6 +83,7 @@ impl Sharing {
             limits,
             places: Places::new(max_children),
             users: Arc::<Users>::default(),
+            hubs: Mutex::default(),
         });
         let sharing = Self {
             isolation,
@@ -140,9 +141,9 @@ impl Sharing {
         self.isolated.users.ended().await;
     }
 
-    /// How many lines wait for clients of the shared processes.
+    /// How many lines wait for clients.
     pub(super) fn waiting(&self) -> usize {
-        self.shared.as_ref().map_or(0, Hub::waiting)
+        self.shared.as_ref().map_or(0, Hub::waiting) + self.isolated.waiting()
     }
 
     /// A session of our own with the shared MCP server, to check whether it answers, and whether it serves

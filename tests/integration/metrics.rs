@@ -148,6 +148,32 @@ fn what_peers_do_is_counted() {
     assert!(elsewhere.ends_with("/metrics\n"), "{elsewhere}");
 }
 
+/// Bug: only those of shared processes were counted.
+#[test]
+fn lines_that_wait_for_clients_are_counted() {
+    for isolate in ["--isolate=never", "--isolate=always"] {
+        let (server, port) = measured(Setup::new("tcp").args(&[isolate]));
+        let mut peer = server.peer();
+        // More than the buffers of a connection hold: the second waits behind the first.
+        for id in 1..=2 {
+            peer.send(&request(id, "x", json!({"bytes": 8 << 20})));
+        }
+        eventually("a line waits", || {
+            let waiting = value(&get(port, "/metrics"), "mcp_remote_waiting_lines");
+            (waiting > 0.0).then_some(())
+        });
+        for id in 1..=2 {
+            assert_eq!(peer.next()["id"], id);
+        }
+        expect(port, &[("mcp_remote_waiting_lines", 0.0)]);
+        drop(peer);
+        expect(
+            port,
+            &[("mcp_remote_open_sessions{transport=\"tcp\"}", 0.0)],
+        );
+    }
+}
+
 #[test]
 fn every_number_is_documented() {
     let files = Files::new();
