@@ -1,12 +1,13 @@
 //! JSON text: parsed strictly and in place, into no values except scalars. Independent of JSON-RPC.
 
+mod blocks;
 mod names;
 mod scalar;
 mod scan;
 mod span;
 mod strict;
 mod structure;
-mod window;
+mod text;
 
 pub(crate) use names::{fold, folds_to, looks_like_folded};
 pub(crate) use scalar::{Number, Scalar};
@@ -16,4 +17,3 @@ pub(crate) use strict::{
     elements, filter_array, member, member_of_any_name, members, members_of_clear_names,
 };
 pub(crate) use structure::{Part, Structure};
-pub(crate) use window::Window;

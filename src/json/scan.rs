@@ -8,7 +8,7 @@ mod levels;
 pub(crate) use levels::MAX_DEPTH;
 
 use super::span::{Quoted, Span};
-use super::window::Window;
+use super::text;
 use levels::{Level, Levels};
 
 /// Why a text is not JSON that we accept.
@@ -24,25 +24,24 @@ pub(crate) enum Fault {
 /// others take and return parts of it.
 pub(crate) struct Scanner<'a> {
     text: &'a [u8],
-    window: &'a mut Window,
     pos: usize,
     /// How many more levels may be nested.
     room: usize,
     /// There is white space other than a plain space.
     odd_white: bool,
+    not_ascii: bool,
 }
 
 impl<'a> Scanner<'a> {
-    /// Parses `text`, which must be valid UTF-8 and match `window`; at most `depth` containers may be nested,
-    /// and never more than [`MAX_DEPTH`].
+    /// Parses `text`; at most `depth` containers may be nested, and never more than [`MAX_DEPTH`].
     #[inline(always)]
-    pub(crate) fn new(text: &'a [u8], depth: usize, window: &'a mut Window) -> Self {
+    pub(crate) fn new(text: &'a [u8], depth: usize) -> Self {
         Self {
             text,
-            window,
             pos: 0,
             room: depth.min(MAX_DEPTH),
             odd_white: false,
+            not_ascii: false,
         }
     }
 
@@ -53,7 +52,7 @@ impl<'a> Scanner<'a> {
 
     /// True when some string so far contains non-ASCII characters, or may.
     pub(crate) fn is_not_ascii(&self) -> bool {
-        self.window.is_not_ascii()
+        self.not_ascii
     }
 
     #[inline(always)]
@@ -253,9 +252,7 @@ impl<'a> Scanner<'a> {
     /// Parses an object or array, without recursion.
     #[inline(always)]
     fn container(&mut self) -> Result<(), Fault> {
-        let (pos, odd) = container(self.text, self.window, self.pos, self.room)?;
-        self.pos = pos;
-        self.odd_white |= odd;
+        *self = container(Self { ..*self })?;
         Ok(())
     }
 
@@ -358,17 +355,16 @@ impl<'a> Scanner<'a> {
         if !self.eat(b'"') {
             return Err(Fault::Syntax);
         }
-        // Most end in the block in which they start.
-        let near = self.window.near(self.pos);
-        let found = near.or_else(|| Some((self.window.find(self.text, self.pos)?, true)));
-        let (end, escapes) = found.ok_or(Fault::Syntax)?;
-        if self.text.get(end) != Some(&b'"') {
-            return Err(Fault::Syntax);
-        }
-        self.pos = end + 1;
+        // Most are short and plain.
+        let found = match text::near_end(self.text, self.pos) {
+            Some(end) => end,
+            None => text::end(self.text, self.pos).ok_or(Fault::Syntax)?,
+        };
+        self.pos = found.pos + 1;
+        self.not_ascii |= found.not_ascii;
         Ok(Quoted {
             span: self.span_from(start),
-            escapes,
+            escapes: found.escapes,
         })
     }
 }
@@ -384,24 +380,11 @@ fn skip_white(text: &[u8], mut pos: usize) -> (usize, bool) {
     (pos, odd)
 }
 
-/// Parses an object or array; returns its end, and whether white space in it is not a plain space.
+/// Parses an object or array; returns the scanner behind it.
 #[inline(never)]
-fn container(
-    text: &[u8],
-    window: &mut Window,
-    pos: usize,
-    room: usize,
-) -> Result<(usize, bool), Fault> {
-    let odd_white = false;
-    let mut scanner = Scanner {
-        text,
-        window,
-        pos,
-        room,
-        odd_white,
-    };
+fn container(mut scanner: Scanner<'_>) -> Result<Scanner<'_>, Fault> {
     scanner.nested()?;
-    Ok((scanner.pos, scanner.odd_white))
+    Ok(scanner)
 }
 
 #[cfg(test)]

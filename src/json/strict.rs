@@ -4,7 +4,6 @@
 use super::names::{fold, looks_like};
 use super::scan::{Fault, MAX_DEPTH, Scanner};
 use super::span::{Quoted, Span};
-use super::window::Window;
 
 /// The positions of the members `names` of one object, within its text. `None` when `text` is not an object,
 /// or when one of them is duplicated or has a look-alike: some reader would see another value than we do.
@@ -43,8 +42,7 @@ fn read_members<const N: usize>(
 ) -> Option<[Option<Span>; N]> {
     let mut found = [None; N];
     let mut spoiled = false;
-    let mut window = Window::of(text);
-    let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
+    let mut scanner = Scanner::new(text, MAX_DEPTH);
     let read = scanner.object(|scanner, key| {
         let span = scanner.value()?;
         spoiled |= is_refused(key);
@@ -67,8 +65,7 @@ pub(crate) fn member(
     mut read: impl FnMut(&mut Scanner<'_>) -> Result<(), Fault>,
 ) -> bool {
     let mut found = false;
-    let mut window = Window::of(text);
-    let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
+    let mut scanner = Scanner::new(text, MAX_DEPTH);
     let whole = scanner.object(|scanner, key| {
         let quoted = key;
         let key = quoted.text(text);
@@ -89,8 +86,7 @@ pub(crate) fn member(
 /// Calls `element` with the position of each element of an array, within its text. `None` when `text`
 /// is not an array.
 pub(crate) fn elements(text: &[u8], mut element: impl FnMut(Span)) -> Option<()> {
-    let mut window = Window::of(text);
-    let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
+    let mut scanner = Scanner::new(text, MAX_DEPTH);
     let read = scanner.array(|scanner| {
         element(scanner.value()?);
         Ok::<(), Fault>(())
@@ -102,8 +98,7 @@ pub(crate) fn elements(text: &[u8], mut element: impl FnMut(Span)) -> Option<()>
 /// else becomes an empty array.
 pub(crate) fn filter_array(list: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
     let mut kept = b"[".to_vec();
-    let mut window = Window::of(list);
-    let mut scanner = Scanner::new(list, MAX_DEPTH, &mut window);
+    let mut scanner = Scanner::new(list, MAX_DEPTH);
     let read = scanner.array(|scanner| {
         let element = scanner.value()?.of(list);
         if keep(element) {

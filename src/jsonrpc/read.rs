@@ -4,7 +4,7 @@ use super::head::{Head, Member};
 use super::inner::Inner;
 use super::outline::Outline;
 use super::{Code, MAX_CHILD_DEPTH, MAX_LINE, Message, Refusal, TOO_DEEP};
-use crate::json::{Scanner, Window};
+use crate::json::Scanner;
 use bytes::Bytes;
 
 impl Message {
@@ -30,8 +30,7 @@ impl Message {
         if line.len() > MAX_LINE {
             return Err(Refusal::invalid("longer than any message may be"));
         }
-        let mut window = Window::of(&line);
-        let mut scanner = Scanner::new(&line, depth, &mut window);
+        let mut scanner = Scanner::new(&line, depth);
         let mut head = Head::default();
         let mut inner = Inner::default();
         let odd = match scanner.next_kind() {

@@ -3,7 +3,7 @@
 
 use super::outline::{MAX_SEEN, Outline};
 use super::{Kind, MAX_CHILD_DEPTH, Message};
-use crate::json::{Part, Scanner, Structure, Window};
+use crate::json::{Part, Scanner, Structure};
 use bytes::Bytes;
 use std::borrow::Cow;
 
@@ -49,8 +49,7 @@ pub fn recover(line: &Bytes) -> Recovered {
         && found.messages.len() < MAX_SEEN
     {
         let _before = rest.split_to(start);
-        let mut window = Window::of(&rest);
-        let mut scanner = Scanner::new(&rest, MAX_CHILD_DEPTH, &mut window);
+        let mut scanner = Scanner::new(&rest, MAX_CHILD_DEPTH);
         let Ok(span) = scanner.value() else {
             if !std::mem::replace(&mut is_plain, true)
                 && let Some(plain) = without_odd_numbers(&rest)

@@ -3,8 +3,7 @@ use crate::json::{unescape, write_string};
 use proptest::prelude::*;
 
 fn accepts(text: &[u8]) -> bool {
-    let mut window = Window::of(text);
-    let mut scanner = Scanner::new(text, 128, &mut window);
+    let mut scanner = Scanner::new(text, 128);
     scanner.value().and_then(|_| scanner.end()).is_ok()
 }
 
@@ -69,12 +68,12 @@ fn depth_is_bounded() {
     assert!(accepts(nested(128).as_bytes()));
     let deep = nested(129);
     assert_eq!(
-        Scanner::new(deep.as_bytes(), 128, &mut Window::of(deep.as_bytes())).value(),
+        Scanner::new(deep.as_bytes(), 128).value(),
         Err(Fault::Depth)
     );
     let open = "[".repeat(1_000_000);
     assert_eq!(
-        Scanner::new(open.as_bytes(), 4096, &mut Window::of(open.as_bytes())).value(),
+        Scanner::new(open.as_bytes(), 4096).value(),
         Err(Fault::Depth)
     );
 }
@@ -99,7 +98,7 @@ proptest! {
         }
     }
 
-    /// The same for longer texts, which cross blocks and windows, with one byte changed.
+    /// The same for longer texts, which cross blocks, with one byte changed.
     #[test]
     fn agrees_with_serde_json_wherever_things_stand(
         values in prop::collection::vec(

@@ -2,7 +2,7 @@
 
 use super::test::{Outcome, Test};
 use super::{ArgumentRule, Claims, Presence, Violation};
-use crate::json::{Fault, MAX_DEPTH, Scanner, Window, fold};
+use crate::json::{Fault, MAX_DEPTH, Scanner, fold};
 use foldhash::HashMap;
 use std::sync::Arc;
 
@@ -106,8 +106,7 @@ impl Tree {
     }
 
     fn walk(&self, text: &[u8], aim: Aim, claims: &Claims) -> Result<(), Violation> {
-        let mut window = Window::of(text);
-        let mut scanner = Scanner::new(text, MAX_DEPTH, &mut window);
+        let mut scanner = Scanner::new(text, MAX_DEPTH);
         let walk = Walk { text, aim, claims };
         walk.members(&mut scanner, &self.root)
             .map_err(|stop| match stop {
