@@ -71,6 +71,19 @@ impl<S: Simd> Block<S> {
         self.bytes.simd_eq(self.splat(byte)).to_bitmask()
     }
 
+    /// The same, whether bit 0x20 is set in it or not.
+    #[inline(always)]
+    pub(super) fn equal_folded(self, byte: u8) -> u64 {
+        let folded = self.bytes | self.splat(0x20);
+        folded.simd_eq(self.splat(byte)).to_bitmask()
+    }
+
+    #[inline(always)]
+    pub(super) fn digits(self) -> u64 {
+        let values = self.bytes - self.splat(b'0');
+        values.min(self.splat(9)).simd_eq(values).to_bitmask()
+    }
+
     #[inline(always)]
     pub(super) fn controls(self) -> u64 {
         self.bytes
@@ -100,6 +113,22 @@ const fn four_times(table: [u8; 16]) -> [u8; BLOCK] {
         at += 1;
     }
     all
+}
+
+/// The position after the blocks from `pos` on over which a string continues; adds them to `all`.
+#[inline(always)]
+pub(super) fn skip_plain<S: Simd>(text: &[u8], pos: usize, all: &mut Block<S>) -> usize {
+    let (blocks, _) = text.get(pos..).unwrap_or_default().as_chunks();
+    let mut plain = 0;
+    for bytes in blocks {
+        let block = Block::new(all.simd, bytes);
+        if block.has_stop() {
+            break;
+        }
+        *all = all.or(block);
+        plain += 1;
+    }
+    pos + plain * BLOCK
 }
 
 /// Follows backslashes from block to block.
@@ -166,4 +195,20 @@ fn without_digits(text: &[u8], pos: usize, mut escaped: u64) -> u64 {
         escaped &= escaped - 1;
     }
     wrong
+}
+
+/// The kinds of processors that this one can be.
+#[cfg(test)]
+pub(super) fn levels() -> Vec<fearless_simd::Level> {
+    use fearless_simd::Level;
+    let all = vec![Level::new(), Level::baseline()];
+    #[cfg(target_arch = "x86_64")]
+    let all = {
+        let older = [
+            Level::new().as_sse4_2().map(Level::Sse4_2),
+            Level::new().as_avx2().map(Level::Avx2),
+        ];
+        all.into_iter().chain(older.into_iter().flatten()).collect()
+    };
+    all
 }

@@ -3,13 +3,18 @@
 //! It accepts exactly RFC 8259 (no NaN, no comments, no trailing bytes) and leaves every value
 //! where it is: callers get spans. Independent of JSON-RPC.
 
+mod container;
 mod levels;
 
 pub(crate) use levels::MAX_DEPTH;
 
 use super::span::{Quoted, Span};
 use super::text;
-use levels::{Level, Levels};
+use levels::Levels;
+
+/// What is left of a text from which it pays to check a container 64 bytes at a time: that takes some hundred
+/// instructions more than a few tokens.
+const LONG: usize = 4096;
 
 /// Why a text is not JSON that we accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,21 +124,21 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     fn each<E: From<Fault>>(
         &mut self,
-        level: Level,
+        [start, end]: [u8; 2],
         mut part: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        if !self.eat_solid(level.start()) {
+        if !self.eat_solid(start) {
             return Err(Fault::Syntax.into());
         }
         self.room = self.room.checked_sub(1).ok_or(Fault::Depth)?;
-        if !self.eat_solid(level.end()) {
+        if !self.eat_solid(end) {
             loop {
                 part(self)?;
                 if !self.eat_solid(b',') {
                     break;
                 }
             }
-            if !self.eat(level.end()) {
+            if !self.eat(end) {
                 return Err(Fault::Syntax.into());
             }
         }
@@ -161,7 +166,7 @@ impl<'a> Scanner<'a> {
         &mut self,
         member: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.each(Level::Object, member)
+        self.each(*b"{}", member)
     }
 
     /// Parses one array, calling `element` before each element; it must consume exactly that one.
@@ -169,7 +174,7 @@ impl<'a> Scanner<'a> {
         &mut self,
         element: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.each(Level::Array, element)
+        self.each(*b"[]", element)
     }
 
     /// The span of what `read` consumes, without leading white space.
@@ -252,58 +257,52 @@ impl<'a> Scanner<'a> {
     /// Parses an object or array, without recursion.
     #[inline(always)]
     fn container(&mut self) -> Result<(), Fault> {
-        *self = container(Self { ..*self })?;
+        if self.text.len() - self.pos < LONG {
+            *self = short_container(Self { ..*self })?;
+            return Ok(());
+        }
+        let checked = container::check(self.text, self.pos, self.room)?;
+        self.pos = checked.end;
+        self.odd_white |= checked.odd_white;
+        self.not_ascii |= checked.not_ascii;
         Ok(())
     }
 
     #[inline(always)]
     fn nested(&mut self) -> Result<(), Fault> {
-        let mut levels = Levels::new();
-        // The innermost open container, and the number of open ones around it.
-        let (mut level, mut depth) = (Level::Array, 0);
+        let mut levels = Levels::default();
         loop {
-            let opens = match self.next_kind() {
-                Some(b'{') => Some(Level::Object),
-                Some(b'[') => Some(Level::Array),
-                Some(b'"') => {
-                    self.string()?;
-                    None
-                }
-                Some(first) => {
-                    self.scalar(first)?;
-                    None
-                }
-                None => return Err(Fault::Syntax),
-            };
             // A value or a member follows in an open container.
             let mut more = false;
-            if let Some(inner) = opens {
-                if depth == self.room {
-                    return Err(Fault::Depth);
+            match self.next_kind().ok_or(Fault::Syntax)? {
+                first @ (b'{' | b'[') => {
+                    if levels.depth() >= self.room {
+                        return Err(Fault::Depth);
+                    }
+                    self.pos += 1;
+                    levels.open(first == b'{');
+                    more = !self.eat_solid(levels.end());
+                    if !more {
+                        levels.close();
+                    }
                 }
-                self.pos += 1;
-                more = !self.eat_solid(inner.end());
-                if more {
-                    levels.set(depth, level);
-                    depth += 1;
-                    level = inner;
-                }
+                b'"' => drop(self.string()?),
+                first => self.scalar(first)?,
             }
             // Whatever ends after the value.
             while !more {
-                if depth == 0 {
+                if levels.depth() == 0 {
                     return Ok(());
                 }
                 if self.eat_solid(b',') {
                     more = true;
-                } else if self.eat(level.end()) {
-                    depth -= 1;
-                    level = levels.get(depth);
+                } else if self.eat(levels.end()) {
+                    levels.close();
                 } else {
                     return Err(Fault::Syntax);
                 }
             }
-            if level == Level::Object {
+            if levels.in_object() {
                 self.skip_key()?;
             }
         }
@@ -380,11 +379,24 @@ fn skip_white(text: &[u8], mut pos: usize) -> (usize, bool) {
     (pos, odd)
 }
 
-/// Parses an object or array; returns the scanner behind it.
+/// Parses an object or array token by token; returns the scanner behind it.
 #[inline(never)]
-fn container(mut scanner: Scanner<'_>) -> Result<Scanner<'_>, Fault> {
+fn short_container(mut scanner: Scanner<'_>) -> Result<Scanner<'_>, Fault> {
     scanner.nested()?;
     Ok(scanner)
+}
+
+/// The end of the scalar at `pos`. `None` if there is none, or something is attached to it.
+#[inline(never)]
+fn scalar_end(text: &[u8], pos: usize) -> Option<usize> {
+    let mut scanner = Scanner::new(text, 0);
+    scanner.pos = pos;
+    scanner.scalar(scanner.peek()?).ok()?;
+    let ends = matches!(
+        scanner.peek(),
+        None | Some(b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' | b'[' | b']' | b'{' | b'}' | b'"')
+    );
+    ends.then_some(scanner.pos)
 }
 
 #[cfg(test)]

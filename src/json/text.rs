@@ -1,6 +1,6 @@
 //! Finds the end of strings: quotation marks, escapes and control characters of a text, many bytes at a time.
 
-use super::blocks::{BLOCK, Block, Escapes, bytes_at};
+use super::blocks::{BLOCK, Block, Escapes, bytes_at, skip_plain};
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, dispatch, i8x16};
 
@@ -65,8 +65,11 @@ fn find<S: Simd>(simd: S, text: &[u8], mut pos: usize) -> Option<End> {
                 pos += stops.trailing_zeros() as usize;
                 break;
             }
+            pos += BLOCK;
+        } else {
+            // The next blocks may have no stop either.
+            pos = skip_plain(text, pos + BLOCK, &mut all);
         }
-        pos += BLOCK;
     }
     let ends = text.get(pos) == Some(&b'"');
     ends.then(|| End {
@@ -78,6 +81,7 @@ fn find<S: Simd>(simd: S, text: &[u8], mut pos: usize) -> Option<End> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::blocks::levels;
     use super::*;
     use proptest::prelude::*;
 
@@ -116,20 +120,6 @@ mod tests {
             let texts = runs.iter().map(|(text, times)| text.repeat(*times));
             texts.collect::<String>().into_bytes()
         })
-    }
-
-    /// For the kinds of processors that this one can be.
-    fn levels() -> Vec<Level> {
-        let all = vec![Level::new(), Level::baseline()];
-        #[cfg(target_arch = "x86_64")]
-        let all = {
-            let older = [
-                Level::new().as_sse4_2().map(Level::Sse4_2),
-                Level::new().as_avx2().map(Level::Avx2),
-            ];
-            all.into_iter().chain(older.into_iter().flatten()).collect()
-        };
-        all
     }
 
     fn check(text: &[u8], pos: usize) -> Result<(), TestCaseError> {

@@ -1,57 +1,58 @@
 //! The open containers, innermost last.
 
-/// The kind of an open container.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Level {
-    Object,
-    Array,
-}
-
-impl Level {
-    pub(super) fn start(self) -> u8 {
-        match self {
-            Self::Object => b'{',
-            Self::Array => b'[',
-        }
-    }
-
-    pub(super) fn end(self) -> u8 {
-        match self {
-            Self::Object => b'}',
-            Self::Array => b']',
-        }
-    }
-}
-
 /// The deepest nesting any caller may ask for.
 pub(crate) const MAX_DEPTH: usize = 1024;
 
-/// Open containers by depth, a bit for each that is an object.
-pub(super) struct Levels([u64; MAX_DEPTH / 64]);
+const WORD: usize = u64::BITS as usize;
 
-// Never out of range: the remainder proves that to the compiler.
+/// A bit for each open container, set for an object: a stack of words.
+#[derive(Default)]
+pub(super) struct Levels {
+    /// The innermost ones.
+    top: u64,
+    /// The full words below.
+    below: [u64; MAX_DEPTH / WORD],
+    depth: usize,
+}
+
 impl Levels {
     #[inline(always)]
-    pub(super) fn new() -> Self {
-        Self([0; MAX_DEPTH / 64])
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// True if the innermost one is an object.
+    #[inline(always)]
+    pub(super) fn in_object(&self) -> bool {
+        self.top & 1 != 0
+    }
+
+    /// What ends it.
+    #[inline(always)]
+    pub(super) fn end(&self) -> u8 {
+        if self.in_object() { b'}' } else { b']' }
     }
 
     #[inline(always)]
-    pub(super) fn set(&mut self, depth: usize, level: Level) {
-        let bit = 1u64 << (depth % 64);
-        let word = &mut self.0[depth / 64 % (MAX_DEPTH / 64)];
-        match level {
-            Level::Object => *word |= bit,
-            Level::Array => *word &= !bit,
+    pub(super) fn open(&mut self, object: bool) {
+        if self.depth.is_multiple_of(WORD)
+            && let Some(word) = self.below.get_mut(self.depth / WORD)
+        {
+            *word = self.top;
         }
+        self.top = self.top << 1 | u64::from(object);
+        self.depth += 1;
     }
 
+    /// Does nothing if none is open.
     #[inline(always)]
-    pub(super) fn get(&self, depth: usize) -> Level {
-        if self.0[depth / 64 % (MAX_DEPTH / 64)] >> (depth % 64) & 1 == 1 {
-            Level::Object
-        } else {
-            Level::Array
+    pub(super) fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        self.top >>= 1;
+        if self.depth.is_multiple_of(WORD)
+            && let Some(word) = self.below.get(self.depth / WORD)
+        {
+            self.top = *word;
         }
     }
 }
