@@ -4,6 +4,7 @@ use super::exchange::{Cause, Content, Event, ExchangeId, Failed, Head, Request, 
 use super::headers::{SESSION, insert};
 use super::pool::Pool;
 use crate::control::MAX_SERVER_LINE;
+use crate::http::SESSION_ID;
 use crate::transport::sse::Decoder;
 use crate::transport::{foreign, tls};
 use crate::utils::chain::Chain;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::InvalidUri;
 use hyper::{Method, Response, StatusCode, header};
 use std::error::Error;
@@ -210,14 +211,14 @@ impl Carrier<'_> {
 }
 
 fn read_head(status: u16, headers: &HeaderMap) -> Head {
-    let text = |name: &str| {
+    let text = |name: HeaderName| {
         let value = headers.get(name)?.to_str().ok()?;
         (value.len() <= MAX_VALUE).then(|| value.to_owned())
     };
     let content = headers.get(header::CONTENT_TYPE);
     let content = content.and_then(|value| value.to_str().ok()?.split(';').next());
     let is = |name: &str| content.is_some_and(|it| it.trim().eq_ignore_ascii_case(name));
-    let seconds = text(header::RETRY_AFTER.as_str()).and_then(|value| value.trim().parse().ok());
+    let seconds = text(header::RETRY_AFTER).and_then(|value| value.trim().parse().ok());
     Head {
         status,
         content: if is("application/json") {
@@ -227,10 +228,10 @@ fn read_head(status: u16, headers: &HeaderMap) -> Head {
         } else {
             Content::Other
         },
-        session: text(SESSION),
+        session: text(SESSION_ID),
         retry_after: seconds.map(Duration::from_secs),
-        challenge: text(header::WWW_AUTHENTICATE.as_str()),
-        location: text(header::LOCATION.as_str()),
+        challenge: text(header::WWW_AUTHENTICATE),
+        location: text(header::LOCATION),
     }
 }
 

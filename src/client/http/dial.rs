@@ -16,9 +16,6 @@ use tokio::net::TcpStream;
 /// The longest head of a response, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// The most headers that a response may have.
-const MAX_HEADERS: usize = 128;
-
 /// The longest response of a proxy to CONNECT, in bytes.
 const MAX_TUNNEL_HEAD: usize = 16 * 1024;
 
@@ -51,7 +48,6 @@ async fn open(place: &Place, tls: Option<&Connector>, proxy: Option<&Proxy>) -> 
     };
     http1::Builder::new()
         .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)
