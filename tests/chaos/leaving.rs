@@ -154,6 +154,10 @@ fn a_lost_connection_and_its_return_are_one_line_each() {
             relay.refuse(false);
             host.ask_sized(round, 1, 1, 0);
             host.hear_until(0);
+            // Lines are written by a thread of their own.
+            host.client
+                .log
+                .wait_for_times("connected again", round as usize);
             let log = host.client.log.text();
             let lines = |part: &str| log.matches(part).count();
             assert_eq!(lines("connection lost") as u64, round, "{log}");

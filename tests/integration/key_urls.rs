@@ -398,7 +398,7 @@ fn inspect_token_and_doctor_fetch_the_keys_too() {
     let bad = inspect(&token(&other));
     assert_eq!(bad.code, Some(1));
     assert!(
-        bad.stderr.contains("its key, other, is not in the set"),
+        bad.stdout.contains("its key, other, is not in the set"),
         "{bad:?}"
     );
     keys.becomes(|exchange| exchange.status(500));
