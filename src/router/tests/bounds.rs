@@ -6,7 +6,7 @@ mod random;
 use super::*;
 use crate::account::Account;
 use crate::backlog::{Backlog, Bounds};
-use crate::router::{Counted, PROCESSES, Window};
+use crate::router::{Counted, PROCESSES};
 use futures_util::FutureExt;
 use serde_json::json;
 
@@ -145,14 +145,7 @@ fn what_waits_for_its_turn_is_kept_for_its_session() {
         holder: holder.clone(),
         ..Counted::default()
     };
-    let window = Window {
-        requests: 1,
-        ..Window::default()
-    };
-    let mut bench = Bench {
-        router: Router::with_window(window),
-        ..Bench::default()
-    };
+    let mut bench = Bench::with_places(1);
     bench.legacy("{}");
     let session = bench.router.attach_of_user(Profile::anybody(), &counted);
     let pad = "x".repeat(10_000);

@@ -7,7 +7,7 @@ mod scenes;
 
 use super::{
     Cause, Command, Exit, IsolatedRouter, LineLimits, Output, ProcessId, Profile, Router, Sender,
-    SessionId, TooLarge,
+    SessionId, TooLarge, Window,
 };
 use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use crate::permissions::{Permit, Rights};
@@ -40,6 +40,18 @@ fn permit(line: &str) -> Permit {
 }
 
 impl Bench {
+    /// A process gets this many requests of a session before it has answered one.
+    fn with_places(requests: usize) -> Self {
+        let window = Window {
+            requests,
+            ..Window::default()
+        };
+        Self {
+            router: Router::with_window(window),
+            ..Self::default()
+        }
+    }
+
     fn attach(&mut self) -> SessionId {
         self.attach_user("anybody")
     }

@@ -251,11 +251,9 @@ fn judge_again(
     }
     let mut authorization = authorization.clone();
     if !authorization.holds() {
-        let id = request_id(message);
-        let text = "The token is no longer accepted";
         return Err(Stopped {
             status: Some(StatusCode::UNAUTHORIZED),
-            ..Stopped::new(id, Code::AuthenticationFailed, text, None)
+            ..Stopped::new(None, Code::AuthenticationFailed, "", None)
         });
     }
     match authorization.rights().decide(message.clone()) {

@@ -5,7 +5,7 @@ mod checks;
 mod event;
 
 use super::*;
-use crate::router::{PROCESSES, Presence, Window};
+use crate::router::{PROCESSES, Presence};
 use event::{Event, event};
 use proptest::prelude::*;
 use serde_json::json;

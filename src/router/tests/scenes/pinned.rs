@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::permissions::{PinnedTools, Pins};
-use crate::router::{ToolsKnown, Window};
+use crate::router::ToolsKnown;
 use std::sync::Arc;
 
 const LIST_CHANGED: &str = r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#;
@@ -133,12 +133,7 @@ fn an_old_list_counts_until_there_is_another() {
 #[test]
 fn calls_that_wait_are_judged_when_their_turn_comes() {
     for restart in [false, true] {
-        let (mut bench, rights) = (Bench::default(), rights());
-        let window = Window {
-            requests: 1,
-            ..Window::default()
-        };
-        bench.router = Router::with_window(window);
+        let (mut bench, rights) = (Bench::with_places(1), rights());
         let peer = bench.legacy("{}");
         bench.learn(peer, &rights);
         bench.lists("good");

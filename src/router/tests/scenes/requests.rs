@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::permissions::Policy;
-use crate::router::{
-    Counted, IsolatedRouter, MAX_IN_FLIGHT, MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE, Window,
-};
+use crate::router::{Counted, IsolatedRouter, MAX_IN_FLIGHT, MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
 use crate::utils::tally::Tally;
 
 /// Bug: a peer that reused the id of a cancelled request could take the late response to the first
@@ -371,14 +369,7 @@ fn nobody_waits_for_what_was_cancelled() {
 /// Bug: what waited for its turn was sent although a reloaded policy forbade it.
 #[test]
 fn what_waits_is_held_to_changed_rights() {
-    let window = Window {
-        requests: 1,
-        ..Window::default()
-    };
-    let mut bench = Bench {
-        router: Router::with_window(window),
-        ..Bench::default()
-    };
+    let mut bench = Bench::with_places(1);
     let (peer, other) = (bench.legacy("{}"), bench.legacy("{}"));
     let call = |id: u32, tool: &str| {
         let params = json!({"name": tool});

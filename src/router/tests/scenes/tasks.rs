@@ -1,7 +1,6 @@
 //! Tasks, and their owners.
 
 use super::*;
-use crate::router::Window;
 
 #[test]
 fn tasks_belong_to_the_user_who_made_them() {
@@ -193,14 +192,7 @@ fn a_list_of_tasks_that_cannot_be_cut_down_is_withheld() {
 /// The next process may give the same id to another user's task.
 #[test]
 fn a_request_about_a_task_does_not_outlive_the_process_that_has_it() {
-    let window = Window {
-        requests: 1,
-        ..Window::default()
-    };
-    let mut bench = Bench {
-        router: Router::with_window(window),
-        ..Bench::default()
-    };
+    let mut bench = Bench::with_places(1);
     let a = bench.legacy("{}");
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#;
     bench.peer(a, call);
