@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::ffi::OsString;
 
-/// The transports, for an error about one that is missing or misplaced.
+/// The transports, for an error about one in place of a command.
 const TRANSPORTS: [&str; 4] = ["tcp", "ws", "http", "unix"];
 
 /// Adds to the error what was meant, if that can be told.
