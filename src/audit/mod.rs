@@ -93,6 +93,12 @@ pub struct Trail {
     end: Option<&'static str>,
 }
 
+impl std::fmt::Debug for Trail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trail").finish_non_exhaustive()
+    }
+}
+
 impl Trail {
     /// Records a connection. `connection` is its number in the logs.
     #[must_use]

@@ -2,7 +2,7 @@
 //! an isolated one. Nothing else in the hub knows which of the two it is.
 
 use crate::jsonrpc::Message;
-use crate::permissions::{Permit, PinnedCall};
+use crate::permissions::{Denial, Permit, PinnedCall};
 use crate::router::{
     Cause, Counted, Exit, IsolatedRouter, Output, Presence, ProcessId, Profile, Room, Router,
     SessionId, TooLarge, ToolsKnown, Window,
@@ -125,10 +125,18 @@ impl Routing {
         }
     }
 
-    pub(super) fn set_rights(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
+    pub(super) fn set_rights(
+        &mut self,
+        id: SessionId,
+        profile: Profile,
+        out: &mut Output,
+    ) -> Vec<Denial> {
         match self {
             Self::Shared(router) => router.set_rights(id, profile, out),
-            Self::Isolated(router) => router.set_rights(profile),
+            Self::Isolated(router) => {
+                router.set_rights(profile);
+                Vec::new()
+            }
         }
     }
 

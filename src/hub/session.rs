@@ -7,7 +7,7 @@ use super::outbox::{Cut, Lines, Outbox};
 use super::room::Room;
 use super::routing::Routing;
 use crate::jsonrpc::Message;
-use crate::permissions::{Permit, PinnedCall};
+use crate::permissions::{Denial, Permit, PinnedCall};
 use crate::replay::Replay;
 use crate::router::{Counted, Output, Presence, Profile, SessionId, TooLarge};
 use crate::transport::Writer;
@@ -127,11 +127,16 @@ impl Session {
         hub.0.gather_in(&mut state, event)
     }
 
-    /// Applies changed rights of the peer: ends subscriptions that they no longer cover.
-    pub fn set_rights(&self, profile: Profile) {
+    /// Applies changed rights of the peer: refuses what waits for the MCP server, and ends subscriptions, as far as
+    /// they no longer cover it. Returns what has been refused or ended.
+    #[must_use]
+    pub fn set_rights(&self, profile: Profile) -> Vec<Denial> {
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
-        hub.0
-            .handle(|routing, out| routing.set_rights(id, profile, out));
+        let refused = hub
+            .0
+            .gather(|routing, out| routing.set_rights(id, profile, out));
+        hub.0.flush();
+        refused
     }
 
     /// Notes whether the client can be reached, without which it gets no server requests.

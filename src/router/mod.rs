@@ -77,6 +77,7 @@ pub use server_requests::can_be_asked;
 pub use session::{Counted, Presence, Profile};
 
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, error_line};
+use crate::permissions::Denial;
 use blame::Blame;
 use peers::{Peers, Receiver};
 use process::{Process, Service};
@@ -208,16 +209,20 @@ impl Router {
         self.detach(id, out);
     }
 
-    /// Applies changed rights of a peer: ends the subscriptions that they no longer allow.
-    pub fn set_rights(&mut self, id: SessionId, profile: Profile, out: &mut Output) {
+    /// Applies changed rights of a peer: refuses what waits, and ends the subscriptions, as far as they no longer
+    /// allow it. Returns what has been refused or ended.
+    #[must_use]
+    pub fn set_rights(&mut self, id: SessionId, profile: Profile, out: &mut Output) -> Vec<Denial> {
         let Some(session) = self.peers.get_mut(id) else {
-            return;
+            return Vec::new();
         };
         let rights = profile.rights.clone();
         session.profile = profile;
-        for process in &mut self.processes {
-            process.apply_rights(id, &rights, &mut self.peers, out);
-        }
+        let (processes, peers) = (&mut self.processes, &mut self.peers);
+        let applied = processes
+            .iter_mut()
+            .flat_map(|process| process.apply_rights(id, &rights, peers, out));
+        applied.collect()
     }
 
     /// Notes whether a session's client is connected, which decides what waits for it.

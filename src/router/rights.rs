@@ -13,14 +13,14 @@ const NOT_ALLOWED: &str = "the client may not do this any more";
 
 impl Process {
     /// Applies changed rights of a session: refuses what waits for its turn, and ends the subscriptions, as
-    /// far as they no longer allow it.
+    /// far as they no longer allow it. Returns what has been refused or ended.
     pub(super) fn apply_rights(
         &mut self,
         id: SessionId,
         rights: &Rights,
         peers: &mut Peers,
         out: &mut Output,
-    ) {
+    ) -> Vec<Denial> {
         for uri in self.subscriptions.of(id) {
             if may_subscribe(rights, &uri) || self.subscriptions.remove(&uri, id) {
                 continue;
@@ -30,12 +30,14 @@ impl Process {
         }
         let latest = peers.newest_id;
         let Some(session) = peers.get_mut(id) else {
-            return;
+            return Vec::new();
         };
-        self.refuse_waiting(id, rights, session, out);
+        let mut refused = self.refuse_waiting(id, rights, session, out);
         for (ours, denial) in self.forbidden_listen_requests(session, rights) {
             self.end_listen(ours, &denial, session, latest, out);
+            refused.push(denial);
         }
+        refused
     }
 
     /// Judges the queued lines of a session again.
@@ -45,7 +47,7 @@ impl Process {
         rights: &Rights,
         session: &mut Session,
         out: &mut Output,
-    ) {
+    ) -> Vec<Denial> {
         let mut refused = Vec::new();
         self.queue.retain(id, |waiting| {
             let line = waiting.line.pieces().collect::<Vec<_>>().concat();
@@ -53,21 +55,21 @@ impl Process {
             let Some(denial) = message.and_then(|message| rights.decide(message).err()) else {
                 return true;
             };
-            refused.extend(waiting.request.map(|ours| (ours, denial)));
+            refused.push((waiting.request, denial));
             false
         });
-        for (ours, mut denial) in refused {
-            let Some(pending) = self.in_flight.remove(ours) else {
-                continue;
-            };
-            if session.answered(&pending.id, ours) {
-                denial.id = Some(pending.id);
-                denial
-                    .to_line()
-                    .into_iter()
-                    .for_each(|line| out.tell(id, line));
+        let answer = |(ours, mut denial): (Option<i64>, Denial)| {
+            denial.id = ours.and_then(|ours| {
+                let pending = self.in_flight.remove(ours)?;
+                let is_awaited = session.answered(&pending.id, ours);
+                is_awaited.then_some(pending.id)
+            });
+            if let Some(line) = denial.to_line() {
+                out.tell(id, line);
             }
-        }
+            denial
+        };
+        refused.into_iter().map(answer).collect()
     }
 
     fn forbidden_listen_requests(&self, session: &Session, rights: &Rights) -> Vec<(i64, Denial)> {

@@ -1,6 +1,8 @@
 //! Who is admitted and what they may do, which can change while peers are connected.
 
 use super::key_refresh::KeyRefresh;
+use super::refusals::log_denial;
+use crate::audit::Trail;
 use crate::auth::{Identity, TokenError};
 use crate::handshake::{AuthRequirements, Refused};
 use crate::hub::Session;
@@ -217,11 +219,20 @@ pub(super) fn now() -> u64 {
         .as_secs()
 }
 
-/// Completes when the token is no longer valid; until then passes changed rights to the hub, where there is a
-/// session. Cancel safe.
+/// Applies the rights of an authorization to a session. What that refuses or ends has been let pass before, and is
+/// put on record.
+pub(super) fn apply_rights(authorization: &Authorization, session: &Session, trail: &Trail) {
+    for denial in session.set_rights(authorization.profile()) {
+        log_denial(&denial);
+        trail.blocked(&denial);
+    }
+}
+
+/// Completes when the token is no longer valid; until then applies changed rights to the session, if there is
+/// one. Cancel safe.
 pub(super) async fn invalidated(
     authorization: &mut Authorization,
-    session: Option<&Session>,
+    session: Option<(&Session, &Trail)>,
 ) -> Invalidated {
     let mut expiry = std::pin::pin!(expiry(authorization.identity().expires));
     loop {
@@ -232,18 +243,18 @@ pub(super) async fn invalidated(
         if let Err(invalidated) = renewed {
             return invalidated;
         }
-        if let Some(session) = session {
-            session.set_rights(authorization.profile());
+        if let Some((session, trail)) = session {
+            apply_rights(authorization, session, trail);
         }
     }
 }
 
 /// Completes when the token is revoked. A session may wait for its client beyond the expiry of its token, but
 /// current rights apply.
-pub(super) async fn revoked(mut authorization: Authorization, session: Option<&Session>) {
+pub(super) async fn revoked(mut authorization: Authorization, session: Option<(&Session, &Trail)>) {
     while !matches!(authorization.renewed().await, Err(Invalidated::Revoked)) {
-        if let Some(session) = session {
-            session.set_rights(authorization.profile());
+        if let Some((session, trail)) = session {
+            apply_rights(&authorization, session, trail);
         }
     }
 }

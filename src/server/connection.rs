@@ -14,7 +14,6 @@ use super::refusals::Refusals;
 use super::registry::{Handover, Registration};
 use super::sharing::Placement;
 use super::upstream::{Records, upstream};
-use crate::audit::Trail;
 use crate::backlog::Holder;
 use crate::control::Control;
 use crate::handshake;
@@ -104,7 +103,7 @@ impl Carrier<'_> {
             );
             let from_peer = own_waker(from_peer);
             let to_peer = own_waker(down.run(&mut *writer, send));
-            let others = own_waker(self.others(authorization, holder, &activity, &refusals));
+            let others = own_waker(self.others(authorization, holder, &activity, records));
             drive(rules, (from_peer, to_peer, others), session, &activity).await
         };
         // No line can follow half a line.
@@ -149,20 +148,20 @@ impl Carrier<'_> {
         authorization: &mut Authorization,
         holder: &Holder,
         activity: &Activity,
-        refusals: &Refusals<&Trail>,
+        records: Records<'_>,
     ) -> Event {
         let session = &self.placement.session;
         let timeout = self.context.settings.keepalive_timeout;
         let timeout = self.registration.map(|_| timeout);
         tokio::select! {
             handover = next_handover(self.registration) => Event::Replaced(handover),
-            never = refusals.report() => match never {},
+            never = records.refusals.report() => match never {},
             cut = session.overflowed() => Event::Cut(why_cut(cut, &self.context.stopping)),
             excess = holder.evicted() => {
                 warn_of_backlog(excess);
                 Event::Backlog
             }
-            invalidated = invalidated(authorization, Some(session)) => Event::Invalidated(invalidated),
+            invalidated = invalidated(authorization, Some((session, records.trail))) => Event::Invalidated(invalidated),
             () = activity.idle(session) => Event::Idle,
             () = activity.silence(timeout) => Event::Silent,
         }

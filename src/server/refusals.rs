@@ -257,7 +257,7 @@ impl<T: Deref<Target = Trail>> Drop for Refusals<T> {
     }
 }
 
-fn log_denial(denial: &Denial) {
+pub(super) fn log_denial(denial: &Denial) {
     // URIs stay out of the log: they may hold credentials.
     let named = |kind| {
         let item = denial.item.as_ref().filter(|item| item.kind == kind)?;

@@ -1,7 +1,7 @@
 //! One session: over one connection, and, with a client that speaks `mcp-remote/resume`, over those
 //! that follow.
 
-use super::access::{Authorization, Invalidated, expiry, revoked};
+use super::access::{Authorization, Invalidated, apply_rights, expiry, revoked};
 use super::connection::{Carrier, First};
 use super::context::Context;
 use super::end::{Disposition, Reason, warn_of_backlog, why_cut};
@@ -13,6 +13,7 @@ use super::open;
 use super::places::{Place, Spot};
 use super::registry::{Handover, Registration};
 use super::sharing::{Party, Placement};
+use crate::audit::Trail;
 use crate::control::Control;
 use crate::handshake;
 use crate::hub::{Cut, Session};
@@ -247,8 +248,9 @@ impl Life<'_> {
                 Disposition::Replaced => ended.handover.ok_or(reason),
                 Disposition::Lost => {
                     let authorization = link.authorization.clone();
+                    let trail = link.trail.part();
                     drop(link);
-                    self.wait(authorization, reason).await
+                    self.wait(authorization, &trail, reason).await
                 }
                 Disposition::Close => {
                     let Link { reader, writer, .. } = *link;
@@ -272,7 +274,12 @@ impl Life<'_> {
     ///
     /// # Errors
     /// Why there is no further connection.
-    async fn wait(&self, authorization: Authorization, reason: Reason) -> Result<Handover, Reason> {
+    async fn wait(
+        &self,
+        authorization: Authorization,
+        trail: &Trail,
+        reason: Reason,
+    ) -> Result<Handover, Reason> {
         let session = &self.placement.session;
         let registration = self.registration.as_ref().ok_or(reason)?;
         // A client that may not know of the session yet will begin a new one.
@@ -297,7 +304,7 @@ impl Life<'_> {
             }
             handover = registration.handover() => Ok(handover),
             reason = given_up(session, self.context) => Err(reason),
-            () = revoked(authorization, Some(session)) => Err(Reason::Invalidated(Invalidated::Revoked)),
+            () = revoked(authorization, Some((session, trail))) => Err(Reason::Invalidated(Invalidated::Revoked)),
             never = stays_away(session) => match never {},
         }?;
         registration.set_waiting(false);
@@ -326,7 +333,7 @@ impl Life<'_> {
         tracing::info!(session = key, address = %link.address, resent, "resumed");
         link.trail.joined(key);
         // Changes since the last connection have not been applied yet.
-        session.set_rights(link.authorization.profile());
+        apply_rights(&link.authorization, session, &link.trail);
         session.set_presence(Presence::Connected);
         let first = Control::Resumed {
             session: Some(registration.key.clone()),

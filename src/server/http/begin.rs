@@ -50,6 +50,7 @@ pub(super) fn begin(
     let session = HttpSession::new(
         (owner.clone(), Arc::clone(&id)),
         placement,
+        Arc::clone(&bearer.trail),
         streams,
         authorization.clone(),
     );

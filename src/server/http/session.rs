@@ -1,12 +1,13 @@
 //! One session over HTTP: its state and its life.
 
-use super::super::access::{Authorization, Invalidated, invalidated};
+use super::super::access::{Authorization, Invalidated, apply_rights, invalidated};
 use super::super::context::Context;
 use super::super::end::why_cut;
 use super::super::owner::Owner;
 use super::super::sharing::Placement;
 use super::feed::Source;
 use super::ids;
+use crate::audit::Trail;
 use crate::http::{Event, EventId, Next, Reading, Streams, write_event};
 use crate::hub::Cut;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
@@ -34,6 +35,7 @@ pub(super) struct HttpSession {
     pub id: Arc<str>,
     owner: Mutex<Owner>,
     pub placement: Placement,
+    trail: Arc<Trail>,
     streams: Arc<Mutex<Streams>>,
     /// That of the token that expires last.
     authorization: Mutex<Authorization>,
@@ -53,6 +55,7 @@ impl HttpSession {
     pub(super) fn new(
         (owner, id): (Owner, Arc<str>),
         placement: Placement,
+        trail: Arc<Trail>,
         streams: Streams,
         authorization: Authorization,
     ) -> Self {
@@ -65,6 +68,7 @@ impl HttpSession {
             id,
             owner: Mutex::new(owner),
             placement,
+            trail,
             streams,
             authorization: Mutex::new(authorization),
             renewed: Notify::new(),
@@ -178,8 +182,7 @@ impl HttpSession {
     /// Goes on with another token, which has more roles.
     pub(super) fn widen(&self, authorization: &Authorization) {
         *lock(&self.authorization) = authorization.clone();
-        let session = &self.placement.session;
-        session.set_rights(authorization.profile());
+        apply_rights(authorization, &self.placement.session, &self.trail);
         self.renewed.notify_one();
     }
 
@@ -387,7 +390,7 @@ async fn session_invalidated(session: &HttpSession) -> Invalidated {
     loop {
         let mut authorization = lock(&session.authorization).clone();
         tokio::select! {
-            invalidated = invalidated(&mut authorization, Some(&session.placement.session)) => return invalidated,
+            invalidated = invalidated(&mut authorization, Some((&session.placement.session, &session.trail))) => return invalidated,
             () = session.renewed.notified() => {}
         }
     }

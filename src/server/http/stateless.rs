@@ -10,6 +10,7 @@ use super::feed::{self, PATIENCE, Source};
 use super::gate::{self, Stopped};
 use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
+use crate::audit::Trail;
 use crate::http::{Accepts, status_of, write_event};
 use crate::jsonrpc::{Code, Kind, MAX_CHILD_DEPTH, Message, RequestId};
 use crate::mcp::Method;
@@ -27,6 +28,7 @@ pub(super) struct Single {
     placement: Arc<Placement>,
     authorization: Authorization,
     context: Arc<Context>,
+    trail: Arc<Trail>,
     id: Option<RequestId>,
     ready: VecDeque<Said>,
     done: bool,
@@ -78,6 +80,7 @@ impl Single {
             placement,
             authorization,
             context: Arc::clone(&visitor.context),
+            trail: Arc::clone(&bearer.trail),
             id: None,
             ready: VecDeque::new(),
             done: false,
@@ -108,7 +111,7 @@ impl Single {
                     () = session.changed() => {}
                     // The next `take` says why.
                     _cut = session.overflowed() => {}
-                    invalidated = invalidated(&mut self.authorization, Some(session)) => {
+                    invalidated = invalidated(&mut self.authorization, Some((session, &self.trail))) => {
                         tracing::info!(reason = invalidated.name(), "a request ends");
                         (self.done, self.invalidated) = (true, true);
                     }

@@ -170,3 +170,51 @@ fn who_names_the_task_of_another_is_on_record() {
         assert_eq!(refused.iter().map(count).sum::<u64>(), 57, "{refused:?}");
     }
 }
+
+/// A message that has been let pass and waits for its turn is refused when a reloaded policy forbids it: without this
+/// line the log said that it had passed.
+#[test]
+fn what_a_reload_refuses_is_on_record() {
+    for transport in BOTH {
+        let audit = Audit::new();
+        let policy = |blocked: &str| {
+            let rules = json!({"allowedMethods": ["*"], "blockedTools": [blocked]});
+            let policy = json!({"permissions": {"user": rules}});
+            std::fs::write(audit.path("policy.json"), policy.to_string()).unwrap();
+        };
+        policy("nothing");
+        let server = Setup::new(transport)
+            .secret()
+            .args(&["--permissions-config", &audit.flag("policy.json")])
+            .args(&["--audit-log", &audit.flag("log"), "--audit-allowed"])
+            .args(&["--max-in-flight", "1"])
+            .start();
+        let mut peer = server.peer_with(&token_with(&["user"]));
+        peer.initialize();
+        let silent = json!({"name": "x", "silent": true});
+        peer.send(&request(1, "tools/call", silent));
+        server.wait_seen("silent");
+        peer.send(&request(2, "tools/call", json!({"name": "rm"})));
+        let of_rm = |event: &str| {
+            eventually(&format!("{event} of rm"), || {
+                let lines = audit.lines("log");
+                let is_it = |line: &Value| line["event"] == event && line["tool"] == "rm";
+                lines.into_iter().find(is_it)
+            })
+        };
+        let let_pass = of_rm("allow");
+        policy("rm");
+        server.reload();
+        let refused = peer.next();
+        assert_eq!(
+            (&refused["id"], &refused["error"]["code"]),
+            (&json!(2), &json!(-32601))
+        );
+        let blocked = of_rm("block");
+        for key in ["connection", "user", "method", "id"] {
+            assert_eq!(blocked[key], let_pass[key], "{key}");
+        }
+        assert_eq!(blocked["rule"], "role 'user', blockedTools 'rm' (line 1)");
+        assert!(!server.seen().contains("\"rm\""));
+    }
+}

@@ -390,7 +390,9 @@ fn what_waits_is_held_to_changed_rights() {
         rights,
         ..Profile::anybody()
     };
-    bench.router.set_rights(peer, profile, &mut bench.out);
+    let denials = bench.router.set_rights(peer, profile, &mut bench.out);
+    let denied: Vec<_> = denials.iter().map(|denial| &*denial.method).collect();
+    assert_eq!(denied, ["tools/call", "notifications/odd"]);
     let refused = bench.told(peer);
     assert_eq!(
         (&refused["id"], &refused["error"]["code"]),
