@@ -270,6 +270,8 @@ const verbs = {
     mkdirSync(where, { recursive: true });
     writeFileSync(join(where, tag), "");
     while (readdirSync(where).length < parties) await sleep(0.02);
+    // What has happened before it opened, such as the end of a kept connection, is waiting to be polled.
+    await new Promise(setImmediate);
     return null;
   },
   level: async ({ level }) => void (await client.setLoggingLevel(level)),

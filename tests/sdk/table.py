@@ -205,17 +205,16 @@ def main_rows(examples: Path) -> Iterator[Row]:
             for client in able:
                 part = user(server, client)
                 quick = client in (PY_AUTO, TS1) and transport == "tcp"
-                # The reader comes when the user has left: a second client on the same child, alone again.
+                # The reader comes when the users have left: a later client on the same child.
                 yield Row(
                     "main",
-                    f"{client.name} × 1, then a reader",
+                    f"{client.name} × 2, then a reader",
                     server,
                     transport,
-                    ((part,), (reader(server, client),)),
+                    ((part, part), (reader(server, client),)),
                     last_is_denied,
                     quick=quick,
                 )
-                yield Row("main", f"{client.name} × 2", server, transport, ((part, part),), quick=quick)
             yield Row(
                 "main",
                 "5 different clients and a reader",

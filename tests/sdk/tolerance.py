@@ -7,7 +7,7 @@ error, and an error than nothing. Each scene has the number of what it shows, se
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,15 +203,16 @@ def pipe_rows(binary: Path) -> Iterator[tuple[int, str, list[str]]]:
 
 
 def all_rows(binary: Path) -> Iterator[tuple[int, str, list[str]]]:
-    for scene in SCENES:
-        for host in scene.hosts:
-            part = Part(host, (scene.step,))
-            with ThreadPoolExecutor(2) as pool:
-                jobs: dict[str, Callable[[], list[Json]]] = {"alone": pool.submit(alone, scene, part).result}
-                for name, route in ROUTES.items():
-                    jobs[name] = pool.submit(through, scene, part, binary, route).result
-                runs = {name: result() for name, result in jobs.items()}
-            yield from compared(scene, host, runs)
+    """Most of the time they wait, so that several scenes go on at a time."""
+
+    def played(scene: Scene, host: Client) -> dict[str, list[Json]]:
+        part = Part(host, (scene.step,))
+        return {"alone": alone(scene, part)} | {name: through(scene, part, binary, route) for name, route in ROUTES.items()}
+
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [(scene, host, pool.submit(played, scene, host)) for scene in SCENES for host in scene.hosts]
+        for scene, host, job in jobs:
+            yield from compared(scene, host, job.result())
     yield from pipe_rows(binary)
 
 
