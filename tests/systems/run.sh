@@ -7,9 +7,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+# The security updates of Debian have a newer compiler than its release.
+oldest=$(sed --quiet 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 missing=()
 for package in rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64 wine64; do
-    dpkg --status "$package" >/dev/null 2>&1 || missing+=("$package")
+    version=$(dpkg-query --show --showformat '${Version}' "$package" 2>/dev/null) || version=
+    case $package in
+        rust* | cargo*) dpkg --compare-versions "$version" ge "$oldest" || missing+=("$package") ;;
+        *) [[ $version ]] || missing+=("$package") ;;
+    esac
 done
 if ((${#missing[@]})); then
     apt-get update
