@@ -375,7 +375,8 @@ pub fn serve(spec: &Spec, workshop: &Workshop) -> io::Result<Command> {
         with_file(&mut command, "--audit-log", &workshop.file("audit.log"));
         command.arg("--audit-allowed");
     }
-    command.args(["--max-connections", "8192", "--max-sessions", "8192"]);
+    command.args(["--max-connections", "8192", "--max-per-user", "8192"]);
+    command.args(["--max-sessions", "8192"]);
     command.args(["--max-message-size", "64MiB"]);
     command.args(["--max-pending", "8192", "--max-pending-per-address", "8192"]);
     command.arg("--");

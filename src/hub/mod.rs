@@ -398,7 +398,9 @@ impl Flush for Shared {
             outbox.deliver();
         }
         for process in ProcessId::ALL {
-            self.write(state, process);
+            if state.out.queued[process.0] > 0 {
+                self.write(state, process);
+            }
             while state.routing.advance(process, &mut state.out) {
                 self.queue(state, process);
                 self.write(state, process);
@@ -413,6 +415,11 @@ impl Flush for Shared {
 }
 
 impl State {
+    /// True if there is something to write.
+    fn has_lines(&self) -> bool {
+        !self.ready.is_empty() || self.out.queued.iter().any(|bytes| *bytes > 0)
+    }
+
     /// Tells the router how much waits for a process. What waits for an isolated process is charged to its
     /// session; the rest has a separate bound.
     fn note_queued(&mut self, process: ProcessId, queue: &ChunkQueue) {

@@ -142,8 +142,16 @@ impl Session {
     /// Notes whether the client can be reached, without which it gets no server requests.
     pub fn set_presence(&self, presence: Presence) {
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
-        hub.0
-            .handle(|routing, out| routing.set_presence(id, presence, out));
+        let mut state = hub.0.lock();
+        hub.0.gather_in(&mut state, |routing, out| {
+            routing.set_presence(id, presence, out);
+        });
+        // Each request over HTTP changes it, but there are rarely server requests that have waited for that.
+        let has_lines = state.has_lines();
+        drop(state);
+        if has_lines {
+            hub.0.flush();
+        }
     }
 
     /// Notes that the peer has closed its sending half: it still gets pending answers, but its subscriptions
