@@ -76,7 +76,7 @@ impl Carrier<'_> {
             has_halves: matches!(reader, Reader::Line(_)),
         };
         let (end, handover) = {
-            let user_limit = UserLimit::new(
+            let mut user_limit = UserLimit::new(
                 self.context.rates.as_ref(),
                 authorization.identity(),
                 *address,
@@ -86,7 +86,9 @@ impl Carrier<'_> {
                 trail,
                 refusals: &refusals,
             };
-            let intake = self.intake(reader, read, &activity, holder);
+            // Lent to their future, which would store twice what it were given.
+            let mut intake = self.intake(reader, read, &activity, holder);
+            let mut at_intake = authorization.clone();
             let down = Downstream {
                 session,
                 activity: &activity,
@@ -95,10 +97,10 @@ impl Carrier<'_> {
                 keepalive: settings.keepalive_interval,
             };
             let from_peer = upstream(
-                intake,
+                &mut intake,
                 self.placement,
-                authorization.clone(),
-                user_limit,
+                &mut at_intake,
+                &mut user_limit,
                 records,
             );
             let from_peer = own_waker(from_peer);

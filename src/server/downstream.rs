@@ -174,7 +174,8 @@ impl Downstream<'_> {
         writer: &mut Lendable<Writer>,
         lines: &[impl Pieces],
     ) -> std::io::Result<()> {
-        self.sending(writer.send(lines)).await
+        // Boxed, because this task rarely sends, and would be as large as when it does all the time.
+        self.sending(Box::pin(writer.send(lines))).await
     }
 
     async fn sending(

@@ -221,8 +221,11 @@ impl<'a> Intake<'a> {
     ) -> Result<Admitted<'a>, Event> {
         let allowance = match message {
             Ok(message) if matches!(message.kind(), Kind::Request(_)) => user_limit.take(),
+            // Waiting is rare, and boxed, so that idle tasks stay small.
             _ => {
-                self.read_ahead_until(user_limit.wait()).await?;
+                if user_limit.take().is_err() {
+                    Box::pin(self.read_ahead_until(user_limit.wait())).await?;
+                }
                 Ok(())
             }
         };
@@ -240,7 +243,7 @@ impl<'a> Intake<'a> {
             // A new process of its own has room even if the shared one has none.
             Ok(message) if !placement.moves_with(message) => match session.find_room(message) {
                 Some(room) => Some(room),
-                None => Some(self.read_ahead_until(session.room(message)).await?),
+                None => Some(Box::pin(self.read_ahead_until(session.room(message))).await?),
             },
             _ => None,
         };

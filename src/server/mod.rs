@@ -61,6 +61,7 @@ use pending::{PendingConnection, PendingConnections};
 use sharing::Sharing;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -328,19 +329,22 @@ impl Arrivals {
                     context,
                     Arc::clone(&self.http_sessions),
                 );
-                self.peers.spawn(counted(open, life).instrument(span))
+                self.peers
+                    .spawn(counted(open, Box::pin(life)).instrument(span))
             }
             Way::Lines(protocol) => {
                 let open = Open::connection(protocol.into());
                 let life = peer::serve((socket, protocol), who, context);
-                self.peers.spawn(counted(open, life).instrument(span))
+                self.peers
+                    .spawn(counted(open, Box::pin(life)).instrument(span))
             }
         };
     }
 }
 
-/// Counts a connection in the metrics until it ends.
-async fn counted(open: impl Into<Option<Open>>, life: impl Future<Output = ()>) {
+/// Counts a connection in the metrics until it ends. Its future is boxed, because an async function stores twice
+/// what it is given by value.
+async fn counted(open: impl Into<Option<Open>>, life: Pin<Box<dyn Future<Output = ()> + Send>>) {
     let _open = open.into();
     life.await;
 }

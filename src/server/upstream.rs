@@ -29,13 +29,13 @@ pub(super) struct Records<'a> {
 
 /// From the peer to the MCP server, each line through the gate and the policy.
 pub(super) async fn upstream(
-    mut intake: Intake<'_>,
+    intake: &mut Intake<'_>,
     placement: &Placement,
-    authorization: Authorization,
-    user_limit: UserLimit<'_>,
+    authorization: &mut Authorization,
+    user_limit: &mut UserLimit<'_>,
     records: Records<'_>,
 ) -> Event {
-    match carry_upstream(&mut intake, placement, authorization, user_limit, records).await {
+    match carry_upstream(intake, placement, authorization, user_limit, records).await {
         Ok(never) => match never {},
         Err(end) => end,
     }
@@ -44,8 +44,8 @@ pub(super) async fn upstream(
 async fn carry_upstream(
     intake: &mut Intake<'_>,
     placement: &Placement,
-    mut authorization: Authorization,
-    mut user_limit: UserLimit<'_>,
+    authorization: &mut Authorization,
+    user_limit: &mut UserLimit<'_>,
     records: Records<'_>,
 ) -> Result<std::convert::Infallible, Event> {
     loop {
@@ -68,7 +68,7 @@ async fn carry_upstream(
         } = match &message {
             Some(message) => {
                 let rights = authorization.rights();
-                let admit = intake.admit(message, placement, rights, &mut user_limit);
+                let admit = intake.admit(message, placement, rights, user_limit);
                 admit.await?
             }
             None => Admitted::default(),
@@ -88,7 +88,7 @@ async fn carry_upstream(
             (Some(message), Ok(())) => {
                 if let Some(permit) = pass(message, intake.session, authorization.rights(), records)
                 {
-                    send(&permit, room, placement, &authorization, records);
+                    send(&permit, room, placement, authorization, records);
                     metrics::handed_over(at);
                 }
             }
