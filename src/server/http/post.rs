@@ -2,7 +2,7 @@
 
 use super::super::access::Authorization;
 use super::begin;
-use super::feed::{self, PATIENCE};
+use super::feed::{self, Patience};
 use super::gate::{self, Stopped};
 use super::ids::New;
 use super::listen;
@@ -134,7 +134,7 @@ async fn in_session(
     }
     let way = Way {
         accepts,
-        patience: (!begins).then_some(PATIENCE),
+        patience: (!begins).then_some(&visitor.patience),
         primes: version.is_some_and(|version| version >= Revision::V2025_11_25),
         pace: visitor.context.settings.keepalive_interval,
     };
@@ -176,7 +176,7 @@ async fn ask(
     bearer: &Bearer,
     authorization: Authorization,
     permit: &Permit,
-    way: Way,
+    way: Way<'_>,
 ) -> Result<(Reply, Option<Line>), Reply> {
     let message = permit.message();
     let open = || session.streams().open(message, way.accepts.stream);
@@ -196,10 +196,10 @@ async fn ask(
 }
 
 /// How a request is answered.
-struct Way {
+struct Way<'a> {
     accepts: Accepts,
     /// How long the answer may take before a stream of events begins; `None` for any time.
-    patience: Option<Duration>,
+    patience: Option<&'a Patience>,
     /// The stream begins with an id.
     primes: bool,
     /// The interval of keepalives on a stream.
@@ -208,7 +208,7 @@ struct Way {
 
 /// Waits for the first message: the answer is sent as JSON, anything else begins a stream. Returns
 /// also the answer, if it is one.
-async fn answer(mut reader: Reader, way: Way) -> Result<(Reply, Option<Line>), Reply> {
+async fn answer(mut reader: Reader, way: Way<'_>) -> Result<(Reply, Option<Line>), Reply> {
     let first = match way.patience.filter(|_| way.accepts.stream) {
         Some(patience) => reader.next_within(patience).await,
         None => Some(reader.next().await),

@@ -5,7 +5,7 @@ use super::super::context::Context;
 use super::super::end::why_cut;
 use super::super::owner::Owner;
 use super::super::sharing::Placement;
-use super::feed::Source;
+use super::feed::{Patience, Source};
 use super::ids;
 use crate::audit::Trail;
 use crate::http::{Event, EventId, Next, Reading, Streams, write_event};
@@ -290,9 +290,9 @@ impl Reader {
     }
 
     /// As [`Reader::next`], for a wait that is so short that the token is checked only before and after it;
-    /// `None` if there is no event within `patience`.
-    pub(super) async fn next_within(&mut self, patience: Duration) -> Option<Option<Event>> {
-        let deadline = Instant::now() + patience;
+    /// `None` if there is no event in time.
+    pub(super) async fn next_within(&mut self, patience: &Patience) -> Option<Option<Event>> {
+        let end = Patience::end();
         let mut is_late = false;
         loop {
             match self.take() {
@@ -300,8 +300,8 @@ impl Reader {
                 Next::End => return Some(None),
                 Next::Wait if is_late => return None,
                 Next::Wait => {
-                    let woken = tokio::time::timeout_at(deadline, self.reading.wake.wait());
-                    is_late = woken.await.is_err();
+                    let woken = patience.until(end, self.reading.wake.wait());
+                    is_late = woken.await.is_none();
                 }
             }
         }

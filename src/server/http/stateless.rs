@@ -6,7 +6,7 @@ use super::super::context::Context;
 use super::super::end::why_cut;
 use super::super::isolated;
 use super::super::sharing::{Party, Placement};
-use super::feed::{self, PATIENCE, Source};
+use super::feed::{self, Patience, Source};
 use super::gate::{self, Stopped};
 use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
@@ -185,10 +185,11 @@ pub(super) async fn serve(
         return Ok(reply::empty(StatusCode::ACCEPTED));
     };
     single.id = Some(id.clone());
+    let end = Patience::end();
     let first = loop {
         let next = single.next();
         let first = if accepts.stream {
-            tokio::time::timeout(PATIENCE, next).await.ok()
+            visitor.patience.until(end, next).await
         } else {
             Some(next.await)
         };

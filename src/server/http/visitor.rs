@@ -7,6 +7,7 @@ use super::super::owner::Owner;
 use super::super::places::{NoPlace, Place};
 use super::super::refusals::Refusals;
 use super::super::unauthenticated;
+use super::feed::Patience;
 use super::reply::{self, Reply};
 use super::sessions::HttpSessions;
 use crate::account::{Account, Address, Network};
@@ -42,6 +43,7 @@ pub(super) struct Visitor {
     pub site: Arc<Site>,
     pub address: Address,
     pub certificate: Option<Holder>,
+    pub patience: Patience,
     state: Mutex<State>,
     admitted: watch::Sender<bool>,
 }
@@ -88,6 +90,7 @@ impl Visitor {
             site,
             address,
             certificate,
+            patience: Patience::default(),
             state: Mutex::new(State {
                 trail,
                 named: false,
