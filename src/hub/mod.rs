@@ -415,11 +415,6 @@ impl Flush for Shared {
 }
 
 impl State {
-    /// True if there is something to write.
-    fn has_lines(&self) -> bool {
-        !self.ready.is_empty() || self.out.queued.iter().any(|bytes| *bytes > 0)
-    }
-
     /// Tells the router how much waits for a process. What waits for an isolated process is charged to its
     /// session; the rest has a separate bound.
     fn note_queued(&mut self, process: ProcessId, queue: &ChunkQueue) {

@@ -142,16 +142,15 @@ impl Session {
     /// Notes whether the client can be reached, without which it gets no server requests.
     pub fn set_presence(&self, presence: Presence) {
         let (id, hub) = (self.attachment.id(), self.attachment.hub());
-        let mut state = hub.0.lock();
-        hub.0.gather_in(&mut state, |routing, out| {
-            routing.set_presence(id, presence, out);
-        });
-        // Each request over HTTP changes it, but there are rarely server requests that have waited for that.
-        let has_lines = state.has_lines();
-        drop(state);
-        if has_lines {
-            hub.0.flush();
+        {
+            let state = &mut *hub.0.lock();
+            state.routing.set_presence(id, presence, &mut state.out);
+            // Each request over HTTP changes it, but there are rarely server requests that have waited for that.
+            if state.out.is_empty() {
+                return;
+            }
         }
+        hub.0.handle(|_, _| ());
     }
 
     /// Notes that the peer has closed its sending half: it still gets pending answers, but its subscriptions

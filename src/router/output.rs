@@ -107,6 +107,16 @@ impl Output {
         &mut self.to_child[process.0]
     }
 
+    /// True if there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let flags = [self.timed, self.learned, self.foreign_task, self.withheld];
+        self.to_child.iter().all(Chunks::is_empty)
+            && self.to_peer.is_empty()
+            && self.commands.is_empty()
+            && !flags.iter().chain(&self.asked).any(|flag| *flag)
+    }
+
     /// How many bytes are queued for a process.
     #[must_use]
     pub fn unwritten(&self, process: ProcessId) -> usize {
