@@ -61,9 +61,10 @@ impl Message {
             }
             Ok::<(), Refusal>(())
         })?;
+        // What follows the message, such as half of a line end, is not written.
+        let has_odd_white = scanner.has_odd_white();
         Self::end(&mut scanner, &line)?;
-        let needs_mending =
-            scanner.has_odd_white() || scanner.is_not_ascii() && has_unicode_line_end(&line);
+        let needs_mending = has_odd_white || scanner.is_not_ascii() && has_unicode_line_end(&line);
         Self::assemble(line, &head, inner, needs_mending, strict)
     }
 

@@ -65,6 +65,22 @@ fn what_passes_is_written_anew() {
     }
 }
 
+/// Bug: every message of a server or client that ends its lines with CR LF, and every body over HTTP that ends with a
+/// line end, was copied byte by byte.
+#[test]
+fn what_follows_a_message_does_not_make_it_slow() {
+    let message = r#"{"jsonrpc":"2.0","id":1,"result":{"x":1}}"#;
+    for (before, behind, expected) in [
+        ("", "", false),
+        ("", "\r", false),
+        ("", "\r\n\t\n ", false),
+        ("\t", "", true),
+    ] {
+        let message = read(&format!("{before}{message}{behind}")).unwrap();
+        assert_eq!(message.needs_mending, expected, "{before:?}, {behind:?}");
+    }
+}
+
 #[test]
 fn a_refused_line_is_answered_under_the_ids_that_are_due() {
     let deep = format!(

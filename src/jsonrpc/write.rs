@@ -214,21 +214,31 @@ impl Replacement<'_> {
 /// only between values there, U+0085, U+2028 and U+2029 only inside strings.
 fn mend(text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match (byte, after) {
-            (0..=0x1f, _) => out.push(b' '),
-            (0xc2, [0x85, tail @ ..]) => {
+    let is_odd = |byte: &u8| matches!(byte, 0..=0x1f | 0xc2 | 0xe2);
+    while let Some(at) = rest.iter().position(is_odd) {
+        let (plain, odd) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        rest = match odd {
+            [0xc2, 0x85, tail @ ..] => {
                 out.extend(b"\\u0085");
-                rest = tail;
+                tail
             }
-            (0xe2, [0x80, end @ (0xa8 | 0xa9), tail @ ..]) => {
+            [0xe2, 0x80, end @ (0xa8 | 0xa9), tail @ ..] => {
                 out.extend(if *end == 0xa8 { b"\\u2028" } else { b"\\u2029" });
-                rest = tail;
+                tail
             }
-            _ => out.push(byte),
-        }
+            [0..=0x1f, tail @ ..] => {
+                out.push(b' ');
+                tail
+            }
+            [byte, tail @ ..] => {
+                out.push(*byte);
+                tail
+            }
+            [] => break,
+        };
     }
+    out.extend_from_slice(rest);
 }
 
 /// How many bytes [`mend`] makes of `text`.
