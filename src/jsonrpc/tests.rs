@@ -76,7 +76,7 @@ fn what_follows_a_message_does_not_make_it_slow() {
         ("", "\r\n\t\n ", false),
         ("\t", "", true),
     ] {
-        let message = read(&format!("{before}{message}{behind}")).unwrap();
+        let message = read(format!("{before}{message}{behind}")).unwrap();
         assert_eq!(message.needs_mending, expected, "{before:?}, {behind:?}");
     }
 }

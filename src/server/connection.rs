@@ -86,7 +86,7 @@ impl Carrier<'_> {
                 trail,
                 refusals: &refusals,
             };
-            // Lent to their future, which would store twice what it were given.
+            // Lent to their future, because it would store twice what it owns.
             let mut intake = self.intake(reader, read, &activity, holder);
             let mut at_intake = authorization.clone();
             let down = Downstream {

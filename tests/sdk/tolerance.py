@@ -209,7 +209,7 @@ def all_rows(binary: Path) -> Iterator[tuple[int, str, list[str]]]:
         part = Part(host, (scene.step,))
         return {"alone": alone(scene, part)} | {name: through(scene, part, binary, route) for name, route in ROUTES.items()}
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(3) as pool:
         jobs = [(scene, host, pool.submit(played, scene, host)) for scene in SCENES for host in scene.hosts]
         for scene, host, job in jobs:
             yield from compared(scene, host, job.result())
