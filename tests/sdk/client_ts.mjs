@@ -352,6 +352,7 @@ try {
   await client.close();
   verdict = { ok: true, seen, close: (Date.now() - closing) / 1000 };
 } catch (error) {
-  verdict = { ok: false, error: `${error?.name}: ${error?.message}` };
+  const cause = error?.cause ? `, because of ${error.cause.message}` : "";
+  verdict = { ok: false, error: `${error?.name}: ${error?.message}${cause}` };
 }
 process.stdout.write(`${JSON.stringify(verdict)}\n`, () => process.exit(0));
