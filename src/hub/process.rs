@@ -109,11 +109,12 @@ pub(super) async fn run(
     };
     stdout.hold(holder.part());
     let started = Instant::now();
-    tracing::info!(pid = child.id(), process = process.0, "MCP server started");
+    let pid = child.id();
+    tracing::info!(pid, "MCP server started");
     let _running = Open::process();
     shared.child_started(process);
     let (status, why) = live(&shared, process, &mut child, stdin, &mut stdout, stopped).await;
-    let exit = exit(process, child, status, why).await;
+    let exit = exit(pid, child, status, why).await;
     Ended {
         process,
         outcome: Ok(exit),
@@ -132,14 +133,14 @@ fn begin(shared: &Shared, process: ProcessId) -> (bool, Holder) {
 }
 
 /// Reaps a process that has ended, and logs it.
-async fn exit(process: ProcessId, child: Child, status: io::Result<ExitStatus>, why: Why) -> Exit {
+async fn exit(pid: Option<u32>, child: Child, status: io::Result<ExitStatus>, why: Why) -> Exit {
     let status = status.map_or_else(|err| err.to_string(), |status| status.to_string());
     let (status, overdue) = why.describe(status);
     let stderr = child.reap().await;
     match why {
-        Why::Unneeded => tracing::info!(process = process.0, status, "MCP server ended"),
+        Why::Unneeded => tracing::info!(pid, status, "MCP server ended"),
         _ => {
-            tracing::warn!(process = process.0, status, "MCP server ended");
+            tracing::warn!(pid, status, "MCP server ended");
             metrics::get().into_iter().for_each(Metrics::exited);
         }
     }

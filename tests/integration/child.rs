@@ -282,6 +282,13 @@ fn why_it_ended_is_for_the_operator() {
     assert_eq!(data, expected);
     let line = server.log.wait_for("MCP server ended");
     assert!(line.contains("WARN"), "{line}");
+    // Which one it was is said by its number in the system, and by none of our own.
+    let started = server.log.wait_for("MCP server started");
+    let pid = started.split(' ').find(|word| word.starts_with("pid="));
+    assert!(line.contains(pid.unwrap()), "{started}: {line}");
+    for line in [started, line] {
+        assert!(!line.contains("process="), "{line}");
+    }
     server.log.wait_for(ended);
 }
 

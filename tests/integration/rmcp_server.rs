@@ -209,7 +209,7 @@ fn a_server_that_ends_when_it_is_asked_for_its_era_serves_legacy_peers() {
     eventually("one process is left", || {
         let log = server.log.text();
         let count = |text| log.matches(text).count();
-        (count("MCP server started") == count("MCP server ended process=") + 1).then_some(())
+        (count("MCP server started") == count("MCP server ended pid=") + 1).then_some(())
     });
 }
 
