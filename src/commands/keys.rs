@@ -135,7 +135,7 @@ impl Remote {
 
     /// The URL for logs, without a query.
     fn name(&self) -> String {
-        let path = self.place.target.split('?').next().unwrap_or_default();
+        let path = self.place.target.path();
         format!("https://{}{path}", self.place.authority())
     }
 

@@ -8,8 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::{HeaderMap, HeaderName};
 use std::borrow::Cow;
 
-const METHOD: HeaderName = HeaderName::from_static("mcp-method");
-const NAME: HeaderName = HeaderName::from_static("mcp-name");
+/// The method of a message.
+pub const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+
+/// The name of the tool, prompt or resource, or the id of the task, that it is about.
+pub const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// Checks `Mcp-Method` and `Mcp-Name`.
 ///

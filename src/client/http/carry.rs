@@ -1,7 +1,6 @@
 //! Carries one exchange: sends its request, and reports what comes back.
 
 use super::exchange::{Cause, Content, Event, ExchangeId, Failed, Head, Request, Verb};
-use super::headers::{SESSION, insert};
 use super::pool::Pool;
 use crate::control::MAX_SERVER_LINE;
 use crate::http::SESSION_ID;
@@ -135,7 +134,7 @@ impl Carrier<'_> {
         let place = &self.pool.settings.place;
         let uri = match self.pool.settings.relay() {
             Some(_) => format!("http://{}{}", place.authority(), request.target).parse(),
-            None => request.target.parse(),
+            None => Ok(request.target.clone().into()),
         };
         let mut built = hyper::Request::new(Full::new(request.body.clone()));
         *built.method_mut() = match request.verb {
@@ -155,7 +154,7 @@ impl Carrier<'_> {
             headers.insert(header::AUTHORIZATION, value);
         }
         for (name, value) in &request.headers {
-            insert(headers, name, value, name == SESSION);
+            headers.insert(name, value.clone());
         }
         Ok(built)
     }
@@ -211,10 +210,8 @@ impl Carrier<'_> {
 }
 
 fn read_head(status: u16, headers: &HeaderMap) -> Head {
-    let text = |name: HeaderName| {
-        let value = headers.get(name)?.to_str().ok()?;
-        (value.len() <= MAX_VALUE).then(|| value.to_owned())
-    };
+    let value = |name| headers.get(name).filter(|value| value.len() <= MAX_VALUE);
+    let text = |name: HeaderName| value(name)?.to_str().map(str::to_owned).ok();
     let content = headers.get(header::CONTENT_TYPE);
     let content = content.and_then(|value| value.to_str().ok()?.split(';').next());
     let is = |name: &str| content.is_some_and(|it| it.trim().eq_ignore_ascii_case(name));
@@ -228,7 +225,7 @@ fn read_head(status: u16, headers: &HeaderMap) -> Head {
         } else {
             Content::Other
         },
-        session: text(SESSION_ID),
+        session: value(SESSION_ID).cloned(),
         retry_after: seconds.map(Duration::from_secs),
         challenge: text(header::WWW_AUTHENTICATE),
         location: text(header::LOCATION),

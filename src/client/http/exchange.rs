@@ -2,7 +2,8 @@
 
 use crate::transport::sse;
 use bytes::Bytes;
-use std::borrow::Cow;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::uri::PathAndQuery;
 use std::time::Duration;
 
 /// Names one exchange; never used twice.
@@ -17,16 +18,15 @@ pub(super) enum Verb {
     Delete,
 }
 
-/// A header, with a name that HTTP allows. Its value may be anything that came from outside.
-pub(super) type Header = (Cow<'static, str>, String);
+/// A header of a request.
+pub(super) type Header = (HeaderName, HeaderValue);
 
 /// A request, without what is common to all of them.
 #[derive(Clone)]
 #[cfg_attr(test, derive(Debug))]
 pub(super) struct Request {
     pub verb: Verb,
-    /// Path and query.
-    pub target: String,
+    pub target: PathAndQuery,
     pub headers: Vec<Header>,
     /// Empty for all but a POST.
     pub body: Bytes,
@@ -49,7 +49,8 @@ pub(super) enum Content {
 pub(super) struct Head {
     pub status: u16,
     pub content: Content,
-    pub session: Option<String>,
+    /// The session that the server has begun, if any.
+    pub session: Option<HeaderValue>,
     pub retry_after: Option<Duration>,
     /// The value of `WWW-Authenticate`.
     pub challenge: Option<String>,

@@ -118,7 +118,7 @@ enum Got {
 }
 
 async fn ask(mut sender: SendRequest<Full<Bytes>>, place: &Place) -> Result<Got, FetchError> {
-    let request = Request::get(&place.target)
+    let request = Request::get(place.target.clone())
         .header(header::HOST, place.authority())
         .header(header::ACCEPT, "application/jwk-set+json, application/json")
         .header(header::ACCEPT_ENCODING, "identity")

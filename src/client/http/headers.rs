@@ -2,6 +2,7 @@
 
 use super::exchange::Header;
 use super::settings::Settings;
+use crate::http::{METHOD, NAME, PROTOCOL_VERSION};
 use crate::json::{members, unescape};
 use crate::jsonrpc::{Field, Message};
 use crate::mcp::{ItemKind, Method, Names, Revision};
@@ -9,12 +10,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
-
-pub(super) const SESSION: &str = "Mcp-Session-Id";
-pub(super) const VERSION: &str = "MCP-Protocol-Version";
-pub(super) const LAST_EVENT_ID: &str = "Last-Event-ID";
-const METHOD: &str = "Mcp-Method";
-const NAME: &str = "Mcp-Name";
 
 /// The headers of every request, apart from the token.
 pub(super) fn common(settings: &Settings) -> HeaderMap {
@@ -34,8 +29,16 @@ pub(super) fn common(settings: &Settings) -> HeaderMap {
     headers
 }
 
+/// A header; `None` if it cannot have this value.
+pub(super) fn header<V>(name: HeaderName, value: V) -> Option<Header>
+where
+    HeaderValue: TryFrom<V>,
+{
+    Some((name, HeaderValue::try_from(value).ok()?))
+}
+
 /// Sets a header; an invalid value is left out.
-pub(super) fn insert(headers: &mut HeaderMap, name: &str, value: &str, is_secret: bool) {
+fn insert(headers: &mut HeaderMap, name: &str, value: &str, is_secret: bool) {
     let name = HeaderName::from_bytes(name.as_bytes());
     if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_str(value)) {
         value.set_sensitive(is_secret);
@@ -55,14 +58,13 @@ pub(super) fn modern_version(message: &Message) -> String {
 
 /// The headers of a message of 2026-07-28, without those for arguments of tools.
 pub(super) fn modern(message: &Message, version: &str) -> Vec<Header> {
-    let mut headers = vec![
-        (VERSION.into(), version.to_owned()),
-        (METHOD.into(), encode(message.method())),
+    let name = name_of(message);
+    let headers = [
+        header(PROTOCOL_VERSION, version),
+        header(METHOD, encode(message.method())),
+        name.and_then(|name| header(NAME, encode(&name))),
     ];
-    if let Some(name) = name_of(message) {
-        headers.push((NAME.into(), encode(&name)));
-    }
-    headers
+    headers.into_iter().flatten().collect()
 }
 
 /// The value of `Mcp-Name` for a message.
@@ -122,8 +124,11 @@ mod tests {
         let line = Bytes::copy_from_slice(text.as_bytes());
         let message = Message::read(line, MAX_CHILD_DEPTH).unwrap();
         let headers = modern(&message, &modern_version(&message));
-        let owned = |(name, value): Header| (name.into_owned(), value);
-        headers.into_iter().map(owned).collect()
+        let text = |(name, value): Header| {
+            let value = value.to_str().unwrap();
+            (name.to_string(), value.to_owned())
+        };
+        headers.into_iter().map(text).collect()
     }
 
     #[test]
@@ -154,8 +159,9 @@ mod tests {
             let text = format!(
                 r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}{meta}}}}}"#
             );
-            let mut expected = vec![(VERSION, "2026-07-28"), (METHOD, method)];
-            expected.extend(name.map(|name| (NAME, name)));
+            let version = ("mcp-protocol-version", "2026-07-28");
+            let mut expected = vec![version, ("mcp-method", method)];
+            expected.extend(name.map(|name| ("mcp-name", name)));
             let expected = expected.into_iter();
             let expected: Vec<_> = expected
                 .map(|(a, b)| (a.to_owned(), b.to_owned()))

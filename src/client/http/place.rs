@@ -1,6 +1,7 @@
 //! Where an MCP server is: the parts of its URL.
 
 use hyper::Uri;
+use hyper::http::uri::PathAndQuery;
 
 /// The longest path and query that is accepted, in bytes.
 const MAX_TARGET: usize = 8192;
@@ -15,7 +16,7 @@ pub struct Place {
     /// The port.
     pub port: u16,
     /// Path and query.
-    pub target: String,
+    pub target: PathAndQuery,
 }
 
 impl Place {
@@ -46,12 +47,13 @@ impl Place {
         if port.contains(':') && authority.port_u16().is_none_or(|port| port == 0) {
             return Err("no such port");
         }
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let root = PathAndQuery::from_static("/");
+        let target = uri.path_and_query().cloned().unwrap_or(root);
         Ok(Self {
             tls,
             host: host.to_ascii_lowercase(),
             port: authority.port_u16().unwrap_or(default),
-            target: target.to_owned(),
+            target,
         })
     }
 
@@ -82,13 +84,13 @@ impl Place {
     /// Path and query of a `Location`; `None` if it is on another host or port, or drops TLS: others would
     /// see what we send there.
     #[must_use]
-    pub fn redirect(&self, location: &str) -> Option<String> {
+    pub fn redirect(&self, location: &str) -> Option<PathAndQuery> {
         if location.len() > MAX_TARGET {
             return None;
         }
         let target = if location.starts_with('/') && !location.starts_with("//") {
             let location = location.split('#').next()?;
-            location.parse::<Uri>().ok()?.path_and_query()?.to_string()
+            location.parse::<Uri>().ok()?.path_and_query()?.clone()
         } else {
             let place = Self::parse(location).ok()?;
             let is_same = (place.tls, &place.host, place.port) == (self.tls, &self.host, self.port);
@@ -163,7 +165,12 @@ mod tests {
             ("", None),
             ("/a\u{e9} b", None),
         ] {
-            assert_eq!(place.redirect(location).as_deref(), target, "{location}");
+            let found = place.redirect(location);
+            assert_eq!(
+                found.as_ref().map(PathAndQuery::as_str),
+                target,
+                "{location}"
+            );
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Pure: results of `tools/list` and calls go in, headers come out.
 
 use super::exchange::Header;
-use super::headers::encode;
+use super::headers::{encode, header};
 use crate::http::{Parameter, parameters, tool_name};
 use crate::json::{Scalar, Span, elements, filter_array, members};
 use crate::jsonrpc::{Edit, Field, Message, Replacement};
@@ -98,8 +98,8 @@ impl Tools {
         let headers = parameters.iter().filter_map(|parameter| {
             // Without a header, the server refuses what programs may read in different ways.
             let value = parameter.value(params).ok().flatten()?;
-            let name = format!("Mcp-Param-{}", parameter.header).into();
-            Some((name, encode(&text(&value)?)))
+            let name = format!("mcp-param-{}", parameter.header);
+            header(name.parse().ok()?, encode(&text(&value)?))
         });
         headers.collect()
     }

@@ -5,6 +5,7 @@ use super::outgoing::Queued;
 use super::stream::Stream;
 use crate::jsonrpc::RequestId;
 use crate::mcp::Method;
+use hyper::header::HeaderValue;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ pub(super) struct Call {
     pub queued: Queued,
     pub modern: bool,
     /// The session that it named.
-    pub session: Option<String>,
+    pub session: Option<HeaderValue>,
     pub link: Link,
     pub stream: Stream,
     /// The host has cancelled it.

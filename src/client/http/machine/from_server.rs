@@ -10,6 +10,7 @@ use crate::mcp::Method;
 use crate::transport::sse;
 use crate::utils::chunks::Pieces;
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 use std::time::Instant;
 
 impl Machine {
@@ -48,7 +49,7 @@ impl Machine {
                     let session = session.clone();
                     self.exchanges.insert(exchange, Purpose::Listen { session });
                 }
-                self.on_listen(session.as_deref(), event, now);
+                self.on_listen(session.as_ref(), event, now);
             }
             Purpose::Other { .. } => {
                 // What follows the head is of no use.
@@ -99,7 +100,7 @@ impl Machine {
         let call = self.calls.get(place);
         let method = call.and_then(|call| call.queued.message.mcp_method());
         if method == Some(Method::Initialize) {
-            self.session.begin(head.session.as_deref());
+            self.session.begin(head.session.as_ref());
         }
     }
 
@@ -122,7 +123,7 @@ impl Machine {
             return;
         };
         self.clear_barrier(place);
-        let session = call.session.as_deref();
+        let session = call.session.as_ref();
         if call.cancelled {
             if matches!(outcome, Outcome::SessionLost) {
                 self.on_session_lost(session, now);
@@ -186,7 +187,7 @@ impl Machine {
     }
 
     /// Handles an event of the stream that belongs to no request.
-    fn on_listen(&mut self, session: Option<&str>, event: Event, now: Instant) {
+    fn on_listen(&mut self, session: Option<&HeaderValue>, event: Event, now: Instant) {
         match event {
             Event::Opened(_) => {
                 self.listen.was_open = true;

@@ -26,6 +26,7 @@ use bytes::Bytes;
 use call::Calls;
 use dialing::Dialing;
 use foldhash::HashMap;
+use hyper::header::HeaderValue;
 use listen::Listen;
 use outgoing::{Outgoing, Queued};
 use session::Session;
@@ -87,10 +88,10 @@ enum Purpose {
     /// A notification or an answer.
     Other {
         queued: Box<Queued>,
-        session: Option<String>,
+        session: Option<HeaderValue>,
     },
     /// The stream that belongs to no request.
-    Listen { session: Option<String> },
+    Listen { session: Option<HeaderValue> },
 }
 
 /// The client's end of MCP over HTTP.

@@ -10,6 +10,7 @@ use crate::jsonrpc::{ErrorData, Executed};
 use crate::mcp::Method;
 use crate::transport::foreign;
 use crate::utils::span::brief;
+use hyper::header::HeaderValue;
 use std::time::{Duration, Instant};
 
 /// The most redirects in a row.
@@ -24,7 +25,7 @@ impl Machine {
         &mut self,
         outcome: Outcome,
         queued: Queued,
-        session: Option<&str>,
+        session: Option<&HeaderValue>,
         now: Instant,
     ) -> Option<(Queued, Refused)> {
         let failed = |text: &str, status| Refused {
@@ -201,7 +202,7 @@ impl Machine {
             status => {
                 self.forget_call(place, reason, now);
                 if status == 404 {
-                    self.on_session_lost(session.as_deref(), now);
+                    self.on_session_lost(session.as_ref(), now);
                 }
             }
         }
@@ -233,7 +234,7 @@ impl Machine {
                 if matches!(outcome, Outcome::Accepted) {
                     return self.on_taken(&queued, now);
                 }
-                let refused = self.on_outcome(outcome, *queued, session.as_deref(), now);
+                let refused = self.on_outcome(outcome, *queued, session.as_ref(), now);
                 if let Some((queued, refused)) = refused {
                     self.on_refused(&queued, &refused);
                 }

@@ -1,19 +1,21 @@
 //! From a message to an HTTP request: what may begin now, and with which headers.
 
 use super::super::exchange::{ExchangeId, Header, Request, Verb};
-use super::super::headers::{LAST_EVENT_ID, SESSION, VERSION, modern, modern_version};
+use super::super::headers::{header, modern, modern_version};
 use super::call::{Call, Link};
 use super::outgoing::{Queued, Room};
 use super::stream::Stream;
 use super::{MAX_CALLS, MAX_OTHERS, Machine, Purpose};
+use crate::http::{LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID};
 use crate::jsonrpc::Kind;
 use crate::mcp::Method;
 use bytes::Bytes;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use std::time::Instant;
 
-const JSON: &str = "application/json";
-const EVENTS: &str = "text/event-stream";
-const BOTH: &str = "application/json, text/event-stream";
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 
 impl Machine {
     /// Something that can begin now.
@@ -52,16 +54,13 @@ impl Machine {
     fn post(&mut self, exchange: ExchangeId, queued: Queued) -> Request {
         let is_modern = self.is_modern(&queued);
         let method = queued.message.mcp_method();
-        let mut headers: Vec<Header> = vec![
-            ("Content-Type".into(), JSON.to_owned()),
-            ("Accept".into(), BOTH.to_owned()),
-        ];
+        let mut headers = vec![(CONTENT_TYPE, JSON), (ACCEPT, BOTH)];
         let mut session = None;
         if is_modern {
             headers.append(&mut self.modern_headers(&queued));
         } else if method != Some(Method::Initialize) {
             session.clone_from(&self.session.id);
-            headers.append(&mut self.session_headers(session.as_deref()));
+            headers.extend(self.session_headers(session.as_ref()));
         }
         let is_list = queued.own && method == Some(Method::ListTools);
         if is_list || matches!(method, Some(Method::Initialize | Method::Initialized)) {
@@ -128,22 +127,17 @@ impl Machine {
     }
 
     /// The headers for the session in every request after `initialize`.
-    fn session_headers(&self, session: Option<&str>) -> Vec<Header> {
-        let version = self.session.version.as_deref();
-        let headers = [(SESSION, session), (VERSION, version)];
-        let set = headers
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)));
-        set.map(|(name, value)| (name.into(), value.to_owned()))
-            .collect()
+    fn session_headers(&self, session: Option<&HeaderValue>) -> impl Iterator<Item = Header> {
+        let version = self.session.version.as_ref();
+        let headers = [(SESSION_ID, session), (PROTOCOL_VERSION, version)];
+        let headers = headers.map(|(name, value)| Some((name, value?.clone())));
+        headers.into_iter().flatten()
     }
 
-    fn get(&self, session: Option<&str>, last_event_id: Option<&str>) -> Request {
-        let mut headers: Vec<Header> = vec![("Accept".into(), EVENTS.to_owned())];
-        headers.append(&mut self.session_headers(session));
-        if let Some(id) = last_event_id {
-            headers.push((LAST_EVENT_ID.into(), id.to_owned()));
-        }
+    fn get(&self, session: Option<&HeaderValue>, last_event_id: Option<&str>) -> Request {
+        let mut headers = vec![(ACCEPT, EVENTS)];
+        headers.extend(self.session_headers(session));
+        headers.extend(last_event_id.and_then(|id| header(LAST_EVENT_ID, id)));
         Request {
             verb: Verb::Get,
             target: self.place.target.clone(),
@@ -160,7 +154,7 @@ impl Machine {
         call.link = Link::Resuming(exchange);
         let (session, last) = (call.session.clone(), call.stream.last_event_id.clone());
         self.exchanges.insert(exchange, Purpose::Call(place));
-        Some((exchange, self.get(session.as_deref(), last.as_deref())))
+        Some((exchange, self.get(session.as_ref(), last.as_deref())))
     }
 
     fn listen(&mut self) -> (ExchangeId, Request) {
@@ -168,18 +162,18 @@ impl Machine {
         self.listen.opening(exchange);
         let session = self.session.id.clone();
         let last = self.listen.stream.last_event_id.clone();
-        let request = self.get(session.as_deref(), last.as_deref());
+        let request = self.get(session.as_ref(), last.as_deref());
         self.exchanges.insert(exchange, Purpose::Listen { session });
         (exchange, request)
     }
 
     /// The request that ends the session, if there is one.
     pub(super) fn goodbye(&self) -> Option<Request> {
-        let session = self.session.id.as_deref()?;
+        let session = self.session.id.as_ref()?;
         Some(Request {
             verb: Verb::Delete,
             target: self.place.target.clone(),
-            headers: self.session_headers(Some(session)),
+            headers: self.session_headers(Some(session)).collect(),
             body: Bytes::new(),
             is_probe: false,
         })

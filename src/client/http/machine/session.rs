@@ -8,6 +8,7 @@ use crate::json::{members, unescape};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::mcp::Method;
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 use std::time::Instant;
 
 /// How often a message is posted to a server that does not know the session.
@@ -19,10 +20,9 @@ const MAX_RENEWALS: u32 = 3;
 /// The state of the session with a legacy server.
 #[derive(Default)]
 pub(super) struct Session {
-    /// Secret: it is never logged.
-    pub id: Option<String>,
+    pub id: Option<HeaderValue>,
     /// The negotiated protocol version.
-    pub version: Option<String>,
+    pub version: Option<HeaderValue>,
     /// The server has answered `initialize`.
     pub established: bool,
     /// The protocol version of the last modern request.
@@ -34,8 +34,11 @@ pub(super) struct Session {
 impl Session {
     /// The server has begun to answer `initialize`, and gives the session this id. An id that is not a valid
     /// header value is ignored.
-    pub(super) fn begin(&mut self, id: Option<&str>) {
-        self.id = id.filter(|id| is_visible(id)).map(str::to_owned);
+    pub(super) fn begin(&mut self, id: Option<&HeaderValue>) {
+        self.id = id.filter(|id| is_visible(id.as_bytes())).cloned();
+        if let Some(id) = &mut self.id {
+            id.set_sensitive(true);
+        }
     }
 
     /// The server has answered `initialize`.
@@ -43,12 +46,13 @@ impl Session {
         self.established = true;
         let version = members(result, ["protocolVersion"])
             .and_then(|[version]| unescape(version?.of(result)).map(|text| text.into_owned()));
-        self.version = version.filter(|version| is_visible(version));
+        let version = version.filter(|version| is_visible(version.as_bytes()));
+        self.version = version.and_then(|version| version.try_into().ok());
     }
 }
 
-fn is_visible(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| (0x21..=0x7e).contains(&byte))
+fn is_visible(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_graphic)
 }
 
 impl Machine {
@@ -86,8 +90,8 @@ impl Machine {
 
     /// The server does not know this session: repeats the host's handshake behind the scenes, unless that has
     /// been done since.
-    pub(super) fn on_session_lost(&mut self, lost: Option<&str>, now: Instant) {
-        if lost.is_none() || self.session.id.as_deref() != lost {
+    pub(super) fn on_session_lost(&mut self, lost: Option<&HeaderValue>, now: Instant) {
+        if lost.is_none() || self.session.id.as_ref() != lost {
             return;
         }
         self.session.id = None;

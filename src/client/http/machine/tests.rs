@@ -67,7 +67,7 @@ impl Bench {
         assert_eq!(header(&request, "Mcp-Session-Id"), None);
         let id = body(&request)["id"].clone();
         let head = Head {
-            session: Some(session.to_owned()),
+            session: Some(HeaderValue::from_str(session).unwrap()),
             ..json_head(200)
         };
         let result = json!({"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"x","version":"1"}});
@@ -158,8 +158,8 @@ fn cancelled(id: i64) -> Value {
 fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     let mut headers = request.headers.iter();
     headers
-        .find(|(known, _)| known.eq_ignore_ascii_case(name))
-        .map(|(_, value)| &**value)
+        .find(|(known, _)| known.as_str().eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.to_str().unwrap())
 }
 
 fn body(request: &Request) -> Value {

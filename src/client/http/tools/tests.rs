@@ -29,7 +29,7 @@ fn call(tools: &Tools, name: &str, arguments: &str) -> Vec<(String, String)> {
     );
     let headers = tools.headers(&message(text)).into_iter();
     headers
-        .map(|(name, value)| (name.into_owned(), value))
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
         .collect()
 }
 
@@ -91,7 +91,7 @@ fn m3_arguments_are_mirrored_as_the_schema_says() {
         headers.sort_unstable();
         let expected = expected
             .iter()
-            .map(|(name, value)| (format!("Mcp-Param-{name}"), (*value).to_owned()));
+            .map(|(name, value)| (format!("mcp-param-{name}"), (*value).to_owned()));
         let mut expected: Vec<_> = expected.collect();
         expected.sort_unstable();
         assert_eq!(headers, expected, "{arguments}");

@@ -172,7 +172,7 @@ impl World {
         let answer = id
             .clone()
             .map(|id| json!({"jsonrpc":"2.0","id":id,"result":{"protocolVersion":"2025-06-18"}}));
-        let session = Some(format!("s{sessions}"));
+        let session = HeaderValue::try_from(format!("s{sessions}")).ok();
         let event = match what {
             What::Answer if is_post && !underway.is_open => match answer {
                 Some(answer) => Event::Answered(
