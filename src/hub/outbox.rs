@@ -10,6 +10,7 @@ use crate::transport::{SMALL, Writer};
 use crate::utils::chunks::{Line, Pieces};
 use std::io;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 /// Why a session gets no further lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,14 +117,14 @@ impl Outbox {
         self.outlet.lock()
     }
 
-    /// The peer may be read again.
+    /// The peer may be read again: wakes all messages of it that wait for room.
     pub(super) fn has_room(&self) {
-        self.room.notify_one();
+        self.room.notify_waiters();
     }
 
-    /// Completes when the peer may have room again. Cancel safe.
-    pub(super) async fn room(&self) {
-        self.room.notified().await;
+    /// Completes when the peer has room again, from this call on. Cancel safe.
+    pub(super) fn room(&self) -> Notified<'_> {
+        self.room.notified()
     }
 
     /// True while a peer that acknowledges has not acknowledged everything.

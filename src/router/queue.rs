@@ -94,11 +94,13 @@ impl Share {
         first.is_some_and(|first| !first.takes_place || self.given.len() < window.requests)
     }
 
-    /// Requests that are not queued may occupy more places than there are.
-    fn is_full(&self, window: Window) -> bool {
+    /// True if its session should not be read while `all` bytes are queued. Requests that are not queued may occupy
+    /// more places than there are.
+    fn is_full(&self, window: Window, all: usize) -> bool {
         self.lines.len() >= MAX_LINES
             || self.bytes >= MAX_BYTES
             || self.given.len() > window.requests
+            || (all >= MAX_ALL_BYTES && self.bytes > 0)
     }
 }
 
@@ -163,9 +165,8 @@ impl Queue {
 
     /// True if `session` has so much in the queue that it should not be read.
     pub(super) fn is_full_for(&self, session: SessionId) -> bool {
-        self.shares.get(&session).is_some_and(|share| {
-            share.is_full(self.window) || (self.bytes >= MAX_ALL_BYTES && share.bytes > 0)
-        })
+        let share = self.shares.get(&session);
+        share.is_some_and(|share| share.is_full(self.window, self.bytes))
     }
 
     /// Sessions that have room again since the last call.
@@ -242,11 +243,11 @@ impl Queue {
     /// Changes the lines of a session and updates its turn; notes sessions that have room now.
     fn change<T>(&mut self, session: SessionId, change: impl FnOnce(&mut Share) -> T) -> T {
         let share = self.shares.entry(session).or_default();
-        let (bytes, was_full) = (share.bytes, share.is_full(self.window));
-        let changed = change(share);
         let before = self.bytes;
+        let (bytes, was_full) = (share.bytes, share.is_full(self.window, before));
+        let changed = change(share);
         self.bytes = before - bytes + share.bytes;
-        if was_full && !share.is_full(self.window) {
+        if was_full && !share.is_full(self.window, self.bytes) {
             self.room.sessions.push(session);
         }
         self.room.for_all |= before >= MAX_ALL_BYTES && self.bytes < MAX_ALL_BYTES;
@@ -352,6 +353,19 @@ mod tests {
         assert!(queue.take_room().for_all && queue.is_full_for(peer));
         queue.leave(SessionId(10));
         assert!(queue.take_room().for_all && !queue.is_full_for(peer));
+    }
+
+    #[test]
+    fn a_peer_whose_last_line_has_gone_has_room_even_if_the_others_leave_none() {
+        let (hanging, other) = (SessionId(1), SessionId(2));
+        let mut queue = queue(1);
+        queue.give(hanging, 0);
+        queue.push(hanging, waiting(Some(1), MAX_ALL_BYTES));
+        queue.push(other, waiting(None, 1));
+        assert!(queue.is_full_for(other));
+        assert_eq!(popped(&mut queue), Some((2, None)));
+        assert!(queue.bytes >= MAX_ALL_BYTES && !queue.is_full_for(other));
+        assert_eq!(queue.take_room().sessions, [other]);
     }
 
     #[derive(Clone, Debug)]

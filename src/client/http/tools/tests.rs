@@ -91,7 +91,7 @@ fn m3_arguments_are_mirrored_as_the_schema_says() {
         headers.sort_unstable();
         let expected = expected
             .iter()
-            .map(|(name, value)| (format!("mcp-param-{name}"), (*value).to_owned()));
+            .map(|(name, value)| (format!("mcp-param-{}", name.to_lowercase()), (*value).to_owned()));
         let mut expected: Vec<_> = expected.collect();
         expected.sort_unstable();
         assert_eq!(headers, expected, "{arguments}");
