@@ -292,6 +292,12 @@ impl Shared {
     ) -> T {
         state.out.now = metrics::clock();
         let outcome = event(&mut state.routing, &mut state.out);
+        self.carry_out(state);
+        outcome
+    }
+
+    /// Carries out the decisions of the router; writes may wait for [`Shared::flush`].
+    fn carry_out(&self, state: &mut State) {
         if let (Some(metrics), Some(took)) = (metrics::get(), state.out.took.take()) {
             metrics.answered(took);
         }
@@ -319,7 +325,6 @@ impl Shared {
             // Without a driver the server is stopping.
             let _stopping = self.commands.send(command);
         }
-        outcome
     }
 
     /// Wakes the peers that may be read again.
@@ -394,15 +399,13 @@ impl Flush for Shared {
     /// task switch.
     fn flush(&self) {
         let state = &mut *self.lock();
-        for outbox in state.ready.drain(..) {
-            outbox.deliver();
-        }
+        state.deliver();
         for process in ProcessId::ALL {
             if state.out.queued[process.0] > 0 {
                 self.write(state, process);
             }
             while state.routing.advance(process, &mut state.out) {
-                self.queue(state, process);
+                self.carry_out(state);
                 self.write(state, process);
             }
             if state.processes[process.0].awaits_room && state.has_room(process) {
@@ -411,10 +414,19 @@ impl Flush for Shared {
             }
         }
         self.tell_room(state);
+        // A line whose turn has come may have been refused.
+        state.deliver();
     }
 }
 
 impl State {
+    /// Writes the lines that are ready for peers.
+    fn deliver(&mut self) {
+        for outbox in self.ready.drain(..) {
+            outbox.deliver();
+        }
+    }
+
     /// Tells the router how much waits for a process. What waits for an isolated process is charged to its
     /// session; the rest has a separate bound.
     fn note_queued(&mut self, process: ProcessId, queue: &ChunkQueue) {

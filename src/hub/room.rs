@@ -22,7 +22,7 @@ impl<'a> Room<'a> {
         // A message for no process needs no room.
         let (process, bytes) =
             process.map_or((ProcessId::FIRST, 0), |process| (process, message.size()));
-        if state.routing.is_full_for(process, from) {
+        if state.routing.is_full_for(process, from, message) {
             return None;
         }
         if bytes > 0 && !state.has_room(process) {

@@ -110,9 +110,9 @@ impl Routing {
     }
 
     /// See [`Router::is_full_for`].
-    pub(super) fn is_full_for(&self, process: ProcessId, id: SessionId) -> bool {
+    pub(super) fn is_full_for(&self, process: ProcessId, id: SessionId, message: &Message) -> bool {
         match self {
-            Self::Shared(router) => router.is_full_for(process, id),
+            Self::Shared(router) => router.is_full_for(process, id, message),
             Self::Isolated(_) => false,
         }
     }

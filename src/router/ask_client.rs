@@ -193,6 +193,8 @@ impl Process {
             let of = request.of.clone();
             self.server_requests.remember_elicitation(elicitation, of);
         }
+        // Its messages no longer wait for room, since the answer may be behind them.
+        self.queue.look_again(request.of.session);
         self.server_requests.insert(ours, request);
     }
 

@@ -15,6 +15,19 @@ use crate::utils::chunks::Chunks;
 /// because it is not queued.
 const MAX_PROGRESS: usize = 64 * 1024;
 
+/// False for a message that never waits behind others: an answer, or a notification that is for the router or about a
+/// request in flight.
+pub(super) fn is_queued(message: &Message) -> bool {
+    match message.kind() {
+        Kind::Request(_) => true,
+        Kind::Response(_) => false,
+        Kind::Notification => !matches!(
+            message.mcp_method(),
+            Some(Method::Initialized | Method::Cancelled | Method::Progress | Method::RootsChanged)
+        ),
+    }
+}
+
 impl Router {
     /// Handles a message that the policy has permitted.
     ///
@@ -125,7 +138,9 @@ impl Router {
                     tracing::debug!("dropped a notification to a process that knows no client yet");
                     return;
                 }
-                if let Some(session) = peers.get(from) {
+                if process.is_overfull_for(from) {
+                    tracing::debug!(session = %from, "dropped a notification, because too many messages wait");
+                } else if let Some(session) = peers.get(from) {
                     let origin = session.origin(None, peers.newest_id);
                     let write = |line: &mut Chunks| message.write(None, &[], line);
                     process.send_or_queue(from, origin, false, out, write);

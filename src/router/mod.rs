@@ -291,10 +291,15 @@ impl Router {
         process.advance(peers, out)
     }
 
-    /// True if so much of a peer is queued that it should not be read.
+    /// True if so much of a peer is queued that its message should wait until there is less. What would not be queued
+    /// does not wait for that, and nothing does while the process waits for an answer of this peer: that could come
+    /// behind the message.
     #[must_use]
-    pub fn is_full_for(&self, process: ProcessId, id: SessionId) -> bool {
-        self.processes[process.0].queue.is_full_for(id)
+    pub fn is_full_for(&self, process: ProcessId, id: SessionId, message: &Message) -> bool {
+        let process = &self.processes[process.0];
+        process.queue.is_full_for(id)
+            && from_peer::is_queued(message)
+            && !process.server_requests.wait_for(id)
     }
 
     /// The sessions that may be read again since the last call.

@@ -4,9 +4,13 @@ use super::tasks;
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, NO_DATA, RequestId, error_line};
 use crate::utils::chunks::Line;
 use crate::utils::shorten::shorten;
+use std::time::Duration;
 
 /// The most of a method's name that an answer quotes, in bytes.
 const MAX_NAME: usize = 1024;
+
+/// When to try again what was refused only because of what else happens at present.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The answer to a request that is not sent to its process.
 pub(super) enum OwnAnswer {
@@ -77,6 +81,23 @@ pub(super) fn nobody_to_ask(id: &RequestId, method: &str) -> Vec<u8> {
 pub fn tools_unknown(id: &RequestId) -> Vec<u8> {
     let data = ErrorData::new("tools-unknown", Executed::No);
     let text = "The MCP server has not said what its tools are, so none of them can be called (--pin-tools)";
+    error_line(Some(id), Code::InternalError, text, Some(&data))
+}
+
+/// The error for a request that would wait behind many others of its session, while the process waits for an answer
+/// that the client may send after it.
+pub(super) fn too_many_waiting(id: &RequestId) -> Vec<u8> {
+    let data = ErrorData::new("too-many-waiting", Executed::No);
+    let data = data.with_retry_after(RETRY_AFTER);
+    let text = "Too many requests of this client wait, and the MCP server waits for its answer to a question";
+    error_line(Some(id), Code::InternalError, text, Some(&data))
+}
+
+/// The answer to a call of a pinned tool whose turn comes after the tools may have changed.
+pub(super) fn tools_changed(id: &RequestId) -> Vec<u8> {
+    let data = ErrorData::new("tools-unknown", Executed::No).with_retry_after(RETRY_AFTER);
+    let text =
+        "The MCP server's tools may have changed while this call waited; try again (--pin-tools)";
     error_line(Some(id), Code::InternalError, text, Some(&data))
 }
 

@@ -54,7 +54,7 @@ impl Process {
             self.queue.close(pending.session, ours);
             let session = peers.get_mut(pending.session);
             if session.is_some_and(|session| session.answered(&pending.id, ours)) {
-                out.tell(pending.session, own_answer::tools_unknown(&pending.id));
+                out.tell(pending.session, own_answer::tools_changed(&pending.id));
             }
         }
         true

@@ -169,6 +169,13 @@ impl Queue {
         share.is_some_and(|share| share.is_full(self.window, self.bytes))
     }
 
+    /// Lets a session with a full queue be looked at again.
+    pub(super) fn look_again(&mut self, session: SessionId) {
+        if self.is_full_for(session) {
+            self.room.sessions.push(session);
+        }
+    }
+
     /// Sessions that have room again since the last call.
     pub(super) fn take_room(&mut self) -> Room {
         std::mem::take(&mut self.room)

@@ -3,7 +3,7 @@
 use super::evidence::Origin;
 use super::levels::{self, Level};
 use super::listen_requests::{ListenRequest, MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
-use super::own_answer::OwnAnswer;
+use super::own_answer::{OwnAnswer, too_many_waiting};
 use super::peers::Peers;
 use super::pending::{Delivery, Pending, Purpose};
 use super::process::{Process, Service};
@@ -28,6 +28,9 @@ impl Process {
         peers: &mut Peers,
         out: &mut Output,
     ) {
+        if self.is_overfull_for(from) {
+            return out.tell(from, too_many_waiting(id));
+        }
         let ours = peers.fresh_id();
         let purpose = match self.purpose(from, ours, permit, peers) {
             Ok(purpose) => purpose,
@@ -52,6 +55,12 @@ impl Process {
             }
         }
         self.in_flight.insert(ours, pending);
+    }
+
+    /// True if so much of a session is queued that no more is taken, which is then only read because the process waits
+    /// for an answer of this session.
+    pub(super) fn is_overfull_for(&self, session: SessionId) -> bool {
+        self.queue.is_full_for(session) && self.server_requests.wait_for(session)
     }
 
     /// Sends the process a request under the id in `origin`, or queues it.

@@ -224,6 +224,13 @@ impl ServerRequests {
         OPEN.reached(of, open).is_some()
     }
 
+    /// True while a server request waits for the answer of this session.
+    pub(super) fn wait_for(&self, session: SessionId) -> bool {
+        self.open
+            .values()
+            .any(|request| request.of.session == session)
+    }
+
     pub(super) fn may_park(&self, of: &Addressee, question: &Message) -> bool {
         let parked = self.parked.iter().map(|parked| &parked.of);
         PARKED.reached(of, parked).is_none() && question.size() <= MAX_PARKED_SIZE

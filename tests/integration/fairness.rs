@@ -2,6 +2,7 @@
 
 use crate::common::{Setup, TestServer, request};
 use crate::process::eventually;
+use crate::support::http::{Http, Session, call};
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 use std::thread;
@@ -177,6 +178,26 @@ fn what_waits_survives_a_restart() {
         assert_eq!(answer.get("result").is_some(), number >= 2, "{answer}");
     }
     wait_for(&server, &[0, 1, 2, 3]);
+}
+
+/// Over HTTP many messages of one session wait for room at the same time: one of them was woken for each burst of
+/// responses, and the others waited for ever.
+#[test]
+fn all_that_wait_for_room_get_it() {
+    let server = TestServer::start("http");
+    let session = Session::begin(server.port);
+    let post = |id: u32, params| session.send("POST", &[], &call(id, params));
+    let slow = || json!({"delayMs": 1000, "raw": "{}"});
+    let first: Vec<Http> = (0..16).map(|id| post(id, slow())).collect();
+    eventually("the calls are in flight", || {
+        let seen = server.seen();
+        (seen.matches("delayMs").count() == 16).then_some(())
+    });
+    let others = (16..16 + 256 + 60).map(|id| post(id, json!({"raw": "{}"})));
+    let others: Vec<Http> = others.collect();
+    for mut http in first.into_iter().chain(others) {
+        assert_eq!(http.answer().status(), 200);
+    }
 }
 
 /// A peer whose requests wait is not read further, so that the queue is bounded, and is read again when they are

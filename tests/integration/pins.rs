@@ -27,6 +27,7 @@ while read -r line; do
       printf '%s\n' "$line" | grep -o '"name":"[a-z]*"' | tail -n 1 >> seen
       case "$line" in
         *'"ends"'*) exit 1 ;;
+        *'"waits"'*) until [ -e go ]; do sleep 0.02; done; exit 1 ;;
         *'"tells"'*) printf '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n' ;;
       esac
       result='{"content":[]}' ;;
@@ -305,6 +306,31 @@ fn the_list_is_asked_for_again_after_a_change_and_a_restart() {
         assert!(!may_call(&mut ask, "b") && may_call(&mut ask, "a"));
         assert_eq!(called(folder)[6..], ["tells", "a", "ends", "a"]);
     }
+}
+
+/// The refusal of a call whose turn came after a restart stayed in the server until something else happened.
+#[test]
+fn a_call_that_waits_over_a_restart_is_answered_at_once() {
+    let folder = changed(&["waits"]);
+    let folder = folder.path();
+    let server = serve("tcp", &["--max-in-flight", "1"], folder);
+    let (mut peer, mut other) = (server.peer(), server.peer());
+    peer.initialize();
+    other.initialize();
+    let call = |id: u64, name: &str| request(id, "tools/call", json!({"name": name}));
+    peer.send(&call(1, "waits"));
+    peer.send(&call(2, "a"));
+    crate::process::eventually("the call is in flight", || {
+        called(folder).contains(&"waits".to_owned()).then_some(())
+    });
+    // So that none of two senders is to blame.
+    other.send(r#"{"jsonrpc":"2.0","method":"notifications/own"}"#);
+    assert_eq!(other.ask("o", "mcp-remote/none", json!({}))["id"], "o");
+    std::fs::write(folder.join("go"), "").unwrap();
+    let mut answers = [peer.next(), peer.next()];
+    answers.sort_by_key(|answer| answer["id"].as_u64());
+    let reasons = answers.map(|answer| answer["error"]["data"]["reason"].clone());
+    assert_eq!(reasons, ["child-exited", "tools-unknown"]);
 }
 
 #[test]

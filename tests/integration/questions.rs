@@ -101,6 +101,37 @@ fn a_peer_with_a_call_in_flight_is_not_asked_in_anothers_place() {
     }
 }
 
+/// Deadlock: the client's answer stood behind requests that were not read because others waited for their turn, and
+/// these waited for the call that had asked.
+#[test]
+fn an_answer_is_read_behind_requests_that_wait() {
+    for transport in BOTH {
+        let one = &["--max-in-flight", "1"];
+        let server = Setup::new(transport).secret().args(one).start();
+        let mut peer = able(&server, "a");
+        let asks = json!({"ask": ELICIT, "silent": true});
+        let question = peer.ask(1, "tools/call", asks);
+        assert_eq!(question["method"], ELICIT, "{question}");
+        let big = json!({"filler": "x".repeat(1 << 20), "raw": "{}"});
+        peer.send(&request(2, "tools/call", big));
+        peer.send(&request(3, "tools/call", json!({})));
+        let refused = peer.next();
+        assert_eq!(refused["id"], 3);
+        assert_eq!(refused["error"]["data"]["reason"], "too-many-waiting");
+        let id = &question["id"];
+        let text = json!({"text": "the answer behind them"});
+        let result = json!({"action": "accept", "content": text});
+        peer.send(&json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+        server.wait_seen("the answer behind them");
+        peer.send(
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
+        );
+        assert_eq!(peer.next()["id"], 2);
+        drop(peer);
+        server.stop();
+    }
+}
+
 /// An ambiguous case is certain again when the process has responded, or is replaced.
 #[test]
 fn who_is_alone_at_work_is_asked() {

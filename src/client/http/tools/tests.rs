@@ -89,9 +89,12 @@ fn m3_arguments_are_mirrored_as_the_schema_says() {
     ] {
         let mut headers = call(&tools, "sql", arguments);
         headers.sort_unstable();
-        let expected = expected
-            .iter()
-            .map(|(name, value)| (format!("mcp-param-{}", name.to_lowercase()), (*value).to_owned()));
+        let expected = expected.iter().map(|(name, value)| {
+            (
+                format!("mcp-param-{}", name.to_lowercase()),
+                (*value).to_owned(),
+            )
+        });
         let mut expected: Vec<_> = expected.collect();
         expected.sort_unstable();
         assert_eq!(headers, expected, "{arguments}");

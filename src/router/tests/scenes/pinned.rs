@@ -162,10 +162,15 @@ fn calls_that_wait_are_judged_when_their_turn_comes() {
         let told = bench.peers_heard();
         let told: Vec<_> = told
             .iter()
-            .map(|(_, line)| (&line["id"], &line["error"]["data"]["reason"]))
+            .map(|(_, line)| (&line["id"], &line["error"]["data"]))
             .collect();
-        let unknown = json!("tools-unknown");
-        assert_eq!(told, [(&json!(2), &unknown), (&json!(3), &unknown)]);
+        let changed = json!({
+            "source": "mcp-remote",
+            "reason": "tools-unknown",
+            "executed": "no",
+            "retryAfterMs": 1000,
+        });
+        assert_eq!(told, [(&json!(2), &changed), (&json!(3), &changed)]);
         // Their places are free again.
         bench.learn(peer, &rights);
         bench.lists("good");

@@ -120,6 +120,56 @@ fn a_question_goes_to_the_peer_whose_requests_are_all_and_its_answer_comes_back(
     );
 }
 
+/// Its answer stood behind requests that were not read while others waited for their turn, which waited for the answer.
+#[test]
+fn a_session_with_a_full_queue_is_read_while_the_process_waits_for_its_answer() {
+    let mut bench = Bench::with_places(1);
+    let peer = bench.legacy(SAMPLING);
+    bench.call(peer, 0);
+    let filler = "x".repeat(1 << 20);
+    let mut call = |bench: &mut Bench, id: u64| {
+        let params = json!({"filler": filler});
+        let line = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params});
+        bench.peer(peer, &line.to_string());
+    };
+    call(&mut bench, 1);
+    let is_full = |bench: &Bench, line: &str| {
+        let router = &bench.router;
+        router.is_full_for(ProcessId::FIRST, peer, permit(line).message())
+    };
+    let request = r#"{"jsonrpc":"2.0","id":9,"method":"tools/call"}"#;
+    let notification = r#"{"jsonrpc":"2.0","method":"notifications/own"}"#;
+    assert!(is_full(&bench, request) && is_full(&bench, notification));
+    // What does not wait in the queue does not wait for it either.
+    for line in [
+        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":0,"progress":1}}"#,
+    ] {
+        assert!(!is_full(&bench, line), "{line}");
+    }
+    bench.router.take_room(ProcessId::FIRST);
+    bench.child(0, SAMPLE);
+    let ours = bench.told(peer)["id"].clone();
+    assert_eq!(bench.router.take_room(ProcessId::FIRST).sessions, [peer]);
+    assert!(!is_full(&bench, request) && !is_full(&bench, notification));
+    call(&mut bench, 2);
+    let refused = bench.told(peer);
+    assert_eq!(refused["error"]["data"]["reason"], "too-many-waiting");
+    assert_eq!(refused["error"]["data"]["executed"], "no");
+    bench.peer(peer, notification);
+    bench.peer(
+        peer,
+        &json!({"jsonrpc": "2.0", "id": ours, "result": {}}).to_string(),
+    );
+    assert_eq!(
+        bench.child_heard(0),
+        [json!({"jsonrpc": "2.0", "id": "q", "result": {}})]
+    );
+    assert!(is_full(&bench, request));
+    assert_eq!(bench.router.pending_requests(peer), 2);
+}
+
 /// A peer that keeps a request in flight was asked instead of the one that called the tool: the peer
 /// with the youngest request was taken for the one that was meant.
 #[test]
