@@ -199,7 +199,7 @@ fn arguments(rules: usize, tool: &str, size: usize, by: impl Measure) {
 fn router(sessions: usize, in_flight: usize, by: impl Measure) {
     // The first says how the second will number its requests.
     let mut rehearsal = Proxy::new(sessions, in_flight);
-    let mut table = Proxy::new(sessions, in_flight);
+    let mut table = rehearsal.twin(sessions, in_flight);
     by.measure(
         || rehearsal.rehearse(),
         |(permit, answer)| table.perform(&permit, &answer),
@@ -208,7 +208,7 @@ fn router(sessions: usize, in_flight: usize, by: impl Measure) {
 
 fn round_trip(lines: &Lines, by: impl Measure) {
     let mut rehearsal = Proxy::new(1, 1);
-    let mut proxy = Proxy::new(1, 1);
+    let mut proxy = rehearsal.twin(1, 1);
     let mut framed = [Framed::default(), Framed::default()];
     by.measure(
         || {

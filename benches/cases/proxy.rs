@@ -50,10 +50,19 @@ pub struct Proxy {
 impl Proxy {
     /// Sends one more request, for `in_flight` in total.
     pub fn new(sessions: usize, in_flight: usize) -> Self {
+        Self::with(Router::new(), sessions, in_flight)
+    }
+
+    /// A new one that gives requests the ids which this one gave them.
+    pub fn twin(&self, sessions: usize, in_flight: usize) -> Self {
+        Self::with(self.router.twin(), sessions, in_flight)
+    }
+
+    fn with(router: Router, sessions: usize, in_flight: usize) -> Self {
         let policy = Policy::parse(messages::POLICY).expect("a policy");
         let mut proxy = Self {
             rights: policy.rights(&["user".to_owned()]),
-            router: Router::new(),
+            router,
             backlog: Backlog::new(Bounds {
                 total: 256 << 20,
                 per_user: Some(128 << 20),

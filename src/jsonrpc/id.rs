@@ -57,8 +57,8 @@ impl RequestId {
         (is_number && raw.len() <= MAX_ID_LENGTH).then(|| Self::OtherNumber(text.into()))
     }
 
-    /// The integer value, however it is written: some servers return an id as `"3"`
-    /// or `3.0`. Only for ids that the proxy chose itself, which are all integers.
+    /// The integer value, however it is written: some servers return an id as `"3"`, `3.0` or
+    /// `1.073E9`. Only for ids that the proxy chose itself, which are all integers.
     #[must_use]
     pub fn integer(&self) -> Option<i64> {
         let text = match self {
@@ -68,9 +68,7 @@ impl RequestId {
         if let Some(number) = parse_integer(text.as_bytes()) {
             return Some(number);
         }
-        let (whole, zeros) = text.split_once('.')?;
-        let is_whole = !zeros.is_empty() && zeros.bytes().all(|digit| digit == b'0');
-        parse_integer(whole.as_bytes()).filter(|_| is_whole)
+        parse_float(text)
     }
 
     /// Appends the JSON text of this id.
@@ -102,6 +100,27 @@ fn parse_integer(raw: &[u8]) -> Option<i64> {
     }
     let signed = number.cast_signed();
     (number <= MAX_SAFE_INTEGER).then_some(if negative { -signed } else { signed })
+}
+
+/// Parses an integer that is written with a fraction or an exponent, as one of 2^53 or less can be.
+fn parse_float(text: &str) -> Option<i64> {
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<usize>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if exponent > MAX_DIGITS || mantissa.ends_with('.') {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    let zeros = exponent.checked_sub(fraction.len())?;
+    // A zero before the point is not the first digit of the integer.
+    let whole = if whole == "0" && exponent > 0 {
+        ""
+    } else {
+        whole
+    };
+    parse_integer(format!("{whole}{fraction}{}", "0".repeat(zeros)).as_bytes())
 }
 
 fn write_integer(number: i64, out: &mut Vec<u8>) {
@@ -180,11 +199,31 @@ mod tests {
     #[test]
     fn an_id_that_comes_back_retyped_has_its_value() {
         let integer = |text: &str| RequestId::parse(text.as_bytes()).and_then(|id| id.integer());
-        for same in ["3", "\"3\"", "3.0", "3.00", "\"3.0\""] {
+        for same in [
+            "3",
+            "\"3\"",
+            "3.0",
+            "3.00",
+            "\"3.0\"",
+            "3e0",
+            "3.0E0",
+            "0.3e1",
+            "\"3.0E0\"",
+        ] {
             assert_eq!(integer(same), Some(3), "{same}");
         }
+        for same in [
+            "1073741823",
+            "1.073741823E9",
+            "1.073741823e+9",
+            "1.0737418230e9",
+            "10737418.23E2",
+        ] {
+            assert_eq!(integer(same), Some(1_073_741_823), "{same}");
+        }
         for other in [
-            "3.5", "3e0", "\"03\"", "\"\"", "\"3x\"", "\"3.\"", "-0", "\" 3\"",
+            "3.5", "3e-1", "3.55e1", "1e99", "1e18", "0.0e3", "\"e\"", "\"1e\"", "\".e1\"",
+            "\"03\"", "\"\"", "\"3x\"", "\"3.\"", "-0", "\" 3\"",
         ] {
             assert_eq!(integer(other), None, "{other}");
         }

@@ -23,19 +23,18 @@ pub struct ListFilter {
 pub(crate) struct Unreadable;
 
 impl ListFilter {
-    pub(super) fn new(rules: Option<&Arc<Rules>>, method: Method, list: List) -> Self {
+    pub(super) fn new(
+        rules: Option<&Arc<Rules>>,
+        pins: Option<&Arc<Pins>>,
+        method: Method,
+        list: List,
+    ) -> Self {
         Self {
             rules: rules.cloned(),
-            pins: None,
+            pins: pins.cloned(),
             method,
             list,
         }
-    }
-
-    /// The same, for pinned tools.
-    pub(super) fn pinned(mut self, pins: &Arc<Pins>) -> Self {
-        self.pins = Some(Arc::clone(pins));
-        self
     }
 
     fn place(&self) -> Use {

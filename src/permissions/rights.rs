@@ -84,26 +84,42 @@ impl Rights {
     /// # Errors
     /// The [`Denial`].
     pub fn decide(&self, message: Message) -> Result<Permit, Denial> {
-        let mut list = match &self.rules {
-            Some(rules) => judge(rules, &self.claims, &message)?,
+        if let Some(rules) = &self.rules {
+            judge(rules, &self.claims, &message)?;
+        }
+        let pinned = match &self.pins {
+            Some(pins) => judge_pinned(pins, &message)?,
             None => None,
         };
-        let mut pinned = None;
-        if let Some(pins) = &self.pins {
-            (list, pinned) = judge_pinned(pins, list, &message)?;
-        }
+        let list = message
+            .mcp_method()
+            .and_then(|method| self.list_filter(method));
         Ok(Permit {
             message,
-            list,
+            list: list.map(Box::new),
             pinned,
         })
+    }
+
+    /// The filter for the answers to this method, if it is one that lists something and the rights limit that.
+    pub(crate) fn list_filter(&self, method: Method) -> Option<ListFilter> {
+        let Names::List(list) = method.names() else {
+            return None;
+        };
+        let ruled =
+            |rules: &&Arc<Rules>| !rules.are_about_methods() && rules.in_file[list.kind as usize];
+        let rules = self.rules.as_ref().filter(ruled);
+        let pins = self.pins.as_ref();
+        let pins = pins.filter(|_| list.kind == ItemKind::Tool);
+        let is_limited = rules.is_some() || pins.is_some();
+        is_limited.then(|| ListFilter::new(rules, pins, method, list))
     }
 
     /// What this message calls, where it calls a pinned tool and the rules allow that.
     #[must_use]
     pub fn pinned_call(&self, message: &Message) -> Option<Box<PinnedCall>> {
         let pins = self.pins.as_ref()?;
-        let (_, call) = judge_pinned(pins, None, message).ok()?;
+        let call = judge_pinned(pins, message).ok()?;
         call.filter(|_| self.allows(message))
     }
 
@@ -177,13 +193,9 @@ impl Rights {
 }
 
 /// Decides on one message.
-fn judge(
-    rules: &Arc<Rules>,
-    claims: &Claims,
-    message: &Message,
-) -> Result<Option<Box<ListFilter>>, Denial> {
+fn judge(rules: &Rules, claims: &Claims, message: &Message) -> Result<(), Denial> {
     let notification = match message.kind() {
-        Kind::Response(_) => return Ok(None),
+        Kind::Response(_) => return Ok(()),
         kind => *kind == Kind::Notification,
     };
     let deny = |reason| Denial::new(message, None, reason);
@@ -195,22 +207,15 @@ fn judge(
     }
     match method {
         Some(method) if !rules.are_about_methods() => judge_items(rules, claims, method, message),
-        _ => Ok(None),
+        _ => Ok(()),
     }
 }
 
-/// What a list has to be passed through, and what a call of a pinned tool calls.
-type Pinned = (Option<Box<ListFilter>>, Option<Box<PinnedCall>>);
-
-/// Decides on the tool of a call; a list of tools is cut down to what is as it was pinned.
-fn judge_pinned(
-    pins: &Arc<Pins>,
-    list: Option<Box<ListFilter>>,
-    message: &Message,
-) -> Result<Pinned, Denial> {
+/// Decides on the tool of a call; gives what a call of a pinned tool calls.
+fn judge_pinned(pins: &Arc<Pins>, message: &Message) -> Result<Option<Box<PinnedCall>>, Denial> {
     let deny = |reason| Denial::new(message, None, reason);
     let Some(method) = message.mcp_method() else {
-        return Ok((list, None));
+        return Ok(None);
     };
     match method.names() {
         Names::Item(ItemKind::Tool, field) => {
@@ -218,7 +223,7 @@ fn judge_pinned(
             match pins.refuses(&name) {
                 None => {
                     let (pins, name) = (Arc::clone(pins), name.into_owned());
-                    Ok((list, Some(Box::new(PinnedCall { pins, name }))))
+                    Ok(Some(Box::new(PinnedCall { pins, name })))
                 }
                 Some(why) => {
                     let item = Some((ItemKind::Tool, &*name));
@@ -230,20 +235,19 @@ fn judge_pinned(
             if message.raw(Field::Task).is_some() {
                 return Err(deny(LIST_AS_TASK));
             }
-            let list = list.map_or_else(|| ListFilter::new(None, method, tools), |list| *list);
-            Ok((Some(Box::new(list.pinned(pins))), None))
+            Ok(None)
         }
-        _ => Ok((list, None)),
+        _ => Ok(None),
     }
 }
 
 /// Decides on the tools, prompts and resources that a message of an allowed method uses.
 fn judge_items(
-    rules: &Arc<Rules>,
+    rules: &Rules,
     claims: &Claims,
     method: Method,
     message: &Message,
-) -> Result<Option<Box<ListFilter>>, Denial> {
+) -> Result<(), Denial> {
     let deny = |reason| Denial::new(message, None, reason);
     let bounds = |kind| rules.bounds(Use::of(method, kind));
     let judge = |kind, name: &str| {
@@ -258,7 +262,7 @@ fn judge_items(
                 judge(kind, &name()?)?;
             }
             let Some(ruled) = rules.arguments(method) else {
-                return Ok(None);
+                return Ok(());
             };
             let key = message.text_bytes(field).ok_or_else(|| deny(UNNAMED))?;
             if let Some(ruled) = ruled.get(&*key) {
@@ -278,19 +282,15 @@ fn judge_items(
             }
             used.extend(uris.into_iter().map(|uri| (ItemKind::Resource, uri)));
         }
-        Names::List(list) => {
-            if bounds(list.kind) && message.raw(Field::Task).is_some() {
-                return Err(deny(LIST_AS_TASK));
-            }
-            let ruled = rules.in_file[list.kind as usize];
-            return Ok(ruled.then(|| Box::new(ListFilter::new(Some(rules), method, list))));
+        Names::List(list) if bounds(list.kind) && message.raw(Field::Task).is_some() => {
+            return Err(deny(LIST_AS_TASK));
         }
         _ => {}
     }
     for (kind, name) in used {
         judge(kind, &name)?;
     }
-    Ok(None)
+    Ok(())
 }
 
 /// The prompt or resource that `completion/complete` refers to, and whatever else stands in its

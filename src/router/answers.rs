@@ -8,7 +8,7 @@ use super::process::Process;
 use super::session::Session;
 use super::tasks::Tasks;
 use super::{Output, server_requests};
-use crate::jsonrpc::{Edit, Field, Message, Replacement};
+use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
 
 impl Process {
     /// An answer to a request of a peer, or to one of the router's own that needs none.
@@ -45,7 +45,7 @@ impl Process {
             self.level = peers.most_verbose();
         }
         if waits {
-            pending.deliver(ours, answer, &self.tasks, peers, out);
+            pending.deliver(&self.ids.of(ours), answer, &self.tasks, peers, out);
         } else {
             tracing::debug!(
                 id = ours,
@@ -114,8 +114,15 @@ impl Pending {
         }
     }
 
-    /// Sends the peer what it may see of the answer, under its own id.
-    fn deliver(&self, ours: i64, answer: &Message, tasks: &Tasks, peers: &Peers, out: &mut Output) {
+    /// Sends the peer what it may see of the answer to the request that was `sent` under this id, under its own.
+    fn deliver(
+        &self,
+        sent: &RequestId,
+        answer: &Message,
+        tasks: &Tasks,
+        peers: &Peers,
+        out: &mut Output,
+    ) {
         let mut own_tasks = Vec::new();
         if let Purpose::ListTasks = self.purpose
             && let Some(session) = peers.get(self.session)
@@ -127,7 +134,7 @@ impl Pending {
             return out.tell(self.session, unreadable_list(&self.id));
         };
         if let Some((quoted, span)) = answer.subscription()
-            && quoted.integer() == Some(ours)
+            && quoted.integer() == sent.integer()
         {
             edits.push(Edit {
                 span: *span,

@@ -132,7 +132,7 @@ impl Process {
         certain.then_some((id, session))
     }
 
-    /// The sessions that have sent something to the process, or to its predecessors.
+    /// The peers that have sent something to the process, or to its predecessors.
     fn served<'a>(
         &self,
         peers: &'a Peers,
@@ -140,7 +140,7 @@ impl Process {
         let id = self.id;
         let sessions = peers.sessions.iter();
         sessions
-            .filter(move |(_, session)| session.uses[id.0])
+            .filter(move |(_, session)| session.uses[id.0] && !session.profile.is_own)
             .map(|(id, session)| (*id, session))
     }
 

@@ -1,6 +1,7 @@
 //! Bounds on lines as they are written, which may be longer than the lines that were read: some
 //! characters become escapes, and ids are replaced by longer ones.
 
+use super::wire_ids::SOME_ID;
 use super::{Output, Router, SessionId, process, requests};
 use crate::jsonrpc::{Edit, Field, Kind, Message, Replacement, RequestId};
 use crate::mcp::Method;
@@ -11,10 +12,6 @@ pub struct TooLarge {
     /// The bound, in bytes.
     pub limit: usize,
 }
-
-/// The most ids that the router may use itself before a peer's request gets its own: to probe
-/// whether the server is modern, and for the handshake.
-const IDS_BEFORE: usize = 2;
 
 /// The longest text that replaces a log level.
 const LONGEST_LEVEL: Replacement<'static> = Replacement::Json(b"\"emergency\"");
@@ -32,17 +29,15 @@ impl Router {
         let limit = out.limits.to_child;
         let fits = match message.kind() {
             Kind::Request(_) => {
-                let id = self.id_at_most();
                 !message.outgrows(
                     limit,
-                    Some(&id),
-                    &requests::edits(message, &id, LONGEST_LEVEL),
+                    Some(&SOME_ID),
+                    &requests::edits(message, &SOME_ID, LONGEST_LEVEL),
                 ) && fits_when_told_again(message, limit)
             }
             Kind::Notification => {
-                let id = self.id_at_most();
                 let edit = match message.mcp_method() {
-                    Some(Method::Cancelled) => quoted(message, Field::RequestId, &id),
+                    Some(Method::Cancelled) => quoted(message, Field::RequestId, &SOME_ID),
                     Some(Method::Progress) => self.progress_edit(from, message),
                     _ => None,
                 };
@@ -55,22 +50,6 @@ impl Router {
         } else {
             Err(TooLarge { limit })
         }
-    }
-
-    /// An id at least as long as the one that the next request gets.
-    fn id_at_most(&self) -> RequestId {
-        let parked: usize = self
-            .processes
-            .iter()
-            .map(|process| process.server_requests.parked())
-            .sum();
-        let before = i64::try_from(IDS_BEFORE + parked).unwrap_or(i64::MAX);
-        RequestId::Number(
-            self.peers
-                .newest_id
-                .saturating_add(before)
-                .saturating_add(1),
-        )
     }
 
     fn progress_edit<'a>(&'a self, from: SessionId, message: &Message) -> Option<Edit<'a>> {

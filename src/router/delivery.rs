@@ -166,7 +166,7 @@ impl Process {
         }
         // It is only queued while senders take turns.
         let turns = self.turns.get_or_insert_default();
-        turns.queue(origin.sender, origin.request)
+        turns.queue(origin.sender, origin.session, origin.request)
     }
 
     /// Releases held lines to the process.
@@ -241,11 +241,13 @@ impl Process {
     }
 
     fn begin_turn(&mut self, mut next: turns::Waiting, latest: i64, out: &mut Output) {
-        for request in &next.requests {
-            self.in_flight.give(*request, out.now);
+        for line in &mut next.lines {
+            if let Some(request) = line.request {
+                self.in_flight.give(request, out.now);
+            }
+            let (held, answerable) = (self.is_holding(), line.request.is_some());
+            self.evidence.note(&next.sender, held, answerable, latest);
+            self.sink(out).append(&mut line.text);
         }
-        let (held, answerable) = (self.is_holding(), !next.unanswerable);
-        self.evidence.note(&next.sender, held, answerable, latest);
-        self.sink(out).append(&mut next.lines);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 /// The origin of a line for the process.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
+    pub session: SessionId,
     pub sender: &'a Sender,
     /// Its id, if it is a request.
     pub request: Option<i64>,

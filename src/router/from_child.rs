@@ -2,7 +2,7 @@
 
 use super::process::Service;
 use super::{Output, ProcessId, Router};
-use crate::jsonrpc::{Kind, Message, RequestId};
+use crate::jsonrpc::{Kind, Message};
 use std::time::Instant;
 
 impl Router {
@@ -16,7 +16,7 @@ impl Router {
     ) {
         let (from, peers) = self.process(process);
         match message.kind() {
-            Kind::Response(Some(id)) => match id.integer() {
+            Kind::Response(Some(id)) => match from.ids.number(id, peers.newest_id) {
                 Some(ours) => self.answer(process, (ours, message), now, out),
                 None => tracing::debug!(%id, "dropped an answer to nothing that was asked"),
             },
@@ -45,8 +45,8 @@ impl Router {
         } else if process.service == Service::Returning(Some(ours)) {
             process.service = Service::Modern;
             process.renew_listen_requests(peers.newest_id, out);
-        } else if process.tools.is_asked(&RequestId::Number(ours)) {
-            let next = || RequestId::Number(peers.fresh_id());
+        } else if (process.tools.asked()).is_some_and(|id| *id == process.ids.of(ours)) {
+            let next = || process.ids.of(peers.fresh_id());
             process.tools.answered(message, now(), next, id, out);
         } else {
             process.answer(ours, message, peers, out);

@@ -102,7 +102,7 @@ impl Router {
         };
         // The late answer to the old request must not be taken for the answer to the new one.
         if let Some((process, ours)) = session.take_cancelled(id) {
-            self.processes[process.0].forget(ours, &session.owner);
+            self.processes[process.0].forget(ours, session);
         }
         let mut processes = self.processes.iter();
         let opening = processes.find_map(|process| process.initialize_of(from));
@@ -164,7 +164,7 @@ impl Router {
             return;
         };
         if let Some((process, ours)) = forgotten {
-            self.processes[process.0].forget(ours, &session.owner);
+            self.processes[process.0].forget(ours, session);
         }
         let process = &mut self.processes[process.0];
         process.cancel_request(from, ours, (message, span), session, latest, out);
@@ -243,7 +243,7 @@ impl Process {
         // Some servers never answer a cancelled request.
         self.queue.close(from, ours);
         let origin = session.origin(None, latest);
-        let ours = RequestId::Number(ours);
+        let ours = self.ids.of(ours);
         let edit = Edit {
             span: quoted,
             with: Replacement::Id(&ours),

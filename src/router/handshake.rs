@@ -112,7 +112,7 @@ impl Process {
         let info = self.client.as_deref().unwrap_or(OURSELVES.as_bytes());
         let version = sent.asked.current();
         let line = out.lines(self.id).small();
-        write_initialize(sent.ours, version.as_str(), info, line);
+        write_initialize(&self.ids.of(sent.ours), version.as_str(), info, line);
         out.note_asked(self.id);
         self.handshake = Handshake::Sent(sent);
     }
@@ -273,9 +273,9 @@ fn announce_changes(answer: &Message, peers: &Peers, out: &mut Output) {
     }
 }
 
-fn write_initialize(id: i64, version: &str, client: &[u8], out: &mut Vec<u8>) {
+fn write_initialize(id: &RequestId, version: &str, client: &[u8], out: &mut Vec<u8>) {
     out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    RequestId::Number(id).write(out);
+    id.write(out);
     out.extend(b",\"method\":\"initialize\",\"params\":{\"protocolVersion\":");
     write_string(version, out);
     out.extend(b",\"capabilities\":");
@@ -288,7 +288,8 @@ fn write_initialize(id: i64, version: &str, client: &[u8], out: &mut Vec<u8>) {
 /// The longest `clientInfo` with which an `initialize` fits the limit, under any id.
 fn longest_client_info(out: &Output) -> usize {
     let mut rest = Vec::new();
-    write_initialize(i64::MAX, Revision::NEWEST.name(), b"", &mut rest);
+    let id = RequestId::Number(i64::MAX);
+    write_initialize(&id, Revision::NEWEST.name(), b"", &mut rest);
     let room = out.limits.to_child.saturating_add(1);
     room.saturating_sub(rest.len()).min(MAX_CLIENT_INFO)
 }

@@ -3,6 +3,7 @@
 use super::SessionId;
 use super::listen_requests::ListenRequest;
 use super::pending::{Delivery, Pending, Purpose};
+use crate::permissions::Rights;
 use foldhash::HashMap;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -55,6 +56,13 @@ impl InFlight {
             pending.delivery = Delivery::Given;
             pending.since = now;
             self.given.add(pending.session);
+        }
+    }
+
+    /// Applies changed rights to a request.
+    pub(super) fn apply_rights(&mut self, ours: i64, rights: &Rights) {
+        if let Some(pending) = self.requests.get_mut(&ours) {
+            pending.apply_rights(rights);
         }
     }
 

@@ -95,9 +95,9 @@ impl KnownTools {
         });
     }
 
-    /// True if the list has been requested under this id.
-    pub(super) fn is_asked(&self, id: &RequestId) -> bool {
-        self.asked.as_ref().is_some_and(|asked| asked.id == *id)
+    /// The id under which the list has been requested.
+    pub(super) fn asked(&self) -> Option<&RequestId> {
+        self.asked.as_ref().map(|asked| &asked.id)
     }
 
     /// Takes a page of the list; `next` is the id of the request for the next one.

@@ -26,7 +26,7 @@ impl Router {
         if self.is_probing(id) && self.legacy_only.is_none() {
             self.probe_was_fatal(id, out);
         }
-        let fresh = Process::new(id, self.window);
+        let fresh = Process::new(id, self.window, self.processes[id.0].ids.clone());
         let mut old = std::mem::replace(&mut self.processes[id.0], fresh);
         // Calls that wait for its list of tools have to request that of the next process.
         out.learned = true;
@@ -103,7 +103,7 @@ impl Process {
         if self.service == Service::Returning(None) {
             let ours = peers.fresh_id();
             self.service = Service::Returning(Some(ours));
-            process::send_discover(self.id, ours, out);
+            process::send_discover(self.id, &self.ids.of(ours), out);
         } else if self.is_successor {
             self.begin_handshake(None, peers, out);
         } else {
@@ -119,7 +119,7 @@ impl Process {
             self.evidence.renew(None);
             self.renewals.insert(ours, LISTEN);
             out.note_asked(self.id);
-            listen.renew(ours, out.lines(self.id));
+            listen.renew(&self.ids.of(ours), out.lines(self.id));
         }
         self.release(latest, out);
     }

@@ -55,14 +55,13 @@ impl ListenRequest {
     }
 
     /// Sends it again.
-    pub(super) fn renew(&mut self, ours: i64, out: &mut Chunks) {
+    pub(super) fn renew(&mut self, id: &RequestId, out: &mut Chunks) {
         self.lost = false;
         self.confirmed = false;
-        let ours = RequestId::Number(ours);
         let token = self.request.progress_token().map(|(_, span)| Edit {
             span: *span,
-            with: Replacement::Id(&ours),
+            with: Replacement::Id(id),
         });
-        self.request.write(Some(&ours), token.as_slice(), out);
+        self.request.write(Some(id), token.as_slice(), out);
     }
 }

@@ -62,6 +62,7 @@ mod subscriptions;
 mod tasks;
 mod turns;
 mod versions;
+mod wire_ids;
 
 pub use bounds::TooLarge;
 pub use evidence::{Cause, Sender};
@@ -142,7 +143,8 @@ impl Router {
     /// The same; `window` bounds what each process has in flight.
     #[must_use]
     pub fn with_window(window: Window) -> Self {
-        let mut processes = ProcessId::ALL.map(|id| Process::new(id, window));
+        let ids = wire_ids::WireIds::default();
+        let mut processes = ProcessId::ALL.map(|id| Process::new(id, window, ids.clone()));
         processes[ProcessId::FIRST.0].service = Service::Fresh;
         Self {
             peers: Peers::default(),
@@ -152,6 +154,16 @@ impl Router {
             blame: Blame::default(),
             window,
         }
+    }
+
+    /// A new router that gives requests the ids which this one gave them: it tells a benchmark what will be answered.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        let mut twin = Self::with_window(self.window);
+        for (process, own) in twin.processes.iter_mut().zip(&self.processes) {
+            process.ids.clone_from(&own.ids);
+        }
+        twin
     }
 
     fn process(&mut self, id: ProcessId) -> (&mut Process, &mut Peers) {

@@ -71,7 +71,11 @@ impl Process {
                     .text(Field::Level)
                     .and_then(|name| Level::parse(&name));
                 let unasked = self.level.map(|_| Level::UNASKED);
+                let method = message.method();
                 peers.receivers(|session| {
+                    if session.profile.rights.blocks(method) {
+                        return false;
+                    }
                     let threshold = session.level.or(unasked);
                     threshold.is_none_or(|threshold| level.is_none_or(|level| level >= threshold))
                 })
@@ -114,7 +118,8 @@ impl Process {
     /// Progress goes to the peer of the request, under the peer's own token.
     fn progress(&self, message: &Message, peers: &Peers, out: &mut Output) {
         let quoted = message.quoted_id(Field::ProgressToken);
-        let token = quoted.as_ref().and_then(|(token, _)| token.integer());
+        let token = quoted.as_ref();
+        let token = token.and_then(|(token, _)| self.ids.number(token, peers.newest_id));
         let asker = token.and_then(|ours| match self.in_flight.get(ours) {
             Some(pending) => {
                 let session = peers.get(pending.session)?;
@@ -150,7 +155,9 @@ impl Process {
             out.deliver(request.of.session, message, None, &[edit]);
             return;
         }
-        let Some(ours) = id.integer() else { return };
+        let Some(ours) = self.ids.number(&id, peers.newest_id) else {
+            return;
+        };
         let pending = self.in_flight.get(ours);
         if !pending.is_some_and(Pending::is_listening) {
             tracing::debug!("dropped a cancellation of a request that is not open");
@@ -179,7 +186,7 @@ impl Process {
         let Some((quoted, span)) = message.subscription() else {
             return;
         };
-        let Some(ours) = quoted.integer() else {
+        let Some(ours) = self.ids.number(quoted, peers.newest_id) else {
             return;
         };
         let again = message.mcp_method() == Some(Method::SubscriptionAcknowledged)

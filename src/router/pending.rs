@@ -5,7 +5,8 @@ use super::levels::Level;
 use super::listen_requests::ListenRequest;
 use crate::backlog::{Piece, Sum};
 use crate::jsonrpc::{Message, RequestId};
-use crate::permissions::{ListFilter, PinnedCall};
+use crate::mcp::Method;
+use crate::permissions::{ListFilter, PinnedCall, Rights};
 use std::time::Instant;
 
 /// The purpose of a request in flight, beyond being answered.
@@ -51,6 +52,8 @@ pub(super) struct Pending {
     pub id: RequestId,
     /// The peer's progress token; for the child it is our id.
     pub progress_token: Option<RequestId>,
+    /// `None` for one that MCP does not define.
+    pub method: Option<Method>,
     /// The request wants log messages (2026-07-28 server/utilities/logging).
     pub wants_logs: bool,
     pub delivery: Delivery,
@@ -101,12 +104,21 @@ impl Pending {
             session,
             id: id.clone(),
             progress_token: token.cloned(),
+            method: message.mcp_method(),
             wants_logs: message.wants_logs(),
             delivery: Delivery::Given,
             since: None,
             purpose,
             pinned: None,
             _kept: kept.piece(size),
+        }
+    }
+
+    /// The answer to a list is cut down to what these rights allow.
+    pub(super) fn apply_rights(&mut self, rights: &Rights) {
+        if let Purpose::List(_) | Purpose::Forward = self.purpose {
+            let filter = self.method.and_then(|method| rights.list_filter(method));
+            self.purpose = filter.map_or(Purpose::Forward, Purpose::List);
         }
     }
 

@@ -4,7 +4,7 @@ use super::known_tools::ToolsKnown;
 use super::peers::Peers;
 use super::process::{Process, Service};
 use super::{Output, Router, SessionId, own_answer};
-use crate::jsonrpc::{Message, RequestId};
+use crate::jsonrpc::Message;
 use crate::permissions::PinnedCall;
 use std::time::Instant;
 
@@ -25,10 +25,10 @@ impl Router {
             return process.tools.wait();
         }
         if process.tools.is_due(call, now) {
-            let ours = RequestId::Number(peers.fresh_id());
+            let id = process.ids.of(peers.fresh_id());
             let is_modern = process.service == Service::Modern;
             let lines = out.lines(process.id);
-            process.tools.ask(ours, call, is_modern, lines);
+            process.tools.ask(id, call, is_modern, lines);
         }
         process.tools.state(call)
     }

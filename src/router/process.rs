@@ -14,15 +14,15 @@ use super::requesters::{Forgotten, Owners};
 use super::server_requests::ServerRequests;
 use super::session::Session;
 use super::subscriptions::Subscriptions;
-use super::tasks::{Owner, Tasks};
+use super::tasks::Tasks;
 use super::turns::Turns;
 use super::versions::Version;
+use super::wire_ids::WireIds;
 use super::{Exit, Output, PEER_LEFT, ProcessId, SessionId};
 use crate::json::write_string;
 use crate::jsonrpc::{Code, NO_DATA, RequestId, error_line};
 use crate::utils::chunks::Chunks;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// The peers that a process serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub(super) enum Service {
 #[derive(Default)]
 pub(super) struct Process {
     pub id: ProcessId,
+    /// The ids under which it gets requests.
+    pub ids: WireIds,
     pub service: Service,
     pub handshake: Handshake,
     /// The process has ended and the next one has not started.
@@ -88,9 +90,10 @@ pub(super) struct Process {
 
 impl Process {
     /// A process that does not run; `window` bounds what it has in flight.
-    pub(super) fn new(id: ProcessId, window: Window) -> Self {
+    pub(super) fn new(id: ProcessId, window: Window, ids: WireIds) -> Self {
         Self {
             id,
+            ids,
             queue: Queue::new(window),
             ..Self::default()
         }
@@ -114,6 +117,7 @@ impl Process {
         }
         let renewed = Self {
             id: self.id,
+            ids: self.ids,
             is_successor: self.is_successor
                 || interrupted
                 || matches!(handshake, Handshake::Done(_)),
@@ -140,13 +144,13 @@ impl Process {
     }
 
     /// Forgets a request that is no longer awaited, but not that the process may be working on it.
-    pub(super) fn forget(&mut self, ours: i64, owner: &Arc<Owner>) -> Option<Pending> {
+    pub(super) fn forget(&mut self, ours: i64, session: &Session) -> Option<Pending> {
         let pending = self.end(ours)?;
         if let Purpose::Subscribe { via } = pending.purpose {
             self.subscriptions.forget(ours, via);
         }
-        if pending.is_sent(ours) {
-            self.forgotten.insert(ours, pending.session, owner);
+        if pending.is_sent(ours) && !session.profile.is_own {
+            self.forgotten.insert(ours, pending.session, &session.owner);
         }
         Some(pending)
     }
@@ -154,7 +158,7 @@ impl Process {
     /// Cancels a request that is no longer awaited, if the process has got it.
     pub(super) fn abandon(&mut self, ours: i64, session: &Session, latest: i64, out: &mut Output) {
         let origin = session.origin(None, latest);
-        match self.forget(ours, &session.owner) {
+        match self.forget(ours, session) {
             Some(pending) if pending.delivery == Delivery::Queued => {}
             Some(pending) if pending.is_cancellable() => {
                 self.cancel(ours, PEER_LEFT, origin, out);
@@ -184,7 +188,7 @@ impl Process {
         peers: &mut Peers,
         out: &mut Output,
     ) {
-        if session.uses[self.id.0] {
+        if session.uses[self.id.0] && !session.profile.is_own {
             self.departed.add(&session.owner);
         }
         self.take_opening(id);
@@ -216,7 +220,7 @@ impl Process {
 
     /// Cancels `ours`, a request of `sender`, at the child.
     pub(super) fn cancel(&mut self, ours: i64, reason: &str, origin: Origin<'_>, out: &mut Output) {
-        write_cancelled(&RequestId::Number(ours), reason, self.sink_of(origin, out));
+        write_cancelled(&self.ids.of(ours), reason, self.sink_of(origin, out));
     }
 
     /// Sends one of the router's own requests, whose answer is ignored.
@@ -230,15 +234,16 @@ impl Process {
     ) {
         // A process that ends next may have ended because of it.
         self.evidence.renew(None);
-        write_request(ours, method, member, value, self.sink(out));
+        let id = self.ids.of(ours);
+        write_request(&id, method, member, value, self.sink(out));
     }
 
     /// Restores the predecessor's state in a process.
     pub(super) fn renew(&mut self, peers: &mut Peers, out: &mut Output) {
-        let (id, renewals) = (self.id, &mut self.renewals);
+        let (id, ids, renewals) = (self.id, &self.ids, &mut self.renewals);
         let mut request = |method, member, value: &str| {
             let ours = peers.fresh_id();
-            write_request(ours, method, member, value, out.lines(id));
+            write_request(&ids.of(ours), method, member, value, out.lines(id));
             renewals.insert(ours, method);
             out.note_asked(id);
             ours
@@ -268,11 +273,11 @@ impl Process {
 }
 
 /// Probes whether a process is modern.
-pub(super) fn send_discover(process: ProcessId, ours: i64, out: &mut Output) {
+pub(super) fn send_discover(process: ProcessId, id: &RequestId, out: &mut Output) {
     out.note_asked(process);
     let out = out.lines(process).small();
     out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    RequestId::Number(ours).write(out);
+    id.write(out);
     out.extend(b",\"method\":\"server/discover\",\"params\":{");
     write_meta(out);
     out.extend(b"}}\n");
@@ -281,7 +286,13 @@ pub(super) fn send_discover(process: ProcessId, ours: i64, out: &mut Output) {
 /// True if such a request fits the limit, under any id.
 pub(super) fn fits_request(method: &str, member: &str, value: &str, limit: usize) -> bool {
     let mut line = Chunks::default();
-    write_request(i64::MAX, method, member, value, &mut line);
+    write_request(
+        &RequestId::Number(i64::MAX),
+        method,
+        member,
+        value,
+        &mut line,
+    );
     line.len() <= limit.saturating_add(1)
 }
 
@@ -297,10 +308,10 @@ pub(super) fn write_cancelled(id: &RequestId, reason: &str, out: &mut Chunks) {
     out.extend(b"}}\n");
 }
 
-fn write_request(id: i64, method: &str, member: &str, value: &str, out: &mut Chunks) {
+fn write_request(id: &RequestId, method: &str, member: &str, value: &str, out: &mut Chunks) {
     let out = out.small();
     out.extend(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    RequestId::Number(id).write(out);
+    id.write(out);
     out.extend(b",\"method\":");
     write_string(method, out);
     out.extend(b",\"params\":{");

@@ -94,7 +94,7 @@ impl Router {
         if modern {
             let ours = peers.fresh_id();
             process.service = Service::Probing(ours);
-            process::send_discover(id, ours, out);
+            process::send_discover(id, &process.ids.of(ours), out);
         } else {
             process.service = Service::Legacy;
         }
@@ -210,7 +210,9 @@ impl Process {
             if pending.delivery != Delivery::Queued {
                 // Held lines may still be passed on.
                 self.note(session.origin(None, latest));
-                self.forgotten.insert(ours, pending.session, &session.owner);
+                if !session.profile.is_own {
+                    self.forgotten.insert(ours, pending.session, &session.owner);
+                }
             }
             if session.answered(&pending.id, ours) {
                 out.deliver(pending.session, error, Some(&pending.id), &[]);

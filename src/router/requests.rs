@@ -73,7 +73,7 @@ impl Process {
         out: &mut Output,
     ) -> Delivery {
         let ours = origin.request.unwrap_or_default();
-        let number = RequestId::Number(ours);
+        let number = self.ids.of(ours);
         let level = match purpose {
             Purpose::SetLevel(level) => format!("\"{}\"", level.name()),
             _ => String::new(),

@@ -7,13 +7,14 @@ use super::session::Session;
 use super::{Output, SessionId};
 use crate::jsonrpc::{MAX_PEER_DEPTH, Message};
 use crate::permissions::{Denial, Rights};
+use crate::utils::chunks::Chunks;
 
 /// Why subscriptions that are no longer allowed are cancelled at the child.
 const NOT_ALLOWED: &str = "the client may not do this any more";
 
 impl Process {
-    /// Applies changed rights of a session: refuses what waits for its turn, and ends the subscriptions, as
-    /// far as they no longer allow it. Returns what has been refused or ended.
+    /// Applies changed rights of a session: refuses what waits for its turn, ends the subscriptions, and cuts down the
+    /// lists to come, as far as they no longer allow it. Returns what has been refused or ended.
     pub(super) fn apply_rights(
         &mut self,
         id: SessionId,
@@ -32,6 +33,9 @@ impl Process {
         let Some(session) = peers.get_mut(id) else {
             return Vec::new();
         };
+        for (_, ours) in session.requests() {
+            self.in_flight.apply_rights(ours, rights);
+        }
         let mut refused = self.refuse_waiting(id, rights, session, out);
         for (ours, denial) in self.forbidden_listen_requests(session, rights) {
             self.end_listen(ours, &denial, session, latest, out);
@@ -40,7 +44,7 @@ impl Process {
         refused
     }
 
-    /// Judges the queued lines of a session again.
+    /// Judges the waiting lines of a session again.
     fn refuse_waiting(
         &mut self,
         id: SessionId,
@@ -49,18 +53,23 @@ impl Process {
         out: &mut Output,
     ) -> Vec<Denial> {
         let mut refused = Vec::new();
-        self.queue.retain(id, |waiting| {
-            let line = waiting.line.pieces().collect::<Vec<_>>().concat();
+        let mut keeps = |line: &Chunks, request: Option<i64>| {
+            let line = line.pieces().collect::<Vec<_>>().concat();
             let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
             let Some(denial) = message.and_then(|message| rights.decide(message).err()) else {
                 return true;
             };
-            refused.push((waiting.request, denial));
+            refused.push((request, denial));
             false
-        });
+        };
+        self.queue
+            .retain(id, |waiting| keeps(&waiting.line, waiting.request));
+        if let Some(turns) = &mut self.turns {
+            turns.retain(id, |line| keeps(&line.text, line.request));
+        }
         let answer = |(ours, mut denial): (Option<i64>, Denial)| {
             denial.id = ours.and_then(|ours| {
-                let pending = self.in_flight.remove(ours)?;
+                let pending = self.end(ours)?;
                 let is_awaited = session.answered(&pending.id, ours);
                 is_awaited.then_some(pending.id)
             });

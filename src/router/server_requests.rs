@@ -240,11 +240,6 @@ impl ServerRequests {
         self.parked.push(parked);
     }
 
-    /// How many wait for their peer.
-    pub(super) fn parked(&self) -> usize {
-        self.parked.len()
-    }
-
     /// When the oldest open server request was sent.
     pub(super) fn oldest(&self) -> Option<Instant> {
         let open = self.open.values().map(|request| request.asked);

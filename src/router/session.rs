@@ -21,6 +21,8 @@ pub struct Profile {
     pub user: Option<String>,
     /// What it may do, and so what it may be notified of.
     pub rights: Rights,
+    /// It is the proxy itself, which checks whether the MCP server answers: no question of that is ever for it.
+    pub is_own: bool,
 }
 
 impl Profile {
@@ -30,6 +32,16 @@ impl Profile {
         Self {
             user: None,
             rights: Rights::everything(),
+            is_own: false,
+        }
+    }
+
+    /// The proxy itself.
+    #[must_use]
+    pub fn own() -> Self {
+        Self {
+            is_own: true,
+            ..Self::anybody()
         }
     }
 
@@ -83,6 +95,7 @@ pub enum Presence {
 
 /// One peer's side of the table.
 pub(super) struct Session {
+    id: SessionId,
     pub profile: Profile,
     /// The sender that its messages count against.
     pub sender: Sender,
@@ -114,6 +127,7 @@ impl Session {
     pub(super) fn new(id: SessionId, profile: Profile, counted: &Counted) -> Self {
         let user = profile.user.as_deref();
         Self {
+            id,
             sender: user.map_or(Sender::Session(id), |user| Sender::User(user.into())),
             owner: Arc::new(profile.user.clone()),
             profile,
@@ -135,6 +149,7 @@ impl Session {
     /// `latest` is the newest id.
     pub(super) fn origin(&self, request: Option<i64>, latest: i64) -> Origin<'_> {
         Origin {
+            session: self.id,
             sender: &self.sender,
             request,
             latest,

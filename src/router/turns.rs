@@ -1,6 +1,7 @@
 //! Sends a process the messages of one sender at a time, for a while, if processes have ended because of an
 //! unknown sender: the next end shows which.
 
+use super::SessionId;
 use super::evidence::Sender;
 use crate::utils::chunks::Chunks;
 use std::collections::{BTreeSet, VecDeque};
@@ -21,14 +22,21 @@ struct Turn {
     is_old: bool,
 }
 
-/// Lines of one sender, in order.
+/// What waits for the turn of one sender.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub sender: Sender,
-    pub lines: Chunks,
-    pub requests: BTreeSet<i64>,
-    /// Some of them have no answer.
-    pub unanswerable: bool,
+    /// In order.
+    pub lines: Vec<Line>,
+}
+
+/// A line of one of its sessions.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub session: SessionId,
+    /// The id of a request.
+    pub request: Option<i64>,
+    pub text: Chunks,
 }
 
 impl Turns {
@@ -51,8 +59,13 @@ impl Turns {
         }
     }
 
-    /// Where such a line waits.
-    pub(super) fn queue(&mut self, sender: &Sender, request: Option<i64>) -> &mut Chunks {
+    /// Where such a line of `session` waits.
+    pub(super) fn queue(
+        &mut self,
+        sender: &Sender,
+        session: SessionId,
+        request: Option<i64>,
+    ) -> &mut Chunks {
         let known = self
             .waiting
             .iter()
@@ -61,15 +74,27 @@ impl Turns {
         if known.is_none() {
             self.waiting.push_back(Waiting {
                 sender: sender.clone(),
-                lines: Chunks::default(),
-                requests: BTreeSet::new(),
-                unanswerable: false,
+                lines: Vec::new(),
             });
         }
-        let waiting = &mut self.waiting[at];
-        waiting.requests.extend(request);
-        waiting.unanswerable |= request.is_none();
-        &mut waiting.lines
+        let lines = &mut self.waiting[at].lines;
+        let place = lines.len();
+        lines.push(Line {
+            session,
+            request,
+            text: Chunks::default(),
+        });
+        &mut lines[place].text
+    }
+
+    /// Drops the waiting lines of a session that `keep` is false for.
+    pub(super) fn retain(&mut self, session: SessionId, mut keep: impl FnMut(&Line) -> bool) {
+        for waiting in &mut self.waiting {
+            waiting
+                .lines
+                .retain(|line| line.session != session || keep(line));
+        }
+        self.waiting.retain(|waiting| !waiting.lines.is_empty());
     }
 
     /// Begins the next turn, if lines wait for one.
@@ -77,7 +102,7 @@ impl Turns {
         let next = self.waiting.pop_front();
         self.current = next.as_ref().map(|next| Turn {
             sender: next.sender.clone(),
-            open: next.requests.clone(),
+            open: next.lines.iter().filter_map(|line| line.request).collect(),
             is_old: false,
         });
         next
@@ -97,8 +122,8 @@ impl Turns {
 
     /// True if this request waits for the turn of its sender.
     pub(super) fn holds(&self, request: i64) -> bool {
-        let mut waiting = self.waiting.iter();
-        waiting.any(|waiting| waiting.requests.contains(&request))
+        let mut lines = self.waiting.iter().flat_map(|waiting| &waiting.lines);
+        lines.any(|line| line.request == Some(request))
     }
 
     /// Drops waiting lines.
@@ -108,7 +133,8 @@ impl Turns {
 
     /// The size of waiting lines, in bytes.
     pub(super) fn len(&self) -> usize {
-        self.waiting.iter().map(|waiting| waiting.lines.len()).sum()
+        let lines = self.waiting.iter().flat_map(|waiting| &waiting.lines);
+        lines.map(|line| line.text.len()).sum()
     }
 }
 
@@ -121,28 +147,46 @@ mod tests {
         let [a, b, c] = ["a", "b", "c"].map(|user| Sender::User(user.into()));
         let mut turns = Turns::default();
         assert!(turns.admit(&a, Some(1)) && turns.admit(&a, Some(2)));
+        let session = SessionId(1);
         for (sender, request) in [(&b, Some(3)), (&c, None), (&b, Some(4))] {
             assert!(!turns.admit(sender, request));
-            turns.queue(sender, request).extend("line\n");
+            turns.queue(sender, session, request).extend("line\n");
         }
         assert_eq!(turns.len(), 15);
         assert!(!turns.answered(1) && !turns.answered(3));
         assert!(turns.answered(2));
         let next = turns.pass().unwrap();
-        assert_eq!(
-            (next.sender, next.lines.len(), next.unanswerable),
-            (b.clone(), 10, false)
-        );
+        let requests =
+            |next: &Waiting| -> Vec<_> { next.lines.iter().map(|line| line.request).collect() };
+        assert_eq!(next.sender, b);
+        assert_eq!(requests(&next), [Some(3), Some(4)]);
         // A sender that has had its turn goes behind the others.
         assert!(turns.admit(&b, Some(5)) && !turns.admit(&a, Some(6)));
-        turns.queue(&a, Some(6)).extend("line\n");
+        turns.queue(&a, session, Some(6)).extend("line\n");
         assert!(!turns.answered(3) && !turns.answered(4) && turns.answered(5));
         let next = turns.pass().unwrap();
-        assert_eq!((next.sender, next.unanswerable), (c, true));
+        assert_eq!((&next.sender, requests(&next)), (&c, vec![None]));
         // Messages without a response, or without one in time, end their turn by the clock.
         assert!(!turns.tick() && turns.tick());
         assert_eq!(turns.pass().unwrap().sender, a);
         assert!(turns.answered(6) && turns.pass().is_none());
         assert!(turns.tick() && turns.admit(&b, None));
+    }
+
+    #[test]
+    fn lines_can_be_taken_back_by_session() {
+        let [a, b] = ["a", "b"].map(|user| Sender::User(user.into()));
+        let (one, other) = (SessionId(1), SessionId(2));
+        let mut turns = Turns::default();
+        assert!(turns.admit(&a, None));
+        for (session, request) in [(one, Some(1)), (other, Some(2)), (one, None)] {
+            turns.queue(&b, session, request).extend("line\n");
+        }
+        turns.retain(one, |line| line.request.is_none());
+        assert!(!turns.holds(1) && turns.holds(2));
+        assert_eq!(turns.len(), 10);
+        turns.retain(one, |_| false);
+        turns.retain(other, |_| false);
+        assert!(turns.pass().is_none());
     }
 }

@@ -126,6 +126,7 @@ impl Authorization {
         Profile {
             user: self.identity.user.clone(),
             rights: self.rights.clone(),
+            is_own: false,
         }
     }
 

@@ -150,7 +150,7 @@ impl Sharing {
     /// only modern peers. `None` if nothing is shared.
     pub(super) fn look(&self) -> Option<(Session, bool)> {
         let hub = self.shared.as_ref()?;
-        let session = hub.attach(Profile::anybody(), &Counted::default());
+        let session = hub.attach(Profile::own(), &Counted::default());
         Some((session, hub.serves_modern_only()))
     }
 

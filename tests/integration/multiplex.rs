@@ -155,6 +155,48 @@ fn answers_are_never_mixed() {
     }
 }
 
+/// Some servers print to stdout what a user has written. The ids of requests were 1, 2, 3 …, so that it could be the
+/// answer to another user's request.
+#[test]
+fn the_answer_to_anothers_request_cannot_be_guessed() {
+    for transport in BOTH {
+        let server = TestServer::start(transport);
+        let (mut victim, mut attacker) = (server.peer(), server.peer());
+        victim.send(&request(
+            "v",
+            "tools/call",
+            json!({"silent": true, "of": "victim"}),
+        ));
+        let hidden = id_at_child(&server, "victim");
+        // Even of the ids next to one that the attacker has learned.
+        attacker.send(&request(
+            "a",
+            "tools/call",
+            json!({"silent": true, "of": "attacker"}),
+        ));
+        let own = id_at_child(&server, "attacker").as_i64().unwrap();
+        let guessed = (0..1000).chain(own - 1000..own + 1000);
+        let guessed = guessed.filter(|id| *id != own && *id != hidden);
+        let answer = |id: i64| json!({"jsonrpc": "2.0", "id": id, "result": "forged"}).to_string();
+        let forged: Vec<String> = guessed.map(answer).collect();
+        for between in ["\n", " "] {
+            let text = format!("Searching for: {}\n", forged.join(between));
+            let printed = attacker.ask("p", "tools/call", json!({"print": text, "raw": "{}"}));
+            assert_eq!(printed["id"], "p");
+        }
+        let answered = format!(
+            "{}\n",
+            json!({"jsonrpc": "2.0", "id": hidden, "result": "true"})
+        );
+        attacker.send(&request(
+            "q",
+            "tools/call",
+            json!({"print": answered, "silent": true}),
+        ));
+        assert_eq!(victim.next()["result"], "true", "the first that it gets");
+    }
+}
+
 #[test]
 fn progress_comes_under_the_peers_own_token() {
     let server = TestServer::start("tcp");

@@ -18,7 +18,7 @@ impl IsolatedRouter {
     ) {
         match message.kind() {
             Kind::Request(id) => self.server_request(id, message, now, out),
-            Kind::Response(Some(id)) if self.tools.is_asked(id) => {
+            Kind::Response(Some(id)) if self.tools.asked() == Some(id) => {
                 self.tools_told(message, now, out)
             }
             Kind::Response(Some(id)) => self.answer(id, message, out),

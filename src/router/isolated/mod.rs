@@ -31,16 +31,23 @@ const MAX_PROGRESS: usize = 256;
 
 /// A request of the peer that the child may answer.
 struct Open {
+    /// `None` for one that MCP does not define.
+    method: Option<Method>,
     /// How to filter the answer.
     filter: Option<ListFilter>,
     /// The token under which the child reports progress.
     token: Option<RequestId>,
     /// The peer has cancelled it.
     cancelled: bool,
-    /// It is a `subscriptions/listen`, which is not answered by itself.
-    is_listen: bool,
     /// Counts the memory of all this.
     _kept: Piece,
+}
+
+impl Open {
+    /// True for a `subscriptions/listen`, which is not answered by itself.
+    fn is_listen(&self) -> bool {
+        self.method == Some(Method::Listen)
+    }
 }
 
 /// One peer, one child. Ids pass unchanged; only pending requests of both sides are kept.
@@ -102,6 +109,10 @@ impl IsolatedRouter {
 
     /// Applies changed rights of the peer.
     pub fn set_rights(&mut self, profile: Profile) {
+        for open in self.in_flight.values_mut() {
+            let filter = open.method.map(|method| profile.rights.list_filter(method));
+            open.filter = filter.flatten();
+        }
         self.profile = Some(profile);
     }
 
@@ -111,7 +122,7 @@ impl IsolatedRouter {
         for (question, _) in std::mem::take(&mut self.asked) {
             out.answer(ProcessId::FIRST, &unreachable(&question));
         }
-        let listening = |(id, open): (&RequestId, &Open)| open.is_listen.then(|| id.clone());
+        let listening = |(id, open): (&RequestId, &Open)| open.is_listen().then(|| id.clone());
         let listen_requests: Vec<RequestId> = self.in_flight.iter().filter_map(listening).collect();
         for id in listen_requests {
             self.close(&id);
@@ -209,7 +220,7 @@ impl IsolatedRouter {
             filter: permit.list().cloned(),
             token: token.map(|(token, _)| token.clone()),
             cancelled: false,
-            is_listen: permit.message().mcp_method() == Some(Method::Listen),
+            method: permit.message().mcp_method(),
         };
         if let Some(token) = &open.token {
             self.tokens.insert(token.clone(), id.clone());
@@ -277,7 +288,7 @@ impl IsolatedRouter {
             let text = "Invalid Request: id is not a string or a plain integer";
             return Err(error_line(Some(id), Code::InvalidRequest, text, NO_DATA));
         }
-        if self.in_flight.contains_key(id) || self.tools.is_asked(id) {
+        if self.in_flight.contains_key(id) || self.tools.asked() == Some(id) {
             return Err(session::still_in_flight(id));
         }
         if self.counted.sum() >= MAX_IN_FLIGHT {

@@ -76,7 +76,7 @@ fn what_is_told_again_is_measured_as_it_is_told() {
         r#"{{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{{"uri":"{text}"}}}}"#
     );
     let level = r#"{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"info"}}"#;
-    for (line, most) in [(&*subscribe, 6 * 100 + 100), (level, 85)] {
+    for (line, most) in [(&*subscribe, 6 * 100 + 100), (level, 95)] {
         let (mut bench, peer, _) = asked();
         bench.out.limits.to_child = line.len() + 2;
         assert!(bench.try_peer(peer, line).is_err(), "{line}");

@@ -9,7 +9,7 @@ use super::{
     Cause, Command, Exit, IsolatedRouter, LineLimits, Output, ProcessId, Profile, Router, Sender,
     SessionId, TooLarge, Window,
 };
-use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
+use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message, RequestId};
 use crate::permissions::{Permit, Rights};
 use crate::utils::chunks::{Line, Pieces};
 use serde_json::Value;
@@ -149,6 +149,13 @@ impl Bench {
         let (to, line) = lines.remove(0);
         assert_eq!(to, session);
         line
+    }
+
+    /// The number of the request that the first process knows by this id.
+    fn number(&self, id: &Value) -> i64 {
+        let id = RequestId::parse(id.to_string().as_bytes()).unwrap();
+        let newest = self.router.peers.newest_id;
+        self.router.processes[0].ids.number(&id, newest).unwrap()
     }
 
     fn commands(&mut self) -> Vec<Command> {

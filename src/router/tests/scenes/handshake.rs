@@ -265,8 +265,8 @@ fn a_process_that_does_not_answer_in_time_is_an_error_for_all_who_wait() {
     bench.peer(b, &named(1, "b"));
     bench.peer(c, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     let (id, _) = asked(&mut bench);
-    let awaited = id.as_i64().map(|id| (id, "initialize"));
-    assert_eq!(bench.router.awaited(ProcessId(0)), awaited);
+    let awaited = bench.router.awaited(ProcessId(0));
+    assert_eq!(awaited, Some((bench.number(&id), "initialize")));
     assert!(std::mem::take(&mut bench.out.asked)[0]);
     let exit = Exit {
         overdue: Some("initialize"),

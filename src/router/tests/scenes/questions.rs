@@ -19,14 +19,14 @@ fn about_task(task: &str) -> String {
 }
 
 impl Bench {
-    fn legacy_of(&mut self, user: &str) -> SessionId {
+    pub(super) fn legacy_of(&mut self, user: &str) -> SessionId {
         let session = self.attach_user(user);
         self.shake_hands(session, SAMPLING);
         session
     }
 
     /// Calls a tool; returns the id by which the process knows the call.
-    fn call(&mut self, session: SessionId, id: u64) -> Value {
+    pub(super) fn call(&mut self, session: SessionId, id: u64) -> Value {
         self.peer(
             session,
             &json!({"jsonrpc":"2.0","id":id,"method":"tools/call"}).to_string(),
@@ -41,7 +41,7 @@ impl Bench {
     }
 
     /// The process responds.
-    fn done(&mut self, ours: &Value) {
+    pub(super) fn done(&mut self, ours: &Value) {
         self.child(
             0,
             &json!({"jsonrpc":"2.0","id":ours,"result":{}}).to_string(),
@@ -127,7 +127,7 @@ fn a_session_with_a_full_queue_is_read_while_the_process_waits_for_its_answer() 
     let peer = bench.legacy(SAMPLING);
     bench.call(peer, 0);
     let filler = "x".repeat(1 << 20);
-    let mut call = |bench: &mut Bench, id: u64| {
+    let call = |bench: &mut Bench, id: u64| {
         let params = json!({"filler": filler});
         let line = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params});
         bench.peer(peer, &line.to_string());
@@ -168,6 +168,33 @@ fn a_session_with_a_full_queue_is_read_while_the_process_waits_for_its_answer() 
     );
     assert!(is_full(&bench, request));
     assert_eq!(bench.router.pending_requests(peer), 2);
+}
+
+/// A health check was taken for another user, so that nobody was asked any more.
+#[test]
+fn the_proxys_own_requests_are_nobodys() {
+    let mut bench = Bench::default();
+    let peer = bench.legacy_of("alice");
+    for ends in [false, true] {
+        let own = bench.router.attach(Profile::own());
+        bench.peer(own, r#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#);
+        let ping = bench.child_heard(0).remove(0)["id"].clone();
+        let call = bench.call(peer, 1);
+        bench.asked(peer, SAMPLE);
+        if ends {
+            // It has taken too long.
+            bench.detach(own);
+            bench.child_heard(0);
+            bench.asked(peer, SAMPLE);
+        } else {
+            bench.done(&ping);
+            assert_eq!(bench.told(own)["id"], 0);
+            bench.detach(own);
+        }
+        bench.done(&call);
+        bench.told(peer);
+        bench.asked(peer, SAMPLE);
+    }
 }
 
 /// A peer that keeps a request in flight was asked instead of the one that called the tool: the peer

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::permissions::Policy;
-use crate::router::{Counted, IsolatedRouter, MAX_IN_FLIGHT, MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
+use crate::router::{Counted, MAX_IN_FLIGHT, MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
 use crate::utils::tally::Tally;
 
 /// Bug: a peer that reused the id of a cancelled request could take the late response to the first
@@ -383,14 +383,7 @@ fn what_waits_is_held_to_changed_rights() {
     }
     let first: Vec<Value> = bench.child_heard(0);
     assert_eq!(first.len(), 2, "{first:?}");
-    let rules = json!({"allowedMethods": ["tools/*"], "blockedTools": ["rm"]});
-    let policy = json!({"permissions": {"user": rules}}).to_string();
-    let rights = Policy::parse(&policy).unwrap().rights(&["user".to_owned()]);
-    let profile = Profile {
-        rights,
-        ..Profile::anybody()
-    };
-    let denials = bench.router.set_rights(peer, profile, &mut bench.out);
+    let denials = bench.router.set_rights(peer, without_rm(), &mut bench.out);
     let denied: Vec<_> = denials.iter().map(|denial| &*denial.method).collect();
     assert_eq!(denied, ["tools/call", "notifications/odd"]);
     let refused = bench.told(peer);
@@ -409,4 +402,90 @@ fn what_waits_is_held_to_changed_rights() {
         .collect();
     // One of each, and nothing of what the one may not do any more.
     assert_eq!(tools, [Some("x"), Some("rm")]);
+}
+
+/// The profile of a peer that may no longer call the tool `rm`, nor anything but tools.
+fn without_rm() -> Profile {
+    let rules = json!({"allowedMethods": ["tools/*"], "blockedTools": ["rm"]});
+    let policy = json!({"permissions": {"user": rules}}).to_string();
+    let rights = Policy::parse(&policy).unwrap().rights(&["user".to_owned()]);
+    Profile {
+        rights,
+        ..Profile::anybody()
+    }
+}
+
+/// The same while senders take turns.
+#[test]
+fn what_waits_for_the_turn_of_its_sender_is_held_to_changed_rights() {
+    let mut bench = Bench::default();
+    let (other, peer) = (bench.legacy_of("other"), bench.legacy_of("peer"));
+    bench.exit_as(0, true, false, true);
+    bench.start(0);
+    let initialize = bench.child_heard(0).remove(0)["id"].clone();
+    bench.done(&initialize);
+    bench.child_heard(0);
+    bench.peers_heard();
+    let first = bench.call(other, 1);
+    for (id, tool) in [(1, "rm"), (2, "x")] {
+        let params = json!({"name": tool});
+        let line = json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params});
+        bench.peer(peer, &line.to_string());
+    }
+    assert!(
+        bench.child_heard(0).is_empty(),
+        "it is the other one's turn"
+    );
+    let denials = bench.router.set_rights(peer, without_rm(), &mut bench.out);
+    assert_eq!(denials.len(), 1);
+    let refused = bench.told(peer);
+    assert_eq!(
+        (&refused["id"], &refused["error"]["code"]),
+        (&json!(1), &json!(-32601))
+    );
+    bench.done(&first);
+    let sent = bench.child_heard(0);
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert_eq!(sent[0]["params"]["name"], "x");
+    assert_eq!(bench.router.pending_requests(peer), 1);
+}
+
+const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+
+fn tools(id: &Value) -> String {
+    let tools = json!([{"name": "rm"}, {"name": "x"}]);
+    json!({"jsonrpc": "2.0", "id": id, "result": {"tools": tools}}).to_string()
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let tools = list["result"]["tools"].as_array().unwrap().iter();
+    tools.map(|tool| tool["name"].as_str().unwrap()).collect()
+}
+
+/// A list was cut down to what was allowed when it was asked for.
+#[test]
+fn a_list_shows_what_is_allowed_when_it_comes() {
+    let mut bench = Bench::with_places(1);
+    let peer = bench.legacy("{}");
+    bench.peer(peer, LIST);
+    bench.peer(peer, &LIST.replace("\"id\":1", "\"id\":2"));
+    let first = bench.child_heard(0).remove(0)["id"].clone();
+    let _denials = bench.router.set_rights(peer, without_rm(), &mut bench.out);
+    bench.child(0, &tools(&first));
+    assert_eq!(names(&bench.told(peer)), ["x"]);
+    let second = bench.child_heard(0).remove(0)["id"].clone();
+    let _denials = bench
+        .router
+        .set_rights(peer, Profile::anybody(), &mut bench.out);
+    bench.child(0, &tools(&second));
+    assert_eq!(names(&bench.told(peer)), ["rm", "x"]);
+
+    let (mut isolated, mut out) = (IsolatedRouter::default(), Output::default());
+    isolated.attach(Profile::anybody(), &Counted::default());
+    isolated.peer_message(&permit(LIST), &mut out).unwrap();
+    isolated.set_rights(without_rm());
+    let answer = Message::read(tools(&json!(1)).into(), MAX_CHILD_DEPTH).unwrap();
+    isolated.child_message(&answer, Instant::now, &mut out);
+    let line = out.to_peer.remove(0).1.joined();
+    assert_eq!(names(&serde_json::from_slice(&line).unwrap()), ["x"]);
 }

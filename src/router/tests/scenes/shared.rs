@@ -1,6 +1,7 @@
 //! What all peers share and each has separately: subscriptions and log levels.
 
 use super::*;
+use crate::permissions::Policy;
 
 #[test]
 fn subscriptions_are_counted_per_uri() {
@@ -124,6 +125,25 @@ fn who_subscribes_at_the_same_moment_shares_the_childs_answer() {
     );
     assert_eq!(bench.child_heard(0).len(), 1);
     assert!(bench.router.processes[0].subscriptions.is_empty());
+}
+
+#[test]
+fn a_role_can_be_kept_from_log_messages() {
+    let mut bench = Bench::default();
+    let rules = json!({"allowedMethods": ["*"], "blockedMethods": ["notifications/message"]});
+    let policy = json!({"permissions": {"user": rules}}).to_string();
+    let rights = Policy::parse(&policy).unwrap().rights(&["user".to_owned()]);
+    let kept = bench.router.attach(Profile {
+        rights,
+        ..Profile::anybody()
+    });
+    bench.shake_hands(kept, "{}");
+    let other = bench.legacy("{}");
+    bench.child(
+        0,
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":1}}"#,
+    );
+    bench.told(other);
 }
 
 #[test]

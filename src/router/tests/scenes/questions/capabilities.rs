@@ -47,8 +47,8 @@ fn a_policy_can_keep_questions_from_a_peer() {
     let policy = r#"{"permissions":{"r":{"allowedMethods":["*"],"blockedMethods":["sampling/createMessage"]}}}"#;
     let policy = Policy::parse(policy).unwrap();
     let kept = bench.router.attach(Profile {
-        user: None,
         rights: policy.rights(&["r".to_owned()]),
+        ..Profile::anybody()
     });
     bench.shake_hands(kept, SAMPLING);
     bench.child(0, SAMPLE);
