@@ -1,6 +1,7 @@
 //! What a child's line was meant as, when it is not exactly one message: hosts are lenient towards a
 //! server, and the proxy is no stricter.
 
+use super::head::Member;
 use super::outline::{MAX_SEEN, Outline};
 use super::{Kind, MAX_CHILD_DEPTH, Message};
 use crate::json::{Part, Scanner, Structure};
@@ -68,6 +69,9 @@ pub fn recover(line: &Bytes) -> Recovered {
             return found;
         };
         let object = rest.split_to(span.len());
+        if is_of_a_log(&object) {
+            continue;
+        }
         match Message::read_leniently(object.clone()) {
             Ok(message) => found.messages.push(message),
             Err(refusal) => {
@@ -79,6 +83,22 @@ pub fn recover(line: &Bytes) -> Recovered {
         }
     }
     found
+}
+
+/// True for an object without `jsonrpc` that has members which no message has: a log in JSON may have an `id`, even
+/// that of a request, and an `error`.
+fn is_of_a_log(object: &[u8]) -> bool {
+    let (mut has_version, mut has_others) = (false, false);
+    let mut scanner = Scanner::new(object, MAX_CHILD_DEPTH);
+    let read = scanner.object(|scanner, key| {
+        match Member::recognise(&key.text(object)) {
+            Some((Member::Jsonrpc, _)) => has_version = true,
+            Some(_) => {}
+            None => has_others = true,
+        }
+        scanner.value().map(drop)
+    });
+    read.is_ok() && has_others && !has_version
 }
 
 fn is_request(kind: &Kind) -> bool {
@@ -191,6 +211,15 @@ mod tests {
                 vec![],
             ),
             (br#"{"level":"info"} ready"#, vec![]),
+            (br#"{"level":"info","id":5,"result":"cached"}"#, vec![]),
+            (
+                br#"{"level":"warn","id":5,"error":{"code":"ETIMEDOUT"}}"#,
+                vec![],
+            ),
+            (br#"{"id":5,"error":null,"msg":"done"}"#, vec![]),
+            (br#"{"id":5,"error":"late","msg":"again"}"#, vec![]),
+            (br#"{"id":5,"error":"late"}"#, vec![answer(5)]),
+            (br#"{"id":5,"method":"GET","path":"/"}"#, vec![]),
         ] {
             let text = String::from_utf8_lossy(line);
             assert_eq!(recovered(line), (vec![], unread), "{text}");
