@@ -1,9 +1,10 @@
 //! Requests for a session other than messages: to listen, to resume a stream, to end.
 
 use super::feed;
+use super::reader::Reader;
 use super::reply::{self, Reply};
 use super::revive;
-use super::session::{HttpSession, Reader};
+use super::session::HttpSession;
 use super::visitor::{Bearer, Visitor};
 use crate::http::{
     Accepts, COMMENT, Denied, EventId, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, only,

@@ -12,6 +12,7 @@ mod ids;
 mod listen;
 mod parameters;
 mod post;
+mod reader;
 mod reply;
 mod requests;
 mod revive;

@@ -6,8 +6,9 @@ use super::feed::{self, Patience};
 use super::gate::{self, Stopped};
 use super::ids::New;
 use super::listen;
+use super::reader::Reader;
 use super::reply::{self, Reply};
-use super::session::{HttpSession, Reader, Tentative};
+use super::session::{HttpSession, Tentative};
 use super::stateless;
 use super::visitor::{Bearer, Visitor};
 use crate::http::{

@@ -5,17 +5,15 @@ use super::super::context::Context;
 use super::super::end::why_cut;
 use super::super::owner::Owner;
 use super::super::sharing::Placement;
-use super::feed::{Patience, Source};
 use super::ids;
 use crate::audit::Trail;
-use crate::http::{Event, EventId, Next, Reading, Streams, write_event};
+use crate::http::Streams;
 use crate::hub::Cut;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
 use crate::router::Presence;
 use crate::utils::chunks::{Line, Pieces};
 use crate::utils::lock::lock;
 use crate::utils::signal::Signal;
-use bytes::Bytes;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -113,7 +111,7 @@ impl HttpSession {
     }
 
     /// Tells the router whether the client can receive server requests, after a reader has come or gone.
-    fn note_presence(&self) {
+    pub(super) fn note_presence(&self) {
         let mut known = lock(&self.presence);
         let is_attended = self.streams().is_attended();
         let presence = match known.0 {
@@ -149,7 +147,7 @@ impl HttpSession {
     }
 
     /// Notes activity.
-    fn mark(&self) {
+    pub(super) fn mark(&self) {
         *lock(&self.last) = Instant::now();
     }
 
@@ -221,119 +219,6 @@ impl Drop for Tentative<'_> {
         if let Some(session) = self.0 {
             session.end();
         }
-    }
-}
-
-/// The reader of one of its streams, until it is dropped. It ends with the token of its request, even where the
-/// session goes on with another.
-pub(super) struct Reader {
-    session: Arc<HttpSession>,
-    reading: Reading,
-    authorization: Authorization,
-    /// `authorization` is no longer valid.
-    is_invalidated: bool,
-}
-
-impl Reader {
-    pub(super) fn new(
-        session: &Arc<HttpSession>,
-        reading: Reading,
-        authorization: Authorization,
-    ) -> Self {
-        session.note_presence();
-        Self {
-            session: Arc::clone(session),
-            reading,
-            authorization,
-            is_invalidated: false,
-        }
-    }
-
-    pub(super) fn session(&self) -> &HttpSession {
-        &self.session
-    }
-
-    pub(super) fn authorization(&self) -> &Authorization {
-        &self.authorization
-    }
-
-    /// True once its session has another owner, or its stream another reader.
-    pub(super) fn is_displaced(&self) -> bool {
-        !self.session.streams().is_read_by(&self.reading)
-    }
-
-    /// True once it has ended with its token.
-    pub(super) fn is_invalidated(&self) -> bool {
-        self.is_invalidated
-    }
-
-    /// See [`Streams::make_resumable`].
-    pub(super) fn make_resumable(&self) -> EventId {
-        self.session.streams().make_resumable(&self.reading)
-    }
-
-    /// The next event; `None` at the end. Cancel safe.
-    pub(super) async fn next(&mut self) -> Option<Event> {
-        loop {
-            match self.take() {
-                Next::Event(event) => return Some(event),
-                Next::End => return None,
-                Next::Wait => tokio::select! {
-                    () = self.reading.wake.wait() => {}
-                    invalidated = invalidated(&mut self.authorization, None) => {
-                        tracing::info!(reason = invalidated.name(), "a stream ends");
-                        self.is_invalidated = true;
-                    }
-                },
-            }
-        }
-    }
-
-    /// As [`Reader::next`], for a wait that is so short that the token is checked only before and after it;
-    /// `None` if there is no event in time.
-    pub(super) async fn next_within(&mut self, patience: &Patience) -> Option<Option<Event>> {
-        let end = Patience::end();
-        let mut is_late = false;
-        loop {
-            match self.take() {
-                Next::Event(event) => return Some(Some(event)),
-                Next::End => return Some(None),
-                Next::Wait if is_late => return None,
-                Next::Wait => {
-                    let woken = patience.until(end, self.reading.wake.wait());
-                    is_late = woken.await.is_none();
-                }
-            }
-        }
-    }
-
-    /// What there is now.
-    fn take(&mut self) -> Next {
-        // Checked before each event: a slow client takes what waits long after it came.
-        self.is_invalidated |= !self.authorization.holds();
-        if self.is_invalidated {
-            return Next::End;
-        }
-        let next = self.session.streams().next(&self.reading);
-        if let Next::Event(_) = next {
-            self.session.mark();
-        }
-        next
-    }
-}
-
-impl Source for Reader {
-    async fn next_event(&mut self) -> Option<Bytes> {
-        let event = self.next().await?;
-        Some(write_event(Some(event.id), Some(&event.line)))
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let now = Instant::now().into_std();
-        self.session.streams().leave(&self.reading, now);
-        self.session.note_presence();
     }
 }
 

@@ -1,0 +1,122 @@
+//! The reader of one stream of a session over HTTP.
+
+use super::super::access::{Authorization, invalidated};
+use super::feed::{Patience, Source};
+use super::session::HttpSession;
+use crate::http::{Event, EventId, Next, Reading, write_event};
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// The reader of a stream, until it is dropped. It ends with the token of its request, even where the
+/// session goes on with another.
+pub(super) struct Reader {
+    session: Arc<HttpSession>,
+    reading: Reading,
+    authorization: Authorization,
+    /// `authorization` is no longer valid.
+    is_invalidated: bool,
+}
+
+impl Reader {
+    pub(super) fn new(
+        session: &Arc<HttpSession>,
+        reading: Reading,
+        authorization: Authorization,
+    ) -> Self {
+        session.note_presence();
+        Self {
+            session: Arc::clone(session),
+            reading,
+            authorization,
+            is_invalidated: false,
+        }
+    }
+
+    pub(super) fn session(&self) -> &HttpSession {
+        &self.session
+    }
+
+    pub(super) fn authorization(&self) -> &Authorization {
+        &self.authorization
+    }
+
+    /// True once its session has another owner, or its stream another reader.
+    pub(super) fn is_displaced(&self) -> bool {
+        !self.session.streams().is_read_by(&self.reading)
+    }
+
+    /// True once it has ended with its token.
+    pub(super) fn is_invalidated(&self) -> bool {
+        self.is_invalidated
+    }
+
+    /// See [`Streams::make_resumable`].
+    pub(super) fn make_resumable(&self) -> EventId {
+        self.session.streams().make_resumable(&self.reading)
+    }
+
+    /// The next event; `None` at the end. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.take() {
+                Next::Event(event) => return Some(event),
+                Next::End => return None,
+                Next::Wait => tokio::select! {
+                    () = self.reading.wake.wait() => {}
+                    invalidated = invalidated(&mut self.authorization, None) => {
+                        tracing::info!(reason = invalidated.name(), "a stream ends");
+                        self.is_invalidated = true;
+                    }
+                },
+            }
+        }
+    }
+
+    /// As [`Reader::next`], for a wait that is so short that the token is checked only before and after it;
+    /// `None` if there is no event in time.
+    pub(super) async fn next_within(&mut self, patience: &Patience) -> Option<Option<Event>> {
+        let end = Patience::end();
+        let mut is_late = false;
+        loop {
+            match self.take() {
+                Next::Event(event) => return Some(Some(event)),
+                Next::End => return Some(None),
+                Next::Wait if is_late => return None,
+                Next::Wait => {
+                    let woken = patience.until(end, self.reading.wake.wait());
+                    is_late = woken.await.is_none();
+                }
+            }
+        }
+    }
+
+    /// What there is now.
+    fn take(&mut self) -> Next {
+        // Checked before each event: a slow client takes what waits long after it came.
+        self.is_invalidated |= !self.authorization.holds();
+        if self.is_invalidated {
+            return Next::End;
+        }
+        let next = self.session.streams().next(&self.reading);
+        if let Next::Event(_) = next {
+            self.session.mark();
+        }
+        next
+    }
+}
+
+impl Source for Reader {
+    async fn next_event(&mut self) -> Option<Bytes> {
+        let event = self.next().await?;
+        Some(write_event(Some(event.id), Some(&event.line)))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let now = Instant::now().into_std();
+        self.session.streams().leave(&self.reading, now);
+        self.session.note_presence();
+    }
+}
