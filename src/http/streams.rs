@@ -379,6 +379,18 @@ impl Streams {
         }
     }
 
+    /// The request of this stream is not sent: it gets no answer.
+    pub fn withdraw(&mut self, reading: &Reading) {
+        let stream = self.streams.get(&reading.stream);
+        let Some(id) = stream.and_then(|stream| stream.request.clone()) else {
+            return;
+        };
+        // Another request may have its id by now.
+        if self.requests.get(&id) == Some(&reading.stream) {
+            self.cancel(&id);
+        }
+    }
+
     /// Nothing more will come on any stream.
     pub fn close(&mut self) {
         for stream in self.streams.values_mut() {

@@ -56,3 +56,4 @@ mod secure;
 mod sessions;
 mod stateless;
 mod tokens;
+mod waiting;

@@ -211,6 +211,19 @@ impl Http {
         }
     }
 
+    /// True once something has come that has not been read.
+    pub fn has_more(&mut self) -> bool {
+        self.stream.get_ref().set_nonblocking(true).unwrap();
+        let has_more = self.stream.fill_buf().is_ok();
+        self.stream.get_ref().set_nonblocking(false).unwrap();
+        has_more
+    }
+
+    /// Its own address, as the server sees it.
+    pub fn address(&self) -> String {
+        self.stream.get_ref().local_addr().unwrap().to_string()
+    }
+
     pub fn post(&mut self, headers: &[(&str, &str)], body: &str) -> Answer {
         self.send("POST", headers, body);
         self.answer()

@@ -248,6 +248,34 @@ fn what_is_cancelled_ends_without_an_answer() {
     assert_eq!(streams.next(&reading), Next::End);
 }
 
+/// Bug: the client of a request that waited to be sent hung up, and nothing ever ended its stream.
+#[test]
+fn a_request_that_is_not_sent_leaves_nothing_behind() {
+    for leaves_first in [true, false] {
+        let mut streams = streams();
+        let reading = open(&mut streams, 1);
+        let now = Instant::now();
+        if leaves_first {
+            streams.leave(&reading, now);
+            streams.withdraw(&reading);
+        } else {
+            streams.withdraw(&reading);
+            assert_eq!(streams.next(&reading), Next::End);
+            streams.leave(&reading, now);
+        }
+        assert!(streams.is_idle());
+        assert_eq!((streams.streams.len(), streams.tokens.len()), (1, 0));
+    }
+    // A later request with the same id keeps it.
+    let mut streams = streams();
+    let cancelled = open(&mut streams, 1);
+    streams.cancel(&RequestId::Number(1));
+    let other = open(&mut streams, 1);
+    streams.withdraw(&cancelled);
+    push(&mut streams, &answer(1));
+    assert_eq!(lines(&mut streams, &other), [answer(1)]);
+}
+
 #[test]
 fn what_waits_and_what_is_kept_is_bounded() {
     let mut streams = streams();

@@ -6,7 +6,7 @@ use super::feed::{self, Patience};
 use super::gate::{self, Stopped};
 use super::ids::New;
 use super::listen;
-use super::reader::Reader;
+use super::reader::{Reader, Unsent};
 use super::reply::{self, Reply};
 use super::session::{HttpSession, Tentative};
 use super::stateless;
@@ -186,13 +186,10 @@ async fn ask(
         return Err(stopped(gate::still_in_flight(message)));
     };
     let reader = Reader::new(session, reading, authorization);
-    let sent = gate::hand_over(&session.placement, bearer, reader.authorization(), permit);
-    if let Err(why) = sent.await {
-        if let Some(id) = message.id() {
-            session.streams().cancel(id);
-        }
-        return Err(stopped(why));
-    }
+    let unsent = Unsent::new(&reader);
+    let sent = gate::hand_over(&session.placement, bearer, reader.authorization(), permit).await;
+    sent.map_err(stopped)?;
+    unsent.is_sent();
     answer(reader, way).await
 }
 

@@ -106,6 +106,29 @@ impl Reader {
     }
 }
 
+/// A request whose stream is open and that has not been sent. Dropped like this, its stream ends: nothing would
+/// ever answer it, and its id would stay taken.
+pub(super) struct Unsent<'a>(Option<&'a Reader>);
+
+impl<'a> Unsent<'a> {
+    pub(super) fn new(reader: &'a Reader) -> Self {
+        Self(Some(reader))
+    }
+
+    /// From here on its answer ends its stream.
+    pub(super) fn is_sent(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        if let Some(reader) = self.0 {
+            reader.session.streams().withdraw(&reader.reading);
+        }
+    }
+}
+
 impl Source for Reader {
     async fn next_event(&mut self) -> Option<Bytes> {
         let event = self.next().await?;

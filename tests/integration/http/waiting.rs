@@ -1,0 +1,68 @@
+//! Requests that wait for room at the MCP server before they are sent.
+
+use crate::common::{Setup, TestServer};
+use crate::process::eventually;
+use crate::support::http::{Http, Session, call};
+use serde_json::json;
+
+/// A server that lets one request of each session run.
+fn server() -> TestServer {
+    let setup = Setup::new("http").env("RUST_LOG", "debug");
+    setup.args(&["--max-in-flight", "1"]).start()
+}
+
+/// A session that has no room for further requests until the MCP server exits, and its pending requests.
+fn full(server: &TestServer) -> (Session, [Http; 2]) {
+    let session = Session::begin(server.port);
+    let first = session.send("POST", &[], &call(1, json!({"name": "x", "silent": true})));
+    server.wait_seen("silent");
+    // More is in flight than fits: a change of the log level takes a place without waiting for it.
+    let level = json!({"jsonrpc": "2.0", "id": 2, "method": "logging/setLevel", "params": {"level": "debug", "silent": true}});
+    let second = session.send("POST", &[], &level.to_string());
+    server.wait_seen("setLevel");
+    (session, [first, second])
+}
+
+/// Sends a request that waits.
+fn waiting(session: &Session, body: &str) -> Http {
+    // Of two with the same id, one waits and one is refused.
+    let mut both = [(); 2].map(|()| session.send("POST", &[], body));
+    let refused = eventually("one of the two is refused", || {
+        (0..2).find(|at| both[*at].has_more())
+    });
+    let answer = both[refused].answer();
+    assert!(answer.body.contains("still in flight"), "{answer:?}");
+    let [first, second] = both;
+    if refused == 0 { second } else { first }
+}
+
+/// Makes room in all sessions.
+fn make_room(server: &TestServer, pending: [Http; 2]) {
+    let other = Session::begin(server.port);
+    other.post(&call(1, json!({"name": "x", "exit": 3})));
+    for mut pending in pending {
+        pending.answer();
+    }
+}
+
+/// Bug: its id was "still in flight" for as long as the session lived, which then never expired.
+#[test]
+fn a_client_that_hangs_up_meanwhile_can_use_the_id_again() {
+    let server = server();
+    let (session, pending) = full(&server);
+    let body = call(7, json!({"name": "x"}));
+    let waiting = waiting(&session, &body);
+    let address = waiting.address();
+    drop(waiting);
+    let gone = |line: &&str| line.contains(&address) && line.contains("disconnected");
+    eventually("the server notices", || {
+        server.log.text().lines().find(gone).map(str::to_owned)
+    });
+    make_room(&server, pending);
+    let answer = session.post(&body);
+    assert_eq!(
+        answer.json()["result"]["method"],
+        "tools/call",
+        "{answer:?}"
+    );
+}
