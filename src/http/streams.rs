@@ -401,6 +401,13 @@ impl Streams {
         self.tokens.clear();
     }
 
+    /// True once nothing more will come on this stream, whoever reads it.
+    #[must_use]
+    pub fn is_over(&self, reading: &Reading) -> bool {
+        let stream = self.streams.get(&reading.stream);
+        stream.is_none_or(|stream| stream.over)
+    }
+
     /// True while any of them has a reader.
     #[must_use]
     pub fn is_attended(&self) -> bool {

@@ -10,7 +10,7 @@ use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
 use crate::control::PREFIX;
 use crate::http::is_scope;
-use crate::hub::Sent;
+use crate::hub::{Room, Sent};
 use crate::jsonrpc::{
     Code, ErrorData, Executed, Kind, MAX_PEER_DEPTH, Measured, Message, NO_DATA, RequestId,
     error_line, too_large_line, unreadable_answer,
@@ -21,7 +21,7 @@ use crate::router::{self, TooLarge};
 use crate::transport::outlet::Flush;
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, WWW_AUTHENTICATE};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// Why a message does not pass.
@@ -174,13 +174,19 @@ fn tools_unknown(message: &Message) -> Stopped {
     }
 }
 
-/// Hands a message to the MCP server, once there is room for it.
-pub(super) async fn hand_over(
-    placement: &Placement,
-    bearer: &Bearer,
-    authorization: &Authorization,
-    permit: &Permit,
-) -> Result<(), Stopped> {
+/// A message that the MCP server has room for.
+pub(super) struct Ready<'a> {
+    placement: &'a Placement,
+    permit: &'a Permit,
+    room: Option<Room<'a>>,
+    arrived: Option<Instant>,
+}
+
+/// Waits until the MCP server has room for a message. Cancel safe.
+pub(super) async fn ready<'a>(
+    placement: &'a Placement,
+    permit: &'a Permit,
+) -> Result<Ready<'a>, Stopped> {
     let arrived = metrics::clock();
     let (session, message) = (&placement.session, permit.message());
     // A new process of its own has room even if the shared one has none.
@@ -197,47 +203,74 @@ pub(super) async fn hand_over(
         }
         Some(session.room(message).await)
     };
-    let renewed = judge_again(bearer, authorization, message)?;
-    let (authorization, permit) = match &renewed {
-        Some((authorization, permit)) => (authorization, permit),
-        None => (authorization, permit),
-    };
-    if let Err(why) = placement.decide(permit, || authorization.profile()) {
-        bearer.refusals.no_process(message, isolated::reason(why));
-        let id = request_id(message);
-        return Err(Stopped {
-            line: id.map(|id| isolated::refusal(why, Some(id))),
-            code: Code::InternalError,
-            challenge: None,
-            later: true,
-            status: None,
-        });
-    }
-    let sent = session.send(permit, room);
-    session.flush();
-    match sent {
-        Ok(Sent::Handled) => {
-            metrics::handed_over(arrived);
-            passed(&bearer.trail, message, authorization.rights());
-            Ok(())
-        }
-        Ok(Sent::ForeignTask) => {
-            bearer.refusals.foreign_task(message);
-            Ok(())
-        }
-        Ok(Sent::Withheld) => Err(denied(&permit.withheld(), bearer, None)),
-        Err(TooLarge { limit }) => {
-            bearer.refusals.too_large(message);
+    Ok(Ready {
+        placement,
+        permit,
+        room,
+        arrived,
+    })
+}
+
+impl Ready<'_> {
+    /// Hands the message to the MCP server.
+    pub(super) fn send(
+        self,
+        bearer: &Bearer,
+        authorization: &Authorization,
+    ) -> Result<(), Stopped> {
+        let (session, message) = (&self.placement.session, self.permit.message());
+        let renewed = judge_again(bearer, authorization, message)?;
+        let (authorization, permit) = match &renewed {
+            Some((authorization, permit)) => (authorization, permit),
+            None => (authorization, self.permit),
+        };
+        if let Err(why) = self.placement.decide(permit, || authorization.profile()) {
+            bearer.refusals.no_process(message, isolated::reason(why));
             let id = request_id(message);
-            Err(Stopped {
-                line: id.map(|id| too_large_line(Some(id), limit, Measured::AsWritten)),
-                code: Code::InvalidRequest,
+            return Err(Stopped {
+                line: id.map(|id| isolated::refusal(why, Some(id))),
+                code: Code::InternalError,
                 challenge: None,
-                later: false,
+                later: true,
                 status: None,
-            })
+            });
+        }
+        let sent = session.send(permit, self.room);
+        session.flush();
+        match sent {
+            Ok(Sent::Handled) => {
+                metrics::handed_over(self.arrived);
+                passed(&bearer.trail, message, authorization.rights());
+                Ok(())
+            }
+            Ok(Sent::ForeignTask) => {
+                bearer.refusals.foreign_task(message);
+                Ok(())
+            }
+            Ok(Sent::Withheld) => Err(denied(&permit.withheld(), bearer, None)),
+            Err(TooLarge { limit }) => {
+                bearer.refusals.too_large(message);
+                let id = request_id(message);
+                Err(Stopped {
+                    line: id.map(|id| too_large_line(Some(id), limit, Measured::AsWritten)),
+                    code: Code::InvalidRequest,
+                    challenge: None,
+                    later: false,
+                    status: None,
+                })
+            }
         }
     }
+}
+
+/// Hands a message to the MCP server, once there is room for it.
+pub(super) async fn hand_over(
+    placement: &Placement,
+    bearer: &Bearer,
+    authorization: &Authorization,
+    permit: &Permit,
+) -> Result<(), Stopped> {
+    ready(placement, permit).await?.send(bearer, authorization)
 }
 
 /// Judges a message again if the policy or the accepted tokens have changed since, while it waited.

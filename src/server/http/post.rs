@@ -164,7 +164,7 @@ async fn tell(
     if message.mcp_method() == Some(Method::Cancelled)
         && let Some(id) = message.quotes(Field::RequestId)
     {
-        session.streams().cancel(&id);
+        session.cancel(&id);
     }
     let sent = gate::hand_over(&session.placement, bearer, authorization, permit).await;
     sent.map_err(stopped)?;
@@ -186,10 +186,8 @@ async fn ask(
         return Err(stopped(gate::still_in_flight(message)));
     };
     let reader = Reader::new(session, reading, authorization);
-    let unsent = Unsent::new(&reader);
-    let sent = gate::hand_over(&session.placement, bearer, reader.authorization(), permit).await;
+    let sent = Unsent::new(&reader).send(bearer, permit).await;
     sent.map_err(stopped)?;
-    unsent.is_sent();
     answer(reader, way).await
 }
 

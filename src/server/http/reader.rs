@@ -2,8 +2,11 @@
 
 use super::super::access::{Authorization, invalidated};
 use super::feed::{Patience, Source};
+use super::gate::{self, Stopped};
 use super::session::HttpSession;
+use super::visitor::Bearer;
 use crate::http::{Event, EventId, Next, Reading, write_event};
+use crate::permissions::Permit;
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -37,10 +40,6 @@ impl Reader {
         &self.session
     }
 
-    pub(super) fn authorization(&self) -> &Authorization {
-        &self.authorization
-    }
-
     /// True once its session has another owner, or its stream another reader.
     pub(super) fn is_displaced(&self) -> bool {
         !self.session.streams().is_read_by(&self.reading)
@@ -54,6 +53,13 @@ impl Reader {
     /// See [`Streams::make_resumable`].
     pub(super) fn make_resumable(&self) -> EventId {
         self.session.streams().make_resumable(&self.reading)
+    }
+
+    /// Completes when nothing more will come on its stream. Cancel safe: what else there is on it is not taken.
+    async fn ended(&self) {
+        while !self.session.streams().is_over(&self.reading) {
+            self.reading.wake.wait().await;
+        }
     }
 
     /// The next event; `None` at the end. Cancel safe.
@@ -115,9 +121,21 @@ impl<'a> Unsent<'a> {
         Self(Some(reader))
     }
 
-    /// From here on its answer ends its stream.
-    pub(super) fn is_sent(mut self) {
-        self.0 = None;
+    /// Sends it once there is room for it, unless its stream ends before, as it does when the request is cancelled.
+    pub(super) async fn send(mut self, bearer: &Bearer, permit: &Permit) -> Result<(), Stopped> {
+        let Some(reader) = self.0 else { return Ok(()) };
+        let ready = tokio::select! {
+            biased;
+            ready = gate::ready(&reader.session.placement, permit) => ready?,
+            () = reader.ended() => return Ok(()),
+        };
+        let send = || ready.send(bearer, &reader.authorization);
+        if let Some(sent) = reader.session.send(&reader.reading, send) {
+            sent?;
+            // From here on its answer ends its stream.
+            self.0 = None;
+        }
+        Ok(())
     }
 }
 

@@ -7,9 +7,9 @@ use super::super::owner::Owner;
 use super::super::sharing::Placement;
 use super::ids;
 use crate::audit::Trail;
-use crate::http::Streams;
+use crate::http::{Reading, Streams};
 use crate::hub::Cut;
-use crate::jsonrpc::{MAX_CHILD_DEPTH, Message};
+use crate::jsonrpc::{MAX_CHILD_DEPTH, Message, RequestId};
 use crate::router::Presence;
 use crate::utils::chunks::{Line, Pieces};
 use crate::utils::lock::lock;
@@ -47,6 +47,8 @@ pub(super) struct HttpSession {
     presence: Mutex<(Presence, Instant)>,
     /// Its client has just hung up.
     hung_up: Signal,
+    /// Held while a request is sent or cancelled, so that the MCP server gets no cancellation before its request.
+    sending: Mutex<()>,
 }
 
 impl HttpSession {
@@ -76,6 +78,7 @@ impl HttpSession {
             end: Notify::new(),
             presence: Mutex::new((Presence::Connected, Instant::now())),
             hung_up: Signal::new(),
+            sending: Mutex::default(),
         }
     }
 
@@ -102,6 +105,19 @@ impl HttpSession {
 
     pub(super) fn streams(&self) -> MutexGuard<'_, Streams> {
         lock(&self.streams)
+    }
+
+    /// Ends the stream of a request that the client has cancelled. One that has not been sent never will be.
+    pub(super) fn cancel(&self, request: &RequestId) {
+        let _sending = lock(&self.sending);
+        self.streams().cancel(request);
+    }
+
+    /// Sends the request of this stream; `None` if the stream has ended.
+    pub(super) fn send<T>(&self, reading: &Reading, send: impl FnOnce() -> T) -> Option<T> {
+        let _sending = lock(&self.sending);
+        let is_over = self.streams().is_over(reading);
+        (!is_over).then(send)
     }
 
     /// Ends it.

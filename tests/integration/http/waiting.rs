@@ -66,3 +66,40 @@ fn a_client_that_hangs_up_meanwhile_can_use_the_id_again() {
         "{answer:?}"
     );
 }
+
+/// Bug: it was sent once there was room, though the client had already been told that it was cancelled.
+#[test]
+fn a_request_that_is_cancelled_meanwhile_is_not_sent() {
+    let server = server();
+    let (session, pending) = full(&server);
+    let mut waiting = waiting(&session, &call(7, json!({"name": "cancelled"})));
+    let cancel =
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
+    let mut cancelling = session.send("POST", &[], &cancel.to_string());
+    assert_eq!(waiting.answer().status(), 204);
+    make_room(&server, pending);
+    assert_eq!(cancelling.answer().status(), 202);
+    let answer = session.post(&call(7, json!({"name": "y"})));
+    assert_eq!(
+        answer.json()["result"]["method"],
+        "tools/call",
+        "{answer:?}"
+    );
+    let seen = server.seen();
+    assert!(!seen.contains(r#""cancelled""#), "{seen}");
+}
+
+/// The same if the session ends.
+#[test]
+fn a_request_whose_session_ends_meanwhile_is_not_sent() {
+    let server = server();
+    let (session, pending) = full(&server);
+    let mut waiting = waiting(&session, &call(7, json!({"name": "ended"})));
+    assert_eq!(session.send("DELETE", &[], "").answer().status(), 204);
+    assert_eq!(waiting.answer().status(), 404);
+    for mut pending in pending {
+        assert_eq!(pending.answer().status(), 404);
+    }
+    let seen = server.seen();
+    assert!(!seen.contains(r#""ended""#), "{seen}");
+}
