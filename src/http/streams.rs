@@ -413,12 +413,6 @@ impl Streams {
     pub fn is_attended(&self) -> bool {
         self.streams.values().any(|stream| stream.reader.is_some())
     }
-
-    /// True while no request is pending and no stream has a reader.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.requests.is_empty() && !self.is_attended()
-    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@
 //! | N34 | nothing is inferred from an earlier request |
 
 mod hostile;
+mod idle;
 mod listeners;
 mod mirrors;
 mod oauth;

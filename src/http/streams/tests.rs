@@ -230,7 +230,7 @@ fn who_left_without_an_id_is_not_kept_anything() {
     assert!(streams.open(&request(1), true).is_err(), "it still runs");
     push(&mut streams, &answer(1));
     assert_eq!(streams.streams.len(), 1);
-    assert!(streams.is_idle());
+    assert!(streams.requests.is_empty() && !streams.is_attended());
     let general = streams.listen();
     assert_eq!(lines(&mut streams, &general), [QUESTION]);
     assert_eq!((streams.waiting, streams.tokens.len()), (0, 0));
@@ -263,7 +263,7 @@ fn a_request_that_is_not_sent_leaves_nothing_behind() {
             assert_eq!(streams.next(&reading), Next::End);
             streams.leave(&reading, now);
         }
-        assert!(streams.is_idle());
+        assert!(streams.requests.is_empty() && !streams.is_attended());
         assert_eq!((streams.streams.len(), streams.tokens.len()), (1, 0));
     }
     // A later request with the same id keeps it.

@@ -156,6 +156,8 @@ impl Source for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        // Before it leaves: the session has been idle from now on, not since it began to read.
+        self.session.mark();
         let now = Instant::now().into_std();
         self.session.streams().leave(&self.reading, now);
         self.session.note_presence();

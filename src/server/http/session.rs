@@ -167,11 +167,11 @@ impl HttpSession {
         *lock(&self.last) = Instant::now();
     }
 
-    /// When it was last active; `None` while a request is pending.
+    /// When its client was last there; `None` while it is: while any of the streams has a reader.
     pub(super) fn idle_since(&self) -> Option<std::time::Instant> {
-        let idle = self.streams().is_idle();
+        let is_attended = self.streams().is_attended();
         let last = lock(&self.last);
-        idle.then(|| last.into_std())
+        (!is_attended).then(|| last.into_std())
     }
 
     /// Whose it is.
@@ -297,7 +297,7 @@ async fn session_invalidated(session: &HttpSession) -> Invalidated {
     }
 }
 
-/// Completes when the session has been idle for `limit` without pending requests.
+/// Completes when the session has been idle for `limit`, even if requests are pending: nobody waits for them.
 async fn idle(session: &HttpSession, limit: Duration) {
     loop {
         tokio::time::sleep(limit.min(SWEEP)).await;

@@ -419,18 +419,6 @@ fn a_request_that_waits_is_held_to_the_reloaded_policy() {
 }
 
 #[test]
-fn a_session_without_a_request_ends_in_time() {
-    let server = Setup::new("http")
-        .args(&["--idle-timeout", "300ms"])
-        .start();
-    let session = Session::begin(server.port);
-    eventually("the session ends", || {
-        std::thread::sleep(std::time::Duration::from_millis(700));
-        (session.post(LIST).status() == 404).then_some(())
-    });
-}
-
-#[test]
 fn requests_in_flight_are_answered_when_the_server_stops() {
     let server = TestServer::start("http");
     let session = Session::begin(server.port);
