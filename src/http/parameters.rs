@@ -7,7 +7,11 @@ use crate::jsonrpc::{Field, Message};
 use hyper::header::{HeaderMap, HeaderName};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+
+/// How the names of the headers begin.
+const PREFIX: &str = "mcp-param-";
 
 /// The member of a schema that names a header.
 const ANNOTATION: &str = "x-mcp-header";
@@ -50,9 +54,9 @@ impl Parameter {
     }
 }
 
-/// An argument that is not read in one way only.
+/// What is not read, or not in one way only.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unreadable;
+pub struct Unreadable;
 
 /// The tools of a server that have such parameters, by name.
 #[derive(Debug, Default)]
@@ -61,9 +65,12 @@ pub struct Mirrored(HashMap<String, Vec<Parameter>>);
 impl Mirrored {
     /// Reads a result of `tools/list`. Returns the cursor of the next page, if any. Invalid annotations are
     /// ignored.
-    pub fn learn(&mut self, result: &[u8]) -> Option<String> {
-        let [tools, cursor] = members(result, ["tools", "nextCursor"])?;
-        let tools = tools?.of(result);
+    ///
+    /// # Errors
+    /// It is no list of tools.
+    pub fn learn(&mut self, result: &[u8]) -> Result<Option<String>, Unreadable> {
+        let [tools, cursor] = members(result, ["tools", "nextCursor"]).ok_or(Unreadable)?;
+        let tools = tools.ok_or(Unreadable)?.of(result);
         elements(tools, |tool| {
             let tool = tool.of(tools);
             let found = parameters(tool).ok().filter(|found| !found.is_empty());
@@ -72,8 +79,10 @@ impl Mirrored {
             {
                 self.0.insert(name, found);
             }
-        })?;
-        Some(unescape(cursor?.of(result))?.into_owned())
+        })
+        .ok_or(Unreadable)?;
+        let cursor = cursor.and_then(|cursor| unescape(cursor.of(result)));
+        Ok(cursor.map(Cow::into_owned))
     }
 
     /// Checks the headers of a call: an annotated argument must be in both or in neither, with the same
@@ -88,7 +97,7 @@ impl Mirrored {
         };
         let params = call.params().unwrap_or(b"{}");
         for parameter in parameters {
-            let name = format!("mcp-param-{}", parameter.header.to_ascii_lowercase());
+            let name = format!("{PREFIX}{}", parameter.header.to_ascii_lowercase());
             // It was checked to be a valid header name.
             let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
                 continue;
@@ -108,6 +117,12 @@ impl Mirrored {
         }
         Ok(())
     }
+}
+
+/// True if any header repeats an argument.
+#[must_use]
+pub fn repeats_arguments(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with(PREFIX))
 }
 
 /// True if a header has this value: numbers are compared by value (`42.0` is `42`).
@@ -235,8 +250,12 @@ mod tests {
     #[test]
     fn n20_n21_headers_say_what_the_arguments_say() {
         let mut known = Mirrored::default();
-        assert_eq!(known.learn(LIST.as_bytes()).as_deref(), Some("two"));
-        assert_eq!(known.learn(br#"{"tools":[]}"#), None);
+        assert_eq!(known.learn(LIST.as_bytes()), Ok(Some("two".to_owned())));
+        assert_eq!(known.learn(br#"{"tools":[]}"#), Ok(None));
+        assert_eq!(known.learn(br#"{"tools":[],"nextCursor":null}"#), Ok(None));
+        for other in [r#"{}"#, r#"{"tools":{}}"#, r#"{"tools":null}"#] {
+            assert_eq!(known.learn(other.as_bytes()), Err(Unreadable), "{other}");
+        }
         let check = |name: &str, arguments: &str, headers: &[(&str, &str)]| {
             let line = format!(
                 r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}","arguments":{arguments}}}}}"#
@@ -335,7 +354,7 @@ mod tests {
             r#"{{"tools":[{{"name":"t","inputSchema":{{"properties":{{{PROPERTIES}}}}}}}]}}"#
         );
         let mut known = Mirrored::default();
-        known.learn(list.as_bytes());
+        known.learn(list.as_bytes()).unwrap();
         let check = |members: &str, headers: &[(&'static str, &str)]| {
             let line = format!(
                 r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"t",{members}}}}}"#

@@ -2,7 +2,8 @@
 //! on the same values that proxies on the way have used.
 
 use crate::common::{Setup, token_with};
-use crate::support::http::{Http, Session, modern, with};
+use crate::process::eventually;
+use crate::support::http::{Answer, Http, Session, modern, with};
 use serde_json::json;
 
 /// An MCP server whose tools all have a mirrored parameter, and that writes what it reads to the file `$0`.
@@ -72,6 +73,65 @@ fn headers_are_compared_before_the_policy_is_asked() {
     }
     let seen = std::fs::read_to_string(seen).unwrap();
     assert_eq!(seen.matches("tools/call").count(), 1, "{seen}");
+}
+
+/// Checks a server whose MCP server says this many times what its tools are, and then answers with an error. `check`
+/// gets two functions: one that makes a call with this header and this argument, and one that tells how often the MCP
+/// server has been asked.
+fn listed(times: usize, check: impl Fn(&dyn Fn(&str, &str) -> Answer, &dyn Fn() -> usize)) {
+    let folder = tempfile::tempdir().unwrap();
+    let seen = folder.path().join("seen");
+    std::fs::write(&seen, "").unwrap();
+    // The program counts the lists that it has sent so far.
+    let refusing = format!(
+        r#"*'"tools/list"'*) [ "$(grep -c tools/list "$0")" -le {times} ] || {{ printf '{{"jsonrpc":"2.0","id":%s,"error":{{"code":-32603,"message":"busy"}}}}\n' "$id"; continue; }}; "#
+    );
+    let program = SERVER.replace(r#"*'"tools/list"'*) "#, &refusing);
+    assert_ne!(program, SERVER);
+    let server = Setup::new("http")
+        .program(&["sh", "-c", &program, &seen.display().to_string()])
+        .start();
+    let call = |said: &str, meant: &str| {
+        let params = json!({"name": "open", "arguments": {"region": meant}});
+        let (headers, body) = modern(1, "tools/call", params);
+        Http::connect(server.port).post(&with(&headers, PARAM, said), &body)
+    };
+    let lists = || {
+        let seen = std::fs::read_to_string(&seen).unwrap();
+        seen.matches("tools/list").count()
+    };
+    check(&call, &lists);
+}
+
+/// N20. Bug: the tools then counted as having no annotations, and any header passed.
+#[test]
+fn headers_are_compared_with_the_known_list_if_there_is_no_new_one() {
+    listed(1, |call, lists| {
+        assert_eq!(call("eu", "eu").status(), 200);
+        eventually("the server is asked again", || {
+            let answer = call("us", "eu");
+            assert_eq!(
+                (answer.status(), answer.code()),
+                (400, -32020),
+                "{answer:?}"
+            );
+            (lists() > 1).then_some(())
+        });
+        assert_eq!(call("us", "eu").code(), -32020);
+        assert_eq!(call("eu", "eu").status(), 200);
+    });
+}
+
+/// N20, N22
+#[test]
+fn headers_are_refused_while_no_list_is_known() {
+    listed(0, |call, _| {
+        let refused = call("eu", "eu");
+        assert_eq!((refused.status(), refused.code()), (503, -32603));
+        assert_eq!(refused.json()["error"]["data"]["reason"], "tools-unknown");
+        assert!(refused.head.header("retry-after").is_some(), "{refused:?}");
+        assert_eq!(call("", "eu").status(), 200);
+    });
 }
 
 /// In a session headers are not compared, so what a router may take for modern is not served there.
