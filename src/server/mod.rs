@@ -194,13 +194,17 @@ pub async fn run(
             }
             None => {
                 let drained = drain(listeners, &mut arrivals, &context);
-                tokio::select! {
-                    () = drained => {}
-                    // If it ends by itself now, that is no longer a failure.
-                    _ended = &mut driving => return Ok(()),
+                let has_ended = tokio::select! {
+                    () = drained => false,
+                    _ended = &mut driving => true,
+                };
+                if has_ended {
+                    // That it ends by itself is no longer a failure.
+                    Ok(())
+                } else {
+                    stop.notify_one();
+                    driving.await
                 }
-                stop.notify_one();
-                driving.await
             }
         }
     };

@@ -5,9 +5,11 @@ mod output;
 
 use crate::common::{BOTH, Setup, TestClient, TestServer, now, request, token, token_with};
 use crate::process::{Process, binary, eventually, is_alive, kill, wait_gone, wait_reaped};
+use crate::support::http::{Session, call};
 use crate::wire::{Acceptor, TestPeer};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -303,6 +305,39 @@ fn a_child_that_ends_too_often_ends_the_server() {
     peer.assert_closed();
     assert_eq!(server.wait().code(), Some(1));
     server.log.wait_for("error: ");
+}
+
+/// Bug: when the process ended by itself while the server stopped, connections were closed without the answers that
+/// were on their way.
+#[test]
+fn a_child_that_ends_while_the_server_stops_leaves_nobody_without_an_answer() {
+    for transport in ["http", "tcp"] {
+        let setup = Setup::new(transport).args(&["--max-restarts", "0"]);
+        let mut server = setup.start();
+        let call = call(1, json!({"name": "x", "silent": true}));
+        let answer: Box<dyn FnOnce() -> Value> = if transport == "http" {
+            let json = [("Accept", "application/json")];
+            let mut sent = Session::begin(server.port).send("POST", &json, &call);
+            Box::new(move || sent.answer().json())
+        } else {
+            let mut peer = server.peer();
+            peer.initialize();
+            peer.send(&call);
+            Box::new(move || peer.next())
+        };
+        server.wait_seen("silent");
+        let started = server.log.wait_for("MCP server started");
+        let pid = started.split("pid=").nth(1).unwrap();
+        let pid = pid.split(' ').next().unwrap().parse().unwrap();
+        server.signal(Signal::TERM);
+        let port = server.port;
+        eventually("it stops listening", || {
+            TcpStream::connect(("127.0.0.1", port)).err()
+        });
+        kill(pid);
+        assert_eq!(answer()["error"]["data"]["reason"], "child-exited");
+        assert_eq!(server.wait().code(), Some(0));
+    }
 }
 
 #[test]
