@@ -47,8 +47,8 @@
 //! | N28 | GET and DELETE are 405, a session id is ignored |
 //! | N34 | nothing is inferred from an earlier request |
 
+mod ends;
 mod hostile;
-mod idle;
 mod listeners;
 mod mirrors;
 mod oauth;

@@ -69,7 +69,7 @@ pub(super) fn begin(
     };
     if let Some(gone) = gone {
         tracing::info!("too many sessions: the one that was idle for longest ends");
-        gone.end();
+        gone.end("another one needs its place");
     }
     spawn(visitor, &session, authorization);
     Ok(session)

@@ -99,6 +99,7 @@ pub(super) async fn delete(
     headers: &HeaderMap,
 ) -> Result<Reply, Reply> {
     needs_sessions(headers)?;
-    named(visitor, bearer, headers).await?.end();
+    let session = named(visitor, bearer, headers).await?;
+    session.end("its client has ended it");
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

@@ -16,7 +16,7 @@ use crate::utils::lock::lock;
 use crate::utils::signal::Signal;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -39,7 +39,8 @@ pub(super) struct HttpSession {
     authorization: Mutex<Authorization>,
     renewed: Notify,
     last: Mutex<Instant>,
-    over: AtomicBool,
+    /// Why it has ended, once it has.
+    over: OnceLock<&'static str>,
     /// It is ready for messages of its client.
     ready: AtomicBool,
     end: Notify,
@@ -73,7 +74,7 @@ impl HttpSession {
             authorization: Mutex::new(authorization),
             renewed: Notify::new(),
             last: Mutex::new(Instant::now()),
-            over: AtomicBool::new(false),
+            over: OnceLock::new(),
             ready: AtomicBool::new(true),
             end: Notify::new(),
             presence: Mutex::new((Presence::Connected, Instant::now())),
@@ -100,7 +101,7 @@ impl HttpSession {
 
     /// True once it has ended.
     pub(super) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+        self.over.get().is_some()
     }
 
     pub(super) fn streams(&self) -> MutexGuard<'_, Streams> {
@@ -120,9 +121,9 @@ impl HttpSession {
         (!is_over).then(send)
     }
 
-    /// Ends it.
-    pub(super) fn end(&self) {
-        self.over.store(true, Ordering::Relaxed);
+    /// Ends it. Of several reasons the first holds.
+    pub(super) fn end(&self, reason: &'static str) {
+        let _first = self.over.set(reason);
         self.end.notify_one();
     }
 
@@ -233,7 +234,7 @@ impl<'a> Tentative<'a> {
 impl Drop for Tentative<'_> {
     fn drop(&mut self) {
         if let Some(session) = self.0 {
-            session.end();
+            session.end("it has not begun: 'initialize' has failed, or its client has left");
         }
     }
 }
@@ -268,12 +269,12 @@ async fn watch(session: &HttpSession, context: &Context, forget: impl FnOnce(&Ht
             why_cut(cut, &context.stopping).name()
         }
         invalidated = session_invalidated(session) => invalidated.name(),
-        () = session.end.notified() => "its client has left it, or another one needs its place",
+        () = session.end.notified() => session.over.get().copied().unwrap_or_default(),
         () = idle(session, ids::lifetime(&context.settings)) => "idle for too long",
         never = watch_absence(session) => match never {},
     };
     forget(session);
-    session.over.store(true, Ordering::Relaxed);
+    let reason = *session.over.get_or_init(|| reason);
     session.streams().close();
     tracing::info!(reason, "session ends");
 }

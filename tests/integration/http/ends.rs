@@ -1,4 +1,4 @@
-//! Sessions whose client does not come back.
+//! When sessions end, and why.
 
 use crate::common::Setup;
 use crate::process::eventually;
@@ -67,4 +67,24 @@ fn a_session_is_idle_from_the_end_of_its_last_stream_on() {
     let left = Instant::now();
     server.log.wait_for("session ends");
     assert!(left.elapsed() >= limit, "{:?}", left.elapsed());
+}
+
+/// Bug: the log gave one reason for all of these.
+#[test]
+fn the_log_says_why_a_session_ends() {
+    let server = Setup::new("http").args(&["--max-sessions", "1"]).start();
+    let ends = |reason: &str| {
+        let line = server.log.wait_for(reason);
+        assert!(line.contains("session ends"), "{line}");
+    };
+    let refused = INITIALIZE.replace(r#""version":"1""#, r#""version":"1","refuse":true"#);
+    let answer = Http::connect(server.port).post(&[], &refused);
+    assert_eq!(answer.code(), -32602, "{answer:?}");
+    ends("it has not begun: 'initialize' has failed, or its client has left");
+    let first = Session::begin(server.port);
+    assert_eq!(first.send("DELETE", &[], "").answer().status(), 204);
+    ends("its client has ended it");
+    let _second = Session::begin(server.port);
+    let _third = Session::begin(server.port);
+    ends("another one needs its place");
 }
