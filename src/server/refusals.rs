@@ -219,7 +219,8 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
-    fn report_now(&self) {
+    /// Records the number of those that are not recorded yet.
+    pub(super) fn report_now(&self) {
         let counts = std::mem::take(&mut self.lock().untold);
         if counts.is_empty() {
             return;

@@ -2,7 +2,7 @@
 
 use crate::common::{Setup, TestServer, request, token, token_with};
 use crate::process::eventually;
-use crate::support::http::{Answer, Http, modern, with};
+use crate::support::http::{Answer, Http, INITIALIZE, modern, with};
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
 
@@ -114,8 +114,49 @@ fn a_log_line_names_the_client_it_is_about_and_not_all_others() {
         ] {
             assert!(line.contains(&name), "{name}: {line}");
         }
-        // That of the connection, which came first, and the client's own.
-        assert!(line.matches("user=").count() <= 2, "{line}");
+        assert_eq!(line.matches("user=").count(), 1, "{line}");
+    }
+}
+
+/// Bug: the first user of a connection stood in all its lines, in those about refused tokens and other users, too.
+#[test]
+fn a_log_line_names_no_other_user_of_its_connection() {
+    let policy = json!({"permissions": {"user": {"allowedMethods": ["initialize"]}}});
+    let server = Setup::new("http").policy(&policy).start();
+    let bearer = |user: &str| {
+        let claims = json!({"user": user, "roles": ["user"]});
+        format!("Bearer {}", token(&claims))
+    };
+    let mut http = Http::connect(server.port);
+    for user in ["ann", "ben"] {
+        let bearer = bearer(user);
+        let headers = [("Authorization", bearer.as_str())];
+        assert_eq!(http.post(&headers, INITIALIZE).status(), 200);
+        let answer = ask_for(&mut http, "", "", &bearer);
+        assert_eq!(answer.code(), -32601, "{answer:?}");
+    }
+    let forged = http.post(&[("Authorization", "Bearer x.y.z")], INITIALIZE);
+    assert_eq!(forged.status(), 401);
+    server.log.wait_for("refused");
+    let log = server.stop();
+    for (words, users) in [
+        ("authenticated", &["ann", "ben"][..]),
+        ("blocked", &["ann", "ben"]),
+        ("session begins", &["ann", "ben"]),
+        ("session ends", &["ann", "ben"]),
+        ("WARN", &[]),
+    ] {
+        let lines = log.lines().filter(|line| line.contains("peer{"));
+        let lines: Vec<&str> = lines.filter(|line| line.contains(words)).collect();
+        for user in users {
+            let own = format!("user=\"{user}\"");
+            let of_user = lines.iter().filter(|line| line.contains(&own));
+            assert_eq!(of_user.count(), 1, "{words} {user}: {log}");
+        }
+        for line in lines {
+            let expected = usize::from(!users.is_empty());
+            assert_eq!(line.matches("user=").count(), expected, "{words}: {line}");
+        }
     }
 }
 

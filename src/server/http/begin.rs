@@ -71,14 +71,14 @@ pub(super) fn begin(
         tracing::info!("too many sessions: the one that was idle for longest ends");
         gone.end("another one needs its place");
     }
-    spawn(visitor, &session, authorization);
+    spawn(visitor, &session);
     Ok(session)
 }
 
 /// Serves a session in a task of its own.
-fn spawn(visitor: &Visitor, session: &Arc<HttpSession>, authorization: &Authorization) {
+fn spawn(visitor: &Visitor, session: &Arc<HttpSession>) {
     let number = session.placement.session.id();
-    let span = tracing::info_span!("session", id = %number, user = authorization.identity().name());
+    let span = tracing::info_span!("session", id = %number);
     let http_sessions = Arc::clone(&visitor.http_sessions);
     let forget = move |session: &HttpSession| http_sessions.remove(session);
     let life = session::live(Arc::clone(session), Arc::clone(&visitor.context), forget);

@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 /// An answer that takes longer gets a stream: proxies in between must not time out, and the client needs an
 /// id to resume with.
@@ -60,22 +61,26 @@ pub(super) trait Source: Send + 'static {
 }
 
 /// The remaining events of `source`. They are pulled as the client reads them, so that a slow one delays only
-/// its own stream.
+/// its own stream, and logged in the span of the request.
 pub(super) fn events(
     source: impl Source,
     begin: Vec<Bytes>,
     pace: Duration,
 ) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static {
     let begin = VecDeque::from(begin);
-    stream::unfold((source, begin), move |(mut source, mut begin)| async move {
+    let begun = (source, begin, Span::current());
+    stream::unfold(begun, move |(mut source, mut begin, span)| async move {
         let event = match begin.pop_front() {
             Some(event) => event,
-            None => match tokio::time::timeout(pace, source.next_event()).await {
-                Ok(event) => event?,
-                Err(_silence) => Bytes::from_static(COMMENT),
-            },
+            None => {
+                let next = tokio::time::timeout(pace, source.next_event());
+                match next.instrument(span.clone()).await {
+                    Ok(event) => event?,
+                    Err(_silence) => Bytes::from_static(COMMENT),
+                }
+            }
         };
-        Some((Ok(Frame::data(event)), (source, begin)))
+        Some((Ok(Frame::data(event)), (source, begin, span)))
     })
 }
 

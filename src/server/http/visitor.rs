@@ -50,8 +50,6 @@ pub(super) struct Visitor {
 
 struct State {
     trail: Trail,
-    /// The connection's span says who asks.
-    named: bool,
     place: Option<Place>,
     /// The users so far, the latest last, so that their counters are kept.
     bearers: VecDeque<Arc<Bearer>>,
@@ -72,8 +70,31 @@ pub(super) struct Bearer {
     pub owner: Owner,
     /// Counts the memory kept for bodies that have arrived in part.
     pub holder: backlog::Holder,
-    /// What it asks for is logged in this one.
+    /// What it asks for is logged in this one: in the span of the connection, the names of all its users would gather.
     pub span: Span,
+}
+
+impl Bearer {
+    fn span(identity: &Identity, client: Option<Address>) -> Span {
+        if identity.token.is_none() && client.is_none() {
+            return Span::none();
+        }
+        let span = tracing::info_span!("sender", client = Empty, user = Empty, roles = Empty);
+        if let Some(client) = client {
+            span.record("client", tracing::field::display(client));
+        }
+        if identity.token.is_some() {
+            span.record("user", identity.name());
+            span.record("roles", identity.roles.join(","));
+        }
+        span
+    }
+}
+
+impl Drop for Bearer {
+    fn drop(&mut self) {
+        self.span.in_scope(|| self.refusals.report_now());
+    }
 }
 
 impl Visitor {
@@ -93,7 +114,6 @@ impl Visitor {
             patience: Patience::default(),
             state: Mutex::new(State {
                 trail,
-                named: false,
                 place: None,
                 bearers: VecDeque::new(),
                 upgrade: None,
@@ -208,25 +228,17 @@ impl Visitor {
     ) -> Result<Arc<Bearer>, Reply> {
         let identity = authorization.identity();
         let trail = self.trail_of(state, Some(identity), address);
-        // A reverse proxy speaks for many: in one span the names of all of them would gather, without end.
-        let own = std::mem::replace(&mut state.named, true)
-            .then(|| tracing::info_span!("asker", client = Empty, user = Empty, roles = Empty));
-        let span = own.clone().unwrap_or_else(Span::current);
-        if address != self.address {
-            span.record("client", tracing::field::display(address));
-        }
+        let span = Bearer::span(identity, (address != self.address).then_some(address));
         if state.place.is_none() {
             match self.place(identity, address) {
                 Ok(place) => state.place = Some(place),
                 Err(refused) => {
-                    log_refusal(&refused, address, &trail);
+                    span.in_scope(|| log_refusal(&refused, address, &trail));
                     return Err(reply::refused(&refused));
                 }
             }
         }
         if identity.token.is_some() {
-            span.record("user", identity.name());
-            span.record("roles", identity.roles.join(","));
             let access = &self.context.settings.access;
             span.in_scope(|| {
                 tracing::info!("authenticated");
@@ -243,7 +255,7 @@ impl Visitor {
             owner,
             of_user: state.place.as_ref().map(Place::of_user).unwrap_or_default(),
             holder: self.context.holder(&authorization, address),
-            span: own.unwrap_or_else(Span::none),
+            span,
             address,
             authorization,
         });
