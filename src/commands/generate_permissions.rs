@@ -208,6 +208,7 @@ fn update(
         };
         report["added"] = json!(of(|change| matches!(change, Change::New { .. })));
         report["gone"] = json!(of(|change| matches!(change, Change::Gone(_))));
+        report["kept"] = json!(of(|change| matches!(change, Change::Unlisted { .. })));
         print(&format!("{report:#}\n"))?;
         return Ok(());
     }
@@ -218,7 +219,11 @@ fn update(
     }
     let name = escape(&old.path.display().to_string());
     if text == old.text {
-        said.push_str(&format!("{name} stays as it is: nothing is new.\n"));
+        let why = match changes.iter().any(|it| !matches!(it, Change::Gone(_))) {
+            true => "no list has to grow",
+            false => "nothing is new",
+        };
+        said.push_str(&format!("{name} stays as it is: {why}.\n"));
     } else {
         said.push_str(&format!("Wrote {name}. To allow what is new, move it from the list of what is blocked to the one\nof what is allowed, in all roles of a token: a block in any of them wins.\n"));
     }

@@ -1,5 +1,5 @@
-//! `generate-permissions --update`: new items become blocked, missing ones are reported, and the
-//! rest of the file is unchanged.
+//! `generate-permissions --update`: new items become blocked where a role has a list of their kind, missing
+//! ones are reported, and the rest of the file is unchanged.
 
 use super::Failure;
 use crate::inventory::{Inventory, pattern_of_template};
@@ -36,6 +36,8 @@ pub(super) enum Change {
     },
     /// A rule about something that is not offered.
     Gone(String),
+    /// Roles without a list of this kind, of which something is new: nothing was added to them.
+    Unlisted { kind: ItemKind, roles: Vec<String> },
 }
 
 impl fmt::Display for Change {
@@ -58,6 +60,13 @@ impl fmt::Display for Change {
                 blocked.join(", ")
             ),
             Self::Gone(rule) => write!(f, "gone: {rule}: the server does not offer it"),
+            Self::Unlisted { kind, roles } => write!(
+                f,
+                "kept: no list of {} for {}: the methods alone decide, for new {} too",
+                kind.plural(),
+                roles.join(", "),
+                kind.plural()
+            ),
         }
     }
 }
@@ -120,24 +129,28 @@ pub(super) fn update(old: &Old, inventory: &Inventory) -> Result<Update, Failure
             .filter(|name| !named(name))
             .cloned()
             .collect();
-        let careful = |role: &&str| {
-            old.policy
-                .role(role)
-                .is_some_and(|role| !is_everything(role, kind))
+        let lists = |role: &&str| {
+            let role = old.policy.role(role);
+            role.is_some_and(|role| has_list(role, kind))
         };
-        let careful: Vec<&str> = old.policy.role_names().filter(careful).collect();
+        let (listed, unlisted): (Vec<&str>, Vec<&str>) = old.policy.role_names().partition(lists);
         let mut blocked: Vec<Vec<String>> = vec![Vec::new(); new.len()];
-        for role in careful {
+        for role in &listed {
             let blockable = |name: &&String| can_be_blocked(&old.policy, role, kind, name);
             let names: Vec<String> = new.iter().filter(blockable).cloned().collect();
             for (name, roles) in new.iter().zip(&mut blocked) {
                 if names.contains(name) {
-                    roles.push(role.to_owned());
+                    roles.push((*role).to_owned());
                 }
             }
             text = append(&text, role, blocked_list(kind), &names)?;
         }
-        let new = new.into_iter().zip(blocked);
+        if !new.is_empty() && !unlisted.is_empty() {
+            let roles = unlisted.into_iter().map(str::to_owned).collect();
+            changes.push(Change::Unlisted { kind, roles });
+        }
+        // Where no role has a list, the table alone says what there is.
+        let new = new.into_iter().zip(blocked).filter(|_| !listed.is_empty());
         changes.extend(new.map(|(name, blocked)| Change::New {
             kind,
             name,
@@ -166,15 +179,11 @@ fn blocked_list(kind: ItemKind) -> &'static str {
     }
 }
 
-/// A role that allows everything, including future items, is left alone.
-fn is_everything(role: &Role, kind: ItemKind) -> bool {
+/// A role without one may use everything of this kind that its methods allow: a list with what is new, which
+/// may be all that there is, would take that away.
+fn has_list(role: &Role, kind: ItemKind) -> bool {
     let mut rules = role.rules().iter();
-    let all = rules.any(|rule| {
-        let list = rule.list();
-        list.kind.is_none() && list.effect == Effect::Allow && rule.pattern() == "*"
-    });
-    let mut rules = role.rules().iter();
-    all && !role.bounds(kind) && !rules.any(|rule| rule.list().kind == Some(kind))
+    role.bounds(kind) || rules.any(|rule| rule.list().kind == Some(kind))
 }
 
 /// A name with a `*` stands for others, too: it is blocked only where it forbids nothing that the role

@@ -152,6 +152,8 @@ fn an_update_denies_what_is_new_and_keeps_what_is_written() {
     for line in [
         "new: tool 'write_note', blocked for most, zebra",
         "new: tool 'search_notes', blocked for most, zebra",
+        "kept: no list of tools for boss: the methods alone decide, for new tools too",
+        "kept: no list of prompts for boss, most, zebra: the methods alone decide, for new prompts too",
         "gone: role 'zebra', allowedTools 'old_tool' (line 2): the server does not offer it",
     ] {
         assert!(
@@ -164,8 +166,7 @@ fn an_update_denies_what_is_new_and_keeps_what_is_written() {
         "{updated:?}"
     );
     let added = "\"search_notes\", \"write_note\"";
-    let others = "\"blockedPrompts\": [\"summarise\"], \"blockedResources\": [\"note:///one\", \"note:///two\", \"note:///*\"]";
-    let zebra = format!("\"old_tool\"], \"blockedTools\": [{added}], {others} }}");
+    let zebra = format!("\"old_tool\"], \"blockedTools\": [{added}] }}");
     let most = format!("[\"delete_note\", {added}]");
     let expected = written
         .replace("\"old_tool\"] }", &zebra)
@@ -174,7 +175,9 @@ fn an_update_denies_what_is_new_and_keeps_what_is_written() {
     assert_eq!(now, expected);
     let again = update();
     assert!(
-        again.stdout.contains("stays as it is: nothing is new."),
+        again
+            .stdout
+            .contains("stays as it is: no list has to grow."),
         "{again:?}"
     );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), now);
@@ -192,6 +195,35 @@ fn an_update_denies_what_is_new_and_keeps_what_is_written() {
         let answer = peer.ask(1, "tools/call", json!({"name": name}));
         assert_eq!(is_denied(&answer), denied, "{role} {name}: {answer}");
     }
+}
+
+/// Bug: every tool of the server was blocked for roles that had no list of tools.
+#[test]
+fn an_update_of_a_policy_of_methods_takes_nothing_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("permissions.json");
+    let policy = json!({"permissions": {
+        "readonly": {"allowedMethods": ["initialize", "tools/list"], "blockedMethods": ["tools/call"]},
+        "user": {"allowedMethods": ["initialize", "tools/list", "tools/call"], "blockedMethods": ["resources/write"]},
+        "admin": {"allowedMethods": ["*"], "blockedMethods": []},
+    }});
+    std::fs::write(&file, policy.to_string()).unwrap();
+    let updated = generate(&["--update", &text(&file)], folder.path());
+    assert_eq!((updated.code, updated.stderr.as_str()), (Some(0), ""));
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap(),
+        policy.to_string(),
+        "{updated:?}"
+    );
+    let kept = "kept: no list of tools for admin, readonly, user: the methods alone decide, for new tools too";
+    assert!(
+        updated.stdout.lines().any(|line| line == kept) && !updated.stdout.contains("new: "),
+        "{updated:?}"
+    );
+    let report = generate(&["--json", "--update", &text(&file)], folder.path());
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    assert_eq!(report["added"], json!([]));
+    assert_eq!(report["kept"][0], json!(kept));
 }
 
 /// Bug: a block that is needed because of a template was reported as gone.
