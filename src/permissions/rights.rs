@@ -190,6 +190,14 @@ impl Rights {
             .get(name.as_bytes())?;
         Some(ruled.judge(arguments, &self.claims))
     }
+
+    /// True where rules decide with which arguments this method may use the tool or prompt of this name.
+    #[must_use]
+    pub fn bounds_arguments(&self, method: &str, name: &str) -> bool {
+        let ruled = Method::parse(method.as_bytes())
+            .and_then(|method| self.rules.as_ref()?.arguments(method)?.get(name.as_bytes()));
+        ruled.is_some_and(|ruled| !ruled.free || !ruled.blocks.is_empty())
+    }
 }
 
 /// Decides on one message.

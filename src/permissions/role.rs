@@ -42,6 +42,15 @@ impl Role {
         self.bounds[kind as usize]
     }
 
+    /// True when it has rules on the arguments of this tool or prompt.
+    #[must_use]
+    pub fn rules_arguments(&self, kind: ItemKind, name: &str) -> bool {
+        let ruled = RULED.iter().zip(&self.arguments);
+        ruled
+            .filter(|((_, of, _), _)| *of == kind)
+            .any(|(_, items)| items.contains_key(name))
+    }
+
     /// True if it allows this item, regardless of blocks.
     fn allows(&self, method: Method, kind: ItemKind, name: &str) -> bool {
         let mut items = self.list(Some(kind), Effect::Allow);

@@ -197,10 +197,22 @@ fn check_explains_arguments() {
             "error: --arguments is not JSON: ",
         ),
         (
+            "[1]",
+            &["--tool", "no_rules_on_it"],
+            2,
+            "error: --arguments is not a JSON object; ",
+        ),
+        (
             "{}",
             &["--method", "tools/list"],
             2,
             "--arguments are those of a --tool or a --prompt",
+        ),
+        (
+            "{}",
+            &["--method", "tools/list"],
+            2,
+            "Usage: mcp-remote check [OPTIONS]",
         ),
         (
             "{}",
@@ -213,5 +225,25 @@ fn check_explains_arguments() {
         assert_eq!(outcome.code, Some(code), "{arguments}: {outcome:?}");
         let said = outcome.stdout.clone() + &outcome.stderr;
         assert!(said.contains(part), "{arguments} {part}: {outcome:?}");
+    }
+}
+
+/// Bug: a tool that may be called with some arguments only was simply allowed.
+#[test]
+fn check_says_that_arguments_decide() {
+    let note = "note: role 'reader' has rules on the arguments of this tool; give --arguments\n";
+    for (roles, tool, noted) in [
+        ("reader", "query", true),
+        ("reader", "read_file", true),
+        // The admin may call it with any.
+        ("reader,admin", "query", false),
+        ("admin", "query", false),
+    ] {
+        let mut command = binary();
+        command.args(["check", "--permissions-config", FILE, "--roles", roles]);
+        let outcome = run(command.args(["--tool", tool]), b"");
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert!(outcome.stdout.starts_with("allowed: "), "{outcome:?}");
+        assert_eq!(outcome.stdout.ends_with(note), noted, "{outcome:?}");
     }
 }

@@ -53,15 +53,22 @@ fn check(args: &CheckArgs) -> Result<bool, Failure> {
         let text = "--arguments are those of a --tool or a --prompt";
         misuse(ErrorKind::MissingRequiredArgument, text);
     }
+    let arguments = args.arguments.as_deref().map(read_arguments).transpose()?;
     let (text, allowed) = match (&args.method, item(args)) {
         (None, None) => (table(&policy, &rights, &roles), true),
         (Some(method), None) => one(&rights, method, None),
         (method, Some(item)) => {
             let method = method.as_deref().unwrap_or(user_of(item.0));
-            of_item(&rights, method, item, args.arguments.as_deref())?
+            of_item(&rights, method, item, arguments)
         }
     };
     let mut unknown = String::new();
+    if let (true, None, Some((kind, name))) = (allowed, arguments, item(args)) {
+        let method = args.method.as_deref().unwrap_or(user_of(kind));
+        if rights.bounds_arguments(method, name) {
+            unknown += &of_arguments(&policy, &roles, kind, name);
+        }
+    }
     for role in roles.iter().filter(|role| !policy.has_role(role)) {
         // A string can always be written to.
         let _written = write!(unknown, "note: the file has no role '{role}'");
@@ -93,9 +100,33 @@ fn misspelt_method(method: &str) -> Option<&'static str> {
     nearest(method, Method::ALL.iter().map(|method| method.name()))
 }
 
+/// The roles whose rules on arguments decide, where none were given.
+fn of_arguments(policy: &Policy, roles: &[String], kind: ItemKind, name: &str) -> String {
+    let rules = |role: &&String| {
+        let role = policy.role(role);
+        role.is_some_and(|role| role.rules_arguments(kind, name))
+    };
+    let ruling = roles.iter().filter(rules);
+    let ruling: Vec<String> = ruling.map(|role| format!("'{role}'")).collect();
+    let (noun, verb) = match ruling.len() {
+        1 => ("role", "has"),
+        _ => ("roles", "have"),
+    };
+    let ruling = ruling.join(", ");
+    format!(
+        "note: {noun} {ruling} {verb} rules on the arguments of this {kind}; give --arguments\n"
+    )
+}
+
 /// Prints how the command is used, and exits.
 fn misuse(kind: ErrorKind, text: impl Display) -> ! {
-    crate::cli::Cli::command().error(kind, text).exit()
+    let mut program = crate::cli::Cli::command();
+    program.build();
+    let command = program.find_subcommand_mut("check");
+    match command {
+        Some(command) => command.error(kind, text).exit(),
+        None => clap::Error::raw(kind, text).exit(),
+    }
 }
 
 /// Role names without blanks, each once.
@@ -135,8 +166,8 @@ fn of_item(
     rights: &Rights,
     method: &str,
     item: (ItemKind, &str),
-    arguments: Option<&str>,
-) -> Result<(String, bool), Failure> {
+    arguments: Option<&RawValue>,
+) -> (String, bool) {
     let (kind, name) = item;
     if rights.judge_item(method, kind, name).is_none() {
         let mut text = format!("rules on {} say nothing about '{method}'", kind.plural());
@@ -148,7 +179,7 @@ fn of_item(
     let (text, allowed) = one(rights, method, Some(item));
     match arguments {
         Some(arguments) if allowed => with_arguments(rights, method, name, arguments, text),
-        _ => Ok((text, allowed)),
+        _ => (text, allowed),
     }
 }
 
@@ -178,22 +209,31 @@ fn read_claims(text: Option<&str>) -> Result<Members, Failure> {
     serde_json::from_str(text).map_err(|err| Failure::caused("--claims is not a JSON object", err))
 }
 
+fn read_arguments(text: &str) -> Result<&RawValue, Failure> {
+    let valid: Result<&RawValue, _> = serde_json::from_str(text);
+    let raw = valid.map_err(|err| Failure::caused("--arguments is not JSON", err))?;
+    match raw.get().starts_with('{') {
+        true => Ok(raw),
+        false => Err(Failure::new(
+            "--arguments is not a JSON object; name the arguments: {\"path\": \"/srv/x\"}",
+        )),
+    }
+}
+
 /// The verdict on the arguments of an allowed tool or prompt, whose own verdict is `text`.
 fn with_arguments(
     rights: &Rights,
     method: &str,
     name: &str,
-    arguments: &str,
+    arguments: &RawValue,
     text: String,
-) -> Result<(String, bool), Failure> {
-    let valid: Result<&RawValue, _> = serde_json::from_str(arguments);
-    let raw = valid.map_err(|err| Failure::caused("--arguments is not JSON", err))?;
-    match rights.judge_arguments(method, name, raw.get().as_bytes()) {
-        None => Ok((text + "  arguments: no rules\n", true)),
-        Some(Ok(())) => Ok((text + "  arguments: as the rules want them\n", true)),
+) -> (String, bool) {
+    match rights.judge_arguments(method, name, arguments.get().as_bytes()) {
+        None => (text + "  arguments: no rules\n", true),
+        Some(Ok(())) => (text + "  arguments: as the rules want them\n", true),
         Some(Err(violation)) => {
             let text = text.replacen("allowed: ", "denied: ", 1);
-            Ok((format!("{text}  arguments: {violation}\n"), false))
+            (format!("{text}  arguments: {violation}\n"), false)
         }
     }
 }
