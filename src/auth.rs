@@ -46,15 +46,9 @@ pub struct Identity {
 
 impl Identity {
     fn read(claims: &Members, token: &Secret, names: &ClaimNames) -> Result<Self, TokenError> {
-        let user = match &names.user {
-            Some(name) => text_of(claim(claims, name), name)?,
-            None => match text_of(claims.get("user"), "user")? {
-                Some(user) => Some(user),
-                None => text_of(claims.get("sub"), "sub")?,
-            },
-        };
+        let user = names.user_claim(claims);
         Ok(Self {
-            user,
+            user: text_of(claim(claims, user), user)?,
             roles: names.roles(claims)?,
             expires: seconds(claims, "exp")?.map(|exp| exp.ceil() as u64),
             id: text_of(claims.get("jti"), "jti")?,
@@ -123,9 +117,23 @@ impl ClaimNames {
         self.roles.as_deref().unwrap_or("roles")
     }
 
-    /// A list of strings, or, under a name of the operator's, strings with blanks between them as OAuth's
-    /// `scope` has them (RFC 9068, section 2.2.3).
-    fn roles(&self, claims: &Members) -> Result<Vec<String>, TokenError> {
+    /// The claim that has the user in this token.
+    #[must_use]
+    pub fn user_claim(&self, claims: &Members) -> &str {
+        let is_there = |name| claims.get(name).is_some_and(|value| !value.is_null());
+        match &self.user {
+            Some(name) => name,
+            None if is_there("sub") && !is_there("user") => "sub",
+            None => "user",
+        }
+    }
+
+    /// The roles: a list of strings, or, under a name of the operator's, strings with blanks between them as
+    /// OAuth's `scope` has them (RFC 9068, section 2.2.3).
+    ///
+    /// # Errors
+    /// The claim has another type.
+    pub fn roles(&self, claims: &Members) -> Result<Vec<String>, TokenError> {
         let name = self.roles_claim();
         let malformed = || TokenError::Malformed(name.to_owned());
         match claim(claims, name) {

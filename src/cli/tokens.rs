@@ -206,8 +206,7 @@ pub struct InspectTokenArgs {
     /// The token; '-' reads it from stdin, as happens when none is given in any way
     #[arg(
         value_name = "TOKEN",
-        conflicts_with_all = ["jwt_token", "jwt_token_file"],
-        allow_hyphen_values = true
+        conflicts_with_all = ["jwt_token", "jwt_token_file"]
     )]
     pub positional: Option<Secret>,
     /// The token.
@@ -222,4 +221,13 @@ pub struct InspectTokenArgs {
     /// What tokens must say.
     #[command(flatten)]
     pub demands: DemandArgs,
+    /// Roles of which the server requires at least one, separated by commas
+    #[arg(
+        long,
+        value_name = "ROLES",
+        env = "MCP_REMOTE_REQUIRE_ROLES",
+        value_delimiter = ',',
+        help_heading = "Authentication"
+    )]
+    pub require_roles: Vec<String>,
 }

@@ -1,10 +1,12 @@
 //! `inspect-token`.
 
 use super::access::{demands, read_revocations};
+use super::check::{distinct, table};
 use super::keys::KeySource;
-use super::{Exit, Failure, check, print, read_policy, runtime};
+use super::{Exit, Failure, print, read_policy, runtime};
 use crate::auth::{self, ALGORITHMS, ClaimNames, Members, TokenError, Verifier};
-use crate::cli::InspectTokenArgs;
+use crate::cli::{DemandArgs, InspectTokenArgs};
+use crate::utils::near::nearest;
 use crate::utils::secret::{Secret, Sources};
 use crate::utils::span::span;
 use crate::utils::text;
@@ -34,8 +36,9 @@ pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<Exit, Failure
     let token = read_token(&args)?;
     let (header, claims) = auth::read_unverified(&token).map_err(|err| unreadable(&err, &args))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let mut text = describe(&header, &claims, now);
+    let mut text = describe(&header, &claims, now) + &read_as(&claims, &args.demands);
     let source = KeySource::new(args.secret, &args.demands)?;
+    let required = distinct(&args.require_roles);
     let refusal = match runtime(release)?.block_on(source.read())? {
         None => {
             text +=
@@ -53,20 +56,27 @@ pub(super) fn run(args: InspectTokenArgs, release: fn()) -> Result<Exit, Failure
                     (None, None) => format!("\nSigned with: secret {}\n", signer.number),
                 };
             }
-            let refusal =
-                verified.err().map(|err| {
-                    (remedy(&err), match err {
-                TokenError::Untrusted if args.demands.jwks.is_some() => {
+            let refusal = match verified {
+                Ok(identity) if identity.has_any_role(&required) => None,
+                Ok(_) => Some((
+                    "get one with such a role",
+                    format!(
+                        "it has none of the roles of --require-roles: {}",
+                        required.join(", ")
+                    ),
+                )),
+                Err(TokenError::Untrusted) if args.demands.jwks.is_some() => Some((
+                    remedy(&TokenError::Untrusted),
                     "no key of --jwks has signed it, or not with the algorithm of that key"
-                        .to_owned()
+                        .to_owned(),
+                )),
+                Err(err @ TokenError::UnknownKey) => {
+                    let id = plain(header.get("kid").unwrap_or(&Value::Null));
+                    let why = format!("its key, {id}, is not in the set of --jwks");
+                    Some((remedy(&err), why))
                 }
-                TokenError::UnknownKey => {
-                    let id = header.get("kid").unwrap_or(&Value::Null);
-                    format!("its key, {}, is not in the set of --jwks", plain(id))
-                }
-                err => explain(&err, &header, &claims, now),
-            })
-                });
+                Err(err) => Some((remedy(&err), explain(&err, &header, &claims, now))),
+            };
             match &refusal {
                 None => text += "\nAccepted\n",
                 Some((remedy, why)) => text += &format!("\nRefused: {why}; {remedy}\n"),
@@ -100,7 +110,7 @@ fn remedy(err: &TokenError) -> &'static str {
         TokenError::Expired
         | TokenError::Malformed(_)
         | TokenError::Repeated
-        | TokenError::Critical => "get another one, for instance from 'mcp-remote generate-token'",
+        | TokenError::Critical => "get a new one from whoever issued it",
     }
 }
 
@@ -119,22 +129,42 @@ fn unreadable(err: &TokenError, args: &InspectTokenArgs) -> Failure {
     }
 }
 
+/// The user and the roles that a server with these settings reads from the claims.
+fn read_as(claims: &Members, flags: &DemandArgs) -> String {
+    let names = demands(flags).names;
+    let user_claim = names.user_claim(claims);
+    let user = match auth::claim(claims, user_claim) {
+        Some(user @ Value::String(_)) => format!("{} (from claim {user_claim})", plain(user)),
+        None | Some(Value::Null) if names.user.is_some() => {
+            format!("none: the token has no claim '{user_claim}'")
+        }
+        None | Some(Value::Null) => "none: the token has no claim 'user' or 'sub'".to_owned(),
+        Some(_) => format!("none: claim '{user_claim}' is not a string"),
+    };
+    let roles_claim = names.roles_claim();
+    let roles = match (auth::claim(claims, roles_claim), names.roles(claims)) {
+        (None, _) => format!("none: the token has no claim '{roles_claim}'"),
+        (_, Err(_)) => format!("none: claim '{roles_claim}' is not a list of strings"),
+        (_, Ok(roles)) => format!("{} (from claim {roles_claim})", plain(&roles.into())),
+    };
+    format!("\nUser: {user}\nRoles: {roles}\n")
+}
+
 /// What a policy lets the roles of the token do.
 fn worth(file: &Path, claims: &Members, names: &ClaimNames) -> Result<String, Failure> {
     let policy = read_policy(file)?;
-    let listed = match auth::claim(claims, names.roles_claim()) {
-        Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),
-        Some(Value::String(text)) => text.split_whitespace().collect(),
-        _ => Vec::new(),
-    };
-    let roles: Vec<String> = listed.into_iter().map(str::to_owned).collect();
+    let roles = names.roles(claims).unwrap_or_default();
     let rights = policy.rights_of(&roles, |name| auth::claim(claims, name).cloned());
     let mut text = String::from("\nWhat its roles may do:\n\n");
     for role in roles.iter().filter(|role| !policy.has_role(role)) {
         let shown = plain(&Value::String(role.clone()));
-        let _infallible = writeln!(text, "The policy has no role '{shown}'.");
+        let _infallible = write!(text, "The policy has no role '{shown}'");
+        let _infallible = match nearest(role, policy.role_names()) {
+            Some(meant) => writeln!(text, "; did you mean '{meant}'?"),
+            None => writeln!(text, "."),
+        };
     }
-    Ok(text + &check::table(&policy, &rights, &roles))
+    Ok(text + &table(&policy, &rights, &roles))
 }
 
 fn read_token(args: &InspectTokenArgs) -> Result<Secret, Failure> {
@@ -155,8 +185,9 @@ fn read_token(args: &InspectTokenArgs) -> Result<Secret, Failure> {
         None => read_stdin()?.into(),
     };
     match token.expose().trim() {
-        "" => Err(Failure::new("no token given")
-            .with_remedy(Some("give it as TOKEN, with --jwt-token-file, or on stdin"))),
+        "" => Err(Failure::new("no token given").with_remedy(Some(
+            "give it as TOKEN, with --jwt-token-file, in MCP_REMOTE_JWT_TOKEN, or on stdin",
+        ))),
         token => Ok(token.to_owned().into()),
     }
 }

@@ -10,6 +10,7 @@ use crate::jsonrpc::Message;
 use crate::permissions::{Pins, Policy, Rights};
 use crate::router::Profile;
 use crate::transport::tls::Acceptor;
+use crate::utils::near::nearest;
 use crate::utils::secret::Secret;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,14 +33,23 @@ pub struct Access {
 }
 
 impl Access {
-    /// Warns if the policy gives rights to roles and this token has none.
+    /// Warns if the policy gives rights to roles, and to none that this token has.
     pub(super) fn warn_without_roles(&self, identity: &Identity) {
-        if let (Some(requirements), Some(_), []) =
-            (&self.requirements, &self.policy, &*identity.roles)
-        {
+        let (Some(requirements), Some(policy)) = (&self.requirements, &self.policy) else {
+            return;
+        };
+        let (roles, claim) = (&identity.roles, requirements.verifier.roles_claim());
+        if roles.is_empty() {
             tracing::warn!(
-                "this token has no roles, so the policy denies all that it asks for: they are looked for in its claim '{}' (--roles-claim)",
-                requirements.verifier.roles_claim()
+                "this token has no roles, so the policy denies all that it asks for: they are looked for in its claim '{claim}' (--roles-claim)"
+            );
+        } else if !roles.iter().any(|role| policy.has_role(role)) {
+            let mut meant = roles
+                .iter()
+                .filter_map(|role| nearest(role, policy.role_names()));
+            tracing::warn!(
+                meant = meant.next(),
+                "none of this token's roles is in the policy, so all that it asks for is denied: the policy has to name the roles as the claim '{claim}' does (--roles-claim)"
             );
         }
     }

@@ -156,6 +156,23 @@ fn a_token_without_roles_under_a_policy_is_warned_of() {
     assert_eq!(peer.ask(1, "ping", json!({}))["error"]["code"], -32601);
     let line = server.log.wait_for(warning);
     assert!(line.contains("'org.groups'"), "{line}");
+    // Roles that the policy does not know are none, too.
+    let unknown = "none of this token's roles is in the policy";
+    let server = Setup::new("tcp").policy(&policy).start();
+    server.assert_serving_with(&token(&json!({"user": "bob", "roles": ["x", "user"]})));
+    assert!(!server.log.text().contains(unknown));
+    let mut peer = server.peer_with(&token(&json!({"user": "bob", "roles": ["x", "User"]})));
+    assert_eq!(peer.ask(1, "ping", json!({}))["error"]["code"], -32601);
+    let line = server.log.wait_for(unknown);
+    for part in [
+        "WARN",
+        "bob",
+        "roles=\"x,User\"",
+        "meant=\"user\"",
+        "'roles'",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
     // Without a policy, roles do not matter.
     let open = Setup::new("tcp").secret().start();
     open.assert_serving_with(&token(&json!({"user": "bob"})));

@@ -134,7 +134,7 @@ fn tokens_say_what_they_are_worth() {
     assert!(checked.stdout.starts_with("allowed: "), "{checked:?}");
     assert!(checked.stdout.contains(meant), "{checked:?}");
     for part in [
-        "The policy has no role 'raeder'.",
+        "The policy has no role 'raeder'; did you mean 'reader'?",
         "role 'reader' allows 'read_*'",
     ] {
         assert!(inspected.stdout.contains(part), "{part}: {inspected:?}");

@@ -130,7 +130,7 @@ fn misuse(kind: ErrorKind, text: impl Display) -> ! {
 }
 
 /// Role names without blanks, each once.
-fn distinct(typed: &[String]) -> Vec<String> {
+pub(super) fn distinct(typed: &[String]) -> Vec<String> {
     let mut roles: Vec<String> = Vec::new();
     for role in typed.iter().map(|role| role.trim()) {
         if !role.is_empty() && !roles.iter().any(|known| known == role) {

@@ -41,6 +41,8 @@ fn a_token_is_shown_without_its_secret() {
     for line in [
         "Algorithm: HS256",
         "- User: alice",
+        "User: alice (from claim user)",
+        "Roles: admin, user (from claim roles)",
         "- Roles: admin, user",
         "- ID: a1",
         "- Issuer: us",
@@ -95,6 +97,65 @@ fn a_token_is_shown_without_its_secret() {
     assert_fails(&inspect(&[&file], b""), 1, "with --jwt-token-file");
     for bad in ["x", "a.b.c"] {
         assert_fails(&inspect(&["-"], bad.as_bytes()), 1, "this is not a token");
+    }
+}
+
+#[test]
+fn a_token_is_read_as_the_server_would() {
+    let claims = json!({"sub": "s", "preferred_username": "bob", "id": 7, "realm_access": {"roles": ["a", "b"]}, "list": []});
+    let token = token(&claims);
+    for (flags, user, roles) in [
+        (
+            "",
+            "User: s (from claim sub)",
+            "Roles: none: the token has no claim 'roles'",
+        ),
+        (
+            "--user-claim preferred_username --roles-claim realm_access.roles",
+            "User: bob (from claim preferred_username)",
+            "Roles: a, b (from claim realm_access.roles)",
+        ),
+        (
+            "--user-claim usr --roles-claim realm_acess.roles",
+            "User: none: the token has no claim 'usr'",
+            "Roles: none: the token has no claim 'realm_acess.roles'",
+        ),
+        (
+            "--user-claim id --roles-claim id",
+            "User: none: claim 'id' is not a string",
+            "Roles: none: claim 'id' is not a list of strings",
+        ),
+        (
+            "--roles-claim list",
+            "User: s (from claim sub)",
+            "Roles: none (from claim list)",
+        ),
+    ] {
+        let flags: Vec<&str> = flags.split_whitespace().collect();
+        let outcome = inspect(&[&[token.as_str()], &flags[..]].concat(), b"");
+        let lines: Vec<&str> = outcome.stdout.lines().collect();
+        assert!(
+            lines.windows(2).any(|two| two == [user, roles]),
+            "{user}, {roles}: {outcome:?}"
+        );
+    }
+}
+
+/// Bug: a mistyped flag was taken for the token.
+#[test]
+fn a_mistyped_flag_is_not_a_token() {
+    for (flags, unexpected, meant) in [
+        (
+            &["--permision-config", "git.json"][..],
+            "'--permision-config' found",
+            "'--permissions-config'",
+        ),
+        (&["--jwt-sekret"], "'--jwt-sekret' found", "'--jwt-secret'"),
+        (&["-x"], "'-x' found", ""),
+    ] {
+        let outcome = inspect(flags, b"");
+        assert_fails(&outcome, 2, unexpected);
+        assert!(outcome.stderr.contains(meant), "{outcome:?}");
     }
 }
 
@@ -161,6 +222,16 @@ fn a_token_is_judged_as_the_server_would() {
             plain(json!({})),
             &["--jwt-secret", OLD, "--jwt-audience", "us"],
             Some("--jwt-audience"),
+        ),
+        (
+            plain(json!({"roles": ["a"]})),
+            &["--jwt-secret", OLD, "--require-roles", "b, a"],
+            None,
+        ),
+        (
+            plain(json!({"roles": ["a"]})),
+            &["--jwt-secret", OLD, "--require-roles", "b,c"],
+            Some("none of the roles of --require-roles: b, c"),
         ),
         (
             plain(of("alice", "a1")),
