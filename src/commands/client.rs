@@ -1,7 +1,7 @@
 //! `client`.
 
 use super::client_shared::{connector, reconnect, refuse_certificates, tokens};
-use super::{Failure, client_http, logs, runtime, warn_of_port_of_a_service, warn_of_readers};
+use super::{Failure, client_http, logs, runtime, warn_of_readers, warn_of_variables};
 use crate::cli::{ClientArgs, ClientTransport};
 use crate::client::{self, Place, Port, Settings};
 use crate::system::signals::Signals;
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::http::Uri;
 
 pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
     let _logs = logs::start(args.log.log_format);
-    warn_of_port_of_a_service();
+    warn_of_variables();
     let settings = settings(&args)?;
     if args.token.jwt_token.is_some() {
         tracing::warn!(

@@ -22,6 +22,7 @@ mod man;
 mod offers;
 mod pins;
 mod server;
+mod unknown_variables;
 mod update_permissions;
 
 use crate::cli::{Cli, Command, Deferred, SecretArgs, port_of_a_service};
@@ -60,6 +61,12 @@ pub fn run(cli: Cli, release: fn()) -> ExitCode {
         failure.exit()
     });
     exit.into()
+}
+
+/// Warns of variables of the environment that are surely not meant as they stand.
+fn warn_of_variables() {
+    warn_of_port_of_a_service();
+    unknown_variables::warn();
 }
 
 fn warn_of_port_of_a_service() {

@@ -205,6 +205,36 @@ fn help_fits_a_terminal_of_80_columns_and_is_no_wider_than_100() {
     assert!(seen > 300);
 }
 
+/// Bug: with a mistyped variable for the policy, a server said nothing and let every token do everything.
+#[test]
+fn unknown_variables_and_a_missing_policy_are_named() {
+    let server = Setup::new("tcp").secret();
+    let server = server
+        .env("MCP_REMOTE_PERMISSION_CONFIG", "hunter2")
+        .env("MCP_REMOTE_SERVICE_HOST", "10.0.0.1")
+        .env("MCP_REMOTE_ISOLATE", "never")
+        .start();
+    let line = server.log.wait_for("no setting of mcp-remote");
+    for part in [
+        "WARN",
+        "name=\"MCP_REMOTE_PERMISSION_CONFIG\"",
+        "meant=\"MCP_REMOTE_PERMISSIONS_CONFIG\"",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    let start = server.log.wait_for("peers may connect");
+    assert!(start.contains("tokens=true policy=\"none\""), "{start}");
+    let port = server.port.to_string();
+    let mut client = binary();
+    client.args(["client", "tcp", "--port", &port]);
+    let client = run(client.env("MCP_REMOTE_JWT_TOKN", "hunter2"), b"");
+    let meant = "meant=\"MCP_REMOTE_JWT_TOKEN\"";
+    assert!(client.stderr.contains(meant), "{client:?}");
+    let log = server.stop();
+    assert_eq!(log.matches("no setting of").count(), 1, "{log}");
+    assert!(!log.contains("hunter2") && !client.stderr.contains("hunter2"));
+}
+
 #[test]
 fn settings_without_effect_are_named() {
     let warned = "has no effect: this server has no listener for";

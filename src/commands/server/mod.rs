@@ -7,7 +7,7 @@ mod warnings;
 use super::access::Reloader;
 use super::banner::{self, Banner};
 use super::listeners::{self, ListenPlan};
-use super::{Failure, logs, runtime, warn_of_port_of_a_service};
+use super::{Failure, logs, runtime, warn_of_variables};
 use crate::audit;
 use crate::cli::{LogFormat, ServerArgs};
 use crate::hub::HubError;
@@ -28,7 +28,7 @@ pub(super) fn run(mut args: ServerArgs, release: fn()) -> Result<(), Failure> {
         Failure::caused("cannot use the sockets of LISTEN_FDS", err).with_remedy(Some(remedy))
     })?;
     let _logs = logs::start(args.log.log_format);
-    warn_of_port_of_a_service();
+    warn_of_variables();
     if args.metrics.is_some() {
         metrics::enable(logs::lost_lines);
     }
@@ -159,6 +159,10 @@ fn tell_who_may_connect(access: &server::Access, outside: bool) {
         .policy
         .as_ref()
         .map(|policy| policy.role_names().collect());
+    let policy = match access.policy {
+        Some(_) => None,
+        None => Some("none"),
+    };
     tracing::info!(
         from = if outside {
             "other machines"
@@ -167,6 +171,7 @@ fn tell_who_may_connect(access: &server::Access, outside: bool) {
         },
         tls = access.tls.is_some(),
         tokens = access.requirements.is_some(),
+        policy,
         roles = roles.map(|roles| roles.join(",")),
         "peers may connect"
     );
