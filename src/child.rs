@@ -66,6 +66,21 @@ impl CommandLine {
         })
     }
 
+    /// What to do where [`CommandLine::find`] finds nothing.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        let words = self
+            .program
+            .to_str()
+            .and_then(|typed| typed.split_once(' '));
+        let alone = words.and_then(|(first, _)| Self::of(vec![first.into()]));
+        if self.arguments.is_empty() && alone.is_some_and(|alone| alone.find().is_ok()) {
+            "the command and its arguments are one word here; remove the quotes around them"
+        } else {
+            "check the command after '--'"
+        }
+    }
+
     /// Looks for the program where the system will look when it starts it, so that a typo is
     /// reported before any peer connects.
     ///

@@ -124,7 +124,7 @@ pub struct ClientArgs {
     /// Connect again when the connection is lost or cannot be made yet
     #[arg(long, env = "MCP_REMOTE_AUTO_RECONNECT", value_parser = FalseyValueParser::new(), help_heading = "Reconnection")]
     pub auto_reconnect: bool,
-    /// Tries to connect again, in a row, before giving up; with --auto-reconnect
+    /// Failed attempts in a row before giving up, 0 for no limit; with --auto-reconnect
     #[arg(
         long,
         value_name = "N",

@@ -425,8 +425,15 @@ fn number(lowest: u32) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + 
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
+    let what = |err| match err {
+        humantime::DurationError::UnknownUnit { unit, .. } if unit.is_empty() => {
+            "a unit is needed".to_owned()
+        }
+        humantime::DurationError::UnknownUnit { unit, .. } => format!("'{unit}' is no unit"),
+        err => err.to_string(),
+    };
     humantime::parse_duration(text)
-        .map_err(|err| format!("{err}; use for instance 60s, 30m, 12h, 7d or 1y"))
+        .map_err(|err| format!("{}; use for instance 60s, 30m, 12h, 7d or 1y", what(err)))
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

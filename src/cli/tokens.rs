@@ -110,7 +110,7 @@ pub struct GeneratePermissionsArgs {
     /// Replace the file if it is there
     #[arg(long, env = "MCP_REMOTE_FORCE", value_parser = FalseyValueParser::new())]
     pub force: bool,
-    /// Roles to write, separated by commas
+    /// Roles to write, separated by commas, of admin, user and readonly; others are added by hand
     #[arg(long, value_name = "ROLES", env = "MCP_REMOTE_GENERATE_ROLES", value_delimiter = ',', default_value = "admin,user,readonly", value_parser = ["admin", "user", "readonly"], hide_possible_values = true)]
     pub roles: Vec<String>,
     /// Compare this policy file with what the server offers: what is new is added to it as blocked, what

@@ -98,8 +98,12 @@ impl ClientError {
             Self::Rejected(reason) if reason.starts_with("Insufficient roles") => {
                 Some("use a token with one of these roles")
             }
+            Self::Rejected(reason) if reason.starts_with("Authentication timeout") => {
+                Some("try again; --auth-timeout of the server is how long it waits for the token")
+            }
+            Self::Rejected(reason) if reason.contains("Token ") => Some("get a new token"),
             Self::Rejected(_) => Some(
-                "check the token (--jwt-token, MCP_REMOTE_JWT_TOKEN), its expiry and its roles",
+                "get a token for this server: its secret or keys, issuer and audience decide; 'mcp-remote inspect-token' there says why",
             ),
             Self::NoToken => {
                 Some("set MCP_REMOTE_JWT_TOKEN, or use --jwt-token-file or --jwt-token")

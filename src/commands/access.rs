@@ -344,10 +344,12 @@ pub(super) fn read_revocations(path: Option<&Path>) -> Result<Arc<Revocations>, 
         return Ok(Arc::default());
     };
     let name = path.display();
-    let text = text::read(path)
-        .map_err(|err| Failure::caused(format!("could not read the revocations {name}"), err))?;
-    let list = Revocations::parse(&text)
-        .map_err(|err| Failure::caused(format!("the revocations {name} are not valid"), err))?;
+    let text = text::read(path).map_err(|err| {
+        Failure::caused(format!("could not read the revocations in '{name}'"), err)
+    })?;
+    let list = Revocations::parse(&text).map_err(|err| {
+        Failure::caused(format!("the revocations in '{name}' are not valid"), err)
+    })?;
     Ok(Arc::new(list))
 }
 

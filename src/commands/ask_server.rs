@@ -60,7 +60,7 @@ pub(super) fn command_line(command: Vec<OsString>) -> Result<CommandLine, Failur
     let command = CommandLine::of(command).ok_or_else(|| Failure::new("no command behind '--'"))?;
     command.find().map_err(|err| {
         Failure::caused(format!("could not start the MCP server '{command}'"), err)
-            .with_remedy(Some("check the command after '--'"))
+            .with_remedy(Some(command.remedy()))
     })?;
     Ok(command)
 }

@@ -80,9 +80,10 @@ fn headers(args: &ClientArgs) -> Result<Vec<(String, Secret)>, Failure> {
             )
             .into_usage()
         })?;
-        let lines = text.lines().map(str::trim);
-        for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            headers.push(header(line, "--header-file")?);
+        let lines = text.lines().map(str::trim).zip(1..);
+        for (line, number) in lines.filter(|(line, _)| !line.is_empty() && !line.starts_with('#')) {
+            let origin = format!("line {number} of --header-file {}", file.display());
+            headers.push(header(line, &origin)?);
         }
     }
     for line in &args.header {

@@ -14,7 +14,7 @@ pub(super) struct ListenPlan {
     pub kind: ListenerKind,
     pub host: Option<String>,
     pub port: u16,
-    /// Those of `--listen`.
+    /// Those of `--listen`, `--health` and `--metrics`.
     pub further: Vec<Listen>,
     /// Sockets that listen already, in place of the first.
     pub inherited: Sockets,
@@ -44,13 +44,27 @@ impl ListenPlan {
             all.push(Listening::Port(kind, bind(host, port, loopback).await?));
         }
         for place in &further {
-            let opened = open(place).await.map_err(|err| {
-                let in_use = "choose another --listen, or stop what listens there";
-                failure(&place.to_string(), err, in_use)
-            })?;
+            let opened = open(place)
+                .await
+                .map_err(|err| failure(&place.to_string(), err, in_use(place)))?;
             all.push(opened);
         }
         Ok(all)
+    }
+}
+
+/// What to do where something listens at this place already.
+fn in_use(place: &Listen) -> &'static str {
+    match place {
+        Listen::Port {
+            kind: ListenerKind::Health,
+            ..
+        } => "choose another --health, or stop what listens there",
+        Listen::Port {
+            kind: ListenerKind::Metrics,
+            ..
+        } => "choose another --metrics, or stop what listens there",
+        _ => "choose another --listen, or stop what listens there",
     }
 }
 

@@ -25,12 +25,12 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(super) fn read(path: &Path) -> Result<PinnedTools, Failure> {
     let name = path.display();
     let text = text::read(path).map_err(|err| {
-        Failure::caused(format!("could not read the pinned tools {name}"), err).with_remedy(Some(
-            "write them with 'mcp-remote generate-permissions --pin'",
-        ))
+        Failure::caused(format!("could not read the pinned tools in '{name}'"), err).with_remedy(
+            Some("write them with 'mcp-remote generate-permissions --pin'"),
+        )
     })?;
     PinnedTools::parse(&text)
-        .map_err(|err| Failure::caused(format!("the pinned tools {name} are not valid"), err))
+        .map_err(|err| Failure::caused(format!("the pinned tools in '{name}' are not valid"), err))
 }
 
 /// Records tools that are withheld.

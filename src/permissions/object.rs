@@ -27,7 +27,7 @@ impl<'a> Members<'a> {
                     expected: "an object",
                 }
             } else {
-                PolicyError::NotJson(err.to_string())
+                PolicyError::NotJson(err.to_string() + trailing_comma(&err, text))
             }
         })?;
         let mut members: Vec<Member<'a>> = Vec::new();
@@ -105,5 +105,20 @@ impl<'de> Deserialize<'de> for Pairs<'de> {
             }
         }
         deserializer.deserialize_map(Reader)
+    }
+}
+
+/// What to add to the error of serde_json, where a comma stands before the end of a list or an object.
+fn trailing_comma(err: &serde_json::Error, text: &str) -> &'static str {
+    let lines: usize = text
+        .split_inclusive('\n')
+        .take(err.line().saturating_sub(1))
+        .map(str::len)
+        .sum();
+    let read = text.get(..lines + err.column()).unwrap_or_default();
+    let before = read.strip_suffix([']', '}']).unwrap_or_default().trim_end();
+    match before.ends_with(',') {
+        true => " (a comma too many?)",
+        false => "",
     }
 }

@@ -192,7 +192,7 @@ fn a_client_that_is_refused_says_why() {
     for (token, says) in [
         (
             Some("nonsense"),
-            "error: Authentication failed (Invalid token)",
+            "error: Authentication failed (Invalid token); get a token for this server: its secret",
         ),
         (
             Some(&*token_with(&["user"])),
@@ -246,7 +246,7 @@ fn what_is_no_token_is_named_before_anybody_is_asked() {
         ("${MCP_TOKEN}".to_owned(), "the name of a variable"),
         ("Bearer $TOKEN".to_owned(), "the name of a variable"),
         (format!("Generated JWT token:\n{good}"), "white space"),
-        (expired, "the token expired 3h ago; make a new one"),
+        (expired, "the token expired 3h ago; get a new one"),
     ] {
         let mut command = client_command("tcp", port);
         command

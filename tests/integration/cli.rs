@@ -56,6 +56,16 @@ fn bad_usage_is_told_in_one_line() {
         ),
         ("server tcp --port 1 --idle-timeout soon -- x", 2, "30m"),
         (
+            "server tcp --port 1 --idle-timeout 5 -- x",
+            2,
+            ": a unit is needed; use for instance 60s",
+        ),
+        (
+            "server tcp --port 1 --idle-timeout 5nights -- x",
+            2,
+            ": 'nights' is no unit; use for instance 60s",
+        ),
+        (
             "server tcp --port 0 --require-roles a -- x",
             2,
             "needs a secret",
@@ -134,6 +144,53 @@ fn bad_usage_is_told_in_one_line() {
         ),
     ] {
         let arguments: Vec<&str> = arguments.split(' ').collect();
+        assert_fails(&outcome(&arguments), code, says);
+    }
+}
+
+/// Bug: each of these named a remedy that does not help.
+#[test]
+fn remedies_name_what_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let headers = folder.path().join("headers");
+    std::fs::write(&headers, "# ours\nX-Team: a\nsecret\n").unwrap();
+    let headers = headers.to_str().unwrap();
+    let url = "http://localhost:1/";
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let server = ["server", "tcp", "--port", "0"];
+    for (arguments, code, says) in [
+        (
+            [&server[..], &["--metrics", &taken, "--", "cat"]].concat(),
+            1,
+            "choose another --metrics",
+        ),
+        (
+            [&server[..], &["--health", &taken, "--", "cat"]].concat(),
+            1,
+            "choose another --health",
+        ),
+        (
+            [&server[..], &["--", "cat -u x"]].concat(),
+            1,
+            "are one word here; remove the quotes",
+        ),
+        (
+            [&server[..], &["--", "no-such-program x"]].concat(),
+            1,
+            "check the command after '--'",
+        ),
+        (
+            vec!["generate-permissions", "--", "cat -u"],
+            1,
+            "are one word here; remove the quotes",
+        ),
+        (
+            vec!["client", "http", "--url", url, "--header-file", headers],
+            2,
+            &format!("line 3 of --header-file {headers} is not of the form 'Name: value'"),
+        ),
+    ] {
         assert_fails(&outcome(&arguments), code, says);
     }
 }

@@ -341,11 +341,15 @@ fn a_broken_list_of_revocations_is_no_list() {
     ] {
         let file = files.write("revoked", text);
         let outcome = Setup::new("tcp").secret().args(&["--revoked", &file]).run();
-        assert_fails(&outcome, 1, &format!("{file} are not valid: {says}"));
+        assert_fails(
+            &outcome,
+            1,
+            &format!("the revocations in '{file}' are not valid: {says}"),
+        );
     }
     let outcome = Setup::new("tcp")
         .secret()
         .args(&["--revoked", "/no/file"])
         .run();
-    assert_fails(&outcome, 1, "could not read the revocations /no/file");
+    assert_fails(&outcome, 1, "could not read the revocations in '/no/file'");
 }

@@ -245,7 +245,7 @@ fn inspect(token: &Secret) -> Result<(), String> {
     }
     match auth::expired_for(token, now().as_secs()) {
         Some(ago) if ago > CLOCK_SKEW => Err(format!(
-            "expired {} ago; make a new one with 'generate-token', or set this machine's clock",
+            "expired {} ago; get a new one, or set this machine's clock",
             span(ago)
         )),
         _ => Ok(()),

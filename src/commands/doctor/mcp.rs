@@ -26,7 +26,7 @@ const MAX_STDERR: u64 = 64 * 1024;
 /// The first id of the second conversation on a connection; the first has used a few.
 const SECOND: u64 = 1_000_000;
 
-const TOKEN_REMEDY: &str = "give the token by MCP_REMOTE_JWT_TOKEN or --jwt-token-file; the operator of the server makes one with 'mcp-remote generate-token'";
+const TOKEN_REMEDY: &str = "give the token by MCP_REMOTE_JWT_TOKEN or --jwt-token-file; the operator of the server, or its identity provider, issues them";
 const POLICY_REMEDY: &str =
     "the policy of the server gives the token's roles neither 'initialize' nor 'server/discover'";
 const EMPTY_REMEDY: &str = "the MCP server offers nothing, or the server's policy hides all of it from the roles of this token: 'mcp-remote check --against' there says which";

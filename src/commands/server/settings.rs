@@ -1,7 +1,7 @@
 //! The arguments of `server` as the settings of what runs.
 
 use super::environment::environment;
-use super::{Failure, ListenPlan, explain};
+use super::{Failure, ListenPlan};
 use crate::audit;
 use crate::backlog;
 use crate::child::CommandLine;
@@ -54,10 +54,9 @@ pub(super) fn backend(args: &mut ServerArgs, has_users: bool) -> Result<Backend,
     let command = CommandLine::of(std::mem::take(&mut args.command))
         .ok_or_else(|| Failure::new("no command behind '--'"))?;
     command.find().map_err(|source| {
-        explain(HubError::Start {
-            command: command.to_string(),
-            source,
-        })
+        let remedy = Some(command.remedy());
+        let command = command.to_string();
+        Failure::from(HubError::Start { command, source }).with_remedy(remedy)
     })?;
     Ok(Backend {
         isolation: args.isolate,

@@ -7,6 +7,18 @@ fn bad_files_say_what_and_where() {
     for (text, message) in [
         ("", "not JSON: EOF while parsing a value at line 1 column 0"),
         (
+            r#"{"permissions": {"x": {"allowedMethods": ["a",]}}}"#,
+            "not JSON: expected value at line 1 column 47 (a comma too many?)",
+        ),
+        (
+            "{\"permissions\": {\"x\": {\"allowedMethods\": []}, \n }}",
+            "not JSON: key must be a string at line 2 column 2 (a comma too many?)",
+        ),
+        (
+            r#"{"permissions": {"x": ]}"#,
+            "not JSON: expected value at line 1 column 23",
+        ),
+        (
             "{\n  \"permissions\": {,}\n}",
             "not JSON: key must be a string at line 2 column 19",
         ),

@@ -55,9 +55,9 @@ pub fn is_plain(err: &io::Error) -> bool {
 fn about_certificate(err: &CertificateError) -> String {
     match err {
         err if is_from_stranger(err) => "the server's certificate comes from an authority that is not trusted here; name the file with the authority's certificate by --tls-ca".to_owned(),
-        CertificateError::NotValidForName => "the server's certificate is for another name; use that name as --host".to_owned(),
+        CertificateError::NotValidForName => "the server's certificate is for another name; use that name in --host or --url".to_owned(),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "the server's certificate is not for '{}' but for {}; use a name that it is for as --host",
+            "the server's certificate is not for '{}' but for {}; use a name that it is for in --host or --url",
             expected.to_str(),
             names(presented),
         ),

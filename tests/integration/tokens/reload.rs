@@ -42,8 +42,10 @@ fn revocations_are_reloaded_and_end_connections() {
         let log = server.log.text();
         let file = files.path("revoked").display().to_string();
         for says in [
-            format!("kept what was read before: the revocations {file} are not valid: line 2:"),
-            format!("kept what was read before: could not read the revocations {file}"),
+            format!(
+                "kept what was read before: the revocations in '{file}' are not valid: line 2:"
+            ),
+            format!("kept what was read before: could not read the revocations in '{file}'"),
             "reloaded secrets=1 revoked=2 broken=1".to_owned(),
         ] {
             assert!(log.contains(&says), "{says}: {log}");
