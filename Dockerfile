@@ -5,7 +5,10 @@
 #   COPY --from=mcp-remote /usr/local/bin/mcp-remote /usr/local/bin/
 #   RUN npm install --global @modelcontextprotocol/server-filesystem && useradd --system mcp
 #   USER mcp
-#   ENTRYPOINT ["mcp-remote", "server", "http", "--host", "0.0.0.0", "--port", "8080", "--", "mcp-server-filesystem", "/data"]
+#   ENTRYPOINT ["mcp-remote", "server", "http", "--port", "8080", "--", "mcp-server-filesystem", "/data"]
+#
+# With a secret (MCP_REMOTE_JWT_SECRET_FILE) it listens on all interfaces; without one only inside the container.
+# docs/install.md shows how to build and run it.
 
 FROM rust:1.89-slim-bookworm AS build
 WORKDIR /source

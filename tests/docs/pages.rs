@@ -130,7 +130,7 @@ const BLOCKS: [(&str, Counts); 14] = [
     ("README.md", [9, 2, 3, 1]),
     ("docs/audit.md", [0, 0, 1, 0]),
     ("docs/client.md", [0, 2, 0, 0]),
-    ("docs/install.md", [1, 0, 0, 0]),
+    ("docs/install.md", [1, 1, 0, 0]),
     ("docs/migration.md", [2, 0, 0, 0]),
     ("docs/policy.md", [0, 1, 3, 3]),
     ("docs/server.md", [0, 2, 0, 0]),
