@@ -60,8 +60,8 @@ pub struct ClientArgs {
         value_parser = host::parse
     )]
     pub host: String,
-    /// Where a WebSocket or HTTP server is, in place of --host and --port: ws://host:port/path or
-    /// http://host:port/path; wss:// and https:// for TLS
+    /// URL of a WebSocket or HTTP server, instead of --host and --port: ws://host:port/path or http://host:port/path;
+    /// wss:// and https:// for TLS
     #[arg(long, value_name = "URL", env = "MCP_REMOTE_URL")]
     pub url: Option<String>,
     /// The Unix socket of a server, with 'client unix': /run/mcp.sock
@@ -70,8 +70,8 @@ pub struct ClientArgs {
     /// The token.
     #[command(flatten)]
     pub token: TokenArgs,
-    /// Command of the shell that prints the token, run when there is none yet, when it is about to expire
-    /// and when it is refused [env: MCP_REMOTE_JWT_TOKEN_COMMAND=]
+    /// Shell command that prints the token; run when there is none yet, when it is about to expire and when it is
+    /// refused [env: MCP_REMOTE_JWT_TOKEN_COMMAND=]
     #[arg(
         long,
         value_name = "CMD",
@@ -79,8 +79,8 @@ pub struct ClientArgs {
         help_heading = "Authentication"
     )]
     pub jwt_token_command: Option<String>,
-    /// Header of every HTTP request, 'Name: value'; may be repeated. ${VARIABLE} stands for a variable of
-    /// the environment, which keeps a secret out of the list of processes [env: MCP_REMOTE_HEADER=]
+    /// Header of every HTTP request, 'Name: value'; may be repeated. ${VARIABLE} is replaced from the environment,
+    /// which keeps a secret out of the list of processes [env: MCP_REMOTE_HEADER=]
     #[arg(long, value_name = "HEADER", help_heading = "Authentication")]
     pub header: Vec<Secret>,
     /// File with such headers, one per line
@@ -91,11 +91,10 @@ pub struct ClientArgs {
         help_heading = "Authentication"
     )]
     pub header_file: Option<PathBuf>,
-    /// Speak TLS; the server's certificate has to be for the name in --host, from an authority that
-    /// this machine trusts
+    /// Use TLS; the server's certificate has to be for the name in --host, from an authority that this machine trusts
     #[arg(long, env = "MCP_REMOTE_TLS", value_parser = FalseyValueParser::new(), help_heading = "TLS")]
     pub tls: bool,
-    /// Trust the certificate authorities in this file (PEM), and no others
+    /// Trust the authorities in this file (PEM) instead of those of this machine
     #[arg(
         long,
         value_name = "FILE",
@@ -103,7 +102,7 @@ pub struct ClientArgs {
         help_heading = "TLS"
     )]
     pub tls_ca: Option<PathBuf>,
-    /// Certificate to show to servers that ask for one: PEM, our own first, then the chain
+    /// Certificate to present to servers that ask for one (PEM, followed by its chain)
     #[arg(
         long,
         value_name = "FILE",
@@ -112,7 +111,7 @@ pub struct ClientArgs {
         help_heading = "TLS"
     )]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's private key: PEM, not encrypted
+    /// The certificate's private key (PEM, not encrypted)
     #[arg(
         long,
         value_name = "FILE",
@@ -121,10 +120,10 @@ pub struct ClientArgs {
         help_heading = "TLS"
     )]
     pub tls_key: Option<PathBuf>,
-    /// Connect again when the connection is lost or cannot be made yet
+    /// Reconnect when the connection is lost, and retry if it cannot be made yet
     #[arg(long, env = "MCP_REMOTE_AUTO_RECONNECT", value_parser = FalseyValueParser::new(), help_heading = "Reconnection")]
     pub auto_reconnect: bool,
-    /// Failed attempts in a row before giving up, 0 for no limit; with --auto-reconnect
+    /// Reconnect attempts in a row, with --auto-reconnect; 0 for no limit
     #[arg(
         long,
         value_name = "N",
@@ -134,8 +133,7 @@ pub struct ClientArgs {
         help_heading = "Reconnection"
     )]
     pub max_attempts: u32,
-    /// Pause before the first of these tries, in milliseconds; doubles from try to try, up to 30
-    /// seconds
+    /// Delay before the first attempt, in milliseconds; it doubles with each attempt, up to 30 seconds
     #[arg(
         long,
         value_name = "MS",
@@ -145,7 +143,7 @@ pub struct ClientArgs {
         help_heading = "Reconnection"
     )]
     pub reconnect_delay: u32,
-    /// How long to wait for answers once the host has closed our stdin; then they fail
+    /// How long to wait for answers after the host has closed stdin; then they fail
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_ANSWER_TIMEOUT", default_value = "1h", value_parser = positive_duration, help_heading = "Sessions")]
     pub answer_timeout: Duration,
     /// Signs of life.

@@ -38,14 +38,14 @@ Examples:
     mcp-remote server tcp --port 8080 --permissions-config permissions.json -- \\
         npx -y @modelcontextprotocol/server-filesystem /path/to/files
 
-  Make a token for alice:
-    mcp-remote generate-token --user alice --roles user --expires-in 12h --quiet
+  Create a token for alice:
+    mcp-remote generate-token --user alice --roles user --quiet
 
   What an MCP host launches in place of the server:
     MCP_REMOTE_JWT_TOKEN=… mcp-remote client tcp --port 8080 --auto-reconnect
 
-Beyond this machine, use TLS (--tls-cert and --tls-key, client: --tls) or a tunnel (ssh -L).
-Logs go to stderr; DEBUG=true or RUST_LOG=debug shows more of them.";
+Beyond this machine, use TLS (--tls-cert and --tls-key, client: --tls) or a
+tunnel (ssh -L). Logs go to stderr; DEBUG=true or RUST_LOG=debug shows more.";
 
 /// What somebody reads who types the name of the program alone, at a terminal.
 const FIRST_STEPS: &str = "\
@@ -108,30 +108,30 @@ impl Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start an MCP server and offer it to many peers
+    /// Start an MCP server and serve it to many peers
     ///
     /// Starts CMD once, as a child process that speaks newline-delimited JSON-RPC on its standard
     /// streams, and shares it among all peers that connect. With a secret, each peer must first
-    /// show a token signed with it; with a policy file, each message is held to what the token's
-    /// roles may do. All that stands behind '--' is the MCP server's own command line.
+    /// send a token signed with it; with a policy file, each message is checked against what the
+    /// token's roles may do. Everything after '--' is the MCP server's own command line.
     #[command(after_help = SERVER_EXAMPLES)]
     Server(Deferred<ServerArgs>),
-    /// Bring a remote MCP server to this machine as a stdio server
+    /// Make a remote MCP server available on this machine as a stdio server
     ///
     /// What an MCP host (Claude Desktop, an IDE, an SDK) launches in place of the server: stdin
-    /// goes to the remote end, its answers come out on stdout. When stdin ends, the answers still
-    /// owed are awaited first.
+    /// goes to the remote end, its answers come out on stdout. When stdin ends, it waits for
+    /// pending answers before it exits.
     #[command(after_help = CLIENT_EXAMPLES)]
     Client(Deferred<ClientArgs>),
-    /// Try every step of a connection, or of a start, and say where it stops
+    /// Try every step of a connection, or of a server start, and say where it fails
     ///
     /// 'doctor client' does what 'client' would do with the same flags: it looks up the name, connects,
-    /// speaks TLS, shows the token, asks the MCP server for its lists, and ends with an entry for your MCP
-    /// host. 'doctor server' checks what 'server' would need with the same flags, and serves nobody.
+    /// uses TLS, sends the token, asks the MCP server for its lists, and ends with an entry for your MCP
+    /// host. 'doctor server' checks what 'server' would need with the same flags, and accepts no connections.
     /// Exit code 1: something has failed, and the last step says what to do.
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Deferred<DoctorArgs>),
-    /// Make a secret to sign tokens with
+    /// Generate a secret to sign tokens with
     ///
     /// The secret alone goes to stdout, so this holds just the secret:
     /// SECRET=$(mcp-remote generate-secret)
@@ -139,9 +139,9 @@ pub enum Command {
     /// Ends the process groups it is told of when its stdin ends; started by `server`
     #[command(name = crate::system::reaper::COMMAND, hide = true)]
     ReapOrphans,
-    /// Make a token for a user
+    /// Create a token for a user
     ///
-    /// Signs a token that says who its bearer is, with which roles and until when. Prints the line
+    /// Signs a token that says who the user is, with which roles and until when. Prints the line
     /// "Generated JWT token:", the token on the next line, then what it says.
     #[command(after_help = TOKEN_EXAMPLES)]
     GenerateToken(Deferred<GenerateTokenArgs>),
@@ -155,23 +155,23 @@ pub enum Command {
     GeneratePermissions(Deferred<GeneratePermissionsArgs>),
     /// Say what a policy file lets some roles do, and which line decides
     ///
-    /// Asks the same rules as the server does. With a method, a tool, a prompt or a resource it says
-    /// "allowed" (exit code 0) or "denied" (exit code 1), and why; with none of them it prints a
-    /// table of all that these roles may do. A file that cannot be read, or is not valid, ends it
-    /// with exit code 2.
+    /// Evaluates a policy file by the same rules as the server. With a method, a tool, a prompt or a
+    /// resource it says "allowed" (exit code 0) or "denied" (exit code 1), and why; with none of them
+    /// it prints a table of everything that these roles may do. Exit code 2: the file cannot be read,
+    /// or is not valid.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Deferred<CheckArgs>),
-    /// Show what a token says, and whether a server would take it
+    /// Show what a token says, and whether a server would accept it
     ///
-    /// Prints the claims of a token. With a secret, and with what else a server may ask for, it
-    /// also says whether that server would let its bearer in, and if not, why: exit code 1.
-    /// Without a secret nothing is checked.
+    /// Prints the claims of a token, and the user and the roles that a server reads from them. With a
+    /// secret, and the other flags of the server, it also says whether that server would accept the
+    /// token, and if not, why: exit code 1. Without a secret nothing is checked.
     #[command(after_help = INSPECT_EXAMPLES)]
     InspectToken(Deferred<InspectTokenArgs>),
-    /// Print what a shell needs to complete the commands and flags of this program
+    /// Print a shell completion script
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(Deferred<CompletionsArgs>),
-    /// Print a manual page, or write all of them into a folder
+    /// Print a man page, or write all of them into a folder
     ///
     /// There is a page for the program and one for each command. They say what '--help' says.
     #[command(after_help = MAN_EXAMPLES)]
@@ -264,10 +264,10 @@ pub struct LogArgs {
 /// Signs of life on sessions that can be resumed; shared by `server` and `client`.
 #[derive(Debug, Args)]
 pub struct KeepaliveArgs {
-    /// Pace of the signs of life on sessions that can be resumed
+    /// How often keepalives are sent on resumable sessions
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_KEEPALIVE_INTERVAL", default_value = "15s", value_parser = positive_duration, help_heading = "Sessions")]
     pub keepalive_interval: Duration,
-    /// Silence after which the connection of such a session is taken for dead
+    /// How long the connection of such a session may be silent before it is considered dead
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_KEEPALIVE_TIMEOUT", default_value = "45s", value_parser = positive_duration, help_heading = "Sessions")]
     pub keepalive_timeout: Duration,
 }
@@ -275,9 +275,9 @@ pub struct KeepaliveArgs {
 /// The secrets.
 #[derive(Debug, Default, Args)]
 pub struct SecretArgs {
-    /// Secret that tokens are signed with; visible to every user of this machine, better use the
-    /// environment. May be repeated: a token is good if any accepts it; 'generate-token'
-    /// signs with the first [env: MCP_REMOTE_JWT_SECRET=]
+    /// Secret that tokens are signed with; every user of this machine can see it, so prefer the environment. May be
+    /// repeated: a token is accepted if any of them fits; 'generate-token' signs with the first [env:
+    /// MCP_REMOTE_JWT_SECRET=]
     #[arg(
         long,
         value_name = "SECRET",
@@ -319,9 +319,9 @@ impl KeySetPlace {
 /// What is required of tokens beyond their signature.
 #[derive(Debug, Args)]
 pub struct DemandArgs {
-    /// Public keys that sign tokens, a JSON Web Key Set, in place of a secret: for tokens of an identity
-    /// provider (RS256 to PS512, ES256, ES384, EdDSA). A file, or a URL that begins with https://, which is
-    /// fetched again from time to time, and for a key that it did not have. Needs --jwt-audience
+    /// Public keys that sign tokens, a JSON Web Key Set, in place of a secret: for tokens of an identity provider
+    /// (RS256 to PS512, ES256, ES384, EdDSA). Needs --jwt-audience. A file, or a URL that begins with https://,
+    /// which is fetched periodically and when a token names an unknown key
     #[arg(
         long,
         value_name = "KEYS",
@@ -332,7 +332,7 @@ pub struct DemandArgs {
         help_heading = "Authentication"
     )]
     pub jwks: Option<KeySetPlace>,
-    /// PEM file with the authorities that --jwks is trusted by, in place of those of this machine
+    /// PEM file with the authorities to trust for the URL of --jwks; default: those of this machine
     #[arg(
         long,
         value_name = "FILE",
@@ -341,11 +341,10 @@ pub struct DemandArgs {
         help_heading = "Authentication"
     )]
     pub jwks_ca: Option<PathBuf>,
-    /// How long keys from a URL count after they have been fetched, should it be down: then every token is
-    /// refused
+    /// How long keys from a URL stay valid while it is unreachable; after that every token is refused
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_JWKS_MAX_AGE", default_value = "24h", value_parser = positive_duration, help_heading = "Authentication")]
     pub jwks_max_age: Duration,
-    /// Tokens must have this issuer, their claim 'iss'
+    /// Only accept tokens with this 'iss'
     #[arg(
         long,
         value_name = "ISSUER",
@@ -353,7 +352,7 @@ pub struct DemandArgs {
         help_heading = "Authentication"
     )]
     pub jwt_issuer: Option<String>,
-    /// Tokens must be for this audience, their claim 'aud' or one of several there
+    /// Only accept tokens with this 'aud', alone or in a list
     #[arg(
         long,
         value_name = "AUDIENCE",
@@ -361,12 +360,11 @@ pub struct DemandArgs {
         help_heading = "Authentication"
     )]
     pub jwt_audience: Option<String>,
-    /// How far the clock of the issuer of a token may be ahead of this one: tokens whose 'nbf' or 'iat' is
-    /// no further in the future are good. 'exp' is exact
+    /// How far 'nbf' and 'iat' of a token may be in the future, for clocks that differ; 'exp' is exact
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_JWT_LEEWAY", default_value = "60s", value_parser = duration, help_heading = "Authentication")]
     pub jwt_leeway: Duration,
-    /// Claim with the user: a name, a path with dots between the names, or a JSON Pointer; otherwise 'user',
-    /// or 'sub' where there is no 'user'
+    /// Claim with the user: a name, a dotted path of names, or a JSON Pointer; default: 'user', or 'sub' if there is
+    /// no 'user'
     #[arg(
         long,
         value_name = "CLAIM",
@@ -374,8 +372,8 @@ pub struct DemandArgs {
         help_heading = "Authentication"
     )]
     pub user_claim: Option<String>,
-    /// Claim with the roles, named likewise: a list of strings, or one string with blanks between them;
-    /// otherwise 'roles', a list
+    /// Claim with the roles, named likewise: a list of strings, or one space-separated string; default: 'roles', a
+    /// list
     #[arg(
         long,
         value_name = "CLAIM",
@@ -396,8 +394,7 @@ pub struct DemandArgs {
 /// The token.
 #[derive(Debug, Args)]
 pub struct TokenArgs {
-    /// Token to show; visible to every user of this machine, better use the environment
-    /// [env: MCP_REMOTE_JWT_TOKEN=]
+    /// The token; every user of this machine can see it, so prefer the environment [env: MCP_REMOTE_JWT_TOKEN=]
     #[arg(long, value_name = "TOKEN", help_heading = "Authentication")]
     pub jwt_token: Option<Secret>,
     /// File that holds the token and nothing else [env: MCP_REMOTE_JWT_TOKEN_FILE=]

@@ -27,12 +27,13 @@ Examples:
         your-mcp-server --verbose /some/folder
 
   Over the network, encrypted:
-    mcp-remote server tcp --port 8080 --tls-cert server.pem --tls-key server.key -- \\
+    mcp-remote server tcp --port 8080 --tls-cert mcp.pem --tls-key mcp.key -- \\
         your-mcp-server
 
-Once the port is open, one line on stdout says so; everything else goes to stderr. SIGHUP makes the
-server read its files again: secrets, revocations, policy and certificates. A server that was started on
-a terminal ends when that closes.";
+Once the port is open, one line on stdout says so; everything else goes to
+stderr. SIGHUP makes the server read its files again: secrets, revocations,
+policy and certificates. A server that was started on a terminal exits when
+the terminal closes.";
 
 /// `tcp`, `ws` or `http`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -89,7 +90,7 @@ fn path(typed: &str) -> Result<String, String> {
     if typed.starts_with('/') && typed.bytes().all(is_plain) {
         Ok(typed.to_owned())
     } else {
-        Err("a path like /mcp is needed: letters, digits and -._~/ behind a slash".to_owned())
+        Err("a path like /mcp is needed: letters, digits and -._~/ after a slash".to_owned())
     }
 }
 
@@ -104,8 +105,8 @@ pub struct ServerArgs {
     /// Name or address to listen on [default: all interfaces with a secret, loopback without]
     #[arg(long, value_name = "HOST", env = "MCP_REMOTE_HOST", value_parser = host::parse)]
     pub host: Option<String>,
-    /// Listen there, too: tcp://HOST:PORT, ws://HOST:PORT, http://HOST:PORT, unix:///path/to.sock; may be
-    /// repeated, or several are separated by commas. TLS holds for all but Unix sockets
+    /// Also listen there: tcp://HOST:PORT, ws://HOST:PORT, http://HOST:PORT, unix:///path/to.sock; may be repeated,
+    /// or several separated by commas. TLS applies to all but Unix sockets
     #[arg(
         long,
         value_name = "URL",
@@ -113,16 +114,16 @@ pub struct ServerArgs {
         value_delimiter = ','
     )]
     pub listen: Vec<Listen>,
-    /// Answer health checks there, too, in plain text and nothing else: /healthz, whether the process serves,
-    /// and /readyz, whether the MCP server answers [default: on the ports of HTTP alone]
+    /// Also answer health checks there, in plain text and nothing else: /healthz, whether the process serves, and
+    /// /readyz, whether the MCP server answers [default: on the ports of HTTP alone]
     #[arg(long, value_name = "HOST:PORT", env = "MCP_REMOTE_HEALTH", value_parser = health)]
     pub health: Option<Listen>,
-    /// Answer Prometheus there, in plain text, at /metrics: numbers about connections, sessions, messages, times
-    /// and the MCP server. Anyone who reaches this port can read them [default: nothing is counted]
+    /// Answer Prometheus there, in plain text, at /metrics: numbers about connections, sessions, messages, times and
+    /// the MCP server. Anyone who reaches this port can read them [default: nothing is counted]
     #[arg(long, value_name = "HOST:PORT", env = "MCP_REMOTE_METRICS", value_parser = metrics)]
     pub metrics: Option<Listen>,
-    /// Reverse proxy that is believed for whom it speaks (Forwarded, X-Forwarded-For): an address, or a
-    /// network such as 10.0.0.0/8; several are separated by commas [default: none is]
+    /// Reverse proxy whose client addresses (Forwarded, X-Forwarded-For) are trusted: an address, or a network such
+    /// as 10.0.0.0/8; several are separated by commas [default: none is]
     #[arg(
         long,
         value_name = "CIDR",
@@ -136,12 +137,12 @@ pub struct ServerArgs {
     /// Path with MCP, over HTTP
     #[arg(long, value_name = "PATH", env = "MCP_REMOTE_PATH", default_value = PATH, value_parser = path)]
     pub path: String,
-    /// Where clients find the server, over HTTP and through a reverse proxy: https://mcp.example.com. Its
-    /// name is taken for the server's own, and web pages from there may connect
+    /// Where clients reach the server, over HTTP and through a reverse proxy: https://mcp.example.com. Its name
+    /// counts as the server's own, and web pages from there may connect
     #[arg(long, value_name = "URL", env = "MCP_REMOTE_PUBLIC_URL", value_parser = origin)]
     pub public_url: Option<Origin>,
-    /// Where clients get their tokens, over HTTP: the issuer of an OAuth authorization server, https://…; may
-    /// be repeated, separated by commas. It is told to clients that come without a good token
+    /// Where clients get their tokens, over HTTP: the issuer of an OAuth authorization server, https://…; may be
+    /// repeated, or several separated by commas. Clients without a valid token are told
     #[arg(
         long,
         value_name = "URL",
@@ -158,7 +159,7 @@ pub struct ServerArgs {
     /// What tokens must say.
     #[command(flatten)]
     pub demands: DemandArgs,
-    /// Roles of which a token must have at least one to get in, separated by commas
+    /// Only accept tokens with at least one of these roles, separated by commas
     #[arg(
         long,
         value_name = "ROLES",
@@ -167,7 +168,7 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub require_roles: Vec<String>,
-    /// Policy file (JSON) that says what roles may do; without it every client may do everything
+    /// Policy file (JSON) that says what roles may do; without one, every client may do everything
     #[arg(
         long,
         value_name = "FILE",
@@ -175,8 +176,8 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub permissions_config: Option<PathBuf>,
-    /// File with the tools as they were accepted, which generate-permissions writes: a tool whose description,
-    /// schema or hints have changed since, or that was not there, is not shown and not called
+    /// File with the tools as they were accepted, which generate-permissions writes: new tools, and tools whose
+    /// description, schema or hints have changed, are withheld
     #[arg(
         long,
         value_name = "FILE",
@@ -184,7 +185,7 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub pin_tools: Option<PathBuf>,
-    /// Time for a new connection to show its token, TLS and WebSocket upgrade included: 10s, 1m
+    /// Time for a new connection to send its token, including TLS and the WebSocket upgrade: 10s, 1m
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_AUTH_TIMEOUT", default_value = "10s", value_parser = positive_duration, help_heading = "Authentication")]
     pub auth_timeout: Duration,
     /// Web pages of this origin, such as https://example.com, may connect over WebSocket or HTTP; several
@@ -197,7 +198,7 @@ pub struct ServerArgs {
         help_heading = "Authentication"
     )]
     pub allow_origin: Vec<String>,
-    /// Speak TLS, and show this certificate: PEM, the server's own first, then the chain
+    /// Use TLS with this certificate (PEM, followed by its chain)
     #[arg(
         long,
         value_name = "FILE",
@@ -206,7 +207,7 @@ pub struct ServerArgs {
         help_heading = "TLS"
     )]
     pub tls_cert: Option<PathBuf>,
-    /// The certificate's private key: PEM, not encrypted
+    /// The certificate's private key (PEM, not encrypted)
     #[arg(
         long,
         value_name = "FILE",
@@ -215,7 +216,7 @@ pub struct ServerArgs {
         help_heading = "TLS"
     )]
     pub tls_key: Option<PathBuf>,
-    /// Let only those connect who show a certificate from an authority in this file (PEM)
+    /// Only clients with a certificate from an authority in this file (PEM) may connect
     #[arg(
         long,
         value_name = "FILE",
@@ -224,8 +225,8 @@ pub struct ServerArgs {
         help_heading = "TLS"
     )]
     pub tls_client_ca: Option<PathBuf>,
-    /// Longest message a peer may send, as it comes and as it is written for the MCP server: 512KiB, 9MiB,
-    /// 1GiB at most; MCP servers on the official TypeScript SDK end themselves above 10MiB
+    /// Maximum size of a message from a peer, as it comes and as it is written for the MCP server: 512KiB, 9MiB, 1GiB
+    /// at most; MCP servers on the official TypeScript SDK exit above 10MiB
     #[arg(
         long,
         value_name = "SIZE",
@@ -235,25 +236,23 @@ pub struct ServerArgs {
         help_heading = "Limits"
     )]
     pub max_message_size: ByteSize,
-    /// Most connections at a time, after authentication, sessions that wait for their client
-    /// included; one more is told so and closed
+    /// Maximum number of authenticated connections, including sessions that wait for their client; further ones get
+    /// an error and are closed
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CONNECTIONS", default_value_t = 1024, value_parser = number(1), help_heading = "Limits")]
     pub max_connections: u32,
-    /// Most connections of one user at a time, sessions that wait for their client included, and with
-    /// --isolate most MCP servers; where a token names no user, of one address [default: with a secret a
-    /// quarter of each, at least 4]
+    /// Maximum number of these connections for one user, and with --isolate of MCP servers; where a token names no
+    /// user, for one address [default: with a secret a quarter of each, at least 4]
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PER_USER", value_parser = number(1), help_heading = "Limits")]
     pub max_per_user: Option<u32>,
-    /// Most connections at a time that have not authenticated yet, WebSocket upgrade included; the
-    /// oldest that says nothing gives way to one more
+    /// Maximum number of connections that have not authenticated yet, WebSocket upgrade included; the oldest silent
+    /// one is closed for one more
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING", default_value_t = 1024, value_parser = number(1), help_heading = "Limits")]
     pub max_pending: u32,
-    /// The same for one address, or one network of IPv6 (64 bits), the first second aside
+    /// The same for one address, or one IPv6 network (/64), except in a connection's first second
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_PENDING_PER_ADDRESS", default_value_t = 32, value_parser = number(1), help_heading = "Limits")]
     pub max_pending_per_address: u32,
-    /// Most memory kept for all clients together (unsent and unacknowledged lines, lines read in part,
-    /// requests in flight), and with a secret half of it for one user; the session with the largest backlog
-    /// ends first
+    /// Maximum memory kept for all clients together (unsent and unacknowledged lines, lines read in part, requests in
+    /// flight), and with a secret half of it for one user; the session with the largest backlog ends first
     #[arg(
         long,
         value_name = "SIZE",
@@ -262,21 +261,19 @@ pub struct ServerArgs {
         help_heading = "Limits"
     )]
     pub max_backlog: ByteSize,
-    /// Most requests per second of one user; more are answered with an error [default: any number]
+    /// Maximum requests per second of one user; more are answered with an error [default: any number]
     #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_LIMIT", value_parser = number(1), help_heading = "Limits")]
     pub rate_limit: Option<u32>,
-    /// Most requests of one user at once, with --rate-limit [default: twice the rate]
+    /// Maximum burst of these requests [default: twice the rate]
     #[arg(long, value_name = "N", env = "MCP_REMOTE_RATE_BURST", value_parser = number(1), requires = "rate_limit", help_heading = "Limits")]
     pub rate_burst: Option<u32>,
-    /// Close connections on which no message passes for so long, and end their sessions: 30m, 12h
-    /// [default: never]
+    /// Close connections on which no message passes for this long, and end their sessions: 30m, 12h [default: never]
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_IDLE_TIMEOUT", value_parser = positive_duration, help_heading = "Limits")]
     pub idle_timeout: Option<Duration>,
-    /// How long a session waits for its client to come back after the connection was lost; 0s
-    /// ends sessions with their connections
+    /// How long a session waits for its client to reconnect; 0s ends sessions with their connections
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_RESUME_WINDOW", default_value = "60s", value_parser = duration, help_heading = "Sessions")]
     pub resume_window: Duration,
-    /// Most sessions that can be resumed, connected or waiting
+    /// Maximum number of resumable sessions, connected or waiting
     #[arg(
         long,
         value_name = "N",
@@ -289,17 +286,17 @@ pub struct ServerArgs {
     /// Signs of life.
     #[command(flatten)]
     pub keepalive: KeepaliveArgs,
-    /// When the server stops: how long requests in flight may take to be answered, and clients to
-    /// fetch what they are owed
+    /// When the server stops: how long to wait for requests in flight to be answered, and for clients to fetch their
+    /// pending messages
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_DRAIN_TIMEOUT", default_value = "5s", value_parser = duration, help_heading = "Sessions")]
     pub drain_timeout: Duration,
-    /// Who gets an MCP server process of its own, started when it comes and ended when it leaves:
-    /// always (also without a value) every session, for servers that remember who they talk to, such as
-    /// browsers and shells; asking those whose client the server can ask (sampling, elicitation, roots),
-    /// for tools that ask their user; never: all share
+    /// Which sessions get an MCP server process of their own, started when they begin and ended with them: always
+    /// (also without a value), every session, for servers that remember who they talk to, such as browsers and
+    /// shells; asking, those whose client accepts requests from the server (sampling, elicitation, roots), for tools
+    /// that ask their user; never, all share one
     #[arg(long, value_name = "WHO", env = "MCP_REMOTE_ISOLATE", num_args = 0..=1, require_equals = true, default_missing_value = "always", default_value = "never", value_parser = isolation, help_heading = "MCP server")]
     pub isolate: Isolation,
-    /// Most MCP servers at a time with --isolate
+    /// Maximum number of MCP server processes with --isolate
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_CHILDREN", default_value_t = 64, value_parser = number(1), help_heading = "MCP server")]
     pub max_children: u32,
     /// Variable in the environment of each MCP server, NAME=VALUE, with --isolate; may be repeated. {user},
@@ -312,8 +309,8 @@ pub struct ServerArgs {
         help_heading = "MCP server"
     )]
     pub child_env: Vec<Variable>,
-    /// Folder with a file USER.env for each user, with --isolate: a NAME=VALUE on each line, for the
-    /// environment of the MCP servers of this user. Nobody but its owner may read it (mode 0600)
+    /// Folder with a file USER.env for each user, with --isolate: a NAME=VALUE on each line, for the environment of
+    /// the MCP servers of this user. Only its owner may be able to read it (mode 0600)
     #[arg(
         long,
         value_name = "DIR",
@@ -321,28 +318,27 @@ pub struct ServerArgs {
         help_heading = "MCP server"
     )]
     pub child_env_dir: Option<PathBuf>,
-    /// Who shares an MCP server with --isolate: session, nobody; user, all sessions of one user
+    /// What gets a process with --isolate: each session (session), or all sessions of one user together (user)
     #[arg(long, value_name = "WHOM", env = "MCP_REMOTE_CHILD_PER", default_value = "session", value_parser = child_per, help_heading = "MCP server")]
     pub child_per: ChildPer,
-    /// Time for a shared MCP server to answer what the proxy itself asks it ('initialize',
-    /// 'server/discover', what it tells a process that replaces another), and for a peer's own one to
-    /// answer the first of these, from its first sign of life; then it is ended or started again
+    /// Time for a shared MCP server to answer the proxy's own requests ('initialize', 'server/discover', and those
+    /// that set up a replacement process), and for an isolated one to answer the first of these, from its first sign
+    /// of life; then it is restarted or ended
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_HANDSHAKE_TIMEOUT", default_value = "60s", value_parser = positive_duration, help_heading = "MCP server")]
     pub handshake_timeout: Duration,
-    /// Time for a shared MCP server to give its first sign of life, from the first message for it; then
-    /// it is started again
+    /// Time for a shared MCP server to give its first sign of life, from the first message for it; then it is
+    /// restarted
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_START_TIMEOUT", default_value = "5m", value_parser = positive_duration, help_heading = "MCP server")]
     pub start_timeout: Duration,
-    /// Time for a client to answer what the MCP server asks it (sampling, elicitation, roots); then the
-    /// MCP server gets an error, and the client a 'notifications/cancelled'
+    /// Time for a client to answer requests from the MCP server (sampling, elicitation, roots); then the MCP server
+    /// gets an error, and the client a 'notifications/cancelled'
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_QUESTION_TIMEOUT", default_value = "10m", value_parser = positive_duration, help_heading = "MCP server")]
     pub question_timeout: Duration,
-    /// Most requests of one peer that a shared MCP server is given before it has answered one of them;
-    /// more wait for their turn
+    /// How many requests of one peer a shared MCP server handles at a time; further requests wait
     #[arg(long, value_name = "N", env = "MCP_REMOTE_MAX_IN_FLIGHT", default_value_t = 16, value_parser = number(1), help_heading = "MCP server")]
     pub max_in_flight: u32,
-    /// How often in a row an MCP server that ends by itself is started again; 0 never starts it again.
-    /// What ends at a peer's message does not count: that peer is refused for a while
+    /// How many times in a row an MCP server that exits by itself is restarted; 0 for never. An exit that a peer's
+    /// message causes does not count: that peer is refused for a while
     #[arg(
         long,
         value_name = "N",
@@ -355,7 +351,7 @@ pub struct ServerArgs {
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,
-    /// Append to this file, as JSON lines, who connects, comes in, is refused or blocked, and leaves
+    /// Append to this file, as JSON lines, who connects, authenticates, is refused or blocked, and leaves
     #[arg(
         long,
         value_name = "FILE",
@@ -363,13 +359,13 @@ pub struct ServerArgs {
         help_heading = "Logs"
     )]
     pub audit_log: Option<PathBuf>,
-    /// Permissions of an audit log that has to be made, in octal, less the umask
+    /// Permissions of a newly created audit log, in octal, minus the umask
     #[arg(long, value_name = "MODE", env = "MCP_REMOTE_AUDIT_LOG_MODE", default_value = "0600", value_parser = file_mode, help_heading = "Logs")]
     pub audit_log_mode: u32,
-    /// Put into the audit log what is allowed, too: a line for every message
+    /// Also record every message that passes in the audit log
     #[arg(long, env = "MCP_REMOTE_AUDIT_ALLOWED", value_parser = FalseyValueParser::new(), requires = "audit_log", help_heading = "Logs")]
     pub audit_allowed: bool,
-    /// The MCP server and its arguments, behind '--'
+    /// The MCP server and its arguments, after '--'
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }

@@ -10,7 +10,7 @@ Examples:
     mcp-remote completions bash > \\
         ~/.local/share/bash-completion/completions/mcp-remote
 
-  zsh, for everybody:
+  zsh, for all users:
     mcp-remote completions zsh > /usr/local/share/zsh/site-functions/_mcp-remote
 
   fish, for this user:
@@ -21,7 +21,7 @@ Examples:
   Read the page of 'server':
     mcp-remote man server | man -l -
 
-  Install all pages, for everybody:
+  Install all pages, for all users:
     mcp-remote man --output /usr/local/share/man/man1";
 
 /// `completions`.
@@ -34,10 +34,10 @@ pub struct CompletionsArgs {
 /// `man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Which command has the page, such as server or doctor client; without one it is that of the program
+    /// The command, such as server or doctor client; without one, the page of the program
     #[arg(value_name = "COMMAND")]
     pub command: Vec<String>,
-    /// Write all pages into this folder, which is made where it is missing
+    /// Write all pages into this folder, which is created if missing
     #[arg(
         long,
         value_name = "DIR",

@@ -9,6 +9,20 @@ fn the_definition_is_sound() {
     Cli::command().debug_assert();
 }
 
+/// Bug: the last words of `server --help` were on lines of their own.
+#[test]
+fn examples_are_not_wrapped_at_80_columns() {
+    let whole = Cli::visible();
+    let all = whole.get_subcommands().chain([&whole]);
+    let texts: Vec<String> = all
+        .filter_map(|command| Some(command.get_after_help()?.to_string()))
+        .collect();
+    assert!(texts.len() > 8);
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
 #[test]
 fn what_was_typed_does_not_show_secrets() {
     for typed in [

@@ -67,7 +67,7 @@ fn misplaced(unknown: &str, typed: &[OsString]) -> Option<String> {
     let before = at.checked_sub(1).and_then(|before| typed.get(before));
     let networked = is_typed("server") || is_typed("client");
     if before.is_some_and(|word| word == "--isolate") {
-        Some(format!("its value stands behind '=': --isolate={unknown}"))
+        Some(format!("its value follows '=': --isolate={unknown}"))
     } else if networked && unknown.parse::<u16>().is_ok() && !is_typed("--port") {
         Some(format!("the port has a flag: --port {unknown}"))
     } else if networked
@@ -83,7 +83,7 @@ fn misplaced(unknown: &str, typed: &[OsString]) -> Option<String> {
     } else {
         let starts = is_typed("server") || is_typed("generate-permissions");
         (starts && !is_typed("--"))
-            .then(|| format!("the command of the MCP server stands behind '--': -- {unknown} …"))
+            .then(|| format!("the command of the MCP server follows '--': -- {unknown} …"))
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
             ),
             (
                 "server tcp --port 1 npx x",
-                "stands behind '--': -- npx",
+                "follows '--': -- npx",
                 "as a value",
             ),
             ("client tcp 8080", "--port 8080", "as a value"),

@@ -27,12 +27,12 @@ Examples:
   Why is it refused? (The secret is in MCP_REMOTE_JWT_SECRET.)
     mcp-remote inspect-token --jwt-token-file token --revoked revoked.txt
 
-The first of these counts: TOKEN, --jwt-token, --jwt-token-file,
+The token comes from the first of these: TOKEN, --jwt-token, --jwt-token-file,
 MCP_REMOTE_JWT_TOKEN, MCP_REMOTE_JWT_TOKEN_FILE, stdin.";
 
 pub(super) const CHECK_EXAMPLES: &str = "\
 Examples:
-  All that a token with these two roles may do:
+  Everything that a token with these two roles may do:
     mcp-remote check --permissions-config permissions.json --roles user,editor
 
   One tool, in a script:
@@ -57,7 +57,7 @@ Examples:
     mcp-remote generate-permissions --update permissions.json -- \\
         npx -y @modelcontextprotocol/server-filesystem /srv/files
 
-Hints of tools are the word of the server: read the table before you trust the file.";
+Hints are the server's own claims: read the table before you trust the file.";
 
 /// `generate-secret`.
 #[derive(Debug, Args)]
@@ -73,10 +73,10 @@ pub struct GenerateTokenArgs {
     /// The secret.
     #[command(flatten)]
     pub secret: SecretArgs,
-    /// Make a new secret, too, and print it
+    /// Also generate a new secret, and print it
     #[arg(long, env = "MCP_REMOTE_AUTO_SECRET", value_parser = FalseyValueParser::new(), conflicts_with_all = ["jwt_secret", "jwt_secret_file"], help_heading = "Authentication")]
     pub auto_secret: bool,
-    /// Whose token it is, for logs
+    /// Whose token it is
     #[arg(long, value_name = "USER", env = "MCP_REMOTE_USER")]
     pub user: Option<String>,
     /// Roles of the token, separated by commas; a policy file says what they may do
@@ -90,10 +90,10 @@ pub struct GenerateTokenArgs {
     /// How long the token is valid: 60s, 30m, 12h, 7d, 1y
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_EXPIRES_IN", default_value = "1h", value_parser = positive_duration)]
     pub expires_in: Duration,
-    /// Who issues the token, for servers that ask for it with --jwt-issuer
+    /// Who issues it, for servers with --jwt-issuer
     #[arg(long, value_name = "ISSUER", env = "MCP_REMOTE_ISSUER")]
     pub issuer: Option<String>,
-    /// Whom the token is for, for servers that ask for it with --jwt-audience
+    /// Whom it is for, for servers with --jwt-audience
     #[arg(long, value_name = "AUDIENCE", env = "MCP_REMOTE_AUDIENCE")]
     pub audience: Option<String>,
     /// Print the token and nothing else (a secret of --auto-secret goes to stderr)
@@ -104,17 +104,17 @@ pub struct GenerateTokenArgs {
 /// `generate-permissions`.
 #[derive(Debug, Args)]
 pub struct GeneratePermissionsArgs {
-    /// File to write, which must not be there yet; otherwise the policy goes to stdout
+    /// File to write, which must not exist yet; otherwise the policy goes to stdout
     #[arg(long, value_name = "FILE", env = "MCP_REMOTE_OUTPUT")]
     pub output: Option<PathBuf>,
-    /// Replace the file if it is there
+    /// Replace the file if it exists
     #[arg(long, env = "MCP_REMOTE_FORCE", value_parser = FalseyValueParser::new())]
     pub force: bool,
     /// Roles to write, separated by commas, of admin, user and readonly; others are added by hand
     #[arg(long, value_name = "ROLES", env = "MCP_REMOTE_GENERATE_ROLES", value_delimiter = ',', default_value = "admin,user,readonly", value_parser = ["admin", "user", "readonly"], hide_possible_values = true)]
     pub roles: Vec<String>,
-    /// Compare this policy file with what the server offers: what is new is added to it as blocked, what
-    /// is gone is reported, and everything else stays as it is written
+    /// Policy file to compare with the server: new items are added to it as blocked where a role lists items of their
+    /// kind, missing ones are reported, and the rest stays as it is
     #[arg(
         long,
         value_name = "FILE",
@@ -122,17 +122,17 @@ pub struct GeneratePermissionsArgs {
         conflicts_with_all = ["output", "force"]
     )]
     pub update: Option<PathBuf>,
-    /// Write the tools as they are now to this file, for a server that is to offer no others. Replaces the file
-    /// if it is there, and prints what differs. No policy is printed where nothing else asks for one
+    /// Write the tools as they are now to this file, for 'server --pin-tools', replacing it, and print what differs;
+    /// without --output, --update and --json no policy is printed
     #[arg(long, value_name = "FILE", env = "MCP_REMOTE_PIN")]
     pub pin: Option<PathBuf>,
-    /// Print what was found as JSON, the policy included where it goes to no file
+    /// Print everything as JSON, including the policy if it goes to no file
     #[arg(long, env = "MCP_REMOTE_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     /// Time for the server to start and to list everything
     #[arg(long, value_name = "TIME", env = "MCP_REMOTE_TIMEOUT", default_value = "2m", value_parser = positive_duration)]
     pub timeout: Duration,
-    /// The MCP server and its arguments, behind '--'
+    /// The MCP server and its arguments, after '--'
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
@@ -141,7 +141,7 @@ pub struct GeneratePermissionsArgs {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("asks").args(["against", "pins"]))]
 pub struct CheckArgs {
-    /// Policy file (JSON) to ask
+    /// Policy file (JSON)
     #[arg(
         long,
         value_name = "FILE",
@@ -149,8 +149,8 @@ pub struct CheckArgs {
         required_unless_present = "pins"
     )]
     pub permissions_config: Option<PathBuf>,
-    /// Start the MCP server behind '--', and print how its tools differ from those in this file of pinned
-    /// tools; exit code 1 where one has changed or appeared
+    /// Start the MCP server after '--', and print how its tools differ from those in this file of pinned tools; exit
+    /// code 1 if one has changed or been added
     #[arg(long, value_name = "FILE", env = "MCP_REMOTE_PINS", requires = "command", conflicts_with_all = ["against", "method", "tool", "prompt", "resource", "arguments", "claims"])]
     pub pins: Option<PathBuf>,
     /// Roles of the token, separated by commas
@@ -162,21 +162,21 @@ pub struct CheckArgs {
         required_unless_present_any = ["against", "pins"]
     )]
     pub roles: Vec<String>,
-    /// Start the MCP server behind '--', and print which role may use what it offers: the roles given, or
-    /// all of the file
+    /// Start the MCP server after '--', and print which roles may use what it offers: the given roles, or all in the
+    /// file
     #[arg(long, env = "MCP_REMOTE_AGAINST", value_parser = FalseyValueParser::new(), requires = "command", conflicts_with_all = ["method", "tool", "prompt", "resource", "arguments", "claims"])]
     pub against: bool,
-    /// The MCP server and its arguments, behind '--', for --against and --pins
+    /// The MCP server and its arguments, after '--', for --against and --pins
     #[arg(last = true, value_name = "CMD", requires = "asks")]
     pub command: Vec<OsString>,
-    /// Method to ask about; with a tool, a prompt or a resource: the method that uses it, else
-    /// tools/call, prompts/get and resources/read
+    /// Method to check; with a tool, a prompt or a resource: the method that uses it, instead of tools/call,
+    /// prompts/get or resources/read
     #[arg(long, value_name = "METHOD", env = "MCP_REMOTE_METHOD")]
     pub method: Option<String>,
-    /// Tool to ask about
+    /// Tool to check
     #[arg(long, value_name = "NAME", env = "MCP_REMOTE_TOOL", conflicts_with_all = ["prompt", "resource"])]
     pub tool: Option<String>,
-    /// Prompt to ask about
+    /// Prompt to check
     #[arg(
         long,
         value_name = "NAME",
@@ -184,10 +184,10 @@ pub struct CheckArgs {
         conflicts_with = "resource"
     )]
     pub prompt: Option<String>,
-    /// Resource to ask about, or the template of resources to complete or to list
+    /// Resource, or template, to check
     #[arg(long, value_name = "URI", env = "MCP_REMOTE_RESOURCE")]
     pub resource: Option<String>,
-    /// Arguments of the tool or prompt, a JSON object, to ask about as well
+    /// Arguments of the tool or prompt, a JSON object, to check as well
     #[arg(
         long,
         value_name = "JSON",
@@ -195,7 +195,7 @@ pub struct CheckArgs {
         conflicts_with = "resource"
     )]
     pub arguments: Option<String>,
-    /// Claims of the token, a JSON object, for rules on arguments that ask for them
+    /// Claims of the token, a JSON object, for rules that use them
     #[arg(long, value_name = "JSON", env = "MCP_REMOTE_CLAIMS")]
     pub claims: Option<String>,
 }
@@ -203,7 +203,7 @@ pub struct CheckArgs {
 /// `inspect-token`.
 #[derive(Debug, Args)]
 pub struct InspectTokenArgs {
-    /// The token; '-' reads it from stdin, as happens when none is given in any way
+    /// The token; '-' reads it from stdin, which is also the default
     #[arg(
         value_name = "TOKEN",
         conflicts_with_all = ["jwt_token", "jwt_token_file"]
@@ -212,7 +212,7 @@ pub struct InspectTokenArgs {
     /// The token.
     #[command(flatten)]
     pub token: TokenArgs,
-    /// Policy file (JSON): say what the roles of the token may do
+    /// Policy file (JSON): print what the roles of the token may do
     #[arg(long, value_name = "FILE", env = "MCP_REMOTE_PERMISSIONS_CONFIG")]
     pub permissions_config: Option<PathBuf>,
     /// The secrets.

@@ -74,7 +74,7 @@ impl<'a> Lifecycle<'a> {
                 End::Mismatch(reason) => return Err(self.mismatch(reason)),
                 End::Lost(Lost::Renewed) => {
                     self.bridge.with(|endpoint| endpoint.prepare_reconnect());
-                    tracing::info!(address = %self.address, "the token is renewed, connecting again with the new one");
+                    tracing::info!(address = %self.address, "the token is renewed, reconnecting with the new one");
                     self.lost_at = Some(Instant::now());
                     true
                 }
@@ -319,11 +319,11 @@ fn report(address: &str, lost_at: Option<Instant>, news: News) {
         (None, _) => tracing::info!(%address, "connected"),
         (Some(since), News::Resumed { resent }) => {
             let after = brief(since.elapsed());
-            tracing::info!(%address, %after, resent, "connected again, nothing is lost");
+            tracing::info!(%address, %after, resent, "reconnected, nothing is lost");
         }
         (Some(since), News::Started { failed }) => {
             let after = brief(since.elapsed());
-            tracing::warn!(%address, %after, failed, "connected again, to a server that does not know us any more");
+            tracing::warn!(%address, %after, failed, "reconnected; the server has a new session");
         }
     }
 }

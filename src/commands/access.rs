@@ -175,10 +175,16 @@ impl Reloader {
             let fetched = self.fetch_keys(remote, &mut last).await;
             match (refresh.ended(fetched.is_ok()), fetched) {
                 (Ended::Failed, Err(err)) => {
-                    tracing::warn!("kept the keys that were read before: {}", Chain(&err));
+                    tracing::warn!(
+                        "the fetch of the keys failed, keeping the previous ones: {}",
+                        Chain(&err)
+                    );
                 }
                 (_, Err(err)) => {
-                    tracing::debug!("kept the keys that were read before: {}", Chain(&err))
+                    tracing::debug!(
+                        "the fetch of the keys failed, keeping the previous ones: {}",
+                        Chain(&err)
+                    )
                 }
                 (Ended::Recovered, Ok(())) => tracing::info!("the key set can be fetched again"),
                 (_, Ok(())) => {}
@@ -215,7 +221,7 @@ fn take_over<T>(old: &mut T, new: Result<T, Failure>) -> bool {
             true
         }
         Err(fault) => {
-            tracing::error!("kept what was read before: {fault}");
+            tracing::error!("reload failed, keeping the previous version: {fault}");
             false
         }
     }

@@ -57,7 +57,7 @@ enum Early {
 /// # Errors
 /// That there is none, or no such program.
 pub(super) fn command_line(command: Vec<OsString>) -> Result<CommandLine, Failure> {
-    let command = CommandLine::of(command).ok_or_else(|| Failure::new("no command behind '--'"))?;
+    let command = CommandLine::of(command).ok_or_else(|| Failure::new("no command after '--'"))?;
     command.find().map_err(|err| {
         Failure::caused(format!("could not start the MCP server '{command}'"), err)
             .with_remedy(Some(command.remedy()))

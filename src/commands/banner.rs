@@ -193,7 +193,7 @@ fn who(tokens: bool, outside: bool) -> String {
     if tokens {
         format!("anyone with a token, {place}")
     } else {
-        format!("everybody, {place}: there is no secret (MCP_REMOTE_JWT_SECRET)")
+        format!("anyone, {place}: there is no secret (MCP_REMOTE_JWT_SECRET)")
     }
 }
 

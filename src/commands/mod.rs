@@ -109,6 +109,14 @@ fn read_secrets(args: &SecretArgs) -> Result<Option<Vec<Secret>>, SecretError> {
     sources.read_all()
 }
 
+/// So many tools, in words.
+fn tools(count: usize) -> String {
+    match count {
+        1 => "1 tool".to_owned(),
+        count => format!("{count} tools"),
+    }
+}
+
 /// Prints to stdout; if that is closed, the text is dropped silently.
 fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();

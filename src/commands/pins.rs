@@ -1,7 +1,7 @@
 //! `--pin-tools`, `generate-permissions --pin` and `check --pins`: tools as they were accepted.
 
 use super::ask_server::{ask, command_line};
-use super::{Failure, logs, print, runtime, update_permissions};
+use super::{Failure, logs, print, runtime, tools, update_permissions};
 use crate::audit;
 use crate::cli::CheckArgs;
 use crate::inventory::Inventory;
@@ -66,8 +66,8 @@ pub(super) fn write(path: &Path, inventory: &Inventory) -> Result<String, Failur
     if let Some(before) = &before {
         said = describe(&before.differences(&now));
     }
-    let (name, count) = (escape(&path.display().to_string()), now.len());
-    said.push_str(&format!("Wrote {name}: {count} tools as they are now.\n"));
+    let (name, count) = (escape(&path.display().to_string()), tools(now.len()));
+    said.push_str(&format!("Wrote {name} with {count}.\n"));
     Ok(said)
 }
 
@@ -93,7 +93,7 @@ pub(super) fn check(args: &CheckArgs, path: &Path) -> Result<bool, Failure> {
             .filter(|it| it.drift != Drift::Gone)
             .count();
     let mut said = describe(&differences);
-    said.push_str(&format!("{same} tools are as they were accepted.\n"));
+    said.push_str(&format!("{} unchanged.\n", tools(same)));
     print(&said)?;
     Ok(differences.iter().all(|it| it.drift == Drift::Gone))
 }

@@ -100,10 +100,7 @@ impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rule(rule) => rule.fmt(f),
-            Self::Unbounded(role) => write!(
-                f,
-                "role '{role}' has no rule on it, so whatever its methods allow"
-            ),
+            Self::Unbounded(role) => write!(f, "role '{role}' has no restriction"),
             Self::Words(words) => f.write_str(words),
         }
     }

@@ -157,12 +157,12 @@ fn a_lost_connection_and_its_return_are_one_line_each() {
             // Lines are written by a thread of their own.
             host.client
                 .log
-                .wait_for_times("connected again", round as usize);
+                .wait_for_times("reconnected", round as usize);
             let log = host.client.log.text();
             let lines = |part: &str| log.matches(part).count();
             assert_eq!(lines("connection lost") as u64, round, "{log}");
-            assert_eq!(lines("connected again") as u64, round, "{log}");
-            let back = log.lines().rfind(|line| line.contains("connected again"));
+            assert_eq!(lines("reconnected") as u64, round, "{log}");
+            let back = log.lines().rfind(|line| line.contains("reconnected"));
             let back = back.unwrap_or_default();
             assert!(
                 back.contains("after=") && back.contains("resent="),

@@ -81,7 +81,7 @@ fn a_killed_server_costs_errors_and_nothing_else() {
             assert_replayed(&tally);
             let log = host.client.log.text();
             assert_eq!(log.matches("connection lost").count(), 3, "{log}");
-            assert_eq!(log.matches("connected again").count(), 3, "{log}");
+            assert_eq!(log.matches("reconnected").count(), 3, "{log}");
             println!(
                 "{transport} seed {seed}: {REQUESTS} requests, 3 kills, {:?}, {executed} executed",
                 host.counts

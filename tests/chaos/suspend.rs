@@ -22,7 +22,7 @@ fn assert_nothing_lost(host: &mut Host, tally: &Tally, server: TestServer) {
     println!("{toll}");
     assert!(toll.is_nothing(), "{toll}");
     let log = host.client.log.text();
-    assert!(!log.contains("does not know us"), "{log}");
+    assert!(!log.contains("has a new session"), "{log}");
     host.leave();
     stop(server);
 }

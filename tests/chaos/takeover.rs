@@ -185,7 +185,7 @@ fn there_are_so_many_sessions_and_no_more() {
     relay.strike(Fault::Reset, 0);
     host.hear_until(0);
     assert_eq!(host.failed, [1]);
-    let log = host.client.log.wait_for("connected again");
+    let log = host.client.log.wait_for("reconnected");
     assert!(log.contains("failed=1"), "{log}");
     host.ask_sized(2, 1, 1, 0);
     host.hear_until(0);

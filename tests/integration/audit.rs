@@ -196,7 +196,7 @@ fn what_happens_is_on_record() {
             json!({"event": "authenticate", "verdict": "accepted"}),
             json!({
                 "event": "allow", "kind": "request", "method": "tools/call", "tool": "read_file", "id": "a",
-                "rule": "role 'user' has no rule on it, so whatever its methods allow", "verdict": "allowed",
+                "rule": "role 'user' has no restriction", "verdict": "allowed",
             }),
             json!({
                 "event": "block", "kind": "request", "method": "tools/call", "tool": "delete_file", "id": 7,
@@ -209,7 +209,7 @@ fn what_happens_is_on_record() {
             }),
             json!({
                 "event": "allow", "kind": "request", "method": "resources/read", "resource": "note:///a…", "id": 8,
-                "rule": "role 'user' has no rule on it, so whatever its methods allow", "verdict": "allowed",
+                "rule": "role 'user' has no restriction", "verdict": "allowed",
             }),
             json!({"event": "disconnect", "reason": "the peer has left"}),
             json!({"event": "reload", "verdict": "complete"}),

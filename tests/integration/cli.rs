@@ -115,7 +115,7 @@ fn bad_usage_is_told_in_one_line() {
             2,
             "--isolate=always",
         ),
-        ("server tcp --port 1 npx x", 2, "behind '--': -- npx"),
+        ("server tcp --port 1 npx x", 2, "follows '--': -- npx"),
         (
             "client tcp --url ws://localhost:1",
             2,

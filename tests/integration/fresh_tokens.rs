@@ -105,7 +105,7 @@ fn a_token_of_another_user_begins_a_session_of_its_own() {
     file.write(&good_for(3600, "bob"));
     client
         .log
-        .wait_for("to a server that does not know us any more");
+        .wait_for("reconnected; the server has a new session");
     let answer = client.ask(1, "x", json!({}));
     assert!(answer["result"].is_object(), "{answer}");
     server.log.wait_for("user=\"bob\"");

@@ -47,7 +47,7 @@ fn port_in_use() {
 #[test]
 fn no_dashes() {
     assert_usage("server tcp --port 1 cat", "-- <CMD>");
-    assert_usage("server tcp --port 1 cat", "stands behind '--': -- cat …");
+    assert_usage("server tcp --port 1 cat", "follows '--': -- cat …");
     assert_usage("server tcp --port 1", "-- <CMD>");
     assert_usage("server tcp --port 1 --", "-- <CMD>");
 }

@@ -100,7 +100,7 @@ fn tokens_of_the_set_come_in_and_others_do_not() {
     server.reload();
     server
         .log
-        .wait_for("kept what was read before: the key set");
+        .wait_for("reload failed, keeping the previous version: the key set");
     server.assert_serving_with(&new.token(&mcp));
 }
 

@@ -182,7 +182,10 @@ fn keys_are_kept_while_the_url_is_down_and_withdrawn_ones_stop_counting() {
         let before = server.log.text().matches(says).count();
         server.reload();
         times(says, before + 1);
-        times("kept the keys that were read before: ", at + 1);
+        times(
+            "the fetch of the keys failed, keeping the previous ones: ",
+            at + 1,
+        );
         server.assert_serving_with(&token(&old));
         keys.becomes(answer(set(&[&old])));
         server.reload();

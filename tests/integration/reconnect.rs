@@ -125,7 +125,7 @@ fn a_new_server_gets_the_handshake_and_the_host_does_not_notice() {
             server.send(&answer(&json!(round)));
             assert_eq!(client.next()["id"], round);
         }
-        client.log.wait_for("connected again");
+        client.log.wait_for("reconnected");
     }
 }
 

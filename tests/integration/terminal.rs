@@ -135,7 +135,7 @@ fn a_server_started_by_hand_says_how_to_reach_it() {
     let shown = std::fs::read_to_string(started.folder.path().join("typescript")).unwrap();
     for part in [
         "listens     127.0.0.1:",
-        "everybody, from this machine alone",
+        "anyone, from this machine alone",
         "everything: there is no policy",
         "does not leave this machine",
         "mcp-remote client tcp --host localhost --port ",

@@ -194,7 +194,7 @@ fn an_answer_that_grows_beyond_what_the_client_takes_reaches_the_host_as_an_erro
         assert_eq!(client.wait(), Some(0));
         let log = server.stop();
         assert_eq!(log.matches(" connected").count(), 1, "{log}");
-        assert!(!client.log.text().contains("connected again"));
+        assert!(!client.log.text().contains("reconnected"));
     }
 }
 

@@ -71,9 +71,7 @@ fn of_methods(rights: &Rights, known: &Known<'_>) -> Vec<String> {
 /// The rules of one role on items of one kind.
 fn of_items(name: &str, role: &Role, kind: ItemKind, lines: &mut Vec<String>) {
     if !role.bounds(kind) {
-        lines.push(format!(
-            "role '{name}' has no rule, so whatever its methods allow"
-        ));
+        lines.push(format!("role '{name}': no restriction"));
     }
     let rules = role.rules().iter();
     let rules: Vec<_> = rules

@@ -66,10 +66,10 @@ async fn offers(
         .as_deref()
         .unwrap_or("a server without a name");
     let revisions = inventory.revisions.join(" and ");
-    let tools = inventory.tools.len();
+    let tools = super::super::tools(inventory.tools.len());
     report.good(
         "mcp",
-        format!("{server} speaks MCP {revisions}, and has {tools} tools"),
+        format!("{server} speaks MCP {revisions}, and has {tools}"),
     );
     if !inventory.notes.is_empty() {
         let detail = "not all that the MCP server writes can be used";

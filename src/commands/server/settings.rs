@@ -52,7 +52,7 @@ pub(super) fn resource(args: &ServerArgs) -> Option<Resource> {
 pub(super) fn backend(args: &mut ServerArgs, has_users: bool) -> Result<Backend, Failure> {
     let environment = environment(args, has_users)?;
     let command = CommandLine::of(std::mem::take(&mut args.command))
-        .ok_or_else(|| Failure::new("no command behind '--'"))?;
+        .ok_or_else(|| Failure::new("no command after '--'"))?;
     command.find().map_err(|source| {
         let remedy = Some(command.remedy());
         let command = command.to_string();

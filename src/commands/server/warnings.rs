@@ -51,7 +51,7 @@ pub(super) fn few_descriptors(args: &ServerArgs) {
 pub(super) fn exposure(access: &Access) {
     if access.requirements.is_none() {
         tracing::warn!(
-            "everybody who reaches this port may use the MCP server: set MCP_REMOTE_JWT_SECRET"
+            "anyone who reaches this port may use the MCP server: set MCP_REMOTE_JWT_SECRET"
         );
     }
     if access.tls.is_none() {

@@ -53,10 +53,7 @@ fn check_says_what_decides() {
         (
             &["--roles", "reader", "--prompt", "any"],
             0,
-            &[
-                "allowed",
-                "role 'reader' has no rule on it, so whatever its methods allow",
-            ],
+            &["allowed", "role 'reader' has no restriction"],
         ),
         (
             &["--roles", "reader", "--resource", "note:///private/x"],

@@ -90,7 +90,9 @@ fn certificates_are_reloaded_and_what_stands_stays() {
         // A broken file changes nothing, and neither does half of a change.
         std::fs::write(files.path("now.key"), "nothing").unwrap();
         server.reload();
-        server.log.wait_for("kept what was read before: --tls-key");
+        server
+            .log
+            .wait_for("reload failed, keeping the previous version: --tls-key");
         comes_in(&old);
         copy("next-server.key", "now.key");
         server.reload();
@@ -103,7 +105,7 @@ fn certificates_are_reloaded_and_what_stands_stays() {
         server.reload();
         server
             .log
-            .wait_for("kept what was read before: --tls-client-ca");
+            .wait_for("reload failed, keeping the previous version: --tls-client-ca");
         comes_in(&old);
         // The server's own certificate.
         copy("ca.pem", "clients.pem");
@@ -137,7 +139,7 @@ fn a_client_comes_back_over_tls() {
         server.stop();
         client.log.wait_for("reconnecting");
         let _server = files.server(transport).secret().port(port).start();
-        client.log.wait_for("connected again");
+        client.log.wait_for("reconnected");
         assert_eq!(client.ask(2, "after", json!({}))["id"], 2);
     }
 }
@@ -181,7 +183,7 @@ fn a_session_outlives_its_tls_connection() {
         client.send(&request(2, "during", json!({"delayMs": 300})));
         server.wait_seen("during");
         cut.send(()).unwrap();
-        client.log.wait_for("connected again, nothing is lost");
+        client.log.wait_for("reconnected, nothing is lost");
         assert_eq!(client.next()["result"]["method"], "during");
         drop(cut);
     }

@@ -43,9 +43,11 @@ fn revocations_are_reloaded_and_end_connections() {
         let file = files.path("revoked").display().to_string();
         for says in [
             format!(
-                "kept what was read before: the revocations in '{file}' are not valid: line 2:"
+                "reload failed, keeping the previous version: the revocations in '{file}' are not valid: line 2:"
             ),
-            format!("kept what was read before: could not read the revocations in '{file}'"),
+            format!(
+                "reload failed, keeping the previous version: could not read the revocations in '{file}'"
+            ),
             "reloaded secrets=1 revoked=2 broken=1".to_owned(),
         ] {
             assert!(log.contains(&says), "{says}: {log}");
@@ -76,7 +78,7 @@ fn secrets_are_reloaded_and_end_connections() {
         server.reload();
         assert_alive(&mut first);
         server.log.wait_for(&format!(
-            "kept what was read before: the JWT secret from {file} is empty"
+            "reload failed, keeping the previous version: the JWT secret from {file} is empty"
         ));
         files.write("secrets", NEW);
         server.reload();
