@@ -9,7 +9,7 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 chmod 755 "$stage"
 stage "$binary" "$stage"
-# The service is off until an MCP server stands behind the `--` of its ExecStart.
+# The service is off until an MCP server follows the `--` of its ExecStart.
 install -D -m 644 "$root/examples/systemd/mcp-remote.service" "$stage/usr/lib/systemd/system/mcp-remote.service"
 sed -i 's#/usr/local/bin/mcp-remote #/usr/bin/mcp-remote #' "$stage/usr/lib/systemd/system/mcp-remote.service"
 mkdir "$stage/DEBIAN"
