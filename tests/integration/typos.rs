@@ -230,6 +230,10 @@ fn unknown_variables_and_a_missing_policy_are_named() {
     let client = run(client.env("MCP_REMOTE_JWT_TOKN", "hunter2"), b"");
     let meant = "meant=\"MCP_REMOTE_JWT_TOKEN\"";
     assert!(client.stderr.contains(meant), "{client:?}");
+    let mut doctor = binary();
+    doctor.args(["doctor", "client", "tcp", "--port", &port]);
+    let doctor = run(doctor.env("MCP_REMOTE_JWT_TOKN", "hunter2"), b"");
+    assert!(doctor.stderr.contains(meant), "{doctor:?}");
     let log = server.stop();
     assert_eq!(log.matches("no setting of").count(), 1, "{log}");
     assert!(!log.contains("hunter2") && !client.stderr.contains("hunter2"));

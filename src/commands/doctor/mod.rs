@@ -9,7 +9,7 @@ mod server;
 
 use super::client::{Kind, settings};
 use super::failure::Exit;
-use super::{Failure, logs, runtime};
+use super::{Failure, logs, runtime, warn_of_variables};
 use crate::cli::{ClientArgs, Deferred, DoctorArgs, DoctorTarget};
 use crate::client::http;
 use crate::client::{Place, Settings};
@@ -21,6 +21,7 @@ use report::{Report, Stopped};
 /// Checks a server as a client would, from the token to the lists.
 pub(super) fn run(args: DoctorArgs, release: fn()) -> Exit {
     let _logs = logs::start_quiet();
+    warn_of_variables();
     let mut report = Report::new(args.json);
     let runtime = match runtime(release) {
         Ok(runtime) => runtime,
