@@ -36,7 +36,7 @@ pub(super) enum Change {
     },
     /// A rule about something that is not offered.
     Gone(String),
-    /// Roles without a list of this kind, of which something is new: nothing was added to them.
+    /// Roles for which no list says what of this kind they may use: nothing was added to them.
     Unlisted { kind: ItemKind, roles: Vec<String> },
 }
 
@@ -62,10 +62,9 @@ impl fmt::Display for Change {
             Self::Gone(rule) => write!(f, "gone: {rule}: the server does not offer it"),
             Self::Unlisted { kind, roles } => write!(
                 f,
-                "kept: no list of {} for {}: the methods alone decide, for new {} too",
+                "kept: no list says which {} these roles may use, so nothing is added: {}",
                 kind.plural(),
-                roles.join(", "),
-                kind.plural()
+                roles.join(", ")
             ),
         }
     }
@@ -129,9 +128,15 @@ pub(super) fn update(old: &Old, inventory: &Inventory) -> Result<Update, Failure
             .filter(|name| !named(name))
             .cloned()
             .collect();
+        // Without a list of what is allowed, all that is not blocked looks new.
+        let mut roles = old
+            .policy
+            .role_names()
+            .filter_map(|name| old.policy.role(name));
+        let known = roles.any(|role| role.bounds(kind));
         let lists = |role: &&str| {
             let role = old.policy.role(role);
-            role.is_some_and(|role| has_list(role, kind))
+            known && role.is_some_and(|role| has_list(role, kind))
         };
         let (listed, unlisted): (Vec<&str>, Vec<&str>) = old.policy.role_names().partition(lists);
         let mut blocked: Vec<Vec<String>> = vec![Vec::new(); new.len()];
@@ -149,7 +154,7 @@ pub(super) fn update(old: &Old, inventory: &Inventory) -> Result<Update, Failure
             let roles = unlisted.into_iter().map(str::to_owned).collect();
             changes.push(Change::Unlisted { kind, roles });
         }
-        // Where no role has a list, the table alone says what there is.
+        // Where nothing can be added, the table alone says what there is.
         let new = new.into_iter().zip(blocked).filter(|_| !listed.is_empty());
         changes.extend(new.map(|(name, blocked)| Change::New {
             kind,

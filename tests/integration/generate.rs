@@ -152,8 +152,8 @@ fn an_update_denies_what_is_new_and_keeps_what_is_written() {
     for line in [
         "new: tool 'write_note', blocked for most, zebra",
         "new: tool 'search_notes', blocked for most, zebra",
-        "kept: no list of tools for boss: the methods alone decide, for new tools too",
-        "kept: no list of prompts for boss, most, zebra: the methods alone decide, for new prompts too",
+        "kept: no list says which tools these roles may use, so nothing is added: boss",
+        "kept: no list says which prompts these roles may use, so nothing is added: boss, most, zebra",
         "gone: role 'zebra', allowedTools 'old_tool' (line 2): the server does not offer it",
     ] {
         assert!(
@@ -197,14 +197,14 @@ fn an_update_denies_what_is_new_and_keeps_what_is_written() {
     }
 }
 
-/// Bug: every tool of the server was blocked for roles that had no list of tools.
+/// Bug: every tool of the server was blocked for roles that had no list of the tools they may call.
 #[test]
 fn an_update_of_a_policy_of_methods_takes_nothing_away() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("permissions.json");
     let policy = json!({"permissions": {
         "readonly": {"allowedMethods": ["initialize", "tools/list"], "blockedMethods": ["tools/call"]},
-        "user": {"allowedMethods": ["initialize", "tools/list", "tools/call"], "blockedMethods": ["resources/write"]},
+        "user": {"allowedMethods": ["initialize", "tools/list", "tools/call"], "blockedMethods": ["resources/write"], "blockedTools": ["delete_note"]},
         "admin": {"allowedMethods": ["*"], "blockedMethods": []},
     }});
     std::fs::write(&file, policy.to_string()).unwrap();
@@ -215,7 +215,7 @@ fn an_update_of_a_policy_of_methods_takes_nothing_away() {
         policy.to_string(),
         "{updated:?}"
     );
-    let kept = "kept: no list of tools for admin, readonly, user: the methods alone decide, for new tools too";
+    let kept = "kept: no list says which tools these roles may use, so nothing is added: admin, readonly, user";
     assert!(
         updated.stdout.lines().any(|line| line == kept) && !updated.stdout.contains("new: "),
         "{updated:?}"
