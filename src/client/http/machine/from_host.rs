@@ -74,8 +74,7 @@ impl Machine {
             Some(call) if call.modern => {
                 // Closing the stream tells a modern server.
                 let exchange = call.link.exchange();
-                self.calls.remove(place);
-                self.clear_barrier(place);
+                self.remove_call(place);
                 if let Some(exchange) = exchange {
                     self.forget_exchange(exchange);
                     self.ends.push_back(Action::Abort(exchange));
@@ -84,8 +83,10 @@ impl Machine {
             Some(call) => {
                 call.cancelled = true;
                 if matches!(call.link, Link::Waiting(_)) {
-                    self.calls.remove(place);
+                    self.remove_call(place);
                 }
+                // The cancellation itself must not wait for the answer.
+                self.clear_barrier(place);
                 self.outgoing.push_cancellation(message, body, place);
             }
             None => {}

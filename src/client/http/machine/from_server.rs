@@ -97,7 +97,7 @@ impl Machine {
     /// The head of a successful response to a request.
     fn on_head(&mut self, place: u64, head: &Head) {
         self.moves = 0;
-        let call = self.calls.get(place);
+        let call = self.calls.get(place).filter(|call| !call.cancelled);
         let method = call.and_then(|call| call.queued.message.mcp_method());
         if method == Some(Method::Initialize) {
             self.session.begin(head.session.as_ref());
@@ -119,10 +119,9 @@ impl Machine {
             }
             return self.complete(place, &answer);
         }
-        let Some(call) = self.calls.remove(place) else {
+        let Some(call) = self.remove_call(place) else {
             return;
         };
-        self.clear_barrier(place);
         let session = call.session.as_ref();
         if call.cancelled {
             if matches!(outcome, Outcome::SessionLost) {
@@ -138,8 +137,7 @@ impl Machine {
 
     /// Handles the answer to a request.
     fn complete(&mut self, place: u64, answer: &Message) {
-        self.clear_barrier(place);
-        let Some(call) = self.calls.remove(place) else {
+        let Some(call) = self.remove_call(place) else {
             return;
         };
         if let Some(exchange) = call.link.exchange()
@@ -151,7 +149,7 @@ impl Machine {
             return;
         };
         let request = &call.queued.message;
-        if request.mcp_method() == Some(Method::Initialize) {
+        if request.mcp_method() == Some(Method::Initialize) && !call.cancelled {
             self.on_initialize_answered(answer);
         }
         if is_own(id) && call.queued.own {
@@ -180,6 +178,12 @@ impl Machine {
             return self.push_line(line);
         }
         self.push_line(answer.to_line(Some(id), &[]).joined());
+    }
+
+    /// Removes a request without an answer. The messages behind it may be posted now.
+    pub(super) fn remove_call(&mut self, place: u64) -> Option<Call> {
+        self.clear_barrier(place);
+        self.calls.remove(place)
     }
 
     pub(super) fn clear_barrier(&mut self, place: u64) {

@@ -31,7 +31,7 @@ impl Machine {
                 .into_bytes();
         list.extend_from_slice(meta);
         list.extend_from_slice(b"}}\n");
-        if let Some(mut call) = self.calls.remove(place) {
+        if let Some(mut call) = self.remove_call(place) {
             call.queued.refused += 1;
             self.outgoing.put_back(call.queued);
             self.push_own(&list.into());

@@ -125,10 +125,9 @@ impl Machine {
 
     /// There is no response to a POST.
     pub(super) fn on_failed(&mut self, place: u64, failed: Failed, now: Instant) {
-        let Some(call) = self.calls.remove(place) else {
+        let Some(call) = self.remove_call(place) else {
             return;
         };
-        self.clear_barrier(place);
         if call.queued.own || !failed.sent {
             if !call.cancelled {
                 self.outgoing.put_back(call.queued);
@@ -210,8 +209,7 @@ impl Machine {
 
     /// The answer to a request will not come.
     fn forget_call(&mut self, place: u64, reason: String, now: Instant) {
-        self.clear_barrier(place);
-        if let Some(call) = self.calls.remove(place) {
+        if let Some(call) = self.remove_call(place) {
             if call.queued.own {
                 self.outgoing.put_back(call.queued);
                 self.on_unreachable(reason, None, now);
@@ -262,7 +260,7 @@ impl Machine {
     /// The server has got the cancellation of a request, or never will: its stream may end.
     pub(super) fn release_cancelled(&mut self, cancellation: &Queued) {
         let place = cancellation.cancels;
-        if let Some(call) = place.and_then(|place| self.calls.remove(place))
+        if let Some(call) = place.and_then(|place| self.remove_call(place))
             && let Some(exchange) = call.link.exchange()
         {
             self.forget_exchange(exchange);

@@ -335,3 +335,51 @@ fn a_request_that_is_cancelled_before_it_is_posted_never_is() {
     bench.host(&json!({"jsonrpc":"2.0","id":5,"result":{}}));
     assert_eq!(body(&bench.begin().1)["result"], json!({}));
 }
+
+/// Bug: nothing was posted again after the host had cancelled an 'initialize' whose stream was to be resumed.
+/// On an open stream even its cancellation waited for the answer.
+#[test]
+fn a_handshake_that_is_cancelled_holds_nothing_back() {
+    for is_cut in [true, false] {
+        let mut bench = Bench::retrying(3);
+        bench.host(&initialize(0));
+        let (exchange, _) = bench.begin();
+        bench.event(exchange, opened());
+        bench.event(exchange, streamed(Some("e1"), &Value::Null));
+        if is_cut {
+            bench.event(exchange, ended());
+        }
+        bench.host(&cancelled(0));
+        let (cancellation, request) = bench.begin();
+        assert_eq!(body(&request)["params"]["requestId"], 0);
+        bench.event(cancellation, status(202));
+        bench.heard();
+        bench.handshake("s1");
+        // What the server says of the other session is too late.
+        bench.event(exchange, streamed(None, &response(0)));
+        bench.host(&call(1));
+        let (_, request) = bench.begin();
+        assert_eq!(header(&request, "Mcp-Session-Id"), Some("s1"));
+    }
+}
+
+#[test]
+fn a_cancelled_handshake_gives_no_session() {
+    let mut bench = Bench::retrying(3);
+    bench.host(&initialize(0));
+    let (cancelled_exchange, _) = bench.begin();
+    bench.host(&cancelled(0));
+    bench.begin();
+    bench.host(&initialize(1));
+    bench.answer_initialize("s1");
+    let late = Head {
+        session: Some(HeaderValue::from_static("s0")),
+        ..json_head(200)
+    };
+    let result = result_body(&json!(0), &json!({"protocolVersion":"2025-03-26"}));
+    bench.event(cancelled_exchange, Event::Answered(late, result));
+    bench.host(&call(2));
+    let (_, request) = bench.begin();
+    assert_eq!(header(&request, "Mcp-Session-Id"), Some("s1"));
+    assert_eq!(header(&request, "MCP-Protocol-Version"), Some("2025-06-18"));
+}
