@@ -104,16 +104,25 @@ enum Event {
     Host(Option<Lines>),
     Leave,
     Closed,
-    /// There is a newer token.
+    /// There is a newer token, before the old one expires.
     Renewed,
+    /// Another token has replaced one that had expired or was refused.
+    Replaced,
     /// The machine has to be polled.
     Poll,
 }
 
-/// Completes when there is a newer token.
-fn renewal(pool: &Arc<Pool>) -> OwnWaker<impl Future<Output = ()> + use<>> {
+/// Completes when there is another token.
+fn renewal(pool: &Arc<Pool>) -> OwnWaker<impl Future<Output = Event> + use<>> {
     let pool = Arc::clone(pool);
-    own_waker(async move { pool.settings.tokens.renewed().await })
+    own_waker(async move {
+        let tokens = &pool.settings.tokens;
+        tokio::select! {
+            biased;
+            () = tokens.renewed() => Event::Renewed,
+            () = tokens.replaced() => Event::Replaced,
+        }
+    })
 }
 
 struct Client {
@@ -166,7 +175,7 @@ impl Client {
             let until = until.min(give_up_at);
             let event = tokio::select! {
                 event = self.wait(read_host, until, &mut alarm, &mut leaving) => event,
-                () = &mut renewal => Event::Renewed,
+                event = &mut renewal => event,
             };
             match event {
                 Event::Report(exchange, report) => self.on_report(exchange, report),
@@ -181,6 +190,10 @@ impl Client {
                     tracing::info!("the token is renewed");
                     renewal = self::renewal(&self.pool);
                     self.machine.on_token_renewed(Instant::now().into_std());
+                }
+                Event::Replaced => {
+                    renewal = self::renewal(&self.pool);
+                    self.machine.on_token_replaced(Instant::now().into_std());
                 }
             }
         }

@@ -139,6 +139,11 @@ impl Tokens {
         }
     }
 
+    /// Completes when another token is in use, for whatever reason. Cancel safe.
+    pub(super) async fn replaced(&self) {
+        self.changed.notified().await;
+    }
+
     /// Checks for a newer token before this one expires, until there is one.
     async fn look_ahead(&self) {
         let left = self.current().await.as_ref().and_then(time_left);

@@ -193,10 +193,7 @@ impl Machine {
     /// Handles an event of the stream that belongs to no request.
     fn on_listen(&mut self, session: Option<&HeaderValue>, event: Event, now: Instant) {
         match event {
-            Event::Opened(_) => {
-                self.listen.was_open = true;
-                self.listen.stream.opened(now);
-            }
+            Event::Opened(_) => self.listen.opened(now),
             Event::Streamed(event) => {
                 self.listen.stream.note(&event);
                 self.on_streamed(&event, None);
@@ -206,6 +203,16 @@ impl Machine {
                 // Some servers send this status if they have no such stream.
                 404 if session.is_some() && self.listen.was_open => {
                     self.on_session_lost(session, now);
+                }
+                // The next token may be late.
+                status @ (401 | 403) => {
+                    if !std::mem::replace(&mut self.listen.refused, true) {
+                        tracing::warn!(
+                            status,
+                            "the server refuses the stream for its own messages with this token, trying again"
+                        );
+                    }
+                    self.listen.lost(now, head.retry_after);
                 }
                 408 | 409 | 429 | 500 | 502..=599 => self.listen.lost(now, head.retry_after),
                 status => {

@@ -22,6 +22,8 @@ pub(super) struct Listen {
     pub stream: Stream,
     /// The server has opened it in this session.
     pub was_open: bool,
+    /// The server has refused our token since.
+    pub refused: bool,
 }
 
 impl Listen {
@@ -29,7 +31,15 @@ impl Listen {
     pub(super) fn start(&mut self, now: Instant) {
         self.stream = Stream::default();
         self.was_open = false;
+        self.refused = false;
         self.state = State::Due(now);
+    }
+
+    /// The server has opened it.
+    pub(super) fn opened(&mut self, now: Instant) {
+        self.stream.opened(now);
+        self.was_open = true;
+        self.refused = false;
     }
 
     /// There is no session any more, or no such stream. Returns the exchange to abandon.
@@ -42,11 +52,19 @@ impl Listen {
 
     /// Reopens it at once. Returns the exchange to abandon.
     pub(super) fn reopen(&mut self, now: Instant) -> Option<ExchangeId> {
+        self.hurry(now);
         let State::On(exchange) = self.state else {
             return None;
         };
         self.state = State::Due(now);
         Some(exchange)
+    }
+
+    /// If it waits to be opened, that is now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if let State::Due(time) = &mut self.state {
+            *time = now.min(*time);
+        }
     }
 
     /// True when it is to be opened now.

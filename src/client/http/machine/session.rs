@@ -81,6 +81,11 @@ impl Machine {
         }
     }
 
+    /// Another token is in use: if the stream for other messages waits to be opened, that is now.
+    pub(in crate::client::http) fn on_token_replaced(&mut self, now: Instant) {
+        self.listen.hurry(now);
+    }
+
     pub(super) fn end_listening(&mut self) {
         if let Some(exchange) = self.listen.stop() {
             self.exchanges.remove(&exchange);

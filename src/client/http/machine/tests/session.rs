@@ -301,6 +301,42 @@ fn k8_the_stream_beside_the_requests_is_resumed_too() {
     assert_eq!(header(&request, "Mcp-Session-Id"), Some("s2"));
 }
 
+/// Bug: one 401 on this stream, in the moment before the next token came, ended it for good: the host got no more
+/// questions.
+#[test]
+fn the_stream_beside_the_requests_comes_back_with_the_next_token() {
+    for code in [401, 403] {
+        let mut bench = Bench::retrying(3);
+        bench.host(&initialize(0));
+        bench.answer_initialize("s1");
+        bench.host(&json!({"jsonrpc":"2.0","method":"notifications/initialized"}));
+        bench.accept_own_initialized();
+        for pause in [1, 2, 4] {
+            let (exchange, request) = bench.begin();
+            assert_eq!(request.verb, Verb::Get);
+            bench.event(exchange, status(code));
+            bench.assert_waits();
+            assert_eq!(bench.until, Some(bench.now + pause * SECOND));
+            bench.now += pause * SECOND;
+        }
+        let (exchange, _) = bench.begin();
+        bench.event(exchange, status(code));
+        bench.assert_waits();
+        bench.machine.on_token_replaced(bench.now);
+        let (exchange, _) = bench.begin();
+        // An open stream is left alone.
+        bench.machine.on_token_replaced(bench.now);
+        bench.event(exchange, opened());
+        bench.machine.on_token_replaced(bench.now);
+        bench.assert_waits();
+        assert_eq!(bench.aborted, []);
+        assert_eq!(bench.gave_up, None);
+        bench.machine.on_token_renewed(bench.now);
+        assert_eq!(bench.begin().1.verb, Verb::Get);
+        assert_eq!(bench.aborted, [exchange]);
+    }
+}
+
 #[test]
 fn k9_a_cancellation_is_posted_and_the_stream_stays_until_then() {
     let mut bench = Bench::established();
