@@ -9,6 +9,7 @@ use super::error::ClientError;
 use super::host::HostInput;
 use super::retry::Retry;
 use super::settings::{CONNECT_TIMEOUT, Settings};
+use super::token;
 use crate::transport::{foreign, tls};
 use crate::utils::backoff;
 use crate::utils::chain::Chain;
@@ -111,7 +112,18 @@ impl<'a> Lifecycle<'a> {
             let pause = match attempt {
                 Ok(dialed) => return Ok(Some(dialed)),
                 Err(DialError::Rejected(reason)) => {
-                    self.after_refusal(ClientError::Rejected(reason)).await?;
+                    let has_expired = self.is_expiry(&reason);
+                    let refusal = ClientError::Rejected(reason);
+                    if !self.after_refusal(refusal, has_expired).await? {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                // Whatever renews the token may have been suspended with us.
+                Err(DialError::Token(fault)) if self.may_wait_for_token() => {
+                    if !self.wait_for_token(None, &fault).await {
+                        return Ok(None);
+                    }
                     continue;
                 }
                 Err(err) => self.after_failure(err)?,
@@ -127,11 +139,6 @@ impl<'a> Lifecycle<'a> {
         let err = match err {
             DialError::Rejected(reason) => return Err(ClientError::Rejected(reason)),
             DialError::NotAsked(reason) => return Err(self.mismatch(reason)),
-            // Whatever renews the token may have been suspended with us.
-            DialError::Token(_) if self.connected && self.settings.tokens.can_change() => {
-                tracing::warn!(%err, "could not connect");
-                return self.next_pause(err);
-            }
             DialError::Token(fault) => return Err(ClientError::Token(fault)),
             DialError::Io(err) => err,
         };
@@ -147,30 +154,60 @@ impl<'a> Lifecycle<'a> {
         self.next_pause(err)
     }
 
-    /// A server has refused the token: a newer one is tried once.
-    async fn after_refusal(&mut self, refusal: ClientError) -> Result<(), ClientError> {
-        let Some(refused) = self.token.clone().filter(|_| !self.replaced) else {
+    /// A server has refused the token: a newer one is tried once, and waited for if the token `has_expired`.
+    /// False when no connection is needed any more.
+    async fn after_refusal(
+        &mut self,
+        refusal: ClientError,
+        has_expired: bool,
+    ) -> Result<bool, ClientError> {
+        let Some(refused) = self.token.clone() else {
             return Err(refusal);
         };
         let tokens = &self.settings.tokens;
-        let newer = self.unless_unneeded(tokens.after_refusal(&refused), Duration::ZERO);
-        match newer.await.flatten() {
-            Some(_) => {
+        if !self.replaced {
+            let newer = self.unless_unneeded(tokens.after_refusal(&refused), Duration::ZERO);
+            if newer.await.flatten().is_some() {
                 tracing::info!("the token was refused, trying the one that has come since");
                 self.replaced = true;
-                Ok(())
+                return Ok(true);
             }
-            None => Err(refusal),
         }
+        if has_expired && self.may_wait_for_token() {
+            return Ok(self.wait_for_token(Some(&refused), "has expired").await);
+        }
+        Err(refusal)
     }
 
     /// The server has revoked its acceptance.
     async fn after_rejection(&mut self, reason: String) -> Result<bool, ClientError> {
+        let has_expired = self.is_expiry(&reason);
         let refusal = self.rejected(reason);
-        self.after_refusal(refusal).await?;
+        let lost_at = Instant::now();
+        let goes_on = self.after_refusal(refusal, has_expired).await?;
         self.bridge.with(|endpoint| endpoint.prepare_reconnect());
-        self.lost_at = Some(Instant::now());
-        Ok(true)
+        self.lost_at = Some(lost_at);
+        Ok(goes_on)
+    }
+
+    /// True if a server has refused the token because it has expired.
+    fn is_expiry(&self, reason: &str) -> bool {
+        let has_expired = || self.token.as_ref().and_then(token::has_expired);
+        reason.contains("Token expired")
+            || reason.contains("Invalid token") && has_expired() == Some(true)
+    }
+
+    fn may_wait_for_token(&self) -> bool {
+        self.connected && self.retry.is_some() && self.settings.tokens.can_change()
+    }
+
+    /// Waits for a usable token, other than the one that was refused; false when no connection is needed any
+    /// more.
+    async fn wait_for_token(&mut self, refused: Option<&Secret>, fault: &str) -> bool {
+        // Without a session, the requests in flight are lost.
+        self.bridge.with(|endpoint| endpoint.prepare_reconnect());
+        let next = self.settings.tokens.next(refused, fault);
+        self.unless_unneeded(next, Duration::ZERO).await.is_some()
     }
 
     async fn carry(&mut self, dialed: Dialed) -> Ended {

@@ -284,6 +284,83 @@ fn a_command_that_gives_no_token_ends_the_client_before_it_connects() {
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
 }
 
+fn is_waiting(client: &TestClient, file: &TokenFile) {
+    let from = file.path();
+    let from = from.display();
+    let says = format!("the token has expired; waiting for a new one from {from}");
+    client.log.wait_for(&says);
+}
+
+const FOREVER: [&str; 3] = [
+    "--auto-reconnect",
+    "--max-attempts=0",
+    "--reconnect-delay=20",
+];
+
+/// Bug: a client whose token expired before the next one came gave up, and its host had lost the server for good.
+#[test]
+fn a_late_token_is_waited_for() {
+    for transport in ALL {
+        // Whether the token expires while there is a connection, or none.
+        for is_away in [false, true] {
+            let mut server = Setup::new(transport).secret().start();
+            let short = good_for(4, "alice");
+            let file = TokenFile::new(&short);
+            let flag = file.flag();
+            let flags = [&[&*flag], &FOREVER[..]].concat();
+            let mut client = client(transport, server.port, &flags);
+            initialize(&mut client);
+            if is_away {
+                let port = server.port;
+                drop(server);
+                eventually("the token has expired", || {
+                    (now() > end_of(&short)).then_some(())
+                });
+                client.send(&request(1, "x", json!({})));
+                server = Setup::new(transport).secret().port(port).start();
+            }
+            is_waiting(&client, &file);
+            if !is_away {
+                client.send(&request(1, "x", json!({})));
+            }
+            file.write(&good_for(3600, "alice"));
+            let answer = client.next();
+            assert!(answer["result"].is_object(), "{transport}: {answer}");
+            assert_eq!(answer["id"], 1);
+            let log = client.log.text();
+            assert_eq!(log.matches("waiting for a new one").count(), 1, "{log}");
+            drop(server);
+        }
+    }
+}
+
+#[test]
+fn over_http_a_token_without_a_date_is_waited_for_if_the_server_calls_it_invalid() {
+    let site = Site::start();
+    let file = TokenFile::new("one");
+    let flag = file.flag();
+    let flags = [&[&*flag], &FOREVER[..]].concat();
+    let mut client = TestClient::http(&site.url(), &flags, &[]);
+    client.send(&request(1, "x", json!({})));
+    site.next().result(&json!({}));
+    assert_eq!(client.next()["id"], 1);
+    client.send(&request(2, "x", json!({})));
+    let challenge = "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n";
+    site.next().answer(401, challenge, "");
+    is_waiting(&client, &file);
+    file.write("two");
+    let again = site.next();
+    assert_eq!(again.header("authorization"), Some("Bearer two"));
+    again.result(&json!({}));
+    assert_eq!(client.next()["id"], 2);
+    // Any other refusal ends it.
+    client.send(&request(3, "x", json!({})));
+    site.next().status(401);
+    let answer = client.next();
+    assert_eq!(answer["error"]["data"]["reason"], "authentication-failed");
+    assert_eq!(client.wait(), Some(1));
+}
+
 /// After a night of sleep the file may still hold yesterday's token.
 #[test]
 fn an_expired_token_is_waited_for_where_there_has_been_a_connection() {

@@ -2,6 +2,7 @@
 
 use super::exchange::{Cause, Content, Event, ExchangeId, Failed, Head, Request, Verb};
 use super::pool::Pool;
+use crate::client::token;
 use crate::control::MAX_SERVER_LINE;
 use crate::http::SESSION_ID;
 use crate::transport::sse::Decoder;
@@ -15,8 +16,10 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::InvalidUri;
 use hyper::{Method, Response, StatusCode, header};
+use memchr::memmem;
 use std::error::Error;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
@@ -64,31 +67,62 @@ struct Exchanged {
     token: Option<Secret>,
 }
 
+impl Exchanged {
+    /// The token, if the server does not accept it.
+    fn refused(&self) -> Option<&Secret> {
+        let is_refused = self.response.status() == StatusCode::UNAUTHORIZED;
+        self.token.as_ref().filter(|_| is_refused)
+    }
+
+    /// True if the token has expired; one that does not say when it does may have if the server says so.
+    fn has_expired(&self) -> bool {
+        let challenge = self.response.headers().get(header::WWW_AUTHENTICATE);
+        let says = |it: &HeaderValue| memmem::find(it.as_bytes(), b"invalid_token").is_some();
+        let expired = self.token.as_ref().and_then(token::has_expired);
+        expired.unwrap_or_else(|| challenge.is_some_and(says))
+    }
+}
+
 impl Carrier<'_> {
     async fn report(&self, report: Report) {
         // The receiver is gone when the program ends.
         let _ended = self.reports.send((self.exchange, report)).await;
     }
 
-    /// Sends a request, and retries once if the server refuses the token and there is a newer one.
+    /// Sends a request. If the server refuses the token, retries once if there is a newer one, and waits for it
+    /// if the token has expired.
     async fn send(&self, request: Request) -> Result<Event, Failed> {
+        let tokens = &self.pool.settings.tokens;
         let mut exchanged = self.exchange(&request).await?;
-        if exchanged.response.status() == StatusCode::UNAUTHORIZED
-            && let Some(refused) = &exchanged.token
-            && self
-                .pool
-                .settings
-                .tokens
-                .after_refusal(refused)
-                .await
-                .is_some()
+        if let Some(refused) = exchanged.refused()
+            && tokens.after_refusal(refused).await.is_some()
         {
             tracing::info!("the token was refused, trying the one that has come since");
             exchanged = self.exchange(&request).await?;
         }
+        while self.may_wait_for_token(&request)
+            && exchanged.has_expired()
+            && let Some(refused) = exchanged.refused()
+        {
+            tokens.next(Some(refused), "has expired").await;
+            exchanged = self.exchange(&request).await?;
+        }
+        if exchanged.token.is_some() && exchanged.response.status().is_success() {
+            self.pool.accepted.store(true, Ordering::Relaxed);
+        }
         let last = self.receive(exchanged.response).await?;
         self.pool.give_back(exchanged.sender);
         Ok(last)
+    }
+
+    /// True once a token has been accepted, if the source may have another one. The end of the session is not
+    /// worth waiting.
+    fn may_wait_for_token(&self, request: &Request) -> bool {
+        let settings = &self.pool.settings;
+        settings.reconnect.is_some()
+            && settings.tokens.can_change()
+            && self.pool.accepted.load(Ordering::Relaxed)
+            && request.verb != Verb::Delete
     }
 
     /// Sends a request, and waits for the head of its response.
@@ -100,7 +134,13 @@ impl Carrier<'_> {
             let (mut sender, token) = match kept {
                 Some(sender) => (sender, tokens.current().await),
                 None => {
-                    let token = tokens.for_connection().await.map_err(no_token)?;
+                    let token = match tokens.for_connection().await {
+                        Err(fault) if self.may_wait_for_token(request) => {
+                            tokens.next(None, &fault).await;
+                            continue;
+                        }
+                        token => token.map_err(no_token)?,
+                    };
                     let connected = self.pool.connect().await;
                     (connected.map_err(|err| failed(&err, false))?, token)
                 }

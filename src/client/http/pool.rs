@@ -10,6 +10,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::header::HeaderMap;
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -34,6 +35,8 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
     /// The tasks that drive them, which end with this.
     connections: Mutex<JoinSet<()>>,
+    /// The server has accepted a token.
+    pub accepted: AtomicBool,
 }
 
 impl Pool {
@@ -43,6 +46,7 @@ impl Pool {
             settings,
             idle: Mutex::default(),
             connections: Mutex::default(),
+            accepted: AtomicBool::new(false),
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Tokens {
     state: Mutex<State>,
     /// The token has changed.
     changed: Notify,
+    /// Held by the one that waits for a new token; others wait for it.
+    waiting: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +67,7 @@ impl Tokens {
                 current: first,
             }),
             changed: Notify::new(),
+            waiting: Mutex::default(),
         }
     }
 
@@ -124,6 +127,40 @@ impl Tokens {
         }
         let token = state.current.as_ref()?;
         (!is_same(token, refused) && inspect(token).is_ok()).then(|| token.clone())
+    }
+
+    /// Waits until the source has a token that a server may accept, other than `refused`. What is wrong with the
+    /// present one is logged once, however many wait. Cancel safe.
+    pub(super) async fn next(&self, refused: Option<&Secret>, fault: &str) {
+        let is_other = |token: &Secret| {
+            refused.is_none_or(|refused| !is_same(token, refused)) && inspect(token).is_ok()
+        };
+        let _turn = self.waiting.lock().await;
+        if self.current().await.is_some_and(|token| is_other(&token)) {
+            return;
+        }
+        // Its remedy is on its way.
+        let fault = fault.split(';').next().unwrap_or_default();
+        match &self.source {
+            Some(TokenSource::File(file)) => {
+                let file = file.display();
+                tracing::warn!("the token {fault}; waiting for a new one from {file}");
+            }
+            _ => {
+                tracing::warn!("the token {fault}; waiting for a new one from --jwt-token-command")
+            }
+        }
+        let mut pause = MIN_PAUSE;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+            let mut state = self.state.lock().await;
+            match self.read().await {
+                Ok(token) if is_other(&token) => return self.keep(&mut state, token),
+                Ok(_) => {}
+                Err(err) => tracing::debug!("the token {err}"),
+            }
+        }
     }
 
     /// Completes when there is a newer token and the one in use expires soon. Cancel safe.
@@ -192,8 +229,35 @@ impl Tokens {
 
     /// Reads the source. If that fails, keeps the present token, if any.
     async fn read_again(&self, state: &mut State) -> Result<(), String> {
+        if self.source.is_none() {
+            return Ok(());
+        }
+        match self.read().await {
+            Ok(token) => {
+                self.keep(state, token);
+                Ok(())
+            }
+            Err(err) if state.current.is_some() => {
+                tracing::warn!("the token {err}; going on with the one that was read before");
+                Ok(())
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Keeps a token that has been read.
+    fn keep(&self, state: &mut State, token: Secret) {
+        let old = state.current.replace(token.clone());
+        if old.is_none_or(|old| !is_same(&old, &token)) {
+            state.unused = true;
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// What the source has now.
+    async fn read(&self) -> Result<Secret, String> {
         let read = match &self.source {
-            None => return Ok(()),
+            None => Err("has no source".to_owned()),
             Some(TokenSource::Fixed(token)) => Ok(token.clone()),
             Some(TokenSource::File(file)) => match text::read(file) {
                 Ok(text) => Ok(text.trim().to_owned().into()),
@@ -203,25 +267,10 @@ impl Tokens {
                 .await
                 .map_err(|err| format!("could not be obtained with --jwt-token-command: {err}")),
         };
-        let read = read.and_then(|token: Secret| match token.expose() {
+        read.and_then(|token: Secret| match token.expose() {
             "" => Err("is empty where it comes from".to_owned()),
             _ => Ok(token),
-        });
-        match read {
-            Ok(token) => {
-                let old = state.current.replace(token.clone());
-                if old.is_none_or(|old| !is_same(&old, &token)) {
-                    state.unused = true;
-                    self.changed.notify_waiters();
-                }
-                Ok(())
-            }
-            Err(err) if state.current.is_some() => {
-                tracing::warn!("the token {err}; going on with the one that was read before");
-                Ok(())
-            }
-            Err(err) => Err(err),
-        }
+        })
     }
 }
 
@@ -238,6 +287,12 @@ fn now() -> Duration {
 fn time_left(token: &Secret) -> Option<Duration> {
     let expires = Duration::try_from_secs_f64(auth::expires_at(token)?).ok()?;
     Some(expires.saturating_sub(now()))
+}
+
+/// True if a token has expired by its own claims, or is about to and may have by a server's clock; `None` if
+/// it does not say.
+pub(super) fn has_expired(token: &Secret) -> Option<bool> {
+    time_left(token).map(|left| left.as_secs_f64() <= CLOCK_SKEW)
 }
 
 /// Checks a token before any server does. Each attempt checks again, since time passes.

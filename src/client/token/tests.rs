@@ -121,3 +121,28 @@ async fn a_newer_token_is_found_before_the_end_of_the_old_one() {
     assert_eq!(next(&tokens).await, Ok(new));
     assert!(inspect(&secret(&old)).is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn all_that_wait_get_the_next_usable_token() {
+    let (_folder, file, tokens) = file("one");
+    assert_eq!(next(&tokens).await.as_deref(), Ok("one"));
+    let one = secret("one");
+    let waiting = async {
+        tokio::join!(
+            tokens.next(Some(&one), "x"),
+            tokens.next(Some(&one), "x"),
+            tokens.next(None, "x"),
+        )
+    };
+    let mut waiting = std::pin::pin!(waiting);
+    let day = Duration::from_secs(86_400);
+    for unusable in ["one", "", "Bearer two"] {
+        std::fs::write(&file, unusable).unwrap();
+        let waited = tokio::time::timeout(day, &mut waiting).await;
+        assert!(waited.is_err(), "{unusable}");
+    }
+    std::fs::write(&file, "two").unwrap();
+    let waited = tokio::time::timeout(2 * MAX_PAUSE, &mut waiting).await;
+    assert!(waited.is_ok());
+    assert_eq!(next(&tokens).await.as_deref(), Ok("two"));
+}

@@ -148,11 +148,8 @@ impl Machine {
     pub(super) fn on_unreachable_or_tls(&mut self, failed: Failed, now: Instant) {
         match failed.cause {
             Cause::Tls => self.failure = Some(GiveUp::Tls(failed.reason)),
-            // At startup there will be no other token soon; later, its renewal may just be late.
-            Cause::Token if !self.session.established || !self.dialing.may_retry() => {
-                self.failure = Some(GiveUp::Token(failed.reason));
-            }
-            Cause::Token | Cause::Connection => self.on_unreachable(failed.reason, None, now),
+            Cause::Token => self.failure = Some(GiveUp::Token(failed.reason)),
+            Cause::Connection => self.on_unreachable(failed.reason, None, now),
         }
     }
 
