@@ -1,5 +1,6 @@
 //! Programs that speak a protocol other than that of the port they have connected to.
 
+use crate::utils::escape::escape;
 use memchr::memmem;
 use std::io;
 
@@ -19,11 +20,14 @@ pub const NO_MCP_BUT_METRICS: &str = "there is no MCP on this port; its metrics 
 /// For a client without TLS on a port that has it.
 pub const WANTS_TLS: &str = "the server wants TLS; use --tls or wss://, or https:// over HTTP";
 
+/// The most that is quoted of what a port says, in bytes.
+const MAX_QUOTED: usize = 60;
+
 /// For a client: the server speaks another transport. Retrying will not help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrongTransport {
     /// Lines over TCP.
-    #[error("this is a TCP port, and no WebSocket is spoken there; use 'client tcp'")]
+    #[error("this is a TCP port, and no HTTP or WebSocket is spoken there; use 'client tcp'")]
     Tcp,
     /// WebSocket.
     #[error("this is a WebSocket port; use 'client ws'")]
@@ -38,6 +42,9 @@ pub enum WrongTransport {
         "this port has the health checks or the metrics of a server, and no MCP; use the port of its --port or --listen"
     )]
     NoMcp,
+    /// Something else than HTTP.
+    #[error("no HTTP is spoken on this port, and no WebSocket; is it the port of an MCP server?")]
+    NoHttp,
     /// HTTP, which may be upgraded to WebSocket.
     #[error(
         "HTTP is spoken on this port; use 'client http' with --url http://HOST:PORT/mcp, or 'client ws' if it takes WebSockets"
@@ -71,6 +78,17 @@ impl From<WrongTransport> for io::Error {
 pub fn explain(err: &io::Error) -> Option<String> {
     let wrong: &WrongTransport = err.get_ref()?.downcast_ref()?;
     Some(wrong.to_string())
+}
+
+/// For a client: nobody speaks MCP on a port whose first line is this one.
+#[must_use]
+pub fn no_mcp(line: &[u8]) -> String {
+    let said = line.trim_ascii();
+    let said = String::from_utf8_lossy(&said[..said.len().min(MAX_QUOTED)]);
+    format!(
+        "no MCP server speaks on this port (it says '{}'); is it the right one?",
+        escape(&said)
+    )
 }
 
 /// True for the answer of a server with TLS to plain HTTP. Each has its own words: ours says "TLS", most
@@ -147,6 +165,20 @@ mod tests {
         }
         let elsewhere = WrongTransport::of_answer(404, NOTHING_HERE.as_bytes());
         assert_eq!(elsewhere, Some(WrongTransport::Path));
+    }
+
+    #[test]
+    fn what_a_foreign_port_says_is_quoted_in_part_and_escaped() {
+        for (line, quoted) in [
+            (
+                &b"SSH-2.0-OpenSSH_9.2\r"[..],
+                "(it says 'SSH-2.0-OpenSSH_9.2')",
+            ),
+            (b"\x1b[31m\xff", "(it says '\\u{1b}[31m\u{fffd}')"),
+        ] {
+            assert!(no_mcp(line).contains(quoted), "{}", no_mcp(line));
+        }
+        assert!(no_mcp(&[b'x'; 1000]).len() < 160);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::handshake::read_limit_of;
 use crate::jsonrpc::Message;
 use crate::liveness::Schedule;
 use crate::replay::Violation;
+use crate::transport::foreign;
 
 impl Endpoint {
     /// Handles a line from the server.
@@ -23,6 +24,14 @@ impl Endpoint {
         if line.is_for_connection(self.is_established())? {
             self.count(line.line.len());
             return Ok(Reception::Handled);
+        }
+        if !self.introduced && line.is_foreign() {
+            let says = foreign::no_mcp(&line.line);
+            return Err(match self.accepted {
+                // Something stands in for a server that we know.
+                true => Lost::Notice(says).into(),
+                false => End::Mismatch(says),
+            });
         }
         let control = line.control();
         if let Err(violation) = self.on_control(control.as_ref()) {

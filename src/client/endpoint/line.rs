@@ -72,6 +72,11 @@ impl ServerLine {
         }
     }
 
+    /// True for a line that no MCP server begins with.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.message.is_none() && !self.line.trim_ascii().is_empty() && !self.is_json()
+    }
+
     /// True for a JSON object or array. Our parser is strict: the host may understand more.
     pub(super) fn is_json(&self) -> bool {
         let line = &self.line;

@@ -37,6 +37,9 @@ use refused::refusal;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// How long a server may take to answer `initialize` before the user is told.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// The client's end of a session.
 pub(super) struct Endpoint {
     keepalive_interval: Duration,
@@ -61,6 +64,8 @@ pub(super) struct Endpoint {
     needs_poll: bool,
     /// Requests that have failed since the last report.
     failed: usize,
+    /// When the user is told that `initialize` is still pending.
+    patience_until: Option<Instant>,
     /// The longest line that the server accepts, if it has said so.
     limit: Option<usize>,
     /// The limit, if the last line of the server says that one of ours is too long.
@@ -85,6 +90,7 @@ impl Endpoint {
             accepted: false,
             needs_poll: false,
             failed: 0,
+            patience_until: None,
             limit: None,
             line_limit: None,
         }

@@ -116,18 +116,20 @@ impl Pending {
     }
 
     /// Notes that a line of the host, without its newline, is about to be sent. Invalid messages are sent,
-    /// too: the server answers them with an error.
-    pub(super) fn on_sent(&mut self, line: &Bytes) {
+    /// too: the server answers them with an error. True for an `initialize`.
+    pub(super) fn on_sent(&mut self, line: &Bytes) -> bool {
         let Ok(message) = Message::read(line.clone(), MAX_PEER_DEPTH) else {
             self.unparsable += 1;
-            return;
+            return false;
         };
+        let mut is_initialize = false;
         match message.kind() {
             Kind::Request(id) if is_own(id) => {}
             Kind::Request(id) => {
                 self.sent += 1;
                 let id = id.clone();
                 let method = message.mcp_method();
+                is_initialize = method == Some(Method::Initialize);
                 let request = InFlight {
                     place: self.sent,
                     size: line.len(),
@@ -147,6 +149,7 @@ impl Pending {
             },
             Kind::Response(_) => {}
         }
+        is_initialize
     }
 
     /// Notes that a line that was sent has not been received: it will be sent again.
@@ -237,6 +240,13 @@ impl Pending {
     pub(super) fn awaited(&self) -> usize {
         let requests = self.in_flight.values();
         requests.filter(|request| !request.is_subscription).count()
+    }
+
+    /// True while the host's `initialize` is pending.
+    pub(super) fn awaits_initialize(&self) -> bool {
+        let method = |request: &InFlight| request.rejoin.as_ref()?.mcp_method();
+        let mut requests = self.in_flight.values();
+        requests.any(|request| method(request) == Some(Method::Initialize))
     }
 
     /// How many requests of the host are pending.

@@ -1,7 +1,7 @@
 //! Decides what is sent to the server next, and when.
 
 use super::phase::Phase;
-use super::{Action, Endpoint, HostPhase, without_newline};
+use super::{Action, Endpoint, HostPhase, PATIENCE, without_newline};
 use crate::control::Control;
 use bytes::Bytes;
 use std::time::Instant;
@@ -12,7 +12,7 @@ impl Endpoint {
         if let Some(control) = self.control.take() {
             return send(&control);
         }
-        let lines = self.take_lines();
+        let lines = self.take_lines(now);
         if lines.is_empty() {
             if self.is_goodbye_due() {
                 return send(&Control::Leave {});
@@ -31,12 +31,26 @@ impl Endpoint {
         if !lines.is_empty() {
             return Action::Send(lines);
         }
+        self.complain(now);
         match self.phase.answer_by(self.began, self.outbound.is_holding()) {
             Some(by) if by <= now => self.on_overdue(now),
             answer_by => Action::Wait {
                 read_host: self.may_read_host(),
-                until: acknowledge_at.or(answer_by),
+                until: [acknowledge_at.or(answer_by), self.patience_until]
+                    .into_iter()
+                    .flatten()
+                    .min(),
             },
+        }
+    }
+
+    /// Tells the user once if `initialize` is still pending.
+    fn complain(&mut self, now: Instant) {
+        let is_late = self.patience_until.take_if(|until| *until <= now);
+        if is_late.is_some() && self.pending.awaits_initialize() {
+            tracing::warn!(
+                "still no answer to 'initialize'; is this the port of an MCP server, and does that server start?"
+            );
         }
     }
 
@@ -55,13 +69,15 @@ impl Endpoint {
             && self.outbound.has_room()
     }
 
-    fn take_lines(&mut self) -> Vec<Bytes> {
+    fn take_lines(&mut self, now: Instant) -> Vec<Bytes> {
         if self.is_blocked() {
             return Vec::new();
         }
         let batch = self.outbound.take();
         for line in batch.lines.iter().skip(batch.resent) {
-            self.pending.on_sent(&without_newline(line));
+            if self.pending.on_sent(&without_newline(line)) {
+                self.patience_until = Some(now + PATIENCE);
+            }
         }
         batch.lines
     }

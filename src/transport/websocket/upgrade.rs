@@ -61,7 +61,7 @@ impl UpgradeError {
                     None => to_io(tungstenite::Error::Http(answer)),
                 },
                 tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) => {
-                    WrongTransport::Tcp.into()
+                    WrongTransport::NoHttp.into()
                 }
                 err => to_io(err),
             },

@@ -104,6 +104,42 @@ fn the_host_learns_the_cause() {
     }
 }
 
+/// A port that says `greeting` to everybody who says something.
+fn greeting_port(greeting: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _asked = socket.read(&mut [0; 1024]);
+            let _gone = socket.write_all(greeting);
+            kept.push(socket);
+        }
+    });
+    port
+}
+
+/// Bug: such a client waited for an hour, or blamed a TCP port of ours.
+#[test]
+fn a_port_of_another_service_is_named() {
+    let port = greeting_port(b"SSH-2.0-OpenSSH_9.2\x1b[31m\r\n");
+    for flags in [&[][..], AGAIN] {
+        for (transport, says) in [
+            (
+                "tcp",
+                "no MCP server speaks on this port (it says 'SSH-2.0-OpenSSH_9.2\\u{1b}[31m')",
+            ),
+            ("ws", "no HTTP is spoken on this port"),
+        ] {
+            let (error, outcome) = told(transport, port, flags, None);
+            assert!(error["message"].as_str().unwrap().contains(says), "{error}");
+            assert!(outcome.stderr.contains(says), "{outcome:?}");
+            assert!(!outcome.stderr.contains('\x1b'), "{outcome:?}");
+        }
+    }
+}
+
 /// Bug: a client with the wrong transport kept trying for 24 seconds.
 #[test]
 fn the_wrong_transport_is_seen_at_once() {

@@ -289,6 +289,52 @@ fn received_lines_are_acknowledged_within_a_second_and_signs_of_life_go_on() {
     assert_eq!(rig.sent(), [ack(41), request(0)], "along with a line");
 }
 
+/// Bug: a client on the port of another service, such as SSH, said that it was connected and waited for an hour.
+#[test]
+fn a_port_without_mcp_is_left_at_its_first_line() {
+    let ssh = Bytes::from_static(b"SSH-2.0-OpenSSH_9.2\r\n");
+    let mut rig = Rig::new();
+    rig.connect(Offer::Possible);
+    let Err(End::Mismatch(reason)) = rig.receive(&ssh) else {
+        panic!();
+    };
+    assert!(reason.contains("'SSH-2.0-OpenSSH_9.2'"), "{reason}");
+    assert_eq!(rig.endpoint.take_news(), None, "it is not connected");
+    // A server has been there: it may be on its way back.
+    let mut rig = Rig::established();
+    rig.lose();
+    rig.connect(Offer::Possible);
+    assert!(matches!(rig.receive(&ssh), Err(End::Lost(_))));
+    // What an MCP server prints later is passed over.
+    let mut rig = Rig::new();
+    rig.connect(Offer::Possible);
+    rig.hears(Bytes::from_static(b"\r\n"));
+    rig.hears(Bytes::from_static(
+        b"[{\"jsonrpc\":\"2.0\",\"method\":\"x\"}]\n",
+    ));
+    rig.hears(ssh);
+    assert_eq!(rig.told().len(), 1);
+}
+
+#[test]
+fn the_user_is_told_once_if_initialize_is_not_answered() {
+    let initialize = || line(&json!({"jsonrpc": "2.0", "id": 0, "method": "initialize"}));
+    for is_answered in [false, true] {
+        let mut rig = Rig::new();
+        rig.connect(Offer::Nothing { admitted: false });
+        rig.now += PATIENCE;
+        rig.say(initialize());
+        assert_eq!(rig.sent(), [initialize()]);
+        assert_eq!(rig.waits(), Some(PATIENCE));
+        if is_answered {
+            rig.hears(response(&json!(0)));
+        }
+        assert_eq!(rig.endpoint.pending.awaits_initialize(), !is_answered);
+        rig.now += PATIENCE;
+        assert_eq!(rig.waits(), None, "it is over");
+    }
+}
+
 #[test]
 fn errors_that_answer_no_request_end_a_connection_without_a_session() {
     let refused = json!({"jsonrpc": "2.0", "error": {"code": -32002,
