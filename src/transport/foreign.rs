@@ -91,6 +91,13 @@ pub fn no_mcp(line: &[u8]) -> String {
     )
 }
 
+/// True if an error comes from a port that answers HTTP with something else.
+#[must_use]
+pub fn is_no_http(err: &io::Error) -> bool {
+    let wrong = err.get_ref().and_then(|err| err.downcast_ref());
+    wrong == Some(&WrongTransport::NoHttp)
+}
+
 /// True for the answer of a server with TLS to plain HTTP. Each has its own words: ours says "TLS", most
 /// others "HTTPS".
 #[must_use]

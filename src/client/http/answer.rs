@@ -38,6 +38,8 @@ pub(super) struct Refused {
     pub text: String,
     pub status: u16,
     pub executed: Executed,
+    /// There is no MCP server here, and will be none.
+    pub is_final: bool,
 }
 
 /// Classifies the response to a message. `request` is its id if it is a request, `in_session` tells whether
@@ -109,6 +111,7 @@ fn refused(head: &Head, body: &Bytes) -> Refused {
             text: wrong.to_string(),
             status,
             executed: Executed::No,
+            is_final: true,
         };
     }
     let (text, executed) = match status {
@@ -130,7 +133,7 @@ fn refused(head: &Head, body: &Bytes) -> Refused {
         ),
         404 | 405 => (
             format!(
-                "the server says HTTP {status}: there is no MCP server at this --url, or one that speaks HTTP+SSE of 2024-11-05 only"
+                "the server says HTTP {status}: there is no MCP server at this --url, or one that speaks HTTP+SSE of 2024-11-05 only; is the path of --url right?"
             ),
             Executed::No,
         ),
@@ -145,6 +148,7 @@ fn refused(head: &Head, body: &Bytes) -> Refused {
         text,
         status,
         executed,
+        is_final: matches!(status, 404 | 405),
     }
 }
 

@@ -293,15 +293,18 @@ fn failed(err: &(dyn Error + 'static), sent: bool) -> Failed {
         std::iter::successors(Some(err), |err: &&(dyn Error + 'static)| (*err).source());
     let explained = causes.find_map(|err| {
         let err = err.downcast_ref::<io::Error>()?;
-        tls::explain(err).or_else(|| foreign::explain(err))
+        let cause = match foreign::is_no_http(err) {
+            true => Cause::Foreign,
+            false => Cause::Tls,
+        };
+        let reason = tls::explain(err).or_else(|| foreign::explain(err))?;
+        Some((cause, reason))
     });
+    let (cause, reason) = explained.unwrap_or_else(|| (Cause::Connection, Chain(err).to_string()));
     Failed {
         // If the server refuses the TLS handshake, it has read nothing that was sent with it.
-        sent: sent && explained.is_none(),
-        cause: match explained {
-            Some(_) => Cause::Tls,
-            None => Cause::Connection,
-        },
-        reason: explained.unwrap_or_else(|| Chain(err).to_string()),
+        sent: sent && cause != Cause::Tls,
+        cause,
+        reason,
     }
 }

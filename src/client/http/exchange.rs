@@ -85,6 +85,8 @@ pub(super) enum Cause {
     Connection,
     /// TLS; another attempt would fail as well.
     Tls,
+    /// The response is no HTTP.
+    Foreign,
     /// There is no token, or none that a server would accept.
     Token,
 }

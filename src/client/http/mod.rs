@@ -338,7 +338,7 @@ impl Client {
                 address,
                 limit: self.pool.settings.answer_timeout,
             },
-            GiveUp::Tls(reason) => ClientError::Mismatch { address, reason },
+            GiveUp::Mismatch(reason) => ClientError::Mismatch { address, reason },
             GiveUp::Unreachable(reason) => ClientError::Connect {
                 address,
                 source: std::io::Error::other(reason),

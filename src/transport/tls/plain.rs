@@ -84,14 +84,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Plain<S> {
             let _told = Pin::new(&mut self.stream).poll_write(context, &answer);
             return Poll::Ready(Err(Mismatch.into()));
         }
-        if self.is_http && first == Some(b'{') {
+        // Every answer over HTTP/1 begins with its name, perhaps after a line break.
+        if self.is_http && first.is_some_and(|first| !matches!(first, b'H' | b'\r' | b'\n')) {
             // Only a port with TLS does not recognise our HTTP.
             let said = buffer.filled().get(before..).unwrap_or_default();
             let wants_tls = memmem::find(said, b"\"tls-required\"").is_some();
             buffer.set_filled(before);
-            return Poll::Ready(Err(match wants_tls {
-                true => Mismatch.into(),
-                false => WrongTransport::Tcp.into(),
+            return Poll::Ready(Err(match first {
+                Some(b'{') if wants_tls => Mismatch.into(),
+                Some(b'{') => WrongTransport::Tcp.into(),
+                _ => WrongTransport::NoHttp.into(),
             }));
         }
         Poll::Ready(Ok(()))

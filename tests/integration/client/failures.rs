@@ -181,11 +181,46 @@ fn a_url_of_the_wrong_transport_is_named() {
         let url = format!("http://127.0.0.1:{}/mcp", server.port);
         let mut client = binary();
         client.args(["client", "http", "--auto-reconnect", "--url", &url]);
-        let outcome = run(&mut client, request(7, "ping", json!({})).as_bytes());
-        let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
-        let text = answer["error"]["message"].as_str().unwrap();
-        assert!(text.contains(remedy), "{answer}");
+        // Bug: nothing was logged, and a client without a server went on.
+        for (method, code) in [("ping", 0), ("initialize", 1)] {
+            let outcome = run(&mut client, request(7, method, json!({})).as_bytes());
+            assert_eq!(outcome.code, Some(code), "{outcome:?}");
+            assert!(outcome.stderr.contains(remedy), "{outcome:?}");
+            let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+            let text = answer["error"]["message"].as_str().unwrap();
+            assert!(text.contains(remedy), "{answer}");
+        }
     }
+}
+
+/// Bug: as above, at a port of a service that speaks no HTTP and at a page of a web server.
+#[test]
+fn a_url_without_mcp_is_named() {
+    for (greeting, says) in [
+        (
+            &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
+            "no HTTP is spoken on this port",
+        ),
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "there is no MCP server at this --url",
+        ),
+    ] {
+        let url = format!("http://127.0.0.1:{}/mcp", greeting_port(greeting));
+        let mut client = binary();
+        client.args(["client", "http", "--url", &url]);
+        let outcome = run(&mut client, request(7, "initialize", json!({})).as_bytes());
+        assert_fails_with_answer(&outcome, says);
+    }
+}
+
+/// The exit code is 1, and stderr and the host are told the cause.
+fn assert_fails_with_answer(outcome: &Outcome, says: &str) {
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains(says), "{outcome:?}");
+    let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let text = answer["error"]["message"].as_str().unwrap();
+    assert!(text.contains(says), "{answer}");
 }
 
 /// Bug: the host got an error with neither cause nor remedy, stderr was empty, and the exit code was 0.

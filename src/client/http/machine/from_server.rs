@@ -97,6 +97,8 @@ impl Machine {
     /// The head of a successful response to a request.
     fn on_head(&mut self, place: u64, head: &Head) {
         self.moves = 0;
+        self.heard = true;
+        self.last_fault = None;
         let call = self.calls.get(place).filter(|call| !call.cancelled);
         let method = call.and_then(|call| call.queued.message.mcp_method());
         if method == Some(Method::Initialize) {

@@ -69,8 +69,8 @@ pub(super) enum GiveUp {
     Unauthorized(Option<String>),
     /// The token lacks the roles that the server requires of everybody; in words.
     Unentitled(String),
-    /// TLS fails, or only one end uses it, or the transport is another one.
-    Tls(String),
+    /// TLS fails, or only one end uses it, or the transport is another one, or there is no MCP server.
+    Mismatch(String),
     /// There is no token, or none that a server would accept.
     Token(String),
     /// The host has left, and its pending requests were not answered in time.
@@ -110,6 +110,10 @@ pub(super) struct Machine {
     dialing: Dialing,
     /// Nothing else is posted before the message at this place was answered.
     barrier: Option<u64>,
+    /// A server has answered a request with success.
+    heard: bool,
+    /// Why the last request of the host has failed, if none has succeeded since.
+    last_fault: Option<String>,
     /// Redirects in a row.
     moves: u32,
     host: HostPhase,
@@ -141,6 +145,8 @@ impl Machine {
             listen: Listen::default(),
             dialing: Dialing::new(reconnect, jitter),
             barrier: None,
+            heard: false,
+            last_fault: None,
             moves: 0,
             host: HostPhase::default(),
             served_at: None,

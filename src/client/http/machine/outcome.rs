@@ -32,11 +32,15 @@ impl Machine {
             text: text.to_owned(),
             status,
             executed: Executed::No,
+            is_final: false,
         };
         match outcome {
             Outcome::Accepted | Outcome::Answer(_) => None,
             Outcome::WantsTls(_) if !self.place.tls => {
-                self.give_up_before(queued, GiveUp::Tls(foreign::WANTS_TLS.to_owned()))
+                self.give_up_before(queued, GiveUp::Mismatch(foreign::WANTS_TLS.to_owned()))
+            }
+            Outcome::Failed(refused) if refused.is_final && self.is_first(&queued) => {
+                self.give_up_before(queued, GiveUp::Mismatch(refused.text))
             }
             Outcome::Failed(refused) | Outcome::WantsTls(refused) => Some((queued, refused)),
             Outcome::SessionLost => {
@@ -89,9 +93,24 @@ impl Machine {
                     ),
                     status: 307,
                     executed: Executed::No,
+                    is_final: false,
                 };
                 Some((queued, refused))
             }
+        }
+    }
+
+    /// True for the host's `initialize` before any server has answered.
+    fn is_first(&self, queued: &Queued) -> bool {
+        let is_initialize = queued.message.mcp_method() == Some(Method::Initialize);
+        is_initialize && !queued.own && !self.heard
+    }
+
+    /// Logs why a request of the host fails, once for each cause in a row.
+    fn report(&mut self, reason: &str) {
+        if self.last_fault.as_deref() != Some(reason) {
+            tracing::warn!(reason, "a request of the host has failed");
+            self.last_fault = Some(reason.to_owned());
         }
     }
 
@@ -105,6 +124,7 @@ impl Machine {
     pub(super) fn on_refused(&mut self, queued: &Queued, refused: &Refused) {
         match queued.request() {
             Some(id) if !queued.own => {
+                self.report(&refused.text);
                 let data = ErrorData::new("http-status", refused.executed);
                 let data = data.with_http_status(refused.status);
                 self.fail(id, &format!("HTTP error: {}", refused.text), &data);
@@ -128,18 +148,22 @@ impl Machine {
         let Some(call) = self.remove_call(place) else {
             return;
         };
+        if failed.cause == Cause::Foreign && self.is_first(&call.queued) && !call.cancelled {
+            self.give_up_before(call.queued, GiveUp::Mismatch(failed.reason));
+            return;
+        }
         if call.queued.own || !failed.sent {
             if !call.cancelled {
                 self.outgoing.put_back(call.queued);
             }
             return self.on_unreachable_or_tls(failed, now);
         }
-        tracing::debug!(reason = failed.reason, "a request has got no response");
         self.on_lost(&call, failed.reason);
     }
 
     fn on_lost(&mut self, call: &Call, reason: String) {
         if let (false, false, Some(id)) = (call.queued.own, call.cancelled, call.queued.request()) {
+            self.report(&reason);
             let failure = Failure::CONNECTION_LOST.because(reason);
             self.push_line(failure.line(id, Executed::Unknown).into());
         }
@@ -147,9 +171,9 @@ impl Machine {
 
     pub(super) fn on_unreachable_or_tls(&mut self, failed: Failed, now: Instant) {
         match failed.cause {
-            Cause::Tls => self.failure = Some(GiveUp::Tls(failed.reason)),
+            Cause::Tls => self.failure = Some(GiveUp::Mismatch(failed.reason)),
             Cause::Token => self.failure = Some(GiveUp::Token(failed.reason)),
-            Cause::Connection => self.on_unreachable(failed.reason, None, now),
+            Cause::Connection | Cause::Foreign => self.on_unreachable(failed.reason, None, now),
         }
     }
 

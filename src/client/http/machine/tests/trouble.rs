@@ -171,6 +171,57 @@ fn a_server_that_wants_a_token_ends_it_and_nothing_was_executed() {
     assert_failed(&bench.heard, 1, "authentication-failed", "no");
 }
 
+/// Bug: where there is no MCP server, the client went on, its log was empty and its exit code 0.
+#[test]
+fn a_first_initialize_where_no_mcp_is_spoken_ends_it() {
+    for code in [404, 405, 426] {
+        let mut bench = Bench::retrying(0);
+        // A host may ask what there is.
+        bench.host(&modern(1, "server/discover"));
+        let (exchange, _) = bench.begin();
+        bench.event(exchange, status(code));
+        assert_failed(&bench.heard(), 1, "http-status", "no");
+        bench.host(&initialize(2));
+        let (exchange, _) = bench.begin();
+        bench.event(exchange, status(code));
+        bench.assert_waits();
+        assert!(matches!(bench.gave_up, Some(GiveUp::Mismatch(_))), "{code}");
+        bench.machine.give_up(&Failure::NOT_CONNECTED, Vec::new());
+        bench.assert_waits();
+        assert_failed(&bench.heard, 2, "connection-lost", "no");
+    }
+    let no_http = || {
+        Event::Failed(Failed {
+            sent: true,
+            cause: Cause::Foreign,
+            reason: "no HTTP".to_owned(),
+        })
+    };
+    let mut bench = Bench::retrying(0);
+    bench.host(&initialize(0));
+    let (exchange, _) = bench.begin();
+    bench.event(exchange, no_http());
+    bench.assert_waits();
+    let gave_up = GiveUp::Mismatch("no HTTP".to_owned());
+    assert_eq!(bench.gave_up, Some(gave_up));
+    let mut bench = Bench::established();
+    bench.host(&call(1));
+    let (exchange, _) = bench.begin();
+    bench.event(exchange, no_http());
+    assert_failed(&bench.heard(), 1, "connection-lost", "unknown");
+    // Another status may pass, and a server that has been there may come back.
+    let mut bench = Bench::retrying(0);
+    bench.host(&initialize(0));
+    let (exchange, _) = bench.begin();
+    bench.event(exchange, status(502));
+    assert_failed(&bench.heard(), 0, "http-status", "unknown");
+    let mut bench = Bench::established();
+    bench.host(&initialize(1));
+    let (exchange, _) = bench.begin();
+    bench.event(exchange, status(404));
+    assert_failed(&bench.heard(), 1, "http-status", "no");
+}
+
 #[test]
 fn what_is_no_message_is_refused_here() {
     let mut bench = Bench::established();
