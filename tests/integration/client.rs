@@ -48,6 +48,28 @@ pub fn assert_lost(message: &Value, id: impl Into<Value>, executed: &str) {
     assert_eq!(error["data"], data);
 }
 
+/// Bug: a stray print of a wrapper script as the first line ended the client.
+#[test]
+fn what_a_host_prints_beside_its_messages_ends_nothing() {
+    for transport in BOTH {
+        for (setup, token) in [
+            (Setup::new(transport), None),
+            (Setup::new(transport).secret(), Some(token_with(&["user"]))),
+        ] {
+            let server = setup.start();
+            let mut client = TestClient::start(transport, server.port, &[], token.as_deref());
+            client.send("hello from my wrapper");
+            let answer = client.next();
+            assert_eq!(answer["error"]["code"], -32700, "{answer}");
+            assert_eq!(answer["id"], Value::Null);
+            let answer = client.ask(1, "x", json!({}));
+            assert!(answer["result"].is_object(), "{answer}");
+            client.close_stdin();
+            assert_eq!(client.wait(), Some(0));
+        }
+    }
+}
+
 /// It waited forever.
 #[test]
 fn a_host_that_has_left_is_waited_for_as_long_as_it_was_told() {

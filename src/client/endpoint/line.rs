@@ -4,7 +4,7 @@
 use crate::client::end::{End, Lost};
 use crate::control::Control;
 use crate::handshake;
-use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
+use crate::jsonrpc::{Code, Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message, Refusal};
 use crate::transport::tls::Mismatch;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
@@ -102,6 +102,14 @@ pub(in crate::client) enum Verdict {
 /// The line without its newline.
 pub(in crate::client) fn without_newline(line: &Bytes) -> Bytes {
     line.slice(..line.len().saturating_sub(1))
+}
+
+/// True for a line of the host that no server needs to see, and that many hang up on: it is not UTF-8, does not
+/// begin as an object, or is no JSON and names no request.
+pub(super) fn is_junk(line: &Bytes, refusal: &Refusal) -> bool {
+    let is_nameless = refusal.code == Code::ParseError && refusal.about.is_empty();
+    let is_text = simdutf8::basic::from_utf8(line).is_ok();
+    is_nameless || !is_text || !line.trim_ascii_start().starts_with(b"{")
 }
 
 /// True for the host's response to a server request, without which the request that caused it

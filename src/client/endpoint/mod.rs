@@ -26,9 +26,12 @@ pub(super) use server_requests::ServerRequests;
 
 use super::end::{End, Lost};
 use crate::control::Control;
-use crate::jsonrpc::{Executed, Kind, MAX_PEER_DEPTH, Message, RequestId, unreadable_answer};
+use crate::jsonrpc::{
+    Executed, Kind, MAX_PEER_DEPTH, Message, Refusal, RequestId, unreadable_answer,
+};
 use crate::transport::line::LineError;
 use bytes::Bytes;
+use line::is_junk;
 use negotiation::Negotiation;
 use outbound::Outbound;
 use pending::Pending;
@@ -111,14 +114,10 @@ impl Endpoint {
         std::mem::take(&mut self.needs_poll)
     }
 
-    /// Answers a line that not every transport could carry.
-    fn refuse_bytes(&mut self, line: Bytes) {
-        if let Err(refusal) = Message::read(without_newline(&line), MAX_PEER_DEPTH) {
-            let replies = refusal.replies().into_iter().map(Bytes::from);
-            self.for_host
-                .extend(replies.map(|reply| without_newline(&reply)));
-            refusal.answers().for_each(|id| self.fail_question(id));
-        }
+    /// Answers a line that is no message.
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.push_for_host(refusal.replies());
+        refusal.answers().for_each(|id| self.fail_question(id));
     }
 
     /// If it is a response of the host that cannot be passed on, the server gets an error instead.
@@ -131,7 +130,7 @@ impl Endpoint {
     /// Answers a line, newline included, that is longer than the server accepts.
     fn refuse_long(&mut self, line: &Bytes, limit: usize) {
         match Message::read(without_newline(line), MAX_PEER_DEPTH) {
-            Err(_) => self.refuse_bytes(line.clone()),
+            Err(refusal) => self.refuse(&refusal),
             Ok(message) => match message.kind() {
                 Kind::Response(Some(id)) => self.fail_question(id),
                 _ => self.push_for_host(refusal(line, limit).into_iter().collect()),
@@ -143,9 +142,11 @@ impl Endpoint {
     pub(super) fn on_host_lines(&mut self, lines: Vec<Bytes>) {
         self.host = self.host.max(HostPhase::Speaking);
         for line in lines {
-            if simdutf8::basic::from_utf8(&line).is_err() {
-                self.refuse_bytes(line);
-            } else if Control::read(&without_newline(&line)).is_some() {
+            let body = without_newline(&line);
+            let refusal = Message::read(body.clone(), MAX_PEER_DEPTH).err();
+            if let Some(refusal) = refusal.filter(|refusal| is_junk(&body, refusal)) {
+                self.refuse(&refusal);
+            } else if Control::read(&body).is_some() {
                 // The server would not count it.
                 tracing::warn!("dropped a notification of the host under one of our own names");
             } else if let Some(limit) = self.limit.filter(|limit| line.len() > limit + 1) {

@@ -394,6 +394,23 @@ fn lines_of_the_host_that_cannot_be_sent_are_answered_or_dropped() {
     let told = rig.told();
     assert_eq!(told.len(), 1);
     assert!(std::str::from_utf8(&told[0]).unwrap().contains("-32700"));
+    // Bug: a server hung up on such a first line, and with it went everything else.
+    for (junk, code) in [
+        ("hello from my wrapper\n", "-32700"),
+        ("{\n", "-32700"),
+        ("[]\n", "-32600"),
+        ("1\n", "-32600"),
+    ] {
+        rig.say(Bytes::from_static(junk.as_bytes()));
+        let told = rig.told();
+        assert_eq!(told.len(), 1, "{junk}");
+        let told = std::str::from_utf8(&told[0]).unwrap();
+        assert!(
+            told.contains(code) && told.contains("\"id\":null"),
+            "{told}"
+        );
+        assert!(rig.sent().is_empty(), "{junk}");
+    }
     // Bug: a request with a byte of Latin-1 was answered without its id, and its host waited.
     rig.say(Bytes::from_static(
         b"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"x\",\"params\":{\"a\":\"caf\xe9\"}}\n",
