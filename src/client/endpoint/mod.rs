@@ -65,6 +65,8 @@ pub(super) struct Endpoint {
     accepted: bool,
     /// The server has sent something that affects the sending half.
     needs_poll: bool,
+    /// Lines that were taken to be sent may not be on their way yet.
+    is_sending: bool,
     /// Requests that have failed since the last report.
     failed: usize,
     /// When the user is told that `initialize` is still pending.
@@ -92,6 +94,7 @@ impl Endpoint {
             carried: false,
             accepted: false,
             needs_poll: false,
+            is_sending: false,
             failed: 0,
             patience_until: None,
             limit: None,
@@ -186,7 +189,8 @@ impl Endpoint {
     /// True while another connection can replace this one: the session continues there, or there is nothing
     /// to lose.
     pub(super) fn may_move(&self) -> bool {
-        self.is_established() || !self.phase.awaits_answer() && !self.is_needed()
+        let is_idle = !self.is_needed() && !self.is_sending;
+        self.is_established() || !self.phase.awaits_answer() && is_idle
     }
 
     /// True when the host has left and has no pending requests. Our own pending exchanges may take
@@ -259,6 +263,7 @@ impl Endpoint {
             end => end,
         };
         self.phase = Phase::Disconnected;
+        self.is_sending = false;
         self.control = None;
         Ended {
             end,

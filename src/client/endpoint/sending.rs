@@ -7,8 +7,14 @@ use bytes::Bytes;
 use std::time::Instant;
 
 impl Endpoint {
-    /// The next action of the sending half.
+    /// The next action of the sending half, which has sent what the last one was about.
     pub(in crate::client) fn poll(&mut self, now: Instant) -> Action {
+        let action = self.decide(now);
+        self.is_sending = matches!(action, Action::Send(_));
+        action
+    }
+
+    fn decide(&mut self, now: Instant) -> Action {
         if let Some(control) = self.control.take() {
             return send(&control);
         }
@@ -99,7 +105,7 @@ impl Endpoint {
         match self.phase {
             Phase::Probing => {
                 self.phase = Phase::Undecided;
-                return self.poll(now);
+                return self.decide(now);
             }
             Phase::Resuming => self.negotiation.timed_out(),
             _ => {}

@@ -335,6 +335,24 @@ fn the_user_is_told_once_if_initialize_is_not_answered() {
     }
 }
 
+/// Bug: a token that was renewed while a notification was being written lost it, where there is no session.
+#[test]
+fn a_connection_is_not_replaced_while_a_line_is_being_written() {
+    let mut rig = Rig::new();
+    rig.connect(Offer::Nothing { admitted: true });
+    assert!(rig.endpoint.may_move());
+    let notification = line(&json!({"jsonrpc": "2.0", "method": "notifications/x"}));
+    rig.say(notification.clone());
+    assert!(!rig.endpoint.may_move(), "it waits");
+    assert_eq!(rig.poll(), Action::Send(vec![notification]));
+    assert!(!rig.endpoint.may_move(), "it is being written");
+    assert!(rig.reads_host());
+    assert!(rig.endpoint.may_move());
+    rig.say(request(0));
+    rig.sent();
+    assert!(!rig.endpoint.may_move(), "its answer is awaited");
+}
+
 #[test]
 fn errors_that_answer_no_request_end_a_connection_without_a_session() {
     let refused = json!({"jsonrpc": "2.0", "error": {"code": -32002,
