@@ -101,7 +101,7 @@ struct Shared {
     drained: Notify,
     /// The list of tools of a process is known, or may be requested again.
     learned: Notify,
-    /// A process has started, or a session has moved to another hub.
+    /// A process has started or ended, or a session has moved to another hub.
     started: Notify,
     /// Counts lines of all processes that were not messages …
     junk: Seldom,
@@ -391,6 +391,8 @@ impl Shared {
             out.queued[process.0] = 0;
             routing.child_exited(process, exit, out);
         });
+        // If none follows, another one may serve what has waited for it.
+        self.started.notify_waiters();
     }
 }
 

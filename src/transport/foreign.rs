@@ -80,15 +80,41 @@ pub fn explain(err: &io::Error) -> Option<String> {
     Some(wrong.to_string())
 }
 
-/// For a client: nobody speaks MCP on a port whose first line is this one.
+/// How the first lines of other protocols begin: SSH, HTTP, POP3, IMAP, Redis, VNC.
+const GREETINGS: [&[u8]; 7] = [
+    b"SSH-", b"HTTP/", b"+OK", b"* OK", b"-ERR", b"-NOAUTH", b"RFB ",
+];
+
+/// For a client: why nobody speaks MCP on a port whose first line is this one; `None` if that is not certain, since
+/// some servers pass on what their MCP server prints.
 #[must_use]
-pub fn no_mcp(line: &[u8]) -> String {
+pub fn no_mcp(line: &[u8]) -> Option<String> {
     let said = line.trim_ascii();
-    let said = String::from_utf8_lossy(&said[..said.len().min(MAX_QUOTED)]);
-    format!(
-        "no MCP server speaks on this port (it says '{}'); is it the right one?",
-        escape(&said)
-    )
+    // FTP, SMTP and NNTP begin with a code.
+    let is_code = |said: &[u8]| {
+        said.len() == 4
+            && said[..3].iter().all(u8::is_ascii_digit)
+            && matches!(said[3], b' ' | b'-')
+    };
+    let is_binary = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\x1b');
+    let is_foreign = GREETINGS.iter().any(|known| said.starts_with(known))
+        || said.get(..4).is_some_and(is_code)
+        || said.iter().any(is_binary);
+    is_foreign.then(|| {
+        format!(
+            "no MCP server speaks on this port (it says '{}'); is it the right one?",
+            quoted(said)
+        )
+    })
+}
+
+/// The beginning of what a port says, for people.
+#[must_use]
+pub fn quoted(said: &[u8]) -> String {
+    let said = said.trim_ascii();
+    escape(&String::from_utf8_lossy(
+        &said[..said.len().min(MAX_QUOTED)],
+    ))
 }
 
 /// True if an error comes from a port that answers HTTP with something else.
@@ -181,11 +207,25 @@ mod tests {
                 &b"SSH-2.0-OpenSSH_9.2\r"[..],
                 "(it says 'SSH-2.0-OpenSSH_9.2')",
             ),
-            (b"\x1b[31m\xff", "(it says '\\u{1b}[31m\u{fffd}')"),
+            (b"+OK \x1b[31m\xff", "(it says '+OK \\u{1b}[31m\u{fffd}')"),
+            (b"220 mail.example ESMTP", "'220 mail.example ESMTP'"),
+            (b"HTTP/1.1 400 Bad Request", "'HTTP/1.1 400 Bad Request'"),
+            (b"J\0\0\0\n8.0.36", "'J\\u{0}"),
         ] {
-            assert!(no_mcp(line).contains(quoted), "{}", no_mcp(line));
+            let says = no_mcp(line).unwrap_or_default();
+            assert!(says.contains(quoted), "{says}");
         }
-        assert!(no_mcp(&[b'x'; 1000]).len() < 160);
+        assert!(no_mcp(&[b'\0'; 1000]).is_some_and(|says| says.len() < 500));
+        // What a server prints when it starts.
+        for banner in [
+            "Server running on stdio",
+            "\x1b[32mready\x1b[0m",
+            "2026-11-30 INFO up",
+            "200ms",
+            "",
+        ] {
+            assert_eq!(no_mcp(banner.as_bytes()), None, "{banner}");
+        }
     }
 
     #[test]

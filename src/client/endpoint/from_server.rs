@@ -26,12 +26,18 @@ impl Endpoint {
             return Ok(Reception::Handled);
         }
         if !self.introduced && line.is_foreign() {
-            let says = foreign::no_mcp(&line.line);
-            return Err(match self.accepted {
-                // Something stands in for a server that we know.
-                true => Lost::Notice(says).into(),
-                false => End::Mismatch(says),
-            });
+            if let Some(says) = foreign::no_mcp(&line.line) {
+                return Err(match self.accepted {
+                    // Something stands in for a server that we know.
+                    true => Lost::Notice(says).into(),
+                    false => End::Mismatch(says),
+                });
+            }
+            let says = foreign::quoted(&line.line);
+            tracing::warn!(
+                says,
+                "the server's first line is no JSON, waiting for a message"
+            );
         }
         let control = line.control();
         if let Err(violation) = self.on_control(control.as_ref()) {

@@ -72,7 +72,7 @@ impl ServerLine {
         }
     }
 
-    /// True for a line that no MCP server begins with.
+    /// True for a line that is no message, nor anything like one.
     pub(super) fn is_foreign(&self) -> bool {
         self.message.is_none() && !self.line.trim_ascii().is_empty() && !self.is_json()
     }
