@@ -133,11 +133,7 @@ impl Machine {
             Some(id) => self.rejoin.on_response(id),
             None => {
                 let (method, reason) = (queued.message.method(), &refused.text);
-                tracing::warn!(
-                    method,
-                    reason,
-                    "the server did not take a message of the host"
-                );
+                tracing::warn!(method, reason, "the server rejected a message of the host");
                 self.release_cancelled(queued);
             }
         }
