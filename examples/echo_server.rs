@@ -25,6 +25,7 @@
 //! | `deaf` | stdin is no longer read |
 //! | `exit` | the process exits with this code instead of responding; `initialize`: in its `clientInfo` |
 //! | `refuse` | in the `clientInfo` of `initialize`: the response is an error |
+//! | `notify` | there, too: a notification of this method comes first |
 
 use serde_json::{Value, json};
 use std::fs::File;
@@ -98,6 +99,9 @@ fn answer(flags: &Flags, message: Value) {
         Some("initialize") => {
             exit_where_asked(&message["params"]["clientInfo"]);
             sleep(Duration::from_millis(flags.initialize_delay));
+            if let Some(method) = message["params"]["clientInfo"]["notify"].as_str() {
+                notify(method, &json!({"from": "echo"}));
+            }
             if message["params"]["clientInfo"]["refuse"] == true {
                 let error = json!({"code": -32602, "message": "Invalid params"});
                 print(&format!(

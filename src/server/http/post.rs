@@ -180,7 +180,10 @@ async fn ask(
     way: Way<'_>,
 ) -> Result<(Reply, Option<Line>), Reply> {
     let message = permit.message();
-    let open = || session.streams().open(message, way.accepts.stream);
+    // What comes before the answer to `initialize` waits for a GET: until it knows its session, a client can
+    // answer nothing, and whether there is one depends on the answer.
+    let takes_all = way.accepts.stream && message.mcp_method() != Some(Method::Initialize);
+    let open = || session.streams().open(message, takes_all);
     let opened = session.for_owner(&bearer.owner, open);
     let Ok(reading) = opened.ok_or_else(reply::session_ended)? else {
         return Err(stopped(gate::still_in_flight(message)));

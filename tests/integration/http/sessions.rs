@@ -2,7 +2,7 @@
 
 use crate::common::{Setup, TestServer, token, token_with};
 use crate::process::eventually;
-use crate::support::http::{Event, Http, Session, VERSION, call};
+use crate::support::http::{Event, Http, INITIALIZE, Session, VERSION, call};
 use serde_json::json;
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
@@ -100,6 +100,36 @@ fn a_session_from_begin_to_end() {
             404,
             "L26: {method}"
         );
+    }
+}
+
+/// Bug: the session had no id, and ended at once, if the MCP server said something before it answered `initialize`.
+#[test]
+fn what_comes_before_the_session_waits_for_a_listener() {
+    let early = r#""version":"1","notify":"notifications/message""#;
+    let initialize = INITIALIZE.replace(r#""version":"1""#, early);
+    for isolate in ["--isolate=always", "--isolate=asking"] {
+        let server = Setup::new("http").args(&[isolate]).start();
+        for accepts in [
+            "application/json, text/event-stream",
+            "text/event-stream",
+            "application/json",
+        ] {
+            let answer = Http::connect(server.port).post(&[("Accept", accepts)], &initialize);
+            assert!(answer.body.contains(r#""id":"i""#), "{answer:?}");
+            let is_json = answer.head.header("content-type") == Some("application/json");
+            assert_eq!(is_json, accepts.contains("json"), "{answer:?}");
+            let id = answer.head.header("mcp-session-id");
+            let session = Session {
+                port: server.port,
+                id: id.expect("a session").to_owned(),
+                version: "2025-11-25",
+                token: String::new(),
+            };
+            let early = session.listen("").event().unwrap();
+            assert_eq!(early.data["method"], "notifications/message");
+            assert_eq!(session.post(LIST).status(), 200);
+        }
     }
 }
 
