@@ -313,6 +313,22 @@ pub fn expect_stream(http: &mut Http) {
     }
 }
 
+/// Why a request that the MCP server has got has no answer. Nothing may ask its client to send it again.
+pub fn unanswered(answer: &Answer) -> String {
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    assert_eq!(answer.head.header("retry-after"), None, "{answer:?}");
+    let line = answer
+        .body
+        .lines()
+        .find_map(|line| line.strip_prefix("data: "));
+    let message: Value = serde_json::from_str(line.unwrap_or(&answer.body)).unwrap();
+    assert!(message["id"].is_number(), "{message}");
+    assert_eq!(message["error"]["code"], -32603, "{message}");
+    assert_eq!(message["error"]["data"]["executed"], "unknown", "{message}");
+    let reason = message["error"]["data"]["reason"].as_str();
+    reason.unwrap().to_owned()
+}
+
 /// A request of a legacy client.
 pub fn call(id: u32, params: Value) -> String {
     json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string()

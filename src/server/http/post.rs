@@ -7,7 +7,7 @@ use super::gate::{self, Stopped};
 use super::ids::New;
 use super::listen;
 use super::reader::{Reader, Unsent};
-use super::reply::{self, Reply};
+use super::reply::{self, Reply, Unanswered};
 use super::session::{HttpSession, Tentative};
 use super::stateless;
 use super::visitor::{Bearer, Visitor};
@@ -190,8 +190,8 @@ async fn ask(
     };
     let reader = Reader::new(session, reading, authorization);
     let sent = Unsent::new(&reader).send(bearer, permit).await;
-    sent.map_err(stopped)?;
-    answer(reader, way).await
+    let executed = sent.map_err(stopped)?;
+    answer(reader, way, message, executed).await
 }
 
 /// How a request is answered.
@@ -206,20 +206,21 @@ struct Way<'a> {
 }
 
 /// Waits for the first message: the answer is sent as JSON, anything else begins a stream. Returns
-/// also the answer, if it is one.
-async fn answer(mut reader: Reader, way: Way<'_>) -> Result<(Reply, Option<Line>), Reply> {
+/// also the answer, if it is one. `executed` tells whether the request has been sent.
+async fn answer(
+    mut reader: Reader,
+    way: Way<'_>,
+    request: &Message,
+    executed: Executed,
+) -> Result<(Reply, Option<Line>), Reply> {
     let first = match way.patience.filter(|_| way.accepts.stream) {
         Some(patience) => reader.next_within(patience).await,
         None => Some(reader.next().await),
     };
     let event = match first {
-        Some(None) if reader.is_invalidated() => return Err(reply::unauthorized(true)),
-        Some(None) if reader.session().is_over() => return Err(reply::session_ended()),
         // The new owner of the session can resume the stream.
-        Some(None) if reader.is_displaced() && way.primes && way.accepts.stream => None,
-        Some(None) if reader.is_displaced() => return Err(reply::session_ended()),
-        // It has been cancelled.
-        Some(None) => return Err(reply::empty(StatusCode::NO_CONTENT)),
+        Some(None) if can_be_resumed(&reader, &way) => None,
+        Some(None) => return Err(unanswered(reader, &way, request, executed)),
         Some(Some(event)) => Some(event),
         None => None,
     };
@@ -240,6 +241,33 @@ async fn answer(mut reader: Reader, way: Way<'_>) -> Result<(Reply, Option<Line>
     }
     let events = feed::events(reader, begin, way.pace);
     Ok((reply::events(events), answer))
+}
+
+/// True where another token has taken the stream over, and the client gets an id to resume it with.
+fn can_be_resumed(reader: &Reader, way: &Way<'_>) -> bool {
+    let is_closed = reader.is_invalidated() || reader.session().is_over();
+    !is_closed && reader.is_displaced() && way.primes && way.accepts.stream
+}
+
+/// The reply to a request whose stream has ended without an answer.
+fn unanswered(reader: Reader, way: &Way<'_>, request: &Message, executed: Executed) -> Reply {
+    let (why, not_sent) = if reader.is_invalidated() {
+        (Unanswered::TokenInvalid, reply::unauthorized(true))
+    } else if reader.session().is_over() || reader.is_displaced() {
+        (Unanswered::SessionEnded, reply::session_ended())
+    } else {
+        // It has been cancelled.
+        return reply::empty(StatusCode::NO_CONTENT);
+    };
+    if executed == Executed::No {
+        return not_sent;
+    }
+    let line = why.line(request.id());
+    if way.accepts.json {
+        return reply::json(StatusCode::OK, &line);
+    }
+    let begin = vec![write_event(None, Some(&line))];
+    reply::events(feed::events(reader, begin, way.pace))
 }
 
 fn is_result(line: &Line) -> bool {

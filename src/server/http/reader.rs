@@ -6,6 +6,7 @@ use super::gate::{self, Stopped};
 use super::session::HttpSession;
 use super::visitor::Bearer;
 use crate::http::{Event, EventId, Next, Reading, write_event};
+use crate::jsonrpc::Executed;
 use crate::permissions::Permit;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -122,20 +123,28 @@ impl<'a> Unsent<'a> {
     }
 
     /// Sends it once there is room for it, unless its stream ends before, as it does when the request is cancelled.
-    pub(super) async fn send(mut self, bearer: &Bearer, permit: &Permit) -> Result<(), Stopped> {
-        let Some(reader) = self.0 else { return Ok(()) };
+    /// Returns whether it has been sent, in the words of an error.
+    pub(super) async fn send(
+        mut self,
+        bearer: &Bearer,
+        permit: &Permit,
+    ) -> Result<Executed, Stopped> {
+        let Some(reader) = self.0 else {
+            return Ok(Executed::No);
+        };
         let ready = tokio::select! {
             biased;
             ready = gate::ready(&reader.session.placement, permit) => ready?,
-            () = reader.ended() => return Ok(()),
+            () = reader.ended() => return Ok(Executed::No),
         };
         let send = || ready.send(bearer, &reader.authorization);
-        if let Some(sent) = reader.session.send(&reader.reading, send) {
-            sent?;
-            // From here on its answer ends its stream.
-            self.0 = None;
-        }
-        Ok(())
+        let Some(sent) = reader.session.send(&reader.reading, send) else {
+            return Ok(Executed::No);
+        };
+        sent?;
+        // From here on its answer ends its stream.
+        self.0 = None;
+        Ok(Executed::Unknown)
     }
 }
 

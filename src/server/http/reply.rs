@@ -2,6 +2,7 @@
 
 use crate::handshake::Refused;
 use crate::http::Denied;
+use crate::jsonrpc::{Code, ErrorData, Executed, RequestId, error_line};
 use crate::transport::websocket::Accepted;
 use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
@@ -97,6 +98,39 @@ pub(super) fn session_ended() -> Reply {
         "session-ended",
         reason,
     ))
+}
+
+/// Why a request gets no answer, though the MCP server has it and may execute it. The client must not send it again,
+/// as 401, 404 or 503 would ask it to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// Its token is no longer valid.
+    TokenInvalid,
+    /// Its session has ended, or belongs to a token with more roles.
+    SessionEnded,
+    /// Outside sessions: the server has stopped or dropped it.
+    Dropped,
+}
+
+impl Unanswered {
+    /// The error for the request.
+    pub(super) fn line(self, id: Option<&RequestId>) -> Line {
+        let (data, text) = match self {
+            Self::TokenInvalid => (
+                ErrorData::new("token-invalid", Executed::Unknown),
+                "No answer: the token of this request is no longer valid",
+            ),
+            Self::SessionEnded => (
+                ErrorData::new("session-ended", Executed::Unknown),
+                "No answer: the session has ended",
+            ),
+            Self::Dropped => (
+                ErrorData::new("request-dropped", Executed::Unknown),
+                "No answer: the server has dropped it",
+            ),
+        };
+        error_line(id, Code::InternalError, text, Some(&data)).into()
+    }
 }
 
 /// The client accepts none of the available types.

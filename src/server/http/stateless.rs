@@ -8,7 +8,7 @@ use super::super::isolated;
 use super::super::sharing::{Party, Placement};
 use super::feed::{self, Patience, Source};
 use super::gate::{self, Stopped};
-use super::reply::{self, Reply};
+use super::reply::{self, Reply, Unanswered};
 use super::visitor::{Bearer, Visitor};
 use crate::audit::Trail;
 use crate::http::{Accepts, status_of, write_event};
@@ -121,6 +121,20 @@ impl Single {
         }
     }
 
+    /// The answer to a request that gets none from the MCP server.
+    fn unanswered(&self) -> Said {
+        let why = if self.invalidated {
+            Unanswered::TokenInvalid
+        } else {
+            Unanswered::Dropped
+        };
+        Said {
+            line: why.line(self.id.as_ref()),
+            is_answer: true,
+            code: Some(Code::InternalError as i64),
+        }
+    }
+
     /// Picks messages about this request: the client gets no server requests and no other answers.
     fn sort(&mut self, line: Line) {
         let Ok(message) = Message::read(line.joined(), MAX_CHILD_DEPTH) else {
@@ -193,15 +207,9 @@ pub(super) async fn serve(
         } else {
             Some(next.await)
         };
-        match first {
+        match first.map(|said| said.or_else(|| Some(single.unanswered()))) {
             // A client that does not accept event streams gets only the answer.
             Some(Some(said)) if !accepts.stream && !said.is_answer => {}
-            Some(None) if single.invalidated => return Err(reply::unauthorized(true)),
-            Some(None) => {
-                return Err(reply::last(reply::later(reply::empty(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                ))));
-            }
             Some(Some(said)) if said.is_answer && accepts.json => {
                 return Ok(reply::json(status_of(said.code), &said.line));
             }

@@ -1,8 +1,8 @@
 //! When sessions end, and why.
 
-use crate::common::Setup;
+use crate::common::{Setup, TestServer};
 use crate::process::eventually;
-use crate::support::http::{Http, INITIALIZE, Session, call};
+use crate::support::http::{Http, INITIALIZE, Session, call, unanswered};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,21 @@ fn a_session_whose_client_has_left_a_request_ends_in_time() {
     server.log.wait_for("session ends");
     server.wait_seen("notifications/cancelled");
     assert_eq!(session.post(LIST).status(), 404);
+}
+
+/// Bug: a request that was being executed when its session ended was said not to be, so clients sent it again.
+#[test]
+fn a_request_whose_session_ends_may_have_been_executed() {
+    let server = TestServer::start("http");
+    for accepts in ["application/json", "text/event-stream"] {
+        let session = Session::begin(server.port);
+        let silent = call(1, json!({"name": accepts, "silent": true}));
+        let mut pending = session.send("POST", &[("Accept", accepts)], &silent);
+        server.wait_seen(&format!("{accepts:?}"));
+        assert_eq!(session.send("DELETE", &[], "").answer().status(), 204);
+        assert_eq!(unanswered(&pending.answer()), "session-ended");
+        assert_eq!(session.post(LIST).status(), 404);
+    }
 }
 
 /// Bug: no other could take its place either.

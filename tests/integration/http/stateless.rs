@@ -2,7 +2,7 @@
 
 use crate::common::{Setup, TestServer, now, token, token_with};
 use crate::process::eventually;
-use crate::support::http::{Http, Session, VERSION, expect_stream, modern, with};
+use crate::support::http::{Http, Session, VERSION, expect_stream, modern, unanswered, with};
 use serde_json::json;
 
 fn server() -> TestServer {
@@ -234,7 +234,7 @@ fn a_request_ends_with_its_token() {
         if progress > 0 {
             assert_eq!(http.event(), None);
         } else {
-            assert_eq!(http.answer().status(), 401);
+            assert_eq!(unanswered(&http.answer()), "token-invalid");
         }
         server.wait_seen("notifications/cancelled");
         std::fs::write(&list, "").unwrap();
