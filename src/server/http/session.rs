@@ -1,6 +1,6 @@
 //! One session over HTTP: its state and its life.
 
-use super::super::access::{Authorization, Invalidated, apply_rights, invalidated};
+use super::super::access::{Authorization, Invalidated, apply_rights, invalidated, revoked};
 use super::super::context::Context;
 use super::super::end::why_cut;
 use super::super::owner::Owner;
@@ -268,7 +268,7 @@ async fn watch(session: &HttpSession, context: &Context, forget: impl FnOnce(&Ht
             }
             why_cut(cut, &context.stopping).name()
         }
-        invalidated = session_invalidated(session) => invalidated.name(),
+        invalidated = session_invalidated(session, context.settings.resume_window) => invalidated.name(),
         () = session.end.notified() => session.over.get().copied().unwrap_or_default(),
         () = idle(session, ids::lifetime(&context.settings)) => "idle for too long",
         never = watch_absence(session) => match never {},
@@ -287,12 +287,25 @@ fn push(streams: &Mutex<Streams>, line: Line) {
     }
 }
 
-/// Completes when the last token of a session is no longer valid.
-async fn session_invalidated(session: &HttpSession) -> Invalidated {
+/// Completes when the last token of a session is revoked, or has expired `window` ago: many clients get a new
+/// token only once the old one is refused.
+async fn session_invalidated(session: &HttpSession, window: Duration) -> Invalidated {
     loop {
         let mut authorization = lock(&session.authorization).clone();
+        let rights_of = Some((&session.placement.session, &*session.trail));
+        let waited = async {
+            let why = invalidated(&mut authorization, rights_of).await;
+            if why == Invalidated::Revoked || window.is_zero() {
+                return why;
+            }
+            tracing::info!("the token of a session has expired, it waits for another one");
+            tokio::select! {
+                () = revoked(authorization, rights_of) => Invalidated::Revoked,
+                () = tokio::time::sleep(window) => Invalidated::Expired,
+            }
+        };
         tokio::select! {
-            invalidated = invalidated(&mut authorization, Some((&session.placement.session, &session.trail))) => return invalidated,
+            invalidated = waited => return invalidated,
             () = session.renewed.notified() => {}
         }
     }

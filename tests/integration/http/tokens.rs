@@ -1,6 +1,7 @@
 //! What ends with a token, when a session is used with several tokens of its owner.
 
 use crate::common::{Setup, TestServer, now, token};
+use crate::process::eventually;
 use crate::support::http::{Http, Session, call, expect_stream, unanswered};
 use serde_json::json;
 use std::path::PathBuf;
@@ -93,6 +94,35 @@ fn a_stream_ends_with_the_token_that_opened_it() {
         assert_eq!(later.post(&cancel.to_string()).status(), 202);
         assert!(others.event().is_some(), "the progress");
         assert_eq!(others.event(), None);
+    }
+}
+
+/// Bug: a session ended with its token, before a client that learns of the expiry by a 401 could get a new one.
+#[test]
+fn a_session_waits_for_a_new_token() {
+    for (window, roles, status) in [
+        ("60s", &["r"][..], 200),
+        ("60s", &["r", "w"], 200),
+        ("100ms", &["r"], 404),
+        ("0s", &["r"], 404),
+    ] {
+        let list = Revoked::new();
+        let server = list.setup().args(&["--resume-window", window]).start();
+        let session = Session::begin_with(server.port, &of_ann("one", &["r"], 3));
+        eventually("the token expires", || {
+            (session.post(LIST).status() == 401).then_some(())
+        });
+        let event = if status == 200 {
+            "it waits for another one"
+        } else {
+            "session ends"
+        };
+        server.log.wait_for(event);
+        let later = with_token(&session, &of_ann("two", roles, 600));
+        assert_eq!(later.post(LIST).status(), status, "{window} {roles:?}");
+        assert_eq!(session.post(LIST).status(), 401);
+        let log = server.log.text();
+        assert_eq!(log.contains("session ends"), status == 404, "{log}");
     }
 }
 
