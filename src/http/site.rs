@@ -72,6 +72,17 @@ impl Site {
         }
     }
 
+    /// True for the path with MCP, with or without a slash at its end: many people write one, and clients follow no
+    /// redirect with a POST.
+    #[must_use]
+    pub fn has_mcp_at(&self, path: &str) -> bool {
+        self.path.as_deref().is_some_and(|own| {
+            own == path
+                || own.strip_suffix('/') == Some(path)
+                || path.strip_suffix('/') == Some(own)
+        })
+    }
+
     fn allows(&self, origin: &HeaderValue) -> bool {
         let Ok(origin) = origin.to_str() else {
             return false;
@@ -154,6 +165,35 @@ mod tests {
             headers.append(ORIGIN, HeaderValue::from_str(origin).unwrap());
         }
         site.admit(&headers, false).map(|origin| origin.is_some())
+    }
+
+    #[test]
+    fn one_slash_at_the_end_of_the_path_makes_no_difference() {
+        for (own, same, others) in [
+            (
+                "/mcp",
+                &["/mcp", "/mcp/"][..],
+                &["/", "/mcp//", "/mcpx", "/MCP", "/mcp/x", ""][..],
+            ),
+            ("/a/b/", &["/a/b/", "/a/b", "/a/b//"], &["/a", "/a/", "a/b"]),
+            ("/", &["/"], &["/mcp", "/mcp/"]),
+        ] {
+            let site = Site {
+                path: Some(own.to_owned()),
+                ..site(true)
+            };
+            for path in same {
+                assert!(site.has_mcp_at(path), "{own} {path}");
+            }
+            for path in others {
+                assert!(!site.has_mcp_at(path), "{own} {path}");
+            }
+        }
+        let health = Site {
+            path: None,
+            ..site(true)
+        };
+        assert!(!health.has_mcp_at("/") && !health.has_mcp_at(""));
     }
 
     #[test]

@@ -116,7 +116,8 @@ async fn serve(
             _ => Err(reply::not_allowed("GET, HEAD, OPTIONS")),
         };
     }
-    if Some(request.uri().path()) != visitor.site.path.as_deref() {
+    if !visitor.site.has_mcp_at(request.uri().path()) {
+        visitor.note_stray(request.uri().path());
         let text = match &visitor.site.path {
             Some(_) => NOTHING_HERE,
             None if visitor.site.metrics => NO_MCP_BUT_METRICS,

@@ -21,12 +21,14 @@ use crate::transport::tls::Holder;
 use crate::transport::websocket::{Accepted, Upgrade};
 use crate::utils::lock::lock;
 use crate::utils::secret::Secret;
+use crate::utils::shorten::shorten;
 use crate::utils::tally::Tally;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::upgrade::OnUpgrade;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 use tracing::Span;
@@ -34,6 +36,9 @@ use tracing::field::Empty;
 
 /// The most users of one connection that are remembered.
 const MAX_BEARERS: usize = 16;
+
+/// How much of an unknown path is logged, in bytes.
+const MAX_PATH: usize = 100;
 
 /// One connection.
 pub(super) struct Visitor {
@@ -46,6 +51,8 @@ pub(super) struct Visitor {
     pub patience: Patience,
     state: Mutex<State>,
     admitted: watch::Sender<bool>,
+    /// It has requested a path that does not exist.
+    has_strayed: AtomicBool,
 }
 
 struct State {
@@ -119,6 +126,7 @@ impl Visitor {
                 upgrade: None,
             }),
             admitted: watch::Sender::new(false),
+            has_strayed: AtomicBool::new(false),
         }
     }
 
@@ -135,6 +143,14 @@ impl Visitor {
                 .wait_for(|admitted| *admitted)
                 .await,
         );
+    }
+
+    /// Logs the first request of the connection for a path that does not exist.
+    pub(super) fn note_stray(&self, path: &str) {
+        if !self.has_strayed.swap(true, Ordering::Relaxed) {
+            let path = shorten(path, MAX_PATH);
+            tracing::info!(path, "404: there is no such path");
+        }
     }
 
     /// Ends the connection for this reason.

@@ -79,7 +79,7 @@ fn foreign_pages_and_hosts_reach_nothing() {
     }
 }
 
-/// Only the exact path is accepted.
+/// Only the path is accepted, with or without a slash at its end. Bug: with one it was not, and the log said nothing.
 #[test]
 fn look_alikes_of_the_path_are_nothing() {
     let server = TestServer::start("http");
@@ -87,19 +87,38 @@ fn look_alikes_of_the_path_are_nothing() {
         "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
         LIST.len()
     );
-    for path in [
+    let ask = |http: &mut Http, path: &str| {
+        http.raw(format!("POST {path} HTTP/1.1\r\n{head}\r\n{LIST}").as_bytes());
+        http.answer().status()
+    };
+    for path in ["/mcp", "/mcp/"] {
+        // There is no session.
+        assert_eq!(ask(&mut Http::connect(server.port), path), 400, "{path}");
+    }
+    let paths = [
         "/",
-        "/mcp/",
+        "/mcp//",
         "/MCP",
         "/%6dcp",
         "/mcp/../mcp",
         "//mcp",
         "/mcp%2f",
-    ] {
-        let mut http = Http::connect(server.port);
-        http.raw(format!("POST {path} HTTP/1.1\r\n{head}\r\n{LIST}").as_bytes());
-        assert_eq!(http.answer().status(), 404, "{path}");
+    ];
+    for path in paths {
+        assert_eq!(ask(&mut Http::connect(server.port), path), 404, "{path}");
     }
+    // The log has one line for each connection, and not the whole of a long path.
+    let mut http = Http::connect(server.port);
+    let long = format!("/{}", "x".repeat(9000));
+    assert_eq!([ask(&mut http, &long), ask(&mut http, "/y")], [404, 404]);
+    server.log.wait_for("xxx");
+    let log = server.log.text();
+    let lines = log.lines().filter(|line| line.contains("no such path"));
+    assert_eq!(lines.count(), paths.len() + 1, "{log}");
+    assert!(
+        log.contains("/mcp%2f") && !log.contains(&long[..200]),
+        "{log}"
+    );
 }
 
 const JSON: &str = "Content-Type: application/json\r\n";
