@@ -16,32 +16,27 @@
 //! | L16 | what is not supported is 405 |
 //! | L17, L18 | the stream of GET holds what belongs to no request |
 //! | L19 | each message goes to one stream |
-//! | L20, L21 | ids of events are unique in their session, and tell their stream |
-//! | L19 | each message goes to one stream |
 //! | L20, L21 | event ids are unique in their session, and identify their stream |
 //! | L22, L23 | GET with `Last-Event-ID` resumes that stream, and no other |
 //! | L24 | the session id comes with the response to `initialize` |
 //! | L25, L26 | no id is 400, an unknown one is 404; one from before a restart may be revived (`revival.rs`) |
-//! | L30 | names of headers have no case |
 //! | L28, L29 | a bad `MCP-Protocol-Version` is 400, none means an old one |
 //! | L30 | header names are case-insensitive |
 //! | L31 | an id is no authentication: sessions belong to their owners |
+//!
+//! | rule | 2026-07-28 (basic/transports) |
 //! |---|---|
-//! | N1, N6 | a request is a POST, answered with JSON or events |
-//! | N2, N3 | as L2 to L5 |
 //! | N1, N6 | a request is a POST, and gets JSON or events |
-//! | N7, N8 | a stream holds the notifications of its request, no requests, then the answer |
+//! | N2, N3 | as L2 to L5 |
 //! | N4, N5 | a client's response is refused, a notification gets 202 |
 //! | N7, N8 | a stream holds the notifications of its request, no requests, then the response |
 //! | N9, N10 | streams ask not to be buffered, and contain comments (`expect_stream`) |
-//! | N13, N14 | the version in header and message agree, and there is such a version |
 //! | N12 | a client that disconnects cancels |
 //! | N13, N14 | the versions in header and message agree, and the version exists |
 //! | N15 | an unknown method is 404 |
 //! | N16 | a request without a version is taken for an older revision, which needs a session |
-//! | N23 to N25 | errors about `_meta` and capabilities are 400, with the request's id |
 //! | N20 to N22 | `Mcp-Param-*` agrees with the arguments that a tool's schema names, numbers by value (`src/http/parameters.rs`, `mirrors.rs`, `tests/conformance`), others are ignored |
-//! | N27, N29, N31 | what the MCP server says passes as it is |
+//! | N23 to N25 | errors about `_meta` and capabilities are 400, with the request's id |
 //! | N26 | `server/discover` gets a response |
 //! | N27, N29, N31 | the MCP server's messages pass unchanged |
 //! | N28 | GET and DELETE are 405, a session id is ignored |
