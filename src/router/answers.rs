@@ -7,8 +7,9 @@ use super::pending::{Pending, Purpose};
 use super::process::Process;
 use super::session::Session;
 use super::tasks::Tasks;
+use super::wire_ids::WireIds;
 use super::{Output, server_requests};
-use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
+use crate::jsonrpc::{Edit, Field, Message, Replacement};
 
 impl Process {
     /// An answer to a request of a peer, or to one of the router's own that needs none.
@@ -45,7 +46,7 @@ impl Process {
             self.level = peers.most_verbose();
         }
         if waits {
-            pending.deliver(&self.ids.of(ours), answer, &self.tasks, peers, out);
+            pending.deliver((ours, &self.ids), answer, &self.tasks, peers, out);
         } else {
             tracing::debug!(
                 id = ours,
@@ -114,10 +115,10 @@ impl Pending {
         }
     }
 
-    /// Sends the peer what it may see of the answer to the request that was `sent` under this id, under its own.
+    /// Sends the peer what it may see of the answer to the request with the number `ours`, under its own id.
     fn deliver(
         &self,
-        sent: &RequestId,
+        (ours, ids): (i64, &WireIds),
         answer: &Message,
         tasks: &Tasks,
         peers: &Peers,
@@ -134,7 +135,7 @@ impl Pending {
             return out.tell(self.session, unreadable_list(&self.id));
         };
         if let Some((quoted, span)) = answer.subscription()
-            && quoted.integer() == sent.integer()
+            && quoted.integer() == ids.of(ours).integer()
         {
             edits.push(Edit {
                 span: *span,
