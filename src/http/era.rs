@@ -2,14 +2,13 @@
 //! message, the revisions before it have a session.
 
 use super::Denied;
-use super::head::{PROTOCOL_VERSION, only};
+use super::head::Head;
 use super::mirror;
 use crate::json::{members, unescape};
 use crate::jsonrpc::{Code, ErrorData, Executed, Field, Kind, Message, RequestId};
 use crate::mcp::Revision;
 use crate::utils::shorten::shorten;
 use hyper::StatusCode;
-use hyper::header::HeaderMap;
 use serde::Serialize;
 
 /// The most of a version that an error quotes, in bytes.
@@ -31,9 +30,9 @@ pub enum Era {
 ///
 /// # Errors
 /// It belongs to neither.
-pub fn era(headers: &HeaderMap, message: &Message) -> Result<Era, Denied> {
+pub fn era(head: &Head<'_>, message: &Message) -> Result<Era, Denied> {
     let id = message.id();
-    let named = only(headers, &PROTOCOL_VERSION)?;
+    let named = head.protocol_version.text()?;
     // The router may take a spoiled '_meta' for that of a modern message.
     let declared = declared(message).ok_or_else(|| {
         let reason = "Header mismatch: a member of '_meta' stands twice or under a look-alike name";
@@ -62,11 +61,11 @@ pub fn era(headers: &HeaderMap, message: &Message) -> Result<Era, Denied> {
             Some(_) => Err(unsupported(id, named)),
             None => Ok(Era::Session),
         },
-        Some(_) => stateless(headers, message, &declared).map(|()| Era::Stateless),
+        Some(_) => stateless(head, message, &declared).map(|()| Era::Stateless),
     }
 }
 
-fn stateless(headers: &HeaderMap, message: &Message, declared: &Declared) -> Result<(), Denied> {
+fn stateless(head: &Head<'_>, message: &Message, declared: &Declared) -> Result<(), Denied> {
     let id = message.id();
     match message.kind() {
         Kind::Response(_) => {
@@ -80,7 +79,7 @@ fn stateless(headers: &HeaderMap, message: &Message, declared: &Declared) -> Res
         }
         _ => {}
     }
-    mirror::check(headers, message).map_err(|reason| mismatch(id, reason))?;
+    mirror::check(head, message).map_err(|reason| mismatch(id, reason))?;
     let method = message.mcp_method();
     if method.is_some_and(|method| method.revisions().1 < Revision::V2026_07_28) {
         let reason = "Method not found: 2026-07-28 has no such method";
@@ -144,7 +143,7 @@ fn unsupported(id: Option<&RequestId>, requested: &str) -> Denied {
 mod tests {
     use super::*;
     use crate::jsonrpc::MAX_PEER_DEPTH;
-    use hyper::header::{HeaderName, HeaderValue};
+    use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
     const LIST: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"META}"#;
 
@@ -166,7 +165,7 @@ mod tests {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             map.append(name, HeaderValue::from_str(value).unwrap());
         }
-        era(&map, &message).map_err(|denied| {
+        era(&Head::read(&map), &message).map_err(|denied| {
             let error: serde_json::Value = serde_json::from_slice(&denied.line).unwrap();
             if matches!(message.kind(), Kind::Request(_)) {
                 assert_eq!(error["id"], 7, "{error}");

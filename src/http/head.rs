@@ -1,10 +1,9 @@
-//! The headers of a request, apart from authorization.
+//! The headers of a request, found in one pass.
 
 use super::Denied;
 use crate::mcp::Revision;
-use crate::utils::secret::Secret;
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// Names a session.
 pub const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -15,46 +14,174 @@ pub const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-v
 /// Names the last event that a client has received.
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The value of a header that may occur once.
-///
-/// # Errors
-/// It occurs more than once, or has other than visible characters.
-pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Denied> {
-    let bad = |reason| Denied::plain(StatusCode::BAD_REQUEST, "bad-header", reason);
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(bad("a header stands there twice"));
-    }
-    let text = value.to_str();
-    text.map(Some)
-        .map_err(|_| bad("a header holds something else than visible characters"))
+/// A header that may occur once.
+#[derive(Clone, Copy, Default)]
+pub enum Single<'a> {
+    /// It does not occur.
+    #[default]
+    Absent,
+    /// It occurs once.
+    Once(&'a HeaderValue),
+    /// It occurs more than once.
+    Repeated,
 }
 
-/// The token of `Authorization: Bearer`.
-#[must_use]
-pub fn bearer(headers: &HeaderMap) -> Option<Secret> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next()?.to_str().ok()?;
-    if values.next().is_some() {
-        return None;
-    }
-    let (scheme, token) = value.split_once(' ')?;
-    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
-    is_bearer.then(|| token.trim().to_owned().into())
+/// Why a header has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHeader {
+    /// It occurs more than once.
+    Repeated,
+    /// It has other than visible characters.
+    NoText,
 }
 
-/// True if `Content-Type` says JSON. Web pages can send other types without a preflight (CORS), so
-/// nothing else is accepted.
-#[must_use]
-pub fn is_json(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let first = values.next().and_then(|value| value.to_str().ok());
-    let essence = first.and_then(|value| value.split(';').next());
-    let is_json = essence.is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"));
-    is_json && values.next().is_none()
+impl From<BadHeader> for Denied {
+    fn from(bad: BadHeader) -> Self {
+        let reason = match bad {
+            BadHeader::Repeated => "a header stands there twice",
+            BadHeader::NoText => "a header holds something else than visible characters",
+        };
+        Self::plain(StatusCode::BAD_REQUEST, "bad-header", reason)
+    }
+}
+
+impl<'a> Single<'a> {
+    /// The header with this name.
+    #[must_use]
+    pub fn of(headers: &'a HeaderMap, name: &HeaderName) -> Self {
+        let mut found = Self::Absent;
+        headers
+            .get_all(name)
+            .iter()
+            .for_each(|value| found.add(value));
+        found
+    }
+
+    fn add(&mut self, value: &'a HeaderValue) {
+        *self = match self {
+            Self::Absent => Self::Once(value),
+            Self::Once(_) | Self::Repeated => Self::Repeated,
+        };
+    }
+
+    /// Its value, if it occurs.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn text(self) -> Result<Option<&'a str>, BadHeader> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Once(value) => value.to_str().map(Some).map_err(|_| BadHeader::NoText),
+            Self::Repeated => Err(BadHeader::Repeated),
+        }
+    }
+
+    /// True if it occurs, however often.
+    #[must_use]
+    pub fn is_present(self) -> bool {
+        !matches!(self, Self::Absent)
+    }
+}
+
+/// The headers that matter for each request. No `Debug`, because of the token.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// `Host`
+    pub host: Single<'a>,
+    /// `Origin`
+    pub origin: Single<'a>,
+    /// `Authorization`
+    pub authorization: Single<'a>,
+    /// `Content-Type`
+    pub content_type: Single<'a>,
+    /// `Accept`
+    pub accepts: Accepts,
+    /// See [`SESSION_ID`].
+    pub session_id: Single<'a>,
+    /// See [`PROTOCOL_VERSION`].
+    pub protocol_version: Single<'a>,
+    /// See [`LAST_EVENT_ID`].
+    pub last_event_id: Single<'a>,
+    /// See [`super::METHOD`].
+    pub method: Single<'a>,
+    /// See [`super::NAME`].
+    pub name: Single<'a>,
+    /// All headers.
+    pub all: &'a HeaderMap,
+}
+
+impl<'a> Head<'a> {
+    /// Finds them.
+    #[must_use]
+    pub fn read(headers: &'a HeaderMap) -> Self {
+        let mut head = Self {
+            host: Single::Absent,
+            origin: Single::Absent,
+            authorization: Single::Absent,
+            content_type: Single::Absent,
+            accepts: Accepts::ANY,
+            session_id: Single::Absent,
+            protocol_version: Single::Absent,
+            last_event_id: Single::Absent,
+            method: Single::Absent,
+            name: Single::Absent,
+            all: headers,
+        };
+        let mut accepts = None;
+        for (name, value) in headers {
+            let header = match name.as_str() {
+                "host" => &mut head.host,
+                "origin" => &mut head.origin,
+                "authorization" => &mut head.authorization,
+                "content-type" => &mut head.content_type,
+                "accept" => {
+                    accepts.get_or_insert(Accepts::NONE).add(value);
+                    continue;
+                }
+                "mcp-session-id" => &mut head.session_id,
+                "mcp-protocol-version" => &mut head.protocol_version,
+                "last-event-id" => &mut head.last_event_id,
+                "mcp-method" => &mut head.method,
+                "mcp-name" => &mut head.name,
+                _ => continue,
+            };
+            header.add(value);
+        }
+        head.accepts = accepts.unwrap_or(Accepts::ANY);
+        head
+    }
+
+    /// The token of `Authorization: Bearer`.
+    #[must_use]
+    pub fn bearer(&self) -> Option<&'a str> {
+        let (scheme, token) = self.authorization.text().ok()??.split_once(' ')?;
+        let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+        is_bearer.then(|| token.trim())
+    }
+
+    /// True if `Content-Type` says JSON. Web pages can send other types without a preflight (CORS), so
+    /// nothing else is accepted.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        let kind = self.content_type.text().ok().flatten();
+        let essence = kind.and_then(|kind| kind.split(';').next());
+        essence.is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
+    }
+
+    /// The revision that a request of a session names, which is one with a handshake.
+    ///
+    /// # Errors
+    /// The revision does not exist.
+    pub fn session_version(&self) -> Result<Option<Revision>, Denied> {
+        let Some(name) = self.protocol_version.text()? else {
+            return Ok(None);
+        };
+        let revision = Revision::parse_legacy(name);
+        revision.map(Some).ok_or_else(|| {
+            let reason = "MCP-Protocol-Version names no revision that has sessions";
+            Denied::plain(StatusCode::BAD_REQUEST, "unsupported-version", reason)
+        })
+    }
 }
 
 /// The media types that a client accepts.
@@ -67,50 +194,33 @@ pub struct Accepts {
 }
 
 impl Accepts {
-    /// The value of `Accept`; both if there is none.
-    #[must_use]
-    pub fn read(headers: &HeaderMap) -> Self {
-        let mut found = Self {
-            json: false,
-            stream: false,
-        };
-        let mut values = headers.get_all(ACCEPT).iter().peekable();
-        if values.peek().is_none() {
-            return Self {
-                json: true,
-                stream: true,
-            };
-        }
-        for range in values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+    /// What a client without `Accept` accepts.
+    const ANY: Self = Self {
+        json: true,
+        stream: true,
+    };
+
+    const NONE: Self = Self {
+        json: false,
+        stream: false,
+    };
+
+    /// Adds one value of `Accept`.
+    fn add(&mut self, value: &HeaderValue) {
+        for range in value.as_bytes().split(|byte| *byte == b',') {
             let essence = range.split(|byte| *byte == b';').next().unwrap_or_default();
             let is = |name: &str| essence.trim_ascii().eq_ignore_ascii_case(name.as_bytes());
             let any = is("*/*");
-            found.json |= any || is("application/json") || is("application/*");
-            found.stream |= any || is("text/event-stream") || is("text/*");
+            self.json |= any || is("application/json") || is("application/*");
+            self.stream |= any || is("text/event-stream") || is("text/*");
         }
-        found
     }
-}
-
-/// The revision that a request of a session names, which is one with a handshake.
-///
-/// # Errors
-/// The revision does not exist.
-pub fn session_version(headers: &HeaderMap) -> Result<Option<Revision>, Denied> {
-    let Some(name) = only(headers, &PROTOCOL_VERSION)? else {
-        return Ok(None);
-    };
-    let revision = Revision::parse_legacy(name);
-    revision.map(Some).ok_or_else(|| {
-        let reason = "MCP-Protocol-Version names no revision that has sessions";
-        Denied::plain(StatusCode::BAD_REQUEST, "unsupported-version", reason)
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
+    use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 
     fn with(name: &HeaderName, values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -135,7 +245,7 @@ mod tests {
         ] {
             let expected = Accepts { json, stream };
             assert_eq!(
-                Accepts::read(&with(&ACCEPT, values)),
+                Head::read(&with(&ACCEPT, values)).accepts,
                 expected,
                 "{values:?}"
             );
@@ -154,7 +264,7 @@ mod tests {
             (&[], false),
         ] {
             assert_eq!(
-                is_json(&with(&CONTENT_TYPE, values)),
+                Head::read(&with(&CONTENT_TYPE, values)).is_json(),
                 expected,
                 "{values:?}"
             );
@@ -164,7 +274,8 @@ mod tests {
     #[test]
     fn one_bearer_is_taken() {
         let of = |values: &[&str]| {
-            bearer(&with(&AUTHORIZATION, values)).map(|token| token.expose().to_owned())
+            let headers = with(&AUTHORIZATION, values);
+            Head::read(&headers).bearer().map(str::to_owned)
         };
         assert_eq!(of(&["Bearer a.b.c"]).as_deref(), Some("a.b.c"));
         assert_eq!(of(&["bearer  a.b.c "]).as_deref(), Some("a.b.c"));
@@ -175,7 +286,7 @@ mod tests {
 
     #[test]
     fn versions_of_sessions() {
-        let of = |values: &[&str]| session_version(&with(&PROTOCOL_VERSION, values));
+        let of = |values: &[&str]| Head::read(&with(&PROTOCOL_VERSION, values)).session_version();
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&["2025-06-18"]), Ok(Some(Revision::V2025_06_18)));
         for bad in [

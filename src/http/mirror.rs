@@ -1,11 +1,12 @@
 //! Headers that mirror the body (2026-07-28 basic/transports "Streamable HTTP"): proxies may rely on the
 //! headers and the MCP server on the body, so both have to agree.
 
+use super::head::{BadHeader, Head, Single};
 use crate::jsonrpc::{Field, Message};
 use crate::mcp::Method;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::HeaderName;
 use std::borrow::Cow;
 
 /// The method of a message.
@@ -18,8 +19,8 @@ pub const NAME: HeaderName = HeaderName::from_static("mcp-name");
 ///
 /// # Errors
 /// What is wrong.
-pub(super) fn check(headers: &HeaderMap, message: &Message) -> Result<(), &'static str> {
-    match value(headers, &METHOD)? {
+pub(super) fn check(head: &Head<'_>, message: &Message) -> Result<(), &'static str> {
+    match value(head.method)? {
         None => return Err("Header mismatch: there is no Mcp-Method"),
         Some(method) if method != message.method() => {
             return Err("Header mismatch: Mcp-Method is not the method of the message");
@@ -33,7 +34,7 @@ pub(super) fn check(headers: &HeaderMap, message: &Message) -> Result<(), &'stat
         _ => return Ok(()),
     };
     let expected = message.text(field);
-    match (value(headers, &NAME)?, expected) {
+    match (value(head.name)?, expected) {
         (None, Some(_)) if required => Err("Header mismatch: there is no Mcp-Name"),
         (None, _) => Ok(()),
         (Some(name), Some(expected)) if decoded(name)? == expected => Ok(()),
@@ -45,20 +46,13 @@ pub(super) fn check(headers: &HeaderMap, message: &Message) -> Result<(), &'stat
 ///
 /// # Errors
 /// It occurs more than once, or has other than visible characters.
-pub(super) fn value<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'a str>, &'static str> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err("Header mismatch: a header stands there twice");
-    }
-    let text = value.to_str();
-    text.map(Some)
-        .map_err(|_| "Header mismatch: a header holds something else than visible characters")
+pub(super) fn value(header: Single<'_>) -> Result<Option<&str>, &'static str> {
+    header.text().map_err(|bad| match bad {
+        BadHeader::Repeated => "Header mismatch: a header stands there twice",
+        BadHeader::NoText => {
+            "Header mismatch: a header holds something else than visible characters"
+        }
+    })
 }
 
 /// Decodes a value that may be base64.
@@ -80,7 +74,7 @@ pub(super) fn decoded(value: &str) -> Result<Cow<'_, str>, &'static str> {
 mod tests {
     use super::*;
     use crate::jsonrpc::MAX_PEER_DEPTH;
-    use hyper::header::HeaderValue;
+    use hyper::header::{HeaderMap, HeaderValue};
 
     fn checked(
         method: &str,
@@ -93,7 +87,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        check(&map, &message)
+        check(&Head::read(&map), &message)
     }
 
     #[test]

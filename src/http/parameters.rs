@@ -1,6 +1,7 @@
 //! Arguments of tools that are mirrored in headers (2026-07-28 Streamable HTTP "Custom Headers from Tool
 //! Parameters"): which ones the schema of a tool names, and whether both agree.
 
+use super::head::Single;
 use super::mirror::{decoded, value};
 use crate::json::{Scalar, elements, member_of_any_name, members, unescape};
 use crate::jsonrpc::{Field, Message};
@@ -102,7 +103,9 @@ impl Mirrored {
             let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
                 continue;
             };
-            let said = value(headers, &name)?.map(decoded).transpose()?;
+            let said = value(Single::of(headers, &name))?
+                .map(decoded)
+                .transpose()?;
             let meant = parameter.value(params).map_err(|_: Unreadable| {
                 "Header mismatch: an argument that an Mcp-Param header repeats is ambiguous or no scalar"
             })?;

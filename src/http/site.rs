@@ -4,8 +4,9 @@
 //! rebinding), read the answers. So a server on loopback accepts only loopback names, and no server accepts
 //! requests of unknown pages.
 
+use super::head::{Head, Single};
 use super::resource::Resource;
-use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::HeaderValue;
 use std::net::IpAddr;
 
 /// A site.
@@ -49,26 +50,23 @@ impl Site {
     /// Why it is refused.
     pub fn admit(
         &self,
-        headers: &HeaderMap,
+        head: &Head<'_>,
         is_http_10: bool,
     ) -> Result<Option<HeaderValue>, SiteError> {
-        let mut hosts = headers.get_all(HOST).iter();
-        let (host, more) = (hosts.next(), hosts.next());
-        match (host, more) {
-            (None, _) if is_http_10 => {}
-            (Some(host), None) => {
+        match head.host {
+            Single::Absent if is_http_10 => {}
+            Single::Once(host) => {
                 let host = host.to_str().map_err(|_| SiteError::ForeignHost)?;
                 if self.loopback && !self.is_own(host) {
                     return Err(SiteError::ForeignHost);
                 }
             }
-            _ => return Err(SiteError::NoHost),
+            Single::Absent | Single::Repeated => return Err(SiteError::NoHost),
         }
-        let mut origins = headers.get_all(ORIGIN).iter();
-        match (origins.next(), origins.next()) {
-            (None, _) => Ok(None),
-            (Some(origin), None) if self.allows(origin) => Ok(Some(origin.clone())),
-            _ => Err(SiteError::ForeignOrigin),
+        match head.origin {
+            Single::Absent => Ok(None),
+            Single::Once(origin) if self.allows(origin) => Ok(Some(origin.clone())),
+            Single::Once(_) | Single::Repeated => Err(SiteError::ForeignOrigin),
         }
     }
 
@@ -142,6 +140,7 @@ fn is_loopback(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::{HOST, HeaderMap, ORIGIN};
 
     fn site(loopback: bool) -> Site {
         Site {
@@ -164,7 +163,8 @@ mod tests {
         for origin in origins {
             headers.append(ORIGIN, HeaderValue::from_str(origin).unwrap());
         }
-        site.admit(&headers, false).map(|origin| origin.is_some())
+        site.admit(&Head::read(&headers), false)
+            .map(|origin| origin.is_some())
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
                 "{hosts:?}"
             );
         }
-        assert!(own.admit(&HeaderMap::new(), true).is_ok());
+        assert!(own.admit(&Head::read(&HeaderMap::new()), true).is_ok());
     }
 
     #[test]

@@ -14,10 +14,16 @@ impl Secret {
         &self.0
     }
 
-    /// True for the same text, in a time that does not tell how much of it is the same.
+    /// True for the same secret, in a time that does not tell how much of it is the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let (one, other) = (self.0.as_bytes(), other.0.as_bytes());
+        self.is(other.expose())
+    }
+
+    /// The same for a text that somebody has shown.
+    #[must_use]
+    pub fn is(&self, shown: &str) -> bool {
+        let (one, other) = (self.0.as_bytes(), shown.as_bytes());
         let pairs = one.iter().zip(other);
         one.len() == other.len() && pairs.fold(0, |found, (one, other)| found | (one ^ other)) == 0
     }
@@ -42,6 +48,12 @@ impl Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.into())
     }
 }
 

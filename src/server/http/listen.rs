@@ -6,14 +6,10 @@ use super::reply::{self, Reply};
 use super::revive;
 use super::session::HttpSession;
 use super::visitor::{Bearer, Visitor};
-use crate::http::{
-    Accepts, COMMENT, Denied, EventId, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, only,
-    session_version,
-};
+use crate::http::{COMMENT, Denied, EventId, Head};
 use crate::mcp::Revision;
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::HeaderMap;
 use std::sync::Arc;
 
 /// The session with the id that a request names, revived if another server process began it.
@@ -23,7 +19,7 @@ use std::sync::Arc;
 pub(super) async fn find(
     visitor: &Visitor,
     bearer: &Bearer,
-    headers: &HeaderMap,
+    head: &Head<'_>,
     id: &str,
 ) -> Result<Arc<HttpSession>, Reply> {
     let http_sessions = &visitor.http_sessions;
@@ -37,7 +33,7 @@ pub(super) async fn find(
             bearer.refusals.foreign_session();
             Err(reply::session_ended())
         }
-        None => Box::pin(revive::revive(visitor, bearer, headers, id)).await,
+        None => Box::pin(revive::revive(visitor, bearer, head, id)).await,
     }
 }
 
@@ -45,19 +41,19 @@ pub(super) async fn find(
 async fn named(
     visitor: &Visitor,
     bearer: &Bearer,
-    headers: &HeaderMap,
+    head: &Head<'_>,
 ) -> Result<Arc<HttpSession>, Reply> {
-    let id = only(headers, &SESSION_ID).map_err(reply::denied)?;
-    find(visitor, bearer, headers, id.ok_or_else(reply::no_session)?).await
+    let id = head.session_id.text().map_err(reply::bad_header)?;
+    find(visitor, bearer, head, id.ok_or_else(reply::no_session)?).await
 }
 
 /// For GET and DELETE.
-fn needs_sessions(headers: &HeaderMap) -> Result<(), Reply> {
-    let named = only(headers, &PROTOCOL_VERSION).map_err(reply::denied)?;
-    if named == Some(Revision::NEWEST.name()) && !headers.contains_key(SESSION_ID) {
+fn needs_sessions(head: &Head<'_>) -> Result<(), Reply> {
+    let named = head.protocol_version.text().map_err(reply::bad_header)?;
+    if named == Some(Revision::NEWEST.name()) && !head.session_id.is_present() {
         return Err(reply::not_allowed("POST"));
     }
-    session_version(headers).map_err(reply::denied)?;
+    head.session_version().map_err(reply::denied)?;
     Ok(())
 }
 
@@ -66,16 +62,16 @@ fn needs_sessions(headers: &HeaderMap) -> Result<(), Reply> {
 pub(super) async fn listen(
     visitor: &Visitor,
     bearer: &Bearer,
-    headers: &HeaderMap,
+    head: &Head<'_>,
 ) -> Result<Reply, Reply> {
-    needs_sessions(headers)?;
-    if !Accepts::read(headers).stream {
+    needs_sessions(head)?;
+    if !head.accepts.stream {
         return Err(reply::not_acceptable());
     }
-    let session = named(visitor, bearer, headers).await?;
+    let session = named(visitor, bearer, head).await?;
     let used = session.uses(&bearer.owner, &bearer.authorization);
     used.ok_or_else(reply::session_ended)?;
-    let last = only(headers, &LAST_EVENT_ID).map_err(reply::denied)?;
+    let last = head.last_event_id.text().map_err(reply::bad_header)?;
     let attach = || match last {
         None => Some(session.streams().listen()),
         Some(id) => session.streams().resume(EventId::parse(id)?).ok(),
@@ -96,10 +92,10 @@ pub(super) async fn listen(
 pub(super) async fn delete(
     visitor: &Visitor,
     bearer: &Bearer,
-    headers: &HeaderMap,
+    head: &Head<'_>,
 ) -> Result<Reply, Reply> {
-    needs_sessions(headers)?;
-    let session = named(visitor, bearer, headers).await?;
+    needs_sessions(head)?;
+    let session = named(visitor, bearer, head).await?;
     session.end("its client has ended it");
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

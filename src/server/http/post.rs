@@ -11,9 +11,7 @@ use super::reply::{self, Reply, Unanswered};
 use super::session::{HttpSession, Tentative};
 use super::stateless;
 use super::visitor::{Bearer, Visitor};
-use crate::http::{
-    Accepts, Denied, Era, SESSION_ID, era, only, session_version, status_of, write_event,
-};
+use crate::http::{Accepts, Denied, Era, Head, SESSION_ID, era, status_of, write_event};
 use crate::jsonrpc::{
     ErrorData, Executed, Field, Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message, Refusal,
     refusal_line,
@@ -23,7 +21,7 @@ use crate::permissions::Permit;
 use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::HeaderValue;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,11 +29,10 @@ use std::time::Duration;
 pub(super) async fn post(
     visitor: &Visitor,
     bearer: &Bearer,
-    headers: &HeaderMap,
+    head: &Head<'_>,
     line: Bytes,
 ) -> Result<Reply, Reply> {
-    let accepts = Accepts::read(headers);
-    if !accepts.json && !accepts.stream {
+    if !head.accepts.json && !head.accepts.stream {
         return Err(reply::not_acceptable());
     }
     let mut authorization = bearer.authorization.clone();
@@ -44,20 +41,12 @@ pub(super) async fn post(
     let message = match Message::read(line, MAX_PEER_DEPTH) {
         Ok(message) => message,
         Err(refusal) => {
-            return Err(unreadable(
-                visitor,
-                bearer,
-                headers,
-                &authorization,
-                &refusal,
-            ));
+            return Err(unreadable(visitor, bearer, head, &authorization, &refusal));
         }
     };
-    match era(headers, &message).map_err(reply::denied)? {
-        Era::Stateless => {
-            stateless::serve(visitor, bearer, headers, authorization, accepts, message).await
-        }
-        Era::Session => in_session(visitor, bearer, headers, authorization, accepts, message).await,
+    match era(head, &message).map_err(reply::denied)? {
+        Era::Stateless => stateless::serve(visitor, bearer, head, authorization, message).await,
+        Era::Session => in_session(visitor, bearer, head, authorization, message).await,
     }
 }
 
@@ -65,12 +54,12 @@ pub(super) async fn post(
 fn unreadable(
     visitor: &Visitor,
     bearer: &Bearer,
-    headers: &HeaderMap,
+    head: &Head<'_>,
     authorization: &Authorization,
     refusal: &Refusal,
 ) -> Reply {
     bearer.refusals.invalid(refusal);
-    if let Ok(Some(id)) = only(headers, &SESSION_ID)
+    if let Ok(Some(id)) = head.session_id.text()
         && let Some(session) = visitor.http_sessions.find(&bearer.owner, id)
     {
         for id in refusal.answers() {
@@ -99,17 +88,16 @@ fn stopped(stopped: Stopped) -> Reply {
 async fn in_session(
     visitor: &Visitor,
     bearer: &Bearer,
-    headers: &HeaderMap,
+    head: &Head<'_>,
     mut authorization: Authorization,
-    accepts: Accepts,
     message: Message,
 ) -> Result<Reply, Reply> {
-    let version = session_version(headers).map_err(reply::denied)?;
+    let version = head.session_version().map_err(reply::denied)?;
     let begins = matches!(message.kind(), Kind::Request(_))
         && message.mcp_method() == Some(Method::Initialize);
-    let named = only(headers, &SESSION_ID).map_err(reply::denied)?;
+    let named = head.session_id.text().map_err(reply::bad_header)?;
     let known = match named {
-        Some(id) => Some(listen::find(visitor, bearer, headers, id).await?),
+        Some(id) => Some(listen::find(visitor, bearer, head, id).await?),
         None if begins => None,
         None => return Err(reply::no_session()),
     };
@@ -134,7 +122,7 @@ async fn in_session(
         return tell(&session, bearer, &authorization, &permit).await;
     }
     let way = Way {
-        accepts,
+        accepts: head.accepts,
         patience: (!begins).then_some(&visitor.patience),
         primes: version.is_some_and(|version| version >= Revision::V2025_11_25),
         pace: visitor.context.settings.keepalive_interval,

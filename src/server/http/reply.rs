@@ -1,7 +1,7 @@
 //! Replies, as hyper sends them.
 
 use crate::handshake::Refused;
-use crate::http::Denied;
+use crate::http::{BadHeader, Denied};
 use crate::jsonrpc::{Code, ErrorData, Executed, RequestId, error_line};
 use crate::transport::websocket::Accepted;
 use crate::utils::chunks::{Line, Pieces};
@@ -82,6 +82,11 @@ pub(super) fn events(
 /// A refusal without a body of its own.
 pub(super) fn denied(denied: Denied) -> Reply {
     json(denied.status, &denied.line.into())
+}
+
+/// A header has no value.
+pub(super) fn bad_header(bad: BadHeader) -> Reply {
+    denied(bad.into())
 }
 
 /// The request needs a session and names none.

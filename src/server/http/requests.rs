@@ -7,16 +7,17 @@ use super::post;
 use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
 use crate::account::Address;
-use crate::http::{Denied, SiteError, is_json};
+use crate::http::{Denied, Head, Single, SiteError};
 use crate::metrics;
 use crate::transport::foreign::{NO_MCP_BUT_HEALTH, NO_MCP_BUT_METRICS, NOTHING_HERE};
 use crate::transport::websocket::Accepted;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HOST, HeaderValue, VARY,
-    WWW_AUTHENTICATE,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderValue, VARY, WWW_AUTHENTICATE,
 };
+use hyper::http::request::Parts;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, StatusCode, Version};
 use std::convert::Infallible;
 use tracing::Instrument;
@@ -34,20 +35,28 @@ const REPLY_HEADERS: &str = "mcp-session-id, www-authenticate, retry-after";
 /// Answers a request.
 pub(super) async fn answer(
     visitor: &Visitor,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let site = &visitor.site;
-    let is_http_10 = request.version() == Version::HTTP_10;
-    let admitted = if hosts_agree(&request) {
-        site.admit(request.headers(), is_http_10)
+    let accepted = upgrade_of(&request);
+    let upgrade = accepted.map(|accepted| (hyper::upgrade::on(&mut request), accepted));
+    let (parts, body) = request.into_parts();
+    let head = Head::read(&parts.headers);
+    let admitted = if hosts_agree(&parts, head.host) {
+        site.admit(&head, parts.version == Version::HTTP_10)
     } else {
         Err(SiteError::NoHost)
     };
     let origin = match admitted {
         Ok(origin) => origin,
-        Err(err) => return Ok(foreign(visitor, visitor.client(request.headers()), err)),
+        Err(err) => return Ok(foreign(visitor, visitor.client(&head), err)),
     };
-    let mut reply = match serve(visitor, request, origin.is_some()).await {
+    let asked = Asked {
+        parts: &parts,
+        head,
+        from_page: origin.is_some(),
+    };
+    let mut reply = match serve(visitor, asked, body, upgrade).await {
         Ok(reply) | Err(reply) => reply,
     };
     if let Some(resource) = &site.resource
@@ -67,10 +76,9 @@ pub(super) async fn answer(
 }
 
 /// True unless the URL of a request names another host than its `Host` (RFC 9112, 3.2.2).
-fn hosts_agree(request: &Request<Incoming>) -> bool {
-    let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
-    let named = request.uri().authority();
-    named.is_none_or(|named| host == Some(named.as_str().as_bytes()))
+fn hosts_agree(parts: &Parts, host: Single<'_>) -> bool {
+    let named = parts.uri.authority();
+    named.is_none_or(|named| host.text() == Ok(Some(named.as_str())))
 }
 
 fn foreign(visitor: &Visitor, client: Address, err: SiteError) -> Reply {
@@ -96,28 +104,43 @@ fn foreign(visitor: &Visitor, client: Address, err: SiteError) -> Reply {
     )
 }
 
+/// A request, without its body.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    parts: &'a Parts,
+    head: Head<'a>,
+    /// A web page of an allowed origin has sent it.
+    from_page: bool,
+}
+
 async fn serve(
     visitor: &Visitor,
-    request: Request<Incoming>,
-    from_page: bool,
+    asked: Asked<'_>,
+    body: Incoming,
+    upgrade: Option<(OnUpgrade, Accepted)>,
 ) -> Result<Reply, Reply> {
-    let headers = request.headers();
-    if let Some(reply) = health(visitor, &request).await {
+    let Asked {
+        parts,
+        head,
+        from_page,
+    } = asked;
+    let path = parts.uri.path();
+    if let Some(reply) = health(visitor, parts).await {
         return Ok(reply);
     }
-    if visitor.site.metrics && request.uri().path() == "/metrics" {
+    if visitor.site.metrics && path == "/metrics" {
         return numbers(&visitor.context);
     }
     let resource = visitor.site.resource.as_ref();
-    if let Some(metadata) = resource.and_then(|it| it.metadata_at(request.uri().path())) {
-        return match *request.method() {
+    if let Some(metadata) = resource.and_then(|it| it.metadata_at(path)) {
+        return match parts.method {
             Method::GET | Method::HEAD => Ok(reply::metadata(metadata)),
             Method::OPTIONS => Ok(preflight(from_page)),
             _ => Err(reply::not_allowed("GET, HEAD, OPTIONS")),
         };
     }
-    if !visitor.site.has_mcp_at(request.uri().path()) {
-        visitor.note_stray(request.uri().path());
+    if !visitor.site.has_mcp_at(path) {
+        visitor.note_stray(path);
         let text = match &visitor.site.path {
             Some(_) => NOTHING_HERE,
             None if visitor.site.metrics => NO_MCP_BUT_METRICS,
@@ -125,25 +148,25 @@ async fn serve(
         };
         return Err(reply::text(StatusCode::NOT_FOUND, text));
     }
-    if request.method() == Method::OPTIONS {
+    if parts.method == Method::OPTIONS {
         return Ok(preflight(from_page));
     }
-    if request.uri().query().is_some_and(has_token) {
+    if parts.uri.query().is_some_and(has_token) {
         let reason = "a token does not belong in a URL; send 'Authorization: Bearer'";
         let denied = Denied::plain(StatusCode::BAD_REQUEST, "token-in-url", reason);
-        return Err(visitor.refuse(reason, visitor.client(headers), reply::denied(denied)));
+        return Err(visitor.refuse(reason, visitor.client(&head), reply::denied(denied)));
     }
-    if let Some(accepted) = upgrade_of(&request) {
-        return Ok(visitor.upgrade(request, accepted));
+    if let Some(upgrade) = upgrade {
+        return Ok(visitor.upgrade(&head, upgrade));
     }
-    let bearer = visitor.identify(request.headers()).await?;
+    let bearer = visitor.identify(&head).await?;
     // Boxed, because a future that is passed on by value is copied at each level, and hyper keeps room for the
     // whole of it as long as a connection lives.
     let served = Box::pin(async {
-        match *request.method() {
-            Method::POST => take_post(visitor, &bearer, request).await,
-            Method::GET => listen::listen(visitor, &bearer, request.headers()).await,
-            Method::DELETE => listen::delete(visitor, &bearer, request.headers()).await,
+        match parts.method {
+            Method::POST => take_post(visitor, &bearer, &head, body).await,
+            Method::GET => listen::listen(visitor, &bearer, &head).await,
+            Method::DELETE => listen::delete(visitor, &bearer, &head).await,
             _ => Err(reply::not_allowed(METHODS)),
         }
     });
@@ -154,10 +177,10 @@ async fn serve(
 async fn take_post(
     visitor: &Visitor,
     bearer: &Bearer,
-    request: Request<Incoming>,
+    head: &Head<'_>,
+    body: Incoming,
 ) -> Result<Reply, Reply> {
-    let (head, body) = request.into_parts();
-    if !is_json(&head.headers) {
+    if !head.is_json() {
         let reason = "the body has to be of type application/json";
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         let denied = Denied::plain(status, "media-type", reason);
@@ -179,14 +202,14 @@ async fn take_post(
     if let Some(metrics) = metrics::get() {
         metrics.received(line.len());
     }
-    post::post(visitor, bearer, &head.headers, line).await
+    post::post(visitor, bearer, head, line).await
 }
 
 /// The reply to a health check, if it is one: whether this process serves, or whether the MCP server does.
-async fn health(visitor: &Visitor, request: &Request<Incoming>) -> Option<Reply> {
-    let is_asked = matches!(*request.method(), Method::GET | Method::HEAD);
+async fn health(visitor: &Visitor, parts: &Parts) -> Option<Reply> {
+    let is_asked = matches!(parts.method, Method::GET | Method::HEAD);
     let context = &visitor.context;
-    let ready = match request.uri().path() {
+    let ready = match parts.uri.path() {
         "/healthz" if is_asked => !context.stopping.has_begun(),
         "/readyz" if is_asked => Box::pin(context.is_ready()).await,
         _ => return None,

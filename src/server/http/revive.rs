@@ -12,14 +12,13 @@ use super::reader::Reader;
 use super::reply::{self, Reply};
 use super::session::{HttpSession, Tentative};
 use super::visitor::{Bearer, Visitor};
-use crate::http::session_version;
+use crate::http::Head;
 use crate::jsonrpc::{Code, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use crate::mcp::Revision;
 use crate::permissions::Permit;
 use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::HeaderMap;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +35,7 @@ const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initiali
 pub(super) async fn revive(
     visitor: &Visitor,
     bearer: &Bearer,
-    headers: &HeaderMap,
+    head: &Head<'_>,
     id: &str,
 ) -> Result<Arc<HttpSession>, Reply> {
     let http_sessions = &visitor.http_sessions;
@@ -76,7 +75,7 @@ pub(super) async fn revive(
         // It is starting, or cannot be started.
         return Err(later());
     }
-    if !renews_all(&answer, headers) {
+    if !renews_all(&answer, head) {
         revived.note(id);
         return Err(reply::session_ended());
     }
@@ -131,13 +130,13 @@ async fn ask(
 
 /// True if the MCP server's answer to the repeated `initialize` leaves the session as the client
 /// knew it.
-fn renews_all(answer: &Message, headers: &HeaderMap) -> bool {
+fn renews_all(answer: &Message, head: &Head<'_>) -> bool {
     let result: Option<Value> = answer
         .result()
         .and_then(|result| serde_json::from_slice(result).ok());
     let Some(result) = result else { return false };
     // Clients that name no revision speak the oldest one.
-    let named = session_version(headers).ok().flatten();
+    let named = head.session_version().ok().flatten();
     let named = named.unwrap_or(Revision::V2025_03_26).name();
     let offers = |pointer: &str| {
         let offer = result.pointer(pointer);

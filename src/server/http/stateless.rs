@@ -11,14 +11,13 @@ use super::gate::{self, Stopped};
 use super::reply::{self, Reply, Unanswered};
 use super::visitor::{Bearer, Visitor};
 use crate::audit::Trail;
-use crate::http::{Accepts, status_of, write_event};
+use crate::http::{Head, status_of, write_event};
 use crate::jsonrpc::{Code, Kind, MAX_CHILD_DEPTH, Message, RequestId};
 use crate::mcp::Method;
 use crate::metrics::Transport;
 use crate::utils::chunks::{Line, Pieces};
 use bytes::Bytes;
 use hyper::StatusCode;
-use hyper::header::HeaderMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -178,17 +177,16 @@ fn stopped(stopped: Stopped) -> Reply {
 pub(super) async fn serve(
     visitor: &Visitor,
     bearer: &Bearer,
-    headers: &HeaderMap,
+    head: &Head<'_>,
     authorization: Authorization,
-    accepts: Accepts,
     message: Message,
 ) -> Result<Reply, Reply> {
-    if message.mcp_method() == Some(Method::Listen) && !accepts.stream {
+    if message.mcp_method() == Some(Method::Listen) && !head.accepts.stream {
         return Err(reply::not_acceptable());
     }
     // Before the policy: what it decides on has to be what proxies on the way have gone by.
     let tools = &visitor.http_sessions.tools;
-    let checked = tools.check(&visitor.context, headers, &message);
+    let checked = tools.check(&visitor.context, head.all, &message);
     Box::pin(checked).await?;
     let permit = gate::judge(visitor, bearer, &authorization, message).await;
     let permit = permit.map_err(stopped)?;
@@ -202,15 +200,15 @@ pub(super) async fn serve(
     let end = Patience::end();
     let first = loop {
         let next = single.next();
-        let first = if accepts.stream {
+        let first = if head.accepts.stream {
             visitor.patience.until(end, next).await
         } else {
             Some(next.await)
         };
         match first.map(|said| said.or_else(|| Some(single.unanswered()))) {
             // A client that does not accept event streams gets only the answer.
-            Some(Some(said)) if !accepts.stream && !said.is_answer => {}
-            Some(Some(said)) if said.is_answer && accepts.json => {
+            Some(Some(said)) if !head.accepts.stream && !said.is_answer => {}
+            Some(Some(said)) if said.is_answer && head.accepts.json => {
                 return Ok(reply::json(status_of(said.code), &said.line));
             }
             first => break first.flatten(),

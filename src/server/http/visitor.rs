@@ -15,7 +15,7 @@ use crate::audit::Trail;
 use crate::auth::Identity;
 use crate::backlog;
 use crate::handshake::Refused;
-use crate::http::{Forwarded, Site, bearer};
+use crate::http::{Forwarded, Head, Site};
 use crate::metrics::{self, AuthFailure};
 use crate::transport::tls::Holder;
 use crate::transport::websocket::{Accepted, Upgrade};
@@ -23,9 +23,6 @@ use crate::utils::lock::lock;
 use crate::utils::secret::Secret;
 use crate::utils::shorten::shorten;
 use crate::utils::tally::Tally;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::upgrade::OnUpgrade;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -165,10 +162,10 @@ impl Visitor {
 
     /// Switches to WebSocket after this reply. A client that has sent no token yet sends it as the first
     /// frame.
-    pub(super) fn upgrade(&self, mut request: Request<Incoming>, accepted: Accepted) -> Reply {
-        let bearer = bearer(request.headers());
-        let forwarded = Forwarded::read(request.headers());
-        let upgrade = hyper::upgrade::on(&mut request);
+    pub(super) fn upgrade(&self, head: &Head<'_>, to: (OnUpgrade, Accepted)) -> Reply {
+        let (upgrade, accepted) = to;
+        let bearer = head.bearer().map(Secret::from);
+        let forwarded = Forwarded::read(head.all);
         self.lock().upgrade = Some((upgrade, Upgrade { bearer, forwarded }));
         reply::switching(accepted)
     }
@@ -179,33 +176,34 @@ impl Visitor {
     }
 
     /// The address of the client that sends a request, which a proxy may send on its behalf.
-    pub(super) fn client(&self, headers: &HeaderMap) -> Address {
+    pub(super) fn client(&self, head: &Head<'_>) -> Address {
         let trusted = &self.context.settings.trusted_proxies;
         if trusted.is_empty() {
             return self.address;
         }
-        Forwarded::read(headers).client(self.address, trusted)
+        Forwarded::read(head.all).client(self.address, trusted)
     }
 
     /// Authenticates the sender of this request.
     ///
     /// # Errors
     /// The refusal of a sender that is not admitted.
-    pub(super) async fn identify(&self, headers: &HeaderMap) -> Result<Arc<Bearer>, Reply> {
-        let address = self.client(headers);
+    pub(super) async fn identify(&self, head: &Head<'_>) -> Result<Arc<Bearer>, Reply> {
+        let address = self.client(head);
+        let token = head.bearer();
+        if let Some(known) = token.and_then(|token| self.known(token, address)) {
+            return Ok(known);
+        }
         let mut access = self.context.settings.access.clone();
         let identity = if access.borrow_and_update().requirements.is_none() {
             Identity::default()
         } else {
-            let Some(token) = bearer(headers) else {
-                let shown = headers.contains_key(AUTHORIZATION);
+            let Some(token) = token else {
+                let shown = head.authorization.is_present();
                 metrics::refused(AuthFailure::NoToken);
                 return Err(self.refuse("no token", address, reply::unauthorized(shown)));
             };
-            if let Some(known) = self.known(&token, address) {
-                return Ok(known);
-            }
-            match Box::pin(authenticate(&mut access, &token)).await {
+            match Box::pin(authenticate(&mut access, &token.into())).await {
                 Ok(identity) => identity,
                 Err(refused) => return Err(self.turn_away(&refused, address)),
             }
@@ -224,12 +222,12 @@ impl Visitor {
 
     /// The user that has shown this token on this connection before, where it still holds: verifying it for each
     /// request would take a third of the time of a short one.
-    fn known(&self, token: &Secret, address: Address) -> Option<Arc<Bearer>> {
+    fn known(&self, token: &str, address: Address) -> Option<Arc<Bearer>> {
         let state = self.lock();
         let mut known = state.bearers.iter();
         let known = known.find(|known| {
             let shown = known.authorization.identity().token.as_ref();
-            shown.is_some_and(|shown| shown.is_same(token))
+            shown.is_some_and(|shown| shown.is(token))
                 && Network::of(known.address) == Network::of(address)
         })?;
         known.authorization.is_current().then(|| Arc::clone(known))
