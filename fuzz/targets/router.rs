@@ -1,9 +1,11 @@
 //! Histories of a router, one event per few bytes, against a model that knows the sender of each request:
 //! every response reaches its requester, once, and no other peer; in the end nothing is pending.
 
-use mcp_remote::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
+use mcp_remote::jsonrpc::{Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message};
 use mcp_remote::permissions::{Permit, Rights};
-use mcp_remote::router::{Command, Exit, Output, PROCESSES, ProcessId, Profile, Router, SessionId};
+use mcp_remote::router::{
+    Command, Exit, ForPeer, Output, PROCESSES, ProcessId, Profile, Router, SessionId,
+};
 use mcp_remote::utils::chunks::Pieces;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -301,8 +303,13 @@ impl World {
                 self.child_hears(process, &line);
             }
         }
-        for (session, line) in std::mem::take(&mut self.out.to_peer) {
-            let line: Value = serde_json::from_slice(&line.joined()).expect("a line");
+        for (session, ForPeer { line, answers }) in std::mem::take(&mut self.out.to_peer) {
+            let line = line.joined();
+            if let Some(id) = answers {
+                let message = Message::read(line.clone(), MAX_CHILD_DEPTH).expect("a message");
+                assert_eq!(*message.kind(), Kind::Response(Some(id)));
+            }
+            let line: Value = serde_json::from_slice(&line).expect("a line");
             self.peer_hears(session, &line);
         }
     }

@@ -286,6 +286,16 @@ impl Streams {
     /// A message for the client.
     pub fn push(&mut self, message: &Message, line: Line) {
         let (number, is_answer) = self.route(message);
+        self.add(number, line, is_answer);
+    }
+
+    /// The answer to this request of the client.
+    pub fn push_answer(&mut self, request: &RequestId, line: Line) {
+        let number = self.end_request(request);
+        self.add(number, line, true);
+    }
+
+    fn add(&mut self, number: Option<u64>, line: Line, is_answer: bool) {
         let Some(stream) = number.and_then(|number| self.streams.get_mut(&number)) else {
             tracing::debug!("dropped a message for a stream that has ended");
             return;

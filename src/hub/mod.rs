@@ -34,6 +34,7 @@ use crate::router::{
     Command, Counted, Exit, LineLimits, Output, PROCESSES, ProcessId, Profile, SessionId, Window,
 };
 use crate::transport::outlet::{ChunkQueue, EARLY, Flush, Outlet};
+use crate::utils::chunks::Line;
 use crate::utils::lock::lock;
 use crate::utils::seldom::Seldom;
 use crate::utils::signal::Signal;
@@ -254,7 +255,8 @@ impl Hub {
 
     fn tell_everybody(&self, line: &'static [u8]) {
         for outbox in self.0.lock().outboxes.values() {
-            if outbox.push(Bytes::from_static(line).into()) {
+            let line = Line::from(Bytes::from_static(line));
+            if outbox.push(line.into()) {
                 outbox.deliver();
             }
         }
@@ -302,9 +304,9 @@ impl Shared {
             metrics.answered(took);
         }
         self.tell_room(state);
-        for (session, line) in state.out.to_peer.drain(..) {
+        for (session, for_peer) in state.out.to_peer.drain(..) {
             if let Some(outbox) = state.outboxes.get(&session)
-                && outbox.push(line)
+                && outbox.push(for_peer)
             {
                 state.ready.push(Arc::clone(outbox));
             }

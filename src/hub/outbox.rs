@@ -5,6 +5,7 @@ use crate::control::Control;
 use crate::liveness::Urgency;
 use crate::metrics;
 use crate::replay::{BATCH, Replay, cost};
+use crate::router::ForPeer;
 use crate::transport::outlet::{Flush, Lease, Lendable, Locked, Outlet, Queue};
 use crate::transport::{SMALL, Writer};
 use crate::utils::chunks::{Line, Pieces};
@@ -37,7 +38,7 @@ pub(super) struct Outbox {
 }
 
 /// Gets each line at once.
-struct Direct(Box<dyn FnMut(Line) + Send>);
+struct Direct(Box<dyn FnMut(ForPeer) + Send>);
 
 impl std::fmt::Debug for Direct {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -135,18 +136,19 @@ impl Outbox {
 
     /// Adds a line. True if the caller has to call [`Outbox::deliver`], before which it may add more.
     #[must_use]
-    pub(super) fn push(&self, line: Line) -> bool {
+    pub(super) fn push(&self, for_peer: ForPeer) -> bool {
         let mut lines = self.lock();
         if lines.cut.is_some() {
             return false;
         }
         if let Some(Direct(deliver)) = &mut lines.direct {
             if let Some(metrics) = metrics::get() {
-                metrics.sent(line.length());
+                metrics.sent(for_peer.line.length());
             }
-            deliver(line);
+            deliver(for_peer);
             return false;
         }
+        let line = for_peer.line;
         // An empty outbox takes a line of any length: the bound is on what accumulates.
         if lines.replay.bytes() > 0 && lines.replay.bytes() + cost(&line) > self.limit {
             lines.drop_all(Cut::Slow);
@@ -170,10 +172,11 @@ impl Outbox {
     }
 
     /// See [`super::Session::deliver_to`].
-    pub(super) fn deliver_to(&self, mut deliver: impl FnMut(Line) + Send + 'static) {
+    pub(super) fn deliver_to(&self, mut deliver: impl FnMut(ForPeer) + Send + 'static) {
         let mut lines = self.lock();
         while lines.replay.waiting() > 0 {
-            lines.take().into_iter().for_each(&mut deliver);
+            let waiting = lines.take().into_iter().map(ForPeer::from);
+            waiting.for_each(&mut deliver);
         }
         lines.direct = Some(Direct(Box::new(deliver)));
     }

@@ -9,7 +9,7 @@ use super::routing::Routing;
 use crate::jsonrpc::Message;
 use crate::permissions::{Denial, Permit, PinnedCall};
 use crate::replay::Replay;
-use crate::router::{Counted, Output, Presence, Profile, SessionId, TooLarge};
+use crate::router::{Counted, ForPeer, Output, Presence, Profile, SessionId, TooLarge};
 use crate::transport::Writer;
 use crate::transport::outlet::{Flush, Lease, Lendable};
 use crate::utils::chunks::Line;
@@ -163,7 +163,7 @@ impl Session {
     /// Queues one of the proxy's own lines for the peer, newline included. It may wait for
     /// [`Flush::flush`].
     pub fn reply(&self, line: Vec<u8>) {
-        if self.outbox.push(line.into()) {
+        if self.outbox.push(Line::from(line).into()) {
             let hub = self.attachment.hub();
             hub.0.lock().ready.push(Arc::clone(&self.outbox));
         }
@@ -176,7 +176,7 @@ impl Session {
 
     /// Passes each line for the peer to `deliver` at once, which saves a switch to another task: none waits here
     /// from now on. `deliver` is called while the hub is locked, so it must not use the hub.
-    pub fn deliver_to(&self, deliver: impl FnMut(Line) + Send + 'static) {
+    pub fn deliver_to(&self, deliver: impl FnMut(ForPeer) + Send + 'static) {
         self.outbox.deliver_to(deliver);
     }
 

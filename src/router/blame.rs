@@ -125,7 +125,7 @@ impl Router {
             return false;
         };
         match permit.message().kind() {
-            Kind::Request(id) => out.to_peer.push((from, refused(id, wait).into())),
+            Kind::Request(id) => out.tell(from, refused(id, wait)),
             Kind::Notification => {}
             Kind::Response(id) => self.refuse_answer(from, id.as_ref(), out),
         }

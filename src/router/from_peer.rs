@@ -42,7 +42,7 @@ impl Router {
         let message = permit.message();
         if message.is_misplaced() {
             out.to_peer
-                .extend(misplaced(message).map(|line| (from, line)));
+                .extend(misplaced(message).map(|line| (from, line.into())));
             return Ok(());
         }
         if message.may_outgrow(out.limits.to_child) {

@@ -71,7 +71,7 @@ pub use isolated::IsolatedRouter;
 pub use known_tools::ToolsKnown;
 pub use listen_requests::{MAX_LISTEN_REQUESTS, MAX_LISTEN_SIZE};
 pub use losses::Loss;
-pub use output::{Command, LineLimits, Output, PROCESSES, ProcessId};
+pub use output::{Command, ForPeer, LineLimits, Output, PROCESSES, ProcessId};
 pub use own_answer::tools_unknown;
 pub use queue::{Room, Window};
 pub use server_requests::can_be_asked;
@@ -358,7 +358,8 @@ impl Router {
                         .map(|pending| pending.session)
                 }
             };
-            out.to_peer.extend(session.map(|session| (session, line)));
+            out.to_peer
+                .extend(session.map(|session| (session, line.into())));
         }
     }
 }

@@ -45,7 +45,7 @@ impl Process {
         let line = message.to_line(None, &[]);
         let to_all = receivers.into_iter().map(|session| (session, line.clone()));
         let Some(list) = List::of(message) else {
-            out.to_peer.extend(to_all);
+            to_all.for_each(|(session, line)| out.tell(session, line));
             return;
         };
         let now = now();

@@ -48,13 +48,31 @@ impl Default for LineLimits {
     }
 }
 
+/// A line for a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForPeer {
+    /// The line, with its newline.
+    pub line: Line,
+    /// The request that it answers; `None` if it answers none, or if only the line itself says so.
+    pub answers: Option<RequestId>,
+}
+
+impl From<Line> for ForPeer {
+    fn from(line: Line) -> Self {
+        Self {
+            line,
+            answers: None,
+        }
+    }
+}
+
 /// The actions of an event. `Debug` shows sizes, never content.
 #[derive(Default)]
 pub struct Output {
     /// Whole lines for each process.
     pub to_child: [Chunks; PROCESSES],
     /// Whole lines for peers, in order.
-    pub to_peer: Vec<(SessionId, Line)>,
+    pub to_peer: Vec<(SessionId, ForPeer)>,
     /// Processes to start and stop.
     pub commands: Vec<Command>,
     /// Which processes have just been sent a request with a deadline: see
@@ -143,6 +161,7 @@ impl Output {
 
     /// Sends a peer one of the router's own lines.
     pub(super) fn tell(&mut self, to: SessionId, line: impl Into<Line>) {
+        let line: Line = line.into();
         self.to_peer.push((to, line.into()));
     }
 
@@ -155,14 +174,18 @@ impl Output {
         id: Option<&RequestId>,
         edits: &[Edit<'_>],
     ) -> bool {
-        if self.takes(message, id, edits) {
-            self.to_peer.push((to, message.to_line(id, edits)));
-            return true;
-        }
-        if let (Kind::Response(_), Some(id)) = (message.kind(), id) {
+        let answers = id.filter(|_| matches!(message.kind(), Kind::Response(_)));
+        let fits = self.takes(message, id, edits);
+        if fits {
+            let for_peer = ForPeer {
+                line: message.to_line(id, edits),
+                answers: answers.cloned(),
+            };
+            self.to_peer.push((to, for_peer));
+        } else if let Some(id) = answers {
             self.tell(to, Loss::TOO_LARGE.answer(id));
         }
-        false
+        fits
     }
 
     /// False, with a log line, if the line for a peer would be too long.

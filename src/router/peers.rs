@@ -90,6 +90,6 @@ impl Peers {
     ) {
         out.timed |= self.changes.is_empty();
         let line = self.changes.admit(receiver, list, line, now);
-        out.to_peer.extend(line.map(|line| (session, line)));
+        out.to_peer.extend(line.map(|line| (session, line.into())));
     }
 }

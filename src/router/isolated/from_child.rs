@@ -100,7 +100,8 @@ impl IsolatedRouter {
         let receiver = subscription.map(|(id, _, _)| id);
         out.timed |= self.changes.is_empty();
         let line = self.changes.admit(receiver, list, line, now());
-        out.to_peer.extend(line.map(|line| (Self::SESSION, line)));
+        out.to_peer
+            .extend(line.map(|line| (Self::SESSION, line.into())));
     }
 
     /// Handles an answer of the child, under the peer's id or another spelling of it.
@@ -135,9 +136,7 @@ impl IsolatedRouter {
             Some(edits) => {
                 out.deliver(Self::SESSION, message, Some(&id), &edits);
             }
-            None => out
-                .to_peer
-                .push((Self::SESSION, own_answer::unreadable_list(&id).into())),
+            None => out.tell(Self::SESSION, own_answer::unreadable_list(&id)),
         }
     }
 

@@ -145,8 +145,9 @@ impl IsolatedRouter {
     pub fn peer_message(&mut self, permit: &Permit, out: &mut Output) -> Result<(), TooLarge> {
         let message = permit.message();
         if message.is_misplaced() {
-            let answer = own_answer::misplaced(message).map(|line| (Self::SESSION, line));
-            out.to_peer.extend(answer);
+            if let Some(line) = own_answer::misplaced(message) {
+                out.tell(Self::SESSION, line);
+            }
             return Ok(());
         }
         if message.may_outgrow(out.limits.to_child) {
@@ -158,11 +159,11 @@ impl IsolatedRouter {
                 {
                     // The same limit as with a shared process.
                     let line = own_answer::invalid_params(id, levels::UNKNOWN);
-                    out.to_peer.push((Self::SESSION, line.into()));
+                    out.tell(Self::SESSION, line);
                     return Ok(());
                 }
                 if let Err(refusal) = self.check_new(id) {
-                    out.to_peer.push((Self::SESSION, refusal.into()));
+                    out.tell(Self::SESSION, refusal);
                     return Ok(());
                 }
                 if !self.tools.admit(permit, (Self::SESSION, id), out) {
@@ -342,7 +343,7 @@ impl IsolatedRouter {
         for (subscription, line) in self.changes.take_due(now) {
             let is_open = |id: &RequestId| self.in_flight.contains_key(id);
             if subscription.as_ref().is_none_or(is_open) {
-                out.to_peer.push((Self::SESSION, line));
+                out.tell(Self::SESSION, line);
             }
         }
     }
@@ -366,7 +367,7 @@ impl IsolatedRouter {
             out.answer(ProcessId::FIRST, &overdue(&id, Executed::Unknown));
             let mut line = Chunks::default();
             process::write_cancelled(&id, OVERDUE, &mut line);
-            out.to_peer.push((Self::SESSION, line.into()));
+            out.tell(Self::SESSION, line);
         }
     }
 
@@ -374,7 +375,7 @@ impl IsolatedRouter {
     pub fn child_exited(&mut self, exit: &Exit, out: &mut Output) {
         for (id, open) in self.in_flight.drain() {
             if !open.cancelled {
-                out.to_peer.push((Self::SESSION, exit.error_line(&id)));
+                out.tell(Self::SESSION, exit.error_line(&id));
             }
         }
         self.tokens.clear();

@@ -6,12 +6,12 @@ mod model;
 mod scenes;
 
 use super::{
-    Cause, Command, Exit, IsolatedRouter, LineLimits, Output, ProcessId, Profile, Router, Sender,
-    SessionId, TooLarge, Window,
+    Cause, Command, Exit, ForPeer, IsolatedRouter, LineLimits, Output, ProcessId, Profile, Router,
+    Sender, SessionId, TooLarge, Window,
 };
-use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message, RequestId};
+use crate::jsonrpc::{Kind, MAX_CHILD_DEPTH, MAX_PEER_DEPTH, Message, RequestId};
 use crate::permissions::{Permit, Rights};
-use crate::utils::chunks::{Line, Pieces};
+use crate::utils::chunks::Pieces;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -134,9 +134,13 @@ impl Bench {
     /// The lines sent to peers since the last look.
     fn peers_heard(&mut self) -> Vec<(SessionId, Value)> {
         let lines = std::mem::take(&mut self.out.to_peer);
-        let read = |(session, line): (SessionId, Line)| {
+        let read = |(session, ForPeer { line, answers }): (SessionId, ForPeer)| {
             let line = line.joined();
             assert_eq!(memchr::memchr_iter(b'\n', &line).count(), 1);
+            if let Some(id) = answers {
+                let message = Message::read(line.clone(), MAX_CHILD_DEPTH).unwrap();
+                assert_eq!(*message.kind(), Kind::Response(Some(id)));
+            }
             (session, serde_json::from_slice(&line).unwrap())
         };
         lines.into_iter().map(read).collect()

@@ -10,8 +10,8 @@ use crate::audit::Trail;
 use crate::http::{Reading, Streams};
 use crate::hub::Cut;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message, RequestId};
-use crate::router::Presence;
-use crate::utils::chunks::{Line, Pieces};
+use crate::router::{ForPeer, Presence};
+use crate::utils::chunks::Pieces;
 use crate::utils::lock::lock;
 use crate::utils::signal::Signal;
 use std::convert::Infallible;
@@ -64,7 +64,7 @@ impl HttpSession {
         let pushed = Arc::clone(&streams);
         placement
             .session
-            .deliver_to(move |line| push(&pushed, line));
+            .deliver_to(move |for_peer| push(&pushed, for_peer));
         Self {
             id,
             owner: Mutex::new(owner),
@@ -280,7 +280,10 @@ async fn watch(session: &HttpSession, context: &Context, forget: impl FnOnce(&Ht
 }
 
 /// Adds a line of the hub for the client to its streams.
-fn push(streams: &Mutex<Streams>, line: Line) {
+fn push(streams: &Mutex<Streams>, ForPeer { line, answers }: ForPeer) {
+    if let Some(request) = answers {
+        return lock(streams).push_answer(&request, line);
+    }
     match Message::read(line.joined(), MAX_CHILD_DEPTH) {
         Ok(message) => lock(streams).push(&message, line),
         Err(err) => tracing::warn!(%err, "dropped a line for a client"),

@@ -252,7 +252,7 @@ impl World {
             }
         }
         for (session, line) in std::mem::take(&mut self.bench.out.to_peer) {
-            let line = line.joined();
+            let line = line.line.joined();
             let text = std::str::from_utf8(&line).unwrap();
             assert!(
                 line.len() - 1 <= self.limits.to_peer,
@@ -307,7 +307,7 @@ proptest! {
             router.child_message(&message, Instant::now, &mut out);
         }
         for (_, line) in &out.to_peer {
-            prop_assert!(line.length() - 1 <= limit);
+            prop_assert!(line.line.length() - 1 <= limit);
         }
     }
 }

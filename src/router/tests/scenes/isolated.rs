@@ -34,7 +34,11 @@ impl Alone {
         let message = Message::read(line.to_owned().into(), MAX_CHILD_DEPTH).expect(line);
         self.router
             .child_message(&message, || self.clock.0, &mut self.out);
-        let mut told = self.out.to_peer.drain(..).map(|(_, line)| line.joined());
+        let mut told = self
+            .out
+            .to_peer
+            .drain(..)
+            .map(|(_, told)| told.line.joined());
         let first = told.next();
         assert!(told.next().is_none());
         first.map(|line| serde_json::from_slice(&line).unwrap())
@@ -177,7 +181,11 @@ fn a_question_has_a_deadline_and_a_late_answer_is_dropped() {
     assert_eq!(alone.router.oldest_question(), Some(first));
     let next = first + Duration::from_secs(1);
     alone.router.expire_questions(next, &mut alone.out);
-    let told = alone.out.to_peer.drain(..).map(|(_, line)| line.joined());
+    let told = alone
+        .out
+        .to_peer
+        .drain(..)
+        .map(|(_, told)| told.line.joined());
     let told: Vec<Value> = told
         .map(|line| serde_json::from_slice(&line).unwrap())
         .collect();
@@ -219,7 +227,11 @@ fn a_changed_list_is_told_once_a_second() {
     let next = alone.router.next_change().unwrap();
     assert_eq!(next, alone.clock.0 + Duration::from_secs(1));
     alone.router.tell_changes(next, &mut alone.out);
-    let told = alone.out.to_peer.drain(..).map(|(_, line)| line.joined());
+    let told = alone
+        .out
+        .to_peer
+        .drain(..)
+        .map(|(_, told)| told.line.joined());
     let told: Vec<Value> = told
         .map(|line| serde_json::from_slice(&line).unwrap())
         .collect();

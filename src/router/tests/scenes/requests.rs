@@ -486,6 +486,6 @@ fn a_list_shows_what_is_allowed_when_it_comes() {
     isolated.set_rights(without_rm());
     let answer = Message::read(tools(&json!(1)).into(), MAX_CHILD_DEPTH).unwrap();
     isolated.child_message(&answer, Instant::now, &mut out);
-    let line = out.to_peer.remove(0).1.joined();
+    let line = out.to_peer.remove(0).1.line.joined();
     assert_eq!(names(&serde_json::from_slice(&line).unwrap()), ["x"]);
 }
