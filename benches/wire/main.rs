@@ -37,7 +37,7 @@ struct Options {
     /// Fewer rounds, shorter turns, and only what matters most.
     #[arg(long)]
     quick: bool,
-    /// Only the scenarios whose name contains this.
+    /// Only the scenarios whose name contains this, such as `sequential` or `path`.
     #[arg(long, default_value = "")]
     only: String,
     /// Measures instead how cost grows, and writes plots to this folder.
@@ -111,10 +111,14 @@ fn main() -> io::Result<()> {
         ("sessions", true, &[Wire::Http], |bench, _| bench.sessions()),
         ("rivals", false, &[Wire::Http], |bench, _| bench.rivals()),
     ];
-    for (name, quick, wires, step) in steps {
-        if (options.quick && !quick) || !name.contains(&options.only) {
-            continue;
-        }
+    let is_wanted = |step: &Step| (step.1 || !options.quick) && step.0.contains(&options.only);
+    if !steps.iter().any(is_wanted) {
+        let names = steps.map(|(name, ..)| name).join(", ");
+        return Err(io::Error::other(format!(
+            "there is no such scenario: {names}"
+        )));
+    }
+    for (name, _, wires, step) in steps.into_iter().filter(is_wanted) {
         for wire in wires {
             step(&mut bench, *wire)?;
         }

@@ -13,6 +13,7 @@ mod resource;
 mod sessions;
 mod site;
 mod streams;
+mod whole;
 
 pub use denied::{Denied, status_of};
 pub use era::{Era, era, mismatch};
@@ -25,3 +26,4 @@ pub use resource::{Resource, is_scope};
 pub use sessions::{Full, Sessions};
 pub use site::{Site, SiteError};
 pub use streams::{Event, Next, NotOpen, Reading, StreamBounds, Streams};
+pub use whole::Whole;

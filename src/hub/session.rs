@@ -94,7 +94,8 @@ impl Session {
     }
 
     /// True while the process that would serve this message has ended, or is about to start.
-    fn is_down(&self, message: &Message) -> bool {
+    #[must_use]
+    pub fn is_down(&self, message: &Message) -> bool {
         let state = self.attachment.hub().0.lock();
         let process = state.routing.destination(self.attachment.id(), message);
         process.is_some_and(|process| state.routing.is_down(process))

@@ -4,7 +4,7 @@ use super::exchange::{Cause, Content, Event, ExchangeId, Failed, Head, Request, 
 use super::pool::Pool;
 use crate::client::token;
 use crate::control::MAX_SERVER_LINE;
-use crate::http::SESSION_ID;
+use crate::http::{SESSION_ID, Whole};
 use crate::transport::sse::Decoder;
 use crate::transport::{foreign, tls};
 use crate::utils::chain::Chain;
@@ -186,7 +186,7 @@ impl Carrier<'_> {
         let headers = built.headers_mut();
         headers.clone_from(&self.pool.headers);
         if let Some(token) = token {
-            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()));
+            let value = HeaderValue::try_from(format!("Bearer {}", token.expose().trim()));
             let mut value = value.map_err(|_| {
                 no_token("holds what no header can hold, such as a line break".to_owned())
             })?;
@@ -212,7 +212,7 @@ impl Carrier<'_> {
         } else {
             MAX_ERROR_BODY
         };
-        let mut whole = Vec::new();
+        let mut whole = Whole::default();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|err| failed(&err, true))?;
             let data = frame.into_data().unwrap_or_default();
@@ -224,9 +224,9 @@ impl Carrier<'_> {
                     "the response is longer than {limit} bytes"
                 )));
             }
-            whole.extend_from_slice(&data);
+            whole.add(data);
         }
-        Ok(Event::Answered(head, whole.into()))
+        Ok(Event::Answered(head, whole.into_bytes()))
     }
 
     async fn stream(&self, body: &mut Incoming) -> Result<Event, Failed> {

@@ -13,7 +13,8 @@ use std::borrow::Cow;
 
 /// The headers of every request, apart from the token.
 pub(super) fn common(settings: &Settings) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    // With room for what is added for each request.
+    let mut headers = HeaderMap::with_capacity(24);
     insert(&mut headers, "host", &settings.place.authority(), false);
     let agent = concat!("mcp-remote/", env!("CARGO_PKG_VERSION"));
     insert(&mut headers, "user-agent", agent, false);

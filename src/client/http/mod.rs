@@ -165,11 +165,12 @@ impl Client {
         let mut give_up_at = Instant::now() + FOREVER;
         loop {
             self.write();
-            let (read_host, until) = match self.act() {
+            let now = Instant::now();
+            let (read_host, until) = match self.act(now) {
                 Ok(wait) => wait,
                 Err(end) => return end,
             };
-            if give_up_at <= Instant::now() {
+            if give_up_at <= now {
                 return End::GiveUp(GiveUp::Unanswered);
             }
             let until = until.min(give_up_at);
@@ -224,8 +225,7 @@ impl Client {
     }
 
     /// Carries out the machine's actions. Returns whether the host may be read, and until when to wait.
-    fn act(&mut self) -> Result<(bool, Instant), End> {
-        let now = Instant::now();
+    fn act(&mut self, now: Instant) -> Result<(bool, Instant), End> {
         self.ending.retain(|(time, exchange)| {
             let is_over = *time <= now;
             if is_over && let Some(handle) = self.handles.remove(exchange) {
@@ -262,10 +262,11 @@ impl Client {
             }
         }
         let (pool, reports) = (Arc::clone(&self.pool), self.reports.clone());
-        let handle = self.exchanges.spawn(async move {
+        // Boxed: a task moves its future several times.
+        let handle = self.exchanges.spawn(Box::pin(async move {
             carry(&pool, exchange, request, &reports).await;
             exchange
-        });
+        }));
         self.handles.insert(exchange, handle);
     }
 

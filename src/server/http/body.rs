@@ -2,9 +2,9 @@
 
 use super::super::end::warn_of_backlog;
 use crate::backlog::{Excess, Part};
-use crate::http::Denied;
+use crate::http::{Denied, Whole};
 use crate::jsonrpc::{Code, ErrorData, Executed, Measured, refusal_line, too_large_line};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
@@ -32,10 +32,9 @@ pub(super) async fn read(
         return Err(too_large(limit));
     }
     let deadline = Instant::now() + patience;
-    let mut whole = Bytes::new();
-    let mut more = BytesMut::new();
+    let mut whole = Whole::default();
     loop {
-        let length = whole.len() + more.len();
+        let length = whole.len();
         let earned = Duration::from_millis((length * 1000 / SLOWEST) as u64);
         let frame = tokio::time::timeout_at(deadline + earned, body.frame()).await;
         let Ok(frame) = frame else {
@@ -54,20 +53,10 @@ pub(super) async fn read(
         if length + data.len() > limit {
             return Err(too_large(limit));
         }
-        if whole.is_empty() {
-            whole = data;
-        } else {
-            more.extend_from_slice(&data);
-        }
-        kept.set(whole.len() + more.len());
+        whole.add(data);
+        kept.set(whole.len());
     }
-    if more.is_empty() {
-        return Ok(whole);
-    }
-    let mut all = BytesMut::with_capacity(whole.len() + more.len());
-    all.extend_from_slice(&whole);
-    all.extend_from_slice(&more);
-    Ok(all.freeze())
+    Ok(whole.into_bytes())
 }
 
 /// The reply if the memory for the body was evicted in favor of others.

@@ -193,7 +193,7 @@ pub(super) async fn ready<'a>(
     let room = if placement.moves_with(message) {
         None
     } else {
-        if timeout(RESTART, session.up(message)).await.is_err() {
+        if session.is_down(message) && timeout(RESTART, session.up(message)).await.is_err() {
             return Err(restarting(message));
         }
         if let Some(call) = permit.pinned()

@@ -33,6 +33,7 @@ use super::unauthenticated::{Unauthenticated, gives_way, is_late};
 use crate::http::Site;
 use crate::transport::BoxedStream;
 use crate::transport::socket::Socket;
+use crate::utils::own_waker::own_waker;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -128,13 +129,14 @@ async fn converse(
         None => {
             // Once authenticated, the connection is no longer pending.
             drop(pending.take());
+            let stopping = own_waker(visitor.context.stopping.begins());
             tokio::select! {
-            served = connection.as_mut() => served,
-            () = visitor.context.stopping.begins() => {
-                // Requests in flight are still answered.
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+                served = connection.as_mut() => served,
+                () = stopping => {
+                    // Requests in flight are still answered.
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
             }
         }
     };

@@ -28,7 +28,7 @@ impl Reader {
         reading: Reading,
         authorization: Authorization,
     ) -> Self {
-        session.note_presence();
+        session.note_presence(Instant::now());
         Self {
             session: Arc::clone(session),
             reading,
@@ -105,11 +105,7 @@ impl Reader {
         if self.is_invalidated {
             return Next::End;
         }
-        let next = self.session.streams().next(&self.reading);
-        if let Next::Event(_) = next {
-            self.session.mark();
-        }
-        next
+        self.session.streams().next(&self.reading)
     }
 }
 
@@ -165,10 +161,11 @@ impl Source for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
+        let now = Instant::now();
         // Before it leaves: the session has been idle from now on, not since it began to read.
-        self.session.mark();
-        let now = Instant::now().into_std();
-        self.session.streams().leave(&self.reading, now);
-        self.session.note_presence();
+        self.session.mark(now);
+        let left = now.into_std();
+        self.session.streams().leave(&self.reading, left);
+        self.session.note_presence(now);
     }
 }

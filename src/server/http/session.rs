@@ -128,7 +128,7 @@ impl HttpSession {
     }
 
     /// Tells the router whether the client can receive server requests, after a reader has come or gone.
-    pub(super) fn note_presence(&self) {
+    pub(super) fn note_presence(&self, now: Instant) {
         let mut known = lock(&self.presence);
         let is_attended = self.streams().is_attended();
         let presence = match known.0 {
@@ -139,7 +139,7 @@ impl HttpSession {
         if presence == known.0 {
             return;
         }
-        *known = (presence, Instant::now());
+        *known = (presence, now);
         self.placement.session.set_presence(presence);
         if presence == Presence::Lost {
             self.hung_up.raise();
@@ -163,9 +163,9 @@ impl HttpSession {
         None
     }
 
-    /// Notes activity.
-    pub(super) fn mark(&self) {
-        *lock(&self.last) = Instant::now();
+    /// Notes that its client was there.
+    pub(super) fn mark(&self, now: Instant) {
+        *lock(&self.last) = now;
     }
 
     /// When its client was last there; `None` while it is: while any of the streams has a reader.
@@ -207,7 +207,7 @@ impl HttpSession {
     }
 
     fn note(&self, authorization: &Authorization) {
-        self.mark();
+        self.mark(Instant::now());
         let mut known = lock(&self.authorization);
         let expires =
             |authorization: &Authorization| authorization.identity().expires.unwrap_or(u64::MAX);
