@@ -17,7 +17,7 @@ use file::Writer;
 use queue::Queue;
 use std::fmt::Display;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 /// How long the disk may take for what still waits when the server stops.
@@ -85,10 +85,13 @@ impl Log {
     }
 }
 
-/// The events of one connection, from [`Trail::begin`] until it is dropped.
+/// The events of one connection, until it is dropped. The connection is on record from the first of them on: one that
+/// is neither accepted nor refused, such as a health check, leaves no line.
 pub struct Trail {
     log: Log,
     who: Who,
+    /// Its beginning is on record.
+    begun: Arc<Once>,
     /// `None` for a part of another trail, which records the end itself.
     end: Option<&'static str>,
 }
@@ -100,19 +103,27 @@ impl std::fmt::Debug for Trail {
 }
 
 impl Trail {
-    /// Records a connection. `connection` is its number in the logs.
+    /// That of a connection without events so far. `connection` is its number in the logs.
     #[must_use]
-    pub fn begin(log: &Log, connection: u64, peer: Address) -> Self {
+    pub fn new(log: &Log, connection: u64, peer: Address) -> Self {
         let mut trail = Self {
             log: log.clone(),
             who: Who::default(),
+            begun: Arc::new(Once::new()),
             end: Some("the server stops"),
         };
         if trail.is_on() {
             trail.who = Who::new(connection, peer);
-            trail.record(&Event::Connect);
         }
         trail
+    }
+
+    /// Puts the connection on record, unless it is already.
+    pub fn begins(&self) {
+        if self.is_on() {
+            let connect = || self.log.record(&Event::Connect, &self.who);
+            self.begun.call_once(connect);
+        }
     }
 
     /// The events of one user of this connection.
@@ -121,6 +132,7 @@ impl Trail {
         Self {
             log: self.log.clone(),
             who: self.who.clone(),
+            begun: Arc::clone(&self.begun),
             end: None,
         }
     }
@@ -130,6 +142,7 @@ impl Trail {
     }
 
     fn record(&self, event: &Event<'_>) {
+        self.begins();
         self.log.record(event, &self.who);
     }
 
@@ -149,6 +162,7 @@ impl Trail {
 
     /// Its token is valid, whether or not it is admitted.
     pub fn identified(&mut self, identity: &Identity) {
+        self.begins();
         if self.is_on() {
             self.who.add_identity(identity);
         }
@@ -243,7 +257,9 @@ impl Trail {
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        if let Some(reason) = self.end {
+        if let Some(reason) = self.end
+            && self.begun.is_completed()
+        {
             self.record(&Event::Disconnect { reason });
         }
     }

@@ -93,7 +93,7 @@ pub(super) async fn turn_down(
     match err {
         OpenError::Readiness(with_body, stream) => {
             let answer = request::readiness(is_ready.await, with_body);
-            answer_health(answer, stream, trail).await;
+            answer_health(answer, stream).await;
         }
         OpenError::Upgrade(err) => {
             static SEEN: Seldom = Seldom::new();
@@ -115,11 +115,9 @@ pub(super) async fn turn_down(
         }
         OpenError::Gone(reason) => {
             tracing::debug!("disconnected, {reason}");
-            trail.ends(reason);
         }
         OpenError::Tls(AcceptError::Gone(err)) => {
             tracing::debug!(reason = %err, "disconnected before TLS");
-            trail.ends("gone before TLS");
         }
         OpenError::Tls(err) => {
             static SEEN: Seldom = Seldom::new();
@@ -141,12 +139,11 @@ pub(super) async fn turn_down(
 }
 
 /// Answers a health check.
-async fn answer_health(answer: Answer, stream: BoxedStream, trail: &mut Trail) {
+async fn answer_health(answer: Answer, stream: BoxedStream) {
     tracing::debug!(
         status = answer.status,
         "answered an HTTP request for health"
     );
-    trail.ends("health check");
     over(stream).close_with(answer.bytes).await;
 }
 
@@ -158,8 +155,6 @@ async fn answer_plain(answer: Answer, stream: BoxedStream, trail: &mut Trail) {
     );
     if answer.is_error() {
         refused(trail, &"an HTTP request that is no WebSocket upgrade");
-    } else {
-        trail.ends("health check");
     }
     over(stream).close_with(answer.bytes).await;
 }

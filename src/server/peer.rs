@@ -109,6 +109,7 @@ enum Entrance {
 async fn stay(link: Box<Link>, has_spoken: bool, context: &Context) {
     if has_spoken {
         tracing::info!("connected");
+        link.trail.begins();
     }
     // Box the large, rare futures so that idle tasks stay small.
     let end = match Box::pin(session::hello(link, context)).await {
@@ -212,7 +213,6 @@ async fn first_byte(
         }
         Arrival::Gone => {
             tracing::debug!("disconnected, it has said nothing");
-            trail.ends("gone before authentication");
             None
         }
     }
@@ -235,7 +235,6 @@ async fn named_ahead(
     }
     if arrival(socket, deadline).await == Arrival::Gone {
         tracing::debug!("disconnected, it has said nothing");
-        trail.ends("gone before authentication");
         return None;
     }
     let read = proxy_header::read(socket);
@@ -395,6 +394,7 @@ async fn take_over(
     refusal: Refused,
     context: &Context,
 ) {
+    link.trail.begins();
     if let Some((key, received)) = session {
         match context.registry.hand_over(&key, link, received) {
             Ok(()) => return tracing::info!(reason = "its session goes on", "disconnected"),
@@ -421,7 +421,6 @@ fn log_refusal(refusal: &Refused, trail: &mut Trail) {
         }
         Refused::HungUp | Refused::Gone(_) => {
             tracing::debug!(reason = %refusal, "disconnected");
-            trail.ends("gone before authentication");
         }
         _ => {
             tracing::warn!(reason = %refusal, "refused");

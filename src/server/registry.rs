@@ -213,7 +213,7 @@ mod tests {
             authorization: Authorization::new(access, identity),
             address,
             transport: crate::metrics::Transport::Unix,
-            trail: Trail::begin(&Log::default(), 1, address),
+            trail: Trail::new(&Log::default(), 1, address),
             place: None,
             owner,
             holder: backlog::Holder::default(),

@@ -77,8 +77,12 @@ pub(super) async fn hello(
     };
     let (unopened, last_words) = tokio::select! {
         first = first(&mut link.reader) => match first {
-            first::First::Object(line) => return open(link, line, context),
+            first::First::Object(line) => {
+                link.trail.begins();
+                return open(link, line, context);
+            }
             first::First::TooLong(refusal) => {
+                link.trail.begins();
                 return Ok((link, Opening::Plain(Line::TooLong(refusal))));
             }
             first::First::Foreign(foreign) => {

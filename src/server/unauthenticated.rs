@@ -33,7 +33,7 @@ impl Unauthenticated {
         Self {
             address,
             number,
-            trail: Trail::begin(&settings.audit, number, address),
+            trail: Trail::new(&settings.audit, number, address),
             deadline: Instant::now() + settings.auth_timeout,
             pending,
         }

@@ -307,8 +307,9 @@ impl Visitor {
         reply::last(reply::refused(refused))
     }
 
-    /// The audit trail of one user of this connection.
+    /// The audit trail of one user of this connection, which is on record from here on.
     fn trail_of(&self, state: &State, identity: Option<&Identity>, client: Address) -> Trail {
+        state.trail.begins();
         let mut trail = state.trail.part();
         if client != self.address {
             trail.speaks_for(client);
