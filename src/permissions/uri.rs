@@ -87,11 +87,22 @@ fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|byte| letter(&byte) || other(&byte))
 }
 
+/// True if a `%` encodes a byte that changes what path this is for whoever decodes it: a dot, a separator, a control
+/// character, or another `%`.
+pub(super) fn hides_a_path(text: &str) -> bool {
+    let encoded = memchr::memchr_iter(b'%', text.as_bytes());
+    encoded
+        .filter_map(|at| byte_at(text.as_bytes(), at))
+        .any(is_path_byte)
+}
+
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_control() || matches!(byte, b'.' | b'/' | b'\\' | b'%')
+}
+
 fn is_encoded_plainly(text: &str) -> bool {
     let needless = |byte: u8| {
-        byte.is_ascii_alphanumeric()
-            || byte.is_ascii_control()
-            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/' | b'\\' | b'%')
+        byte.is_ascii_alphanumeric() || is_path_byte(byte) || matches!(byte, b'-' | b'_' | b'~')
     };
     let encoded = memchr::memchr_iter(b'%', text.as_bytes());
     encoded

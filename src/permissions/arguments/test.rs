@@ -145,7 +145,8 @@ fn within(roots: Option<&[Scalar<'static>]>, path: &str) -> Outcome {
 }
 
 /// True for an absolute path, or a URI, with only one meaning: without the segments `.` and `..`,
-/// empty segments (except one trailing slash), backslashes and control characters.
+/// empty segments (except one trailing slash), backslashes and control characters, and without what decodes to these:
+/// some servers decode paths, too.
 pub(super) fn is_plain(path: &str) -> bool {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
@@ -154,6 +155,9 @@ pub(super) fn is_plain(path: &str) -> bool {
     // All bytes are checked, which is faster than stopping at the first.
     let odd = |found, byte: &u8| found | (*byte == b'\\') | byte.is_ascii_control();
     if bytes.iter().fold(false, odd) || !path.is_ascii() && path.contains(uri::is_odd) {
+        return false;
+    }
+    if uri::hides_a_path(path) {
         return false;
     }
     let starts = memchr::memchr_iter(b'/', bytes).map(|slash| slash + 1);
@@ -189,6 +193,7 @@ mod tests {
             ("/srv/public/", Outcome::Yes),
             ("/srv/public/a/b.txt", Outcome::Yes),
             ("/srv/public/...", Outcome::Yes),
+            ("/srv/public/a%20b/100%/%c3%a4", Outcome::Yes),
             ("file:///srv/public/a", Outcome::Yes),
             ("/srv/publicity", Outcome::No),
             ("/srv", Outcome::No),
@@ -201,6 +206,12 @@ mod tests {
             ("/srv/public/a\\..\\b", Outcome::Unsure),
             ("/srv/public/a\nb", Outcome::Unsure),
             ("/srv/public/..", Outcome::Unsure),
+            ("/srv/public/%2e%2e/private", Outcome::Unsure),
+            ("/srv/public/.%2E/private", Outcome::Unsure),
+            ("/srv/public/%252e%252e/private", Outcome::Unsure),
+            ("/srv/public/..%2fprivate", Outcome::Unsure),
+            ("/srv/public/..%5Cprivate", Outcome::Unsure),
+            ("/srv/public/a%00", Outcome::Unsure),
             ("srv/public/a", Outcome::Unsure),
             ("~/a", Outcome::Unsure),
             ("", Outcome::Unsure),
