@@ -265,6 +265,11 @@ impl Verifier {
     pub fn verify(&self, token: &Secret, now: u64) -> Result<Identity, TokenError> {
         let claims = self.trusted_claims(token)?;
         let identity = Identity::read(&claims, token, &self.demands.names)?;
+        // First, because a session may outlive a token that has merely expired.
+        let (id, user) = (identity.id.as_deref(), identity.user.as_deref());
+        if self.revocations.has(id, user) {
+            return Err(TokenError::Revoked);
+        }
         if identity.expires.is_some_and(|exp| exp <= now) {
             return Err(TokenError::Expired);
         }
@@ -277,10 +282,6 @@ impl Verifier {
             }
         }
         self.check_demands(&claims)?;
-        let (id, user) = (identity.id.as_deref(), identity.user.as_deref());
-        if self.revocations.has(id, user) {
-            return Err(TokenError::Revoked);
-        }
         Ok(identity)
     }
 

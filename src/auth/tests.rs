@@ -122,6 +122,10 @@ fn revoked_tokens_are_refused() {
             Err(TokenError::Revoked),
         ),
         (json!({"sub": "mallory"}), Err(TokenError::Revoked)),
+        (
+            json!({"jti": "a1", "exp": NOW - 1}),
+            Err(TokenError::Revoked),
+        ),
         (json!({"jti": 7}), Err(TokenError::Malformed("jti".into()))),
     ] {
         let token = secret(&sign(&claims, Algorithm::HS256, "s3cret"));

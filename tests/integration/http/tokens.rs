@@ -126,6 +126,19 @@ fn a_session_waits_for_a_new_token() {
     }
 }
 
+/// Bug: the token counted as expired, and a client that came with another one continued the session.
+#[test]
+fn a_session_that_waits_for_a_new_token_ends_when_the_old_one_is_revoked() {
+    let list = Revoked::new();
+    let server = list.setup().start();
+    let session = Session::begin_with(server.port, &of_ann("one", &["r"], 3));
+    server.log.wait_for("it waits for another one");
+    list.revoke(&server, "one");
+    server.log.wait_for("session ends reason=\"token revoked\"");
+    let later = with_token(&session, &of_ann("two", &["r"], 600));
+    assert_eq!(later.post(LIST).status(), 404);
+}
+
 /// Bug: streams opened with a token with fewer roles got what only the other token may see.
 #[test]
 fn a_token_of_more_roles_ends_the_streams_of_the_former_one() {
