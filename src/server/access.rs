@@ -159,7 +159,16 @@ impl Authorization {
 
     /// True while the peer's token is accepted. Applies changes, as `renew` does.
     pub(super) fn holds(&mut self) -> bool {
-        self.renew().is_ok() && !self.has_expired()
+        self.check().is_ok()
+    }
+
+    /// The same, with why it is not accepted.
+    pub(super) fn check(&mut self) -> Result<(), Invalidated> {
+        self.renew()?;
+        match self.has_expired() {
+            true => Err(Invalidated::Expired),
+            false => Ok(()),
+        }
     }
 
     fn has_expired(&self) -> bool {

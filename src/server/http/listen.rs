@@ -82,7 +82,8 @@ pub(super) async fn listen(
         let denied = Denied::plain(StatusCode::BAD_REQUEST, "event-unknown", reason);
         reply::denied(denied)
     })?;
-    let source = Reader::new(&session, reading, bearer.authorization.clone());
+    let mut source = Reader::new(&session, reading, bearer.authorization.clone());
+    source.is_resumable = true;
     let begin = vec![Bytes::from_static(COMMENT)];
     let pace = visitor.context.settings.keepalive_interval;
     Ok(reply::events(feed::events(source, begin, pace)))

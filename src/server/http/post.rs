@@ -220,6 +220,7 @@ async fn answer(
         return Ok((reply::json(StatusCode::OK, line), answer));
     }
     let before_all = reader.make_resumable();
+    reader.is_resumable = way.primes || event.is_some();
     let mut begin = Vec::new();
     if way.primes {
         begin.push(write_event(Some(before_all), None));

@@ -1,6 +1,6 @@
 //! The reader of one stream of a session over HTTP.
 
-use super::super::access::{Authorization, invalidated};
+use super::super::access::{Authorization, Invalidated, expiry};
 use super::feed::{Patience, Source};
 use super::gate::{self, Stopped};
 use super::session::HttpSession;
@@ -13,12 +13,16 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 /// The reader of a stream, until it is dropped. It ends with the token of its request, even where the
-/// session goes on with another.
+/// session goes on with another: its client resumes the stream with that.
 pub(super) struct Reader {
     session: Arc<HttpSession>,
     reading: Reading,
     authorization: Authorization,
-    /// `authorization` is no longer valid.
+    /// When a token that it depends on expires.
+    expires: Option<u64>,
+    /// Its client has an id to resume the stream with.
+    pub is_resumable: bool,
+    /// It has ended with its token.
     is_invalidated: bool,
 }
 
@@ -32,7 +36,9 @@ impl Reader {
         Self {
             session: Arc::clone(session),
             reading,
+            expires: authorization.identity().expires,
             authorization,
+            is_resumable: false,
             is_invalidated: false,
         }
     }
@@ -71,10 +77,8 @@ impl Reader {
                 Next::End => return None,
                 Next::Wait => tokio::select! {
                     () = self.reading.wake.wait() => {}
-                    invalidated = invalidated(&mut self.authorization, None) => {
-                        tracing::info!(reason = invalidated.name(), "a stream ends");
-                        self.is_invalidated = true;
-                    }
+                    () = expiry(self.expires) => {}
+                    renewed = self.authorization.renewed() => self.note(renewed),
                 },
             }
         }
@@ -101,11 +105,30 @@ impl Reader {
     /// What there is now.
     fn take(&mut self) -> Next {
         // Checked before each event: a slow client takes what waits long after it came.
-        self.is_invalidated |= !self.authorization.holds();
+        let checked = self.authorization.check();
+        self.note(checked);
         if self.is_invalidated {
             return Next::End;
         }
         self.session.streams().next(&self.reading)
+    }
+
+    /// Ends it if its token is not valid any more. Without an id to resume the stream with, the answer would be lost,
+    /// so one that has merely expired is enough where the session goes on with another: that is of the same owner, since
+    /// a new owner takes over all streams.
+    fn note(&mut self, checked: Result<(), Invalidated>) {
+        let Err(why) = checked else { return };
+        if why == Invalidated::Expired && !self.is_resumable {
+            let mut next = self.session.authorization();
+            if next.holds() {
+                self.expires = next.identity().expires;
+                return;
+            }
+        }
+        if !self.is_invalidated {
+            tracing::info!(reason = why.name(), "a stream ends");
+            self.is_invalidated = true;
+        }
     }
 }
 
@@ -155,6 +178,7 @@ impl Drop for Unsent<'_> {
 impl Source for Reader {
     async fn next_event(&mut self) -> Option<Bytes> {
         let event = self.next().await?;
+        self.is_resumable = true;
         Some(write_event(Some(event.id), Some(&event.line)))
     }
 }

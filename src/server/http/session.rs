@@ -201,6 +201,11 @@ impl HttpSession {
         self.renewed.notify_one();
     }
 
+    /// That of the token that expires last, of those that its owner has shown.
+    pub(super) fn authorization(&self) -> Authorization {
+        lock(&self.authorization).clone()
+    }
+
     /// Takes note of a token that `owner` has shown; `None` if the session is another's by now.
     pub(super) fn uses(&self, owner: &Owner, authorization: &Authorization) -> Option<()> {
         self.for_owner(owner, || self.note(authorization))
@@ -294,7 +299,7 @@ fn push(streams: &Mutex<Streams>, ForPeer { line, answers }: ForPeer) {
 /// token only once the old one is refused.
 async fn session_invalidated(session: &HttpSession, window: Duration) -> Invalidated {
     loop {
-        let mut authorization = lock(&session.authorization).clone();
+        let mut authorization = session.authorization();
         let rights_of = Some((&session.placement.session, &*session.trail));
         let waited = async {
             let why = invalidated(&mut authorization, rights_of).await;
