@@ -381,3 +381,29 @@ fn long_messages_pass() {
     assert_eq!(client.next()["result"]["text"], text);
     leave(&mut client, &site);
 }
+
+/// Bug: heads of up to 100 KB were accepted.
+#[test]
+fn a_response_whose_head_is_too_long_is_an_error() {
+    const MAX_HEAD: usize = 64 * 1024;
+    let (mut client, site) = established(&[]);
+    for (id, length) in [(1, MAX_HEAD), (2, MAX_HEAD + 1), (3, 2 * MAX_HEAD)] {
+        client.send(&request(id, "tools/list", json!({})));
+        let mut exchange = site.next();
+        let body = json!({"jsonrpc": "2.0", "id": id, "result": {}}).to_string();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\nX-Pad: ",
+            body.len()
+        );
+        let pad = "x".repeat(length - head.len() - 4);
+        exchange.try_raw(format!("{head}{pad}\r\n\r\n{body}").as_bytes());
+        let answer = client.next();
+        if length > MAX_HEAD {
+            assert_failed(&answer, id, "connection-lost", "unknown");
+            assert_names_cause(&answer);
+        } else {
+            assert!(answer["result"].is_object(), "{answer}");
+        }
+    }
+    leave(&mut client, &site);
+}

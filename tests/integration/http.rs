@@ -43,6 +43,7 @@
 //! | N34 | nothing is inferred from an earlier request |
 
 mod ends;
+mod heads;
 mod hostile;
 mod listeners;
 mod mirrors;

@@ -48,6 +48,8 @@ async fn open(place: &Place, tls: Option<&Connector>, proxy: Option<&Proxy>) -> 
     };
     http1::Builder::new()
         .max_buf_size(MAX_HEAD)
+        // The buffer may grow beyond its bound.
+        .max_header_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)

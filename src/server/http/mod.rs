@@ -115,6 +115,8 @@ async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(KEEP_ALIVE.max(visitor.context.settings.auth_timeout))
         .max_buf_size(MAX_HEAD)
+        // The buffer may grow beyond its bound.
+        .max_header_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
