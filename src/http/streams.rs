@@ -12,6 +12,7 @@
 //! 4. What waits and what is kept is bounded: what has been sent goes first, then the fullest stream ends.
 
 mod bounds;
+mod questions;
 mod stream;
 
 use super::event::EventId;
@@ -93,6 +94,8 @@ pub struct Streams {
     /// Counts waiting and kept events.
     backlog: Part,
     bounds: StreamBounds,
+    /// See [`Streams::unheard`].
+    unheard: Arc<Signal>,
 }
 
 impl std::fmt::Debug for Streams {
@@ -119,6 +122,7 @@ impl Streams {
             kept_here: 0,
             backlog,
             bounds,
+            unheard: Arc::default(),
         }
     }
 
@@ -286,6 +290,11 @@ impl Streams {
     /// A message for the client.
     pub fn push(&mut self, message: &Message, line: Line) {
         let (number, is_answer) = self.route(message);
+        let stream = number.and_then(|number| self.streams.get(&number));
+        let is_read = stream.is_some_and(|stream| stream.reader.is_some());
+        if matches!(message.kind(), Kind::Request(_)) && !is_read {
+            self.unheard.raise();
+        }
         self.add(number, line, is_answer);
     }
 

@@ -48,6 +48,7 @@ mod hostile;
 mod listeners;
 mod mirrors;
 mod oauth;
+mod questions;
 mod revival;
 mod secure;
 mod sessions;

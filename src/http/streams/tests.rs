@@ -328,3 +328,34 @@ fn ended_streams_are_bounded_in_number() {
     assert!(streams.streams.len() <= MAX_ENDED + 1);
     assert!(streams.kept_here <= BOUNDS.kept);
 }
+
+/// Bug: a request of the server waited on the general stream for a client that accepts no streams.
+#[test]
+fn requests_that_no_reader_takes_can_be_taken_back() {
+    let mut streams = streams();
+    let _json_only = streams.open(&request(1), false).unwrap();
+    assert!(!streams.can_be_asked());
+    let unheard = streams.unheard();
+    push(&mut streams, &told("a"));
+    assert_eq!(unheard.wait().now_or_never(), None);
+    push(&mut streams, QUESTION);
+    assert_eq!(unheard.wait().now_or_never(), Some(()));
+    push(&mut streams, &told("b"));
+    assert_eq!(streams.take_unheard(), [RequestId::Number(77)]);
+    assert_eq!(streams.take_unheard(), []);
+    // Whoever listens gets the rest, and further requests.
+    let general = streams.listen();
+    assert!(streams.can_be_asked());
+    push(&mut streams, QUESTION);
+    assert_eq!(unheard.wait().now_or_never(), None);
+    let found: Vec<_> = read(&mut streams, &general)
+        .into_iter()
+        .map(|(_, line)| line)
+        .collect();
+    assert_eq!(found, [&told("a"), &told("b"), QUESTION]);
+    // What has been sent may have been read.
+    streams.leave(&general, Instant::now());
+    assert_eq!(streams.take_unheard(), []);
+    streams.close();
+    assert!(!streams.can_be_asked());
+}

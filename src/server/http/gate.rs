@@ -301,7 +301,23 @@ pub(super) fn answer_unreadable(
     authorization: &Authorization,
     id: &RequestId,
 ) {
-    let line = unreadable_answer(id);
+    answer_for(placement, authorization, unreadable_answer(id));
+}
+
+/// The MCP server waits for an answer of a client that cannot get the request.
+pub(super) fn answer_unreachable(
+    placement: &Placement,
+    authorization: &Authorization,
+    id: &RequestId,
+) {
+    let data = ErrorData::new("client-unreachable", Executed::No);
+    let text = "The client reads no stream on which it could get this request";
+    let line = error_line(Some(id), Code::InternalError, text, Some(&data));
+    answer_for(placement, authorization, line);
+}
+
+/// Sends the MCP server an answer in place of a client's.
+fn answer_for(placement: &Placement, authorization: &Authorization, line: Vec<u8>) {
     let message = Message::read(line.into(), MAX_PEER_DEPTH).ok();
     if let Some(permit) = message.and_then(|message| authorization.rights().decide(message).ok()) {
         // It is short.

@@ -5,7 +5,7 @@ use super::super::context::Context;
 use super::super::end::why_cut;
 use super::super::owner::Owner;
 use super::super::sharing::Placement;
-use super::ids;
+use super::{gate, ids};
 use crate::audit::Trail;
 use crate::http::{Reading, Streams};
 use crate::hub::Cut;
@@ -130,7 +130,7 @@ impl HttpSession {
     /// Tells the router whether the client can receive server requests, after a reader has come or gone.
     pub(super) fn note_presence(&self, now: Instant) {
         let mut known = lock(&self.presence);
-        let is_attended = self.streams().is_attended();
+        let is_attended = self.streams().can_be_asked();
         let presence = match known.0 {
             _ if is_attended => Presence::Connected,
             Presence::Away => Presence::Away,
@@ -161,6 +161,21 @@ impl HttpSession {
         *known = (Presence::Away, now);
         self.placement.session.set_presence(Presence::Away);
         None
+    }
+
+    /// Refuses the requests of the MCP server that wait for a client which is away. A shared process is answered by the
+    /// router, which knows whom it asks.
+    fn refuse_questions(&self) {
+        let unheard = {
+            let known = lock(&self.presence);
+            if known.0 != Presence::Away {
+                return;
+            }
+            self.streams().take_unheard()
+        };
+        for id in unheard {
+            gate::answer_unreachable(&self.placement, &self.authorization(), &id);
+        }
     }
 
     /// Notes that its client was there.
@@ -332,13 +347,18 @@ async fn idle(session: &HttpSession, limit: Duration) {
     }
 }
 
-/// Tells the router when the client has hung up and does not come back soon.
+/// Tells the router when the client has hung up and does not come back soon, and refuses what it is asked then.
 async fn watch_absence(session: &HttpSession) -> Infallible {
+    let unheard = session.streams().unheard();
     loop {
-        session.hung_up.wait().await;
+        tokio::select! {
+            () = session.hung_up.wait() => {}
+            () = unheard.wait() => {}
+        }
         // Not woken by each request meanwhile.
         while let Some(due) = session.note_absence() {
             tokio::time::sleep_until(due).await;
         }
+        session.refuse_questions();
     }
 }
