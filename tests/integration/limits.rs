@@ -362,16 +362,14 @@ fn a_process_that_never_stops_talking_keeps_nobody_waiting() {
     assert_eq!(other.ask(0, "ping", json!({}))["id"], 0);
     let lines = "x\n".repeat(1_000_000);
     peer.send(&request(1, "talk", json!({"print": lines})));
-    // Until it has been read.
+    // Until it has been read; who waited for that would get one answer.
     let mut answers = 0;
     while !peer.is_readable() {
-        let begin = Instant::now();
         answers += 1;
         assert_eq!(other.ask(answers, "ping", json!({}))["id"], answers);
-        assert!(begin.elapsed() < Duration::from_secs(2));
     }
     assert_eq!(peer.next()["id"], 1);
-    assert!(answers > 10, "{answers}");
+    assert!(answers > 100, "{answers}");
 }
 
 /// Each message may be a small frame, and a little white space between messages is harmless.
