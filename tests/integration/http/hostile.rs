@@ -133,7 +133,8 @@ fn in_a_chunk() -> String {
 fn requests_of_two_meanings(own: &str) -> Vec<(&'static str, String, String)> {
     let size = LIST.len();
     let whole = in_a_chunk();
-    let long = "x".repeat(20_000);
+    // Longer than the head of a request may be, which bounds trailers, too.
+    let long = "x".repeat(70_000);
     vec![
         (
             "two lengths",
