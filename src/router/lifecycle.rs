@@ -44,6 +44,9 @@ impl Router {
         }
         if exit.restarts {
             self.processes[id.0] = old.renewed(kept, exit);
+        } else {
+            // Messages that have waited for room in its queue go elsewhere.
+            self.processes[id.0].queue.clear();
         }
     }
 

@@ -348,3 +348,29 @@ fn half_closed_peer_has_no_listen_requests() {
     start_modern(&mut bench);
     assert_eq!(bench.child_heard(0), [Value::Null; 0]);
 }
+
+/// Its messages waited for room in a queue that was gone.
+#[test]
+fn a_session_with_a_full_queue_is_read_again_once_its_process_has_ended() {
+    for restarts in [true, false] {
+        let mut bench = Bench::with_places(1);
+        let peer = bench.legacy("{}");
+        let filler = "x".repeat(1 << 20);
+        let call = |id: u64, filler: &str| {
+            let params = json!({"filler": filler});
+            json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})
+                .to_string()
+        };
+        bench.peer(peer, &call(0, ""));
+        bench.peer(peer, &call(1, &filler));
+        let next = permit(&call(2, ""));
+        let process = ProcessId::FIRST;
+        let is_full = |bench: &Bench| bench.router.is_full_for(process, peer, next.message());
+        assert!(is_full(&bench));
+        bench.router.take_room(process);
+        bench.exit(0, restarts);
+        let room = bench.router.take_room(process);
+        assert!(is_full(&bench) || room.for_all, "restarts: {restarts}");
+        assert_eq!(is_full(&bench), restarts);
+    }
+}
