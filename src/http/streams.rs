@@ -139,8 +139,8 @@ impl Streams {
         self
     }
 
-    /// Adds a stream for a request, with its reader; `takes_all` if that accepts more than the
-    /// answer.
+    /// Adds a stream for a request that is to be sent, with its reader; `takes_all` if that accepts more than
+    /// the answer.
     ///
     /// # Errors
     /// A request with the same id is pending.
@@ -152,6 +152,7 @@ impl Streams {
         self.last += 1;
         let number = self.last;
         let mut stream = Box::new(Stream::new());
+        stream.sent = false;
         stream.request = Some(id.clone());
         stream.token = message.quotes(Field::ProgressToken);
         stream.takes_all = takes_all;
@@ -360,18 +361,16 @@ impl Streams {
         self.requests.len() > 1 && general.is_some_and(|stream| stream.reader.is_some())
     }
 
-    /// The stream of the youngest request that runs and takes more than its answer.
+    /// The stream of the youngest request that runs and takes more than its answer; of one that has not been sent
+    /// only if there is no other.
     fn youngest(&self) -> u64 {
-        let takes = |number: &&u64| {
-            let stream = self.streams.get(number);
-            stream.is_some_and(|stream| stream.takes_all && stream.is_heard())
+        let takes = |number: &u64| {
+            let stream = self.streams.get(number)?;
+            let takes = stream.takes_all && stream.is_heard();
+            takes.then_some((stream.sent, *number))
         };
-        self.requests
-            .values()
-            .filter(takes)
-            .max()
-            .copied()
-            .unwrap_or(GENERAL)
+        let youngest = self.requests.values().filter_map(takes).max();
+        youngest.map_or(GENERAL, |(_, number)| number)
     }
 
     fn end_request(&mut self, id: &RequestId) -> Option<u64> {
@@ -396,6 +395,16 @@ impl Streams {
                 self.remove(number);
             }
         }
+    }
+
+    /// The request of this stream is sent now. False if the stream has ended: then it must not be.
+    pub fn begin(&mut self, reading: &Reading) -> bool {
+        let stream = self.streams.get_mut(&reading.stream);
+        let Some(stream) = stream.filter(|stream| !stream.over) else {
+            return false;
+        };
+        stream.sent = true;
+        true
     }
 
     /// The request of this stream is not sent: it gets no answer.

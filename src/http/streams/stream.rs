@@ -11,6 +11,8 @@ use std::time::Instant;
 pub(super) struct Stream {
     pub request: Option<RequestId>,
     pub token: Option<RequestId>,
+    /// The MCP server has got that request.
+    pub sent: bool,
     /// Its reader takes more than the answer.
     pub takes_all: bool,
     /// Its events have been sent with their ids, so its client may come back for them.
@@ -37,6 +39,7 @@ impl Stream {
         Self {
             request: None,
             token: None,
+            sent: true,
             takes_all: true,
             resumable: false,
             events: VecDeque::new(),

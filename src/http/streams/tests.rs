@@ -16,7 +16,9 @@ fn streams() -> Streams {
 }
 
 fn open(streams: &mut Streams, id: i64) -> Reading {
-    streams.open(&request(id), true).unwrap()
+    let reading = streams.open(&request(id), true).unwrap();
+    assert!(streams.begin(&reading));
+    reading
 }
 
 fn request(id: i64) -> Message {
@@ -274,6 +276,24 @@ fn a_request_that_is_not_sent_leaves_nothing_behind() {
     streams.withdraw(&cancelled);
     push(&mut streams, &answer(1));
     assert_eq!(lines(&mut streams, &other), [answer(1)]);
+}
+
+/// L13. Bug: a question came on the stream of a request that waited to be sent, and was lost if that was refused.
+#[test]
+fn a_question_is_on_the_stream_of_a_request_that_has_been_sent() {
+    let mut streams = streams();
+    let running = open(&mut streams, 1);
+    let unsent = streams.open(&request(2), true).unwrap();
+    push(&mut streams, QUESTION);
+    assert_eq!(lines(&mut streams, &running), [QUESTION]);
+    assert_eq!(streams.next(&unsent), Next::Wait);
+    // Nobody else reads.
+    push(&mut streams, &answer(1));
+    push(&mut streams, QUESTION);
+    assert_eq!(lines(&mut streams, &unsent), [QUESTION]);
+    // One that has been cancelled must not be sent.
+    streams.cancel(&RequestId::Number(2));
+    assert!(!streams.begin(&unsent));
 }
 
 #[test]

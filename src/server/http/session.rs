@@ -117,8 +117,8 @@ impl HttpSession {
     /// Sends the request of this stream; `None` if the stream has ended.
     pub(super) fn send<T>(&self, reading: &Reading, send: impl FnOnce() -> T) -> Option<T> {
         let _sending = lock(&self.sending);
-        let is_over = self.streams().is_over(reading);
-        (!is_over).then(send)
+        let begins = self.streams().begin(reading);
+        begins.then(send)
     }
 
     /// Ends it. Of several reasons the first holds.

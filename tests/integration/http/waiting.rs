@@ -2,7 +2,7 @@
 
 use crate::common::{Setup, TestServer};
 use crate::process::eventually;
-use crate::support::http::{Http, Session, call, unanswered};
+use crate::support::http::{Http, Session, call, expect_stream, unanswered};
 use serde_json::json;
 
 /// A server that lets one request of each session run.
@@ -102,4 +102,24 @@ fn a_request_whose_session_ends_meanwhile_is_not_sent() {
     }
     let seen = server.seen();
     assert!(!seen.contains(r#""ended""#), "{seen}");
+}
+
+/// Bug: it came on the stream of the request that waited.
+#[test]
+fn a_question_is_on_the_stream_of_a_request_that_the_server_has() {
+    let server = server();
+    let session = Session::begin(server.port);
+    let asks =
+        json!({"name": "asks", "ask": "elicitation/create", "laterMs": 4000, "silent": true});
+    let _first = session.send("POST", &[], &call(1, asks));
+    server.wait_seen("asks");
+    let level = json!({"jsonrpc": "2.0", "id": 2, "method": "logging/setLevel", "params": {"level": "debug", "silent": true}});
+    let mut second = session.send("POST", &[], &level.to_string());
+    server.wait_seen("setLevel");
+    let mut waiting = waiting(&session, &call(7, json!({"name": "x"})));
+    let refused = waiting.answer().json();
+    assert_eq!(refused["error"]["data"]["reason"], "too-many-waiting");
+    expect_stream(&mut second);
+    let events = [(); 2].map(|()| second.event().unwrap().data["method"].clone());
+    assert_eq!(events, [json!(null), json!("elicitation/create")]);
 }
