@@ -361,6 +361,34 @@ fn over_http_a_token_without_a_date_is_waited_for_if_the_server_calls_it_invalid
     assert_eq!(client.wait(), Some(1));
 }
 
+/// Bug: on a connection that was kept, no header could hold it, and the client gave up.
+#[test]
+fn over_http_a_file_that_holds_no_token_for_a_while_is_read_again() {
+    let server = Setup::new("http").secret().start();
+    let short = good_for(6, "alice");
+    let file = TokenFile::new(&short);
+    let flag = file.flag();
+    let flags = [&[&*flag], &FOREVER[..]].concat();
+    let mut client = client("http", server.port, &flags);
+    initialize(&mut client);
+    let answers = |client: &mut TestClient| client.ask(1, "x", json!({}))["result"].is_object();
+    assert!(answers(&mut client));
+    file.write("Generated JWT token:\ntwo");
+    // It is read in the last fifth of the time.
+    let end = end_of(&short);
+    let left = |seconds: u64| move || (now() + seconds >= end).then_some(());
+    eventually("the token expires in 2 s", left(2));
+    assert!(answers(&mut client));
+    eventually("the token expires in 1 s", left(1));
+    std::thread::sleep(Duration::from_millis(300));
+    client.send(&request(2, "x", json!({})));
+    client.log.wait_for("waiting for a new one");
+    file.write(&good_for(3600, "alice"));
+    let answer = client.next();
+    assert!(answer["result"].is_object(), "{answer}");
+    assert_eq!(answer["id"], 2);
+}
+
 /// After a night of sleep the file may still hold yesterday's token.
 #[test]
 fn an_expired_token_is_waited_for_where_there_has_been_a_connection() {

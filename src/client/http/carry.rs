@@ -131,18 +131,22 @@ impl Carrier<'_> {
         loop {
             let kept = self.pool.take();
             let is_kept = kept.is_some();
-            let (mut sender, token) = match kept {
-                Some(sender) => (sender, tokens.current().await),
+            let token = match is_kept {
+                true => tokens.for_request().await,
+                false => tokens.for_connection().await,
+            };
+            let token = match token {
+                Err(fault) if self.may_wait_for_token(request) => {
+                    tokens.next(None, &fault).await;
+                    continue;
+                }
+                token => token.map_err(no_token)?,
+            };
+            let mut sender = match kept {
+                Some(sender) => sender,
                 None => {
-                    let token = match tokens.for_connection().await {
-                        Err(fault) if self.may_wait_for_token(request) => {
-                            tokens.next(None, &fault).await;
-                            continue;
-                        }
-                        token => token.map_err(no_token)?,
-                    };
                     let connected = self.pool.connect().await;
-                    (connected.map_err(|err| failed(&err, false))?, token)
+                    connected.map_err(|err| failed(&err, false))?
                 }
             };
             let built = self.build(request, token.as_ref())?;

@@ -109,6 +109,16 @@ impl Tokens {
     }
 
     /// The token for a request on an existing connection.
+    ///
+    /// # Errors
+    /// What is wrong with it, to follow the words "the token".
+    pub(super) async fn for_request(&self) -> Result<Option<Secret>, String> {
+        let token = self.current().await;
+        token.as_ref().map_or(Ok(()), inspect)?;
+        Ok(token)
+    }
+
+    /// The token that was read last.
     pub async fn current(&self) -> Option<Secret> {
         self.state.lock().await.current.clone()
     }
