@@ -154,7 +154,11 @@ async fn tell(
     {
         session.cancel(&id);
     }
-    let sent = gate::hand_over(&session.placement, bearer, authorization, permit).await;
+    let sent = tokio::select! {
+        biased;
+        sent = gate::hand_over(&session.placement, bearer, authorization, permit) => sent,
+        () = session.ended() => return Err(reply::session_ended()),
+    };
     sent.map_err(stopped)?;
     Ok(reply::empty(StatusCode::ACCEPTED))
 }

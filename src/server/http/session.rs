@@ -44,6 +44,8 @@ pub(super) struct HttpSession {
     /// It is ready for messages of its client.
     ready: AtomicBool,
     end: Notify,
+    /// It has ended.
+    ended: Notify,
     /// What the router knows of its client, and since when.
     presence: Mutex<(Presence, Instant)>,
     /// Its client has just hung up.
@@ -77,6 +79,7 @@ impl HttpSession {
             over: OnceLock::new(),
             ready: AtomicBool::new(true),
             end: Notify::new(),
+            ended: Notify::new(),
             presence: Mutex::new((Presence::Connected, Instant::now())),
             hung_up: Signal::new(),
             sending: Mutex::default(),
@@ -125,6 +128,15 @@ impl HttpSession {
     pub(super) fn end(&self, reason: &'static str) {
         let _first = self.over.set(reason);
         self.end.notify_one();
+    }
+
+    /// Completes once it has ended. Cancel safe.
+    pub(super) async fn ended(&self) {
+        // Before the check, so that no end in between is missed.
+        let ended = self.ended.notified();
+        if !self.is_over() {
+            ended.await;
+        }
     }
 
     /// Tells the router whether the client can receive server requests, after a reader has come or gone.
@@ -296,6 +308,7 @@ async fn watch(session: &HttpSession, context: &Context, forget: impl FnOnce(&Ht
     forget(session);
     let reason = *session.over.get_or_init(|| reason);
     session.streams().close();
+    session.ended.notify_waiters();
     tracing::info!(reason, "session ends");
 }
 

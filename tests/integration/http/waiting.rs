@@ -104,6 +104,26 @@ fn a_request_whose_session_ends_meanwhile_is_not_sent() {
     assert!(!seen.contains(r#""ended""#), "{seen}");
 }
 
+/// Bug: it kept the session, so that the MCP server went on with the requests of one that had ended.
+#[test]
+fn a_notification_whose_session_ends_meanwhile_is_not_sent() {
+    let server = server();
+    let (session, pending) = full(&server);
+    let notification = r#"{"jsonrpc":"2.0","method":"notifications/own"}"#;
+    let mut waiting = session.send("POST", &[], notification);
+    let connected = format!("address={}", waiting.address());
+    server.log.wait_for(&connected);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(!waiting.has_more(), "it waits");
+    assert_eq!(session.send("DELETE", &[], "").answer().status(), 204);
+    for mut pending in pending {
+        assert_eq!(unanswered(&pending.answer()), "session-ended");
+    }
+    assert_eq!(waiting.answer().status(), 404);
+    server.wait_seen("notifications/cancelled");
+    assert!(!server.seen().contains("notifications/own"));
+}
+
 /// Bug: it came on the stream of the request that waited.
 #[test]
 fn a_question_is_on_the_stream_of_a_request_that_the_server_has() {
