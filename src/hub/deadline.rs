@@ -1,7 +1,7 @@
 //! Deadlines for the answers of processes to the router's own requests, and of clients to server requests. A
 //! process without a sign of life may still be starting: fetching a package, pulling an image.
 
-use super::{Shared, State};
+use super::{ProcessState, Shared, State};
 use crate::router::ProcessId;
 use crate::system::pipe::unread;
 use crate::utils::span::brief;
@@ -89,13 +89,10 @@ async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static
     let asked = Instant::now();
     let mut report = asked + REPORT;
     loop {
-        let (awaited, alive) = {
+        let (awaited, ProcessState { alive, pid, .. }) = {
             let state = &mut *shared.lock();
             shared.look_for_life(state, process);
-            (
-                state.routing.awaited(process),
-                state.processes[process.0].alive,
-            )
+            (state.routing.awaited(process), state.processes[process.0])
         };
         if awaited.is_none_or(|(still, _)| still != id) {
             return false;
@@ -106,7 +103,7 @@ async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static
             _ if due.is_none_or(|due| now < due) => {}
             Some(_) => {
                 tracing::warn!(
-                    process = process.0,
+                    pid,
                     method,
                     waited = %brief(waited),
                     "MCP server has not answered in time (--handshake-timeout), ending it"
@@ -115,7 +112,7 @@ async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static
             }
             None => {
                 tracing::warn!(
-                    process = process.0,
+                    pid,
                     method,
                     waited = %brief(waited),
                     "MCP server has given no sign of life in time (--start-timeout), ending it"
@@ -126,7 +123,7 @@ async fn outlasts(shared: &Shared, process: ProcessId, id: i64, method: &'static
         if now >= report {
             let (waited, started) = (waited.as_secs(), alive.is_some());
             tracing::info!(
-                process = process.0,
+                pid,
                 method,
                 waited,
                 started,
@@ -195,6 +192,7 @@ mod tests {
         hub.0
             .handle(|routing, out| routing.child_started(first, out));
         let session = hub.attach(Profile::anybody(), &Counted::default());
+        hub.0.lock().processes[first.0].pid = Some(4242);
         let line = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
         let message = Message::read(line.into(), MAX_PEER_DEPTH).unwrap();
         let permit = Rights::everything().decide(message).unwrap();
@@ -222,7 +220,9 @@ mod tests {
     async fn every_answer_has_its_time_and_the_log_says_what_is_waited_for() {
         let kept = Kept::default();
         let writer = kept.clone();
-        let logs = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let logs = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
         let _logs = tracing::subscriber::set_default(logs.finish());
         let said = || String::from_utf8(std::mem::take(&mut *kept.0.lock().unwrap())).unwrap();
         let waiting = "waiting for the MCP server to answer";
@@ -259,6 +259,7 @@ mod tests {
             let reports = (limit.as_secs() - 1) / REPORT.as_secs();
             assert_eq!(said.matches(waiting).count() as u64, reports, "{said}");
             assert!(said.contains(flag), "{said}");
+            assert_eq!(said.matches("pid=4242").count(), said.lines().count());
         }
     }
 

@@ -1,10 +1,10 @@
 //! Starts the processes of the MCP server, and starts them again.
 
-use super::Hub;
 use super::deadline::keep_time;
 use super::error::HubError;
 use super::process::{self, Ended, Why};
 use super::restarts::{End, Next, Restarts};
+use super::{Hub, ProcessState};
 use crate::child::CommandLine;
 use crate::metrics;
 use crate::router::{Cause, Command, Exit, PROCESSES, ProcessId};
@@ -144,7 +144,7 @@ impl Driver {
             suspicious,
         } = next
         {
-            warn_of_restart(process, &exit, pause, forgets);
+            warn_of_restart(self.pid(process), &exit, pause, forgets);
             (exit.restarts, exit.forgets, exit.suspicious) = (true, forgets, suspicious);
             if let Some(metrics) = metrics::get() {
                 metrics.restarted();
@@ -161,6 +161,11 @@ impl Driver {
         }
     }
 
+    /// For logs: the number of the process that runs, or has run last; `None` if it could not be started.
+    fn pid(&self, process: ProcessId) -> Option<u32> {
+        self.hub.0.lock().processes[process.0].pid
+    }
+
     /// A process that has ended is not started again, which is an error unless another one serves.
     fn given_up(
         &mut self,
@@ -169,11 +174,12 @@ impl Driver {
         start_error: Option<io::Error>,
     ) -> Result<(), HubError> {
         let needed = !self.processes.iter().any(|run| run.active);
+        let pid = self.pid(process);
         let run = &mut self.processes[process.0];
         if !needed {
             // Peers of the other protocol generation are still served; a new request of these tries again.
             tracing::error!(
-                process = process.0,
+                pid,
                 status = exit.status,
                 "MCP server ended and is not started again"
             );
@@ -198,7 +204,7 @@ impl Driver {
         overdue: bool,
     ) -> Next {
         let state = &mut *self.hub.0.lock();
-        let answered = state.processes[process.0].answered;
+        let ProcessState { answered, pid, .. } = state.processes[process.0];
         let limit = match state.routing.is_shared() {
             true => self.hub.0.limits.restarts,
             // The session ends with its process.
@@ -211,7 +217,7 @@ impl Driver {
             state.routing.cause_of_end(process, overdue, now)
         };
         if let Cause::Sender(sender) = &cause {
-            tracing::warn!(process = process.0, %sender, refused = %brief(refused.unwrap_or_default()), "MCP server ended at a message of this peer");
+            tracing::warn!(pid, %sender, refused = %brief(refused.unwrap_or_default()), "MCP server ended at a message of this peer");
         }
         let end = End {
             cause: &cause,
@@ -223,17 +229,17 @@ impl Driver {
     }
 }
 
-fn warn_of_restart(process: ProcessId, exit: &Exit, pause: Duration, forgets: bool) {
+fn warn_of_restart(pid: Option<u32>, exit: &Exit, pause: Duration, forgets: bool) {
     // That it ended is a warning of its own.
     tracing::info!(
-        process = process.0,
+        pid,
         status = exit.status,
         pause = %brief(pause),
         "MCP server ended, starting it again"
     );
     if forgets {
         tracing::warn!(
-            process = process.0,
+            pid,
             "the next process is told of no subscriptions and no log level: the last ones ended soon after"
         );
     }

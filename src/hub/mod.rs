@@ -129,12 +129,14 @@ struct State {
 }
 
 /// What the hub knows of a process.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct ProcessState {
     /// The bytes that messages on their way to it will take.
     reserved: usize,
     /// A peer waits for room in the queue.
     awaits_room: bool,
+    /// Its number in the system; that of the last one until the next has started.
+    pid: Option<u32>,
     /// When it gave its first sign of life.
     alive: Option<Instant>,
     /// It has written a message.

@@ -110,6 +110,7 @@ pub(super) async fn run(
     stdout.hold(holder.part());
     let started = Instant::now();
     let pid = child.id();
+    shared.lock().processes[process.0].pid = pid;
     tracing::info!(pid, "MCP server started");
     let _running = Open::process();
     shared.child_started(process);
@@ -128,7 +129,7 @@ pub(super) async fn run(
 fn begin(shared: &Shared, process: ProcessId) -> (bool, Holder) {
     let mut state = shared.lock();
     let known = &mut state.processes[process.0];
-    (known.answered, known.alive) = (false, None);
+    (known.answered, known.alive, known.pid) = (false, None, None);
     (!state.routing.is_shared(), state.holder.clone())
 }
 
@@ -177,7 +178,7 @@ async fn live(
     stdout: &mut LineReader<ChildStdout>,
     stopped: watch::Receiver<bool>,
 ) -> (io::Result<ExitStatus>, Why) {
-    let (closed, deaf) = (Notify::new(), Notify::new());
+    let (closed, deaf, pid) = (Notify::new(), Notify::new(), child.id());
     let mut reading = own_waker(read(shared, process, stdout)).fuse();
     let feeding = own_waker(feed(shared, process, stdin, stopped.clone(), &deaf));
     let life = own_waker(async {
@@ -188,12 +189,12 @@ async fn live(
             () = asked(stopped) => (child.stop().await, Why::Unneeded),
             method = overdue(shared, process) => (child.terminate().await, Why::Overdue(method)),
             () = deaf.notified() => {
-                tracing::debug!(process = process.0, "MCP server has closed its stdin");
+                tracing::debug!(pid, "MCP server has closed its stdin");
                 shared.lock().routing.stopped_reading(process);
                 match child.leave().await {
                     Some(status) => (status, Why::Itself),
                     None => {
-                        tracing::warn!(process = process.0, "MCP server has closed its stdin and lives on, ending it");
+                        tracing::warn!(pid, "MCP server has closed its stdin and lives on, ending it");
                         (child.terminate().await, Why::StdinClosed)
                     }
                 }

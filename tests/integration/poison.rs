@@ -128,9 +128,11 @@ fn no_number_of_peers_uses_up_the_restarts() {
     assert!((0..4).all(|_| poison(&mut mallory)));
     assert!(!poison(&mut mallory));
     server.assert_serving();
-    server
-        .log
-        .wait_for("MCP server ended at a message of this peer");
+    let blamed = "MCP server ended at a message of this peer";
+    let started = server.log.wait_for("MCP server started");
+    let pid = started.split(' ').find(|word| word.starts_with("pid="));
+    let line = server.log.wait_for(blamed);
+    assert!(line.contains(pid.unwrap()), "{started}: {line}");
 }
 
 /// The very first message, whose `clientInfo` is passed to the process, ended the server.
