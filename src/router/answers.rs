@@ -39,10 +39,10 @@ impl Process {
         };
         let waits = session.answered(&pending.id, ours);
         pending.on_answer(ours, answer, waits, session, self);
-        if let Purpose::SetLevel(_) = pending.purpose
+        if let Purpose::SetLevel { .. } = pending.purpose
             && !agreed
         {
-            // The previous level is what the others want.
+            // The sessions want what they wanted before.
             self.level = peers.most_verbose();
         }
         if waits {
@@ -97,7 +97,9 @@ impl Pending {
         process: &mut Process,
     ) {
         match &self.purpose {
-            Purpose::SetLevel(_) if answer.result().is_none() => session.level = None,
+            Purpose::SetLevel { asked, .. } => {
+                session.level_answered(*asked, answer.result().is_some());
+            }
             Purpose::Forward | Purpose::OfTask => {
                 let made_task = process.tasks.note(answer, &session.profile.user);
                 if let Some(token) = self.progress_token.as_ref().filter(|_| made_task && waits) {

@@ -172,8 +172,8 @@ impl Process {
             let Some(session) = peers.get_mut(pending.session) else {
                 continue;
             };
-            if let Purpose::SetLevel(_) = pending.purpose {
-                session.level = None;
+            if let Purpose::SetLevel { asked, .. } = pending.purpose {
+                session.level_answered(asked, false);
                 level_is_open = true;
             }
             if hands_on && pending.can_be_handed_on() && !blame.knows(&session.sender) {
@@ -198,7 +198,7 @@ impl Process {
             self.queue.clear();
         }
         if level_is_open {
-            // The previous level is what the others want.
+            // The sessions want what they wanted before.
             self.level = peers.most_verbose();
         }
         kept

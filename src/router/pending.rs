@@ -24,8 +24,11 @@ pub(super) enum Purpose {
     },
     /// `resources/unsubscribe`, of the last subscriber.
     Unsubscribe,
-    /// `logging/setLevel`, with the level that was sent to the child.
-    SetLevel(Level),
+    /// `logging/setLevel`, with the level that the peer asked for, and the one that was sent to the child.
+    SetLevel {
+        asked: Level,
+        sent: Level,
+    },
     /// `tasks/list`.
     ListTasks,
     /// A list that the policy may filter.
@@ -83,7 +86,7 @@ impl Purpose {
     pub(super) fn is_shared(&self) -> bool {
         matches!(
             self,
-            Self::Subscribe { .. } | Self::Unsubscribe | Self::SetLevel(_)
+            Self::Subscribe { .. } | Self::Unsubscribe | Self::SetLevel { .. }
         )
     }
 }

@@ -75,7 +75,7 @@ impl Process {
         let ours = origin.request.unwrap_or_default();
         let number = self.ids.of(ours);
         let level = match purpose {
-            Purpose::SetLevel(level) => format!("\"{}\"", level.name()),
+            Purpose::SetLevel { sent, .. } => format!("\"{}\"", sent.name()),
             _ => String::new(),
         };
         let edits = edits(message, &number, Replacement::Json(level.as_bytes()));
@@ -191,14 +191,18 @@ impl Process {
     ) -> Result<Purpose, OwnAnswer> {
         let asked = Level::asked(message).ok_or(OwnAnswer::InvalidParams(levels::UNKNOWN))?;
         // Noted before the child confirms, so that two concurrent requests both count.
-        if let Some(session) = peers.get_mut(from) {
-            session.level = Some(asked);
+        let before = peers
+            .get_mut(from)
+            .and_then(|session| session.level.replace(asked));
+        let sent = peers.most_verbose().unwrap_or(asked);
+        if self.level.replace(sent) != Some(sent) {
+            return Ok(Purpose::SetLevel { asked, sent });
         }
-        let needed = peers.most_verbose().unwrap_or(asked);
-        if self.level.replace(needed) == Some(needed) {
-            return Err(OwnAnswer::Done);
+        // The child may not have confirmed the same level yet.
+        if let Some(session) = peers.get_mut(from).filter(|_| before != Some(asked)) {
+            session.level_answered(asked, true);
         }
-        Ok(Purpose::SetLevel(needed))
+        Err(OwnAnswer::Done)
     }
 
     /// Sends the child a less verbose level after the session that wanted more has left.

@@ -111,8 +111,10 @@ pub(super) struct Session {
     pub capabilities: Capabilities,
     /// Its last message that shows its protocol generation was modern.
     pub modern: bool,
-    /// The log level it asked for.
+    /// The log level it asked for …
     pub level: Option<Level>,
+    /// … and the last one that it was not refused.
+    agreed_level: Option<Level>,
     /// Its requests in flight, by its own id.
     in_flight: HashMap<RequestId, (ProcessId, i64)>,
     /// Their number, and that of all sessions of its user.
@@ -138,6 +140,7 @@ impl Session {
             capabilities: Capabilities::default(),
             modern: false,
             level: None,
+            agreed_level: None,
             in_flight: HashMap::default(),
             counted: counted.of_user.share(),
             kept: counted.holder.sum(),
@@ -160,6 +163,15 @@ impl Session {
     /// True if it gets the broadcasts of a legacy process.
     pub(super) fn gets_broadcasts(&self) -> bool {
         self.initialized && !self.modern
+    }
+
+    /// A level that is refused leaves the one before it, unless the session has asked for another meanwhile.
+    pub(super) fn level_answered(&mut self, asked: Level, agreed: bool) {
+        if agreed {
+            self.agreed_level = Some(asked);
+        } else if self.level == Some(asked) {
+            self.level = self.agreed_level;
+        }
     }
 
     pub(super) fn in_flight(&self) -> usize {

@@ -232,6 +232,47 @@ fn a_level_that_is_refused_leaves_that_of_the_others() {
     assert_eq!(bench.child_heard(0)[1]["params"]["level"], "error");
 }
 
+/// A refusal took the session's earlier level, too, so that it got what it did not want to hear.
+#[test]
+fn a_session_whose_level_is_refused_keeps_the_one_before() {
+    let mut bench = Bench::default();
+    let peer = bench.legacy("{}");
+    let ask = |bench: &mut Bench, id: u64, level: &str| {
+        let params = json!({"level": level});
+        let line = json!({"jsonrpc":"2.0","id":id,"method":"logging/setLevel","params":params});
+        bench.peer(peer, &line.to_string());
+        bench.child_heard(0).remove(0)["id"].clone()
+    };
+    let answer = |bench: &mut Bench, id: &Value, refused: bool| {
+        let mut line = json!({"jsonrpc":"2.0","id":id,"result":{}});
+        if refused {
+            line = json!({"jsonrpc":"2.0","id":id,"error":{"code":1,"message":"no"}});
+        }
+        bench.child(0, &line.to_string());
+        bench.told(peer);
+    };
+    let hears = |bench: &mut Bench, level: &str| {
+        bench.child(0, &json!({"jsonrpc":"2.0","method":"notifications/message","params":{"level":level,"data":1}}).to_string());
+        !bench.peers_heard().is_empty()
+    };
+    let id = ask(&mut bench, 1, "error");
+    answer(&mut bench, &id, false);
+    let id = ask(&mut bench, 2, "debug");
+    answer(&mut bench, &id, true);
+    assert!(!hears(&mut bench, "warning") && hears(&mut bench, "error"));
+    // Nor does it keep one of several that are refused together.
+    let open = [(3, "debug"), (4, "info")].map(|(id, level)| ask(&mut bench, id, level));
+    for id in &open {
+        answer(&mut bench, id, true);
+    }
+    assert!(!hears(&mut bench, "warning") && hears(&mut bench, "error"));
+    // A process that ends has agreed to nothing.
+    ask(&mut bench, 5, "debug");
+    bench.exit(0, true);
+    bench.told(peer);
+    assert!(!hears(&mut bench, "warning") && hears(&mut bench, "error"));
+}
+
 /// Some servers send it for every `tools/list`, and each notified peer requests that list: four
 /// peers got 1,411 notifications in 1.5 s.
 #[test]
