@@ -5,7 +5,7 @@ use super::openings::Handshake;
 use super::peers::Peers;
 use super::pending::Delivery;
 use super::process::{Process, Service};
-use super::queue::Waiting;
+use super::queue::{Place, Waiting};
 use super::turns::{self, Turns};
 use super::{Output, SessionId};
 use crate::utils::chunks::Chunks;
@@ -56,34 +56,32 @@ impl Process {
         !self.is_holding() && unwritten < self.queue.window().bytes
     }
 
-    /// Sends the process the line of the peer `from` that `write` writes, or queues it for its turn. It
-    /// `takes_place` if it is a request that will be answered by itself.
+    /// Sends the process the line of the peer `from` that `write` writes, or queues it for its turn.
     pub(super) fn send_or_queue(
         &mut self,
         from: SessionId,
         origin: Origin<'_>,
-        takes_place: bool,
+        place: Place,
         out: &mut Output,
         write: impl FnOnce(&mut Chunks),
     ) -> Delivery {
         // While senders take turns, those are the only turns.
         let is_clear = self.turns.is_some()
-            || (self.takes_more(out.unwritten(self.id))
-                && self.queue.is_clear_for(from, takes_place));
+            || (self.takes_more(out.unwritten(self.id)) && self.queue.is_clear_for(from, place));
         if !is_clear {
             let mut line = Chunks::default();
             write(&mut line);
             let waiting = Waiting {
                 request: origin.request,
-                takes_place,
+                place,
                 _kept: origin.kept.piece(line.len()),
                 line,
             };
             self.queue.push(from, waiting);
             return Delivery::Queued;
         }
-        if let Some(request) = origin.request.filter(|_| takes_place) {
-            self.queue.give(from, request);
+        if let Some(request) = origin.request {
+            self.queue.give(from, request, place);
         }
         self.engaged |= origin.request.is_some();
         write(self.sink_of(origin, out));

@@ -3,6 +3,7 @@
 use super::own_answer::{invalid_params, misplaced};
 use super::pending::{Delivery, Purpose};
 use super::process::Process;
+use super::queue::Place;
 use super::session::Session;
 use super::{Output, Router, SessionId, TooLarge, handshake};
 use crate::json::Span;
@@ -143,7 +144,7 @@ impl Router {
                 } else if let Some(session) = peers.get(from) {
                     let origin = session.origin(None, peers.newest_id);
                     let write = |line: &mut Chunks| message.write(None, &[], line);
-                    process.send_or_queue(from, origin, false, out, write);
+                    process.send_or_queue(from, origin, Place::None, out, write);
                 }
             }
         }

@@ -312,6 +312,7 @@ impl Router {
         process.queue.is_full_for(id)
             && from_peer::is_queued(message)
             && !process.server_requests.wait_for(id)
+            && !process.goes_ahead(id, message)
     }
 
     /// The sessions that may be read again since the last call.

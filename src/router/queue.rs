@@ -17,6 +17,9 @@ const MAX_BYTES: usize = 1 << 20;
 /// read ahead of them that makes 64 MiB.
 const MAX_ALL_BYTES: usize = 16 << 20;
 
+/// The most pings of a session that go ahead of its other requests; further ones wait like these.
+const MAX_PINGS: usize = 4;
+
 /// How much a process may have in flight; more is queued.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
@@ -36,13 +39,24 @@ impl Default for Window {
     }
 }
 
+/// Which place a line occupies until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// None: it has no answer, or waits for it as long as the peer likes.
+    None,
+    /// One in the window of its session.
+    InWindow,
+    /// One of a few for pings, which show that the process still answers, and so wait behind no other request of their
+    /// session.
+    Ping,
+}
+
 /// A queued line.
 #[derive(Debug)]
 pub(super) struct Waiting {
     /// The id of a request.
     pub request: Option<i64>,
-    /// It is a request that occupies a place in the window of its session until it is answered.
-    pub takes_place: bool,
+    pub place: Place,
     pub line: Chunks,
     /// Counts the memory of the line.
     pub _kept: Piece,
@@ -81,8 +95,10 @@ pub struct Room {
 struct Share {
     lines: VecDeque<Waiting>,
     bytes: usize,
-    /// Requests that occupy a place.
+    /// Requests that occupy a place in the window …
     given: SmallVec<[i64; 4]>,
+    /// … or one for pings.
+    pings: SmallVec<[i64; MAX_PINGS]>,
     /// It is in the order of turns.
     has_turn: bool,
 }
@@ -91,7 +107,26 @@ impl Share {
     /// True if the first line may be sent.
     fn may_go(&self, window: Window) -> bool {
         let first = self.lines.front();
-        first.is_some_and(|first| !first.takes_place || self.given.len() < window.requests)
+        first.is_some_and(|first| self.has_place(first.place, window))
+    }
+
+    fn has_place(&self, place: Place, window: Window) -> bool {
+        place != Place::InWindow || self.given.len() < window.requests
+    }
+
+    /// How many pings are first in the queue.
+    fn queued_pings(&self) -> usize {
+        let lines = self.lines.iter();
+        lines.take_while(|line| line.place == Place::Ping).count()
+    }
+
+    /// Notes that a request was sent.
+    fn give(&mut self, request: i64, place: Place) {
+        match place {
+            Place::None => {}
+            Place::InWindow => self.given.push(request),
+            Place::Ping => self.pings.push(request),
+        }
     }
 
     /// True if its session should not be read while `all` bytes are queued. Requests that are not queued may occupy
@@ -122,6 +157,7 @@ impl Queue {
         self.turns.clear();
         self.shares.retain(|_, share| {
             share.given.clear();
+            share.pings.clear();
             share.has_turn = !share.lines.is_empty();
             share.has_turn
         });
@@ -155,11 +191,18 @@ impl Queue {
         self.room.for_all = true;
     }
 
+    /// True if a ping of `session` may go ahead of its other requests.
+    pub(super) fn takes_ping(&self, session: SessionId) -> bool {
+        let share = self.shares.get(&session);
+        share.is_none_or(|share| share.queued_pings() + share.pings.len() < MAX_PINGS)
+    }
+
     /// True if a line of `session` may be sent at once.
-    pub(super) fn is_clear_for(&self, session: SessionId, takes_place: bool) -> bool {
+    pub(super) fn is_clear_for(&self, session: SessionId, place: Place) -> bool {
         self.turns.is_empty()
             && self.shares.get(&session).is_none_or(|share| {
-                share.lines.is_empty() && (!takes_place || share.given.len() < self.window.requests)
+                (place == Place::Ping || share.lines.is_empty())
+                    && share.has_place(place, self.window)
             })
     }
 
@@ -185,7 +228,11 @@ impl Queue {
     pub(super) fn push(&mut self, session: SessionId, waiting: Waiting) {
         self.change(session, |share| {
             share.bytes += waiting.line.len();
-            share.lines.push_back(waiting);
+            let at = match waiting.place {
+                Place::Ping => share.queued_pings(),
+                Place::None | Place::InWindow => share.lines.len(),
+            };
+            share.lines.insert(at, waiting);
         });
     }
 
@@ -196,25 +243,26 @@ impl Queue {
             share.has_turn = false;
             let waiting = share.lines.pop_front()?;
             share.bytes -= waiting.line.len();
-            share
-                .given
-                .extend(waiting.request.filter(|_| waiting.takes_place));
+            if let Some(request) = waiting.request {
+                share.give(request, waiting.place);
+            }
             Some(waiting)
         })?;
         Some(Next { session, waiting })
     }
 
     /// Notes that a request was sent that was not queued.
-    pub(super) fn give(&mut self, session: SessionId, request: i64) {
-        self.change(session, |share| share.given.push(request));
+    pub(super) fn give(&mut self, session: SessionId, request: i64, place: Place) {
+        self.change(session, |share| share.give(request, place));
     }
 
     /// Notes that a request which was sent is over.
     pub(super) fn close(&mut self, session: SessionId, request: i64) {
         self.change(session, |share| {
-            let mut given = share.given.iter();
-            if let Some(at) = given.position(|given| *given == request) {
-                share.given.swap_remove(at);
+            for places in [&mut share.given, &mut share.pings] {
+                if let Some(at) = places.iter().position(|given| *given == request) {
+                    places.swap_remove(at);
+                }
             }
         });
     }
@@ -242,6 +290,7 @@ impl Queue {
     pub(super) fn leave(&mut self, session: SessionId) -> VecDeque<Waiting> {
         self.change(session, |share| {
             share.given.clear();
+            share.pings.clear();
             share.bytes = 0;
             std::mem::take(&mut share.lines)
         })
@@ -270,7 +319,7 @@ impl Queue {
             }
             _ => {}
         }
-        if share.lines.is_empty() && share.given.is_empty() {
+        if share.lines.is_empty() && share.given.is_empty() && share.pings.is_empty() {
             self.shares.remove(&session);
         }
         changed
@@ -278,199 +327,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    fn waiting(request: Option<i64>, bytes: usize) -> Waiting {
-        let mut line = Chunks::default();
-        line.extend(vec![b'x'; bytes]);
-        Waiting {
-            request,
-            takes_place: request.is_some(),
-            line,
-            _kept: Piece::default(),
-        }
-    }
-
-    fn queue(requests: usize) -> Queue {
-        let window = Window {
-            requests,
-            ..Window::default()
-        };
-        Queue::new(window)
-    }
-
-    fn popped(queue: &mut Queue) -> Option<(u64, Option<i64>)> {
-        let next = queue.pop()?;
-        Some((next.session.0, next.waiting.request))
-    }
-
-    #[test]
-    fn one_line_of_each_after_the_other() {
-        let (flooder, other) = (SessionId(1), SessionId(2));
-        let mut queue = queue(2);
-        (0..5).for_each(|request| queue.push(flooder, waiting(Some(request), 1)));
-        assert_eq!(popped(&mut queue), Some((1, Some(0))));
-        queue.push(other, waiting(Some(10), 1));
-        queue.push(other, waiting(None, 1));
-        assert!(!queue.is_clear_for(other, false) && !queue.is_clear_for(SessionId(3), true));
-        assert_eq!(popped(&mut queue), Some((1, Some(1))));
-        assert_eq!(popped(&mut queue), Some((2, Some(10))));
-        assert_eq!(popped(&mut queue), Some((2, None)));
-        // The flooding session waits for a response, and no other session waits behind it.
-        assert_eq!(popped(&mut queue), None);
-        assert!(queue.is_clear_for(other, true) && !queue.is_clear_for(flooder, false));
-        queue.give(other, 11);
-        assert!(queue.is_clear_for(other, false) && !queue.is_clear_for(other, true));
-        queue.close(flooder, 1);
-        queue.take_back(flooder, 2);
-        assert_eq!(popped(&mut queue), Some((1, Some(3))));
-        assert_eq!(queue.leave(flooder).len(), 1);
-        assert_eq!((queue.bytes, queue.turns.len()), (0, 0));
-    }
-
-    #[test]
-    fn a_peer_with_a_long_queue_is_not_read_until_it_is_shorter() {
-        let (peer, other) = (SessionId(1), SessionId(2));
-        let mut queue = queue(1);
-        let room = |queue: &mut Queue| queue.take_room().sessions;
-        queue.push(peer, waiting(None, 2 * MAX_BYTES));
-        assert!(queue.is_full_for(peer) && !queue.is_full_for(other));
-        queue.pop();
-        assert!(!queue.is_full_for(peer) && room(&mut queue) == [peer]);
-        let lines = i64::try_from(MAX_LINES).unwrap();
-        (0..lines).for_each(|request| queue.push(peer, waiting(Some(request), 1)));
-        assert!(queue.is_full_for(peer));
-        queue.take_back(peer, 7);
-        assert!(!queue.is_full_for(peer) && room(&mut queue) == [peer]);
-        // Lines that are not queued take up places, too.
-        (1000..1002).for_each(|request| queue.give(other, request));
-        assert!(queue.is_full_for(other));
-        queue.close(other, 1000);
-        assert!(!queue.is_full_for(other) && room(&mut queue) == [other]);
-        // The total limit.
-        for session in 10..10 + (MAX_ALL_BYTES / MAX_BYTES) as u64 {
-            queue.push(SessionId(session), waiting(None, MAX_BYTES));
-        }
-        assert!(queue.is_full_for(peer) && !queue.is_full_for(SessionId(9)));
-        assert!(!queue.take_room().for_all);
-        let mut queue = queue.renewed();
-        assert!(queue.take_room().for_all && queue.is_full_for(peer));
-        queue.leave(SessionId(10));
-        assert!(queue.take_room().for_all && !queue.is_full_for(peer));
-    }
-
-    #[test]
-    fn a_peer_whose_last_line_has_gone_has_room_even_if_the_others_leave_none() {
-        let (hanging, other) = (SessionId(1), SessionId(2));
-        let mut queue = queue(1);
-        queue.give(hanging, 0);
-        queue.push(hanging, waiting(Some(1), MAX_ALL_BYTES));
-        queue.push(other, waiting(None, 1));
-        assert!(queue.is_full_for(other));
-        assert_eq!(popped(&mut queue), Some((2, None)));
-        assert!(queue.bytes >= MAX_ALL_BYTES && !queue.is_full_for(other));
-        assert_eq!(queue.take_room().sessions, [other]);
-    }
-
-    #[derive(Clone, Debug)]
-    enum Event {
-        Push { session: u64, is_request: bool },
-        Pop,
-        Answer { pick: usize },
-        TakeBack { pick: usize },
-        Leave { session: u64 },
-        Renew,
-    }
-
-    fn event() -> impl Strategy<Value = Event> {
-        prop_oneof![
-            6 => (0u64..4, any::<bool>()).prop_map(|(session, is_request)| Event::Push { session, is_request }),
-            6 => Just(Event::Pop),
-            3 => any::<usize>().prop_map(|pick| Event::Answer { pick }),
-            1 => any::<usize>().prop_map(|pick| Event::TakeBack { pick }),
-            1 => (0u64..4).prop_map(|session| Event::Leave { session }),
-            1 => Just(Event::Renew),
-        ]
-    }
-
-    proptest! {
-        /// The lines of each session stay in order, none has more requests in flight than there are
-        /// places, and between two lines of one session every other session with a line ready gets one through.
-        #[test]
-        fn turns_are_fair(events in prop::collection::vec(event(), 1..300), window in 1usize..4) {
-            let mut queue = queue(window);
-            let mut lines: BTreeMap<u64, VecDeque<(Option<i64>, usize)>> = BTreeMap::new();
-            let mut given: Vec<(u64, i64)> = Vec::new();
-            // How often others have had a turn since this session was ready.
-            let mut passed: BTreeMap<u64, BTreeMap<u64, usize>> = BTreeMap::new();
-            for (at, event) in events.into_iter().enumerate() {
-                let number = i64::try_from(at).unwrap();
-                match event {
-                    Event::Push { session, is_request } => {
-                        let request = is_request.then_some(number);
-                        queue.push(SessionId(session), waiting(request, at));
-                        lines.entry(session).or_default().push_back((request, at));
-                    }
-                    Event::Pop => {
-                        let next = queue.pop();
-                        let mut passing = passed.keys();
-                        prop_assert_eq!(next.is_none(), passing.next().is_none());
-                        if let Some(Next { session, waiting }) = next {
-                            let session = session.0;
-                            let expected = lines.get_mut(&session).and_then(VecDeque::pop_front);
-                            prop_assert_eq!(expected, Some((waiting.request, waiting.line.len())));
-                            given.extend(waiting.request.map(|request| (session, request)));
-                            passed.remove(&session);
-                            for (other, turns) in &mut passed {
-                                let turns = turns.entry(session).or_default();
-                                *turns += 1;
-                                prop_assert!(*turns <= 1, "{} passed {} twice", session, other);
-                            }
-                        }
-                    }
-                    Event::Answer { pick } if !given.is_empty() => {
-                        let (session, request) = given.swap_remove(pick % given.len());
-                        queue.close(SessionId(session), request);
-                    }
-                    Event::TakeBack { pick } => {
-                        let requests: Vec<(u64, i64)> = lines.iter().flat_map(|(session, lines)| {
-                            lines.iter().filter_map(|(request, _)| request.map(|request| (*session, request)))
-                        }).collect();
-                        if let Some((session, request)) = requests.get(pick % requests.len().max(1)) {
-                            queue.take_back(SessionId(*session), *request);
-                            let own = lines.get_mut(session).unwrap();
-                            own.retain(|(known, _)| *known != Some(*request));
-                        }
-                    }
-                    Event::Leave { session } => {
-                        let left = queue.leave(SessionId(session));
-                        let own = lines.remove(&session).unwrap_or_default();
-                        prop_assert_eq!(left.len(), own.len());
-                        given.retain(|(known, _)| *known != session);
-                    }
-                    Event::Renew => {
-                        queue = queue.renewed();
-                        given.clear();
-                        passed.clear();
-                    }
-                    Event::Answer { .. } => {}
-                }
-                for session in 0..4 {
-                    let open = given.iter().filter(|(known, _)| *known == session).count();
-                    prop_assert!(open <= window);
-                    let first = lines.get(&session).and_then(VecDeque::front);
-                    if first.is_some_and(|(request, _)| request.is_none() || open < window) {
-                        passed.entry(session).or_default();
-                    } else {
-                        passed.remove(&session);
-                    }
-                }
-                let bytes: usize = lines.values().flatten().map(|(_, bytes)| bytes).sum();
-                prop_assert_eq!(queue.bytes, bytes);
-            }
-        }
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use super::own_answer::{OwnAnswer, too_many_waiting};
 use super::peers::Peers;
 use super::pending::{Delivery, Pending, Purpose};
 use super::process::{Process, Service};
+use super::queue::Place;
 use super::subscriptions::{self, Consent};
 use super::tasks;
 use super::{Output, SessionId};
@@ -18,6 +19,9 @@ use crate::utils::chunks::Chunks;
 /// A process may read another URI in it, and change what others are subscribed to.
 const NO_URI: OwnAnswer = OwnAnswer::InvalidParams("uri must be a string");
 
+/// A longer ping waits for its turn like any other request, in bytes.
+const MAX_PING: usize = 1024;
+
 impl Process {
     /// Handles a request of a peer: sends it, queues it, or answers it itself.
     pub(super) fn request(
@@ -28,7 +32,7 @@ impl Process {
         peers: &mut Peers,
         out: &mut Output,
     ) {
-        if self.is_overfull_for(from) {
+        if self.is_overfull_for(from) && !self.goes_ahead(from, permit.message()) {
             return out.tell(from, too_many_waiting(id));
         }
         let ours = peers.fresh_id();
@@ -63,6 +67,13 @@ impl Process {
         self.queue.is_full_for(session) && self.server_requests.wait_for(session)
     }
 
+    /// True for a ping that does not wait behind the other messages of its session.
+    pub(super) fn goes_ahead(&self, session: SessionId, message: &Message) -> bool {
+        message.mcp_method() == Some(Method::Ping)
+            && message.size() <= MAX_PING
+            && self.queue.takes_ping(session)
+    }
+
     /// Sends the process a request under the id in `origin`, or queues it.
     fn send_request(
         &mut self,
@@ -82,13 +93,17 @@ impl Process {
         let write = |line: &mut Chunks| message.write(Some(&number), &edits, line);
         if purpose.is_shared() {
             // Changes of shared state reach the process in order, and still occupy a place.
-            self.queue.give(from, ours);
+            self.queue.give(from, ours, Place::InWindow);
             self.engaged = true;
             write(self.shared_sink(origin, out));
             return Delivery::Given;
         }
-        let takes_place = !matches!(purpose, Purpose::Listen(_));
-        self.send_or_queue(from, origin, takes_place, out, write)
+        let place = match purpose {
+            Purpose::Listen(_) => Place::None,
+            _ if self.goes_ahead(from, message) => Place::Ping,
+            _ => Place::InWindow,
+        };
+        self.send_or_queue(from, origin, place, out, write)
     }
 
     /// The purpose of a request; some are answered by the router itself.

@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is not a flag: the row's value, and the constant in the source.
-const FIXED: [(&str, &str, &str); 69] = [
+const FIXED: [(&str, &str, &str); 70] = [
     (
         "pages of the list of tools, with `--pin-tools`",
         "1,000",
@@ -45,6 +45,11 @@ const FIXED: [(&str, &str, &str); 69] = [
         "what a session was begun with",
         "1 KiB",
         "MAX_BEGIN: usize = 1024",
+    ),
+    (
+        "pings at a shared MCP server that wait behind no other request of their peer",
+        "4, each up to 1 KiB",
+        "MAX_PINGS: usize = 4",
     ),
     (
         "tools whose headers are compared with their arguments",

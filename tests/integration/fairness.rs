@@ -1,6 +1,6 @@
 //! One peer's requests do not block everyone else's.
 
-use crate::common::{Setup, TestServer, request};
+use crate::common::{BOTH, Setup, TestServer, request};
 use crate::process::eventually;
 use crate::support::http::{Http, Session, call};
 use crate::wire::TestPeer;
@@ -130,6 +130,37 @@ fn wait_for(server: &TestServer, expected: &[u64]) {
         (seen.len() >= expected.len()).then_some(())
     });
     assert_eq!(seen, expected);
+}
+
+/// Clients ping to see whether the connection still works, and disconnect without an answer, which waited for calls.
+#[test]
+fn a_ping_waits_behind_no_call_of_its_own_session() {
+    for transport in BOTH {
+        let server = Setup::new(transport)
+            .args(&["--max-in-flight", "2"])
+            .start();
+        let mut peer = server.peer();
+        silent(&mut peer, 0..10);
+        wait_for(&server, &[0, 1]);
+        for id in ["one", "after", "the", "other", "as", "often", "as", "liked"] {
+            assert_eq!(peer.ask(id, "ping", json!({}))["id"], id);
+        }
+        // Those beyond four without an answer wait like other requests, and so do long ones.
+        let filler = "x".repeat(1024);
+        peer.send(&request("long", "ping", json!({"filler": filler})));
+        for number in 0..6 {
+            peer.send(&request(
+                format!("{number}"),
+                "ping",
+                json!({"silent": true, "flood": number}),
+            ));
+        }
+        server.wait_seen("\"flood\":3");
+        let mut other = server.peer();
+        assert_eq!(other.ask("o", "ping", json!({}))["id"], "o");
+        let seen = server.seen();
+        assert!(!seen.contains("\"flood\":4") && !seen.contains(&filler));
+    }
 }
 
 /// A process is given a limited number of requests per session, and the next one for each that is answered or

@@ -143,6 +143,7 @@ fn a_session_with_a_full_queue_is_read_while_the_process_waits_for_its_answer() 
     // What does not wait in the queue does not wait for it either.
     for line in [
         r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
         r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":0}}"#,
         r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":0,"progress":1}}"#,
     ] {
