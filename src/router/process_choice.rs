@@ -8,6 +8,7 @@
 use super::peers::Peers;
 use super::pending::{Delivery, Pending, Purpose};
 use super::process::{self, Process, Service};
+use super::session::Session;
 use super::{Command, Output, ProcessId, Router, SessionId};
 use crate::jsonrpc::{Code, Field, Kind, MAX_CHILD_DEPTH, Message, NO_DATA, RequestId, error_line};
 use crate::mcp::Method;
@@ -161,17 +162,40 @@ impl Router {
     }
 
     /// Marks the server as legacy, with the `error` that answers further `server/discover`. True if another
-    /// process serves legacy peers already, so that this one is not needed.
+    /// process serves legacy peers already, so that this one is not needed; what waits for it goes to the other.
     fn set_legacy_only(&mut self, error: Message, id: ProcessId, out: &mut Output) -> bool {
         let (process, peers) = self.process(id);
         process.answer_discovers(&error, peers, out);
         self.legacy_only = Some(error);
-        let mut processes = self.processes.iter();
-        let served = processes.any(|process| process.service == Service::Legacy);
-        if served {
-            out.commands.push(Command::Stop(id));
+        if self.serving(false).is_none() {
+            return false;
         }
-        served
+        self.hand_over(id, out);
+        out.commands.push(Command::Stop(id));
+        true
+    }
+
+    /// Lets the other process, a legacy one, serve what waits in the queue of this one.
+    fn hand_over(&mut self, from: ProcessId, out: &mut Output) {
+        let [first, second] = &mut self.processes;
+        let (from, to) = match from {
+            ProcessId::FIRST => (first, second),
+            _ => (second, first),
+        };
+        to.open_handshake(None, &mut self.peers, out);
+        for id in from.queue.sessions() {
+            let lines = from.queue.leave(id);
+            let Some(session) = self.peers.get_mut(id) else {
+                continue;
+            };
+            session.uses[to.id.0] = true;
+            for waiting in lines {
+                let request = waiting.request;
+                if request.is_none_or(|ours| from.hand_over(ours, session, to)) {
+                    to.queue.push(id, waiting);
+                }
+            }
+        }
     }
 }
 
@@ -190,6 +214,25 @@ impl Process {
     /// True while it is being probed.
     pub(super) fn is_probing(&self) -> bool {
         matches!(self.service, Service::Probing(_))
+    }
+
+    /// Passes a queued request on; false if it has to be sent again by its peer.
+    fn hand_over(&mut self, ours: i64, session: &mut Session, to: &mut Self) -> bool {
+        let is_counted = |pending: &Pending| {
+            let counted = [Method::Subscribe, Method::Unsubscribe];
+            pending
+                .method
+                .is_some_and(|method| counted.contains(&method))
+        };
+        if self.in_flight.get(ours).is_none_or(is_counted) {
+            return false;
+        }
+        let Some(pending) = self.in_flight.remove(ours) else {
+            return false;
+        };
+        session.moved(&pending.id, ours, to.id);
+        to.in_flight.insert(ours, pending);
+        true
     }
 
     /// Answers all pending `server/discover` with the error of a legacy server.

@@ -286,6 +286,13 @@ impl Queue {
         });
     }
 
+    /// The sessions with queued lines, in order of arrival.
+    pub(super) fn sessions(&self) -> Vec<SessionId> {
+        let mut sessions: Vec<_> = self.shares.keys().copied().collect();
+        sessions.sort_unstable();
+        sessions
+    }
+
     /// Removes a session; returns its queued lines.
     pub(super) fn leave(&mut self, session: SessionId) -> VecDeque<Waiting> {
         self.change(session, |share| {

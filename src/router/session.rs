@@ -244,6 +244,15 @@ impl Session {
         known.is_some_and(|(_, known)| *known == ours)
     }
 
+    /// Another process gets this request.
+    pub(super) fn moved(&mut self, id: &RequestId, ours: i64, to: ProcessId) {
+        if let Some((process, known)) = self.in_flight.get_mut(id)
+            && *known == ours
+        {
+            *process = to;
+        }
+    }
+
     /// The process that a request in flight was sent to.
     pub(super) fn find(&self, id: &RequestId) -> Option<(ProcessId, i64)> {
         self.in_flight.get(id).copied()

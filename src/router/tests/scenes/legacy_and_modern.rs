@@ -152,6 +152,50 @@ fn a_probe_of_a_legacy_server_is_remembered_and_keeps_no_process() {
     assert_eq!(bench.told(b)["id"], 1);
 }
 
+/// What waited for the outcome of the probe was answered with an error, though another process could serve it.
+#[test]
+fn what_waits_for_the_probe_of_a_legacy_server_goes_to_the_process_that_serves() {
+    for fatal in [false, true] {
+        let mut bench = Bench::default();
+        bench.legacy("{}");
+        let peer = bench.attach();
+        let own = r#"{"jsonrpc":"2.0","method":"notifications/own"}"#;
+        let subscribe = MODERN_CALL
+            .replace("tools/call", "resources/subscribe")
+            .replace(r#""id":1"#, r#""id":"s""#);
+        for line in [MODERN_CALL, LISTEN, &subscribe, own] {
+            bench.peer(peer, line);
+        }
+        bench.commands();
+        bench.start(1);
+        let probe = bench.child_heard(1).remove(0);
+        assert!(bench.child_heard(0).is_empty());
+        if fatal {
+            bench.router.fatal_probes = 1;
+            bench.exit(1, true);
+        } else {
+            let error = json!({"code":-32601,"message":"Method not found"});
+            let answer = json!({"jsonrpc":"2.0","id":probe["id"],"error":error});
+            bench.child(1, &answer.to_string());
+            bench.exit(1, false);
+        }
+        // Subscriptions are counted by the process that is asked, so the peer has to ask again.
+        let refused = bench.told(peer);
+        assert_eq!(refused["id"], "s");
+        assert_eq!(refused["error"]["data"]["executed"], "no");
+        let heard = bench.child_heard(0);
+        let methods: Vec<&Value> = heard.iter().map(|line| &line["method"]).collect();
+        let expected = ["tools/call", "subscriptions/listen", "notifications/own"];
+        assert_eq!(methods, expected, "{fatal}");
+        for (line, id) in heard.iter().zip([json!(1), json!("listen-1")]) {
+            let answer = json!({"jsonrpc":"2.0","id":line["id"],"result":{}});
+            bench.child(0, &answer.to_string());
+            assert_eq!(bench.told(peer)["id"], id);
+        }
+        assert_eq!(bench.router.pending_requests(peer), 0);
+    }
+}
+
 /// Older `rmcp` servers exit when the first message is not `initialize`.
 #[test]
 fn a_server_that_ends_when_it_is_asked_for_its_era_is_legacy() {
