@@ -89,6 +89,19 @@ impl Shared {
         }
     }
 
+    /// The same for servers that answer under ids which they were not given: somebody may try to guess those of others.
+    pub(super) fn note_unasked(&self) {
+        if let Some(metrics) = metrics::get() {
+            metrics.unasked();
+        }
+        if let Some(count) = self.unasked.count() {
+            tracing::warn!(
+                count,
+                "dropped an answer of the MCP server under an id that it was not given; if it prints what users write, one of them may be guessing the ids of others: --isolate gives each session a process of its own"
+            );
+        }
+    }
+
     fn child_said(&self, process: ProcessId, message: &Message) {
         self.lock().processes[process.0].answered = true;
         let now = || Instant::now().into_std();

@@ -106,8 +106,10 @@ struct Shared {
     started: Notify,
     /// Counts lines of all processes that were not messages …
     junk: Seldom,
-    /// … and those that were not JSON.
+    /// … those that were not JSON …
     mended: Seldom,
+    /// … and those that answered what was not asked.
+    unasked: Seldom,
     commands: mpsc::UnboundedSender<Command>,
     limits: Limits,
 }
@@ -183,6 +185,7 @@ impl Hub {
             learned: Notify::new(),
             junk: Seldom::new(),
             mended: Seldom::new(),
+            unasked: Seldom::new(),
             commands,
             limits,
         }));
@@ -304,6 +307,9 @@ impl Shared {
     fn carry_out(&self, state: &mut State) {
         if let (Some(metrics), Some(took)) = (metrics::get(), state.out.took.take()) {
             metrics.answered(took);
+        }
+        if std::mem::take(&mut state.out.unasked) {
+            self.note_unasked();
         }
         self.tell_room(state);
         for (session, for_peer) in state.out.to_peer.drain(..) {

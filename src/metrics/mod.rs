@@ -148,6 +148,7 @@ pub struct Metrics {
     starts: AtomicU64,
     restarts: AtomicU64,
     exits: AtomicU64,
+    unasked_answers: AtomicU64,
     lost_audit_events: AtomicU64,
     /// In seconds since 1970; 0 where there is none, or it does not say.
     certificate_end: AtomicI64,
@@ -171,6 +172,7 @@ impl Metrics {
             starts: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
             exits: AtomicU64::new(0),
+            unasked_answers: AtomicU64::new(0),
             lost_audit_events: AtomicU64::new(0),
             certificate_end: AtomicI64::new(0),
             lost_log_lines,
@@ -209,6 +211,11 @@ impl Metrics {
     /// A process that was needed has ended, shared or not.
     pub fn exited(&self) {
         count(&self.exits);
+    }
+
+    /// A shared process has answered what it was not asked.
+    pub fn unasked(&self) {
+        count(&self.unasked_answers);
     }
 
     /// An event is missing in the audit log.

@@ -176,6 +176,12 @@ fn processes(out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result 
         "server_restarts",
         "Of those that were started, the ones that took the place of one that had ended",
         metrics.restarts.load(Ordering::Relaxed),
+    )?;
+    counter(
+        out,
+        "unasked_answers",
+        "Answers of a shared MCP server under ids that it was not given",
+        metrics.unasked_answers.load(Ordering::Relaxed),
     )
 }
 

@@ -7,7 +7,7 @@ use super::pending::{Pending, Purpose};
 use super::process::Process;
 use super::session::Session;
 use super::tasks::Tasks;
-use super::wire_ids::WireIds;
+use super::wire_ids::{WireIds, is_long_ago};
 use super::{Output, server_requests};
 use crate::jsonrpc::{Edit, Field, Message, Replacement};
 
@@ -20,7 +20,7 @@ impl Process {
         peers: &mut Peers,
         out: &mut Output,
     ) {
-        self.forgotten.answered(ours);
+        let was_forgotten = self.forgotten.answered(ours);
         let agreed = answer.result().is_some();
         if let Some(waiting) = self.subscriptions.answered(ours, agreed) {
             return self.subscribed(ours, &waiting, answer, peers, out);
@@ -30,6 +30,7 @@ impl Process {
                 id = ours,
                 "dropped a late answer, or one to the router itself"
             );
+            out.unasked |= !was_forgotten && is_long_ago(ours, peers.newest_id);
             return;
         };
         let measured = pending.since.zip(out.now);

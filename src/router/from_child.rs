@@ -18,7 +18,10 @@ impl Router {
         match message.kind() {
             Kind::Response(Some(id)) => match from.ids.number(id, peers.newest_id) {
                 Some(ours) => self.answer(process, (ours, message), now, out),
-                None => tracing::debug!(%id, "dropped an answer to nothing that was asked"),
+                None => {
+                    tracing::debug!(%id, "dropped an answer to nothing that was asked");
+                    out.unasked = true;
+                }
             },
             Kind::Response(_) => {
                 // Some servers answer notifications this way.

@@ -90,6 +90,8 @@ pub struct Output {
     pub foreign_task: bool,
     /// The message of a peer calls a tool that has changed since the tools were accepted, and has been dropped.
     pub withheld: bool,
+    /// A process has answered under an id that it was not given, or too long ago: it may print what a user has written.
+    pub unasked: bool,
     /// The list of tools of a process is known, or may be requested again.
     pub learned: bool,
     /// When the event happened, if times are measured …

@@ -34,9 +34,9 @@ impl Forgotten {
         self.requests.insert(ours, Requester { session, owner });
     }
 
-    /// The process has answered the request.
-    pub(super) fn answered(&mut self, ours: i64) {
-        self.requests.remove(&ours);
+    /// The process has answered the request; true if it was one of these.
+    pub(super) fn answered(&mut self, ours: i64) -> bool {
+        self.requests.remove(&ours).is_some()
     }
 
     /// True if all were made by `session`, or by earlier sessions of the same owner.

@@ -18,6 +18,15 @@ const HALF_MASK: u32 = (1 << HALF) - 1;
 /// Four make a Feistel network a random permutation; more, since the halves are short.
 const ROUNDS: u32 = 6;
 
+/// So many younger requests make it unlikely that one is still worked on. Nearly all ids that are guessed stand for older
+/// ones, or for none.
+const LONG_AGO: i64 = 1 << 24;
+
+/// True if the request with this number was made so long ago that no answer can still be expected.
+pub(super) fn is_long_ago(number: i64, newest: i64) -> bool {
+    newest - number >= LONG_AGO
+}
+
 /// A secret order of all ids: that of a request is a permutation of its number (a Feistel network with `SipHash`, which
 /// has random keys). An id is used again after 2^30 others.
 #[derive(Clone, Debug, Default)]

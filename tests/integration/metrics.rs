@@ -13,7 +13,7 @@ use std::process::Command;
 /// A W3C Trace Context.
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-fn get(port: u16, path: &str) -> String {
+pub fn get(port: u16, path: &str) -> String {
     let mut peer = TestPeer::connect("tcp", port);
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     peer.raw(request.as_bytes());
@@ -21,7 +21,7 @@ fn get(port: u16, path: &str) -> String {
 }
 
 /// The value of one line; 0 if it is missing.
-fn value(text: &str, line: &str) -> f64 {
+pub fn value(text: &str, line: &str) -> f64 {
     let mut values = text
         .lines()
         .filter_map(|it| it.strip_prefix(line)?.strip_prefix(' '));

@@ -1,6 +1,7 @@
 //! Many peers on one child: each gets exactly its own responses.
 
 use crate::common::{BOTH, Setup, TestServer, request};
+use crate::metrics;
 use crate::process::eventually;
 use crate::wire::TestPeer;
 use serde_json::{Value, json};
@@ -160,7 +161,9 @@ fn answers_are_never_mixed() {
 #[test]
 fn the_answer_to_anothers_request_cannot_be_guessed() {
     for transport in BOTH {
-        let server = TestServer::start(transport);
+        let measured = Setup::new(transport).args(&["--metrics", "127.0.0.1:0"]);
+        let server = measured.start();
+        let metrics = server.next_listener().parse().unwrap();
         let (mut victim, mut attacker) = (server.peer(), server.peer());
         victim.send(&request(
             "v",
@@ -194,6 +197,16 @@ fn the_answer_to_anothers_request_cannot_be_guessed() {
             json!({"print": answered, "silent": true}),
         ));
         assert_eq!(victim.next()["result"], "true", "the first that it gets");
+        // Nearly all guesses stand for nothing: they are counted, and few of them logged.
+        let text = metrics::get(metrics, "/metrics");
+        let guesses = metrics::value(&text, "mcp_remote_unasked_answers_total");
+        assert!((3000.0..=3015.0).contains(&guesses), "{guesses}");
+        let warned = server
+            .log
+            .text()
+            .matches("under an id that it was not given")
+            .count();
+        assert_eq!(warned, 4);
     }
 }
 

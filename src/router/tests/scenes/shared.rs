@@ -273,6 +273,52 @@ fn a_session_whose_level_is_refused_keeps_the_one_before() {
     assert!(!hears(&mut bench, "warning") && hears(&mut bench, "error"));
 }
 
+/// Guesses at the ids of others were dropped without a word; late answers are nobody's fault.
+#[test]
+fn only_an_answer_under_an_id_that_was_not_given_is_suspicious() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.legacy("{}"), bench.legacy("{}"));
+    let call = |bench: &mut Bench, peer, id: u64| {
+        let line = json!({"jsonrpc":"2.0","id":id,"method":"tools/call"});
+        bench.peer(peer, &line.to_string());
+        bench.child_heard(0).remove(0)["id"].clone()
+    };
+    let is_suspicious = |bench: &mut Bench, id: &Value| {
+        bench.child(0, &json!({"jsonrpc":"2.0","id":id,"result":{}}).to_string());
+        std::mem::take(&mut bench.out.unasked)
+    };
+    let [answered, cancelled, open] = [1, 2, 3].map(|id| call(&mut bench, a, id));
+    let forgotten = call(&mut bench, b, 1);
+    bench.peer(
+        a,
+        r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#,
+    );
+    bench.detach(b);
+    for id in [&answered, &answered, &cancelled, &cancelled] {
+        assert!(!is_suspicious(&mut bench, id));
+    }
+    for id in [
+        json!(1),
+        json!("x"),
+        json!((1u64 << 31) - 1),
+        json!(1u64 << 40),
+    ] {
+        let number = RequestId::parse(id.to_string().as_bytes());
+        let ids = &bench.router.processes[0].ids;
+        let newest = bench.router.peers.newest_id;
+        let is_guess = number.is_some_and(|id| ids.number(&id, newest).is_none());
+        assert_eq!(is_suspicious(&mut bench, &id), is_guess, "{id}");
+    }
+    // An id that a user has guessed may be one that was given, but hardly one of the last millions.
+    bench.router.peers.newest_id += 1 << 25;
+    for id in [&open, &forgotten] {
+        assert!(!is_suspicious(&mut bench, id));
+    }
+    for id in [&open, &forgotten, &answered, &cancelled] {
+        assert!(is_suspicious(&mut bench, id));
+    }
+}
+
 /// Some servers send it for every `tools/list`, and each notified peer requests that list: four
 /// peers got 1,411 notifications in 1.5 s.
 #[test]
