@@ -172,6 +172,15 @@ impl Routing {
         }
     }
 
+    /// See [`Router::cancels`].
+    pub(super) fn cancels(&self, from: SessionId, message: &Message) -> bool {
+        match self {
+            Self::Shared(router) => router.cancels(from, message),
+            // Messages wait only for their process to read, and so would this.
+            Self::Isolated(_) => false,
+        }
+    }
+
     /// The bytes that wait here for a process.
     pub(super) fn held(&self, process: ProcessId) -> usize {
         match self {

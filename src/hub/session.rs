@@ -128,6 +128,19 @@ impl Session {
         hub.0.gather_in(&mut state, event)
     }
 
+    /// Hands over a cancellation of a request that is in flight at a shared MCP server, ahead of messages that wait; false
+    /// for any other message, and where it has to wait, too.
+    #[must_use]
+    pub fn cancel_ahead(&self, permit: &Permit) -> bool {
+        let (id, hub) = (self.attachment.id(), self.attachment.hub());
+        let message = permit.message();
+        let is_due = hub.0.lock().routing.cancels(id, message);
+        let room = is_due.then(|| self.find_room(message)).flatten();
+        let is_sent = room.is_some_and(|room| self.send(permit, Some(room)).is_ok());
+        hub.0.flush();
+        is_sent
+    }
+
     /// Applies changed rights of the peer: refuses what waits for the MCP server, and ends subscriptions, as far as
     /// they no longer cover it. Returns what has been refused or ended.
     #[must_use]

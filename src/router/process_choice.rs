@@ -85,6 +85,14 @@ impl Router {
         }
     }
 
+    /// True for a cancellation of a request in flight.
+    #[must_use]
+    pub fn cancels(&self, from: SessionId, message: &Message) -> bool {
+        message.mcp_method() == Some(Method::Cancelled)
+            && *message.kind() == Kind::Notification
+            && self.destination(from, message).is_some()
+    }
+
     fn claim_for(&mut self, modern: bool, out: &mut Output) -> ProcessId {
         let id = self.unclaimed();
         let (process, peers) = self.process(id);

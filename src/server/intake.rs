@@ -1,7 +1,7 @@
 //! Lines from the peer: reading, reading ahead, and waiting until each may be handed over.
 
 use super::activity::Activity;
-use super::phase::Event;
+use super::phase::{Event, Phase};
 use super::rate::UserLimit;
 use super::sharing::Placement;
 use crate::backlog::Part;
@@ -19,6 +19,7 @@ use crate::transport::outlet::{Batch, Flush};
 use crate::utils::chunks;
 use crate::utils::spare;
 use bytes::Bytes;
+use memchr::memmem;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -28,9 +29,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// signs of life get through.
 const AHEAD: usize = 4 * ACK_BYTES;
 
+/// The same of any other client, so that it can cancel what its messages wait for.
+const AHEAD_OF_PLAIN: usize = 64 << 10;
+
 /// What is read ahead of all clients together, in bytes; with what waits for its turn that makes 64 MiB.
 /// Beyond that they are not read, like clients that cannot resume.
 pub(super) const AHEAD_OF_ALL: usize = 48 << 20;
+
+/// Part of each cancellation, as nearly all programs write it.
+const CANCELLED: &[u8] = b"notifications/cancelled";
 
 /// Lines from the peer.
 pub(super) struct Intake<'a> {
@@ -63,13 +70,15 @@ pub(super) enum Line {
     Whole(Bytes),
     /// It was too long, and has been skipped.
     TooLong(Refusal),
+    /// A cancellation that has been handed over ahead of its turn; it only has to be counted.
+    HandedOver(Bytes),
 }
 
 impl Line {
     /// The memory that is held for it, in bytes.
     fn len(&self) -> usize {
         match self {
-            Self::Whole(line) => line.len(),
+            Self::Whole(line) | Self::HandedOver(line) => line.len(),
             Self::TooLong(refusal) => refusal.size(),
         }
     }
@@ -77,7 +86,7 @@ impl Line {
     /// The cost of keeping it.
     fn cost(&self) -> usize {
         match self {
-            Self::Whole(line) => cost(line),
+            Self::Whole(line) | Self::HandedOver(line) => cost(line),
             Self::TooLong(refusal) => cost(&Bytes::new()) + refusal.size(),
         }
     }
@@ -117,7 +126,7 @@ impl<'a> Intake<'a> {
             let line = self.line().await?;
             let control = match &line {
                 Line::Whole(line) => Control::read(line),
-                Line::TooLong(_) => None,
+                Line::TooLong(_) | Line::HandedOver(_) => None,
             };
             self.on_acknowledgement(control.as_ref())?;
             match control {
@@ -224,7 +233,7 @@ impl<'a> Intake<'a> {
             // Waiting is rare, and boxed, so that idle tasks stay small.
             _ => {
                 if user_limit.take().is_err() {
-                    Box::pin(self.read_ahead_until(user_limit.wait())).await?;
+                    Box::pin(self.read_ahead_until(user_limit.wait(), rights)).await?;
                 }
                 Ok(())
             }
@@ -235,7 +244,7 @@ impl<'a> Intake<'a> {
         let knows_tools = match &call {
             Some((message, call)) if allowance.is_ok() => {
                 let learned = session.learn_tools(message, call);
-                Box::pin(self.read_ahead_until(learned)).await?
+                Box::pin(self.read_ahead_until(learned, rights)).await?
             }
             _ => true,
         };
@@ -243,7 +252,10 @@ impl<'a> Intake<'a> {
             // A new process of its own has room even if the shared one has none.
             Ok(message) if !placement.moves_with(message) => match session.find_room(message) {
                 Some(room) => Some(room),
-                None => Some(Box::pin(self.read_ahead_until(session.room(message))).await?),
+                None => {
+                    let room = session.room(message);
+                    Some(Box::pin(self.read_ahead_until(room, rights)).await?)
+                }
             },
             _ => None,
         };
@@ -254,11 +266,19 @@ impl<'a> Intake<'a> {
         })
     }
 
-    /// Waits until there is `room` for the last line. Meanwhile a client that can resume is read
-    /// ahead; of any other only its disconnection is noticed.
-    async fn read_ahead_until<T>(&mut self, room: impl Future<Output = T>) -> Result<T, Event> {
+    /// Waits until there is `room` for the last line. Meanwhile the client is read ahead: its disconnection is noticed,
+    /// and what it cancels does not wait.
+    async fn read_ahead_until<T>(
+        &mut self,
+        room: impl Future<Output = T>,
+        rights: &Rights,
+    ) -> Result<T, Event> {
         self.session.flush();
-        let limit = if self.resumable { AHEAD } else { 1 };
+        let limit = if self.resumable {
+            AHEAD
+        } else {
+            AHEAD_OF_PLAIN
+        };
         let mut room = std::pin::pin!(room);
         loop {
             let full = self.bytes >= limit || self.room_ahead.available_permits() == 0;
@@ -282,7 +302,7 @@ impl<'a> Intake<'a> {
                     let room = tokio::time::timeout(limit, room.as_mut()).await;
                     return room.map_err(|_| Event::Overdue);
                 }
-                line => line?,
+                line => self.cancel_ahead(line?, rights),
             };
             self.bytes += line.cost();
             self.kept.set(self.bytes + self.current);
@@ -290,6 +310,24 @@ impl<'a> Intake<'a> {
             let share = u32::try_from(share).unwrap_or(u32::MAX);
             let share = self.room_ahead.try_acquire_many(share).ok();
             self.ahead.push_back((line, share));
+        }
+    }
+
+    /// Hands over a cancellation of a request in flight, which the lines before it may wait for. Any other line, and a
+    /// cancellation of a request among them, waits for its turn.
+    fn cancel_ahead(&self, line: Line, rights: &Rights) -> Line {
+        let text = match line {
+            Line::Whole(text) if memmem::find(&text, CANCELLED).is_some() => text,
+            line => return line,
+        };
+        let message = Message::read(text.clone(), MAX_PEER_DEPTH).ok();
+        let permit = message.and_then(|message| rights.decide(message).ok());
+        let is_draining = self.activity.phase() == Phase::Draining;
+        match permit {
+            Some(permit) if !is_draining && self.session.cancel_ahead(&permit) => {
+                Line::HandedOver(text)
+            }
+            _ => Line::Whole(text),
         }
     }
 }
@@ -315,6 +353,8 @@ impl Default for Admitted<'_> {
 
 /// A line of the peer, read.
 pub(super) struct Arrived {
+    /// It has been handed over ahead of its turn.
+    pub handed_over: bool,
     /// In bytes.
     pub size: usize,
     /// When it arrived, if times are measured.
@@ -330,9 +370,10 @@ impl Arrived {
         if let Some(metrics) = metrics::get() {
             metrics.received(size);
         }
+        let handed_over = matches!(line, Line::HandedOver(_));
         let message = match line {
             Line::Whole(line) if line.iter().all(u8::is_ascii_whitespace) => None,
-            Line::Whole(line) => Some(Message::read(line, MAX_PEER_DEPTH)),
+            Line::Whole(line) | Line::HandedOver(line) => Some(Message::read(line, MAX_PEER_DEPTH)),
             Line::TooLong(refusal) => Some(Err(refusal)),
         };
         let control = match &message {
@@ -340,6 +381,7 @@ impl Arrived {
             _ => None,
         };
         Self {
+            handed_over,
             size,
             at,
             control,

@@ -51,7 +51,11 @@ async fn carry_upstream(
     loop {
         let arrived = intake.next().await?;
         let Arrived {
-            size, at, message, ..
+            handed_over,
+            size,
+            at,
+            message,
+            ..
         } = arrived;
         if !intake.on_control(arrived.control)? {
             continue;
@@ -66,12 +70,12 @@ async fn carry_upstream(
             room,
             knows_tools,
         } = match &message {
-            Some(message) => {
+            Some(message) if !handed_over => {
                 let rights = authorization.rights();
                 let admit = intake.admit(message, placement, rights, user_limit);
                 admit.await?
             }
-            None => Admitted::default(),
+            _ => Admitted::default(),
         };
         // The server may have begun to stop meanwhile.
         if intake.activity.phase() == Phase::Draining {
@@ -80,6 +84,9 @@ async fn carry_upstream(
         authorization.renew().map_err(Event::Invalidated)?;
         match (message, allowance) {
             (None, _) => {}
+            (Some(Ok(message)), _) if handed_over => {
+                passed(records.trail, &message, authorization.rights());
+            }
             (Some(message), Ok(())) if !knows_tools => {
                 let id = message.as_ref().ok().and_then(Message::id);
                 id.into_iter()

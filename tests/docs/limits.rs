@@ -4,7 +4,7 @@ use crate::pages::page;
 use crate::tables::sources;
 
 /// Rows whose bound is not a flag: the row's value, and the constant in the source.
-const FIXED: [(&str, &str, &str); 70] = [
+const FIXED: [(&str, &str, &str); 71] = [
     (
         "pages of the list of tools, with `--pin-tools`",
         "1,000",
@@ -281,6 +281,11 @@ const FIXED: [(&str, &str, &str); 70] = [
         "what is read ahead of clients that can resume while the MCP server takes nothing",
         "4 MiB",
         "AHEAD: usize = 4 * ACK_BYTES",
+    ),
+    (
+        "what is read ahead of other clients, so that they can [cancel](sharing.md#what-a-shared-process-means) what they wait for",
+        "64 KiB",
+        "AHEAD_OF_PLAIN: usize = 64 << 10",
     ),
     (
         "audit lines that wait for the disk",

@@ -163,6 +163,47 @@ fn a_ping_waits_behind_no_call_of_its_own_session() {
     }
 }
 
+/// A client could not cancel what its own requests waited for, since it was not read.
+#[test]
+fn what_is_cancelled_does_not_wait_behind_what_waits_for_it() {
+    let resume =
+        r#"{"jsonrpc":"2.0","method":"mcp-remote/resume","params":{"session":null,"received":0}}"#;
+    for (transport, resumes) in [("tcp", false), ("ws", false), ("tcp", true), ("ws", true)] {
+        let server = Setup::new(transport)
+            .args(&["--max-in-flight", "1"])
+            .start();
+        let mut peer = server.peer();
+        if resumes {
+            peer.send(resume);
+            assert_eq!(peer.next()["method"], "mcp-remote/resumed");
+        }
+        silent(&mut peer, 1..2);
+        wait_for(&server, &[1]);
+        // So much waits that nothing more is taken.
+        let filler = "x".repeat(1 << 20);
+        let big = json!({"raw": "{}", "filler": filler});
+        peer.send(&request(2, "tools/call", big));
+        silent(&mut peer, 3..5);
+        // One that is itself not taken yet is cancelled in its turn.
+        cancel(&mut peer, 4);
+        cancel(&mut peer, 1);
+        let next = |peer: &mut TestPeer| loop {
+            let line = peer.next();
+            if line["method"] != "mcp-remote/ack" {
+                return line;
+            }
+        };
+        assert_eq!(next(&mut peer)["id"], 2);
+        wait_for(&server, &[1, 3]);
+        cancel(&mut peer, 3);
+        peer.send(&request(5, "ping", json!({})));
+        assert_eq!(next(&mut peer)["id"], 5);
+        assert_eq!(taken_up(&server).len(), 2, "4 has not been sent");
+        // Each line is counted once, whenever it was handed over.
+        while resumes && peer.next()["params"]["received"] != 8 {}
+    }
+}
+
 /// A process is given a limited number of requests per session, and the next one for each that is answered or
 /// cancelled; one that is cancelled before its turn never reaches it.
 #[test]
