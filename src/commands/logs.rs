@@ -156,7 +156,8 @@ pub(super) fn write_stderr(text: String) {
 }
 
 /// One field of a log line, of spans and of events. All that others can put into a log is written
-/// here and nowhere else, so nothing in it reaches the terminal as a command or as a line of its own.
+/// here and nowhere else, so nothing in it reaches the terminal as a command or as a line of its own, and no value
+/// passes for several fields.
 fn write_field(
     writer: &mut Writer<'_>,
     field: &Field,
@@ -165,11 +166,35 @@ fn write_field(
     let name = field.name();
     let name = name.strip_prefix("r#").unwrap_or(name);
     match (name, writer.has_ansi_escapes()) {
-        ("message", _) => {}
+        ("message", _) => return write!(Escaping(writer), "{value:?}"),
         (name, true) => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?,
         (name, false) => write!(writer, "{name}=")?,
     }
-    write!(Escaping(writer), "{value:?}")
+    let text = format!("{value:?}");
+    if is_one_value(&text) {
+        write!(Escaping(writer), "{text}")
+    } else {
+        write!(Escaping(writer), "{text:?}")
+    }
+}
+
+/// True for a word, and for text in quotes.
+fn is_one_value(text: &str) -> bool {
+    let quoted = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let Some(quoted) = quoted else {
+        let odd = |c: char| c.is_whitespace() || c.is_control() || "\"={}".contains(c);
+        return !text.is_empty() && !text.contains(odd);
+    };
+    let mut escaped = false;
+    let ends = |c| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    };
+    let is_cut = quoted.chars().any(ends);
+    !is_cut && !escaped
 }
 
 /// Libraries trace what goes through them, and the WebSocket library shows the reasons of close
@@ -215,6 +240,27 @@ mod tests {
                 expected,
                 "{is_terminal} {set:?}"
             );
+        }
+    }
+
+    #[test]
+    fn only_words_and_quoted_text_stand_for_themselves() {
+        for (text, expected) in [
+            ("127.0.0.1:80", true),
+            ("3f9c2b7a…", true),
+            ("\"a b=\\\"c\\\\\"", true),
+            ("\"\"", true),
+            ("", false),
+            ("\"", false),
+            ("two words", false),
+            ("a=b", false),
+            ("a}", false),
+            ("a\n", false),
+            ("x\"", false),
+            ("\"a\" user=\"admin\"", false),
+            ("\"a\\\"", false),
+        ] {
+            assert_eq!(is_one_value(text), expected, "{text}");
         }
     }
 }

@@ -147,7 +147,7 @@ fn web_pages_reach_no_mcp_server() {
         let refused = if door.name.starts_with("tcp") {
             "the head of an HTTP request"
         } else {
-            "' is not allowed"
+            "\" is not allowed"
         };
         assert!(log.contains(refused), "{}: {log}", door.name);
     }

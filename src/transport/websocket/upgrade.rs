@@ -36,7 +36,7 @@ pub struct Upgrade {
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
     /// It comes from a web page whose origin is not allowed.
-    #[error("origin '{0}' is not allowed")]
+    #[error("origin {0:?} is not allowed")]
     Origin(String),
     /// A token in the URL, which ends up in logs and histories.
     #[error("a token in the URL; it belongs in 'Authorization: Bearer' or in the first frame")]

@@ -122,6 +122,32 @@ fn nothing_secret_is_ever_logged() {
     }
 }
 
+/// Bug: names and ids with spaces and quotes looked like further fields of a line.
+#[test]
+fn no_value_passes_for_another_field() {
+    let forged = "x\" user=\"root\" roles=\"admin";
+    for transport in BOTH {
+        let server = Setup::new(transport)
+            .secret()
+            .args(&["--require-roles", "user"])
+            .env("RUST_LOG", "debug")
+            .start();
+        let poor = token(&json!({"user": forged, "exp": now() + 3600}));
+        server.peer().login(&poor);
+        server.log.wait_for("none of the required roles");
+        let mut peer = server.peer_with(&token_with(&["user"]));
+        peer.ask(forged, "ping", json!({}));
+        server.log.wait_for("passed on");
+        if transport == "ws" {
+            TestPeer::upgrade(server.port, &format!("Origin: {forged}\r\n"));
+            server.log.wait_for("is not allowed");
+        }
+        let log = server.stop();
+        assert!(log.contains(r#"user=\"root\""#), "{log}");
+        assert!(!log.contains(r#" user="root""#), "{log}");
+    }
+}
+
 #[test]
 fn logs_can_be_json() {
     for transport in BOTH {
