@@ -30,8 +30,8 @@ fn a_server_names_what_was_meant() {
         .collect();
     let server = Setup::new("ws").args(&flags).start();
     for part in [
-        "allowedMethods 'initialise' (line 1) meant=\"initialize\"",
-        "allowedMethods 'tool/*' (line 1) meant=\"tools/*\"",
+        "allowedMethods 'initialise' (line 1)\" meant=\"initialize\"",
+        "allowedMethods 'tool/*' (line 1)\" meant=\"tools/*\"",
         "role=\"usr\" meant=\"user\"",
         "--allow-origin is no origin",
         &format!("can read {0}: chmod 600 {0}", secret.display()),

@@ -9,6 +9,7 @@ mod body;
 mod feed;
 mod gate;
 mod ids;
+mod in_place;
 mod listen;
 mod parameters;
 mod post;

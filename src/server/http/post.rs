@@ -5,6 +5,7 @@ use super::begin;
 use super::feed::{self, Patience};
 use super::gate::{self, Stopped};
 use super::ids::New;
+use super::in_place;
 use super::listen;
 use super::reader::{Reader, Unsent};
 use super::reply::{self, Reply, Unanswered};
@@ -63,7 +64,7 @@ fn unreadable(
         && let Some(session) = visitor.http_sessions.find(&bearer.owner, id)
     {
         for id in refusal.answers() {
-            gate::answer_unreadable(&session.placement, authorization, id);
+            in_place::answer_unreadable(&session.placement, authorization, id);
         }
     }
     match refusal.replies().into_iter().next() {

@@ -5,7 +5,7 @@ use super::super::context::Context;
 use super::super::end::why_cut;
 use super::super::owner::Owner;
 use super::super::sharing::Placement;
-use super::{gate, ids};
+use super::{ids, in_place};
 use crate::audit::Trail;
 use crate::http::{Reading, Streams};
 use crate::hub::Cut;
@@ -186,7 +186,7 @@ impl HttpSession {
             self.streams().take_unheard()
         };
         for id in unheard {
-            gate::answer_unreachable(&self.placement, &self.authorization(), &id);
+            in_place::answer_unreachable(&self.placement, &self.authorization(), &id);
         }
     }
 
