@@ -33,4 +33,9 @@ impl Link {
     pub(super) fn of_user(&self) -> Tally {
         self.place.as_ref().map(Place::of_user).unwrap_or_default()
     }
+
+    /// Its two directions, without what else belongs to it.
+    pub(super) fn into_halves(self) -> (Reader, Writer) {
+        (self.reader, self.writer.into_inner())
+    }
 }

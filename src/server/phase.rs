@@ -124,10 +124,16 @@ impl Rules {
             Event::Unreadable(_) | Event::Unwritable => {
                 End::new(Disposition::Lost, Reason::ConnectionLost)
             }
-            Event::Invalidated(invalidated) => told(
-                Reason::Invalidated(*invalidated),
-                FinalNotice::Invalidated(*invalidated),
-            ),
+            Event::Invalidated(why) => {
+                // Many clients get a new token only once they learn that the old one has expired.
+                let may_return = self.resumable && *why == Invalidated::Expired;
+                let disposition = match may_return {
+                    true => Disposition::Lost,
+                    false => Disposition::Close,
+                };
+                let notice = FinalNotice::Invalidated(*why);
+                End::with(disposition, Reason::Invalidated(*why), notice)
+            }
             Event::Cut(Reason::Backlog) => End::new(Disposition::Abort, Reason::Backlog),
             Event::Cut(reason) => End::new(Disposition::Close, *reason),
             Event::Replaced(_) => End::new(Disposition::Replaced, Reason::Replaced),
@@ -195,6 +201,7 @@ mod tests {
             Event::Unwritable,
             Event::Silent,
             Event::Backlog,
+            Event::Invalidated(Invalidated::Expired),
         ];
         for event in lost {
             assert_eq!(end(RESUMABLE, &event).0, Disposition::Lost, "{event:?}");
@@ -204,13 +211,19 @@ mod tests {
             Event::TooLong(1),
             Event::Empty,
             Event::Unreadable(LineError::Pings),
-            Event::Invalidated(Invalidated::Expired),
+            Event::Invalidated(Invalidated::Revoked),
             Event::Cut(Reason::Slow),
             Event::Idle,
         ];
         for event in faults {
             assert_eq!(end(RESUMABLE, &event).0, Disposition::Close, "{event:?}");
         }
+    }
+
+    #[test]
+    fn session_that_cannot_be_resumed_ends_with_its_token() {
+        let expired = Event::Invalidated(Invalidated::Expired);
+        assert_eq!(end(PLAIN, &expired).0, Disposition::Close);
     }
 
     #[test]

@@ -251,10 +251,7 @@ impl Life<'_> {
             let next = match ended.end.disposition {
                 Disposition::Replaced => ended.handover.ok_or(reason),
                 Disposition::Lost => {
-                    let authorization = link.authorization.clone();
-                    let trail = link.trail.part();
-                    drop(link);
-                    self.wait(authorization, &trail, reason).await
+                    Box::pin(self.close_and_wait(link, ended.last_words, reason)).await
                 }
                 Disposition::Close => {
                     let Link { reader, writer, .. } = *link;
@@ -272,6 +269,37 @@ impl Life<'_> {
                 Err(reason) => return reason,
             };
         }
+    }
+
+    /// Closes a connection, and waits for the next one meanwhile.
+    ///
+    /// # Errors
+    /// Why there is none.
+    async fn close_and_wait(
+        &self,
+        link: Box<Link>,
+        last_words: Option<Bytes>,
+        reason: Reason,
+    ) -> Result<Handover, Reason> {
+        let authorization = link.authorization.clone();
+        let trail = link.trail.part();
+        let (reader, writer) = link.into_halves();
+        let mut waiting = std::pin::pin!(self.wait(authorization, &trail, reason));
+        let mut closing = std::pin::pin!(async {
+            if last_words.is_some() {
+                transport::close(reader, writer, last_words.as_slice()).await;
+            }
+        });
+        let next = tokio::select! {
+            biased;
+            next = &mut waiting => next,
+            () = &mut closing => return waiting.await,
+        };
+        // A client that is back already has left this connection.
+        if next.is_err() {
+            closing.await;
+        }
+        next
     }
 
     /// Waits for the client after its connection was lost for this reason.

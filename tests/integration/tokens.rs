@@ -2,6 +2,7 @@
 //! while peers are connected.
 
 mod commands;
+mod expiry;
 mod reload;
 
 use crate::common::{BOTH, SECRET, Setup, TestClient, TestServer, now, request, token};
