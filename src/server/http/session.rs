@@ -342,7 +342,13 @@ async fn session_invalidated(session: &HttpSession, window: Duration) -> Invalid
         };
         tokio::select! {
             invalidated = waited => return invalidated,
-            () = session.renewed.notified() => {}
+            () = session.renewed.notified() => {
+                // It may know changes that the last one has not been told of, and is not told of them again.
+                let mut authorization = lock(&session.authorization).clone();
+                // If it is no longer valid, that ends the next round.
+                let _valid = authorization.renew();
+                apply_rights(&authorization, &session.placement.session, &session.trail);
+            }
         }
     }
 }
@@ -375,3 +381,6 @@ async fn watch_absence(session: &HttpSession) -> Infallible {
         session.refuse_questions();
     }
 }
+
+#[cfg(test)]
+mod tests;
