@@ -131,25 +131,29 @@ impl Carrier<'_> {
         loop {
             let kept = self.pool.take();
             let is_kept = kept.is_some();
-            let token = match is_kept {
-                true => tokens.for_request().await,
-                false => tokens.for_connection().await,
+            let (mut sender, token) = match kept {
+                Some(sender) => (sender, tokens.current().await),
+                None => {
+                    let token = match tokens.for_connection().await {
+                        Err(fault) if self.may_wait_for_token(request) => {
+                            tokens.next(None, &fault).await;
+                            continue;
+                        }
+                        token => token.map_err(no_token)?,
+                    };
+                    let connected = self.pool.connect().await;
+                    (connected.map_err(|err| failed(&err, false))?, token)
+                }
             };
-            let token = match token {
-                Err(fault) if self.may_wait_for_token(request) => {
-                    tokens.next(None, &fault).await;
+            let built = match self.build(request, token.as_ref()) {
+                // What is in the file cannot even be sent.
+                Err(fault) if fault.cause == Cause::Token && self.may_wait_for_token(request) => {
+                    self.pool.give_back(sender);
+                    tokens.next(None, &fault.reason).await;
                     continue;
                 }
-                token => token.map_err(no_token)?,
+                built => built?,
             };
-            let mut sender = match kept {
-                Some(sender) => sender,
-                None => {
-                    let connected = self.pool.connect().await;
-                    connected.map_err(|err| failed(&err, false))?
-                }
-            };
-            let built = self.build(request, token.as_ref())?;
             if request.is_probe {
                 self.report(Report::Connected).await;
             }

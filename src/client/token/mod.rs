@@ -108,17 +108,7 @@ impl Tokens {
         Ok(state.current.clone())
     }
 
-    /// The token for a request on an existing connection.
-    ///
-    /// # Errors
-    /// What is wrong with it, to follow the words "the token".
-    pub(super) async fn for_request(&self) -> Result<Option<Secret>, String> {
-        let token = self.current().await;
-        token.as_ref().map_or(Ok(()), inspect)?;
-        Ok(token)
-    }
-
-    /// The token that was read last.
+    /// The token for a request on an existing connection, as it was read last.
     pub async fn current(&self) -> Option<Secret> {
         self.state.lock().await.current.clone()
     }
