@@ -79,7 +79,7 @@ fn session(authorization: &Authorization) -> HttpSession {
     HttpSession::new(
         (owner, "id".into()),
         placement.unwrap(),
-        Arc::new(Trail::begin(&audit::Log::default(), 1, Address::Unix)),
+        Arc::new(Trail::new(&audit::Log::default(), 1, Address::Unix)),
         Streams::new(bounds, &Tally::default(), Part::default()),
         authorization.clone(),
     )
