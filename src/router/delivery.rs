@@ -31,6 +31,15 @@ impl Process {
         }
     }
 
+    /// Whether the request `ours`, which goes to [`Self::sink`], is sent now.
+    pub(super) fn delivery(&mut self, ours: i64) -> Delivery {
+        if !self.is_holding() {
+            return Delivery::Given;
+        }
+        self.held_requests.push(ours);
+        Delivery::Held
+    }
+
     /// The destination of lines that change the shared state of the process, which stay in order; notes that
     /// `sender` has one.
     pub(super) fn shared_sink<'a>(
@@ -171,6 +180,9 @@ impl Process {
     pub(super) fn release(&mut self, latest: i64, out: &mut Output) {
         self.evidence.release(latest);
         out.lines(self.id).append(&mut self.held);
+        for ours in std::mem::take(&mut self.held_requests) {
+            self.in_flight.give(ours, out.now);
+        }
         self.pass_turn(latest, out);
         self.tools.tell_ready(out);
     }
@@ -178,6 +190,7 @@ impl Process {
     /// Drops held lines.
     pub(super) fn discard(&mut self) {
         self.held = Chunks::default();
+        self.held_requests.clear();
         self.queue.clear();
         self.evidence = Evidence::default();
         if let Some(turns) = &mut self.turns {
@@ -240,7 +253,9 @@ impl Process {
 
     fn begin_turn(&mut self, mut next: turns::Waiting, latest: i64, out: &mut Output) {
         for line in &mut next.lines {
-            if let Some(request) = line.request {
+            if let Some(request) = line.request
+                && self.delivery(request) == Delivery::Given
+            {
                 self.in_flight.give(request, out.now);
             }
             let (held, answerable) = (self.is_holding(), line.request.is_some());

@@ -152,7 +152,7 @@ impl Evidence {
     }
 
     /// Why the process has ended: `introduced` is the peer whose `initialize` it has not answered,
-    /// `open` are the senders of other unanswered requests, held ones included.
+    /// `open` are the senders of other unanswered requests.
     pub(super) fn cause<'a>(
         &self,
         introduced: Option<&'a Sender>,

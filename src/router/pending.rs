@@ -43,7 +43,7 @@ pub(super) enum Delivery {
     Given,
     /// It waits for the turn of its session, and can be taken back.
     Queued,
-    /// It waits for the turn of its sender, while senders take turns.
+    /// It waits until the process is ready or, while senders take turns, for the turn of its sender.
     Held,
 }
 

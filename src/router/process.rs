@@ -65,6 +65,8 @@ pub(super) struct Process {
     /// Lines that are held until the handshake has ended, the protocol generation is known, or the
     /// process has started.
     pub held: Chunks,
+    /// The requests of peers among these, by number.
+    pub held_requests: Vec<i64>,
     /// The `clientInfo` of the first peer whose `initialize` was answered.
     pub client: Option<Vec<u8>>,
     /// The protocol version that a process has agreed to.

@@ -96,7 +96,7 @@ impl Process {
             self.queue.give(from, ours, Place::InWindow);
             self.engaged = true;
             write(self.shared_sink(origin, out));
-            return Delivery::Given;
+            return self.delivery(ours);
         }
         let place = match purpose {
             Purpose::Listen(_) => Place::None,

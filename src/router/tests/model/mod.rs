@@ -331,6 +331,57 @@ fn a_process_that_ends_after_a_request_of_our_own_does_not_end_by_itself() {
     run(&events, Window { requests, bytes });
 }
 
+/// Bug: a request held for the end of a handshake counted as one that the process works on, so its peer was asked the
+/// question of another.
+#[test]
+fn a_request_that_waits_for_a_handshake_makes_nobody_the_requester() {
+    let connect = Event::Connect {
+        modern: false,
+        user: 0,
+    };
+    let answer = |error| Event::Answer {
+        pick: 0,
+        error,
+        task: None,
+    };
+    let events = [
+        connect.clone(),
+        answer(false),
+        Event::Leave { peer: 0 },
+        Event::Die {
+            process: 0,
+            forgets: false,
+            suspicious: false,
+        },
+        connect.clone(),
+        connect.clone(),
+        connect.clone(),
+        connect.clone(),
+        Event::Request {
+            peer: 0,
+            id: 0,
+            token: false,
+        },
+        Event::HalfClose { peer: 2 },
+        Event::HalfClose { peer: 0 },
+        Event::Return { process: 0 },
+        answer(true),
+        answer(false),
+        connect,
+        Event::Subscribe {
+            peer: 3,
+            uri: 0,
+            on: false,
+        },
+        Event::Ask {
+            process: 0,
+            task: None,
+        },
+    ];
+    let (requests, bytes) = (1, 1);
+    run(&events, Window { requests, bytes });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
