@@ -30,7 +30,7 @@ impl Process {
                 id = ours,
                 "dropped a late answer, or one to the router itself"
             );
-            out.unasked |= !was_forgotten && is_long_ago(ours, peers.newest_id);
+            out.unasked |= !was_forgotten && is_long_ago(ours, peers.numbers.newest);
             return;
         };
         let measured = pending.since.zip(out.now);

@@ -175,7 +175,7 @@ impl Process {
         peers: &mut Peers,
         out: &mut Output,
     ) {
-        let ours = peers.fresh_id();
+        let ours = peers.numbers.next();
         let known = RequestId::Number(ours);
         let edit = message.progress_token().map(|(_, span)| Edit {
             span: *span,

@@ -111,7 +111,7 @@ impl Process {
             if request.is_some_and(|ours| self.refuse_queued(ours, peers, out)) {
                 // It has got an error.
             } else if let Some(session) = peers.get(next.session) {
-                let origin = session.origin(request, peers.newest_id);
+                let origin = session.origin(request, peers.numbers.newest);
                 self.give_next(origin, next.waiting, out);
             }
             advanced = true;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 pub(super) struct Origin<'a> {
     pub session: SessionId,
     pub sender: &'a Sender,
-    /// Its id, if it is a request.
+    /// Its number, if it is a request.
     pub request: Option<i64>,
-    /// The newest id.
+    /// The newest number.
     pub latest: i64,
     /// Counts the memory of its session.
     pub kept: &'a Sum,
@@ -104,7 +104,7 @@ pub(super) struct Evidence {
     delivered: Messages,
     /// Not yet delivered.
     held: Messages,
-    /// The newest id when a message without an answer was last delivered: once a younger request is
+    /// The newest number when a message without an answer was last delivered: once a younger request is
     /// answered, the process has survived that message.
     latest: i64,
     /// It was sent the state of its predecessor, the identity of its first client, or another request of our own.
@@ -112,7 +112,7 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Notes a message of `sender`, which is `held` or delivered. `latest` is the newest id.
+    /// Notes a message of `sender`, which is `held` or delivered. `latest` is the newest number.
     pub(super) fn note(&mut self, sender: &Sender, held: bool, answerable: bool, latest: i64) {
         if held {
             self.held.add(sender, answerable);

@@ -16,7 +16,7 @@ impl Router {
     ) {
         let (from, peers) = self.process(process);
         match message.kind() {
-            Kind::Response(Some(id)) => match from.ids.number(id, peers.newest_id) {
+            Kind::Response(Some(id)) => match from.ids.number(id, &peers.numbers) {
                 Some(ours) => self.answer(process, (ours, message), now, out),
                 None => {
                     tracing::debug!(%id, "dropped an answer to nothing that was asked");
@@ -40,16 +40,16 @@ impl Router {
         out: &mut Output,
     ) {
         let (process, peers) = self.process(id);
-        process.answered(ours, peers.newest_id, out);
+        process.answered(ours, peers.numbers.newest, out);
         if process.handshake_is_answered_by(ours) {
             process.handshake_answered(message, peers, out);
         } else if process.service == Service::Probing(ours) {
             self.discovered(id, message, out);
         } else if process.service == Service::Returning(Some(ours)) {
             process.service = Service::Modern;
-            process.renew_listen_requests(peers.newest_id, out);
+            process.renew_listen_requests(peers.numbers.newest, out);
         } else if (process.tools.asked()).is_some_and(|id| *id == process.ids.of(ours)) {
-            let next = || process.ids.of(peers.fresh_id());
+            let next = || process.ids.of(peers.numbers.next());
             process.tools.answered(message, now(), next, id, out);
         } else {
             process.answer(ours, message, peers, out);

@@ -142,7 +142,7 @@ impl Router {
                 if process.is_overfull_for(from) {
                     tracing::debug!(session = %from, "dropped a notification, because too many messages wait");
                 } else if let Some(session) = peers.get(from) {
-                    let origin = session.origin(None, peers.newest_id);
+                    let origin = session.origin(None, peers.numbers.newest);
                     let write = |line: &mut Chunks| message.write(None, &[], line);
                     process.send_or_queue(from, origin, Place::None, out, write);
                 }
@@ -153,7 +153,7 @@ impl Router {
     /// A peer may cancel its own requests and no others; `initialize` not at all (2025-11-25
     /// basic/utilities/cancellation).
     fn cancelled_by_peer(&mut self, from: SessionId, message: &Message, out: &mut Output) {
-        let latest = self.peers.newest_id;
+        let latest = self.peers.numbers.newest;
         let Some(session) = self.peers.get_mut(from) else {
             return;
         };
@@ -188,7 +188,7 @@ impl Router {
                     span,
                     with: Replacement::Id(&token),
                 };
-                process.note_direct(self.peers.get(from), self.peers.newest_id);
+                process.note_direct(self.peers.get(from), self.peers.numbers.newest);
                 message.write(None, &[edit], out.lines(process.id));
                 return;
             }
@@ -207,7 +207,7 @@ impl Router {
         if let Some(RequestId::Number(ours)) = id {
             for process in &mut self.processes {
                 if let Some(request) = process.server_requests.take(*ours, from) {
-                    process.note_direct(self.peers.get(from), self.peers.newest_id);
+                    process.note_direct(self.peers.get(from), self.peers.numbers.newest);
                     // Not held with the rest: a child may send requests before it answers
                     // `initialize`.
                     message.write(Some(&request.id), &[], out.lines(process.id));

@@ -20,7 +20,7 @@ impl Router {
             let pending = process.in_flight.get(ours);
             if let Some(pending) = pending.filter(|pending| pending.is_listening()) {
                 let own_id = pending.id.clone();
-                process.abandon(ours, &session, peers.newest_id, out);
+                process.abandon(ours, &session, peers.numbers.newest, out);
                 session.answered(&own_id, ours);
             }
         }

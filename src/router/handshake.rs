@@ -83,7 +83,7 @@ impl Process {
         peers: &mut Peers,
         out: &mut Output,
     ) {
-        let ours = peers.fresh_id();
+        let ours = peers.numbers.next();
         let sender = requester.and_then(|id| Some(peers.get(id)?.sender.clone()));
         let requester = requester.filter(|_| sender.is_some());
         let mut openings = self.openings.iter_mut();
@@ -180,7 +180,7 @@ impl Process {
             version = version.as_str(),
             "the MCP server has refused initialize, asking for another version"
         );
-        sent.ours = peers.fresh_id();
+        sent.ours = peers.numbers.next();
         self.write_initialize(sent, out);
         Ok(())
     }
@@ -202,7 +202,7 @@ impl Process {
         if sent.is_renewal {
             self.renew(peers, out);
         }
-        self.release(peers.newest_id, out);
+        self.release(peers.numbers.newest, out);
         if sent.is_renewal {
             announce_changes(answer, peers, out);
         }
@@ -232,7 +232,7 @@ impl Process {
         }
         match self.openings.first().map(|opening| opening.session) {
             Some(next) => self.begin_handshake(Some(next), peers, out),
-            None => self.release(peers.newest_id, out),
+            None => self.release(peers.numbers.newest, out),
         }
     }
 }

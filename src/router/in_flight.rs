@@ -8,7 +8,7 @@ use foldhash::HashMap;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Requests in flight, by the id that the process knows them by.
+/// Requests in flight, by number.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     requests: HashMap<i64, Pending>,

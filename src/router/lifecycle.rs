@@ -50,7 +50,7 @@ impl Router {
         }
     }
 
-    /// The router's own request that this process has not answered: the id, and the method.
+    /// The router's own request that this process has not answered: its number, and the method.
     #[must_use]
     pub fn awaited(&self, process: ProcessId) -> Option<(i64, &'static str)> {
         let process = &self.processes[process.0];
@@ -79,13 +79,13 @@ impl Router {
     /// enough.
     pub fn tick(&mut self, process: ProcessId, out: &mut Output) {
         let (process, peers) = self.process(process);
-        process.tick(peers.newest_id, out);
+        process.tick(peers.numbers.newest, out);
     }
 
     /// Ends the turns: the process is healthy, and gets the messages of all senders.
     pub fn end_turns(&mut self, process: ProcessId, out: &mut Output) {
         let (process, peers) = self.process(process);
-        process.end_turns(peers.newest_id, out);
+        process.end_turns(peers.numbers.newest, out);
     }
 
     /// A process has started.
@@ -104,13 +104,13 @@ impl Process {
             return;
         }
         if self.service == Service::Returning(None) {
-            let ours = peers.fresh_id();
+            let ours = peers.numbers.next();
             self.service = Service::Returning(Some(ours));
             process::send_discover(self.id, &self.ids.of(ours), out);
         } else if self.is_successor {
             self.begin_handshake(None, peers, out);
         } else {
-            self.release(peers.newest_id, out);
+            self.release(peers.numbers.newest, out);
         }
     }
 

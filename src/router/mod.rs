@@ -1,8 +1,8 @@
 //! Routes messages between many peers and one MCP server, as a pure state machine.
 //!
 //! Events come in as method calls, actions go out through [`Output`]; no I/O, no clock. Peers
-//! choose ids freely, so every request gets one of the router's own ids towards the child, never
-//! used twice, and the peer's id is restored in the answer. Payloads are unchanged except for
+//! choose ids freely, so every request gets one of the router's own ids towards the child, which no
+//! other open one has, and the peer's id is restored in the answer. Payloads are unchanged except for
 //! members that quote an id or a token.
 //!
 //! # Invariants
@@ -167,7 +167,20 @@ impl Router {
     }
 
     fn process(&mut self, id: ProcessId) -> (&mut Process, &mut Peers) {
+        // Every message comes by here; what else is numbered is little.
+        if self.peers.numbers.are_due() {
+            self.review_numbers();
+        }
         (&mut self.processes[id.0], &mut self.peers)
+    }
+
+    fn review_numbers(&mut self) {
+        let numbers = &self.peers.numbers;
+        let processes = self.processes.iter();
+        let open: Vec<i64> = processes
+            .flat_map(|process| process.open_requests(numbers))
+            .collect();
+        self.peers.numbers.review(open);
     }
 
     /// Attaches a peer.
@@ -191,11 +204,11 @@ impl Router {
         };
         self.blame.leave(&session.sender);
         for process in &mut *processes {
-            let origin = session.origin(None, peers.newest_id);
+            let origin = session.origin(None, peers.numbers.newest);
             process.give_notifications(id, origin, out);
         }
         for (process, ours) in session.requests() {
-            processes[process.0].abandon(ours, &session, peers.newest_id, out);
+            processes[process.0].abandon(ours, &session, peers.numbers.newest, out);
         }
         for process in processes {
             process.leave(id, &session, peers, out);

@@ -119,7 +119,7 @@ impl Process {
     fn progress(&self, message: &Message, peers: &Peers, out: &mut Output) {
         let quoted = message.quoted_id(Field::ProgressToken);
         let token = quoted.as_ref();
-        let token = token.and_then(|(token, _)| self.ids.number(token, peers.newest_id));
+        let token = token.and_then(|(token, _)| self.ids.number(token, &peers.numbers));
         let asker = token.and_then(|ours| match self.in_flight.get(ours) {
             Some(pending) => {
                 let session = peers.get(pending.session)?;
@@ -155,7 +155,7 @@ impl Process {
             out.deliver(request.of.session, message, None, &[edit]);
             return;
         }
-        let Some(ours) = self.ids.number(&id, peers.newest_id) else {
+        let Some(ours) = self.ids.number(&id, &peers.numbers) else {
             return;
         };
         let pending = self.in_flight.get(ours);
@@ -186,7 +186,7 @@ impl Process {
         let Some((quoted, span)) = message.subscription() else {
             return;
         };
-        let Some(ours) = self.ids.number(quoted, peers.newest_id) else {
+        let Some(ours) = self.ids.number(quoted, &peers.numbers) else {
             return;
         };
         let again = message.mcp_method() == Some(Method::SubscriptionAcknowledged)

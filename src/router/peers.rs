@@ -3,6 +3,7 @@
 use super::changes::{Changes, List};
 use super::levels::Level;
 use super::session::Session;
+use super::wire_ids::Numbers;
 use super::{Counted, Output, ProcessId, Profile, SessionId};
 use crate::jsonrpc::Message;
 use crate::utils::chunks::Line;
@@ -15,8 +16,8 @@ pub(super) struct Peers {
     /// In order of arrival, so that broadcasts and choices are deterministic.
     pub sessions: BTreeMap<SessionId, Session>,
     next_session: u64,
-    /// The newest id that was sent to a process or a peer.
-    pub newest_id: i64,
+    /// The numbers of requests to processes and peers.
+    pub numbers: Numbers,
     /// How many server requests were refused because their addressee was not certain.
     pub refused_questions: u64,
     /// Recent notifications of changed lists.
@@ -27,7 +28,7 @@ pub(super) struct Peers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Receiver {
     Session(SessionId),
-    /// The peer of a `subscriptions/listen`, by the id that this process knows.
+    /// The peer of a `subscriptions/listen` to this process, by its number.
     Listen(ProcessId, i64),
 }
 
@@ -45,12 +46,6 @@ impl Peers {
 
     pub(super) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
         self.sessions.get_mut(&id)
-    }
-
-    /// An id that was never used before.
-    pub(super) fn fresh_id(&mut self) -> i64 {
-        self.newest_id += 1;
-        self.newest_id
     }
 
     /// The legacy sessions that broadcasts go to.

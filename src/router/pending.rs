@@ -17,8 +17,8 @@ pub(super) enum Purpose {
     OfTask,
     /// `server/discover`, which is not sent to a server that turns out to be legacy.
     Discover,
-    /// `resources/subscribe`, which was sent to the child under this id: its own, or that of
-    /// another peer that asked first.
+    /// `resources/subscribe`, which was sent to the child with this number: its own, or that of another
+    /// peer that asked first.
     Subscribe {
         via: i64,
     },
@@ -47,13 +47,13 @@ pub(super) enum Delivery {
     Held,
 }
 
-/// A request in flight, stored under the id that the child knows.
+/// A request in flight, stored under its number.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub session: SessionId,
     /// The peer's id.
     pub id: RequestId,
-    /// The peer's progress token; for the child it is our id.
+    /// The peer's progress token; the child's is the id that it knows the request by.
     pub progress_token: Option<RequestId>,
     /// `None` for one that MCP does not define.
     pub method: Option<Method>,

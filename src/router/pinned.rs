@@ -25,7 +25,7 @@ impl Router {
             return process.tools.wait();
         }
         if process.tools.is_due(call, now) {
-            let id = process.ids.of(peers.fresh_id());
+            let id = process.ids.of(peers.numbers.next());
             let is_modern = process.service == Service::Modern;
             let lines = out.lines(process.id);
             process.tools.ask(id, call, is_modern, lines);

@@ -17,7 +17,7 @@ use super::subscriptions::Subscriptions;
 use super::tasks::Tasks;
 use super::turns::Turns;
 use super::versions::Version;
-use super::wire_ids::WireIds;
+use super::wire_ids::{Numbers, WireIds};
 use super::{Exit, Output, PEER_LEFT, ProcessId, SessionId};
 use crate::json::write_string;
 use crate::jsonrpc::{Code, NO_DATA, RequestId, error_line};
@@ -32,14 +32,14 @@ pub(super) enum Service {
     Idle,
     /// No peer has used it yet.
     Fresh,
-    /// The router is probing, under this id, whether it is modern.
+    /// The router is probing, with the request of this number, whether it is modern.
     Probing(i64),
     /// Peers that send `initialize`, and those that send neither this nor anything modern.
     Legacy,
     /// Peers of 2026-07-28 and later.
     Modern,
     /// The same, but the process replaces another: it gets no messages of peers before it has
-    /// answered the router's own request, under this id once it runs.
+    /// answered the router's own request, which has this number once it runs.
     Returning(Option<i64>),
 }
 
@@ -173,7 +173,7 @@ impl Process {
     /// Ends the subscriptions of a session, and answers server requests to it with errors.
     pub(super) fn end_subscriptions(&mut self, id: SessionId, peers: &mut Peers, out: &mut Output) {
         for uri in self.subscriptions.leave(id) {
-            let ours = peers.fresh_id();
+            let ours = peers.numbers.next();
             self.tell(ours, "resources/unsubscribe", "uri", &uri, out);
         }
         for question in self.server_requests.leave(id) {
@@ -210,6 +210,28 @@ impl Process {
         session.is_some_and(|session| self.tasks.is_owned_by(task, &session.profile.user))
     }
 
+    /// The numbers of all requests that the process may still refer to by their ids.
+    pub(super) fn open_requests(&self, numbers: &Numbers) -> Vec<i64> {
+        let handshake = match &self.handshake {
+            Handshake::Sent(sent) => Some(sent.ours),
+            _ => None,
+        };
+        let probe = match self.service {
+            Service::Probing(ours) => Some(ours),
+            Service::Returning(ours) => ours,
+            _ => None,
+        };
+        let list = self.tools.asked();
+        let list = list.and_then(|id| self.ids.number(id, numbers));
+        let mut open: Vec<i64> = [handshake, probe, list].into_iter().flatten().collect();
+        open.extend(self.renewals.keys());
+        open.extend(self.in_flight.iter().map(|(ours, _)| ours));
+        open.extend(self.forgotten.numbers());
+        open.extend(self.subscriptions.asked());
+        open.extend(self.tasks.with_progress());
+        open
+    }
+
     /// Removes a request that is over, or that was withdrawn before the process got it.
     pub(super) fn end(&mut self, ours: i64) -> Option<Pending> {
         let pending = self.in_flight.remove(ours)?;
@@ -244,7 +266,7 @@ impl Process {
     pub(super) fn renew(&mut self, peers: &mut Peers, out: &mut Output) {
         let (id, ids, renewals) = (self.id, &self.ids, &mut self.renewals);
         let mut request = |method, member, value: &str| {
-            let ours = peers.fresh_id();
+            let ours = peers.numbers.next();
             write_request(&ids.of(ours), method, member, value, out.lines(id));
             renewals.insert(ours, method);
             out.note_asked(id);

@@ -101,7 +101,7 @@ impl Router {
             out.commands.push(Command::Start(id));
         }
         if modern {
-            let ours = peers.fresh_id();
+            let ours = peers.numbers.next();
             process.service = Service::Probing(ours);
             process::send_discover(id, &process.ids.of(ours), out);
         } else {
@@ -139,7 +139,7 @@ impl Router {
         if modern {
             let (process, peers) = self.process(id);
             process.service = Service::Modern;
-            return process.release(peers.newest_id, out);
+            return process.release(peers.numbers.newest, out);
         }
         if self.set_legacy_only(answer.detached(), id, out) {
             return;
@@ -151,7 +151,7 @@ impl Router {
             process.forgotten.clear();
             process.discard();
         } else {
-            process.release(peers.newest_id, out);
+            process.release(peers.numbers.newest, out);
         }
     }
 
@@ -250,7 +250,7 @@ impl Process {
         let asked = asked.filter(|(_, pending)| is_discover(pending));
         let mut asked: Vec<i64> = asked.map(|(ours, _)| ours).collect();
         asked.sort_unstable();
-        let latest = peers.newest_id;
+        let latest = peers.numbers.newest;
         for ours in asked {
             let Some(pending) = self.end(ours) else {
                 continue;

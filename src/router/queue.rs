@@ -54,7 +54,7 @@ pub(super) enum Place {
 /// A queued line.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// The id of a request.
+    /// The number of a request.
     pub request: Option<i64>,
     pub place: Place,
     pub line: Chunks,

@@ -6,7 +6,7 @@ use super::tasks::Owner;
 use foldhash::HashMap;
 use std::sync::Arc;
 
-/// The most forgotten requests of one process that are remembered by their id.
+/// The most forgotten requests of one process that are remembered one by one.
 const MAX_FORGOTTEN: usize = 1024;
 
 /// Requests that are no longer awaited and that a process has not answered: their session has
@@ -37,6 +37,11 @@ impl Forgotten {
     /// The process has answered the request; true if it was one of these.
     pub(super) fn answered(&mut self, ours: i64) -> bool {
         self.requests.remove(&ours).is_some()
+    }
+
+    /// The numbers of those that are remembered one by one.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = i64> {
+        self.requests.keys().copied()
     }
 
     /// True if all were made by `session`, or by earlier sessions of the same owner.

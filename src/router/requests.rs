@@ -35,7 +35,7 @@ impl Process {
         if self.is_overfull_for(from) && !self.goes_ahead(from, permit.message()) {
             return out.tell(from, too_many_waiting(id));
         }
-        let ours = peers.fresh_id();
+        let ours = peers.numbers.next();
         let purpose = match self.purpose(from, ours, permit, peers) {
             Ok(purpose) => purpose,
             Err(answer) => {
@@ -43,7 +43,7 @@ impl Process {
                 return out.tell(from, answer.to_line(id));
             }
         };
-        let latest = peers.newest_id;
+        let latest = peers.numbers.newest;
         let Some(session) = peers.get_mut(from) else {
             return;
         };
@@ -74,7 +74,7 @@ impl Process {
             && self.queue.takes_ping(session)
     }
 
-    /// Sends the process a request under the id in `origin`, or queues it.
+    /// Sends the process a request with the number in `origin`, or queues it.
     fn send_request(
         &mut self,
         from: SessionId,
@@ -226,7 +226,7 @@ impl Process {
             return;
         };
         if needed > current {
-            let ours = peers.fresh_id();
+            let ours = peers.numbers.next();
             self.level = Some(needed);
             self.tell(ours, "logging/setLevel", "level", needed.name(), out);
         }

@@ -26,10 +26,10 @@ impl Process {
             if may_subscribe(rights, &uri) || self.subscriptions.remove(&uri, id) {
                 continue;
             }
-            let ours = peers.fresh_id();
+            let ours = peers.numbers.next();
             self.tell(ours, "resources/unsubscribe", "uri", &uri, out);
         }
-        let latest = peers.newest_id;
+        let latest = peers.numbers.newest;
         let Some(session) = peers.get_mut(id) else {
             return Vec::new();
         };

@@ -148,8 +148,8 @@ impl Session {
         }
     }
 
-    /// The origin of one of its lines: a `request` with this id or a message without an answer, while
-    /// `latest` is the newest id.
+    /// The origin of one of its lines: a `request` with this number or a message without an answer, while
+    /// `latest` is the newest number.
     pub(super) fn origin(&self, request: Option<i64>, latest: i64) -> Origin<'_> {
         Origin {
             session: self.id,

@@ -20,7 +20,7 @@ pub(super) struct Subscriptions {
     topics: BTreeMap<Arc<str>, Topic>,
     /// The same, by subscriber.
     sessions: BTreeMap<SessionId, BTreeMap<Arc<str>, Piece>>,
-    /// Subscriptions that the child has not confirmed yet, by the id that it knows.
+    /// Subscriptions that the child has not confirmed yet, by number.
     asked: BTreeMap<i64, Asked>,
 }
 
@@ -35,7 +35,7 @@ struct Topic {
 pub(super) enum Consent {
     /// Confirmed.
     Given,
-    /// Pending under this id.
+    /// Pending as the request with this number.
     Asked(i64),
 }
 
@@ -86,6 +86,11 @@ impl Subscriptions {
             }
         }
         Some(waiting)
+    }
+
+    /// The numbers of the requests that the child has not answered yet.
+    pub(super) fn asked(&self) -> impl Iterator<Item = i64> {
+        self.asked.keys().copied()
     }
 
     /// Notes that the answer to the request `ours` is no longer awaited.

@@ -36,8 +36,8 @@ pub(super) struct Tasks {
     owners: HashMap<String, Owner>,
     /// The ids of each owner's tasks, oldest first.
     by_owner: HashMap<Owner, VecDeque<String>>,
-    /// The session and the progress token of a request that created a task, by the token that the
-    /// child knows, which stays valid for as long as the task lives.
+    /// The session and the progress token of a request that created a task, by its number. The token that the
+    /// child knows is its id, which stays valid for as long as the task lives.
     progress: HashMap<i64, (SessionId, RequestId)>,
     /// The same, by session, oldest first.
     in_progress: HashMap<SessionId, VecDeque<i64>>,
@@ -83,11 +83,15 @@ impl Tasks {
         }
     }
 
-    /// The session that progress under this token of the child goes to, and the session's own
-    /// token.
+    /// The session that progress on the request `ours` goes to, and the session's own token.
     pub(super) fn progress_of(&self, ours: i64) -> Option<(SessionId, &RequestId)> {
         let (session, token) = self.progress.get(&ours)?;
         Some((*session, token))
+    }
+
+    /// The numbers of the requests that have created a task whose progress is still passed on.
+    pub(super) fn with_progress(&self) -> impl Iterator<Item = i64> {
+        self.progress.keys().copied()
     }
 
     /// Removes a session: its tasks stay with its user, their progress is dropped.

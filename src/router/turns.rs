@@ -16,7 +16,7 @@ pub(super) struct Turns {
 #[derive(Debug)]
 struct Turn {
     sender: Sender,
-    /// Its requests without an answer, by the id that the process knows.
+    /// Its requests without an answer, by number.
     open: BTreeSet<i64>,
     /// It has lasted for a tick.
     is_old: bool,
@@ -34,13 +34,13 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) struct Line {
     pub session: SessionId,
-    /// The id of a request.
+    /// The number of a request.
     pub request: Option<i64>,
     pub text: Chunks,
 }
 
 impl Turns {
-    /// True if a line of `sender`, a request with this id or a message without an answer, may be
+    /// True if a line of `sender`, a request with this number or a message without an answer, may be
     /// sent to the process now; else it belongs in [`Turns::queue`].
     pub(super) fn admit(&mut self, sender: &Sender, request: Option<i64>) -> bool {
         if self.current.is_none() && self.waiting.is_empty() {

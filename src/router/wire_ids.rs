@@ -2,6 +2,7 @@
 //! written: whoever could guess the id of another one's request could write its answer.
 
 use crate::jsonrpc::RequestId;
+use foldhash::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
 /// Ids have this many bits behind the first, since some servers keep them in 31 and a sign.
@@ -27,8 +28,53 @@ pub(super) fn is_long_ago(number: i64, newest: i64) -> bool {
     newest - number >= LONG_AGO
 }
 
+/// The open requests are looked through whenever so many others have been numbered …
+const REVIEW: i64 = 1 << 28;
+/// … for those that are so old that another could get their id before the next time, which may be late.
+const OLD: i64 = 1 << 29;
+
+/// The numbers of requests. They never repeat, but their ids do after 2^30 others, except for those of open requests.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    pub newest: i64,
+    /// The newest one when the open requests were last looked through.
+    reviewed: i64,
+    /// The old ones that were open then, by the part of them that makes the id.
+    old: HashMap<i64, i64>,
+}
+
+impl Numbers {
+    /// A number that was never used before, and whose id stands for nothing open.
+    pub(super) fn next(&mut self) -> i64 {
+        self.newest += 1;
+        while self.old.contains_key(&(self.newest & ID_MASK)) {
+            self.newest += 1;
+        }
+        self.newest
+    }
+
+    /// True if [`Numbers::review`] is to be called.
+    pub(super) fn are_due(&self) -> bool {
+        self.newest - self.reviewed >= REVIEW
+    }
+
+    /// Looks through the numbers of all open requests.
+    pub(super) fn review(&mut self, open: impl IntoIterator<Item = i64>) {
+        let open = open.into_iter();
+        let old = open.filter(|number| self.newest - number >= OLD);
+        self.old = old.map(|number| (number & ID_MASK, number)).collect();
+        self.reviewed = self.newest;
+    }
+
+    /// The number that an id made of this part stands for.
+    fn of_part(&self, part: i64) -> i64 {
+        let old = self.old.get(&part).copied();
+        old.unwrap_or_else(|| self.newest - ((self.newest - part) & ID_MASK))
+    }
+}
+
 /// A secret order of all ids: that of a request is a permutation of its number (a Feistel network with `SipHash`, which
-/// has random keys). An id is used again after 2^30 others.
+/// has random keys).
 #[derive(Clone, Debug, Default)]
 pub(super) struct WireIds(RandomState);
 
@@ -42,15 +88,14 @@ impl WireIds {
         RequestId::Number(FIRST | joined(left, right))
     }
 
-    /// The number of the request with this id, if it is one that has been given out; `newest` is the newest number.
-    pub(super) fn number(&self, id: &RequestId, newest: i64) -> Option<i64> {
+    /// The number of the request with this id, if it is one that has been given out.
+    pub(super) fn number(&self, id: &RequestId, numbers: &Numbers) -> Option<i64> {
         let id = id.integer().filter(|id| id & !ID_MASK == FIRST)?;
         let (mut left, mut right) = halves(id & ID_MASK);
         for round in (0..ROUNDS).rev() {
             (left, right) = (right ^ self.mix(round, left), left);
         }
-        let age = (newest - joined(left, right)) & ID_MASK;
-        Some(newest - age).filter(|number| *number > 0)
+        Some(numbers.of_part(joined(left, right))).filter(|number| *number > 0)
     }
 
     fn mix(&self, round: u32, half: u32) -> u32 {
@@ -71,6 +116,14 @@ fn joined(left: u32, right: u32) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn up_to(newest: i64) -> Numbers {
+        Numbers {
+            newest,
+            ..Numbers::default()
+        }
+    }
 
     proptest! {
         #[test]
@@ -79,7 +132,40 @@ mod tests {
             let number = newest - age;
             let id = ids.of(number);
             prop_assert!(id.integer().is_some_and(|id| (FIRST..2 * FIRST).contains(&id)));
-            prop_assert_eq!(ids.number(&id, newest), Some(number).filter(|number| *number > 0));
+            prop_assert_eq!(ids.number(&id, &up_to(newest)), Some(number).filter(|number| *number > 0));
+        }
+
+        /// However many requests come in between, no two open ones have the same id, and each is found by its own.
+        #[test]
+        fn an_id_stands_for_one_open_request(
+            steps in prop::collection::vec((0..REVIEW, any::<bool>(), any::<prop::sample::Index>(), any::<bool>()), 1..60),
+        ) {
+            let (ids, mut numbers) = (WireIds::default(), Numbers::default());
+            let mut open: BTreeSet<i64> = BTreeSet::new();
+            for (others, meets, which, closes) in steps {
+                if numbers.are_due() {
+                    numbers.review(open.iter().copied());
+                }
+                let candidates: Vec<i64> = open.iter().copied().collect();
+                let chosen = (!candidates.is_empty()).then(|| *which.get(&candidates));
+                // The others have come and gone, sometimes just so many that the next number has the id of an open one.
+                let ahead = chosen.map(|chosen| (chosen - numbers.newest - 1) & ID_MASK);
+                numbers.newest += match ahead {
+                    Some(ahead) if meets && ahead < REVIEW => ahead,
+                    _ => others,
+                };
+                if closes && let Some(chosen) = chosen {
+                    open.remove(&chosen);
+                }
+                let number = numbers.next();
+                prop_assert!(open.last().is_none_or(|last| *last < number));
+                open.insert(number);
+                let known: BTreeSet<i64> = open.iter().filter_map(|open| ids.of(*open).integer()).collect();
+                prop_assert_eq!(known.len(), open.len());
+                for number in &open {
+                    prop_assert_eq!(ids.number(&ids.of(*number), &numbers), Some(*number));
+                }
+            }
         }
     }
 
@@ -101,11 +187,11 @@ mod tests {
         assert!(close.count() < 20);
         // Next to none of the numbers that somebody may try has been given out.
         let tried = (FIRST..FIRST + 100_000).map(RequestId::Number);
-        let found = tried.filter(|id| one.number(id, 1000).is_some());
+        let found = tried.filter(|id| one.number(id, &up_to(1000)).is_some());
         assert!(found.count() < 10);
         for id in [-FIRST, -1, 0, 1, FIRST - 1, 2 * FIRST, i64::MAX] {
             assert_eq!(
-                one.number(&RequestId::Number(id), i64::MAX / 2),
+                one.number(&RequestId::Number(id), &up_to(i64::MAX / 2)),
                 None,
                 "{id}"
             );

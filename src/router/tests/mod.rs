@@ -158,8 +158,10 @@ impl Bench {
     /// The number of the request that the first process knows by this id.
     fn number(&self, id: &Value) -> i64 {
         let id = RequestId::parse(id.to_string().as_bytes()).unwrap();
-        let newest = self.router.peers.newest_id;
-        self.router.processes[0].ids.number(&id, newest).unwrap()
+        let Router {
+            peers, processes, ..
+        } = &self.router;
+        processes[0].ids.number(&id, &peers.numbers).unwrap()
     }
 
     fn commands(&mut self) -> Vec<Command> {

@@ -305,12 +305,12 @@ fn only_an_answer_under_an_id_that_was_not_given_is_suspicious() {
     ] {
         let number = RequestId::parse(id.to_string().as_bytes());
         let ids = &bench.router.processes[0].ids;
-        let newest = bench.router.peers.newest_id;
-        let is_guess = number.is_some_and(|id| ids.number(&id, newest).is_none());
+        let numbers = &bench.router.peers.numbers;
+        let is_guess = number.is_some_and(|id| ids.number(&id, numbers).is_none());
         assert_eq!(is_suspicious(&mut bench, &id), is_guess, "{id}");
     }
     // An id that a user has guessed may be one that was given, but hardly one of the last millions.
-    bench.router.peers.newest_id += 1 << 25;
+    bench.router.peers.numbers.newest += 1 << 25;
     for id in [&open, &forgotten] {
         assert!(!is_suspicious(&mut bench, id));
     }

@@ -223,3 +223,35 @@ fn a_request_about_a_task_does_not_outlive_the_process_that_has_it() {
         expected.map(|(id, executed)| (json!(id), json!(executed)))
     );
 }
+
+/// Bug: an id stood for the newest request that could have it, so that one of long ago got no answer, and a task no
+/// progress.
+#[test]
+fn a_request_of_long_ago_is_answered_and_its_task_has_progress() {
+    let mut bench = Bench::default();
+    let (alice, bob) = (bench.legacy("{}"), bench.legacy("{}"));
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","_meta":{"progressToken":"p"}}}"#;
+    bench.peer(alice, call);
+    let old = bench.child_heard(0)[0]["id"].clone();
+    let number = bench.number(&old);
+    let say_progress = |bench: &mut Bench| {
+        let params = json!({"progressToken":old,"progress":1});
+        let line = json!({"jsonrpc":"2.0","method":"notifications/progress","params":params});
+        bench.child(0, &line.to_string());
+        assert_eq!(bench.told(alice)["params"]["progressToken"], "p");
+    };
+    for rounds in 1..4 {
+        bench.router.peers.numbers.newest = number + (rounds << 30) - 1;
+        let new = bench.call(bob, 1);
+        assert_ne!(old, new);
+        say_progress(&mut bench);
+        bench.done(&new);
+        bench.told(bob);
+        if rounds == 2 {
+            let task = json!({"task":{"taskId":"T","status":"working"}});
+            let line = json!({"jsonrpc":"2.0","id":old,"result":task});
+            bench.child(0, &line.to_string());
+            assert_eq!(bench.told(alice)["id"], 1);
+        }
+    }
+}

@@ -153,3 +153,36 @@ fn a_renewed_listen_has_its_progress_token_mapped() {
     start_modern(&mut bench);
     assert_eq!(bench.child_heard(0), [listen]);
 }
+
+/// Bug: after 2^30 further requests its id was given to another peer's, which got its notifications.
+#[test]
+fn a_listen_keeps_its_id_for_itself_however_many_requests_follow() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.modern(), bench.modern());
+    let listen = |bench: &mut Bench, session| {
+        bench.peer(session, LISTEN);
+        let listen = bench.child_heard(0).remove(0);
+        bench.child(0, &acknowledgement(&listen));
+        bench.told(session);
+        listen["id"].clone()
+    };
+    let old = listen(&mut bench, a);
+    let number = bench.number(&old);
+    for rounds in 1..4 {
+        bench.router.peers.numbers.newest = number + (rounds << 30) - 1;
+        let new = listen(&mut bench, b);
+        assert_ne!(old, new);
+        for (session, id) in [(a, &old), (b, &new)] {
+            let params = json!({"uri":"x:1","_meta":{"io.modelcontextprotocol/subscriptionId":id}});
+            let updated =
+                json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":params});
+            bench.child(0, &updated.to_string());
+            bench.told(session);
+        }
+        bench.done(&new);
+        bench.told(b);
+    }
+    bench.done(&old);
+    assert_eq!(bench.told(a)["id"], "listen-1");
+    assert_eq!(bench.router.pending_requests(a), 0);
+}
