@@ -275,6 +275,7 @@ impl World {
                 router.tell_changes(clock.0, out);
                 assert!(router.next_change().is_none_or(|next| next > clock.0));
             }
+            Event::Age => self.bench.router.peers.numbers.newest += 1 << 30,
             Event::Die {
                 process,
                 forgets,

@@ -100,6 +100,8 @@ pub(super) enum Event {
     Pass {
         millis: u16,
     },
+    /// So many requests come and go that their ids begin to repeat.
+    Age,
     Die {
         process: usize,
         forgets: bool,
@@ -148,6 +150,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => uri.prop_map(|uri| Event::Updated { uri }),
         2 => Just(Event::Broadcast),
         2 => (0u16..1500).prop_map(|millis| Event::Pass { millis }),
+        1 => Just(Event::Age),
         1 => (process.clone(), prop::bool::weighted(0.2), any::<bool>()).prop_map(|(process, forgets, suspicious)| Event::Die { process, forgets, suspicious }),
         1 => (process.clone(), prop::bool::weighted(0.2)).prop_map(|(process, last)| Event::Tick { process, last }),
         2 => process.prop_map(|process| Event::Return { process }),
