@@ -118,7 +118,7 @@ fn main() -> io::Result<()> {
             "there is no such scenario: {names}"
         )));
     }
-    for (name, _, wires, step) in steps.into_iter().filter(is_wanted) {
+    for (_, _, wires, step) in steps.into_iter().filter(is_wanted) {
         for wire in wires {
             step(&mut bench, *wire)?;
         }
