@@ -91,7 +91,8 @@ pub(super) async fn authenticate(
     }
 }
 
-/// What one peer may do at present.
+/// What one peer may do at present. Each clone is told of the changes of access since those that it has seen: to go on
+/// with one that has seen more than the last, apply its rights, since nothing else will.
 #[derive(Clone, Debug)]
 pub(super) struct Authorization {
     access: watch::Receiver<Arc<Access>>,

@@ -27,7 +27,8 @@ const BACK_AT_ONCE: Duration = Duration::from_secs(5);
 /// How often ended streams are cleaned up.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// One session.
+/// One session. Of its locks, `owner`, `presence` and `sending` may be held while that of the hub is taken, and the hub takes
+/// `streams` when it delivers; the others are held for a moment, and no lock is taken meanwhile.
 #[derive(Debug)]
 pub(super) struct HttpSession {
     pub id: Arc<str>,
