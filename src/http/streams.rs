@@ -5,8 +5,8 @@
 //!
 //! # Invariants
 //! 1. A message goes to one stream: an answer to that of its request, progress to that of its token, a
-//!    question to that of the youngest request, a log message to that of the only one, everything else to
-//!    the general one. Where several run, a log message is on the general stream if the client listens there.
+//!    question to that of the youngest request that has been sent, a log message to that of the only one,
+//!    everything else to the general one. Where several run, a log message is on the general stream if the client listens there.
 //! 2. A stream has one reader: whoever comes later takes it over. A new owner of the session takes over all.
 //! 3. Each reader gets the events of its stream in order, from where it begins, and none twice.
 //! 4. What waits and what is kept is bounded: what has been sent goes first, then the fullest stream ends.
