@@ -98,6 +98,8 @@ pub(super) struct Authorization {
     access: watch::Receiver<Arc<Access>>,
     identity: Arc<Identity>,
     rights: Rights,
+    /// Its token is revoked, by the latest change that it has seen.
+    is_revoked: bool,
 }
 
 impl Authorization {
@@ -108,6 +110,7 @@ impl Authorization {
             access,
             identity: Arc::new(identity),
             rights,
+            is_revoked: false,
         }
     }
 
@@ -147,15 +150,17 @@ impl Authorization {
     /// The peer's token is no longer accepted.
     pub(super) fn renew(&mut self) -> Result<(), Invalidated> {
         if self.access.has_changed().unwrap_or(false) {
-            self.apply()
-        } else {
-            Ok(())
+            return self.apply();
+        }
+        match self.is_revoked {
+            true => Err(Invalidated::Revoked),
+            false => Ok(()),
         }
     }
 
     /// True where this token holds without another look: nothing has changed, and it has not expired.
     pub(super) fn is_current(&self) -> bool {
-        !self.access.has_changed().unwrap_or(true) && !self.has_expired()
+        !self.access.has_changed().unwrap_or(true) && !self.is_revoked && !self.has_expired()
     }
 
     /// True while the peer's token is accepted. Applies changes, as `renew` does.
@@ -183,6 +188,9 @@ impl Authorization {
     /// # Errors
     /// The peer's token is no longer accepted.
     pub(super) async fn renewed(&mut self) -> Result<(), Invalidated> {
+        if self.is_revoked && !self.access.has_changed().unwrap_or(false) {
+            return Err(Invalidated::Revoked);
+        }
         if self.access.changed().await.is_err() {
             // The sender is gone, so nothing can change any more.
             return std::future::pending().await;
@@ -193,6 +201,7 @@ impl Authorization {
     fn apply(&mut self) -> Result<(), Invalidated> {
         let access = Arc::clone(&self.access.borrow_and_update());
         self.rights = access.rights(&self.identity);
+        self.is_revoked = false;
         let (Some(requirements), Some(token)) = (&access.requirements, &self.identity.token) else {
             return Ok(());
         };
@@ -202,7 +211,10 @@ impl Authorization {
                 error: TokenError::Expired,
                 ..
             }) => Err(Invalidated::Expired),
-            Err(_) => Err(Invalidated::Revoked),
+            Err(_) => {
+                self.is_revoked = true;
+                Err(Invalidated::Revoked)
+            }
         }
     }
 }

@@ -37,8 +37,10 @@ pub(super) async fn post(
         return Err(reply::not_acceptable());
     }
     let mut authorization = bearer.authorization.clone();
-    // The token has just been checked.
-    let _holds = authorization.renew();
+    // The body may have taken its time.
+    if !authorization.holds() {
+        return Err(reply::unauthorized(true));
+    }
     let message = match Message::read(line, MAX_PEER_DEPTH) {
         Ok(message) => message,
         Err(refusal) => {

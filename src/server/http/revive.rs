@@ -54,8 +54,10 @@ pub(super) async fn revive(
         return Err(reply::session_ended());
     }
     let mut authorization = bearer.authorization.clone();
-    // The token has just been checked.
-    let _holds = authorization.renew();
+    // It may have waited for others.
+    if !authorization.holds() {
+        return Err(reply::unauthorized(true));
+    }
     let line = [
         br#"{"jsonrpc":"2.0","id":"mcp-remote/revive","method":"initialize","params":"#,
         &*begun_with,

@@ -2,7 +2,7 @@
 
 use crate::common::{Setup, TestServer, now, token};
 use crate::process::eventually;
-use crate::support::http::{Http, Session, call, expect_stream, unanswered};
+use crate::support::http::{Http, Session, call, expect_stream, modern, unanswered};
 use serde_json::json;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -137,6 +137,45 @@ fn a_call_outlives_its_token_if_the_session_has_a_newer_one() {
             assert!(ended || reason == "token-invalid", "{reason}");
         }
         assert_eq!(streamed.event(), None);
+    }
+}
+
+/// Bug: a token that was revoked while the body of a request arrived was accepted once more: what the connection had seen
+/// of the change was taken for approval.
+#[test]
+fn a_body_that_is_on_its_way_does_not_outlive_its_token() {
+    for legacy in [true, false] {
+        let list = Revoked::new();
+        let setup = list.setup();
+        let server = setup.echo(if legacy { &[] } else { &["--modern"] }).start();
+        let token = of_ann("one", &["r"], 600);
+        let (mut headers, body) = modern(1, "tools/call", json!({"name": "late"}));
+        let mut body = body;
+        if legacy {
+            // The session goes on with another token.
+            let session = Session::begin_with(server.port, &of_ann("two", &["r"], 900));
+            headers = vec![("Mcp-Session-Id".to_owned(), session.id)];
+            body = call(1, json!({"name": "late"}));
+        }
+        let more: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let length = body.len();
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nContent-Type: application/json\r\nAuthorization: Bearer {token}\r\n{more}Content-Length: {length}\r\n\r\n"
+        );
+        let mut http = Http::connect(server.port);
+        let authenticated = || server.log.text().matches("authenticated").count();
+        let before = authenticated();
+        http.raw(head.as_bytes());
+        eventually("the sender is known", || {
+            (authenticated() > before).then_some(())
+        });
+        list.revoke(&server, "one");
+        http.raw(body.as_bytes());
+        assert_eq!(http.answer().status(), 401, "legacy: {legacy}");
+        assert!(!server.seen().contains("late"));
     }
 }
 
