@@ -7,7 +7,7 @@ use super::gate::{self, Stopped};
 use super::ids::New;
 use super::in_place;
 use super::listen;
-use super::reader::{Reader, Unsent};
+use super::reader::{End, Reader, Unsent};
 use super::reply::{self, Reply, Unanswered};
 use super::session::{HttpSession, Tentative};
 use super::stateless;
@@ -213,10 +213,10 @@ async fn answer(
         None => Some(reader.next().await),
     };
     let event = match first {
-        // The new owner of the session can resume the stream.
-        Some(None) if can_be_resumed(&reader, &way) => None,
-        Some(None) => return Err(unanswered(reader, &way, request, executed)),
-        Some(Some(event)) => Some(event),
+        Some(Ok(event)) => Some(event),
+        // Another token has taken the stream over, and the client gets an id to resume it with.
+        Some(Err(End::Displaced)) if way.primes && way.accepts.stream => None,
+        Some(Err(end)) => return Err(unanswered(reader, end, &way, request, executed)),
         None => None,
     };
     let answer = event.as_ref().filter(|event| event.is_answer);
@@ -239,21 +239,19 @@ async fn answer(
     Ok((reply::events(events), answer))
 }
 
-/// True where another token has taken the stream over, and the client gets an id to resume it with.
-fn can_be_resumed(reader: &Reader, way: &Way<'_>) -> bool {
-    let is_closed = reader.is_invalidated() || reader.session().is_over();
-    !is_closed && reader.is_displaced() && way.primes && way.accepts.stream
-}
-
 /// The reply to a request whose stream has ended without an answer.
-fn unanswered(reader: Reader, way: &Way<'_>, request: &Message, executed: Executed) -> Reply {
-    let (why, not_sent) = if reader.is_invalidated() {
-        (Unanswered::TokenInvalid, reply::unauthorized(true))
-    } else if reader.session().is_over() || reader.is_displaced() {
-        (Unanswered::SessionEnded, reply::session_ended())
-    } else {
+fn unanswered(
+    reader: Reader,
+    end: End,
+    way: &Way<'_>,
+    request: &Message,
+    executed: Executed,
+) -> Reply {
+    let (why, not_sent) = match end {
+        End::TokenInvalid => (Unanswered::TokenInvalid, reply::unauthorized(true)),
+        End::SessionOver | End::Displaced => (Unanswered::SessionEnded, reply::session_ended()),
         // It has been cancelled.
-        return reply::empty(StatusCode::NO_CONTENT);
+        End::Finished => return reply::empty(StatusCode::NO_CONTENT),
     };
     if executed == Executed::No {
         return not_sent;

@@ -26,6 +26,19 @@ pub(super) struct Reader {
     is_invalidated: bool,
 }
 
+/// Why nothing more comes on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The token of its request is not valid any more.
+    TokenInvalid,
+    /// Its session has ended.
+    SessionOver,
+    /// Its session has another owner, or the stream another reader.
+    Displaced,
+    /// Its request has been answered or cancelled.
+    Finished,
+}
+
 impl Reader {
     pub(super) fn new(
         session: &Arc<HttpSession>,
@@ -43,20 +56,6 @@ impl Reader {
         }
     }
 
-    pub(super) fn session(&self) -> &HttpSession {
-        &self.session
-    }
-
-    /// True once its session has another owner, or its stream another reader.
-    pub(super) fn is_displaced(&self) -> bool {
-        !self.session.streams().is_read_by(&self.reading)
-    }
-
-    /// True once it has ended with its token.
-    pub(super) fn is_invalidated(&self) -> bool {
-        self.is_invalidated
-    }
-
     /// See [`Streams::make_resumable`].
     pub(super) fn make_resumable(&self) -> EventId {
         self.session.streams().make_resumable(&self.reading)
@@ -69,12 +68,12 @@ impl Reader {
         }
     }
 
-    /// The next event; `None` at the end. Cancel safe.
-    pub(super) async fn next(&mut self) -> Option<Event> {
+    /// The next event, or why there is none. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Event, End> {
         loop {
             match self.take() {
-                Next::Event(event) => return Some(event),
-                Next::End => return None,
+                Next::Event(event) => return Ok(event),
+                Next::End => return Err(self.end()),
                 Next::Wait => tokio::select! {
                     () = self.reading.wake.wait() => {}
                     () = expiry(self.expires) => {}
@@ -86,13 +85,13 @@ impl Reader {
 
     /// As [`Reader::next`], for a wait that is so short that the token is checked only before and after it;
     /// `None` if there is no event in time.
-    pub(super) async fn next_within(&mut self, patience: &Patience) -> Option<Option<Event>> {
+    pub(super) async fn next_within(&mut self, patience: &Patience) -> Option<Result<Event, End>> {
         let end = Patience::end();
         let mut is_late = false;
         loop {
             match self.take() {
-                Next::Event(event) => return Some(Some(event)),
-                Next::End => return Some(None),
+                Next::Event(event) => return Some(Ok(event)),
+                Next::End => return Some(Err(self.end())),
                 Next::Wait if is_late => return None,
                 Next::Wait => {
                     let woken = patience.until(end, self.reading.wake.wait());
@@ -111,6 +110,18 @@ impl Reader {
             return Next::End;
         }
         self.session.streams().next(&self.reading)
+    }
+
+    fn end(&self) -> End {
+        if self.is_invalidated {
+            End::TokenInvalid
+        } else if self.session.is_over() {
+            End::SessionOver
+        } else if !self.session.streams().is_read_by(&self.reading) {
+            End::Displaced
+        } else {
+            End::Finished
+        }
     }
 
     /// Ends it if its token is not valid any more. Without an id to resume the stream with, the answer would be lost,
@@ -177,7 +188,7 @@ impl Drop for Unsent<'_> {
 
 impl Source for Reader {
     async fn next_event(&mut self) -> Option<Bytes> {
-        let event = self.next().await?;
+        let event = self.next().await.ok()?;
         self.is_resumable = true;
         Some(write_event(Some(event.id), Some(&event.line)))
     }

@@ -125,7 +125,7 @@ async fn ask(
     let sent = gate::hand_over(&session.placement, bearer, authorization, permit).await;
     sent.map_err(stopped)?;
     match tokio::time::timeout(PATIENCE, reader.next()).await {
-        Ok(Some(event)) => Ok(event.line),
+        Ok(Ok(event)) => Ok(event.line),
         _ => Err(later()),
     }
 }
