@@ -184,6 +184,19 @@ impl<'a> Head<'a> {
     }
 }
 
+/// True when one of the parameters of a query is a token by its name.
+#[must_use]
+pub fn has_token(query: &str) -> bool {
+    let mut names = query
+        .split(['&', ';'])
+        .filter_map(|pair| pair.split('=').next());
+    names.any(|name| {
+        ["token", "access_token", "jwt"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known))
+    })
+}
+
 /// The media types that a client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepts {
@@ -282,6 +295,20 @@ mod tests {
         assert_eq!(of(&["Basic a.b.c"]), None);
         assert_eq!(of(&["Bearer a", "Bearer b"]), None);
         assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn tokens_in_queries_are_seen() {
+        for (query, seen) in [
+            ("token=x", true),
+            ("a=b&access_token=x", true),
+            ("a;JWT=x&b", true),
+            ("token", true),
+            ("", false),
+            ("tokens=x&a=token&max_token=1", false),
+        ] {
+            assert_eq!(has_token(query), seen, "{query}");
+        }
     }
 
     #[test]

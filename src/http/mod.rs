@@ -19,7 +19,9 @@ pub use denied::{Denied, status_of};
 pub use era::{Era, era, mismatch};
 pub use event::{COMMENT, EventId, write_event};
 pub use forwarded::Forwarded;
-pub use head::{Accepts, BadHeader, Head, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, Single};
+pub use head::{
+    Accepts, BadHeader, Head, LAST_EVENT_ID, PROTOCOL_VERSION, SESSION_ID, Single, has_token,
+};
 pub use mirror::{METHOD, NAME};
 pub use parameters::{Mirrored, Parameter, Unreadable, parameters, repeats_arguments, tool_name};
 pub use resource::{Resource, is_scope};

@@ -7,7 +7,7 @@ use super::post;
 use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
 use crate::account::Address;
-use crate::http::{Denied, Head, Single, SiteError};
+use crate::http::{Denied, Head, Single, SiteError, has_token};
 use crate::metrics;
 use crate::transport::foreign::{NO_MCP_BUT_HEALTH, NO_MCP_BUT_METRICS, NOTHING_HERE};
 use crate::transport::websocket::Accepted;
@@ -254,16 +254,4 @@ fn preflight(from_page: bool) -> Reply {
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
     reply
-}
-
-/// True when one of the parameters of a query is a token by its name.
-fn has_token(query: &str) -> bool {
-    let mut names = query
-        .split(['&', ';'])
-        .filter_map(|pair| pair.split('=').next());
-    names.any(|name| {
-        ["token", "access_token", "jwt"]
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known))
-    })
 }
