@@ -24,7 +24,7 @@ pub(super) async fn find(
 ) -> Result<Arc<HttpSession>, Reply> {
     let http_sessions = &visitor.http_sessions;
     let found = http_sessions.find(&bearer.owner, id);
-    let widened = || http_sessions.widen(&bearer.owner, &bearer.authorization, id);
+    let widened = || http_sessions.widen(&bearer.owner, &bearer.authorization(), id);
     match found.or_else(widened) {
         Some(session) if !session.is_ready() => revive::revived(visitor, session).await,
         Some(session) if session.is_over() => Err(reply::session_ended()),
@@ -69,7 +69,8 @@ pub(super) async fn listen(
         return Err(reply::not_acceptable());
     }
     let session = named(visitor, bearer, head).await?;
-    let used = session.uses(&bearer.owner, &bearer.authorization);
+    let authorization = bearer.authorization();
+    let used = session.uses(&bearer.owner, &authorization);
     used.ok_or_else(reply::session_ended)?;
     let last = head.last_event_id.text().map_err(reply::bad_header)?;
     let attach = || match last {
@@ -82,7 +83,7 @@ pub(super) async fn listen(
         let denied = Denied::plain(StatusCode::BAD_REQUEST, "event-unknown", reason);
         reply::denied(denied)
     })?;
-    let mut source = Reader::new(&session, reading, bearer.authorization.clone());
+    let mut source = Reader::new(&session, reading, authorization);
     source.is_resumable = true;
     let begin = vec![Bytes::from_static(COMMENT)];
     let pace = visitor.context.settings.keepalive_interval;

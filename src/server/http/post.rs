@@ -36,7 +36,7 @@ pub(super) async fn post(
     if !head.accepts.json && !head.accepts.stream {
         return Err(reply::not_acceptable());
     }
-    let mut authorization = bearer.authorization.clone();
+    let mut authorization = bearer.authorization();
     // The body may have taken its time.
     if !authorization.holds() {
         return Err(reply::unauthorized(true));

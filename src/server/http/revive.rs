@@ -53,7 +53,7 @@ pub(super) async fn revive(
     if !revived.may(id) {
         return Err(reply::session_ended());
     }
-    let mut authorization = bearer.authorization.clone();
+    let mut authorization = bearer.authorization();
     // It may have waited for others.
     if !authorization.holds() {
         return Err(reply::unauthorized(true));

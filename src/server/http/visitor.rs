@@ -65,7 +65,8 @@ struct State {
 pub(super) struct Bearer {
     /// Its address.
     pub address: Address,
-    pub authorization: Authorization,
+    /// As of its latest request.
+    authorization: Mutex<Authorization>,
     pub trail: Arc<Trail>,
     pub refusals: Refusals<Arc<Trail>>,
     /// Counts the requests in flight of all sessions of this user.
@@ -79,6 +80,11 @@ pub(super) struct Bearer {
 }
 
 impl Bearer {
+    /// What it may do, as of its latest request.
+    pub(super) fn authorization(&self) -> Authorization {
+        lock(&self.authorization).clone()
+    }
+
     fn span(identity: &Identity, client: Option<Address>) -> Span {
         if identity.token.is_none() && client.is_none() {
             return Span::none();
@@ -211,7 +217,7 @@ impl Visitor {
         let state = &mut *self.lock();
         let mut known = state.bearers.iter();
         let is_known = |known: &&Arc<Bearer>| {
-            is_same(known.authorization.identity(), &identity)
+            is_same(known.authorization().identity(), &identity)
                 && Network::of(known.address) == Network::of(address)
         };
         if let Some(known) = known.find(is_known) {
@@ -226,11 +232,13 @@ impl Visitor {
         let state = self.lock();
         let mut known = state.bearers.iter();
         let known = known.find(|known| {
-            let shown = known.authorization.identity().token.as_ref();
+            let authorization = lock(&known.authorization);
+            let shown = authorization.identity().token.as_ref();
             shown.is_some_and(|shown| shown.is(token))
                 && Network::of(known.address) == Network::of(address)
         })?;
-        known.authorization.is_current().then(|| Arc::clone(known))
+        let holds = lock(&known.authorization).holds();
+        holds.then(|| Arc::clone(known))
     }
 
     /// Adds a user that is new on this connection.
@@ -271,7 +279,7 @@ impl Visitor {
             holder: self.context.holder(&authorization, address),
             span,
             address,
-            authorization,
+            authorization: Mutex::new(authorization),
         });
         if state.bearers.len() >= MAX_BEARERS {
             state.bearers.pop_front();
