@@ -9,6 +9,7 @@ use crate::json::{elements, members};
 use crate::jsonrpc::{Kind, Message};
 use crate::mcp::{Field, IN_NOTIFICATIONS, IN_REF, ItemKind, Method, Names};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The most resources of one message that are checked, which bounds its cost.
@@ -51,6 +52,12 @@ impl Rights {
     #[must_use]
     pub fn pinned(self, pins: Option<Arc<Pins>>) -> Self {
         Self { pins, ..self }
+    }
+
+    /// The claims of the token that the rules use, as JSON, by name.
+    #[must_use]
+    pub fn claims(&self) -> BTreeMap<String, String> {
+        self.claims.to_json()
     }
 
     /// True when one of the roles blocks `method`, whether or not another allows it.

@@ -54,7 +54,8 @@ impl Access {
         }
     }
 
-    fn rights(&self, identity: &Identity) -> Rights {
+    /// What a peer with this token may do.
+    pub(super) fn rights(&self, identity: &Identity) -> Rights {
         let rights = match &self.policy {
             Some(policy) => policy.rights_of(&identity.roles, |name| identity.claim(name)),
             None => Rights::everything(),

@@ -2,8 +2,9 @@
 
 use super::environment::Environment;
 use crate::auth::Identity;
+use crate::permissions::Rights;
 use crate::transport::tls::Holder;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The owner of a session, who alone may resume it. Cheap to clone.
@@ -18,7 +19,9 @@ struct Traits {
     roles: BTreeSet<String>,
     certificate: Option<Holder>,
     /// The claims that the environment of its MCP server is made of.
-    claims: Vec<Option<String>>,
+    of_environment: Vec<Option<String>>,
+    /// Those that the rules of its roles use, by name: what one token may do is not judged by the claims of another.
+    of_rules: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for Owner {
@@ -32,9 +35,10 @@ impl std::fmt::Debug for Owner {
 }
 
 impl Owner {
-    /// `environment` is that of isolated processes.
+    /// `rights` are those of its token, `environment` is that of isolated processes.
     pub(super) fn new(
         identity: &Identity,
+        rights: &Rights,
         certificate: Option<Holder>,
         environment: &Environment,
     ) -> Self {
@@ -42,7 +46,8 @@ impl Owner {
             user: identity.user.clone(),
             roles: identity.roles.iter().cloned().collect(),
             certificate,
-            claims: environment.claims_of(identity),
+            of_environment: environment.claims_of(identity),
+            of_rules: rights.claims(),
         }))
     }
 
@@ -50,9 +55,11 @@ impl Owner {
     /// further scope, say.
     pub(super) fn exceeds(&self, other: &Self) -> bool {
         let (own, other) = (&*self.0, &*other.0);
+        let has = |(name, value): (&String, &String)| own.of_rules.get(name) == Some(value);
         own.user.is_some()
-            && (&own.user, &own.certificate, &own.claims)
-                == (&other.user, &other.certificate, &other.claims)
+            && (&own.user, &own.certificate, &own.of_environment)
+                == (&other.user, &other.certificate, &other.of_environment)
+            && other.of_rules.iter().all(has)
             && own.roles.len() > other.roles.len()
             && own.roles.is_superset(&other.roles)
     }
@@ -63,10 +70,12 @@ impl Owner {
             user,
             roles,
             certificate,
-            claims,
+            of_environment,
+            of_rules,
         } = &*self.0;
         let certificate = certificate.as_ref().map(Holder::as_bytes);
         // Strings and numbers always serialize.
-        serde_json::to_vec(&(user, roles, certificate, claims)).unwrap_or_default()
+        serde_json::to_vec(&(user, roles, certificate, of_environment, of_rules))
+            .unwrap_or_default()
     }
 }

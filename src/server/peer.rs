@@ -60,7 +60,8 @@ fn place(
             Err(NoPlace::TooManyOfUser) => Refused::TooManyOfUser,
         }
     };
-    let owner = context.sharing.owner(identity, certificate);
+    let rights = context.settings.access.borrow().rights(identity);
+    let owner = context.sharing.owner(identity, &rights, certificate);
     if context.registry.knows(&owner) {
         Ok(Entry::Returning(refusal))
     } else {
@@ -307,12 +308,14 @@ impl Entered {
             .backlog
             .holder(Account::of(&self.identity, self.address));
         reader.hold(holder.part());
+        let authorization = Authorization::new(access, self.identity);
+        let (identity, rights) = (authorization.identity(), authorization.rights());
         Box::new(Link {
             reader,
             writer: Lendable::new(writer),
-            owner: context.sharing.owner(&self.identity, self.certificate),
+            owner: context.sharing.owner(identity, rights, self.certificate),
             holder,
-            authorization: Authorization::new(access, self.identity),
+            authorization,
             address: self.address,
             transport,
             trail,

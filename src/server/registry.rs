@@ -184,6 +184,7 @@ mod tests {
     use crate::backlog;
     use crate::child::CommandLine;
     use crate::hub::{Deadlines, Hub, Limits};
+    use crate::permissions::Rights;
     use crate::router::{Counted, LineLimits, Profile};
     use crate::transport::Connection;
     use crate::transport::outlet::Lendable;
@@ -204,7 +205,8 @@ mod tests {
             user: Some(user.to_owned()),
             ..Identity::default()
         };
-        let owner = Owner::new(&identity, None, &Environment::default());
+        let rights = Rights::everything();
+        let owner = Owner::new(&identity, &rights, None, &Environment::default());
         let (_, access) = tokio::sync::watch::channel(Arc::new(access));
         let address = Address::Unix;
         let link = Box::new(Link {

@@ -364,7 +364,9 @@ impl Life<'_> {
         let key = registration.key.short();
         tracing::info!(session = key, address = %link.address, resent, "resumed");
         link.trail.joined(key);
-        // Changes since the last connection have not been applied yet.
+        // Changes since the last connection, and since this one was admitted, have not been applied yet. If its token is
+        // revoked, that ends this one.
+        let _valid = link.authorization.renew();
         apply_rights(&link.authorization, session, &link.trail);
         session.set_presence(Presence::Connected);
         let first = Control::Resumed {

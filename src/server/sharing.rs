@@ -13,7 +13,7 @@ use crate::child::CommandLine;
 use crate::hub::{Driver, Hub, Limits, Session};
 use crate::jsonrpc::{Kind, Message};
 use crate::metrics::{Open, Transport};
-use crate::permissions::Permit;
+use crate::permissions::{Permit, Rights};
 use crate::router::{self, Counted, Profile};
 use crate::transport::tls::Holder;
 use crate::utils::lock::lock;
@@ -94,8 +94,13 @@ impl Sharing {
     }
 
     /// The owner of the sessions of this peer: its process must not serve the token of another environment.
-    pub(super) fn owner(&self, identity: &Identity, certificate: Option<Holder>) -> Owner {
-        Owner::new(identity, certificate, &self.isolated.environment)
+    pub(super) fn owner(
+        &self,
+        identity: &Identity,
+        rights: &Rights,
+        certificate: Option<Holder>,
+    ) -> Owner {
+        Owner::new(identity, rights, certificate, &self.isolated.environment)
     }
 
     /// Completes when no request is pending in the shared processes any more, or after `limit`.

@@ -14,6 +14,7 @@ pub(super) use tree::Tree;
 use crate::json::{Scalar, member, members_of_clear_names};
 use crate::utils::shorten::shorten;
 use foldhash::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use test::Test;
@@ -22,8 +23,12 @@ use test::Test;
 #[derive(Debug, Default)]
 pub(super) struct Claims(HashMap<Box<str>, Claim>);
 
-/// The value of a claim, or the values of a list; one is a list of one.
-struct Claim(Vec<Scalar<'static>>);
+/// A claim of a token.
+struct Claim {
+    /// Its value, or the values of a list; one is a list of one.
+    values: Vec<Scalar<'static>>,
+    json: String,
+}
 
 impl fmt::Debug for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,12 +46,25 @@ impl Claims {
             let text = value.to_string();
             Scalar::read(text.as_bytes()).map(Scalar::into_owned)
         };
-        let read = |value: serde_json::Value| match value {
+        let read = |value: &serde_json::Value| match value {
             serde_json::Value::Array(list) => list.iter().map(scalar).collect(),
-            value => scalar(&value).map(|scalar| vec![scalar]),
+            value => scalar(value).map(|scalar| vec![scalar]),
         };
-        let found = names.filter_map(|name| Some((name.into(), Claim(read(find(name)?)?))));
+        let found = names.filter_map(|name| {
+            let value = find(name)?;
+            let values = read(&value)?;
+            let json = value.to_string();
+            Some((name.into(), Claim { values, json }))
+        });
         Self(found.collect())
+    }
+
+    /// Each claim as JSON, by its name.
+    pub(super) fn to_json(&self) -> BTreeMap<String, String> {
+        let claims = self.0.iter();
+        claims
+            .map(|(name, claim)| (name.to_string(), claim.json.clone()))
+            .collect()
     }
 
     fn get(&self, name: &str) -> Option<&Claim> {

@@ -1,6 +1,6 @@
 //! A single test of one value.
 
-use super::{Claim, Claims};
+use super::Claims;
 use crate::json::{Number, Scalar};
 use crate::permissions::pattern::Glob;
 use crate::permissions::uri;
@@ -33,7 +33,7 @@ impl Operand {
     fn values<'a>(&'a self, claims: &'a Claims) -> Option<&'a [Scalar<'static>]> {
         match self {
             Self::Literal(values) => Some(values),
-            Self::Claim(name) => claims.get(name).map(|Claim(values)| &**values),
+            Self::Claim(name) => claims.get(name).map(|claim| &*claim.values),
         }
     }
 }

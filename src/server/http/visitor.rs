@@ -270,7 +270,8 @@ impl Visitor {
         }
         let trail = Arc::new(trail);
         let certificate = self.certificate.clone();
-        let owner = self.context.sharing.owner(identity, certificate);
+        let rights = authorization.rights();
+        let owner = self.context.sharing.owner(identity, rights, certificate);
         let bearer = Arc::new(Bearer {
             refusals: Refusals::new(Arc::clone(&trail)),
             trail,

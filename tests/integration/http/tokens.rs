@@ -293,6 +293,32 @@ fn a_session_is_not_that_of_a_token_with_another_environment() {
     }
 }
 
+/// Bug: a token of the same user, but of another tenant, joined a session, whose messages were then judged by its claims.
+#[test]
+fn a_session_is_not_that_of_a_token_with_other_claims_for_the_rules() {
+    let rule = json!({"arguments": {"/tenant": {"equals": {"claim": "tenant"}}}});
+    let policy = json!({"permissions": {
+        "r": {"allowedMethods": ["*"], "tools": {"x": rule}},
+        "w": {"allowedMethods": ["tools/*"]},
+    }});
+    let server = Setup::new("http").policy(&policy).start();
+    let of = |tenant: &str, roles: &[&str], more: u64| {
+        let exp = now() + 600 + more;
+        token(&json!({"user": "ann", "roles": roles, "tenant": tenant, "team": more, "exp": exp}))
+    };
+    let session = Session::begin_with(server.port, &of("a", &["r"], 0));
+    for (tenant, roles, status) in [
+        ("b", &["r"][..], 404),
+        ("b", &["r", "w"], 404),
+        // Other claims do not matter.
+        ("a", &["r"], 200),
+        ("a", &["r", "w"], 200),
+    ] {
+        let shown = with_token(&session, &of(tenant, roles, 1));
+        assert_eq!(shown.post(LIST).status(), status, "{tenant} {roles:?}");
+    }
+}
+
 /// R13: a client gets a token with one more scope, and continues.
 #[test]
 fn a_session_goes_on_with_a_token_of_more_roles() {

@@ -75,7 +75,7 @@ fn session(authorization: &Authorization) -> HttpSession {
         kept_of_all: 1000,
         window: minute,
     };
-    let owner = sharing.owner(authorization.identity(), None);
+    let owner = sharing.owner(authorization.identity(), authorization.rights(), None);
     HttpSession::new(
         (owner, "id".into()),
         placement.unwrap(),
