@@ -176,8 +176,27 @@ fn a_block_holds_for_what_may_be_meant() {
         (r#"{"paths":["/srv","/etc/x"]}"#, "denied"),
         (r#"{"paths":["/srv/../etc"]}"#, "denied"),
         (r#"{"paths":["/srv"]}"#, "passes"),
+        (r#"{"paths":null,"o":null}"#, "passes"),
     ] {
         assert_eq!(outcome(&rights, arguments), expected, "{arguments}");
+    }
+}
+
+/// Bug: servers on the official Python SDK read JSON in a string that stands for a list or an object, and others take
+/// one value for a list of one, so that what was blocked got through.
+#[test]
+fn a_block_holds_for_what_stands_for_a_list_or_an_object() {
+    let blocked =
+        json!({"/o/n": {"min": 10}, "/paths/*": {"within": "/etc"}, "/ids/*": {"equals": 7}});
+    let rights = rights(&json!({"t": {"blockedArguments": blocked}}));
+    for arguments in [
+        r#"{"paths":"[\"/etc/passwd\"]"}"#,
+        r#"{"paths":"/etc/passwd"}"#,
+        r#"{"ids":7}"#,
+        r#"{"o":"{\"n\":10}"}"#,
+        r#""{\"paths\":[\"/etc/passwd\"]}""#,
+    ] {
+        assert_eq!(outcome(&rights, arguments), "denied", "{arguments}");
     }
 }
 

@@ -247,7 +247,7 @@ impl Walk<'_> {
         }
     }
 
-    /// A value of another type than the one that holds what is ruled.
+    /// A value that is not the array whose elements are ruled.
     fn odd(
         self,
         scanner: &mut Scanner<'_>,
@@ -256,10 +256,9 @@ impl Walk<'_> {
         why: &'static str,
     ) -> Result<(), Stop> {
         scanner.value()?;
-        let container = matches!(kind, Some(b'{' | b'['));
         match node.any() {
-            // Nothing is in a scalar that could be blocked.
-            Some(rule) if self.aim != Aim::Block || container => {
+            // Some servers take one value for a list of one, or read a list in a string.
+            Some(rule) if self.aim != Aim::Block || kind != Some(b'n') => {
                 Err(Violation::of(rule, why).into())
             }
             _ => Ok(()),
@@ -271,7 +270,8 @@ impl Walk<'_> {
         if kind != Some(b'{') {
             scanner.value()?;
             return match (self.aim, kind) {
-                (Aim::Block, Some(b'[')) | (Aim::Allow { .. }, _) => {
+                // Some servers read an object in a string.
+                (Aim::Block, Some(b'[' | b'"')) | (Aim::Allow { .. }, _) => {
                     Err(Violation::new(&ruled.pointer, "it is not an object").into())
                 }
                 (Aim::Block, _) => Ok(()),
