@@ -172,6 +172,32 @@ fn is_plain_host(host: &str) -> bool {
     }
 }
 
+/// True if a server may find a path or URI at or below `root`, which has no slash at its end: once its percent-encoding
+/// is undone, or, of a URI, with a query, a fragment or parameters (`;…`) added to the root.
+pub(super) fn may_be_below(text: &str, root: &str) -> bool {
+    let ends: &[char] = match root.strip_prefix('/') {
+        Some(_) => &['/'],
+        None => &['/', '?', '#', ';'],
+    };
+    let (text, root) = (decode_loosely(text), decode_loosely(root));
+    let rest = text.strip_prefix(&*root);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(ends))
+}
+
+/// The text percent-decoded, as far as it is encoded.
+fn decode_loosely(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let (bytes, mut at, mut decoded) = (text.as_bytes(), 0, Vec::new());
+    while let Some(byte) = bytes.get(at) {
+        let encoded = byte_at(bytes, at).filter(|_| *byte == b'%');
+        decoded.push(encoded.unwrap_or(*byte));
+        at += if encoded.is_some() { 3 } else { 1 };
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
 /// What the pattern of a block is matched as: with its percent-encoding undone, as the URIs that it
 /// is held against.
 pub(super) fn block_text(rule: &Rule) -> String {

@@ -137,6 +137,9 @@ fn within(roots: Option<&[Scalar<'static>]>, path: &str) -> Outcome {
                 if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
                     return Outcome::Yes;
                 }
+                if uri::may_be_below(path, root) {
+                    outcome = Outcome::Unsure;
+                }
             }
             _ => outcome = Outcome::Unsure,
         }
