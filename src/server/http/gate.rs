@@ -72,24 +72,34 @@ impl Stopped {
     }
 }
 
-/// Applies the rate limit and the policy to a message.
-pub(super) async fn judge(
+/// Applies the rate limit to a body: a request beyond it is refused, everything else waits, also what is not a message.
+pub(super) async fn limit(
+    visitor: &Visitor,
+    bearer: &Bearer,
+    authorization: &Authorization,
+    message: Option<&Message>,
+) -> Result<(), Stopped> {
+    let identity = authorization.identity();
+    let mut user_limit = UserLimit::new(visitor.context.rates.as_ref(), identity, bearer.address);
+    if let Some(message) = message
+        && let Kind::Request(id) = message.kind()
+    {
+        return user_limit.take().map_err(|wait| {
+            bearer.refusals.rate_limited(message);
+            rate_limited(id, wait)
+        });
+    }
+    user_limit.wait().await;
+    Ok(())
+}
+
+/// Applies the policy to a message.
+pub(super) fn judge(
     visitor: &Visitor,
     bearer: &Bearer,
     authorization: &Authorization,
     message: Message,
 ) -> Result<Permit, Stopped> {
-    let identity = authorization.identity();
-    let mut user_limit = UserLimit::new(visitor.context.rates.as_ref(), identity, bearer.address);
-    match message.kind() {
-        Kind::Request(id) => {
-            if let Err(wait) = user_limit.take() {
-                bearer.refusals.rate_limited(&message);
-                return Err(rate_limited(id, wait));
-            }
-        }
-        _ => user_limit.wait().await,
-    }
     if message.method().starts_with(PREFIX) {
         bearer.refusals.reserved(&message);
         let text = "Method not found: this prefix is the proxy's own";

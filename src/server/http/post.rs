@@ -36,12 +36,16 @@ pub(super) async fn post(
     if !head.accepts.json && !head.accepts.stream {
         return Err(reply::not_acceptable());
     }
+    let read = Message::read(line, MAX_PEER_DEPTH);
     let mut authorization = bearer.authorization();
-    // The body may have taken its time.
+    let message = read.as_ref().ok();
+    let limited = gate::limit(visitor, bearer, &authorization, message).await;
+    limited.map_err(stopped)?;
+    // The body may have taken its time, and the rate limit, too.
     if !authorization.holds() {
         return Err(reply::unauthorized(true));
     }
-    let message = match Message::read(line, MAX_PEER_DEPTH) {
+    let message = match read {
         Ok(message) => message,
         Err(refusal) => {
             return Err(unreadable(visitor, bearer, head, &authorization, &refusal));
@@ -104,12 +108,12 @@ async fn in_session(
         None if begins => None,
         None => return Err(reply::no_session()),
     };
-    let permit = gate::judge(visitor, bearer, &authorization, message).await;
-    let permit = permit.map_err(stopped)?;
-    // It may have waited for the rate limit.
+    // It may have waited for its session.
     if !authorization.holds() {
         return Err(reply::unauthorized(true));
     }
+    let permit = gate::judge(visitor, bearer, &authorization, message);
+    let permit = permit.map_err(stopped)?;
     let message = permit.message();
     let is_new = known.is_none();
     let session = match known {

@@ -188,7 +188,7 @@ pub(super) async fn serve(
     let tools = &visitor.http_sessions.tools;
     let checked = tools.check(&visitor.context, head.all, &message);
     Box::pin(checked).await?;
-    let permit = gate::judge(visitor, bearer, &authorization, message).await;
+    let permit = gate::judge(visitor, bearer, &authorization, message);
     let permit = permit.map_err(stopped)?;
     let mut single = Single::begin(visitor, bearer, authorization.clone()).map_err(stopped)?;
     let sent = gate::hand_over(&single.placement, bearer, &authorization, &permit).await;

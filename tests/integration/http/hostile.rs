@@ -121,6 +121,26 @@ fn look_alikes_of_the_path_are_nothing() {
     );
 }
 
+/// Bug: only what got as far as the policy was counted.
+#[test]
+fn what_is_refused_before_the_policy_counts_for_the_rate_limit() {
+    let (headers, body) = modern(1, "tools/list", json!({}));
+    let mismatch = with(&headers, "Mcp-Method", "tools/call");
+    // A request without a session, and one whose headers are those of another.
+    for (headers, body) in [(&[][..], LIST), (&mismatch, &body)] {
+        let limit = ["--rate-limit", "1", "--rate-burst", "2"];
+        let server = Setup::new("http").args(&limit).start();
+        let post = |body: &str| Http::connect(server.port).post(headers, body);
+        assert_eq!([post(body).status(), post(body).status()], [400, 400]);
+        let answer = post(body);
+        assert!(answer.body.contains("rate-limited"), "{answer:?}");
+        // What is no message waits.
+        let begun = Instant::now();
+        assert_eq!([post("{}").status(), post("{}").status()], [400, 400]);
+        assert!(begun.elapsed() > Duration::from_secs(1));
+    }
+}
+
 const JSON: &str = "Content-Type: application/json\r\n";
 const CHUNKED: &str = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
 
