@@ -151,22 +151,23 @@ impl<T: Deref<Target = Trail>> Refusals<T> {
         }
     }
 
-    /// Records a message that a peer may not send.
-    pub(super) fn reserved(&self, message: &Message) {
+    /// Records a message that a peer may not send, for this `reason`.
+    pub(super) fn unfit(&self, message: &Message, reason: &'static str) {
         if self.tells(Reason::Invalid, message.method()) {
-            let reason = "this prefix is the proxy's own";
             tracing::info!(reason, "refused a message");
             self.trail.refused_message(message, reason);
         }
     }
 
+    /// Records a message with a method of the proxy.
+    pub(super) fn reserved(&self, message: &Message) {
+        self.unfit(message, "this prefix is the proxy's own");
+    }
+
     /// Records a message that is too long for the MCP server.
     pub(super) fn too_large(&self, message: &Message) {
-        if self.tells(Reason::Invalid, message.method()) {
-            let reason = "longer than --max-message-size as it is written for the MCP server";
-            tracing::info!(reason, "refused a message");
-            self.trail.refused_message(message, reason);
-        }
+        let reason = "longer than --max-message-size as it is written for the MCP server";
+        self.unfit(message, reason);
     }
 
     /// Records a message that the policy forbids.

@@ -3,7 +3,9 @@
 
 use super::super::context::Context;
 use super::super::health::ask;
+use super::super::refusals::Refusals;
 use super::reply::{self, Reply};
+use crate::audit::Trail;
 use crate::http::{Mirrored, mismatch, repeats_arguments};
 use crate::jsonrpc::{Code, ErrorData, Executed, Message, error_line};
 use crate::mcp::Method;
@@ -70,6 +72,7 @@ impl KnownTools {
     pub(super) async fn check(
         &self,
         context: &Context,
+        refusals: &Refusals<Arc<Trail>>,
         headers: &HeaderMap,
         message: &Message,
     ) -> Result<(), Reply> {
@@ -86,7 +89,10 @@ impl KnownTools {
         }
         let tools = self.no_older_than(DOUBTFUL, context).await.unwrap_or(tools);
         let checked = tools.check(headers, message);
-        checked.map_err(|reason| reply::denied(mismatch(message.id(), reason)))
+        checked.map_err(|reason| {
+            refusals.unfit(message, reason);
+            reply::denied(mismatch(message.id(), reason))
+        })
     }
 
     /// The tools, asked for again if the list is older than this; the old ones if there is no answer, and `None` if

@@ -51,7 +51,11 @@ pub(super) async fn post(
             return Err(unreadable(visitor, bearer, head, &authorization, &refusal));
         }
     };
-    match era(head, &message).map_err(reply::denied)? {
+    let era = era(head, &message).map_err(|denied| {
+        bearer.refusals.unfit(&message, denied.reason);
+        reply::denied(denied)
+    });
+    match era? {
         Era::Stateless => stateless::serve(visitor, bearer, head, authorization, message).await,
         Era::Session => in_session(visitor, bearer, head, authorization, message).await,
     }

@@ -8,6 +8,7 @@ use super::reply::{self, Reply};
 use super::visitor::{Bearer, Visitor};
 use crate::account::Address;
 use crate::http::{Denied, Head, Single, SiteError, has_token};
+use crate::jsonrpc::{Outline, Refusal};
 use crate::metrics;
 use crate::transport::foreign::{NO_MCP_BUT_HEALTH, NO_MCP_BUT_METRICS, NOTHING_HERE};
 use crate::transport::websocket::Accepted;
@@ -198,7 +199,14 @@ async fn take_post(
         read = read => read,
         excess = bearer.holder.evicted() => Err(body::evicted(excess)),
     };
-    let line = read.map_err(|denied| reply::last(reply::denied(denied)))?;
+    let line = read.map_err(|denied| {
+        if denied.status == StatusCode::PAYLOAD_TOO_LARGE {
+            let limit = settings.max_message_size;
+            let refusal = Refusal::too_long(limit, Outline::default());
+            bearer.refusals.invalid(&refusal);
+        }
+        reply::last(reply::denied(denied))
+    })?;
     if let Some(metrics) = metrics::get() {
         metrics.received(line.len());
     }

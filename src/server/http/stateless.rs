@@ -186,7 +186,7 @@ pub(super) async fn serve(
     }
     // Before the policy: what it decides on has to be what proxies on the way have gone by.
     let tools = &visitor.http_sessions.tools;
-    let checked = tools.check(&visitor.context, head.all, &message);
+    let checked = tools.check(&visitor.context, &bearer.refusals, head.all, &message);
     Box::pin(checked).await?;
     let permit = gate::judge(visitor, bearer, &authorization, message);
     let permit = permit.map_err(stopped)?;

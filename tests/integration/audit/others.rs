@@ -1,6 +1,7 @@
 //! Sessions and tasks of other users, and sessions across several connections.
 
 use super::*;
+use crate::support::http::{Http, modern, with};
 
 #[test]
 fn a_session_is_named_over_all_its_connections() {
@@ -115,6 +116,49 @@ fn who_asks_for_the_session_of_another_is_on_record() {
             2
         );
     }
+}
+
+/// Bug: what was refused over HTTP for its headers or its length was on no record.
+#[test]
+fn what_is_refused_over_http_is_on_record() {
+    let audit = Audit::new();
+    let server = Setup::new("http")
+        .secret()
+        .args(&["--audit-log", &audit.flag("log")])
+        .args(&["--max-message-size", "64KiB"])
+        .start();
+    let bearer = format!("Bearer {}", token_with(&["user"]));
+    let (mut headers, body) = modern(7, "tools/call", json!({"name": "t"}));
+    headers.push(("Authorization".to_owned(), bearer));
+    let post = |name: &str, body: &str| {
+        let headers = with(&headers, "Mcp-Name", name);
+        Http::connect(server.port).post(&headers, body).status()
+    };
+    assert_eq!(post("other", &body), 400);
+    let mismatch = "Header mismatch: Mcp-Name is not the name in the message";
+    let too_long = "longer than --max-message-size";
+    assert_eq!(post("t", &" ".repeat(100_000)), 413);
+    for (at, reason, of_message) in [(0, mismatch, true), (1, too_long, false)] {
+        let refused = eventually("it is on record", || {
+            let lines = audit.lines("log");
+            let mut refused = lines.into_iter().filter(|line| line["event"] == "refuse");
+            refused.nth(at)
+        });
+        assert_documented(&refused);
+        let given = |value: Value| if of_message { value } else { Value::Null };
+        for (key, value) in [
+            ("reason", json!(reason)),
+            ("roles", json!(["user"])),
+            ("kind", given(json!("request"))),
+            ("method", given(json!("tools/call"))),
+            ("tool", given(json!("t"))),
+            ("id", given(json!(7))),
+        ] {
+            assert_eq!(refused[key], value, "{refused}");
+        }
+    }
+    let log = server.stop();
+    assert!(log.contains(mismatch) && log.contains(too_long), "{log}");
 }
 
 /// Others' tasks look nonexistent, and attempts to read them went unnoticed.
