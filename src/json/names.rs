@@ -45,6 +45,8 @@ pub(crate) fn fold(name: &str) -> String {
     name.chars()
         .take_while(|c| *c != '\0')
         .filter(|c| !matches!(c, '_' | '-'))
+        // The capital 'ẞ' is its own upper case, and 'ß' has another.
+        .flat_map(char::to_lowercase)
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
         .collect()
@@ -63,4 +65,24 @@ pub(crate) fn folds_to(mut name: &[u8], exact: &str) -> bool {
 /// As [`looks_like`], for a `known` that is already folded.
 pub(crate) fn looks_like_folded(name: &[u8], known: &str) -> bool {
     Folded(name).eq(known.bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bug: 'ẞ' (U+1E9E) and 'ß' were two letters, and one for Go.
+    #[test]
+    fn the_cases_of_a_letter_are_one() {
+        for letter in '\0'..=char::MAX {
+            let cases = [
+                letter.to_lowercase().to_string(),
+                letter.to_uppercase().to_string(),
+            ];
+            let letter = letter.to_string();
+            for case in cases.iter().filter(|case| **case != letter) {
+                assert_eq!(fold(case), fold(&letter), "{letter}");
+            }
+        }
+    }
 }

@@ -53,6 +53,7 @@ fn arguments_pass_denied_or_invalid() {
     let deep = json!({"/o/a": {"equals": 1}, "/o/b": {"optional": true}});
     let each = json!({"/paths/*": {"within": ["/a", "/b"]}, "/edits/*/text": {"maxLength": 2, "optional": true}});
     let absent = json!({"/force": {"absent": true}, "/x": {"optional": true}});
+    let sharp = json!({"/größe": {"max": 1}});
     for (rules, arguments, expected) in [
         (&path, r#"{"path":"/srv/a"}"#, "passes"),
         (&path, r#"{"p\u0061th":"\/srv\/a"}"#, "passes"),
@@ -100,6 +101,7 @@ fn arguments_pass_denied_or_invalid() {
             r#"{"paths":[],"edits":[{"text":"a","more":1}]}"#,
             "denied",
         ),
+        (&sharp, r#"{"größe":1,"GRÖẞE":2}"#, "invalid"),
         (&absent, r#"{"x":[{"y":1}]}"#, "passes"),
         (&absent, r#"{"force":null}"#, "denied"),
     ] {
