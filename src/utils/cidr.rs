@@ -3,6 +3,9 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+/// The bits before an IPv4 address that is written as IPv6.
+const MAPPED: u8 = 96;
+
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
@@ -47,6 +50,15 @@ impl FromStr for Cidr {
         if bits > most {
             return Err(format!("a network of this kind has at most {most} bits"));
         }
+        // IPv4 addresses that are written as IPv6 are IPv4 here, too.
+        let mapped = match base {
+            IpAddr::V6(base) if bits >= MAPPED => base.to_ipv4_mapped(),
+            _ => None,
+        };
+        let (base, bits) = match mapped {
+            Some(base) => (IpAddr::V4(base), bits - MAPPED),
+            None => (base, bits),
+        };
         let range = Self { base, bits };
         let is_first = |bit: u32| match base {
             IpAddr::V4(base) => base.to_bits().checked_shl(bit).unwrap_or(0) == 0,
@@ -79,6 +91,10 @@ mod tests {
             ("2001:db8::/32", "2001:db9::1", false),
             ("::/0", "::1", true),
             ("::1", "::1", true),
+            // Bug: these held no address.
+            ("::ffff:127.0.0.1", "127.0.0.1", true),
+            ("::ffff:10.0.0.0/104", "::ffff:10.1.2.3", true),
+            ("::ffff:10.0.0.0/104", "11.0.0.0", false),
         ] {
             let parsed: Cidr = range.parse().unwrap();
             assert_eq!(
@@ -96,6 +112,7 @@ mod tests {
             "10.0.0.1/8",
             "10.0.0/8",
             "10.0.0.0/",
+            "::ffff:10.0.0.1/104",
         ] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
         }
