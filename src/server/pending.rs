@@ -97,6 +97,11 @@ impl PendingConnections {
 }
 
 impl PendingConnection {
+    /// All pending connections, for one that becomes pending once more.
+    pub(super) fn all(&self) -> Arc<PendingConnections> {
+        Arc::clone(&self.all)
+    }
+
     pub(super) fn spot(&self) -> Spot {
         Spot {
             number: self.number,

@@ -61,13 +61,34 @@ impl TestPeer {
     /// The same at this path.
     pub fn upgrade_at(port: u16, path: &str, headers: &str) -> (String, Self) {
         let mut peer = Self::connect("tcp", port);
+        let head = peer.switch(path, headers);
+        (head, peer)
+    }
+
+    /// The same on this connection; returns the head of the response.
+    pub fn switch(&mut self, path: &str, headers: &str) -> String {
         let text = UPGRADE.replacen("\r\n\r\n", &format!("\r\n{headers}\r\n"), 1);
         let text = text.replacen("GET / ", &format!("GET {path} "), 1);
-        peer.raw(text.as_bytes());
-        let head = peer.head();
-        peer.websocket = true;
-        peer.masks = true;
-        (head, peer)
+        self.raw(text.as_bytes());
+        self.websocket = true;
+        self.masks = true;
+        self.head()
+    }
+
+    /// Posts a message whose response has a length; returns the head and the body.
+    pub fn post(&mut self, path: &str, headers: &str, body: &str) -> (String, String) {
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Type: application/json\r\n\
+             Accept: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        self.raw(head.as_bytes());
+        let head = self.head();
+        let mut lines = head.lines();
+        let length = lines.find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+        self.input.read_exact(&mut body).unwrap();
+        (head, String::from_utf8(body).unwrap())
     }
 
     fn head(&mut self) -> String {

@@ -88,17 +88,23 @@ pub(super) async fn serve(
         Err(_) => return is_late(&mut trail),
     };
     let visitor = Visitor::new((context, http_sessions), site, address, certificate, trail);
+    let all_pending = pending.all();
     let mut pending = Some(pending);
     let end = Box::pin(converse(stream, &visitor, &mut pending, deadline)).await;
     visitor.ends(end);
     tracing::debug!(reason = end, "disconnected");
-    if let (Some((upgrade, said)), Some(pending)) = (visitor.take_upgrade(), pending)
+    if let Some((upgrade, said)) = visitor.take_upgrade()
         && let Ok(upgraded) = upgrade.await
     {
         let context = Arc::clone(&visitor.context);
         let certificate = visitor.certificate.clone();
         drop(visitor);
         let stream = Box::new(TokioIo::new(upgraded));
+        let pending = match pending {
+            Some(pending) => pending,
+            // It was authenticated for its requests, and has to be once more.
+            None => all_pending.enter(address, Duration::ZERO).await,
+        };
         let who = Unauthenticated::begin(&context.settings, address, number, pending);
         peer::serve_upgraded((stream, certificate), said, who, &context).await;
     }

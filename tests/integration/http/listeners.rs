@@ -101,6 +101,29 @@ fn an_upgrade_on_the_path_is_a_websocket_peer() {
     assert_eq!(peer.ask(9, "tools/list", json!({}))["id"], 9);
 }
 
+/// Bug: a reverse proxy uses its connections again, and then an upgrade was accepted and the connection
+/// closed.
+#[test]
+fn an_upgrade_may_follow_requests_on_the_same_connection() {
+    let token = token_with(&["user"]);
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    let flags = ["--max-connections", "1", "--max-pending", "1"];
+    let server = Setup::new("http").secret().args(&flags).start();
+    let mut peer = TestPeer::connect("tcp", server.port);
+    let (head, body) = peer.post(
+        "/mcp",
+        &bearer,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
+    );
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}{body}");
+    let head = peer.switch("/mcp", "");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    // The first user's token does not count for it.
+    let answer = peer.login(&token);
+    assert_eq!(answer["result"]["authenticated"], true, "{answer}");
+    assert_eq!(peer.ask(2, "tools/list", json!({}))["id"], 2);
+}
+
 /// A request that comes while the MCP server is restarting waits, and finds its session.
 #[test]
 fn sessions_outlive_their_mcp_server() {
