@@ -5,11 +5,13 @@ use crate::child::{Child, CommandLine};
 use crate::inventory::{Fault, Inventory, Session};
 use crate::jsonrpc::{MAX_CHILD_DEPTH, Message, recover};
 use crate::transport::line::{LineError, LineReader};
+use crate::utils::span::brief;
 use bytes::Bytes;
 use std::ffi::OsString;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout};
 
 /// The longest line of a server that is only asked what it offers, in bytes.
 const MAX_LINE: usize = 64 << 20;
@@ -20,6 +22,9 @@ const MAX_EXCERPT: usize = 60;
 /// How long a server may take to answer as one of 2026-07-28, beyond what it took as an older one: what
 /// does not know that revision need not answer at all.
 const MODERN_EXTRA: Duration = Duration::from_secs(5);
+
+/// How often the log says that an answer is waited for.
+const REPORT: Duration = Duration::from_secs(15);
 
 /// Why a server did not answer what it offers.
 #[derive(Debug, thiserror::Error)]
@@ -83,9 +88,8 @@ pub(super) async fn ask(command: &CommandLine, limit: Duration) -> Result<Invent
 async fn ask_both(command: &CommandLine, limit: Duration) -> Result<Inventory, Failure> {
     let began = Instant::now();
     let legacy = ask_one(command, false, limit).await?;
-    let modern_limit = limit.min(began.elapsed() * 2 + MODERN_EXTRA);
-    let modern_limit = if legacy.is_ok() { modern_limit } else { limit };
-    let modern = ask_one(command, true, modern_limit).await?;
+    let limit = modern_limit(limit, &legacy, began.elapsed());
+    let modern = ask_one(command, true, limit).await?;
     match (legacy, modern) {
         (Ok(mut inventory), Ok(modern)) => {
             inventory.merge(modern);
@@ -109,6 +113,16 @@ async fn ask_both(command: &CommandLine, limit: Duration) -> Result<Inventory, F
     }
 }
 
+/// The time limit as a server of 2026-07-28 for one that took this long as an older one.
+fn modern_limit<T>(limit: Duration, legacy: &Result<T, AskError>, took: Duration) -> Duration {
+    match legacy {
+        Ok(_) => limit.min(took * 2 + MODERN_EXTRA),
+        // The time is over; a little more shows whether it only ignores older clients.
+        Err(AskError::Silent(..)) => limit.min(MODERN_EXTRA),
+        Err(_) => limit,
+    }
+}
+
 async fn ask_one(
     command: &CommandLine,
     modern: bool,
@@ -127,7 +141,7 @@ async fn ask_one(
         &mut pipes.stdin,
         &mut stray,
     );
-    let outcome = timeout(limit, talk).await;
+    let outcome = patiently(limit, talk).await;
     drop(pipes);
     let status = child.stop().await;
     let stderr = child.reap().await;
@@ -145,6 +159,26 @@ async fn ask_one(
         }),
         Err(_) => Err(AskError::Silent(asked, limit.into())),
     })
+}
+
+/// Limits the time of a conversation with an MCP server; the log says that it goes on.
+pub(super) async fn patiently<T>(
+    limit: Duration,
+    talk: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    let mut waited = Duration::ZERO;
+    let reports = async {
+        loop {
+            sleep(REPORT).await;
+            waited += REPORT;
+            let (waited, limit) = (brief(waited), brief(limit));
+            tracing::warn!(%waited, %limit, "waiting for the MCP server to answer");
+        }
+    };
+    tokio::select! {
+        outcome = timeout(limit, talk) => outcome,
+        never = reports => match never {},
+    }
 }
 
 /// Carries a session over a connection of lines, to its end.
@@ -190,4 +224,59 @@ fn is_stray(line: &Bytes) -> bool {
 fn excerpt(line: &Bytes) -> String {
     let text = String::from_utf8_lossy(line);
     text.trim().chars().take(MAX_EXCERPT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    /// Captures the log.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Bug: a server that said nothing was waited for twice as long as `--timeout` says.
+    #[test]
+    fn a_server_that_says_nothing_gets_its_time_once() {
+        let limit = Duration::from_secs(120);
+        let silent = Err::<(), _>(AskError::Silent("initialize", limit.into()));
+        assert_eq!(modern_limit(limit, &silent, limit), MODERN_EXTRA);
+        let took = Duration::from_secs(10);
+        let late = took * 2 + MODERN_EXTRA;
+        assert_eq!(modern_limit(limit, &Ok(()), took), late);
+        let short = Duration::from_secs(1);
+        assert_eq!(modern_limit(short, &silent, short), short);
+    }
+
+    /// Bug: for minutes nothing was printed at all.
+    #[tokio::test(start_paused = true)]
+    async fn the_log_says_what_is_waited_for() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let logs = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let _logs = tracing::subscriber::set_default(logs.finish());
+        let began = Instant::now();
+        let limit = Duration::from_secs(50);
+        let outcome = patiently(limit, std::future::pending::<()>()).await;
+        assert!(outcome.is_err());
+        assert_eq!(began.elapsed(), limit);
+        let said = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let line = "waiting for the MCP server to answer waited=15s limit=50s";
+        assert!(said.contains(line), "{said}");
+        assert_eq!(said.matches("waiting for").count(), 3, "{said}");
+    }
 }

@@ -1,5 +1,6 @@
 //! What the MCP server at the far end offers.
 
+use super::super::ask_server::patiently;
 use super::report::{Report, Stopped};
 use crate::control::Control;
 use crate::handshake;
@@ -95,7 +96,7 @@ pub(super) async fn ask(
         };
         talk.send(resume.to_line()).await;
     }
-    let asked = timeout(LIMIT, converse(&mut talk, offers, report)).await;
+    let asked = patiently(LIMIT, converse(&mut talk, offers, report)).await;
     talk.send(Control::Leave {}.to_line()).await;
     conclude(asked.ok(), report)
 }
@@ -221,7 +222,7 @@ pub(super) async fn through_client(report: &mut Report) -> Result<(), Stopped> {
     let mut said = String::new();
     let mut stderr = stderr.take(MAX_STDERR);
     let mut talk = Talk::Client(stdin, LineReader::new(stdout, MAX_LINE));
-    let asked = timeout(LIMIT, converse(&mut talk, false, report)).await;
+    let asked = patiently(LIMIT, converse(&mut talk, false, report)).await;
     drop(talk);
     let ended = timeout(Duration::from_secs(5), async {
         // Bytes that are not text end it early, which is fine.
