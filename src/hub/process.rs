@@ -56,6 +56,8 @@ pub(super) enum Why {
     Overdue(&'static str),
     /// It has closed its stdin.
     StdinClosed,
+    /// It has closed its stdout.
+    StdoutClosed,
 }
 
 impl Why {
@@ -68,6 +70,7 @@ impl Why {
                 (status, Some(method))
             }
             Self::StdinClosed => (format!("closed its stdin, {status}"), None),
+            Self::StdoutClosed => (format!("closed its stdout, {status}"), None),
             Self::Itself | Self::Unneeded => (status, None),
         }
     }
@@ -185,7 +188,13 @@ async fn live(
         tokio::select! {
             status = child.wait() => (status, Why::Itself),
             // Without its stdout it is useless.
-            () = closed.notified() => (child.stop().await, Why::Itself),
+            () = closed.notified() => match child.leave().await {
+                Some(status) => (status, Why::Itself),
+                None => {
+                    tracing::warn!(pid, "MCP server has closed its stdout and lives on, ending it");
+                    (child.terminate().await, Why::StdoutClosed)
+                }
+            },
             () = asked(stopped) => (child.stop().await, Why::Unneeded),
             method = overdue(shared, process) => (child.terminate().await, Why::Overdue(method)),
             () = deaf.notified() => {

@@ -156,6 +156,27 @@ fn a_process_that_has_closed_its_stdin_has_ended() {
     }
 }
 
+/// Bug: only the signal that ended it was told, as if somebody had killed it.
+#[test]
+fn a_process_that_has_closed_its_stdout_is_ended_and_the_cause_is_told() {
+    let server = Setup::new("tcp")
+        .shell_at_first("exec > /dev/null; sleep 600")
+        .start();
+    let mut peer = server.peer();
+    let answer = peer.initialize();
+    let data = &answer["error"]["data"];
+    assert_eq!(data["reason"], "child-exited", "{answer}");
+    let status = data["status"].as_str().unwrap();
+    assert!(
+        status.starts_with("closed its stdout, signal: 15"),
+        "{answer}"
+    );
+    server
+        .log
+        .wait_for("MCP server has closed its stdout and lives on, ending it");
+    assert!(peer.initialize()["result"].is_object());
+}
+
 /// Nothing was written to it, so peers got a response to `initialize`, and then waited.
 #[cfg(target_os = "linux")]
 #[test]
