@@ -25,6 +25,9 @@ pub enum Refused {
     /// What came first cannot be a token.
     #[error("the first line is no token: {0}")]
     NoToken(&'static str),
+    /// A message has come instead of a token.
+    #[error("no token: the first line is a message")]
+    Message,
     /// An HTTP request has come instead of a token.
     #[error("the first line is no token, it is the head of an HTTP request")]
     Http,
@@ -64,7 +67,7 @@ impl Refused {
                 _ => AuthFailure::InvalidToken,
             }),
             Self::Mistake(_) => Some(AuthFailure::InvalidToken),
-            Self::NoToken(_) | Self::Http => Some(AuthFailure::NoToken),
+            Self::NoToken(_) | Self::Message | Self::Http => Some(AuthFailure::NoToken),
             Self::Roles { .. } => Some(AuthFailure::Roles),
             Self::Full | Self::TooManyOfUser | Self::Stopping | Self::Gone(_) | Self::HungUp => {
                 None
@@ -86,7 +89,7 @@ impl Refused {
     #[must_use]
     pub fn to_line(&self) -> Option<Vec<u8>> {
         match self {
-            Self::Token { .. } | Self::Mistake(_) | Self::NoToken(_) => {
+            Self::Token { .. } | Self::Mistake(_) | Self::NoToken(_) | Self::Message => {
                 Some(authentication_failed("Invalid token"))
             }
             Self::Http => Some(foreign::no_http()),

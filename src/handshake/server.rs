@@ -86,6 +86,9 @@ impl<C: AsyncFnOnce(&Secret) -> Result<Identity, Refused>> Authenticator<C> {
         if matches!(connection, Connection::Line(..)) && foreign::is_http_request(&line) {
             return Err(Refused::Http);
         }
+        if line.trim_ascii_start().starts_with(b"{") {
+            return Err(Refused::Message);
+        }
         let token = std::str::from_utf8(&line).map_err(|_| Refused::NoToken("not UTF-8"))?;
         let (identity, place) = enter(check(&token.trim().to_owned().into()).await?)?;
         let line = welcome(&identity, self.resume).map_err(|err| Refused::Gone(err.into()))?;

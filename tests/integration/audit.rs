@@ -257,10 +257,12 @@ fn who_does_not_come_in_is_on_record() {
         server.peer().login(&first);
     }
     server.peer().next();
+    // Bug: a client without a token was said to have one that is invalid.
+    server.peer().initialize();
     let ends = || {
         let lines = audit.lines("log");
         let ends = lines.iter().filter(|line| line["event"] == "disconnect");
-        (ends.count() == 4).then_some(())
+        (ends.count() == 5).then_some(())
     };
     eventually("all are gone", ends);
     server.stop();
@@ -279,6 +281,7 @@ fn who_does_not_come_in_is_on_record() {
             "invalid token: not a token that one of our keys has signed",
         ),
         (4, "no token in time"),
+        (5, "no token: the first line is a message"),
     ] {
         let [_, refuse, disconnect] = of(connection)[..] else {
             panic!("{lines:#?}");
