@@ -34,7 +34,7 @@ pub enum WrongTransport {
     WebSocket,
     /// HTTP of ours, with MCP at another path.
     #[error(
-        "this is a port of 'server http', with MCP at another path; use 'client http' with --url http://HOST:PORT/mcp, 'client ws' with --url ws://HOST:PORT/mcp, or the --path of the server"
+        "this is a port of 'server http', with MCP at another path; use 'client http' with --url http(s)://HOST:PORT/mcp, 'client ws' with --url ws(s)://HOST:PORT/mcp, or the --path of the server"
     )]
     Path,
     /// HTTP of ours, for health checks or metrics alone.
@@ -47,7 +47,7 @@ pub enum WrongTransport {
     NoHttp,
     /// HTTP, which may be upgraded to WebSocket.
     #[error(
-        "HTTP is spoken on this port; use 'client http' with --url http://HOST:PORT/mcp, or 'client ws' if it takes WebSockets"
+        "HTTP is spoken on this port; use 'client http' with --url http(s)://HOST:PORT/mcp, or 'client ws' if it takes WebSockets"
     )]
     Http,
 }

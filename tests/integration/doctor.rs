@@ -196,7 +196,7 @@ fn a_url_is_told_apart() {
             http.port,
             "/",
             "upgrade",
-            "--url ws://HOST:PORT/mcp",
+            "--url ws(s)://HOST:PORT/mcp",
         ),
     ] {
         assert_stops(ask(transport, scheme, port, path), step, says);

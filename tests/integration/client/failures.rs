@@ -149,14 +149,14 @@ fn the_wrong_transport_is_seen_at_once() {
         (
             "http",
             "tcp",
-            "'client http' with --url http://HOST:PORT/mcp",
+            "'client http' with --url http(s)://HOST:PORT/mcp",
         ),
         (
             "http",
             "ws",
-            "'client http' with --url http://HOST:PORT/mcp",
+            "'client http' with --url http(s)://HOST:PORT/mcp",
         ),
-        ("http", "ws", "'client ws' with --url ws://HOST:PORT/mcp"),
+        ("http", "ws", "'client ws' with --url ws(s)://HOST:PORT/mcp"),
     ] {
         for (setup, token) in [
             (Setup::new(server), None),
