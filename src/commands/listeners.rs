@@ -105,7 +105,7 @@ fn failure(place: &str, err: io::Error, in_use: &'static str) -> Failure {
 }
 
 /// Prints the open listeners to stdout, one per line.
-pub(super) fn announce(listeners: &[Listening]) -> io::Result<()> {
+pub(super) fn announce(listeners: &[Listening]) -> Result<(), Failure> {
     for listening in listeners {
         let line = match listening {
             Listening::Port(kind, listeners) => {

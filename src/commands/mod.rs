@@ -118,14 +118,16 @@ fn tools(count: usize) -> String {
 }
 
 /// Prints to stdout; if that is closed, the text is dropped silently.
-fn print(text: &str) -> std::io::Result<()> {
+fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::caused("could not write to stdout", err))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -377,6 +377,22 @@ fn the_workflow_of_the_readme_works_as_pasted() {
     assert_eq!(claims(lines[1], lines[0])["roles"][0], "admin");
 }
 
+/// Bug: the error did not say what had no space left.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stdout_that_takes_nothing_is_named() {
+    let script = format!(
+        "'{}' generate-secret > /dev/full",
+        env!("CARGO_BIN_EXE_mcp-remote")
+    );
+    let outcome = run(Command::new("sh").args(["-c", &script]), b"");
+    assert_fails(
+        &outcome,
+        1,
+        "could not write to stdout: No space left on device",
+    );
+}
+
 #[test]
 fn a_closed_stdout_is_no_failure() {
     let script = format!(
