@@ -58,7 +58,12 @@ impl UpgradeError {
                 tungstenite::Error::Http(answer) if wants_tls(&answer) => tls::Mismatch.into(),
                 tungstenite::Error::Http(answer) => match wrong_transport(&answer) {
                     Some(wrong) => wrong.into(),
-                    None => to_io(tungstenite::Error::Http(answer)),
+                    None => {
+                        let status = answer.status();
+                        io::Error::other(format!(
+                            "the WebSocket upgrade is answered with HTTP {status}"
+                        ))
+                    }
                 },
                 tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) => {
                     WrongTransport::NoHttp.into()

@@ -140,6 +140,16 @@ fn a_port_of_another_service_is_named() {
     }
 }
 
+/// Bug: the error was "HTTP error: 502 Bad Gateway", which does not say what has failed.
+#[test]
+fn an_upgrade_that_is_answered_with_something_else_is_named() {
+    let port = greeting_port(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+    let (error, outcome) = told("ws", port, &[], None);
+    let says = "the WebSocket upgrade is answered with HTTP 502 Bad Gateway";
+    assert!(error["message"].as_str().unwrap().contains(says), "{error}");
+    assert!(outcome.stderr.contains(says), "{outcome:?}");
+}
+
 /// Bug: a client with the wrong transport kept trying for 24 seconds.
 #[test]
 fn the_wrong_transport_is_seen_at_once() {
