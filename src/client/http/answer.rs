@@ -142,6 +142,12 @@ fn refused(head: &Head, body: &Bytes) -> Refused {
             Executed::No,
         ),
         400..500 => (format!("the server says HTTP {status}"), Executed::No),
+        502 | 504 => (
+            format!(
+                "the server says HTTP {status}: a reverse proxy gets no answer from what is behind it"
+            ),
+            Executed::Unknown,
+        ),
         _ => (format!("the server says HTTP {status}"), Executed::Unknown),
     };
     Refused {
@@ -226,6 +232,15 @@ mod tests {
         ] {
             let head = head(status, Content::Json);
             assert_eq!(judged(&head, body, in_session), expected, "{status} {body}");
+        }
+    }
+
+    /// Bug: nothing said that it is the reverse proxy that answers.
+    #[test]
+    fn a_proxy_without_its_server_is_named() {
+        for status in [502, 504] {
+            let said = refused(&head(status, Content::Other), &Bytes::new());
+            assert!(said.text.contains("reverse proxy"), "{}", said.text);
         }
     }
 
