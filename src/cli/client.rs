@@ -1,6 +1,6 @@
 //! The command line of `client`.
 
-use super::{KeepaliveArgs, LogArgs, TokenArgs, number, port, positive_duration};
+use super::{KeepaliveArgs, LogArgs, TokenArgs, milliseconds, number, port, positive_duration};
 use crate::utils::host;
 use crate::utils::secret::Secret;
 use clap::builder::FalseyValueParser;
@@ -139,7 +139,7 @@ pub struct ClientArgs {
         value_name = "MS",
         env = "MCP_REMOTE_RECONNECT_DELAY",
         default_value_t = RECONNECT_DELAY,
-        value_parser = number(0),
+        value_parser = milliseconds,
         help_heading = "Reconnection"
     )]
     pub reconnect_delay: u32,

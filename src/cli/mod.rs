@@ -421,6 +421,12 @@ fn number(lowest: u32) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + 
     }
 }
 
+/// A whole number of milliseconds.
+fn milliseconds(text: &str) -> Result<u32, String> {
+    let needed = "a whole number of milliseconds is needed, without a unit, such as 1000";
+    text.parse().map_err(|_| needed.to_owned())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let what = |err| match err {
         humantime::DurationError::UnknownUnit { unit, .. } if unit.is_empty() => {

@@ -165,7 +165,7 @@ mod tests {
             ),
             (
                 "client tcp --port 1 --reconnect-delay 1s",
-                "a whole number from 0 to",
+                "a whole number of milliseconds is needed",
             ),
             (
                 "server tcp --port 1 --resume-window 5 -- x",
