@@ -6,6 +6,7 @@ use crate::cli::{ClientArgs, ClientTransport};
 use crate::client::{self, Place, Port, Settings};
 use crate::system::signals::Signals;
 use crate::transport::tls::Connector;
+use std::io::IsTerminal;
 use tokio_tungstenite::tungstenite::http::Uri;
 
 pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
@@ -26,6 +27,11 @@ pub(super) fn run(args: ClientArgs, release: fn()) -> Result<(), Failure> {
     let token = token.or_else(|| std::env::var_os("MCP_REMOTE_JWT_TOKEN_FILE").map(Into::into));
     let files = token.iter().chain(&args.tls_key).chain(&args.header_file);
     files.for_each(|file| warn_of_readers(file));
+    if std::io::stdin().is_terminal() {
+        tracing::info!(
+            "waiting for MCP messages on stdin, where a host writes them; by hand, try the connection with 'mcp-remote doctor client'"
+        );
+    }
     let runtime = runtime(release)?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::listen()?;

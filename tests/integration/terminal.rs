@@ -127,6 +127,20 @@ fn without_arguments_the_first_steps_are_shown() {
     );
 }
 
+/// Bug: a client of a server without a secret showed nothing at all.
+#[test]
+fn a_client_started_by_hand_says_what_it_waits_for() {
+    let says = "waiting for MCP messages on stdin";
+    let mut client = binary();
+    client.args(["client", "tcp", "--host", "127.0.0.1", "--port", "1"]);
+    let program = client.get_program().display();
+    let shown = on_terminal(&format!("{program} client tcp --host 127.0.0.1 --port 1"));
+    assert!(shown.contains(says), "{shown}");
+    // A host knows.
+    let outcome = run(&mut client, b"");
+    assert!(!outcome.stderr.contains(says), "{outcome:?}");
+}
+
 /// The entry shown in the banner is given to a host, which finds the server.
 #[test]
 fn a_server_started_by_hand_says_how_to_reach_it() {
