@@ -61,8 +61,10 @@ impl Process {
             Some(Method::LogMessage) if self.service != Service::Legacy => {
                 // Log messages of a modern server belong to a request that wanted them, but do not
                 // say to which (2026-07-28 server/utilities/logging): they are passed on only if
-                // just one peer has such a request in flight.
-                self.in_flight.only_log_reader().into_iter().collect()
+                // just one peer has such a request in flight, or has had one that may still be worked on.
+                let reader = self.in_flight.only_log_reader();
+                let certain = reader.filter(|id| self.logs_are_of(*id, message, peers));
+                certain.into_iter().collect()
             }
             // Modern servers send nothing else without a subscription.
             _ if self.service != Service::Legacy => Vec::new(),
@@ -71,9 +73,8 @@ impl Process {
                     .text(Field::Level)
                     .and_then(|name| Level::parse(&name));
                 let unasked = self.level.map(|_| Level::UNASKED);
-                let method = message.method();
                 peers.receivers(|session| {
-                    if session.profile.rights.blocks(method) {
+                    if !session.profile.may_hear(message) {
                         return false;
                     }
                     let threshold = session.level.or(unasked);
@@ -97,6 +98,15 @@ impl Process {
             Some(Method::ElicitationComplete) => self.elicitation_complete(message),
             _ => peers.receivers(|_| true),
         }
+    }
+
+    /// True if a log message of a modern process can be about the requests of this session alone, and it may get it.
+    fn logs_are_of(&self, id: SessionId, message: &Message, peers: &Peers) -> bool {
+        peers.get(id).is_some_and(|session| {
+            let is_attached = |session| peers.sessions.contains_key(&session);
+            session.profile.may_hear(message)
+                && (self.forgotten).logs_are_of(id, &session.owner, is_attached)
+        })
     }
 
     fn elicitation_complete(&mut self, message: &Message) -> Vec<SessionId> {

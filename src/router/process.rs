@@ -152,7 +152,8 @@ impl Process {
             self.subscriptions.forget(ours, via);
         }
         if pending.is_sent(ours) && !session.profile.is_own {
-            self.forgotten.insert(ours, pending.session, &session.owner);
+            self.forgotten
+                .insert(ours, session.requester(pending.wants_logs));
         }
         Some(pending)
     }

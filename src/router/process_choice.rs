@@ -262,7 +262,8 @@ impl Process {
                 // Held lines may still be passed on.
                 self.note(session.origin(None, latest));
                 if !session.profile.is_own {
-                    self.forgotten.insert(ours, pending.session, &session.owner);
+                    self.forgotten
+                        .insert(ours, session.requester(pending.wants_logs));
                 }
             }
             if session.answered(&pending.id, ours) {

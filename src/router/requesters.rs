@@ -16,22 +16,40 @@ pub(super) struct Forgotten {
     requests: HashMap<i64, Requester>,
     /// The requesters of those beyond the bound, which count until the process ends.
     beyond: Owners,
+    /// The same for those that want log messages.
+    beyond_with_logs: Owners,
 }
 
 #[derive(Debug)]
-struct Requester {
-    session: SessionId,
-    owner: Arc<Owner>,
+pub(super) struct Requester {
+    pub session: SessionId,
+    pub owner: Arc<Owner>,
+    /// The request wants log messages.
+    pub wants_logs: bool,
+}
+
+impl Requester {
+    /// True for `session`, and for an earlier session of the same owner.
+    fn is(
+        &self,
+        session: SessionId,
+        owner: &Owner,
+        is_attached: impl Fn(SessionId) -> bool,
+    ) -> bool {
+        self.session == session || (*self.owner == *owner && !is_attached(self.session))
+    }
 }
 
 impl Forgotten {
-    pub(super) fn insert(&mut self, ours: i64, session: SessionId, owner: &Arc<Owner>) {
+    pub(super) fn insert(&mut self, ours: i64, requester: Requester) {
         if self.requests.len() >= MAX_FORGOTTEN {
-            self.beyond.add(owner);
+            self.beyond.add(&requester.owner);
+            if requester.wants_logs {
+                self.beyond_with_logs.add(&requester.owner);
+            }
             return;
         }
-        let owner = Arc::clone(owner);
-        self.requests.insert(ours, Requester { session, owner });
+        self.requests.insert(ours, requester);
     }
 
     /// The process has answered the request; true if it was one of these.
@@ -51,11 +69,22 @@ impl Forgotten {
         owner: &Owner,
         is_attached: impl Fn(SessionId) -> bool,
     ) -> bool {
-        let is_own = |requester: &Requester| {
-            requester.session == session
-                || (*requester.owner == *owner && !is_attached(requester.session))
-        };
-        self.beyond.are_all(owner) && self.requests.values().all(is_own)
+        let mut requests = self.requests.values();
+        self.beyond.are_all(owner)
+            && requests.all(|requester| requester.is(session, owner, &is_attached))
+    }
+
+    /// The same for those that want log messages.
+    pub(super) fn logs_are_of(
+        &self,
+        session: SessionId,
+        owner: &Owner,
+        is_attached: impl Fn(SessionId) -> bool,
+    ) -> bool {
+        let requests = self.requests.values();
+        let mut with_logs = requests.filter(|requester| requester.wants_logs);
+        self.beyond_with_logs.are_all(owner)
+            && with_logs.all(|requester| requester.is(session, owner, &is_attached))
     }
 
     /// They were never sent to the process.
@@ -105,6 +134,40 @@ mod tests {
         Arc::new(Some(name.to_owned()))
     }
 
+    fn requester(session: SessionId, owner: &Arc<Owner>) -> Requester {
+        Requester {
+            session,
+            owner: Arc::clone(owner),
+            wants_logs: false,
+        }
+    }
+
+    /// A request without log messages has none, however many there are.
+    #[test]
+    fn only_requests_that_want_logs_make_them_ambiguous() {
+        let (alice, bob) = (owner("alice"), owner("bob"));
+        let (gone, here) = (SessionId(1), SessionId(2));
+        let is_attached = |session| session == here;
+        for already in [0, MAX_FORGOTTEN] {
+            let mut forgotten = Forgotten::default();
+            for ours in 0..=i64::try_from(already).unwrap() {
+                forgotten.insert(ours, requester(gone, &alice));
+            }
+            assert!(forgotten.logs_are_of(here, &bob, is_attached));
+            let wants_logs = true;
+            let other = requester(gone, &alice);
+            forgotten.insert(
+                -1,
+                Requester {
+                    wants_logs,
+                    ..other
+                },
+            );
+            assert!(!forgotten.logs_are_of(here, &bob, is_attached));
+            assert!(forgotten.logs_are_of(here, &alice, is_attached));
+        }
+    }
+
     #[test]
     fn what_is_beyond_the_bound_counts_for_its_owner_until_the_process_ends() {
         let (alice, bob) = (owner("alice"), owner("bob"));
@@ -113,7 +176,7 @@ mod tests {
         let mut forgotten = Forgotten::default();
         let count = i64::try_from(MAX_FORGOTTEN).unwrap() + 1;
         for ours in 0..count {
-            forgotten.insert(ours, gone, &alice);
+            forgotten.insert(ours, requester(gone, &alice));
         }
         assert_eq!(forgotten.len(), MAX_FORGOTTEN);
         assert!(forgotten.are_of(here, &alice, is_attached));
@@ -131,7 +194,7 @@ mod tests {
         let alice = owner("alice");
         let (other, here) = (SessionId(1), SessionId(2));
         let mut forgotten = Forgotten::default();
-        forgotten.insert(1, other, &alice);
+        forgotten.insert(1, requester(other, &alice));
         assert!(!forgotten.are_of(here, &alice, |_| true));
         assert!(forgotten.are_of(here, &alice, |session| session != other));
     }

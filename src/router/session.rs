@@ -2,6 +2,7 @@
 
 use super::evidence::{Origin, Sender};
 use super::levels::Level;
+use super::requesters::Requester;
 use super::server_requests::Capabilities;
 use super::tasks::Owner;
 use super::{MAX_CANCELLED, MAX_IN_FLIGHT, PROCESSES, ProcessId, SessionId};
@@ -51,11 +52,13 @@ impl Profile {
         asked.any(|known| known.name() == method) && self.rights.blocks(method)
     }
 
-    /// False for a change to a resource that the peer may not subscribe to: a subscription may
-    /// cover more than its own URI.
+    /// False for a log message if its roles block those, and for a change to a resource that it may not subscribe to: a
+    /// subscription may cover more than its own URI.
     pub(super) fn may_hear(&self, notification: &Message) -> bool {
-        if notification.method() != "notifications/resources/updated" {
-            return true;
+        match notification.mcp_method() {
+            Some(Method::LogMessage) => return !self.rights.blocks(notification.method()),
+            Some(Method::ResourceUpdated) => {}
+            _ => return true,
         }
         let method = match notification.subscription() {
             Some(_) => "subscriptions/listen",
@@ -157,6 +160,15 @@ impl Session {
             request,
             latest,
             kept: &self.kept,
+        }
+    }
+
+    /// The requester of one of its requests.
+    pub(super) fn requester(&self, wants_logs: bool) -> Requester {
+        Requester {
+            session: self.id,
+            owner: Arc::clone(&self.owner),
+            wants_logs,
         }
     }
 

@@ -72,7 +72,7 @@ impl IsolatedRouter {
                 }
             }
             _ if !self.may_hear(message) => {
-                tracing::debug!("dropped word of a resource that the peer may not subscribe to");
+                tracing::debug!("dropped a notification that the peer may not get");
                 return;
             }
             _ => {}

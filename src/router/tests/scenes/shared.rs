@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::permissions::Policy;
+use crate::router::Counted;
 
 #[test]
 fn subscriptions_are_counted_per_uri() {
@@ -203,6 +204,64 @@ fn a_modern_servers_logs_reach_the_only_peer_that_wants_them() {
     bench.peer(b, call);
     bench.child(0, say);
     assert!(bench.peers_heard().is_empty());
+}
+
+/// Bug: once a peer had left, what the server logged about its request, which it still worked on, went to another.
+#[test]
+fn a_modern_servers_logs_about_the_request_of_a_peer_that_has_left_reach_nobody_else() {
+    let mut bench = Bench::default();
+    let (a, b) = (bench.modern(), bench.attach_user("bob"));
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/logLevel":"info"}}}"#;
+    let say =
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#;
+    bench.peer(a, call);
+    let left = bench.child_heard(0).remove(0)["id"].clone();
+    bench.detach(a);
+    bench.peer(b, call);
+    bench.child(0, say);
+    assert_eq!(bench.peers_heard(), []);
+    // A request without log messages has none.
+    let again = bench.attach();
+    bench.peer(
+        again,
+        &call.replace("io.modelcontextprotocol/logLevel", "x"),
+    );
+    bench.detach(again);
+    bench.done(&left);
+    bench.child(0, say);
+    bench.told(b);
+    // Another session of the same user may see them.
+    bench.detach(b);
+    let b = bench.attach_user("bob");
+    bench.peer(b, call);
+    bench.child(0, say);
+    bench.told(b);
+}
+
+/// Bug: only the log messages of a legacy server on a shared process were withheld.
+#[test]
+fn who_may_have_no_log_messages_gets_none() {
+    let policy = r#"{"permissions":{"user":{"allowedMethods":["*"],"blockedMethods":["notifications/message"]}}}"#;
+    let rights = Policy::parse(policy).unwrap().rights(&["user".to_owned()]);
+    let profile = || Profile {
+        rights: rights.clone(),
+        ..Profile::anybody()
+    };
+    let say =
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#;
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/logLevel":"info"}}}"#;
+    let mut bench = Bench::default();
+    bench.modern();
+    let peer = bench.router.attach(profile());
+    bench.peer(peer, call);
+    bench.child(0, say);
+    assert_eq!(bench.peers_heard(), []);
+
+    let (mut isolated, mut out) = (IsolatedRouter::default(), Output::default());
+    isolated.attach(profile(), &Counted::default());
+    let say = Message::read(say.into(), MAX_CHILD_DEPTH).unwrap();
+    isolated.child_message(&say, Instant::now, &mut out);
+    assert!(out.to_peer.is_empty());
 }
 
 /// A server that refused one peer's level did not get the others' level again when it returned.
