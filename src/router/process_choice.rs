@@ -174,6 +174,7 @@ impl Router {
     fn set_legacy_only(&mut self, error: Message, id: ProcessId, out: &mut Output) -> bool {
         let (process, peers) = self.process(id);
         process.answer_discovers(&error, peers, out);
+        process.tools.tell_ready(out);
         self.legacy_only = Some(error);
         if self.serving(false).is_none() {
             return false;

@@ -206,3 +206,26 @@ fn nothing_is_asked_before_the_process_is_ready() {
     bench.call_pinned(peer, &rights, 2);
     assert_eq!(bench.methods_asked()[0].0, "tools/call");
 }
+
+/// Bug: a call that came first, from a modern client, waited for a legacy server until `--start-timeout`.
+#[test]
+fn a_call_that_waits_for_the_probe_of_a_legacy_server_goes_on() {
+    let (mut bench, rights) = (Bench::default(), rights());
+    let peer = bench.attach();
+    let line = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t", "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}});
+    let message = Message::read(line.to_string().into(), MAX_PEER_DEPTH).unwrap();
+    let call = rights.pinned_call(&message).unwrap();
+    let learn = |bench: &mut Bench| {
+        let Bench { router, out, clock } = bench;
+        router.learn_tools(peer, (&message, &call), clock.0, out)
+    };
+    assert_eq!(learn(&mut bench), ToolsKnown::NotReady);
+    let probe = bench.child_heard(0).remove(0);
+    assert_eq!(probe["method"], "server/discover");
+    let error = json!({"code": -32601, "message": "no"});
+    let answer = json!({"jsonrpc": "2.0", "id": probe["id"], "error": error});
+    bench.child(0, &answer.to_string());
+    assert!(std::mem::take(&mut bench.out.learned), "who waits is told");
+    assert_eq!(learn(&mut bench), ToolsKnown::NotReady);
+    assert_eq!(bench.child_heard(0)[0]["method"], "initialize");
+}
