@@ -204,7 +204,7 @@ impl Process {
     }
 
     /// True for a request that waits for the turn of its sender.
-    fn holds(&self, request: i64) -> bool {
+    pub(super) fn holds(&self, request: i64) -> bool {
         self.turns
             .as_ref()
             .is_some_and(|turns| turns.holds(request))

@@ -230,10 +230,13 @@ impl Process {
         latest: i64,
         out: &mut Output,
     ) {
+        let waits = self.holds(ours);
         if let Some(pending) = self.in_flight.get(ours)
-            && !pending.is_cancellable()
+            && (waits || !pending.is_cancellable())
         {
-            if pending.delivery == Delivery::Queued || matches!(pending.purpose, Purpose::Listen(_))
+            if waits
+                || pending.delivery == Delivery::Queued
+                || matches!(pending.purpose, Purpose::Listen(_))
             {
                 session.answered(&pending.id, ours);
                 self.end(ours);

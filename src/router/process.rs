@@ -233,12 +233,18 @@ impl Process {
         open
     }
 
-    /// Removes a request that is over, or that was withdrawn before the process got it.
+    /// Removes a request that is over, or that was withdrawn before the process got it: what waits for its turn is queued.
     pub(super) fn end(&mut self, ours: i64) -> Option<Pending> {
-        let pending = self.in_flight.remove(ours)?;
+        let mut pending = self.in_flight.remove(ours)?;
         match pending.delivery {
             Delivery::Queued => self.queue.take_back(pending.session, ours),
-            Delivery::Given | Delivery::Held => self.queue.close(pending.session, ours),
+            Delivery::Given => self.queue.close(pending.session, ours),
+            Delivery::Held => {
+                self.queue.close(pending.session, ours);
+                if (self.turns.as_mut()).is_some_and(|turns| turns.take_back(ours)) {
+                    pending.delivery = Delivery::Queued;
+                }
+            }
         }
         Some(pending)
     }

@@ -97,6 +97,18 @@ impl Turns {
         self.waiting.retain(|waiting| !waiting.lines.is_empty());
     }
 
+    /// Drops a request that waits; false if it does not.
+    pub(super) fn take_back(&mut self, request: i64) -> bool {
+        let holds = self.holds(request);
+        if holds {
+            for waiting in &mut self.waiting {
+                waiting.lines.retain(|line| line.request != Some(request));
+            }
+            self.waiting.retain(|waiting| !waiting.lines.is_empty());
+        }
+        holds
+    }
+
     /// Begins the next turn, if lines wait for one.
     pub(super) fn pass(&mut self) -> Option<Waiting> {
         let next = self.waiting.pop_front();
@@ -185,6 +197,8 @@ mod tests {
         turns.retain(one, |line| line.request.is_none());
         assert!(!turns.holds(1) && turns.holds(2));
         assert_eq!(turns.len(), 10);
+        assert!(!turns.take_back(1) && turns.take_back(2));
+        assert_eq!(turns.len(), 5);
         turns.retain(one, |_| false);
         turns.retain(other, |_| false);
         assert!(turns.pass().is_none());

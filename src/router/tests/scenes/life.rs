@@ -374,3 +374,36 @@ fn a_session_with_a_full_queue_is_read_again_once_its_process_has_ended() {
         assert_eq!(is_full(&bench), restarts);
     }
 }
+
+/// Bug: what waited for the turn of its sender was executed though it had been cancelled, or its peer had left.
+#[test]
+fn what_waits_for_the_turn_of_its_sender_is_taken_back() {
+    for leaves in [false, true] {
+        let mut bench = Bench::default();
+        let (other, peer) = (bench.legacy_of("other"), bench.legacy_of("peer"));
+        bench.exit_as(0, true, false, true);
+        bench.start(0);
+        let initialize = bench.child_heard(0).remove(0)["id"].clone();
+        bench.done(&initialize);
+        bench.child_heard(0);
+        bench.peers_heard();
+        let first = bench.call(other, 1);
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#;
+        bench.peer(peer, call);
+        if leaves {
+            bench.detach(peer);
+        } else {
+            bench.peer(
+                peer,
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
+            );
+        }
+        bench.done(&first);
+        bench.router.end_turns(ProcessId::FIRST, &mut bench.out);
+        assert_eq!(bench.child_heard(0), [Value::Null; 0], "leaves: {leaves}");
+        assert_eq!(bench.router.held(ProcessId::FIRST), 0);
+        assert_eq!(bench.router.processes[0].forgotten.len(), 0);
+        let told = bench.peers_heard();
+        assert!(told.iter().all(|(to, _)| *to == other), "{told:?}");
+    }
+}
