@@ -108,7 +108,7 @@ impl Process {
                 break;
             };
             let request = next.waiting.request;
-            if request.is_some_and(|ours| self.refuse_queued(ours, peers, out)) {
+            if request.is_some_and(|ours| self.refuse_waiting_call(ours, peers, out)) {
                 // It has got an error.
             } else if let Some(session) = peers.get(next.session) {
                 let origin = session.origin(request, peers.numbers.newest);
@@ -177,13 +177,13 @@ impl Process {
     }
 
     /// Releases held lines to the process.
-    pub(super) fn release(&mut self, latest: i64, out: &mut Output) {
-        self.evidence.release(latest);
+    pub(super) fn release(&mut self, peers: &mut Peers, out: &mut Output) {
+        self.evidence.release(peers.numbers.newest);
         out.lines(self.id).append(&mut self.held);
         for ours in std::mem::take(&mut self.held_requests) {
             self.in_flight.give(ours, out.now);
         }
-        self.pass_turn(latest, out);
+        self.pass_turn(peers, out);
         self.tools.tell_ready(out);
     }
 
@@ -216,51 +216,71 @@ impl Process {
     }
 
     /// The process has answered the request `ours`.
-    pub(super) fn answered(&mut self, ours: i64, latest: i64, out: &mut Output) {
+    pub(super) fn answered(&mut self, ours: i64, peers: &mut Peers, out: &mut Output) {
         self.evidence.answered(ours);
         self.renewals.remove(&ours);
         if let Some(turns) = &mut self.turns
             && turns.answered(ours)
         {
-            self.pass_turn(latest, out);
+            self.pass_turn(peers, out);
         }
     }
 
     /// Ends a turn that began before the last tick.
-    pub(super) fn tick(&mut self, latest: i64, out: &mut Output) {
+    pub(super) fn tick(&mut self, peers: &mut Peers, out: &mut Output) {
         if let Some(turns) = &mut self.turns
             && turns.tick()
         {
-            self.pass_turn(latest, out);
+            self.pass_turn(peers, out);
         }
     }
 
     /// Ends the turns: all lines are sent at once again.
-    pub(super) fn end_turns(&mut self, latest: i64, out: &mut Output) {
+    pub(super) fn end_turns(&mut self, peers: &mut Peers, out: &mut Output) {
         let mut turns = self.turns.take().unwrap_or_default();
         while let Some(next) = turns.pass() {
-            self.begin_turn(next, latest, out);
+            self.begin_turn(next, peers, out);
         }
     }
 
-    fn pass_turn(&mut self, latest: i64, out: &mut Output) {
-        if !self.is_holding()
+    /// Begins the turn of the next sender of whom anything is sent.
+    fn pass_turn(&mut self, peers: &mut Peers, out: &mut Output) {
+        while !self.is_holding()
             && let Some(next) = self.turns.as_mut().and_then(Turns::pass)
         {
-            self.begin_turn(next, latest, out);
+            if self.begin_turn(next, peers, out) {
+                return;
+            }
         }
     }
 
-    fn begin_turn(&mut self, mut next: turns::Waiting, latest: i64, out: &mut Output) {
+    /// Sends what a sender has waiting, except for calls of tools that have changed meanwhile; false if nothing is sent.
+    fn begin_turn(
+        &mut self,
+        mut next: turns::Waiting,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) -> bool {
+        let mut sends = false;
         for line in &mut next.lines {
-            if let Some(request) = line.request
-                && self.delivery(request) == Delivery::Given
-            {
-                self.in_flight.give(request, out.now);
+            if let Some(request) = line.request {
+                if self.refuse_waiting_call(request, peers, out) {
+                    // It has got an error.
+                    if let Some(turns) = &mut self.turns {
+                        turns.answered(request);
+                    }
+                    continue;
+                }
+                if self.delivery(request) == Delivery::Given {
+                    self.in_flight.give(request, out.now);
+                }
             }
             let (held, answerable) = (self.is_holding(), line.request.is_some());
+            let latest = peers.numbers.newest;
             self.evidence.note(&next.sender, held, answerable, latest);
             self.sink(out).append(&mut line.text);
+            sends = true;
         }
+        sends
     }
 }

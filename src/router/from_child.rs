@@ -40,14 +40,14 @@ impl Router {
         out: &mut Output,
     ) {
         let (process, peers) = self.process(id);
-        process.answered(ours, peers.numbers.newest, out);
+        process.answered(ours, peers, out);
         if process.handshake_is_answered_by(ours) {
             process.handshake_answered(message, peers, out);
         } else if process.service == Service::Probing(ours) {
             self.discovered(id, message, out);
         } else if process.service == Service::Returning(Some(ours)) {
             process.service = Service::Modern;
-            process.renew_listen_requests(peers.numbers.newest, out);
+            process.renew_listen_requests(peers, out);
         } else if (process.tools.asked()).is_some_and(|id| *id == process.ids.of(ours)) {
             let next = || process.ids.of(peers.numbers.next());
             process.tools.answered(message, now(), next, id, out);

@@ -202,7 +202,7 @@ impl Process {
         if sent.is_renewal {
             self.renew(peers, out);
         }
-        self.release(peers.numbers.newest, out);
+        self.release(peers, out);
         if sent.is_renewal {
             announce_changes(answer, peers, out);
         }
@@ -232,7 +232,7 @@ impl Process {
         }
         match self.openings.first().map(|opening| opening.session) {
             Some(next) => self.begin_handshake(Some(next), peers, out),
-            None => self.release(peers.numbers.newest, out),
+            None => self.release(peers, out),
         }
     }
 }

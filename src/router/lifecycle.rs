@@ -79,13 +79,13 @@ impl Router {
     /// enough.
     pub fn tick(&mut self, process: ProcessId, out: &mut Output) {
         let (process, peers) = self.process(process);
-        process.tick(peers.numbers.newest, out);
+        process.tick(peers, out);
     }
 
     /// Ends the turns: the process is healthy, and gets the messages of all senders.
     pub fn end_turns(&mut self, process: ProcessId, out: &mut Output) {
         let (process, peers) = self.process(process);
-        process.end_turns(peers.numbers.newest, out);
+        process.end_turns(peers, out);
     }
 
     /// A process has started.
@@ -110,13 +110,13 @@ impl Process {
         } else if self.is_successor {
             self.begin_handshake(None, peers, out);
         } else {
-            self.release(peers.numbers.newest, out);
+            self.release(peers, out);
         }
     }
 
     /// Sends the listen requests of the last process to this one, and the lines that were held for
     /// it.
-    pub(super) fn renew_listen_requests(&mut self, latest: i64, out: &mut Output) {
+    pub(super) fn renew_listen_requests(&mut self, peers: &mut Peers, out: &mut Output) {
         for (ours, listen) in self.in_flight.lost_listen_requests() {
             self.engaged = true;
             self.evidence.renew(None);
@@ -124,7 +124,7 @@ impl Process {
             out.note_asked(self.id);
             listen.renew(&self.ids.of(ours), out.lines(self.id));
         }
-        self.release(latest, out);
+        self.release(peers, out);
     }
 
     fn cause_of_end(&self, overdue: bool, peers: &Peers) -> Cause {

@@ -63,7 +63,7 @@ pub(super) struct Pending {
     /// When it was sent to the process, if times are measured.
     pub since: Option<Instant>,
     pub purpose: Purpose,
-    /// The call of a pinned tool, while it is queued.
+    /// The call of a pinned tool, if it has to wait.
     pub pinned: Option<Box<PinnedCall>>,
     /// Counts the memory of all this.
     pub _kept: Piece,

@@ -42,9 +42,14 @@ impl Router {
 }
 
 impl Process {
-    /// Refuses a queued call if its tool has changed meanwhile, or the tools are not known any more; true if it has been
-    /// refused.
-    pub(super) fn refuse_queued(&mut self, ours: i64, peers: &mut Peers, out: &mut Output) -> bool {
+    /// Refuses a call that has waited for its turn if its tool has changed meanwhile, or the tools are not known any more;
+    /// true if it has been refused.
+    pub(super) fn refuse_waiting_call(
+        &mut self,
+        ours: i64,
+        peers: &mut Peers,
+        out: &mut Output,
+    ) -> bool {
         let call = self.in_flight.get(ours);
         let call = call.and_then(|pending| pending.pinned.as_deref());
         if call.is_none_or(|call| self.tools.judge(call) == Some(true)) {

@@ -139,7 +139,7 @@ impl Router {
         if modern {
             let (process, peers) = self.process(id);
             process.service = Service::Modern;
-            return process.release(peers.numbers.newest, out);
+            return process.release(peers, out);
         }
         if self.set_legacy_only(answer.detached(), id, out) {
             return;
@@ -151,7 +151,7 @@ impl Router {
             process.forgotten.clear();
             process.discard();
         } else {
-            process.release(peers.numbers.newest, out);
+            process.release(peers, out);
         }
     }
 

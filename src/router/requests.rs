@@ -54,7 +54,7 @@ impl Process {
         if pending.is_sent(ours) {
             let origin = session.origin(Some(ours), latest);
             pending.delivery = self.send_request(from, message, &pending.purpose, origin, out);
-            if pending.delivery == Delivery::Queued {
+            if pending.delivery != Delivery::Given {
                 pending.pinned = permit.pinned().cloned().map(Box::new);
             }
         }

@@ -207,6 +207,43 @@ fn nothing_is_asked_before_the_process_is_ready() {
     assert_eq!(bench.methods_asked()[0].0, "tools/call");
 }
 
+/// Bug: a call that waited for the turn of its sender was sent although its tool had changed meanwhile.
+#[test]
+fn calls_that_wait_for_the_turn_of_their_sender_are_judged_then() {
+    let (mut bench, rights) = (Bench::default(), rights());
+    let (other, peer) = (bench.legacy_of("other"), bench.legacy_of("peer"));
+    bench.exit_as(0, true, false, true);
+    bench.start(0);
+    let initialize = bench.child_heard(0).remove(0)["id"].clone();
+    bench.done(&initialize);
+    bench.child_heard(0);
+    bench.peers_heard();
+    bench.learn(peer, &rights);
+    bench.lists("good");
+    for changes in [true, false] {
+        let first = bench.call(other, 1);
+        bench.call_pinned(peer, &rights, 1);
+        assert_eq!(bench.methods_asked(), [], "it is the other one's turn");
+        if changes {
+            bench.child(0, LIST_CHANGED);
+        }
+        bench.peers_heard();
+        bench.done(&first);
+        let told = bench.peers_heard();
+        let asked = bench.methods_asked();
+        if changes {
+            assert_eq!(asked, []);
+            let refused = told.iter().find(|(to, _)| *to == peer).unwrap();
+            assert_eq!(refused.1["error"]["data"]["reason"], "tools-unknown");
+            assert_eq!(bench.router.pending_requests(peer), 0);
+            bench.learn(peer, &rights);
+            bench.lists("good");
+        } else {
+            assert_eq!(asked[0].0, "tools/call");
+        }
+    }
+}
+
 /// Bug: a call that came first, from a modern client, waited for a legacy server until `--start-timeout`.
 #[test]
 fn a_call_that_waits_for_the_probe_of_a_legacy_server_goes_on() {
