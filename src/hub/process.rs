@@ -231,14 +231,16 @@ async fn live(
 /// If processes have ended at messages of an unknown sender, gives this one the messages of one sender at a
 /// time, until it has lived long enough.
 async fn take_turns(shared: &Shared, process: ProcessId) {
-    let goes_on = shared.lock().routing.takes_turns(process);
-    if !goes_on {
-        return;
-    }
     let begin = Instant::now();
-    while begin.elapsed() < STABLE {
+    // One that starts slowly has been sent nothing yet when it has lived long enough.
+    while shared.lock().routing.takes_turns(process) {
         tokio::time::sleep(TURN).await;
-        shared.handle(|routing, out| routing.next_turn(process, out));
+        shared.handle(|routing, out| {
+            if begin.elapsed() < STABLE {
+                routing.next_turn(process, out);
+            } else {
+                routing.end_turns(process, out);
+            }
+        });
     }
-    shared.handle(|routing, out| routing.end_turns(process, out));
 }

@@ -235,8 +235,11 @@ impl Process {
         }
     }
 
-    /// Ends the turns: all lines are sent at once again.
+    /// Ends the turns, unless the process is not ready for what waits: all lines are sent at once again.
     pub(super) fn end_turns(&mut self, peers: &mut Peers, out: &mut Output) {
+        if self.is_holding() {
+            return;
+        }
         let mut turns = self.turns.take().unwrap_or_default();
         while let Some(next) = turns.pass() {
             self.begin_turn(next, peers, out);

@@ -82,7 +82,8 @@ impl Router {
         process.tick(peers, out);
     }
 
-    /// Ends the turns: the process is healthy, and gets the messages of all senders.
+    /// Ends the turns: the process is healthy, and gets the messages of all senders. Does nothing while it is not ready
+    /// for them.
     pub fn end_turns(&mut self, process: ProcessId, out: &mut Output) {
         let (process, peers) = self.process(process);
         process.end_turns(peers, out);

@@ -375,6 +375,26 @@ fn a_session_with_a_full_queue_is_read_again_once_its_process_has_ended() {
     }
 }
 
+/// Bug: the turns of a process that started slowly ended before it was sent anything, and what waited was sent to it even
+/// if its peer had left by then.
+#[test]
+fn turns_do_not_end_before_they_have_begun() {
+    let mut bench = Bench::default();
+    let (gone, peer) = (bench.legacy_of("gone"), bench.legacy_of("peer"));
+    bench.exit_as(0, true, false, true);
+    bench.start(0);
+    let initialize = bench.child_heard(0).remove(0)["id"].clone();
+    for from in [gone, peer] {
+        bench.peer(from, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#);
+    }
+    bench.router.end_turns(ProcessId::FIRST, &mut bench.out);
+    bench.detach(gone);
+    bench.done(&initialize);
+    let heard = bench.child_heard(0);
+    let methods: Vec<&Value> = heard.iter().map(|line| &line["method"]).collect();
+    assert_eq!(methods, ["notifications/initialized", "tools/call"]);
+}
+
 /// Bug: what waited for the turn of its sender was executed though it had been cancelled, or its peer had left.
 #[test]
 fn what_waits_for_the_turn_of_its_sender_is_taken_back() {
