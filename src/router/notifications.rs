@@ -3,7 +3,7 @@
 use super::changes::List;
 use super::levels::Level;
 use super::peers::{Peers, Receiver};
-use super::pending::Pending;
+use super::pending::{Pending, Purpose};
 use super::process::{Process, Service};
 use super::{Output, SessionId};
 use crate::jsonrpc::{Edit, Field, Message, Replacement, RequestId};
@@ -168,14 +168,18 @@ impl Process {
         let Some(ours) = self.ids.number(&id, &peers.numbers) else {
             return;
         };
+        // Its peer may have left meanwhile.
+        self.forgotten.answered(ours);
         let pending = self.in_flight.get(ours);
-        if !pending.is_some_and(Pending::is_listening) {
+        if !pending.is_some_and(|pending| matches!(pending.purpose, Purpose::Listen(_))) {
             tracing::debug!("dropped a cancellation of a request that is not open");
             return;
         }
         if let Some(pending) = self.end(ours) {
-            if let Some(session) = peers.get_mut(pending.session) {
-                session.answered(&pending.id, ours);
+            let session = peers.get_mut(pending.session);
+            if !session.is_some_and(|session| session.answered(&pending.id, ours)) {
+                // Its peer has cancelled it.
+                return;
             }
             let edit = Edit {
                 span,

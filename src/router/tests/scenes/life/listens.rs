@@ -36,6 +36,35 @@ fn an_open_listen_is_renewed_with_the_next_process() {
     assert_eq!(bench.router.pending_requests(a), 0);
 }
 
+/// Bug: a cancelled one that the server ended with a notification counted as worked on until the process ended.
+#[test]
+fn a_cancelled_listen_is_over_once_the_server_says_so() {
+    let wanted = r#""io.modelcontextprotocol/logLevel":"info","io"#;
+    let log =
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#;
+    let ends = |id: &Value| {
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}})
+            .to_string()
+    };
+    for leaves in [true, false] {
+        let mut bench = Bench::default();
+        let (a, b) = (bench.modern(), bench.attach_user("bob"));
+        bench.peer(a, &LISTEN.replacen(r#""io"#, wanted, 1));
+        let listen = bench.child_heard(0).remove(0);
+        if leaves {
+            bench.detach(a);
+        } else {
+            bench.peer(a, &ends(&json!("listen-1")));
+        }
+        bench.peer(b, &MODERN_CALL.replacen(r#""io"#, wanted, 1));
+        bench.child(0, log);
+        assert_eq!(bench.peers_heard(), []);
+        bench.child(0, &ends(&listen["id"]));
+        bench.child(0, log);
+        assert_eq!(bench.told(b)["method"], "notifications/message");
+    }
+}
+
 /// One message was sent to process after process, and ended them all.
 #[test]
 fn a_listen_that_no_process_has_acknowledged_is_not_given_to_the_next() {
