@@ -176,8 +176,11 @@ impl Process {
         turns.queue(origin.sender, origin.session, origin.request)
     }
 
-    /// Releases held lines to the process.
+    /// Releases held lines to the process, unless it has closed its stdin: its end fails what is held.
     pub(super) fn release(&mut self, peers: &mut Peers, out: &mut Output) {
+        if self.down {
+            return;
+        }
         self.evidence.release(peers.numbers.newest);
         out.lines(self.id).append(&mut self.held);
         for ours in std::mem::take(&mut self.held_requests) {

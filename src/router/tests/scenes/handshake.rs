@@ -288,3 +288,22 @@ fn a_process_that_does_not_answer_in_time_is_an_error_for_all_who_wait() {
     assert_eq!(bench.router.awaited(ProcessId(0)), None);
     assert!(bench.peers_heard().is_empty());
 }
+
+/// Bug: what was held for the end of a handshake was sent to a process that had closed its stdin meanwhile, and was lost.
+#[test]
+fn what_is_held_is_not_sent_to_a_process_that_does_not_read() {
+    let mut bench = Bench::default();
+    let peer = bench.attach();
+    let subscribe =
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"x:y"}}"#;
+    bench.peer(peer, subscribe);
+    let initialize = bench.child_heard(0).remove(0);
+    assert_eq!(initialize["method"], "initialize");
+    bench.router.stopped_reading(ProcessId::FIRST);
+    bench.done(&initialize["id"]);
+    let heard = bench.child_heard(0);
+    let is_lost = |line: &Value| line["method"] == "resources/subscribe";
+    assert!(!heard.iter().any(is_lost), "{heard:?}");
+    bench.exit(0, true);
+    assert_eq!(bench.told(peer)["error"]["data"]["executed"], "no");
+}
