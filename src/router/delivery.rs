@@ -155,7 +155,8 @@ impl Process {
 
     /// Without a handshake, a request has to come first: notifications end some servers.
     pub(super) fn takes_notifications(&self) -> bool {
-        self.service == Service::Legacy || self.engaged
+        let gets_handshake = self.is_successor || !matches!(self.handshake, Handshake::Needed);
+        self.engaged || (self.service == Service::Legacy && gets_handshake)
     }
 
     /// The destination of other lines of a peer; notes that its sender has one.

@@ -311,6 +311,38 @@ fn a_process_that_ends_after_a_request_of_our_own_does_not_end_by_itself() {
         suspicious: false,
     };
     let subscribe = Event::Subscribe {
+/// Bug: a process without a handshake was first sent the notification of a peer that had left meanwhile.
+#[test]
+fn a_new_process_hears_a_request_first_even_if_peers_leave() {
+    let request = |id| Event::Request {
+        peer: 0,
+        id,
+        token: false,
+    };
+    let events = [
+        Event::Connect {
+            modern: false,
+            user: 0,
+        },
+        Event::Answer {
+            pick: 0,
+            error: true,
+            task: None,
+        },
+        request(0),
+        request(1),
+        Event::Notify { peer: 0 },
+        Event::Die {
+            process: 0,
+            forgets: false,
+            suspicious: false,
+        },
+        Event::Leave { peer: 0 },
+    ];
+    let (requests, bytes) = (1, 1);
+    run(&events, Window { requests, bytes });
+}
+
         peer: 2,
         uri: 0,
         on: true,
