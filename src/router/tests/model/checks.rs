@@ -26,7 +26,10 @@ impl World {
                     );
                 }
             }
-            Cause::Sender(Sender::Session(_)) => panic!("all have users"),
+            // All peers have users.
+            Cause::Sender(Sender::Session(_)) => {
+                assert!(self.lives[process].is_checked, "{cause:?}");
+            }
             Cause::Renewal | Cause::Unclear => {}
         }
     }
@@ -47,11 +50,28 @@ impl World {
                 continue;
             }
             for line in self.bench.written(process) {
-                self.child_hears(process, &line);
+                if self.deaf[process] {
+                    self.falls_on_deaf_ears(process, &line);
+                } else {
+                    self.child_hears(process, &line);
+                }
             }
         }
         for (session, line) in self.bench.peers_heard() {
             self.peer_hears(session, &line);
+        }
+    }
+
+    /// What is for the next process must not be sent to this one.
+    fn falls_on_deaf_ears(&mut self, process: usize, line: &Value) {
+        assert!(line["params"].get("tag").is_none(), "{line} is lost");
+        if let Some(id) = line["id"].as_str() {
+            self.questions
+                .retain(|(at, asked)| (*at, &**asked) != (process, id));
+            self.answered_questions.insert(id.to_owned());
+        }
+        if line["method"] == "notifications/progress" {
+            self.progress_heard += 1;
         }
     }
 
@@ -105,6 +125,7 @@ impl World {
                 "{method} before everything else"
             ),
         }
+        life.is_checked |= method == "ping" && tag.is_null();
         let Some(ours) = line.get("id") else {
             if method == "notifications/cancelled" {
                 self.child_cancels(process, &line["params"]["requestId"]);
@@ -131,6 +152,14 @@ impl World {
         }
         let by = tag.as_str().and_then(|tag| tag.split_once('/'));
         let by = by.map(|(session, _)| session);
+        assert!(
+            by.is_none_or(|by| self.peers.keys().any(|known| known.to_string() == by)),
+            "{method} of a peer that has left"
+        );
+        assert!(
+            !self.withdrawn.contains(text),
+            "{method} after it was cancelled or forbidden"
+        );
         let by = by.or(line["params"]["by"].as_str()).map(str::to_owned);
         self.lives[process].served.extend(by.clone());
         let token = line["params"]["_meta"].get("progressToken").cloned();
@@ -144,6 +173,7 @@ impl World {
             method: method.to_owned(),
             acknowledged: false,
             cancelled: false,
+            wants_logs: !line["params"]["_meta"]["io.modelcontextprotocol/logLevel"].is_null(),
         });
     }
 
@@ -160,6 +190,9 @@ impl World {
         };
         assert_eq!(seen.process, process);
         seen.cancelled = true;
+        if seen.method == "ping" && seen.by.is_none() {
+            return;
+        }
         let tag = seen.tag.as_str().unwrap_or_default();
         // A request without a tag changes the state shared by all peers.
         let (session, _) = tag.split_once('/').expect("a request of a peer's own");
@@ -229,7 +262,23 @@ impl World {
                 );
             }
             (Some("notifications/cancelled"), None) => {
-                peer.asked.remove(&params["requestId"].to_string());
+                let id = params["requestId"].to_string();
+                match params["tag"].as_str() {
+                    Some(tag) => {
+                        let ended = peer.open.remove(&id);
+                        assert_eq!(ended.flatten().as_deref(), Some(tag), "somebody else's");
+                    }
+                    None => drop(peer.asked.remove(&id)),
+                }
+            }
+            (Some("notifications/message"), None) if peer.modern => {
+                let (by, _) = tag.split_once('/').unwrap();
+                let user = peer.user;
+                let here = self.peers.keys().any(|known| known.to_string() == by);
+                assert!(
+                    by == session.to_string() || (!here && self.users[by] == user),
+                    "a log message about another one's request"
+                );
             }
             (Some("notifications/resources/updated"), None) => {
                 let uri = params["uri"].as_str().unwrap();
@@ -282,6 +331,10 @@ impl World {
     pub(super) fn settle(&mut self) {
         for round in 0.. {
             for process in 0..PROCESSES {
+                if self.deaf[process] {
+                    self.die(process, true, false, false);
+                    self.look();
+                }
                 self.happen(&Event::Return { process });
                 for last in [false, false, true] {
                     self.happen(&Event::Tick { process, last });

@@ -60,6 +60,21 @@ pub(super) enum Event {
     Leave {
         peer: usize,
     },
+    /// It gets a child of its own.
+    Release {
+        peer: usize,
+    },
+    /// A legacy peer goes on as a modern one.
+    Modernize {
+        peer: usize,
+    },
+    /// The proxy itself checks whether a process answers.
+    Check,
+    /// Its roles block one of [`super::BLOCKED`], if any.
+    Rights {
+        peer: usize,
+        blocked: usize,
+    },
     /// It loses its connection, stays away, or returns.
     Moves {
         peer: usize,
@@ -96,6 +111,22 @@ pub(super) enum Event {
         uri: u8,
     },
     Broadcast,
+    /// A process logs something about one of its requests.
+    Log {
+        pick: usize,
+    },
+    /// A process ends a subscription.
+    EndListen {
+        pick: usize,
+    },
+    /// A process has closed its stdin.
+    Deaf {
+        process: usize,
+    },
+    /// A process has missed a deadline.
+    Overdue {
+        process: usize,
+    },
     /// Some time passes.
     Pass {
         millis: u16,
@@ -136,14 +167,22 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => (process.clone(), 0u8..4).prop_map(|(process, task)| Event::TaskStatus { process, task }),
         2 => (peer.clone(), uri.clone(), any::<bool>()).prop_map(|(peer, uri, on)| Event::Subscribe { peer, uri, on }),
         1 => (peer.clone(), 0usize..4).prop_map(|(peer, level)| Event::SetLevel { peer, level }),
-        2 => (peer.clone(), id).prop_map(|(peer, id)| Event::Cancel { peer, id }),
+        2 => (peer.clone(), prop_oneof![4 => id, 1 => 8u8..10]).prop_map(|(peer, id)| Event::Cancel { peer, id }),
         1 => peer.clone().prop_map(|peer| Event::HalfClose { peer }),
         1 => peer.clone().prop_map(|peer| Event::Leave { peer }),
+        1 => peer.clone().prop_map(|peer| Event::Release { peer }),
+        1 => peer.clone().prop_map(|peer| Event::Modernize { peer }),
+        1 => Just(Event::Check),
+        1 => (peer.clone(), 0usize..4).prop_map(|(peer, blocked)| Event::Rights { peer, blocked }),
         2 => (peer.clone(), presence).prop_map(|(peer, presence)| Event::Moves { peer, presence }),
         9 => (pick.clone(), prop::bool::weighted(0.3), task()).prop_map(|(pick, error, task)| Event::Answer { pick, error, task }),
         3 => pick.clone().prop_map(|pick| Event::Progress { pick }),
         4 => (process.clone(), task()).prop_map(|(process, task)| Event::Ask { process, task }),
         1 => pick.clone().prop_map(|pick| Event::TakeBack { pick }),
+        1 => pick.clone().prop_map(|pick| Event::Log { pick }),
+        1 => pick.clone().prop_map(|pick| Event::EndListen { pick }),
+        1 => process.clone().prop_map(|process| Event::Deaf { process }),
+        1 => process.clone().prop_map(|process| Event::Overdue { process }),
         3 => (pick.clone(), peer.clone()).prop_map(|(pick, peer)| Event::AnswerAsk { pick, peer }),
         2 => (pick, peer).prop_map(|(pick, peer)| Event::ProgressOnAsk { pick, peer }),
         1 => (0u8..4).prop_map(|seconds| Event::Late { seconds }),

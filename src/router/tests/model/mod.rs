@@ -1,10 +1,12 @@
 //! Long random histories against a model that knows only who sent each request.
 
-mod acts;
 mod checks;
 mod event;
+mod peers;
+mod processes;
 
 use super::*;
+use crate::permissions::Policy;
 use crate::router::{PROCESSES, Presence};
 use event::{Event, event};
 use proptest::prelude::*;
@@ -25,6 +27,8 @@ struct Seen {
     acknowledged: bool,
     /// The process has been notified that the request is cancelled.
     cancelled: bool,
+    /// It wants log messages.
+    wants_logs: bool,
 }
 
 /// The model's state of one peer.
@@ -62,6 +66,8 @@ struct Life {
     served: BTreeSet<String>,
     /// Something from a peer.
     of_peers: bool,
+    /// The proxy itself has checked whether it answers.
+    is_checked: bool,
 }
 
 #[derive(Default)]
@@ -76,8 +82,12 @@ struct World {
     requests: u32,
     /// Tags of requests whose process has ended: no other process may receive them.
     spent: BTreeSet<String>,
-    /// Tags of all requests that were ever cancelled.
+    /// Tags of all requests that were ever cancelled, or forbidden before they were sent.
     withdrawn: BTreeSet<String>,
+    /// Methods by tag.
+    methods: HashMap<String, String>,
+    /// The process does not read any more.
+    deaf: [bool; PROCESSES],
     /// Child ids of open questions, by process.
     questions: Vec<(usize, String)>,
     asks: u32,
@@ -93,6 +103,8 @@ struct World {
 
 const USERS: [&str; 2] = ["alice", "bob"];
 const LEVELS: [&str; 4] = ["debug", "info", "warning", "error"];
+/// What roles may block.
+const BLOCKED: [&str; 3] = ["tools/call", LISTEN, "resources/subscribe"];
 const LISTEN: &str = "subscriptions/listen";
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
@@ -146,8 +158,12 @@ impl World {
                 "io.modelcontextprotocol/protocolVersion".into(),
                 json!("2026-07-28"),
             );
+            if id % 2 == 1 {
+                meta.insert("io.modelcontextprotocol/logLevel".into(), json!("info"));
+            }
         }
         params["tag"] = json!(tag);
+        self.methods.insert(tag.clone(), method.to_owned());
         if params.get("_meta").is_none() {
             params["_meta"] = meta.into();
         }
@@ -296,21 +312,6 @@ fn a_new_process_hears_a_request_first() {
     run(&events, window);
 }
 
-/// Bug: a process that had received only our `resources/unsubscribe` seemed to end by itself.
-#[test]
-fn a_process_that_ends_after_a_request_of_our_own_does_not_end_by_itself() {
-    let connect = |modern| Event::Connect { modern, user: 0 };
-    let answer = |error| Event::Answer {
-        pick: 0,
-        error,
-        task: None,
-    };
-    let die = Event::Die {
-        process: 0,
-        forgets: false,
-        suspicious: false,
-    };
-    let subscribe = Event::Subscribe {
 /// Bug: a process without a handshake was first sent the notification of a peer that had left meanwhile.
 #[test]
 fn a_new_process_hears_a_request_first_even_if_peers_leave() {
@@ -343,6 +344,21 @@ fn a_new_process_hears_a_request_first_even_if_peers_leave() {
     run(&events, Window { requests, bytes });
 }
 
+/// Bug: a process that had received only our `resources/unsubscribe` seemed to end by itself.
+#[test]
+fn a_process_that_ends_after_a_request_of_our_own_does_not_end_by_itself() {
+    let connect = |modern| Event::Connect { modern, user: 0 };
+    let answer = |error| Event::Answer {
+        pick: 0,
+        error,
+        task: None,
+    };
+    let die = Event::Die {
+        process: 0,
+        forgets: false,
+        suspicious: false,
+    };
+    let subscribe = Event::Subscribe {
         peer: 2,
         uri: 0,
         on: true,

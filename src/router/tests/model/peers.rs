@@ -1,4 +1,4 @@
-//! Actions of peers and processes.
+//! Actions of peers.
 
 use super::*;
 
@@ -90,6 +90,9 @@ impl World {
                 let line = json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":id}}).to_string();
                 self.bench.peer(peer, &line);
                 let state = self.peers.get_mut(&peer).unwrap();
+                if id > 7 {
+                    state.open.remove(&id.to_string());
+                }
                 if let Some(Some(tag)) = state.open.get(&id.to_string()).cloned() {
                     state.open.remove(&id.to_string());
                     state.cancelled.insert(tag.clone());
@@ -97,6 +100,9 @@ impl World {
                     self.look();
                     for seen in &self.at_child {
                         let life = &self.lives[seen.process];
+                        if self.deaf[seen.process] {
+                            continue;
+                        }
                         // During the handshake nothing is sent, and little when turns are taken.
                         if seen.tag == tag
                             && seen.method == "tools/call"
@@ -117,6 +123,30 @@ impl World {
                 if let Some(peer) = self.pick_any(peer) {
                     self.peers.remove(&peer);
                     self.bench.detach(peer);
+                }
+            }
+            Event::Modernize { peer } => {
+                if let Some(peer) = self.pick_of(peer, false) {
+                    self.peers.get_mut(&peer).unwrap().modern = true;
+                    self.ask(peer, 7, "tools/call", false, json!({}));
+                }
+            }
+            Event::Check => {
+                let router = &mut self.bench.router;
+                let own = router.attach(Profile::own());
+                self.bench
+                    .peer(own, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+                self.look();
+                self.bench.detach(own);
+            }
+            Event::Release { peer } => {
+                if let Some(peer) = self.pick_any(peer) {
+                    self.release(peer);
+                }
+            }
+            Event::Rights { peer, blocked } => {
+                if let Some(peer) = self.pick_any(peer) {
+                    self.block(peer, BLOCKED.get(blocked).copied());
                 }
             }
             Event::Moves { peer, presence } => {
@@ -164,6 +194,56 @@ impl World {
         bench.router.half_closed(peer, &mut bench.out);
     }
 
+    /// Its pending requests are answered, and it is gone.
+    fn release(&mut self, peer: SessionId) {
+        let mut processes = self.bench.router.processes.iter();
+        if processes.any(|process| process.initialize_of(peer).is_some()) {
+            return;
+        }
+        let open = self.peers[&peer].open.values().flatten();
+        self.withdrawn.extend(open.cloned());
+        let bench = &mut self.bench;
+        bench.router.release(peer, &mut bench.out);
+        self.look();
+        let left = self.peers.remove(&peer).unwrap();
+        assert!(left.open.is_empty(), "{:?}", left.open);
+    }
+
+    /// The roles of a peer block a method from here on, and nothing else.
+    fn block(&mut self, peer: SessionId, blocked: Option<&str>) {
+        let blocked: Vec<&str> = blocked.into_iter().collect();
+        let rules = json!({"allowedMethods": ["*"], "blockedMethods": blocked});
+        let policy = json!({"permissions": {"user": rules}}).to_string();
+        let rights = Policy::parse(&policy).unwrap().rights(&["user".to_owned()]);
+        let state = self.peers.get_mut(&peer).unwrap();
+        for tag in state.open.values().flatten() {
+            let method = &*self.methods[tag];
+            let is_sent = self.at_child.iter().any(|seen| seen.tag == **tag);
+            if blocked.contains(&method) && (method == LISTEN || !is_sent) {
+                self.withdrawn.insert(tag.clone());
+            }
+        }
+        if blocked.contains(&"resources/subscribe") {
+            state.wanted.clear();
+        }
+        let profile = Profile {
+            user: Some(USERS[state.user].to_owned()),
+            rights,
+            is_own: false,
+        };
+        let bench = &mut self.bench;
+        let _denials = bench.router.set_rights(peer, profile, &mut bench.out);
+        self.look();
+        let state = &self.peers[&peer];
+        for tag in state.open.values().flatten() {
+            let is_listen = self.methods[tag] == LISTEN && !state.listening.contains(tag);
+            assert!(
+                is_listen || !self.withdrawn.contains(tag),
+                "{tag} is not refused"
+            );
+        }
+    }
+
     /// A peer sends a `line` about an open question, whether or not it is the one that was asked: only
     /// that one is `heard`. Returns it, with the question's id, if it was that one.
     pub(super) fn speak_of_question(
@@ -190,174 +270,5 @@ impl World {
             "who was not asked is not heard"
         );
         (from == asked).then_some((from, id))
-    }
-
-    pub(super) fn processes_act(&mut self, event: &Event) {
-        match *event {
-            Event::Answer { pick, error, task } if !self.at_child.is_empty() => {
-                let pick = pick % self.at_child.len();
-                if self.at_child[pick].method == LISTEN && !error {
-                    return;
-                }
-                let seen = self.at_child.remove(pick);
-                self.answer(seen, error, task);
-            }
-            Event::Acknowledge { pick } if !self.at_child.is_empty() => {
-                let pick = pick % self.at_child.len();
-                self.acknowledge(pick);
-            }
-            Event::Progress { pick } => {
-                let mut seen = self.at_child.iter().chain(&self.tasks_at_child);
-                let count = self.at_child.len() + self.tasks_at_child.len();
-                let Some(seen) = seen.nth(pick % count.max(1)) else {
-                    return;
-                };
-                let Some(token) = &seen.token else { return };
-                let line = json!({"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":token,"tag":seen.tag}});
-                self.child_says(seen.process, &line);
-            }
-            Event::TaskStatus { process, task } => {
-                let params = json!({"taskId":task_id(task),"process":process});
-                let line =
-                    json!({"jsonrpc":"2.0","method":"notifications/tasks/status","params":params});
-                self.child_says(process, &line);
-            }
-            Event::Ask { process, task } if self.up[process] => {
-                self.asks += 1;
-                self.bench.clock.0 += Duration::from_secs(1);
-                let id = format!("q{}", self.asks);
-                let mut params = json!({"process":process,"_meta":{"progressToken":token_of(&id)}});
-                if let Some(task) = task {
-                    params["_meta"][RELATED] = json!({"taskId": task_id(task)});
-                }
-                let line = json!({"jsonrpc":"2.0","id":id,"method":"sampling/createMessage","params":params});
-                self.questions.push((process, id));
-                self.child_says(process, &line);
-            }
-            Event::TakeBack { pick } if !self.questions.is_empty() => {
-                let pick = pick % self.questions.len();
-                let (process, id) = self.questions.remove(pick);
-                let line = json!({"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":id}});
-                self.child_says(process, &line);
-            }
-            Event::Late { seconds } => {
-                let Bench { router, out, clock } = &mut self.bench;
-                let asked_by = clock.0 - Duration::from_secs(seconds.into());
-                router.expire_questions(asked_by, out);
-                let oldest = router.oldest_question();
-                assert!(oldest.is_none_or(|oldest| oldest > asked_by));
-            }
-            Event::Updated { uri } => {
-                for process in 0..PROCESSES {
-                    self.child_says(process, &json!({"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":format!("x:{uri}")}}));
-                }
-            }
-            Event::Broadcast => {
-                for process in 0..PROCESSES {
-                    self.child_says(
-                        process,
-                        &json!({"jsonrpc":"2.0","method":"notifications/tools/list_changed"}),
-                    );
-                }
-                let listens = self.at_child.iter().filter(|seen| seen.acknowledged);
-                let lines: Vec<(usize, Value)> = listens.map(|seen| {
-                    let params = json!({"_meta":{SUBSCRIPTION:seen.ours}});
-                    let line = json!({"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":params});
-                    (seen.process, line)
-                }).collect();
-                for (process, line) in lines {
-                    self.child_says(process, &line);
-                }
-            }
-            Event::Pass { millis } => {
-                let Bench { router, out, clock } = &mut self.bench;
-                clock.0 += Duration::from_millis(millis.into());
-                router.tell_changes(clock.0, out);
-                assert!(router.next_change().is_none_or(|next| next > clock.0));
-            }
-            Event::Age => self.bench.router.peers.numbers.newest += 1 << 30,
-            Event::Die {
-                process,
-                forgets,
-                suspicious,
-            } if self.up[process] => self.die(process, true, forgets, suspicious),
-            Event::Tick { process, last } if self.up[process] => {
-                let Bench { router, out, .. } = &mut self.bench;
-                if last {
-                    router.end_turns(ProcessId(process), out);
-                } else {
-                    router.tick(ProcessId(process), out);
-                }
-            }
-            Event::Return { process }
-                if !self.up[process]
-                    && self.bench.router.processes[process].service
-                        != crate::router::Service::Idle =>
-            {
-                self.start(process);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn start(&mut self, process: usize) {
-        self.up[process] = true;
-        self.lives[process] = Life::default();
-        self.bench.start(process);
-    }
-
-    pub(super) fn die(&mut self, process: usize, restarts: bool, forgets: bool, suspicious: bool) {
-        self.check_cause(process);
-        let here = self.at_child.iter().filter(|seen| seen.process == process);
-        let spent = here.filter(|seen| forgets || !seen.acknowledged);
-        let tags = spent.filter_map(|seen| seen.tag.as_str());
-        self.spent.extend(tags.map(str::to_owned));
-        self.up[process] = false;
-        self.at_child.retain(|seen| seen.process != process);
-        self.tasks_at_child.retain(|seen| seen.process != process);
-        self.questions.retain(|(at, _)| *at != process);
-        self.tasks.retain(|(at, _), _| *at != process);
-        self.bench.exit_as(process, restarts, forgets, suspicious);
-    }
-
-    pub(super) fn answer(&mut self, seen: Seen, error: bool, task: Option<u8>) {
-        let mut body = json!({"tag":seen.tag});
-        if seen.method == "initialize" {
-            self.lives[seen.process].initialize_answered = true;
-            body = json!({"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}}});
-            if error {
-                body = json!({"refused":seen.tag});
-                self.lives[seen.process].initialize = false;
-            }
-        }
-        if seen.method == LISTEN {
-            body["_meta"] = json!({SUBSCRIPTION: seen.ours});
-        }
-        let task = task.filter(|_| seen.method == "tools/call" && !error);
-        if let Some(task) = task.map(task_id) {
-            body["task"] = json!({"taskId":task});
-            if let Some(user) = self.user_of(&seen.tag) {
-                self.tasks.entry((seen.process, task)).or_insert(user);
-            }
-        }
-        let line = if error {
-            json!({"jsonrpc":"2.0","id":seen.ours,"error":{"code":1,"message":"no","data":body}})
-        } else {
-            json!({"jsonrpc":"2.0","id":seen.ours,"result":body})
-        };
-        self.bench.child(seen.process, &line.to_string());
-        if task.is_some() {
-            self.tasks_at_child.push(seen);
-        }
-    }
-
-    pub(super) fn acknowledge(&mut self, at: usize) {
-        let seen = &mut self.at_child[at];
-        if seen.method == LISTEN && !std::mem::replace(&mut seen.acknowledged, true) {
-            let params = json!({"_meta":{SUBSCRIPTION:seen.ours},"notifications":{"toolsListChanged":true},"tag":seen.tag});
-            let line = json!({"jsonrpc":"2.0","method":ACKNOWLEDGED,"params":params});
-            let process = seen.process;
-            self.child_says(process, &line);
-        }
     }
 }
