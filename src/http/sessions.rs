@@ -85,9 +85,12 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
         self.owners.get(owner)?.get(id)
     }
 
-    /// Gives `to` the session with this id of another owner, of whom `may` has to hold, and who loses it.
-    /// `None` where there is none, or `to` has as many as an owner may have.
-    pub fn hand_over(&mut self, to: &O, id: &str, may: impl Fn(&O) -> bool) -> Option<&T> {
+    /// Gives `to` the session with this id of another owner, of whom `may` has to hold, and who loses it; and whether it
+    /// was another's until now. `None` where there is none, or `to` has as many as an owner may have.
+    pub fn hand_over(&mut self, to: &O, id: &str, may: impl Fn(&O) -> bool) -> Option<(&T, bool)> {
+        if self.get(to, id).is_some() {
+            return self.get(to, id).map(|value| (value, false));
+        }
         if self.owners.get(to).map_or(0, HashMap::len) >= self.limit_per_owner {
             return None;
         }
@@ -97,7 +100,7 @@ impl<O: Clone + Eq + Hash, T> Sessions<O, T> {
         let value = self.remove(&from, id)?;
         self.count += 1;
         let own = self.owners.entry(to.clone()).or_default();
-        Some(own.entry(id.into()).or_insert(value))
+        Some((own.entry(id.into()).or_insert(value), true))
     }
 
     /// True if there is a session with this id, of any owner. Checks all sessions, so that the time it
@@ -145,7 +148,10 @@ mod tests {
         assert_eq!(sessions.hand_over(&admin, &id, |_| false), None);
         assert_eq!(sessions.hand_over(&admin, "other", |_| true), None);
         let handed = sessions.hand_over(&admin, &id, |owner| *owner == alice);
-        assert_eq!(handed, Some(&id));
+        assert_eq!(handed, Some((&id, true)));
+        // Bug: of two requests that came at once with the token of the new owner, one was told that there is none.
+        let again = sessions.hand_over(&admin, &id, |owner| *owner == alice);
+        assert_eq!(again, Some((&id, false)));
         assert_eq!(sessions.get(&alice, &id), None);
         sessions.limit_per_owner = 0;
         assert_eq!(sessions.hand_over(&alice, &id, |_| true), None);

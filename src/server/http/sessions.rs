@@ -74,20 +74,25 @@ impl HttpSessions {
     }
 
     /// The session with this id that began with fewer roles of the same user, and is this one's from here on: the
-    /// streams of the former owner end.
+    /// streams of the former owner end. Another request with the same token may have done that just now.
     pub(super) fn widen(
         &self,
         owner: &Owner,
         authorization: &Authorization,
         id: &str,
     ) -> Option<Arc<HttpSession>> {
-        let session = {
+        let (session, is_new) = {
             let mut sessions = self.lock();
-            let session = sessions.hand_over(owner, id, |other| owner.exceeds(other))?;
-            session.belongs_to(owner.clone());
-            Arc::clone(session)
+            let may = |other: &Owner| owner.exceeds(other);
+            let (session, is_new) = sessions.hand_over(owner, id, may)?;
+            if is_new {
+                session.belongs_to(owner.clone());
+            }
+            (Arc::clone(session), is_new)
         };
-        session.widen(authorization);
+        if is_new {
+            session.widen(authorization);
+        }
         Some(session)
     }
 
