@@ -97,18 +97,14 @@ impl Streams {
             self.drop_unsent(GENERAL, 1);
         }
         while self.waiting > self.bounds.waiting {
-            let fullest = self
-                .streams
-                .iter()
-                .max_by_key(|(_, stream)| stream.waiting());
+            // A single event is never too slow.
+            let slow = self.streams.iter();
+            let slow = slow.filter(|(_, stream)| stream.end() - stream.unsent > 1);
+            let fullest = slow.max_by_key(|(_, stream)| stream.waiting());
             let Some((fullest, stream)) = fullest.map(|(number, stream)| (*number, stream)) else {
                 return;
             };
             let count = stream.end() - stream.unsent;
-            // A single event is never too slow.
-            if count <= 1 {
-                return;
-            }
             tracing::warn!("a client reads one of its streams too slowly, and that ends");
             self.drop_unsent(fullest, count);
             if let Some(stream) = self.streams.get_mut(&fullest) {
@@ -119,7 +115,10 @@ impl Streams {
                 if fullest == GENERAL {
                     stream.reader = None;
                 }
-                if let Some(request) = request {
+                // Another request may have its id by now.
+                if let Some(request) = request
+                    && self.requests.get(&request) == Some(&fullest)
+                {
                     self.end_request(&request);
                 }
             }

@@ -1,3 +1,5 @@
+mod random;
+
 use super::bounds::{MAX_ENDED, MAX_HELD};
 use super::*;
 use crate::jsonrpc::{MAX_CHILD_DEPTH, MAX_PEER_DEPTH};
@@ -378,4 +380,45 @@ fn requests_that_no_reader_takes_can_be_taken_back() {
     assert_eq!(streams.take_unheard(), []);
     streams.close();
     assert!(!streams.can_be_asked());
+}
+
+/// Bug: a later request with the id of a cancelled one whose stream was read too slowly got no answer.
+#[test]
+fn a_stream_that_is_read_too_slowly_takes_no_answer_from_another() {
+    let mut streams = streams();
+    let slow = open(&mut streams, 1);
+    let long = |id| {
+        progress(id, 1).replace(
+            r#""progress""#,
+            &format!(r#""x":"{}","progress""#, "y".repeat(4000)),
+        )
+    };
+    push(&mut streams, &long(1));
+    push(&mut streams, &long(1));
+    streams.cancel(&RequestId::Number(1));
+    let again = open(&mut streams, 1);
+    let other = open(&mut streams, 2);
+    push(&mut streams, &long(2));
+    assert_eq!(streams.next(&slow), Next::End);
+    push(&mut streams, &answer(1));
+    assert_eq!(lines(&mut streams, &again), [answer(1)]);
+    assert_eq!(lines(&mut streams, &other), [long(2)]);
+}
+
+/// Bug: one long message on a stream kept others from being ended.
+#[test]
+fn a_long_message_makes_no_room_for_other_streams() {
+    let mut streams = streams();
+    let (long, other) = (open(&mut streams, 1), open(&mut streams, 2));
+    let text = "y".repeat(8000);
+    push(
+        &mut streams,
+        &progress(1, 1).replace(r#""progress""#, &format!(r#""x":"{text}","progress""#)),
+    );
+    for step in 0..100 {
+        push(&mut streams, &progress(2, step));
+    }
+    assert!(streams.waiting <= BOUNDS.waiting);
+    assert_eq!(streams.next(&other), Next::End);
+    assert_eq!(lines(&mut streams, &long).len(), 1);
 }
