@@ -173,15 +173,29 @@ fn is_plain_host(host: &str) -> bool {
 }
 
 /// True if a server may find a path or URI at or below `root`, which has no slash at its end: once its percent-encoding
-/// is undone, or, of a URI, with a query, a fragment or parameters (`;…`) added to the root.
+/// is undone, or, of a URI, with a query, a fragment or parameters (`;…`) added to the root. A file has a path and a URI.
 pub(super) fn may_be_below(text: &str, root: &str) -> bool {
-    let ends: &[char] = match root.strip_prefix('/') {
-        Some(_) => &['/'],
-        None => &['/', '?', '#', ';'],
-    };
     let (text, root) = (decode_loosely(text), decode_loosely(root));
-    let rest = text.strip_prefix(&*root);
+    let is_path = root.starts_with('/');
+    let file = file_path(&text).filter(|_| is_path);
+    let ends: &[char] = match file {
+        None if is_path => &['/'],
+        _ => &['/', '?', '#', ';'],
+    };
+    let rest = file.unwrap_or(&text).strip_prefix(&*root);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(ends))
+}
+
+/// The path in a URI of a file (RFC 8089).
+fn file_path(uri: &str) -> Option<&str> {
+    let (scheme, rest) = uri.split_once(':')?;
+    if !scheme.eq_ignore_ascii_case("file") {
+        return None;
+    }
+    match rest.strip_prefix("//") {
+        Some(rest) => rest.get(rest.find('/')?..),
+        None => Some(rest),
+    }
 }
 
 /// The text percent-decoded, as far as it is encoded.

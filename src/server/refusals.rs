@@ -35,8 +35,7 @@ const TOO_MANY_CHILDREN: &str = "too many MCP servers";
 const FOREIGN_TASK: &str = "the task that it names belongs to another user";
 
 /// Why a session is not handed over.
-pub(super) const FOREIGN_SESSION: &str =
-    "the session that it names belongs to another user, other roles or another client certificate";
+pub(super) const FOREIGN_SESSION: &str = "the session that it names belongs to another user, other roles, other claims or another client certificate";
 
 /// Why a message is not passed on.
 #[derive(Clone, Copy, Debug)]

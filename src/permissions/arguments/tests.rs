@@ -203,7 +203,7 @@ fn a_block_holds_for_what_stands_for_a_list_or_an_object() {
 }
 
 /// Bug: a block of what is below a URI did not hold if a query was added, or for another encoding; nor one of a path
-/// for servers that decode paths.
+/// for servers that decode paths, or take URIs of files.
 #[test]
 fn a_block_of_what_is_below_a_root_holds_for_other_spellings() {
     let roots = json!([
@@ -226,6 +226,13 @@ fn a_block_of_what_is_below_a_root_holds_for_other_spellings() {
         ("/srv/%64rafts/x", true),
         ("/srv/%64rafts", true),
         ("/srv/caf%C3%A9/x", true),
+        ("file:///srv/drafts/x", true),
+        ("file:///srv/%64rafts/x", true),
+        ("FILE://localhost/srv/drafts", true),
+        ("file:/srv/drafts?x", true),
+        ("file:///srv/draftsman", false),
+        ("file:///srv/x?/srv/drafts", false),
+        ("https://srv/drafts", false),
         ("https://h/administration", false),
         ("https://h/x?next=/admin", false),
         ("note:///a(1)b", false),

@@ -53,7 +53,7 @@ fn a_session_is_named_over_all_its_connections() {
 /// A peer with another user's key got a new session, and it went unnoticed.
 #[test]
 fn who_asks_for_the_session_of_another_is_on_record() {
-    let belongs = "the session that it names belongs to another user, other roles or another client certificate";
+    let belongs = "the session that it names belongs to another user, other roles, other claims or another client certificate";
     for (transport, flags) in WAYS {
         let audit = Audit::new();
         let server = Setup::new(transport)
