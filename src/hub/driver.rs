@@ -217,7 +217,10 @@ impl Driver {
             state.routing.cause_of_end(process, overdue, now)
         };
         if let Cause::Sender(sender) = &cause {
-            tracing::warn!(pid, %sender, refused = %brief(refused.unwrap_or_default()), "MCP server ended at a message of this peer");
+            // The first few are forgiven.
+            let refused = refused.filter(|time| !time.is_zero());
+            let refused_for = refused.map(|time| tracing::field::display(brief(time)));
+            tracing::warn!(pid, %sender, refused_for, "MCP server ended at a message of this peer");
         }
         let end = End {
             cause: &cause,

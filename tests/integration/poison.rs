@@ -133,6 +133,9 @@ fn no_number_of_peers_uses_up_the_restarts() {
     let pid = started.split(' ').find(|word| word.starts_with("pid="));
     let line = server.log.wait_for(blamed);
     assert!(line.contains(pid.unwrap()), "{started}: {line}");
+    // Bug: the first lines said "refused=0.0ms", though nothing is refused yet.
+    assert!(!line.contains("refused"), "{line}");
+    server.log.wait_for("refused_for=1.0s");
 }
 
 /// The very first message, whose `clientInfo` is passed to the process, ended the server.
