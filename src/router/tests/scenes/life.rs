@@ -401,12 +401,7 @@ fn what_waits_for_the_turn_of_its_sender_is_taken_back() {
     for leaves in [false, true] {
         let mut bench = Bench::default();
         let (other, peer) = (bench.legacy_of("other"), bench.legacy_of("peer"));
-        bench.exit_as(0, true, false, true);
-        bench.start(0);
-        let initialize = bench.child_heard(0).remove(0)["id"].clone();
-        bench.done(&initialize);
-        bench.child_heard(0);
-        bench.peers_heard();
+        bench.take_turns();
         let first = bench.call(other, 1);
         let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#;
         bench.peer(peer, call);

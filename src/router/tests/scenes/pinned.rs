@@ -212,12 +212,7 @@ fn nothing_is_asked_before_the_process_is_ready() {
 fn calls_that_wait_for_the_turn_of_their_sender_are_judged_then() {
     let (mut bench, rights) = (Bench::default(), rights());
     let (other, peer) = (bench.legacy_of("other"), bench.legacy_of("peer"));
-    bench.exit_as(0, true, false, true);
-    bench.start(0);
-    let initialize = bench.child_heard(0).remove(0)["id"].clone();
-    bench.done(&initialize);
-    bench.child_heard(0);
-    bench.peers_heard();
+    bench.take_turns();
     bench.learn(peer, &rights);
     bench.lists("good");
     for changes in [true, false] {

@@ -40,6 +40,16 @@ impl Bench {
         self.peer(session, &line.to_string());
     }
 
+    /// The process ends for an unknown reason, and the next one gets the messages of one sender at a time.
+    pub(super) fn take_turns(&mut self) {
+        self.exit_as(0, true, false, true);
+        self.start(0);
+        let initialize = self.child_heard(0).remove(0)["id"].clone();
+        self.done(&initialize);
+        self.child_heard(0);
+        self.peers_heard();
+    }
+
     /// The process responds.
     pub(super) fn done(&mut self, ours: &Value) {
         self.child(

@@ -420,12 +420,7 @@ fn without_rm() -> Profile {
 fn what_waits_for_the_turn_of_its_sender_is_held_to_changed_rights() {
     let mut bench = Bench::default();
     let (other, peer) = (bench.legacy_of("other"), bench.legacy_of("peer"));
-    bench.exit_as(0, true, false, true);
-    bench.start(0);
-    let initialize = bench.child_heard(0).remove(0)["id"].clone();
-    bench.done(&initialize);
-    bench.child_heard(0);
-    bench.peers_heard();
+    bench.take_turns();
     let first = bench.call(other, 1);
     for (id, tool) in [(1, "rm"), (2, "x")] {
         let params = json!({"name": tool});
